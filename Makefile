@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Every target first runs scripts/setup, which returns at once when there is nothing to install.
+
+VENV := $(shell scripts/setup venv-path)
+PY := $(VENV)/bin/python
+
+export PATH := $(VENV)/bin:$(PATH)
+export PYTHONPATH := plugins/module_utils:agent:supervisor:.
+export HYPOTHESIS_STORAGE_DIRECTORY := build/.hypothesis
+export LC_ALL := C.UTF-8
+
+N ?= 4
+PYTHON_VERSION ?= 3.11
+PLATFORM ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test unit integration fleet lint format bench lab lab-down wheel wheelhouse dist \
+	constraints clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+
+setup: ## install what developing and the lab need (Debian packages, a Python environment)
+	@scripts/setup
+
+demo: setup wheelhouse ## a mesh of real machines on this box, rolled out by the playbook
+	@$(PY) scripts/demo
+
+test: setup wheelhouse ## unit, integration and fleet tests, in one run of pytest
+	@$(PY) -m pytest $(ARGS)
+
+unit: setup ## unit tests only
+	@$(PY) -m pytest tests/unit $(ARGS)
+
+integration: setup ## the modules against real WireGuard and Redis, through ansible-test
+	@$(PY) -m pytest tests/integration $(ARGS)
+
+fleet: setup wheelhouse ## the roles and the agent on the lab's machines
+	@$(PY) -m pytest tests/fleet $(ARGS)
+
+lint: setup ## ruff, mypy, import-linter, shellcheck, ansible-lint, ansible-test sanity
+	@scripts/lint
+
+format: setup ## let ruff lay out the code
+	@ruff check --fix --quiet; ruff format
+
+bench: setup wheelhouse ## measure, and write build/bench.json
+	@$(PY) tests/bench/run.py $(ARGS)
+
+lab: setup ## boot N machines on this box: make lab N=8
+	@$(PY) -m lab up $(N)
+
+lab-down: setup ## take the lab down
+	@$(PY) -m lab down
+
+wheel: setup ## build the wheel of library, agent and supervisor into build/wheel
+	@scripts/wheel
+
+wheelhouse: setup ## gather the wheels for an air-gapped fleet (PYTHON_VERSION=3.11 PLATFORM=...)
+	@scripts/wheelhouse $(PYTHON_VERSION) $(PLATFORM)
+
+dist: setup ## build the collection into build/dist
+	@scripts/dist
+
+constraints: setup ## write requirements/constraints.txt anew from requirements/dev.txt
+	@scripts/constraints
+
+clean: ## remove what was built here (the cache folder stays)
+	@rm -rf build tests/output roles/*/files/*.whl

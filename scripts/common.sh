@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# shellcheck shell=bash disable=SC2034
+# Sourced by the scripts beside it: the places they share and how they speak and make a venv.
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+CACHE=${JAYWALK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/jaywalk}
+BUILD=$ROOT/build
+CONSTRAINTS=$ROOT/requirements/constraints.txt
+
+# One venv for each set of requirements, so that checkouts of different age share the cache in peace.
+VENV=$CACHE/venv-$(cat "$ROOT/requirements/dev.txt" "$CONSTRAINTS" | sha256sum | cut -c1-12)
+
+export LC_ALL=C.UTF-8
+
+say() { printf '==> %s\n' "$*" >&2; }
+die() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+# python_between LOWEST HIGHEST: path of a real Python (no pyenv shim) of a version in that range that
+# can make venvs. Debian's own comes first, then PATH, then pyenv's folders. Fails if there is none.
+python_between() {
+    local candidate
+    for candidate in /usr/bin/python3 $(pythons_on_path) "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.*/bin/python3; do
+        [[ -x $candidate ]] || continue
+        "$candidate" - "$1" "$2" 2>/dev/null <<'PYTHON' && { echo "$candidate"; return 0; }
+import ensurepip, sys, venv
+low, high = (tuple(map(int, text.split("."))) for text in sys.argv[1:])
+sys.exit(not low <= sys.version_info[:2] <= high)
+PYTHON
+    done
+    return 1
+}
+
+pythons_on_path() {
+    type -ap python3 python3.{14,13,12,11} 2>/dev/null | grep -v /shims/ || true
+}
+
+# make_venv PYTHON DIRECTORY PIP-ARGUMENT...: a finished venv, made anew where it is missing or broken.
+make_venv() {
+    local python=$1 directory=$2 log=$2.log
+    shift 2
+    [[ -e $directory/.complete ]] && "$directory/bin/python" -c '' 2>/dev/null && return
+    mkdir -p "$(dirname "$directory")"
+    exec 9>"$directory.lock"
+    flock 9
+    [[ -e $directory/.complete ]] && "$directory/bin/python" -c '' 2>/dev/null && return
+    say "making the Python environment $directory ($("$python" --version))"
+    rm -rf -- "$directory"
+    "$python" -m venv "$directory"
+    if ! "$directory/bin/python" -m pip install --no-input --disable-pip-version-check "$@" 2>"$log" |
+        sed -un 's/^Collecting \([^ ;]*\).*/    \1/p' >&2; then
+        cat "$log" >&2
+        die "pip could not fill $directory; see the lines above, then run this again"
+    fi
+    touch "$directory/.complete"
+    exec 9>&-
+}
