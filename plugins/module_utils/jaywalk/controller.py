@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The client's side of the controller: snapshots, events, requests and their answers, over redis-py.
+
+redis-py's errors become ours here, so that no caller knows them and no password gets into a message.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Iterator, Optional
+
+from . import values
+from .errors import ControllerDenied, ControllerUnreachable, InvalidValue, MissingTool, NoAnswer
+from .models import Reply, Request, Zone
+from .zonelog import Event, Gap, ZoneKeys, ZoneView
+
+try:
+    import redis
+except ImportError:  # the edge (a module) says how to get it
+    HAS_REDIS = False
+else:
+    HAS_REDIS = True
+
+DEFAULT_PORT = 6379
+TIMEOUT = 5.0
+"""Seconds to connect, and to wait for an answer that Redis itself gives."""
+FIRST_REPEAT = 2.0
+"""Seconds until an unanswered request is sent again; doubles each time (the request is idempotent)."""
+PAGE = 500
+
+
+@dataclass(frozen=True)
+class ControllerAddress:
+    """Where the controller is and as whom we come; ``password`` stays out of every text."""
+
+    host: str
+    port: int = DEFAULT_PORT
+    user: str = ""
+    password: str = field(default="", repr=False)
+    timeout: float = TIMEOUT
+
+    @classmethod
+    def parse(cls, text: str, user: str = "", password: str = "") -> ControllerAddress:
+        """Reads ``HOST`` or ``HOST:PORT``, an IPv6 address in brackets when a port follows."""
+        host, colon, digits = text.rpartition(":")
+        if not colon or (":" in host and not host.endswith("]")):
+            host, digits = text, str(DEFAULT_PORT)
+        host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+        if not host or any(letter.isspace() or letter in "/@" for letter in host):
+            raise InvalidValue(f"the controller '{text}' does not parse", "give HOST or HOST:PORT")
+        return cls(host, values.port(digits, "controller's port"), user, password)
+
+    def __str__(self) -> str:
+        return values.join_endpoint(self.host, self.port)
+
+
+def agent_user(zone: str) -> str:
+    """The Redis user of a zone's agents: it reaches this one zone and nothing else."""
+    return f"agent-{zone}"
+
+
+def connect(where: ControllerAddress, name: str = "jaywalk") -> redis.Redis:
+    """A connection that is proven to work; raises ``ControllerUnreachable`` or ``ControllerDenied``."""
+    if not HAS_REDIS:
+        raise MissingTool("redis")
+    client = redis.Redis(
+        host=where.host,
+        port=where.port,
+        username=where.user or None,
+        password=where.password or None,
+        decode_responses=True,
+        encoding_errors="replace",
+        socket_connect_timeout=where.timeout,
+        socket_timeout=where.timeout,
+        client_name=name,
+    )
+    with translated(where):
+        client.ping()
+    return client
+
+
+@contextmanager
+def translated(where: ControllerAddress) -> Iterator[None]:
+    """Turns redis-py's errors into ours, with the address and the user named and never the password."""
+    try:
+        yield
+    except (redis.AuthenticationError, redis.exceptions.AuthorizationError):
+        raise ControllerDenied(
+            f"the controller {where} refused user '{where.user or 'default'}'",
+            "check the password, and that the zone exists ('jaywalk-supervisor zone list')",
+        ) from None
+    except redis.exceptions.NoPermissionError as error:
+        raise ControllerDenied(
+            f"the controller {where} does not let user '{where.user or 'default'}' do this ({error})",
+            "use a user that may",
+        ) from None
+    except redis.exceptions.ReadOnlyError:
+        raise ControllerUnreachable(f"the controller {where} is a read-only replica", "name the primary") from None
+    except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+        if "NOAUTH" in str(error) or "WRONGPASS" in str(error):
+            raise ControllerDenied(
+                f"the controller {where} refused user '{where.user or 'default'}'", "check the password"
+            ) from None
+        raise ControllerUnreachable(
+            f"the controller {where} cannot be reached ({_reason(error)})",
+            "check that Redis runs there, listens on that address and is not behind a firewall",
+        ) from None
+
+
+def _reason(error: BaseException) -> str:
+    return str(error).split(" connecting to ", maxsplit=1)[0].rstrip(".") or type(error).__name__
+
+
+class ZoneClient:
+    """One node's or operator's view of one zone, on one connection."""
+
+    def __init__(self, client: redis.Redis, where: ControllerAddress, zone: str) -> None:
+        self.client = client
+        self.where = where
+        self.keys = ZoneKeys(zone)
+        self.zone = zone
+
+    def snapshot(self) -> ZoneView:
+        """The zone as it stands, read by pages; amid commits the newer record wins.
+
+        Raises ``InvalidValue`` where there is no such zone yet.
+        """
+        with translated(self.where):
+            meta = self.client.hgetall(self.keys.meta)
+            if not meta:
+                raise InvalidValue(
+                    f"the zone '{self.zone}' is unknown to the controller {self.where}",
+                    "make it with 'jaywalk-supervisor zone add', or start the supervisor",
+                )
+            view = view_from_meta(self.zone, meta)
+            for key, record in self.client.hscan_iter(self.keys.peers, count=PAGE):
+                view.put(key, record)
+        return view
+
+    def read(self, view: ZoneView, nonce: str = "", block: float = 0.0) -> tuple[set[str], Optional[Reply]]:
+        """Waits up to ``block`` seconds for events and, if ``nonce`` is given, for that request's answer.
+
+        Takes the events into ``view`` and returns the keys that changed, and the reply if it came.  Raises
+        ``Gap`` where only a snapshot helps.
+        """
+        streams: dict[str, str] = {self.keys.events: view.position}
+        if nonce:
+            streams[self.keys.reply(nonce)] = "0"
+        batches = self._xread(streams, block)
+        changed: set[str] = set()
+        for entry_id, fields in batches.get(self.keys.events, []):
+            try:
+                changed |= view.apply(Event.from_entry(entry_id, fields))
+            except InvalidValue as error:
+                raise Gap(str(error)) from None
+        return changed, self._reply(batches.get(self.keys.reply(nonce), []))
+
+    def submit(self, request: Request, to: str = "") -> None:
+        """Puts a request into the zone's inbox (or the list ``to``); it may be sent twice without harm."""
+        with translated(self.where):
+            self.client.rpush(to or self.keys.inbox, request.to_wire())
+
+    def ask(self, request: Request, timeout: float, to: str = "") -> Reply:
+        """Sends a request and repeats it until it is answered; raises ``NoAnswer`` after ``timeout`` seconds."""
+        deadline = time.monotonic() + timeout
+        pause = FIRST_REPEAT
+        while (left := deadline - time.monotonic()) > 0:
+            self.submit(request, to)
+            key = self.keys.reply(request.nonce)
+            reply = self._reply(self._xread({key: "0"}, min(pause, left)).get(key, []))
+            if reply is not None:
+                return reply
+            pause *= 2
+        raise NoAnswer(
+            f"no supervisor answered the request for zone '{self.zone}' within {timeout:g} seconds",
+            "check that jaywalk-supervisor runs and reaches the same controller",
+        )
+
+    def _xread(self, streams: dict[str, str], block: float) -> dict[str, Any]:
+        wait = max(1, int(min(block, self.where.timeout * 0.8) * 1000))
+        with translated(self.where):
+            answer = self.client.xread(streams, count=PAGE, block=wait)
+        return dict(answer) if answer else {}
+
+    @staticmethod
+    def _reply(entries: list[tuple[str, dict[str, str]]]) -> Optional[Reply]:
+        return Reply.from_wire(entries[-1][1].get("reply", "")) if entries else None
+
+
+def view_from_meta(zone: str, meta: dict[str, str]) -> ZoneView:
+    """An empty copy of a zone at the position that its meta names."""
+    try:
+        epoch, rev, wait_ms = (int(meta[field]) for field in ("epoch", "rev", "wait_ms"))
+    except (KeyError, ValueError):
+        raise InvalidValue(f"the meta data of zone '{zone}' do not parse", "check the supervisor's log") from None
+    return ZoneView(Zone.from_wire(zone, meta), epoch, rev, wait_ms=wait_ms)

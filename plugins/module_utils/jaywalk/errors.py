@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What can go wrong, said so that an operator woken at night knows what to do.
+
+Every error holds two halves: the problem, which names the offending value, and the remedy.  The library
+raises; only the edge (a module's ``fail_json``, a command's exit code) ends a program.
+"""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+
+class JaywalkError(Exception):
+    """Base of all errors of this project.
+
+    ``problem`` names the value that is wrong, ``remedy`` says what to do; neither ever holds a secret.
+    """
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(f"{problem}: {remedy}" if remedy else problem)
+
+
+class InvalidValue(JaywalkError):
+    """A value from a person, a node or the controller does not parse or does not fit."""
+
+
+class MissingTool(JaywalkError):
+    """A program or a Python library that the node needs is not installed."""
+
+    PACKAGES = {
+        "wg": "install the package wireguard-tools",
+        "ip": "install the package iproute2",
+        "redis": "install the Python library redis (Debian: python3-redis), or run the module with the "
+        "agent's own interpreter",
+    }
+
+    def __init__(self, tool: str) -> None:
+        super().__init__(f"{tool} is missing on this machine", self.PACKAGES.get(tool, f"install {tool}"))
+
+
+class CommandFailed(JaywalkError):
+    """A program that we ran ended with an error."""
+
+    def __init__(self, argv: Sequence[str], returncode: int, stderr: str) -> None:
+        self.argv = list(argv)
+        self.returncode = returncode
+        self.stderr = stderr.strip()
+        shown = " ".join(argv[:6]) + (" ..." if len(argv) > 6 else "")
+        super().__init__(f"'{shown}' ended with exit code {returncode}: {self.stderr or 'no message'}")
+
+
+class ControllerUnreachable(JaywalkError):
+    """Nobody answers at the controller's address, or the connection broke."""
+
+
+class ControllerDenied(JaywalkError):
+    """The controller answers and refuses us: wrong password, unknown user, or a key out of reach."""
+
+
+class NoAnswer(JaywalkError):
+    """The controller took a request and no supervisor answered it in time."""
+
+
+class RequestRefused(JaywalkError):
+    """A supervisor decided against a request; ``code`` is for programs, the message for people."""
+
+    def __init__(self, code: str, message: str) -> None:
+        self.code = code
+        super().__init__(message)

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files that a crash or a full disk must not leave half written, and that only root may read."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+from .errors import InvalidValue, JaywalkError
+
+
+def write_private(path: str, text: str) -> None:
+    """Writes ``text`` to ``path`` with mode 0600 by a temporary file beside it and a rename.
+
+    The old content stays in force until the new one is wholly on disk.  Raises ``JaywalkError`` where the
+    file cannot be written.
+    """
+    folder = os.path.dirname(os.path.abspath(path))
+    temporary = ""
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=".jaywalk-", dir=folder)
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary and os.path.exists(temporary):
+            os.unlink(temporary)
+        raise JaywalkError(
+            f"cannot write {path} ({error.strerror})", "check free space, owner and mode"
+        ) from None
+
+
+def read_secret(path: str, what: str) -> str:
+    """Returns the first line of a secret file; ``what`` names the secret in errors, never its content.
+
+    Raises ``InvalidValue`` where the file is missing, unreadable, empty or not text.
+    """
+    try:
+        with open(path, encoding="utf-8") as stream:
+            secret = stream.readline().strip()
+    except OSError as error:
+        raise InvalidValue(
+            f"cannot read the {what} in {path} ({error.strerror})", "check path and mode"
+        ) from None
+    except UnicodeDecodeError:
+        raise InvalidValue(f"{path} holds no text", f"put the {what} on its first line") from None
+    if not secret:
+        raise InvalidValue(f"{path} is empty", f"put the {what} on its first line")
+    return secret

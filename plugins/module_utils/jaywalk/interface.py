@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A WireGuard interface as it should be and as it is: the two ends of every plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Mapping, Optional
+
+from . import keys, values
+
+
+@dataclass(frozen=True)
+class WgPeer:
+    """A peer on an interface; ``allowed_ips`` are sorted prefixes, ``keepalive`` is in seconds, 0 for none."""
+
+    key: str
+    allowed_ips: tuple[str, ...] = ()
+    endpoint: str = ""
+    keepalive: int = 0
+
+    @classmethod
+    def checked(cls, key: object, allowed_ips: list[object], endpoint: str = "", keepalive: object = 0) -> WgPeer:
+        """A peer from a person's words; raises ``InvalidValue``."""
+        prefixes = sorted({values.network(prefix, "allowed IP") for prefix in allowed_ips})
+        return cls(
+            keys.public_key(key),
+            tuple(prefixes),
+            values.endpoint(endpoint) if endpoint else "",
+            values.keepalive(keepalive),
+        )
+
+    def lines(self) -> tuple[str, ...]:
+        """The peer in words, a fact a line, as diffs and status show it."""
+        facts = [f"peer {self.key}"]
+        if self.endpoint:
+            facts.append(f"peer {self.key} endpoint {self.endpoint}")
+        if self.keepalive:
+            facts.append(f"peer {self.key} keepalive {self.keepalive}")
+        facts.extend(f"peer {self.key} allowed-ips {prefix}" for prefix in self.allowed_ips)
+        return tuple(facts)
+
+
+@dataclass(frozen=True)
+class ObservedPeer(WgPeer):
+    """A peer as the interface shows it; ``handshake`` is the time of the last one (seconds, 0 for never)."""
+
+    handshake: int = 0
+    received: int = 0
+    sent: int = 0
+
+
+@dataclass(frozen=True)
+class Interface:
+    """A WireGuard interface as it should be.
+
+    ``private_key_file`` is where ``wg`` reads the key; only its public half is compared.  ``mtu`` and
+    ``listen_port`` of None leave the machine's choice alone.  ``routes`` are all the prefixes that are
+    routed into the interface, beside those that its own addresses bring.
+    """
+
+    name: str
+    public_key: str
+    private_key_file: str
+    listen_port: Optional[int] = None
+    addresses: tuple[str, ...] = ()
+    mtu: Optional[int] = None
+    peers: Mapping[str, WgPeer] = field(default_factory=dict)
+    routes: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A WireGuard interface as it is; ``kind`` is ``kernel`` or ``userspace``."""
+
+    name: str
+    kind: str
+    public_key: str
+    listen_port: int
+    addresses: tuple[str, ...]
+    mtu: int
+    up: bool
+    peers: Mapping[str, ObservedPeer] = field(default_factory=dict)
+    routes: frozenset[str] = frozenset()

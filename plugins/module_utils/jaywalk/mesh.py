@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a zone to the interface that a node should have: the pure heart of agent and modules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Iterable, Optional, Sequence
+
+from . import values
+from .errors import InvalidValue
+from .interface import Interface, WgPeer
+from .models import Peer
+from .values import Network
+from .zonelog import ZoneView
+
+KEEPALIVE = 25
+"""Seconds; holds a NAT's mapping open (wg(8), PersistentKeepalive)."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """What a node brings to the mesh: its key, and how its interface is to be called and heard.
+
+    ``local_networks`` are the networks that it has without the mesh, and the controller's own address:
+    nothing that the zone says may cover them.
+    """
+
+    public_key: str
+    private_key_file: str
+    interface: str = "wg0"
+    listen_port: int = 51820
+    mtu: Optional[int] = None
+    local_networks: tuple[str, ...] = ()
+
+
+def desired(view: ZoneView, node: Node) -> Optional[Interface]:
+    """The interface that ``node`` should have, or None while it is not in the zone.
+
+    Raises ``InvalidValue`` where the zone's pool and a network of the machine overlap.
+    """
+    own = view.peers.get(node.public_key)
+    if own is None:
+        return None
+    refuse_overlap(view.zone.pools, node)
+    empty = Interface(
+        name=node.interface,
+        public_key=node.public_key,
+        private_key_file=node.private_key_file,
+        listen_port=node.listen_port,
+        addresses=tuple(f"{host}/{view.zone.prefix_length(host)}" for host in own.addresses),
+        mtu=node.mtu,
+    )
+    return with_peers(empty, view, node, view.peers)
+
+
+def with_peers(current: Interface, view: ZoneView, node: Node, keys: Iterable[str]) -> Interface:
+    """``current`` with the peers of ``keys`` as the zone has them now; costs what the change costs."""
+    peers, routes = dict(current.peers), set(current.routes)
+    local = _local(node)
+    for key in keys:
+        if key == node.public_key:
+            continue
+        before = peers.pop(key, None)
+        if before is not None:
+            routes.difference_update(before.allowed_ips)
+        record = view.peers.get(key)
+        if record is not None:
+            peers[key] = _wg_peer(record, local)
+            routes.update(each for each in peers[key].allowed_ips if each in record.prefixes)
+    return replace(current, peers=peers, routes=frozenset(routes))
+
+
+def _wg_peer(record: Peer, local: Sequence[Network]) -> WgPeer:
+    usable = [prefix for prefix in record.prefixes if values.overlapping(local, prefix) is None]
+    addresses = [values.host_prefix(host) for host in record.addresses]
+    return WgPeer(record.key, tuple(sorted(addresses + usable)), record.endpoint, KEEPALIVE)
+
+
+def refuse_overlap(pools: Sequence[str], node: Node) -> None:
+    """Raises ``InvalidValue`` where a pool overlaps a network that the machine already has."""
+    local = _local(node)
+    for pool in pools:
+        taken = values.overlapping(local, pool)
+        if taken is not None:
+            raise InvalidValue(
+                f"the zone's pool {pool} overlaps {taken}, which this machine already has",
+                "leave that network, or run the agent in a network namespace of its own",
+            )
+
+
+def refused_prefixes(view: ZoneView, node: Node) -> list[str]:
+    """Sentences about announced prefixes that this node does not take, since it has such networks itself."""
+    local = _local(node)
+    return [
+        f"the prefix {prefix} of peer {peer.name} is left out: it overlaps {taken} on this machine"
+        for peer in view.peers.values()
+        if peer.key != node.public_key
+        for prefix in peer.prefixes
+        for taken in [values.overlapping(local, prefix)]
+        if taken is not None
+    ]
+
+
+def _local(node: Node) -> list[Network]:
+    return values.networks(values.network(each, "local network") for each in node.local_networks)

@@ -1,0 +1,384 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What travels between nodes, controller and supervisors, typed and checked at both ends.
+
+Each model turns into plain JSON by ``to_wire`` and comes back by ``from_wire``, which raises
+``InvalidValue`` on anything that is not exactly such a thing.  Times are seconds since 1970.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import Any, Mapping, Optional, Sequence
+
+from . import keys, values
+from .errors import InvalidValue, RequestRefused
+
+SCHEMA = 1
+MAX_REQUEST_BYTES = 16384
+MAX_PREFIXES = 64
+MAX_REQUESTED = 8
+
+_NONCE = re.compile(r"[0-9a-f]{32}")
+
+AGENT_OPS = ("join", "leave", "endpoint")
+OPERATOR_OPS = ("reserve", "release", "show")
+
+
+@dataclass(frozen=True)
+class Zone:
+    """A tenant: its name and its own address pools, which may equal another zone's."""
+
+    name: str
+    pools: tuple[str, ...]
+    description: str = ""
+
+    @classmethod
+    def checked(cls, name: object, pools: Sequence[object], description: str = "") -> Zone:
+        """A zone from a person's words: every pool normalised, none overlapping, at least one."""
+        networks = [values.network(pool, "pool") for pool in pools]
+        for index, pool in enumerate(networks):
+            other = values.overlapping(values.networks(networks[:index]), pool)
+            if other is not None:
+                raise InvalidValue(f"the pools {pool} and {other} overlap", "give each address to one pool")
+        if not networks:
+            raise InvalidValue(f"the zone {name} has no pool", "give --cidr, --cidr6 or both")
+        printable = "".join(letter for letter in description if letter.isprintable())[:200]
+        return cls(values.zone_name(name), tuple(networks), printable)
+
+    @classmethod
+    def from_wire(cls, name: str, meta: Mapping[str, str]) -> Zone:
+        """A zone from its ``{zone}:meta`` hash."""
+        pools = _object(meta.get("pools", ""), list, f"the pools of zone {name}")
+        return cls.checked(name, pools, meta.get("description", ""))
+
+    def to_wire(self) -> dict[str, str]:
+        """The zone's own fields of ``{zone}:meta``."""
+        return {"pools": json.dumps(list(self.pools)), "description": self.description}
+
+    def prefix_length(self, host: str) -> Optional[int]:
+        """The length of the pool that ``host`` lies in, or None if it lies in none."""
+        pool = values.holding(values.networks(self.pools), host)
+        return None if pool is None else pool.prefixlen
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A node in a zone, identified by its public key; one value of the hash ``{zone}:peers``."""
+
+    key: str
+    name: str
+    addresses: tuple[str, ...]
+    prefixes: tuple[str, ...] = ()
+    endpoint: str = ""
+    seq: int = 0
+    rev: int = 0
+
+    def to_wire(self) -> dict[str, Any]:
+        """Letters for names, since every peer reads every record: ten thousand by ten thousand of them."""
+        wire: dict[str, Any] = {"n": self.name, "a": list(self.addresses), "s": self.seq, "r": self.rev}
+        if self.prefixes:
+            wire["p"] = list(self.prefixes)
+        if self.endpoint:
+            wire["e"] = self.endpoint
+        return wire
+
+    @classmethod
+    def from_wire(cls, key: object, wire: object, zone: Zone) -> Peer:
+        """A record as a node accepts it: addresses in the zone's pools, prefixes outside of them."""
+        data = _mapping(wire, "a peer")
+        pools = values.networks(zone.pools)
+        peer = cls(
+            key=keys.public_key(key),
+            name=values.dns_label(data.get("n"), "peer's name"),
+            addresses=_each(values.address, data.get("a"), "addresses", MAX_REQUESTED),
+            prefixes=_each(values.child_prefix, data.get("p", []), "child prefixes", MAX_PREFIXES),
+            endpoint=values.endpoint(data["e"]) if data.get("e") else "",
+            seq=_natural(data.get("s", 0), "seq"),
+            rev=_natural(data.get("r", 0), "rev"),
+        )
+        if not peer.addresses:
+            raise InvalidValue(f"the peer {peer.key} has no address", "have it join again")
+        for host in peer.addresses:
+            if values.holding(pools, host) is None:
+                raise InvalidValue(f"the address {host} of peer {peer.name} lies outside the zone's pools")
+        for prefix in peer.prefixes:
+            if values.overlapping(pools, prefix) is not None:
+                raise InvalidValue(f"the child prefix {prefix} of peer {peer.name} overlaps the zone's pools")
+        return peer
+
+    @property
+    def allowed_ips(self) -> tuple[str, ...]:
+        """What may come from and go to this peer: its own addresses and its child prefixes."""
+        return tuple(values.host_prefix(host) for host in self.addresses) + self.prefixes
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The addresses and prefixes given to a key; sticky: ``released`` keeps them for its return.
+
+    ``released`` is the time of leaving, None while the peer is in the mesh, and 0 for a reservation that
+    an operator made and that waits for its node.
+    """
+
+    key: str
+    name: str
+    addresses: tuple[str, ...]
+    prefixes: tuple[str, ...] = ()
+    released: Optional[float] = None
+    seq: int = 0
+
+    def to_wire(self) -> dict[str, Any]:
+        wire: dict[str, Any] = {"n": self.name, "a": list(self.addresses), "s": self.seq}
+        if self.prefixes:
+            wire["p"] = list(self.prefixes)
+        if self.released is not None:
+            wire["t"] = self.released
+        return wire
+
+    @classmethod
+    def from_wire(cls, key: object, wire: object) -> Lease:
+        data = _mapping(wire, "a lease")
+        released = data.get("t")
+        if released is not None and not isinstance(released, (int, float)):
+            raise InvalidValue(f"the release time '{released}' of a lease is no number")
+        return cls(
+            key=keys.public_key(key),
+            name=values.dns_label(data.get("n"), "lease's name"),
+            addresses=_each(values.address, data.get("a"), "addresses", MAX_REQUESTED),
+            prefixes=_each(values.child_prefix, data.get("p", []), "child prefixes", MAX_PREFIXES),
+            released=released,
+            seq=_natural(data.get("s", 0), "seq"),
+        )
+
+    @property
+    def state(self) -> str:
+        """``active`` in the mesh, ``reserved`` by an operator, ``released`` after leaving."""
+        if self.released is None:
+            return "active"
+        return "released" if self.released else "reserved"
+
+
+def new_nonce() -> str:
+    """128 random bits in hex: whoever knows it may read the answer."""
+    return secrets.token_hex(16)
+
+
+def new_seq() -> int:
+    """A number that grows with each request of a node: microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a node (``{zone}:inbox``) or an operator (``{zone}:orders``) asks of the supervisors.
+
+    ``request_ip`` holds at most one address a pool, ``child_prefixes`` is the whole list that the peer
+    announces.  ``nonce`` names the answer, ``seq`` orders the requests of one key.
+    """
+
+    op: str
+    zone: str
+    key: str
+    name: str = ""
+    request_ip: tuple[str, ...] = ()
+    child_prefixes: tuple[str, ...] = ()
+    endpoint: str = ""
+    nonce: str = field(default_factory=new_nonce)
+    seq: int = field(default_factory=new_seq)
+
+    @classmethod
+    def checked(
+        cls,
+        op: str,
+        zone: object,
+        key: object,
+        name: str = "",
+        request_ip: Sequence[object] = (),
+        child_prefixes: Sequence[object] = (),
+        endpoint: str = "",
+    ) -> Request:
+        """A request from a person's or a node's words, each of them checked."""
+        return cls(
+            op=op,
+            zone=values.zone_name(zone),
+            key=keys.public_key(key),
+            name=values.dns_label(name) if name else "",
+            request_ip=_each(_requested, list(request_ip), "requested addresses", MAX_REQUESTED),
+            child_prefixes=_each(values.child_prefix, list(child_prefixes), "child prefixes", MAX_PREFIXES),
+            endpoint=values.endpoint(endpoint) if endpoint else "",
+        )
+
+    def to_wire(self) -> str:
+        wire: dict[str, Any] = {
+            "v": SCHEMA,
+            "op": self.op,
+            "zone": self.zone,
+            "key": self.key,
+            "nonce": self.nonce,
+            "seq": self.seq,
+        }
+        optional: dict[str, Any] = {
+            "name": self.name,
+            "request_ip": list(self.request_ip),
+            "child_prefixes": list(self.child_prefixes),
+            "endpoint": self.endpoint,
+        }
+        wire.update({name: value for name, value in optional.items() if value})
+        return json.dumps(wire, separators=(",", ":"))
+
+    @classmethod
+    def from_wire(cls, text: str, zone: str, ops: Sequence[str]) -> Request:
+        """A request as a supervisor takes it from the list of ``zone`` where ``ops`` may be asked for."""
+        if len(text) > MAX_REQUEST_BYTES:
+            raise InvalidValue(f"the request has {len(text)} bytes", f"send at most {MAX_REQUEST_BYTES}")
+        data = _object(text, dict, "the request")
+        if data.get("v") != SCHEMA:
+            raise InvalidValue(f"the request has version {data.get('v')!r}", f"send version {SCHEMA}")
+        if data.get("zone") != zone:
+            raise InvalidValue(f"the request is for zone {data.get('zone')!r}", f"this is zone {zone}")
+        if data.get("op") not in ops:
+            raise InvalidValue(f"the operation {data.get('op')!r} is unknown here", f"use one of {', '.join(ops)}")
+        request = cls.checked(
+            op=data["op"],
+            zone=zone,
+            key=data.get("key"),
+            name=_text(data.get("name", ""), "name"),
+            request_ip=_list(data.get("request_ip", []), "requested addresses"),
+            child_prefixes=_list(data.get("child_prefixes", []), "child prefixes"),
+            endpoint=_text(data.get("endpoint", ""), "endpoint"),
+        )
+        return _with(request, nonce=nonce_of(data), seq=_natural(data.get("seq"), "seq"))
+
+
+def nonce_of(data: Mapping[str, Any]) -> str:
+    """The nonce of a request that may be wrong in all else; raises ``InvalidValue``."""
+    nonce = data.get("nonce")
+    if isinstance(nonce, str) and _NONCE.fullmatch(nonce):
+        return nonce
+    raise InvalidValue("the request has no nonce", "send 32 hexadecimal digits")
+
+
+def readable_nonce(text: str) -> Optional[str]:
+    """The nonce under which a request that was refused can still be answered, or None."""
+    try:
+        return nonce_of(_object(text[: MAX_REQUEST_BYTES + 1], dict, "the request"))
+    except InvalidValue:
+        return None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The answer to one request: a lease, or why not."""
+
+    ok: bool
+    code: str = ""
+    error: str = ""
+    state: str = ""
+    name: str = ""
+    addresses: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()
+    changed: bool = False
+
+    @classmethod
+    def granted(cls, lease: Lease, changed: bool) -> Reply:
+        return cls(
+            ok=True,
+            state=lease.state,
+            name=lease.name,
+            addresses=lease.addresses,
+            prefixes=lease.prefixes,
+            changed=changed,
+        )
+
+    @classmethod
+    def refused(cls, code: str, error: str) -> Reply:
+        return cls(ok=False, code=code, error=error)
+
+    def to_wire(self) -> str:
+        if not self.ok:
+            return json.dumps({"ok": False, "code": self.code, "error": self.error})
+        wire = {
+            "ok": True,
+            "state": self.state,
+            "name": self.name,
+            "addresses": list(self.addresses),
+            "prefixes": list(self.prefixes),
+            "changed": self.changed,
+        }
+        return json.dumps(wire, separators=(",", ":"))
+
+    @classmethod
+    def from_wire(cls, text: str) -> Reply:
+        data = _object(text, dict, "the supervisor's answer")
+        if data.get("ok") is not True:
+            return cls.refused(_text(data.get("code", ""), "code"), _text(data.get("error", ""), "error"))
+        return cls(
+            ok=True,
+            state=_text(data.get("state", ""), "state"),
+            name=_text(data.get("name", ""), "name"),
+            addresses=_each(values.address, data.get("addresses", []), "addresses", MAX_REQUESTED),
+            prefixes=_each(values.child_prefix, data.get("prefixes", []), "child prefixes", MAX_PREFIXES),
+            changed=data.get("changed") is True,
+        )
+
+    def lease_or_raise(self) -> Reply:
+        """The reply itself if it grants; raises ``RequestRefused`` with the supervisor's words if not."""
+        if not self.ok:
+            raise RequestRefused(self.code, self.error)
+        return self
+
+
+def _requested(text: object) -> str:
+    return values.address(text, "requested address")
+
+
+def _with(request: Request, nonce: str, seq: int) -> Request:
+    fields = dict(request.__dict__, nonce=nonce, seq=seq)
+    return Request(**fields)
+
+
+def _object(text: str, kind: type, what: str) -> Any:
+    try:
+        parsed = json.loads(text)
+    except (ValueError, RecursionError):
+        raise InvalidValue(f"{what} is no JSON", "send one JSON value") from None
+    if not isinstance(parsed, kind):
+        raise InvalidValue(f"{what} is a JSON {type(parsed).__name__}", f"send a {kind.__name__}")
+    return parsed
+
+
+def _mapping(wire: object, what: str) -> Mapping[str, Any]:
+    if isinstance(wire, str):
+        wire = _object(wire, dict, what)
+    if not isinstance(wire, dict):
+        raise InvalidValue(f"{what} is no JSON object")
+    return wire
+
+
+def _list(value: object, what: str) -> list[object]:
+    if isinstance(value, list):
+        return value
+    raise InvalidValue(f"the {what} are no list", "send a JSON list")
+
+
+def _each(check: Any, value: object, what: str, limit: int) -> tuple[str, ...]:
+    items = _list(value, what)
+    if len(items) > limit:
+        raise InvalidValue(f"there are {len(items)} {what}", f"send at most {limit}")
+    return tuple(dict.fromkeys(check(item) for item in items))
+
+
+def _text(value: object, what: str) -> str:
+    if isinstance(value, str):
+        return value
+    raise InvalidValue(f"the {what} is no text", "send a string")
+
+
+def _natural(value: object, what: str) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53:
+        return value
+    raise InvalidValue(f"the {what} {value!r} is no natural number below 2^53", "send an integer")

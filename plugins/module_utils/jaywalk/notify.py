@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Words to systemd about ourselves, after sd_notify(3) and sd_watchdog_enabled(3); silent elsewhere."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Optional
+
+
+def notify(*lines: str) -> bool:
+    """Sends lines such as ``READY=1`` or ``STATUS=...``; returns whether systemd listens and was told.
+
+    A lost word must not end the program that speaks it, so errors of the socket only make it False.
+    """
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return False
+    # A leading @ stands for the abstract namespace, whose names begin with a zero byte (unix(7)).
+    where = "\0" + address[1:] if address.startswith("@") else address
+    text = "\n".join(line.replace("\n", " ") for line in lines)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | getattr(socket, "SOCK_CLOEXEC", 0)) as link:
+            link.connect(where)
+            link.sendall(text.encode())
+    except OSError:
+        return False
+    return True
+
+
+def watchdog_seconds() -> Optional[float]:
+    """How often to send ``WATCHDOG=1``: half of what systemd grants, or None where it does not watch us."""
+    micros, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", "")
+    if not micros.isdigit() or int(micros) == 0 or (pid and pid != str(os.getpid())):
+        return None
+    return int(micros) / 2_000_000

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From (observed, desired) to a plan: the steps that differ, to be shown, counted and applied.
+
+Pure up to :meth:`Plan.apply`.  An interface is never deleted in order to be changed, and a peer that did
+not change is in no command, so it loses no packet.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Iterable, Iterator, Mapping, Optional, Sequence
+
+from . import wireguard
+from .interface import Interface, Observed, ObservedPeer, WgPeer
+from .runner import Runner
+
+SETTLED_SECONDS = 180
+"""A session ends this long after its handshake (WireGuard paper, section 6.1, Reject-After-Time)."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One difference: the lines that go and the lines that come, and how to bring it about.
+
+    ``wg`` is the part of one ``wg set`` call, ``ip`` are lines of one ``ip -batch``.
+    """
+
+    removed: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+    wg: tuple[str, ...] = ()
+    ip: tuple[str, ...] = ()
+    creates: bool = False
+    deletes: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps from what is to what should be; an empty plan says that nothing differs."""
+
+    name: str
+    steps: tuple[Step, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.steps)
+
+    def diff(self) -> dict[str, str]:
+        """The plan as an Ansible diff: only what changes, before and after."""
+        return {
+            "before_header": self.name,
+            "after_header": self.name,
+            "before": _text(line for step in self.steps for line in step.removed),
+            "after": _text(line for step in self.steps for line in step.added),
+        }
+
+    def apply(self, runner: Runner) -> None:
+        """Carries the steps out in as few commands as there are kinds; raises ``CommandFailed``."""
+        if any(step.deletes for step in self.steps):
+            wireguard.delete(runner, self.name)
+            return
+        if any(step.creates for step in self.steps):
+            wireguard.create(runner, self.name)
+        wireguard.set_many(runner, self.name, [step.wg for step in self.steps if step.wg])
+        wireguard.ip_batch(runner, [line for step in self.steps for line in step.ip])
+
+
+def diff(observed: Optional[Observed], desired: Optional[Interface], now: Optional[float] = None) -> Plan:
+    """The plan that makes an interface what it should be; ``desired`` of None means it should not be.
+
+    ``now`` (seconds since 1970) tells live sessions from dead ones: a peer that roamed and still talks
+    keeps its endpoint.
+    """
+    if desired is None:
+        if observed is None:
+            return Plan("")
+        gone = Step(removed=tuple(_lines(observed)), deletes=True)
+        return Plan(observed.name, (gone,))
+    moment = time.time() if now is None else now
+    is_now = observed or Observed(desired.name, "", "", 0, (), 0, up=False)
+    steps = [
+        *_creation(observed, desired),
+        *_settings(is_now, desired),
+        *peer_steps(is_now.peers, desired.peers, moment),
+        *_link(is_now, desired),
+        *route_steps(desired.name, is_now.routes, desired.routes),
+    ]
+    return Plan(desired.name, tuple(steps))
+
+
+def peer_steps(
+    observed: Mapping[str, WgPeer],
+    desired: Mapping[str, WgPeer],
+    now: float,
+    only: Optional[Iterable[str]] = None,
+) -> Iterator[Step]:
+    """Steps for all peers, or for the keys in ``only``: removals first, since an address may change hands."""
+    keys = sorted(set(observed) | set(desired) if only is None else set(only))
+    for key in keys:
+        if key in observed and key not in desired:
+            yield Step(removed=observed[key].lines(), wg=("peer", key, "remove"))
+    for key in keys:
+        if key in desired:
+            step = _peer_step(observed.get(key), desired[key], now)
+            if step is not None:
+                yield step
+
+
+def _peer_step(before: Optional[WgPeer], after: WgPeer, now: float) -> Optional[Step]:
+    words: list[str] = []
+    kept_endpoint = before is not None and _keeps_endpoint(before, after, now)
+    if after.endpoint and not kept_endpoint and (before is None or before.endpoint != after.endpoint):
+        words += ["endpoint", after.endpoint]
+    if after.keepalive != (before.keepalive if before else 0):
+        words += ["persistent-keepalive", str(after.keepalive)]
+    if before is None or set(before.allowed_ips) != set(after.allowed_ips):
+        words += ["allowed-ips", ",".join(after.allowed_ips)]
+    if before is not None and not words:
+        return None
+    old = before.lines() if before else ()
+    shown = after
+    if before is not None and (kept_endpoint or not after.endpoint):
+        shown = WgPeer(after.key, after.allowed_ips, before.endpoint, after.keepalive)
+    new = shown.lines()
+    return Step(
+        removed=tuple(line for line in old if line not in new),
+        added=tuple(line for line in new if line not in old),
+        wg=("peer", after.key, *words),
+    )
+
+
+def _keeps_endpoint(before: WgPeer, after: WgPeer, now: float) -> bool:
+    """Whether a peer talks to us from elsewhere than declared: it roamed, and WireGuard knows better."""
+    alive = isinstance(before, ObservedPeer) and now - before.handshake < SETTLED_SECONDS
+    return bool(before.endpoint) and before.endpoint != after.endpoint and alive
+
+
+def _creation(observed: Optional[Observed], desired: Interface) -> Iterator[Step]:
+    if observed is None:
+        yield Step(added=(f"interface {desired.name}",), creates=True)
+
+
+def _settings(is_now: Observed, desired: Interface) -> Iterator[Step]:
+    if is_now.public_key != desired.public_key:
+        yield Step(
+            removed=(f"public-key {is_now.public_key}",) if is_now.public_key else (),
+            added=(f"public-key {desired.public_key}",),
+            wg=("private-key", desired.private_key_file),
+        )
+    if desired.listen_port is not None and is_now.listen_port != desired.listen_port:
+        yield Step(
+            removed=(f"listen-port {is_now.listen_port}",) if is_now.listen_port else (),
+            added=(f"listen-port {desired.listen_port}",),
+            wg=("listen-port", str(desired.listen_port)),
+        )
+
+
+def _link(is_now: Observed, desired: Interface) -> Iterator[Step]:
+    name = desired.name
+    gone = [each for each in is_now.addresses if each not in desired.addresses]
+    come = [each for each in desired.addresses if each not in is_now.addresses]
+    if desired.mtu is not None and is_now.mtu != desired.mtu:
+        removed = (f"mtu {is_now.mtu}",) if is_now.mtu else ()
+        yield Step(removed=removed, added=(f"mtu {desired.mtu}",), ip=(f"link set dev {name} mtu {desired.mtu}",))
+    for each in gone:
+        yield Step(removed=(f"address {each}",), ip=(f"addr del {each} dev {name}",))
+    # Taking away a primary IPv4 address takes its secondaries along (ip-address(8)): put those back.
+    kept = [each for each in desired.addresses if each not in come] if gone else []
+    restore = tuple(_replace(each, name) for each in kept)
+    if restore:
+        yield Step(ip=restore)
+    for each in come:
+        yield Step(added=(f"address {each}",), ip=(_replace(each, name),))
+    if not is_now.up:
+        yield Step(added=("link up",), ip=(f"link set dev {name} up",))
+
+
+def _replace(cidr: str, name: str) -> str:
+    # A mesh address is the only one of its kind: waiting for duplicate address detection only delays it.
+    return f"addr replace {cidr} dev {name}" + (" nodad" if ":" in cidr else "")
+
+
+def route_steps(name: str, observed: Iterable[str], desired: Iterable[str]) -> Iterator[Step]:
+    """Steps for the routes into the interface ``name``.
+
+    ``route add`` and not ``replace``: a route that the machine has elsewhere is never taken over.
+    """
+    before, after = set(observed), set(desired)
+    for prefix in sorted(before - after):
+        yield Step(removed=(f"route {prefix}",), ip=(f"route del {prefix} dev {name}",))
+    for prefix in sorted(after - before):
+        yield Step(added=(f"route {prefix}",), ip=(f"route add {prefix} dev {name}",))
+
+
+def _lines(observed: Observed) -> Iterator[str]:
+    yield f"interface {observed.name}"
+    yield f"public-key {observed.public_key}"
+    yield f"listen-port {observed.listen_port}"
+    yield from (f"address {each}" for each in observed.addresses)
+    for key in sorted(observed.peers):
+        yield from observed.peers[key].lines()
+    yield from (f"route {prefix}" for prefix in sorted(observed.routes))
+
+
+def _text(lines: Iterable[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
+def commands(plan: Plan) -> Sequence[str]:
+    """What the plan would call, for people and logs; nothing in it is secret."""
+    return [" ".join(("wg", "set", plan.name, *step.wg)) for step in plan.steps if step.wg] + [
+        f"ip {line}" for step in plan.steps for line in step.ip
+    ]

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How the library runs programs: through a hand that its user gives it.
+
+The agent hands in :class:`SubprocessRunner`, a module wraps ``module.run_command``, a test records.
+Secrets go in by ``stdin`` or by a file's path, never in ``argv``, which every user of a machine can read.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from typing import Optional, Protocol, Sequence
+
+from .errors import CommandFailed, MissingTool
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a program left behind."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Runner(Protocol):
+    """Runs one program to its end."""
+
+    def run(self, argv: Sequence[str], stdin: Optional[str] = None) -> Finished:
+        """Runs ``argv`` with ``stdin`` as its input; raises ``MissingTool`` where there is no such program."""
+
+
+class SubprocessRunner:
+    """A runner on plain ``subprocess``, with English messages so that they can be told apart."""
+
+    TIMEOUT = 60.0
+    """Seconds after which a program counts as hung."""
+
+    def run(self, argv: Sequence[str], stdin: Optional[str] = None) -> Finished:
+        environment = dict(os.environ, LC_ALL="C")
+        try:
+            done = subprocess.run(
+                list(argv),
+                input=stdin if stdin is not None else "",
+                capture_output=True,
+                text=True,
+                env=environment,
+                timeout=self.TIMEOUT,
+                check=False,
+            )
+        except FileNotFoundError:
+            raise MissingTool(argv[0]) from None
+        except subprocess.TimeoutExpired:
+            return Finished(124, "", f"no end within {self.TIMEOUT:.0f} seconds")
+        return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def checked(runner: Runner, argv: Sequence[str], stdin: Optional[str] = None) -> str:
+    """Runs ``argv`` and returns its output; raises ``CommandFailed`` if its exit code is not 0."""
+    done = runner.run(argv, stdin)
+    if done.returncode != 0:
+        raise CommandFailed(argv, done.returncode, done.stderr)
+    return done.stdout

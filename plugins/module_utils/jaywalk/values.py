@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Checks of single values: each returns the value in its canonical spelling or raises ``InvalidValue``.
+
+Both ends use them: what a node sends, the supervisor checks; what the supervisor sends, the agent checks.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Iterable, Optional, Sequence, Union
+
+from .errors import InvalidValue
+
+Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
+Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
+
+_DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_INTERFACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
+
+
+def dns_label(text: object, what: str = "name") -> str:
+    """A DNS label (RFC 1123): lower-case letters, digits and inner hyphens, at most 63."""
+    if isinstance(text, str) and _DNS_LABEL.fullmatch(text):
+        return text
+    raise InvalidValue(
+        f"the {what} {_shown(text)} is no DNS label", "use 1 to 63 lower-case letters, digits and inner hyphens"
+    )
+
+
+def zone_name(text: object) -> str:
+    """A zone's name is a DNS label."""
+    return dns_label(text, "zone")
+
+
+def interface_name(text: object) -> str:
+    """A network interface's name as Linux takes it: at most 15 characters."""
+    if isinstance(text, str) and _INTERFACE.fullmatch(text):
+        return text
+    raise InvalidValue(
+        f"the interface name {_shown(text)} is not usable", "use 1 to 15 letters, digits, '_', '.' or '-'"
+    )
+
+
+def port(value: object, what: str = "port") -> int:
+    """A UDP or TCP port from 1 to 65535."""
+    number = _integer(value)
+    if number is None or not 1 <= number <= 65535:
+        raise InvalidValue(f"the {what} {_shown(value)} is out of range", "use 1 to 65535")
+    return number
+
+
+def keepalive(value: object) -> int:
+    """Seconds between keepalives, 0 for none (wg(8))."""
+    number = _integer(value)
+    if number is None or not 0 <= number <= 65535:
+        raise InvalidValue(f"the keepalive {_shown(value)} is out of range", "use 0 to 65535 seconds")
+    return number
+
+
+def mtu(value: object) -> int:
+    """An interface's MTU in bytes; 1280 is the least that IPv6 runs on (RFC 8200, section 5)."""
+    number = _integer(value)
+    if number is None or not 1280 <= number <= 65535:
+        raise InvalidValue(f"the MTU {_shown(value)} is out of range", "use 1280 to 65535 bytes")
+    return number
+
+
+def address(text: object, what: str = "address") -> str:
+    """An IPv4 or IPv6 address that one host can have."""
+    try:
+        parsed = ipaddress.ip_address(text if isinstance(text, str) else "")
+    except ValueError:
+        raise InvalidValue(f"the {what} {_shown(text)} is no IP address", "give one like 10.20.0.30") from None
+    if parsed.is_unspecified or parsed.is_multicast or "%" in str(parsed):
+        raise InvalidValue(f"the {what} {_shown(text)} is no host's address", "give one like 10.20.0.30")
+    return str(parsed)
+
+
+def network(text: object, what: str = "prefix") -> str:
+    """A prefix, normalised to its network: ``172.20.1.9/24`` is ``172.20.1.0/24``."""
+    try:
+        parsed = ipaddress.ip_network(text if isinstance(text, str) else "", strict=False)
+    except ValueError:
+        raise InvalidValue(f"the {what} {_shown(text)} is no prefix", "give one like 172.20.1.0/24") from None
+    if parsed.is_multicast or parsed.network_address.is_loopback or "%" in str(parsed):
+        raise InvalidValue(f"the {what} {_shown(text)} cannot lie behind a peer", "give one like 172.20.1.0/24")
+    return str(parsed)
+
+
+def child_prefix(text: object) -> str:
+    """A prefix that a peer may announce: normalised, and never the default route."""
+    prefix = network(text, "child prefix")
+    if prefix.endswith("/0"):
+        raise InvalidValue(f"the child prefix {prefix} is the default route", "announce a smaller prefix")
+    return prefix
+
+
+def interface_address(text: object) -> str:
+    """An address with its prefix length, as an interface carries it: ``10.20.0.1/20``."""
+    try:
+        parsed = ipaddress.ip_interface(text if isinstance(text, str) else "")
+    except ValueError:
+        raise InvalidValue(f"the address {_shown(text)} does not parse", "give one like 10.20.0.1/20") from None
+    address(str(parsed.ip))
+    return str(parsed)
+
+
+def endpoint(text: object) -> str:
+    """Where a peer's WireGuard listens: ``192.0.2.1:51820`` or ``[2001:db8::1]:51820``."""
+    remedy = "give ADDRESS:PORT, with an IPv6 address in brackets"
+    host, colon, digits = text.rpartition(":") if isinstance(text, str) else ("", "", "")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise InvalidValue(f"the endpoint {_shown(text)} has an IPv6 address without brackets", remedy)
+    if not colon or not digits.isdigit():
+        raise InvalidValue(f"the endpoint {_shown(text)} does not parse", remedy)
+    where = ipaddress.ip_address(address(host, f"endpoint {_shown(text)} with address"))
+    if where.is_loopback:
+        raise InvalidValue(f"the endpoint {_shown(text)} is a loopback address", "give one that peers can reach")
+    return join_endpoint(str(where), port(digits, "endpoint's port"))
+
+
+def join_endpoint(host: str, number: int) -> str:
+    """``host`` and port as one endpoint, an IPv6 address in brackets."""
+    return f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
+
+
+def networks(texts: Iterable[str]) -> list[Network]:
+    """Prefixes that were checked before, ready for arithmetic."""
+    return [ipaddress.ip_network(text) for text in texts]
+
+
+def holding(pools: Sequence[Network], host: str) -> Optional[Network]:
+    """The first of ``pools`` that ``host`` lies in, or None."""
+    parsed = ipaddress.ip_address(host)
+    return next((pool for pool in pools if parsed.version == pool.version and parsed in pool), None)
+
+
+def overlapping(taken: Iterable[Network], prefix: str) -> Optional[Network]:
+    """The first of ``taken`` that shares an address with ``prefix``, or None."""
+    wanted = ipaddress.ip_network(prefix)
+    return next((each for each in taken if each.version == wanted.version and each.overlaps(wanted)), None)
+
+
+def host_prefix(host: str) -> str:
+    """An address as a prefix of one: ``10.20.0.1/32``."""
+    return str(ipaddress.ip_network(host))
+
+
+def _integer(value: object) -> Optional[int]:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else None
+
+
+def _shown(value: object) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    printable = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return f"'{printable[:80]}'" + ("..." if len(printable) > 80 else "")

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The hands of a plan: look at, make, change and delete a WireGuard interface with ``wg`` and ``ip``.
+
+Kernel WireGuard where the kernel has it, else a userspace implementation, chosen here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from typing import Any, Optional, Sequence
+
+from .errors import CommandFailed, JaywalkError, MissingTool
+from .interface import Observed, ObservedPeer
+from .runner import Runner, checked
+
+PEERS_PER_CALL = 500
+"""A peer takes about 200 bytes of a command line, which Linux bounds at 2 MiB."""
+USERSPACE = ("wireguard-go", "boringtun-cli")
+TUN = "/dev/net/tun"
+
+
+def observe(runner: Runner, name: str) -> Optional[Observed]:
+    """The interface as it is, or None; raises ``JaywalkError`` where ``name`` is something else."""
+    found = runner.run(["ip", "-json", "-details", "addr", "show", "dev", name])
+    if found.returncode != 0:
+        if "does not exist" in found.stderr:
+            return None
+        raise CommandFailed(["ip", "addr", "show", "dev", name], found.returncode, found.stderr)
+    link = next(each for each in json.loads(found.stdout) if each.get("ifname") == name)
+    shown = runner.run(["wg", "show", name, "dump"])
+    if shown.returncode != 0:
+        raise JaywalkError(f"{name} exists and is not WireGuard", "choose another interface name")
+    own, *peers = shown.stdout.splitlines()
+    _, public, listen_port, _ = own.split("\t")
+    return Observed(
+        name=name,
+        kind="kernel" if _kind(link) == "wireguard" else "userspace",
+        public_key="" if public == "(none)" else public,
+        listen_port=int(listen_port),
+        addresses=_addresses(link),
+        mtu=int(link.get("mtu", 0)),
+        up="UP" in link.get("flags", []),
+        peers={peer.key: peer for peer in map(_peer, peers)},
+        routes=_routes(runner, name),
+    )
+
+
+def _kind(link: dict[str, Any]) -> str:
+    return str(link.get("linkinfo", {}).get("info_kind", ""))
+
+
+def _addresses(link: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(
+        f"{each['local']}/{each['prefixlen']}"
+        for each in link.get("addr_info", [])
+        if "local" in each and each.get("scope") != "link"
+    )
+
+
+def _peer(line: str) -> ObservedPeer:
+    key, _, endpoint, allowed, handshake, received, sent, keepalive = line.split("\t")
+    return ObservedPeer(
+        key=key,
+        allowed_ips=() if allowed == "(none)" else tuple(sorted(allowed.split(","))),
+        endpoint="" if endpoint == "(none)" else endpoint,
+        keepalive=0 if keepalive == "off" else int(keepalive),
+        handshake=int(handshake),
+        received=int(received),
+        sent=int(sent),
+    )
+
+
+def _routes(runner: Runner, name: str) -> frozenset[str]:
+    prefixes = set()
+    for family in ("-4", "-6"):
+        shown = checked(runner, ["ip", "-json", family, "route", "show", "dev", name])
+        for route in json.loads(shown or "[]"):
+            # Those that the kernel made follow from the interface's own addresses.
+            if route.get("protocol") != "kernel" and route.get("type", "unicast") == "unicast":
+                prefixes.add(_prefix(route["dst"], family))
+    return frozenset(prefixes)
+
+
+def _prefix(destination: str, family: str) -> str:
+    if destination == "default":
+        return "0.0.0.0/0" if family == "-4" else "::/0"
+    return destination if "/" in destination else destination + ("/32" if family == "-4" else "/128")
+
+
+def create(runner: Runner, name: str) -> str:
+    """Makes the interface and returns ``kernel`` or the userspace program's name.
+
+    Raises ``MissingTool`` or ``JaywalkError`` where neither can be had.
+    """
+    made = runner.run(["ip", "link", "add", "dev", name, "type", "wireguard"])
+    if made.returncode == 0:
+        return "kernel"
+    if not any(text in made.stderr for text in ("Unknown device type", "not supported")):
+        raise CommandFailed(["ip", "link", "add", "dev", name], made.returncode, made.stderr)
+    return _create_userspace(runner, name)
+
+
+def _create_userspace(runner: Runner, name: str) -> str:
+    program = next((each for each in USERSPACE if shutil.which(each)), None)
+    if program is None:
+        raise JaywalkError(
+            "this kernel has no WireGuard and there is no userspace implementation",
+            "load the wireguard module or install the package wireguard-go",
+        )
+    if not os.path.exists(TUN):
+        raise JaywalkError(
+            f"{TUN} is missing and {program} needs it",
+            "run 'modprobe tun', or pass the device into this container",
+        )
+    checked(runner, [*_own_unit(name), program, name])
+    return program
+
+
+def _own_unit(name: str) -> list[str]:
+    """Words that start a program in a unit of its own, so that it outlives the service that starts it.
+
+    Empty without systemd, and in a network namespace other than the first: systemd would start it there.
+    """
+    if not (os.path.isdir("/run/systemd/system") and shutil.which("systemd-run")):
+        return []
+    try:
+        if os.stat("/proc/self/ns/net").st_ino != os.stat("/proc/1/ns/net").st_ino:
+            return []
+    except OSError:
+        return []
+    return [
+        "systemd-run",
+        "--quiet",
+        "--collect",
+        f"--unit=jaywalk-wireguard-{name}",
+        f"--description=Userspace WireGuard of {name}",
+        "--service-type=forking",
+        "--property=Restart=no",
+    ]
+
+
+def delete(runner: Runner, name: str) -> None:
+    """Deletes the interface; a userspace implementation ends with it."""
+    checked(runner, ["ip", "link", "delete", "dev", name])
+
+
+def set_many(runner: Runner, name: str, parts: Sequence[Sequence[str]]) -> None:
+    """Carries out the parts of ``wg set`` in one call, or one for each 500 of them."""
+    for start in range(0, len(parts), PEERS_PER_CALL):
+        words = [word for part in parts[start : start + PEERS_PER_CALL] for word in part]
+        checked(runner, ["wg", "set", name, *words])
+
+
+def ip_batch(runner: Runner, lines: Sequence[str]) -> None:
+    """Carries out all lines in one ``ip``; one that fails does not keep the others back."""
+    if lines:
+        checked(runner, ["ip", "-force", "-batch", "-"], stdin="".join(f"{line}\n" for line in lines))
+
+
+def require_tools(runner: Runner) -> None:
+    """Raises ``MissingTool`` before anything is touched on a machine without ``wg`` or ``ip``."""
+    for argv in (["wg", "--version"], ["ip", "-V"]):
+        if runner.run(argv).returncode != 0:
+            raise MissingTool(argv[0])
+
+
+def local_networks(runner: Runner, without: str) -> list[str]:
+    """The networks that this machine has by its other interfaces' addresses, loopback and link-local left out."""
+    shown = json.loads(checked(runner, ["ip", "-json", "addr", "show"]) or "[]")
+    return [
+        f"{each['local']}/{each['prefixlen']}"
+        for link in shown
+        if link.get("ifname") != without
+        for each in link.get("addr_info", [])
+        if each.get("scope") == "global"
+    ]

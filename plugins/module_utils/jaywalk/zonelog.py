@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A zone as a log in Redis: the names of its keys, its events, and a reader's copy of it.
+
+Entries of ``{zone}:events`` have the id ``<epoch>-<rev>``.  A reader keeps (epoch, rev) beside its copy and
+applies the entry that follows its own; anything else is a gap and asks for a snapshot.  Nothing here talks
+to Redis.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Mapping, Optional
+
+from .errors import InvalidValue, JaywalkError
+from .models import Peer, Zone
+
+ZONES = "jw:zones"
+
+
+@dataclass(frozen=True)
+class ZoneKeys:
+    """The Redis keys of a zone; the braces put them all in one slot of a cluster."""
+
+    zone: str
+
+    def _key(self, part: str) -> str:
+        return f"{{{self.zone}}}:{part}"
+
+    @property
+    def meta(self) -> str:
+        return self._key("meta")
+
+    @property
+    def peers(self) -> str:
+        return self._key("peers")
+
+    @property
+    def events(self) -> str:
+        return self._key("events")
+
+    @property
+    def leases(self) -> str:
+        return self._key("leases")
+
+    @property
+    def inbox(self) -> str:
+        return self._key("inbox")
+
+    @property
+    def orders(self) -> str:
+        return self._key("orders")
+
+    @property
+    def creds(self) -> str:
+        return self._key("creds")
+
+    def reply(self, nonce: str) -> str:
+        return self._key(f"reply:{nonce}")
+
+
+class Gap(JaywalkError):
+    """The log does not go on where the reader stands: take a snapshot."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One line of an event: ``+`` a peer is there or differs, ``-`` it left, ``=`` only its lease changed."""
+
+    sign: str
+    key: str
+    record: Optional[dict[str, object]] = None
+
+    def to_wire(self) -> list[object]:
+        return [self.sign, self.key] if self.record is None else [self.sign, self.key, self.record]
+
+    @classmethod
+    def from_wire(cls, wire: object) -> Change:
+        if isinstance(wire, list) and len(wire) in (2, 3) and wire[0] in ("+", "-", "="):
+            record = wire[2] if len(wire) == 3 else None
+            if isinstance(wire[1], str) and (record is None or isinstance(record, dict)):
+                return cls(wire[0], wire[1], record)
+        raise InvalidValue("an event of the zone holds a change that is none")
+
+
+@dataclass(frozen=True)
+class Event:
+    """One entry of the log: a commit's changes, or the bump to a new epoch after Redis restarted."""
+
+    epoch: int
+    rev: int
+    changes: tuple[Change, ...] = ()
+    wait_ms: Optional[int] = None
+    previous_epoch: Optional[int] = None
+
+    @classmethod
+    def from_entry(cls, entry_id: str, fields: Mapping[str, str]) -> Event:
+        """Reads a stream entry: fields ``o`` (JSON list of changes), ``w`` (wait_ms), ``prev`` (a bump)."""
+        try:
+            epoch, rev = (int(part) for part in entry_id.split("-"))
+            wait = int(fields["w"]) if "w" in fields else None
+            previous = int(fields["prev"]) if "prev" in fields else None
+            changes = json.loads(fields.get("o", "[]"))
+        except (ValueError, RecursionError):
+            raise InvalidValue(f"the event {entry_id} of the zone does not parse") from None
+        if not isinstance(changes, list):
+            raise InvalidValue(f"the event {entry_id} of the zone holds no list of changes")
+        return cls(epoch, rev, tuple(Change.from_wire(change) for change in changes), wait, previous)
+
+
+@dataclass
+class ZoneView:
+    """A reader's copy of a zone at (epoch, rev): its peers, and how long to wait between two reads.
+
+    ``rejected`` holds what was read and not believed, a reason a key; the last good record stays in force.
+    """
+
+    zone: Zone
+    epoch: int
+    rev: int
+    peers: dict[str, Peer] = field(default_factory=dict)
+    wait_ms: int = 100
+    rejected: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def position(self) -> str:
+        """The stream id after which this reader reads on."""
+        return f"{self.epoch}-{self.rev}"
+
+    def apply(self, event: Event) -> set[str]:
+        """Takes one event in and returns the keys whose peers changed; raises ``Gap``."""
+        follows = event.epoch == self.epoch and event.rev == self.rev + 1
+        bumped = event.previous_epoch == self.epoch and event.rev == self.rev + 1
+        if not follows and not bumped:
+            raise Gap(f"zone {self.zone.name} stands at {self.position} and the log at {event.epoch}-{event.rev}")
+        self.epoch, self.rev = event.epoch, event.rev
+        if event.wait_ms is not None:
+            self.wait_ms = event.wait_ms
+        return {change.key for change in event.changes if self._take(change, event.rev)}
+
+    def _take(self, change: Change, rev: int) -> bool:
+        if change.sign == "=":
+            return False
+        if change.sign == "-":
+            known = self.peers.get(change.key)
+            # A snapshot taken amid commits may already hold the peer's return.
+            if known is None or known.rev > rev:
+                return False
+            del self.peers[change.key]
+            return True
+        return self.put(change.key, change.record)
+
+    def put(self, key: str, record: object) -> bool:
+        """Believes a peer's record if it is valid and not older than ours; returns whether ours changed."""
+        try:
+            peer = Peer.from_wire(key, record, self.zone)
+        except InvalidValue as error:
+            self.rejected[key[:64]] = str(error)
+            return False
+        known = self.peers.get(key)
+        if known is not None and known.rev > peer.rev:
+            return False
+        self.rejected.pop(key, None)
+        self.peers[key] = peer
+        return known != peer
