@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One machine as this host sees it: its folder, its keeper, its power, its cables."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from lab import cgroup, host, network, plan
+from lab.errors import LabError
+from lab.settings import ROOT
+from lab.spec import Leg, MachineSpec, Running
+
+SYSTEMD = Path("/run/systemd/system")
+"""Exists where systemd is this host's PID 1: sd_booted(3)."""
+
+
+class Machine:
+    """Power, cables and freezer of one machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def spec(self) -> MachineSpec:
+        """What is written about it on disk now."""
+        return MachineSpec.load(self.folder)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether a keeper holds its lock."""
+        try:
+            with (self.folder / "keeper.lock").open("r", encoding="ascii") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except FileNotFoundError:
+            pass
+        return False
+
+    @property
+    def boots(self) -> int:
+        """How often it was booted in its life."""
+        running = Running.load(self.folder)
+        return running.boots if running else 0
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether its processes stand still."""
+        running = Running.load(self.folder)
+        return running is not None and cgroup.is_frozen(running.cgroups)
+
+    def start(self) -> None:
+        """Press the button; does not wait for the boot. LabError if it is on."""
+        if self.is_on:
+            raise LabError(f"{self.folder.name} is on already")
+        self.sweep()
+        command = [sys.executable, "-m", "lab.keeper", str(self.folder)]
+        environ = os.environ | {"PYTHONPATH": str(ROOT)}
+        if SYSTEMD.is_dir():
+            # A unit of its own: the keeper must outlive the session that started it.
+            unit = f"jaywalk-lab-{plan.machine_netns(self.spec.prefix, self.spec.name)}"
+            log = f"append:{self.folder / 'console'}"
+            settings = ("Delegate=yes", f"StandardOutput={log}", f"StandardError={log}")
+            options = [f"--property={setting}" for setting in settings]
+            path = f"--setenv=PYTHONPATH={ROOT}"
+            host.run(["systemd-run", "--quiet", "--collect", f"--unit={unit}", path, *options, *command])
+            return
+        with (self.folder / "console").open("ab") as console:
+            subprocess.Popen(
+                command,
+                env=environ,
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                start_new_session=True,
+            )
+
+    def wait_booting(self, boots: int, timeout: float = 30.0) -> None:
+        """Wait until its boot number `boots` has begun; LabError with the console's end if it does not."""
+        deadline = time.monotonic() + timeout
+        while self.boots < boots:
+            if time.monotonic() > deadline:
+                raise LabError(
+                    f"{self.folder.name} did not boot within {timeout:.0f} s: {self.console_end()}"
+                )
+            time.sleep(0.02)
+
+    def pull_cord(self) -> None:
+        """Cut its power: all its processes die at once, its disk stays. Nothing to do if it is off."""
+        self.signal_off()
+        self._wait_off()
+
+    def signal_off(self) -> None:
+        """Cut its power and do not wait until all is cleared."""
+        running = Running.load(self.folder)
+        if running is not None and self.is_on:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(running.keeper, signal.SIGTERM)
+
+    def _wait_off(self, timeout: float = 15.0) -> None:
+        deadline = time.monotonic() + timeout
+        while self.is_on:
+            if time.monotonic() > deadline:
+                raise LabError(f"the keeper of {self.folder.name} does not end: {self.console_end()}")
+            time.sleep(0.02)
+
+    def sweep(self) -> None:
+        """Clear what a killed keeper left behind; only for a machine that is off."""
+        running = Running.load(self.folder)
+        if running is not None:
+            cgroup.kill(running.cgroups)
+            cgroup.remove(running.cgroups)
+        network.unwire(self.spec)
+        root = self.folder / "root"
+        while root.is_mount():
+            host.run(["umount", str(root)])
+
+    def freeze(self, *, frozen: bool) -> None:
+        """Stop or continue all its processes; LabError if it is off."""
+        running = Running.load(self.folder)
+        if running is None or not self.is_on:
+            raise LabError(f"{self.folder.name} is off: start it first")
+        cgroup.freeze(running.cgroups, frozen=frozen)
+        deadline = time.monotonic() + 5
+        while self.is_frozen != frozen:
+            if time.monotonic() > deadline:
+                raise LabError(f"{self.folder.name} does not {'freeze' if frozen else 'thaw'}")
+            time.sleep(0.01)
+
+    def cut(self, *, cut: bool) -> None:
+        """Take its cables out of the bridges or put them back; holds over a reboot."""
+        spec = dataclasses.replace(self.spec, cut=cut)
+        spec.save(self.folder)
+        network.plug(spec)
+
+    def add_leg(self, leg: Leg) -> None:
+        """Give it one more interface, at once if it is on, and at every boot from now on."""
+        spec = self.spec
+        spec = dataclasses.replace(spec, legs=(*spec.legs, leg))
+        spec.save(self.folder)
+        if self.is_on:
+            network.attach(spec, len(spec.legs) - 1)
+
+    def console_end(self, lines: int = 5) -> str:
+        """The last lines that it and its keeper said, for an error text."""
+        with contextlib.suppress(FileNotFoundError):
+            text = (self.folder / "console").read_text(encoding="utf-8", errors="replace")
+            return " / ".join(text.strip().splitlines()[-lines:]) or "its console is empty"
+        return "it has no console yet"

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The lab's cables: bridges in a namespace of their own, one veth a leg, one leg for this host.
+
+The builders are pure and give batches for ip(8); the doers hand them over. The host's own
+namespace gets nothing but the operator's leg and its connected route.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from lab import host, plan
+from lab.errors import CommandFailed
+from lab.spec import LabSpec, Leg, MachineSpec
+
+FIRST_BRIDGE, SECOND_BRIDGE = "br1", "br2"
+
+
+def bridge_batch(bridge: str) -> list[str]:
+    """A bridge that forwards at once and does not think about multicast."""
+    return [f"link add {bridge} type bridge stp_state 0 mcast_snooping 0", f"link set {bridge} up"]
+
+
+def lab_batch(network: ipaddress.IPv4Network) -> list[str]:
+    """Inside the lab's namespace: the bridge, and a router that knows no way out and says so."""
+    return [
+        "link set lo up",
+        *bridge_batch(FIRST_BRIDGE),
+        f"addr add {plan.place(network, plan.GATEWAY)} dev {FIRST_BRIDGE}",
+        "route add unreachable default",
+        f"link set host master {FIRST_BRIDGE} up",
+    ]
+
+
+def host_batch(prefix: str, network: ipaddress.IPv4Network) -> list[str]:
+    """In the host's namespace: the operator's leg."""
+    leg = plan.host_leg(prefix)
+    return [
+        f"link add {leg} type veth peer name host netns {plan.lab_netns(prefix)}",
+        f"addr add {plan.place(network, plan.HOST)} dev {leg}",
+        f"link set {leg} up",
+    ]
+
+
+def port_batch(spec: MachineSpec, number: int) -> list[str]:
+    """In the lab's namespace: the cable of a machine's leg, plugged in unless the machine is cut off."""
+    port = plan.bridge_port(spec.name, number)
+    address = plan.mac(spec.prefix, spec.name, number)
+    netns = plan.machine_netns(spec.prefix, spec.name)
+    plugged = [] if spec.cut else [f"link set {port} master {spec.legs[number].bridge}"]
+    return [
+        f"link add {port} type veth peer name eth{number} address {address} netns {netns}",
+        *plugged,
+        f"link set {port} up",
+    ]
+
+
+def leg_batch(leg: Leg, number: int) -> list[str]:
+    """In the machine's namespace: the leg's address, and the default route if it leads to one."""
+    route = [f"route add default via {leg.gateway}"] if leg.gateway else []
+    return [f"addr add {leg.address} dev eth{number}", f"link set eth{number} up", *route]
+
+
+def ip(batch: Sequence[str], netns: str | None = None) -> None:
+    """Apply a batch in a namespace; CommandFailed at the first line that is refused."""
+    inside = ["-n", netns] if netns else []
+    host.run(["ip", *inside, "-batch", "-"], stdin="\n".join(batch) + "\n")
+
+
+def netns_exists(name: str) -> bool:
+    """Whether ip-netns(8) knows the name."""
+    return Path("/run/netns", name).exists()
+
+
+def routed() -> list[ipaddress.IPv4Network]:
+    """The IPv4 networks that this host has routes to."""
+    routes = json.loads(host.run(["ip", "-json", "-4", "route", "show", "table", "all"]) or "[]")
+    texts = (route["dst"] for route in routes)
+    return [ipaddress.IPv4Network(text, strict=False) for text in texts if text[0].isdigit()]
+
+
+def make_lab(spec: LabSpec) -> None:
+    """Make the lab's namespace, its bridge and this host's leg."""
+    netns, network = plan.lab_netns(spec.prefix), ipaddress.IPv4Network(spec.network)
+    host.run(["ip", "netns", "add", netns])
+    ip(host_batch(spec.prefix, network))
+    ip(lab_batch(network), netns)
+    # Only a forwarding router answers "unreachable"; else a machine's tries to get out hang.
+    host.run(["nsenter", f"--net=/run/netns/{netns}", "sysctl", "-qw", "net.ipv4.ip_forward=1"])
+
+
+def remove_lab(prefix: str) -> None:
+    """Remove what make_lab made, as far as it got."""
+    host.run(["ip", "link", "del", plan.host_leg(prefix)], check=False)
+    if netns_exists(plan.lab_netns(prefix)):
+        host.run(["ip", "netns", "del", plan.lab_netns(prefix)])
+
+
+def ensure_second_bridge(prefix: str) -> None:
+    """Make the second bridge if it is not there: it joins machines and nothing else."""
+    netns = plan.lab_netns(prefix)
+    if SECOND_BRIDGE not in host.run(["ip", "-n", netns, "-o", "link", "show", "type", "bridge"]):
+        ip(bridge_batch(SECOND_BRIDGE), netns)
+
+
+def attach(spec: MachineSpec, number: int) -> None:
+    """Give a machine's namespace its leg of that number."""
+    ip(port_batch(spec, number), plan.lab_netns(spec.prefix))
+    ip(leg_batch(spec.legs[number], number), plan.machine_netns(spec.prefix, spec.name))
+
+
+def wire(spec: MachineSpec) -> None:
+    """Give a machine a fresh network, as a boot does: no interface, route or rule of its last life stays."""
+    unwire(spec)
+    netns = plan.machine_netns(spec.prefix, spec.name)
+    host.run(["ip", "netns", "add", netns])
+    ip(["link set lo up"], netns)
+    for number in range(len(spec.legs)):
+        attach(spec, number)
+
+
+def unwire(spec: MachineSpec) -> None:
+    """Remove a machine's cables and namespace, as far as they are there."""
+    for number in range(len(spec.legs)):
+        # By name and at once: a namespace's own end is cleared in the background, too late for a reboot.
+        port = plan.bridge_port(spec.name, number)
+        host.run(["ip", "-n", plan.lab_netns(spec.prefix), "link", "del", port], check=False)
+    netns = plan.machine_netns(spec.prefix, spec.name)
+    if netns_exists(netns):
+        host.run(["ip", "netns", "del", netns])
+
+
+def plug(spec: MachineSpec) -> None:
+    """Put a running machine's cables into their bridges, or silently out of them (the carrier stays)."""
+    batch = []
+    for number, leg in enumerate(spec.legs):
+        target = "nomaster" if spec.cut else f"master {leg.bridge}"
+        batch.append(f"link set {plan.bridge_port(spec.name, number)} {target}")
+    try:
+        ip(batch, plan.lab_netns(spec.prefix))
+    except CommandFailed:
+        if netns_exists(plan.machine_netns(spec.prefix, spec.name)):
+            raise

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One machine as a test or a demo uses it: commands over ssh, power, cables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lab.errors import LabError
+from lab.machine import Machine
+from lab.ssh import Background, Client, Command, Result, as_text, wait_for_banner
+
+
+class Node:
+    """A machine of the lab."""
+
+    def __init__(self, folder: Path, key: Path, known_hosts: Path) -> None:
+        self.machine = Machine(folder)
+        self.name = folder.name
+        self.address = str(self.machine.spec.legs[0].ip)
+        self._client = Client(self.name, self.address, key, known_hosts)
+
+    def __repr__(self) -> str:
+        return f"Node({self.name!r}, {self.address!r})"
+
+    def run(self, command: Command, timeout: float = 30.0, check: bool = True, stdin: str = "") -> Result:
+        """Run a command as root over ssh; see `lab.ssh.Client.run` for what it raises."""
+        return self._client.run(command, timeout, check, stdin)
+
+    def start_background(self, command: Command) -> Background:
+        """Start a command and go on; its `stop` gives the result."""
+        return Background(self._client, as_text(command))
+
+    def wait_ssh(self, timeout: float = 30.0) -> None:
+        """Wait until its ssh server answers; Unreachable if it does not."""
+        try:
+            wait_for_banner(self.name, self.address, timeout)
+        except LabError as error:
+            raise type(error)(f"{error}; its console: {self.machine.console_end()}") from error
+
+    def boot(self, timeout: float = 30.0) -> None:
+        """Switch it on and wait for ssh."""
+        boots = self.machine.boots
+        self.machine.start()
+        self.machine.wait_booting(boots + 1, timeout)
+        self.wait_ssh(timeout)
+
+    def reboot(self, timeout: float = 60.0) -> None:
+        """Reboot it in good order, from inside, and wait for ssh."""
+        boots = self.machine.boots
+        self.run("systemctl --no-block reboot")
+        self.close()
+        self.machine.wait_booting(boots + 1, timeout)
+        self.wait_ssh(timeout)
+
+    def crash(self) -> None:
+        """Pull the power cord; what it had written to its disk stays."""
+        self.machine.pull_cord()
+        self.close()
+
+    def freeze(self) -> None:
+        """Stop all its processes where they stand; its kernel still answers a ping."""
+        self.machine.freeze(frozen=True)
+
+    def thaw(self) -> None:
+        """Let its processes go on."""
+        self.machine.freeze(frozen=False)
+
+    def cut(self) -> None:
+        """Take its network away silently: it keeps its carrier and nothing arrives."""
+        self.machine.cut(cut=True)
+
+    def heal(self) -> None:
+        """Give its network back."""
+        self.machine.cut(cut=False)
+
+    def close(self) -> None:
+        """Close the ssh connection."""
+        self._client.close()

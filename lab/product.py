@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The variables that the collection's playbooks ask of an operator, as the lab's operator answers.
+
+The only part of the lab that knows what is rolled out on it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Any
+
+ZONES = {"zone-red": "Tenancy Zone Red", "zone-blue": "Tenancy Zone Blue"}
+POOL = "10.20.0.0/20"
+
+
+def variables(root: Path) -> dict[str, Any]:
+    """Fresh passwords, the two default zones, and the wheels of the checkout at `root`."""
+    return {
+        "jaywalk_controller_password": secrets.token_urlsafe(32),
+        "jaywalk_zones": [
+            {
+                "name": name,
+                "cidr": POOL,
+                "description": description,
+                "agent_password": secrets.token_urlsafe(32),
+            }
+            for name, description in ZONES.items()
+        ],
+        "jaywalk_wheelhouse": str(root / "build" / "wheelhouse"),
+    }
