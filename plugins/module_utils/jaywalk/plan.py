@@ -160,7 +160,9 @@ def _link(is_now: Observed, desired: Interface) -> Iterator[Step]:
     come = [each for each in desired.addresses if each not in is_now.addresses]
     if desired.mtu is not None and is_now.mtu != desired.mtu:
         removed = (f"mtu {is_now.mtu}",) if is_now.mtu else ()
-        yield Step(removed=removed, added=(f"mtu {desired.mtu}",), ip=(f"link set dev {name} mtu {desired.mtu}",))
+        yield Step(
+            removed=removed, added=(f"mtu {desired.mtu}",), ip=(f"link set dev {name} mtu {desired.mtu}",)
+        )
     for each in gone:
         yield Step(removed=(f"address {each}",), ip=(f"addr del {each} dev {name}",))
     # Taking away a primary IPv4 address takes its secondaries along (ip-address(8)): put those back.
@@ -207,6 +209,10 @@ def _text(lines: Iterable[str]) -> str:
 
 def commands(plan: Plan) -> Sequence[str]:
     """What the plan would call, for people and logs; nothing in it is secret."""
-    return [" ".join(("wg", "set", plan.name, *step.wg)) for step in plan.steps if step.wg] + [
-        f"ip {line}" for step in plan.steps for line in step.ip
+    if any(step.deletes for step in plan.steps):
+        return [f"ip link delete dev {plan.name}"]
+    return [
+        *(f"ip link add dev {plan.name} type wireguard" for step in plan.steps if step.creates),
+        *(" ".join(("wg", "set", plan.name, *step.wg)) for step in plan.steps if step.wg),
+        *(f"ip {line}" for step in plan.steps for line in step.ip),
     ]

@@ -1,0 +1,152 @@
+# Copyright: (c) 2026, Jaywalking maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The Ansible side of the library, internal to this collection: hands, options, errors and results.
+
+A module is a function from (module, runner) to an :class:`Outcome`; :func:`run` does the rest, so that
+errors, check mode and diffs have one place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Callable, NoReturn
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+
+from .jaywalk import controller, wireguard
+from .jaywalk.controller import ControllerAddress, ZoneClient
+from .jaywalk.errors import InvalidValue, JaywalkError, MissingTool
+from .jaywalk.files import read_secret
+from .jaywalk.interface import Observed
+from .jaywalk.plan import Plan
+from .jaywalk.runner import Finished
+
+
+class ModuleRunner:
+    """The library's ``Runner`` on ``module.run_command``."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self._module = module
+        self._found: dict[str, str | None] = {}
+
+    def run(self, argv: Sequence[str], stdin: str | None = None) -> Finished:
+        """Runs ``argv``; looks for the program in the sbin folders too, which a login may lack."""
+        program = argv[0]
+        if program not in self._found:
+            self._found[program] = self._module.get_bin_path(program)
+        path = self._found[program]
+        if path is None:
+            raise MissingTool(program)
+        try:
+            code, stdout, stderr = self._module.run_command(
+                [path, *argv[1:]],
+                data=stdin,
+                binary_data=True,
+                # LOG_LEVEL would keep wireguard-go's daemon on our pipes.
+                environ_update={"LC_ALL": "C", "LOG_LEVEL": ""},
+                expand_user_and_vars=False,
+                handle_exceptions=False,
+            )
+        except FileNotFoundError:
+            raise MissingTool(program) from None
+        return Finished(code, stdout, stderr)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a module found and did: ``facts`` are its return values, ``diff`` is Ansible's."""
+
+    changed: bool
+    diff: dict[str, str]
+    facts: dict[str, Any] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+
+
+Work = Callable[[AnsibleModule, ModuleRunner], Outcome]
+
+
+def run(argument_spec: dict[str, Any], work: Work, **constraints: Any) -> NoReturn:
+    """Runs a module to its end; the one place where the library's errors become ``fail_json``."""
+    module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True, **constraints)
+    try:
+        outcome = work(module, ModuleRunner(module))
+    except JaywalkError as error:
+        module.fail_json(msg=str(error))
+    for warning in outcome.warnings:
+        module.warn(warning)
+    result = dict(outcome.facts, changed=outcome.changed)
+    if module._diff:
+        result["diff"] = outcome.diff
+    module.exit_json(**result)
+
+
+def controller_arguments() -> dict[str, Any]:
+    """The options of the fragment ``jaywalking.mesh.controller``."""
+    return {
+        "controller": {"type": "str", "required": True},
+        "controller_user": {"type": "str"},
+        "controller_password": {"type": "str", "no_log": True},
+        "controller_password_file": {"type": "path"},
+        "zone": {"type": "str", "required": True},
+        "timeout": {"type": "int", "default": 30},
+    }
+
+
+CONTROLLER_EXCLUSIVE = [("controller_password", "controller_password_file")]
+
+
+def controller_address(params: dict[str, Any], default_user: str) -> ControllerAddress:
+    """Where and as whom the controller is reached; raises ``InvalidValue``."""
+    if params["timeout"] < 1:
+        raise InvalidValue(f"the timeout {params['timeout']} is out of range", "use 1 second or more")
+    password = params["controller_password"] or ""
+    if params["controller_password_file"]:
+        password = read_secret(params["controller_password_file"], "controller's password")
+    user = params["controller_user"] or default_user
+    return ControllerAddress.parse(params["controller"], user, password)
+
+
+def zone_client(module: AnsibleModule, where: ControllerAddress, zone: str) -> ZoneClient:
+    """A proven connection to the controller; a missing redis library ends the module."""
+    if not controller.HAS_REDIS:
+        module.fail_json(msg=missing_required_lib("redis"))
+    return ZoneClient(controller.connect(where, name="jaywalk-ansible"), where, zone)
+
+
+def carry_out(runner: ModuleRunner, plan: Plan) -> None:
+    """Applies a plan; an interface that the plan made goes again if the rest of the plan fails."""
+    try:
+        plan.apply(runner)
+    except JaywalkError:
+        if any(step.creates for step in plan.steps):
+            with suppress(JaywalkError):
+                wireguard.delete(runner, plan.name)
+        raise
+
+
+def interface_facts(observed: Observed | None) -> dict[str, Any] | None:
+    """An interface as modules return it, or None where there is none; nothing in it is secret."""
+    if observed is None:
+        return None
+    return {
+        "name": observed.name,
+        "kind": observed.kind,
+        "public_key": observed.public_key,
+        "listen_port": observed.listen_port,
+        "addresses": list(observed.addresses),
+        "mtu": observed.mtu,
+        "routes": sorted(observed.routes),
+        "peers": [
+            {
+                "public_key": peer.key,
+                "allowed_ips": list(peer.allowed_ips),
+                "endpoint": peer.endpoint,
+                "persistent_keepalive": peer.keepalive,
+                "latest_handshake": peer.handshake,
+            }
+            for peer in sorted(observed.peers.values(), key=lambda peer: peer.key)
+        ],
+    }

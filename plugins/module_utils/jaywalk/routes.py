@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Routes that may go into a tunnel: never over one that the machine has, never over a peer's endpoint."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from . import values
+from .errors import InvalidValue
+from .runner import Runner, checked
+
+
+@dataclass(frozen=True)
+class Route:
+    """A route of the machine's main table; ``device`` is empty for one that leads nowhere or many ways."""
+
+    prefix: str
+    device: str
+
+
+def elsewhere(runner: Runner, interface: str) -> list[Route]:
+    """The main table's routes that do not lead into ``interface``."""
+    found = []
+    for family, default in (("-4", "0.0.0.0/0"), ("-6", "::/0")):
+        shown = checked(runner, ["ip", "-json", family, "route", "show"])
+        for each in json.loads(shown or "[]"):
+            if each.get("dev") != interface:
+                prefix = default if each["dst"] == "default" else values.network(each["dst"])
+                found.append(Route(prefix, each.get("dev", "")))
+    return found
+
+
+def for_allowed_ips(allowed_ips: Iterable[str], addresses: Iterable[str]) -> frozenset[str]:
+    """The prefixes that need a route of their own: those that no interface address already brings."""
+    own = [ipaddress.ip_interface(each).network for each in addresses]
+    return frozenset(
+        prefix
+        for prefix in allowed_ips
+        if not any(_within(ipaddress.ip_network(prefix), network) for network in own)
+    )
+
+
+def refuse_stolen(wanted: Iterable[str], taken: Sequence[Route]) -> None:
+    """Raises ``InvalidValue`` where the machine already routes one of ``wanted`` another way."""
+    devices = {route.prefix: route.device for route in taken}
+    for prefix in sorted(set(wanted) & set(devices)):
+        way = f"by {devices[prefix]}" if devices[prefix] else "another way"
+        raise InvalidValue(
+            f"the route {prefix} would take the place of one that this machine has {way}",
+            "remove that route, or leave this prefix out of the tunnel",
+        )
+
+
+def refuse_loops(wanted: Iterable[str], taken: Sequence[Route], endpoints: Mapping[str, str]) -> None:
+    """Raises ``InvalidValue`` where a tunnel's own packets to an endpoint (peer: endpoint) would enter it."""
+    into = values.networks(wanted)
+    other = values.networks(route.prefix for route in taken)
+    for key, endpoint in endpoints.items():
+        host = ipaddress.ip_address(endpoint.rpartition(":")[0].strip("[]"))
+        inner = [network for network in into if network.version == host.version and host in network]
+        outer = [network for network in other if network.version == host.version and host in network]
+        longest = max(inner, key=_length, default=None)
+        if longest is not None and _length(longest) > max(map(_length, outer), default=-1):
+            raise InvalidValue(
+                f"the route {longest} would lead the packets for endpoint {endpoint} of peer {key} into the"
+                " tunnel itself",
+                "leave that prefix out, or give the machine a more specific route to the endpoint",
+            )
+
+
+def _length(network: values.Network) -> int:
+    return network.prefixlen
+
+
+def _within(inner: values.Network, outer: values.Network) -> bool:
+    if isinstance(inner, ipaddress.IPv4Network) and isinstance(outer, ipaddress.IPv4Network):
+        return inner.subnet_of(outer)
+    if isinstance(inner, ipaddress.IPv6Network) and isinstance(outer, ipaddress.IPv6Network):
+        return inner.subnet_of(outer)
+    return False

@@ -1,0 +1,410 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, Jaywalking maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: wireguard_iface
+short_description: Declare a WireGuard interface with its peers and routes
+version_added: 0.1.0
+author:
+  - Jaywalking maintainers (@jaywalking)
+description:
+  - Makes a WireGuard interface be as declared, with its key, addresses, peers and routes, or be gone.
+  - Changes only what differs. A peer that stays as it is loses no packet while others come and go.
+  - Uses the kernel's WireGuard, and where the kernel has none C(wireguard-go) or C(boringtun-cli).
+  - Needs no controller. All options are checked before anything is touched.
+extends_documentation_fragment:
+  - jaywalking.mesh.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+  platform:
+    support: full
+    platforms: Linux
+options:
+  name:
+    description:
+      - The name of the interface, at most 15 characters.
+    type: str
+    required: true
+  state:
+    description:
+      - V(present) makes the interface as declared, V(absent) removes it.
+    type: str
+    choices: [present, absent]
+    default: present
+  private_key_file:
+    description:
+      - The file on the node that holds the interface's private key, in base64 as C(wg genkey) prints it.
+      - Required if O(state=present).
+    type: path
+  generate_key:
+    description:
+      - Whether to make a key in O(private_key_file) if that file does not exist, with mode V(0600).
+      - If V(false), a missing file is an error.
+      - A file that exists and holds no key is always an error and is left as it is.
+    type: bool
+    default: true
+  listen_port:
+    description:
+      - The UDP port to listen on, from 1 to 65535.
+      - Without it the port stays as it is or is chosen by the machine.
+    type: int
+  addresses:
+    description:
+      - All addresses of the interface, each with its prefix length.
+    type: list
+    elements: str
+    default: []
+  mtu:
+    description:
+      - The MTU in bytes, from 1280 to 65535. Without it the MTU stays as it is.
+    type: int
+  peers:
+    description:
+      - All peers of the interface. A peer that is not in the list is removed.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      public_key:
+        description:
+          - The peer's public key, in base64 as C(wg pubkey) prints it.
+        type: str
+        required: true
+      allowed_ips:
+        description:
+          - The prefixes that may come from and go to this peer. No two peers may claim the same one.
+        type: list
+        elements: str
+        default: []
+      endpoint:
+        description:
+          - Where the peer listens, as V(ADDRESS:PORT) or V(NAME:PORT), with an IPv6 address in brackets.
+          - A DNS name is resolved by the module on the node. While the endpoint in use is one of the name's
+            addresses, it stays.
+          - A peer that talked to this node from elsewhere within the last three minutes keeps that endpoint.
+        type: str
+      persistent_keepalive:
+        description:
+          - Seconds between keepalives, V(0) for none.
+        type: int
+        default: 0
+  routes:
+    description:
+      - Prefixes to route into the interface, beside those of O(route_allowed_ips).
+      - A route into the interface that is declared by neither is removed.
+    type: list
+    elements: str
+    default: []
+  route_allowed_ips:
+    description:
+      - Whether to route the peers' allowed IPs that lie in none of the interface's own networks into it.
+      - A route is never added over one that the machine has to the same prefix, nor over a peer's endpoint.
+    type: bool
+    default: true
+requirements:
+  - wireguard-tools and iproute2 on the node
+  - wireguard-go and /dev/net/tun on the node where its kernel has no WireGuard
+notes:
+  - The interface lasts until the machine restarts. Run the task again after that, or use the agent, which
+    brings its tunnels back by itself.
+seealso:
+  - module: jaywalking.mesh.jaywalk_join
+"""
+
+EXAMPLES = r"""
+- name: A tunnel to one office
+  jaywalking.mesh.wireguard_iface:
+    name: wg-office
+    private_key_file: /etc/wireguard/office.key
+    listen_port: 51830
+    addresses:
+      - 192.168.90.1/24
+    peers:
+      - public_key: "{{ office_public_key }}"
+        allowed_ips:
+          - 192.168.90.2/32
+          - 172.20.1.0/24
+        endpoint: vpn.example.com:51830
+        persistent_keepalive: 25
+  register: office
+
+- name: Show the key that the other side needs
+  ansible.builtin.debug:
+    var: office.interface.public_key
+
+- name: Take the tunnel down
+  jaywalking.mesh.wireguard_iface:
+    name: wg-office
+    state: absent
+"""
+
+RETURN = r"""
+interface:
+  description:
+    - The interface as it is when the module ends, in check mode as it was found. Null if there is none.
+  returned: success
+  type: dict
+  contains:
+    name:
+      description: The interface's name.
+      type: str
+      sample: wg-office
+    kind:
+      description: V(kernel) or V(userspace).
+      type: str
+      sample: kernel
+    public_key:
+      description: The public half of the interface's key.
+      type: str
+      sample: IHTAKJ7xQYBmO7lh3NrNPrfv0LAAM8GlD1o1Yh0U4hE=
+    listen_port:
+      description: The UDP port that the interface listens on.
+      type: int
+      sample: 51830
+    addresses:
+      description: The interface's addresses with their prefix lengths.
+      type: list
+      elements: str
+      sample: [192.168.90.1/24]
+    mtu:
+      description: The MTU in bytes.
+      type: int
+      sample: 1420
+    routes:
+      description: The prefixes that are routed into the interface, without those that its addresses bring.
+      type: list
+      elements: str
+      sample: [172.20.1.0/24]
+    peers:
+      description: The interface's peers.
+      type: list
+      elements: dict
+      contains:
+        public_key:
+          description: The peer's public key.
+          type: str
+          sample: 7W4Yu4U2lW2f3c1aQvLT1b7vD3lXb2h0ZQbq0dZ0lUU=
+        allowed_ips:
+          description: The prefixes that may come from and go to this peer.
+          type: list
+          elements: str
+          sample: [172.20.1.0/24, 192.168.90.2/32]
+        endpoint:
+          description: Where the peer is reached, empty if that is not known.
+          type: str
+          sample: 192.0.2.1:51830
+        persistent_keepalive:
+          description: Seconds between keepalives, V(0) for none.
+          type: int
+          sample: 25
+        latest_handshake:
+          description: When the last handshake was, in seconds since 1970, V(0) for never.
+          type: int
+          sample: 1790000000
+commands:
+  description:
+    - What the module called, or would have called in check mode, to bring the change about.
+    - Empty if nothing differs.
+  returned: success
+  type: list
+  elements: str
+  sample: [wg set wg-office listen-port 51830]
+"""
+
+import ipaddress
+import os
+import re
+import socket
+from dataclasses import replace
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.jaywalking.mesh.plugins.module_utils._module import (
+    ModuleRunner,
+    Outcome,
+    carry_out,
+    interface_facts,
+    run,
+)
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk import (
+    keys,
+    plan,
+    routes,
+    values,
+    wireguard,
+)
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.errors import InvalidValue
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.interface import (
+    Interface,
+    Observed,
+    WgPeer,
+)
+
+ARGUMENT_SPEC: dict[str, Any] = {
+    "name": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "private_key_file": {"type": "path"},
+    "generate_key": {"type": "bool", "default": True, "no_log": False},
+    "listen_port": {"type": "int"},
+    "addresses": {"type": "list", "elements": "str", "default": []},
+    "mtu": {"type": "int"},
+    "peers": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "public_key": {"type": "str", "required": True, "no_log": False},
+            "allowed_ips": {"type": "list", "elements": "str", "default": []},
+            "endpoint": {"type": "str"},
+            "persistent_keepalive": {"type": "int", "default": 0, "no_log": False},
+        },
+    },
+    "routes": {"type": "list", "elements": "str", "default": []},
+    "route_allowed_ips": {"type": "bool", "default": True},
+}
+
+DNS_NAME = re.compile(
+    r"([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.?"
+)
+
+
+def declared_peers(params: dict[str, Any], own_key: str) -> dict[str, WgPeer]:
+    """The peers as declared, DNS names still in their endpoints; no two with one key or one allowed IP."""
+    peers: dict[str, WgPeer] = {}
+    claimed: dict[str, str] = {}
+    for words in params["peers"]:
+        name, number = split_name(words["endpoint"] or "")
+        literal = "" if name else words["endpoint"] or ""
+        peer = WgPeer.checked(
+            words["public_key"], words["allowed_ips"], literal, words["persistent_keepalive"]
+        )
+        if name:
+            peer = replace(peer, endpoint=f"{name}:{number}")
+        if peer.key == own_key:
+            raise InvalidValue(
+                f"the peer {peer.key} has this interface's own key", "remove it from the peers"
+            )
+        if peer.key in peers:
+            raise InvalidValue(f"the peer {peer.key} is declared twice", "declare it once")
+        for prefix in peer.allowed_ips:
+            if prefix in claimed:
+                raise InvalidValue(
+                    f"the peers {claimed[prefix]} and {peer.key} both claim the allowed IP {prefix}",
+                    "give each prefix to one peer",
+                )
+            claimed[prefix] = peer.key
+        peers[peer.key] = peer
+    return peers
+
+
+def split_name(endpoint: str) -> tuple[str, int]:
+    """The DNS name and port of an endpoint, or an empty name where it holds an address or nothing."""
+    host, colon, digits = endpoint.rpartition(":")
+    if colon and DNS_NAME.fullmatch(host):
+        return host, values.port(digits, "endpoint's port")
+    return "", 0
+
+
+def resolved(peer: WgPeer, current: str) -> WgPeer:
+    """``peer`` with an address for its DNS name: the ``current`` one while the name still has it."""
+    name, number = split_name(peer.endpoint)
+    if not name:
+        return peer
+    try:
+        found = socket.getaddrinfo(name, number, type=socket.SOCK_DGRAM)
+    except OSError as error:
+        raise InvalidValue(
+            f"the endpoint '{peer.endpoint}' of peer {peer.key} does not resolve ({error.strerror})",
+            "check the name and this machine's DNS",
+        ) from None
+    candidates = [values.join_endpoint(str(entry[4][0]), number) for entry in found]
+    return replace(peer, endpoint=current if current in candidates else values.endpoint(candidates[0]))
+
+
+def declared(params: dict[str, Any], own_key: str) -> Interface:
+    """The interface as the options say it; raises ``InvalidValue`` on anything that cannot be so."""
+    addresses = tuple(dict.fromkeys(values.interface_address(each) for each in params["addresses"]))
+    hosts = [ipaddress.ip_interface(each).ip for each in addresses]
+    for host in hosts:
+        if hosts.count(host) > 1:
+            raise InvalidValue(f"the address {host} is declared with two prefix lengths", "declare it once")
+    peers = declared_peers(params, own_key)
+    wanted = frozenset(values.network(each, "route") for each in params["routes"])
+    if params["route_allowed_ips"]:
+        claimed = [prefix for peer in peers.values() for prefix in peer.allowed_ips]
+        wanted |= routes.for_allowed_ips(claimed, addresses)
+    return Interface(
+        name=values.interface_name(params["name"]),
+        public_key=own_key or f"(new key in {params['private_key_file']})",
+        private_key_file=params["private_key_file"],
+        listen_port=None
+        if params["listen_port"] is None
+        else values.port(params["listen_port"], "listen port"),
+        addresses=addresses,
+        mtu=None if params["mtu"] is None else values.mtu(params["mtu"]),
+        peers=peers,
+        routes=wanted,
+    )
+
+
+def own_public_key(params: dict[str, Any], runner: ModuleRunner) -> str:
+    """The public key of the key file, or empty where that file is still to be made."""
+    if params["generate_key"] and not os.path.exists(params["private_key_file"]):
+        return ""
+    return keys.read_key_file(runner, params["private_key_file"])
+
+
+def completed(interface: Interface, observed: Observed | None, runner: ModuleRunner) -> Interface:
+    """``interface`` with resolved endpoints, its routes checked against the machine's others."""
+    known = observed.peers if observed else {}
+    peers = {
+        key: resolved(peer, known[key].endpoint if key in known else "")
+        for key, peer in interface.peers.items()
+    }
+    taken = routes.elsewhere(runner, interface.name)
+    routes.refuse_stolen(interface.routes, taken)
+    routes.refuse_loops(
+        interface.routes, taken, {key: peer.endpoint for key, peer in peers.items() if peer.endpoint}
+    )
+    return replace(interface, peers=peers)
+
+
+def work(module: AnsibleModule, runner: ModuleRunner) -> Outcome:
+    """Parses, plans, and applies unless in check mode."""
+    params = module.params
+    name = values.interface_name(params["name"])
+    present = params["state"] == "present"
+    if present:
+        # What the words alone show to be wrong is said before the machine is looked at.
+        declared(params, "")
+    wireguard.require_tools(runner)
+    interface = declared(params, own_public_key(params, runner)) if present else None
+    observed = wireguard.observe(runner, name)
+    if interface is not None:
+        interface = completed(interface, observed, runner)
+    steps = plan.diff(observed, interface)
+    if steps and not module.check_mode:
+        if interface is not None:
+            keys.ensure_key_file(runner, interface.private_key_file)
+        carry_out(runner, steps)
+        observed = wireguard.observe(runner, name)
+    facts = {"interface": interface_facts(observed), "commands": list(plan.commands(steps))}
+    return Outcome(bool(steps), steps.diff(), facts)
+
+
+def main() -> None:
+    """Entry point."""
+    run(ARGUMENT_SPEC, work, required_if=[("state", "present", ("private_key_file",))])
+
+
+if __name__ == "__main__":
+    main()
