@@ -7,9 +7,10 @@ redis-py's errors become ours here, so that no caller knows them and no password
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Iterator, Optional
+from typing import Any
 
 from . import values
 from .errors import ControllerDenied, ControllerUnreachable, InvalidValue, MissingTool, NoAnswer
@@ -97,7 +98,9 @@ def translated(where: ControllerAddress) -> Iterator[None]:
             "use a user that may",
         ) from None
     except redis.exceptions.ReadOnlyError:
-        raise ControllerUnreachable(f"the controller {where} is a read-only replica", "name the primary") from None
+        raise ControllerUnreachable(
+            f"the controller {where} is a read-only replica", "name the primary"
+        ) from None
     except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
         if "NOAUTH" in str(error) or "WRONGPASS" in str(error):
             raise ControllerDenied(
@@ -128,18 +131,29 @@ class ZoneClient:
         Raises ``InvalidValue`` where there is no such zone yet.
         """
         with translated(self.where):
-            meta = self.client.hgetall(self.keys.meta)
+            meta = cast("dict[str, str]", self.client.hgetall(self.keys.meta))
             if not meta:
-                raise InvalidValue(
-                    f"the zone '{self.zone}' is unknown to the controller {self.where}",
-                    "make it with 'jaywalk-supervisor zone add', or start the supervisor",
-                )
+                raise self._unknown_zone()
             view = view_from_meta(self.zone, meta)
             for key, record in self.client.hscan_iter(self.keys.peers, count=PAGE):
                 view.put(key, record)
         return view
 
-    def read(self, view: ZoneView, nonce: str = "", block: float = 0.0) -> tuple[set[str], Optional[Reply]]:
+    def goes_on_from(self, view: ZoneView) -> bool:
+        """Whether the log still goes on from where ``view`` stands; raises like :meth:`snapshot`."""
+        with translated(self.where):
+            epoch, rev = self.client.hmget(self.keys.meta, "epoch", "rev")
+        if epoch is None or rev is None:
+            raise self._unknown_zone()
+        return bool(epoch == str(view.epoch) and rev.isdigit() and int(rev) >= view.rev)
+
+    def _unknown_zone(self) -> InvalidValue:
+        return InvalidValue(
+            f"the zone '{self.zone}' is unknown to the controller {self.where}",
+            "make it with 'jaywalk-supervisor zone add', or start the supervisor",
+        )
+
+    def read(self, view: ZoneView, nonce: str = "", block: float = 0.0) -> tuple[set[str], Reply | None]:
         """Waits up to ``block`` seconds for events and, if ``nonce`` is given, for that request's answer.
 
         Takes the events into ``view`` and returns the keys that changed, and the reply if it came.  Raises
@@ -163,7 +177,7 @@ class ZoneClient:
             self.client.rpush(to or self.keys.inbox, request.to_wire())
 
     def ask(self, request: Request, timeout: float, to: str = "") -> Reply:
-        """Sends a request and repeats it until it is answered; raises ``NoAnswer`` after ``timeout`` seconds."""
+        """Sends a request until it is answered; raises ``NoAnswer`` after ``timeout`` seconds."""
         deadline = time.monotonic() + timeout
         pause = FIRST_REPEAT
         while (left := deadline - time.monotonic()) > 0:
@@ -181,11 +195,11 @@ class ZoneClient:
     def _xread(self, streams: dict[str, str], block: float) -> dict[str, Any]:
         wait = max(1, int(min(block, self.where.timeout * 0.8) * 1000))
         with translated(self.where):
-            answer = self.client.xread(streams, count=PAGE, block=wait)
-        return dict(answer) if answer else {}
+            answer = self.client.xread(cast("dict[Any, Any]", streams), count=PAGE, block=wait)
+        return dict(cast("dict[str, Any]", answer)) if answer else {}
 
     @staticmethod
-    def _reply(entries: list[tuple[str, dict[str, str]]]) -> Optional[Reply]:
+    def _reply(entries: list[tuple[str, dict[str, str]]]) -> Reply | None:
         return Reply.from_wire(entries[-1][1].get("reply", "")) if entries else None
 
 
@@ -194,5 +208,7 @@ def view_from_meta(zone: str, meta: dict[str, str]) -> ZoneView:
     try:
         epoch, rev, wait_ms = (int(meta[field]) for field in ("epoch", "rev", "wait_ms"))
     except (KeyError, ValueError):
-        raise InvalidValue(f"the meta data of zone '{zone}' do not parse", "check the supervisor's log") from None
+        raise InvalidValue(
+            f"the meta data of zone '{zone}' do not parse", "check the supervisor's log"
+        ) from None
     return ZoneView(Zone.from_wire(zone, meta), epoch, rev, wait_ms=wait_ms)

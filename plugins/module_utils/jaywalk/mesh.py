@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Iterable, Optional, Sequence
 
 from . import values
 from .errors import InvalidValue
@@ -29,11 +29,11 @@ class Node:
     private_key_file: str
     interface: str = "wg0"
     listen_port: int = 51820
-    mtu: Optional[int] = None
+    mtu: int | None = None
     local_networks: tuple[str, ...] = ()
 
 
-def desired(view: ZoneView, node: Node) -> Optional[Interface]:
+def desired(view: ZoneView, node: Node) -> Interface | None:
     """The interface that ``node`` should have, or None while it is not in the zone.
 
     Raises ``InvalidValue`` where the zone's pool and a network of the machine overlap.
@@ -55,18 +55,17 @@ def desired(view: ZoneView, node: Node) -> Optional[Interface]:
 
 def with_peers(current: Interface, view: ZoneView, node: Node, keys: Iterable[str]) -> Interface:
     """``current`` with the peers of ``keys`` as the zone has them now; costs what the change costs."""
-    peers, routes = dict(current.peers), set(current.routes)
-    local = _local(node)
-    for key in keys:
-        if key == node.public_key:
-            continue
+    changed = [key for key in keys if key != node.public_key]
+    peers, routes, local = dict(current.peers), set(current.routes), _local(node)
+    # First all that goes, then all that comes: a prefix may move from one peer to another.
+    for key in changed:
         before = peers.pop(key, None)
         if before is not None:
             routes.difference_update(before.allowed_ips)
-        record = view.peers.get(key)
-        if record is not None:
-            peers[key] = _wg_peer(record, local)
-            routes.update(each for each in peers[key].allowed_ips if each in record.prefixes)
+    for record in (view.peers[key] for key in changed if key in view.peers):
+        peer = _wg_peer(record, local)
+        peers[record.key] = peer
+        routes.update(each for each in peer.allowed_ips if each in record.prefixes)
     return replace(current, peers=peers, routes=frozenset(routes))
 
 

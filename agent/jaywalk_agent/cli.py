@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PYTHON_ARGCOMPLETE_OK
+"""The ``jaywalk`` command: the original's flags, and subcommands beside them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import argcomplete
+
+from jaywalk import keys, logs, wireguard
+from jaywalk.controller import ZoneClient, connect
+from jaywalk.errors import InvalidValue, JaywalkError
+from jaywalk.models import Request
+from jaywalk.notify import notify
+from jaywalk.runner import SubprocessRunner
+
+from . import running
+from . import status as status_page
+from .agent import Agent, node_of
+from .dataplane import DataPlane
+from .settings import ENVIRONMENT, Settings, said
+from .stop import Stopped, StopSignal
+
+log = logging.getLogger("jaywalk")
+
+FAILURE = 1
+BAD_VALUE = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code: 0 done, 1 failed, 2 a value that cannot be."""
+    parser = build_parser()
+    argcomplete.autocomplete(parser)
+    arguments = parser.parse_args(argv)
+    try:
+        words = said(arguments, os.environ)
+        logs.set_up(words.get("log_level", "info"))
+        command = COMMANDS[_chosen(parser, arguments, words)]
+        return command(Settings.read(words), arguments)
+    except InvalidValue as error:
+        return _failed(error, BAD_VALUE)
+    except JaywalkError as error:
+        return _failed(error, FAILURE)
+    except Stopped:
+        notify("STOPPING=1")
+        log.info("stopped; the tunnels stay up")
+        return 0
+
+
+def _chosen(parser: argparse.ArgumentParser, arguments: argparse.Namespace, words: dict[str, str]) -> str:
+    if arguments.command:
+        return str(arguments.command)
+    if words.get("agent_mode", "").lower() in ("1", "true", "yes"):
+        return "agent"
+    if "controller" in words:
+        return "up"
+    return parser.error("say what to do: --agent-mode with --controller, or one of the commands")
+
+
+def _failed(error: JaywalkError, code: int) -> int:
+    print(f"jaywalk: {error}", file=sys.stderr)
+    return code
+
+
+def run_agent(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Joins and follows the zone until a signal comes."""
+    with running.only_one(settings.lock_file, settings.zone):
+        Agent(settings, SubprocessRunner(), StopSignal()).run()
+    return 0
+
+
+def up(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Joins once and leaves the tunnels up."""
+    with running.only_one(settings.lock_file, settings.zone):
+        agent = Agent(settings, SubprocessRunner(), StopSignal())
+        own = agent.up(arguments.timeout).view.peers[agent.public_key]
+    print(f"{settings.interface} is up in zone {settings.zone} with {', '.join(own.addresses)}")
+    return 0
+
+
+def down(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Takes the interface down; the lease stays."""
+    with running.only_one(settings.lock_file, settings.zone):
+        wireguard.require_tools(SubprocessRunner())
+        _take_down(settings)
+    return 0
+
+
+def _take_down(settings: Settings) -> None:
+    runner = SubprocessRunner()
+    public_key = ""
+    if settings.private_key_file.exists():
+        public_key = keys.read_key_file(runner, str(settings.private_key_file))
+    done = DataPlane(runner, node_of(settings, public_key)).remove()
+    print(f"{settings.interface} is {'down' if done else 'not there'}")
+
+
+def leave(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Tells the zone that this node goes, then takes the interface down."""
+    runner = SubprocessRunner()
+    with running.only_one(settings.lock_file, settings.zone):
+        public_key = settings.own_key(runner)
+        address = settings.controller_address()
+        client = ZoneClient(connect(address), address, settings.zone)
+        client.ask(Request.checked("leave", settings.zone, public_key), arguments.timeout).lease_or_raise()
+        with suppress(FileNotFoundError):
+            settings.snapshot_file.unlink()
+        _take_down(settings)
+    print(f"left zone {settings.zone}")
+    return 0
+
+
+def status(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Shows the zone and the interface; exit code 1 while the interface is down."""
+    shown: dict[str, Any] = status_page.gather(settings, SubprocessRunner())
+    print(json.dumps(shown, indent=2) if arguments.json else status_page.table(shown))
+    return 0 if shown["wireguard"] else FAILURE
+
+
+def keygen(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Makes a key where there is none and prints its public half."""
+    public, _ = keys.ensure_key_file(SubprocessRunner(), str(settings.private_key_file))
+    print(public)
+    return 0
+
+
+COMMANDS = {"agent": run_agent, "up": up, "down": down, "leave": leave, "status": status, "keygen": keygen}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of ``jaywalk``; the flags may stand before or behind a command."""
+    parser = argparse.ArgumentParser(
+        prog="jaywalk",
+        description="Joins this node to an encrypted WireGuard mesh and keeps it there.",
+        epilog="Each flag has its variable in brackets. Exit codes: 0 done, 1 failed, 2 bad value.",
+    )
+    parser.add_argument("--version", action="version", version=f"jaywalk {_version()}")
+    _add_flags(parser)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, function in COMMANDS.items():
+        if name == "agent":
+            continue
+        summary = (function.__doc__ or "").split(";")[0].rstrip(".")
+        sub = commands.add_parser(name, help=summary, description=function.__doc__)
+        _add_flags(sub)
+        if name in ("up", "leave"):
+            sub.add_argument("--timeout", type=float, default=60.0, help="seconds to wait for the zone (60)")
+        if name == "status":
+            sub.add_argument("--json", action="store_true", help="for scripts")
+    parser.set_defaults(timeout=60.0)
+    return parser
+
+
+def _add_flags(parser: argparse.ArgumentParser) -> None:
+    def flag(name: str, text: str, **more: Any) -> None:
+        variable = ENVIRONMENT[name.lstrip("-").replace("-", "_")]
+        # Suppressed defaults keep a flag before the command from being undone behind it.
+        parser.add_argument(name, default=argparse.SUPPRESS, help=f"{text} [{variable}]", **more)
+
+    flag("--controller", "HOST[:PORT] of the controller, port 6379", metavar="HOST")
+    flag("--controller-user", "its user, agent-<zone>", metavar="USER")
+    flag("--controller-password-file", "file with its password", metavar="FILE")
+    flag(
+        "--controller-password",
+        "its password; every user of this machine can read it here, prefer the file",
+        metavar="TEXT",
+    )
+    flag("--zone", "the zone to join, zone-blue")
+    flag("--private-key-file", "WireGuard key, /etc/jaywalk/<zone>.key", metavar="FILE")
+    flag("--private-key", "the key itself; prefer the file", metavar="KEY")
+    flag("--public-key", "its public half, only checked", metavar="KEY")
+    flag("--request-ip", "ask for this address, one a pool", action="append", metavar="IP")
+    flag(
+        "--child-prefix",
+        "announce this prefix, may be repeated",
+        action="append",
+        metavar="PREFIX",
+    )
+    flag("--local-endpoint-ip", "address at which peers reach us", metavar="IP")
+    flag("--listen-port", "UDP port of WireGuard, 51820", metavar="PORT")
+    flag("--interface", "network interface, wg0", metavar="NAME")
+    flag("--name", "this node's name, the host's")
+    flag("--state-dir", "folder of the snapshot, /var/lib/jaywalk", metavar="DIR")
+    flag("--log-level", "debug, info, warning or error", metavar="LEVEL")
+    flag("--agent-mode", "stay and follow the zone", action="store_true")
+
+
+def _version() -> str:
+    try:
+        return version("jaywalk")
+    except PackageNotFoundError:
+        return "from a checkout"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The running agent's marks on the machine: a lock a zone, and a file that says how it is."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+from jaywalk.errors import JaywalkError
+from jaywalk.files import write_private
+
+
+@dataclass(frozen=True)
+class Report:
+    """How the agent is: ``trouble`` is empty while all is well; ``since`` is in seconds since 1970."""
+
+    pid: int
+    trouble: str
+    since: float
+
+    def write(self, path: Path) -> None:
+        write_private(str(path), json.dumps(asdict(self)) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Report | None:
+        """The last report, or None where there is none to be believed."""
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+
+
+@contextmanager
+def only_one(lock_file: Path, zone: str) -> Iterator[None]:
+    """Holds the zone's lock; raises ``JaywalkError`` where another agent holds it."""
+    with _open(lock_file) as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise JaywalkError(
+                f"an agent of zone {zone} runs on this machine",
+                f"stop it first ('systemctl stop jaywalk-agent@{zone}')",
+            ) from None
+        yield
+
+
+def is_running(lock_file: Path) -> bool:
+    """Whether an agent holds the zone's lock."""
+    with suppress(OSError), lock_file.open() as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _open(lock_file: Path) -> IO[str]:
+    try:
+        lock_file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        return lock_file.open("a", encoding="utf-8")
+    except OSError as error:
+        raise JaywalkError(f"cannot open {lock_file} ({error.strerror})", "run as root") from None
+
+
+def report(path: Path, trouble: str) -> None:
+    """Writes the running agent's report; a full disk does not stop it."""
+    with suppress(JaywalkError):
+        Report(os.getpid(), trouble, time.time()).write(path)

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a person asked of this node: flags first, then ``JAYWALK_*`` variables, then defaults; all checked."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaywalk import keys, values
+from jaywalk.controller import ControllerAddress, agent_user
+from jaywalk.errors import InvalidValue
+from jaywalk.files import read_secret, write_private
+from jaywalk.runner import Runner
+
+READ_TIMEOUT = 25.0
+"""Seconds that a silent connection may be waited on; less than half of the unit's watchdog."""
+
+ENVIRONMENT = {
+    "public_key": "JAYWALK_PUB_KEY",
+    "private_key": "JAYWALK_PRIVATE_KEY",
+    "private_key_file": "JAYWALK_PRIVATE_KEY_FILE",
+    "controller": "JAYWALK_CONTROLLER",
+    "controller_user": "JAYWALK_CONTROLLER_USER",
+    "controller_password": "JAYWALK_CONTROLLER_PASSWD",
+    "controller_password_file": "JAYWALK_CONTROLLER_PASSWD_FILE",
+    "agent_mode": "JAYWALK_AGENT_MODE",
+    "zone": "JAYWALK_ZONE",
+    "request_ip": "JAYWALK_REQUESTED_IP",
+    "child_prefix": "JAYWALK_REQUESTED_CHILD_PREFIX",
+    "local_endpoint_ip": "JAYWALK_LOCAL_ENDPOINT_IP",
+    "listen_port": "JAYWALK_LISTEN_PORT",
+    "interface": "JAYWALK_INTERFACE",
+    "name": "JAYWALK_NAME",
+    "state_dir": "JAYWALK_STATE_DIR",
+    "log_level": "JAYWALK_LOG_LEVEL",
+}
+"""Each flag's environment variable; the original's names where it had one."""
+
+
+def said(arguments: argparse.Namespace, environment: Mapping[str, str]) -> dict[str, str]:
+    """All that was said by flag or variable, as text; a flag wins over its variable."""
+    words: dict[str, str] = {}
+    for option, variable in ENVIRONMENT.items():
+        flag = getattr(arguments, option, None)
+        value = ",".join(flag) if isinstance(flag, list) else flag
+        value = environment.get(variable, "") if value is None else str(value)
+        if value:
+            words[option] = value
+    return words
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A node's settings, every one of them valid; secrets are read when they are needed."""
+
+    zone: str
+    interface: str
+    listen_port: int
+    name: str
+    state_dir: Path
+    run_dir: Path
+    private_key_file: Path
+    controller: str = ""
+    controller_user: str = ""
+    controller_password: str = ""
+    controller_password_file: str = ""
+    private_key: str = ""
+    public_key: str = ""
+    request_ip: tuple[str, ...] = ()
+    child_prefixes: tuple[str, ...] = ()
+    local_endpoint_ip: str = ""
+
+    @classmethod
+    def read(cls, words: Mapping[str, str]) -> Settings:
+        """Settings out of what was said; raises ``InvalidValue`` with the value and the remedy."""
+        zone = values.zone_name(words.get("zone", "zone-blue"))
+        endpoint_ip = words.get("local_endpoint_ip", "")
+        return cls(
+            zone=zone,
+            interface=values.interface_name(words.get("interface", "wg0")),
+            listen_port=values.port(words.get("listen_port", "51820"), "listen port"),
+            name=values.dns_label(words.get("name") or host_label()),
+            state_dir=Path(words.get("state_dir", "/var/lib/jaywalk")),
+            run_dir=Path("/run/jaywalk") if "state_dir" not in words else Path(words["state_dir"]) / "run",
+            private_key_file=Path(words.get("private_key_file", f"/etc/jaywalk/{zone}.key")),
+            controller=words.get("controller", ""),
+            controller_user=words.get("controller_user", agent_user(zone)),
+            controller_password=words.get("controller_password", ""),
+            controller_password_file=words.get("controller_password_file", ""),
+            private_key=words.get("private_key", ""),
+            public_key=keys.public_key(words["public_key"]) if "public_key" in words else "",
+            request_ip=_split(words.get("request_ip", "")),
+            child_prefixes=_split(words.get("child_prefix", "")),
+            local_endpoint_ip=values.address(endpoint_ip, "local endpoint") if endpoint_ip else "",
+        )
+
+    @property
+    def snapshot_file(self) -> Path:
+        """Where the last good state of the zone lies."""
+        return self.state_dir / f"{self.zone}.json"
+
+    @property
+    def status_file(self) -> Path:
+        """Where the running agent says how it is."""
+        return self.run_dir / f"{self.zone}.status"
+
+    @property
+    def lock_file(self) -> Path:
+        """Held by the running agent of this zone."""
+        return self.run_dir / f"{self.zone}.lock"
+
+    def controller_address(self) -> ControllerAddress:
+        """Where the controller is and as whom we come; a password file is read anew each time."""
+        if not self.controller:
+            raise InvalidValue(
+                "no controller was named", "give --controller HOST[:PORT] or JAYWALK_CONTROLLER"
+            )
+        password = self.controller_password
+        if not password and self.controller_password_file:
+            password = read_secret(self.controller_password_file, "controller's password")
+        if not password:
+            raise InvalidValue(
+                "no controller password was given",
+                "give --controller-password-file FILE or JAYWALK_CONTROLLER_PASSWD",
+            )
+        parsed = ControllerAddress.parse(self.controller, self.controller_user, password)
+        return ControllerAddress(parsed.host, parsed.port, parsed.user, parsed.password, READ_TIMEOUT)
+
+    def own_key(self, runner: Runner) -> str:
+        """Puts the private key where ``wg`` can read it and returns its public key.
+
+        A key that was given as text goes into the key file; without any, one is made on this node.
+        """
+        if self.private_key:
+            private = keys.private_key(self.private_key, "--private-key")
+            if keys.derive(runner, private) != self._key_on_disk(runner):
+                write_private(str(self.private_key_file), private + "\n")
+        public, _ = keys.ensure_key_file(runner, str(self.private_key_file))
+        if self.public_key and self.public_key != public:
+            raise InvalidValue(
+                f"the public key {self.public_key} does not belong to the private key",
+                f"give {public}, or leave --public-key out",
+            )
+        return public
+
+    def _key_on_disk(self, runner: Runner) -> str:
+        if not self.private_key_file.exists():
+            return ""
+        return keys.read_key_file(runner, str(self.private_key_file))
+
+
+def host_label() -> str:
+    """This machine's name as a DNS label."""
+    label = re.sub(r"[^a-z0-9-]+", "-", socket.gethostname().split(".")[0].lower()).strip("-")
+    return label[:63] or "node"
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What ``jaywalk status`` shows: the zone from the snapshot beside the interface as it is now."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from tabulate import tabulate
+
+from jaywalk import keys, plan, wireguard
+from jaywalk.errors import JaywalkError
+from jaywalk.interface import Observed, ObservedPeer
+from jaywalk.models import Peer
+from jaywalk.runner import Runner
+from jaywalk.zonelog import ZoneView
+
+from . import running, snapshot
+from .agent import node_of
+from .dataplane import DataPlane
+from .settings import Settings
+
+
+def gather(settings: Settings, runner: Runner, now: float | None = None) -> dict[str, Any]:
+    """All that is known of this node in its zone, for JSON; raises ``JaywalkError`` where nothing is."""
+    moment = time.time() if now is None else now
+    view = snapshot.load(settings.snapshot_file, settings.zone)
+    observed = wireguard.observe(runner, settings.interface)
+    if view is None:
+        raise JaywalkError(
+            f"this node has not joined zone {settings.zone}", "run 'jaywalk up' or start jaywalk-agent@<zone>"
+        )
+    public_key = keys.read_key_file(runner, str(settings.private_key_file))
+    own = view.peers.get(public_key)
+    return {
+        "zone": settings.zone,
+        "interface": settings.interface,
+        "wireguard": observed.kind if observed else "",
+        "public_key": public_key,
+        "addresses": list(own.addresses) if own else [],
+        "prefixes": list(own.prefixes) if own else [],
+        "endpoint": own.endpoint if own else "",
+        "position": view.position,
+        "agent": _agent(settings),
+        "differences": _differences(settings, runner, view, public_key),
+        "peers": [
+            _peer(record, observed, moment)
+            for record in sorted(view.peers.values(), key=lambda each: (each.name, each.key))
+            if record.key != public_key
+        ],
+    }
+
+
+def _agent(settings: Settings) -> dict[str, Any]:
+    report = running.Report.read(settings.status_file)
+    alive = running.is_running(settings.lock_file)
+    return {
+        "running": alive,
+        "pid": report.pid if report and alive else None,
+        "trouble": report.trouble if report and alive else "",
+    }
+
+
+def _differences(settings: Settings, runner: Runner, view: ZoneView, public_key: str) -> list[str]:
+    """What a plan would do now; empty while the interface equals the zone."""
+    try:
+        _, steps = DataPlane(runner, node_of(settings, public_key)).plan(view)
+    except JaywalkError as error:
+        return [str(error)]
+    return list(plan.commands(steps)) or (["create the interface"] if steps else [])
+
+
+def _peer(record: Peer, observed: Observed | None, now: float) -> dict[str, Any]:
+    seen = observed.peers.get(record.key) if observed else None
+    age = round(now - seen.handshake) if seen and seen.handshake else None
+    return {
+        "name": record.name,
+        "public_key": record.key,
+        "addresses": list(record.addresses),
+        "prefixes": list(record.prefixes),
+        "endpoint": seen.endpoint if seen and seen.endpoint else record.endpoint,
+        "handshake_age": age,
+        "received": seen.received if seen else 0,
+        "sent": seen.sent if seen else 0,
+        "state": _state(seen, age),
+    }
+
+
+def _state(seen: ObservedPeer | None, age: int | None) -> str:
+    if seen is None:
+        return "missing"
+    if age is None:
+        return "never"
+    return "connected" if age < plan.SETTLED_SECONDS else "silent"
+
+
+def table(status: dict[str, Any]) -> str:
+    """The status for a person."""
+    agent = status["agent"]
+    rows = [
+        ("zone", status["zone"]),
+        ("interface", f"{status['interface']} ({status['wireguard'] or 'down'})"),
+        ("address", ", ".join(status["addresses"]) or "none"),
+        ("child prefixes", ", ".join(status["prefixes"]) or "none"),
+        ("endpoint", status["endpoint"] or "none"),
+        ("agent", f"running, pid {agent['pid']}" if agent["running"] else "not running"),
+        ("revision", status["position"]),
+        ("in order", "yes" if not status["differences"] else f"no: {'; '.join(status['differences'][:3])}"),
+    ]
+    if agent["trouble"]:
+        rows.append(("trouble", agent["trouble"]))
+    peers = [
+        (
+            peer["name"],
+            ", ".join(peer["addresses"] + peer["prefixes"]),
+            peer["endpoint"] or "-",
+            "-" if peer["handshake_age"] is None else f"{peer['handshake_age']} s ago",
+            peer["received"],
+            peer["sent"],
+            peer["state"],
+        )
+        for peer in status["peers"]
+    ]
+    headers = ("PEER", "ADDRESSES", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT", "STATE")
+    return tabulate(rows, tablefmt="plain") + "\n\n" + tabulate(peers, headers=headers, tablefmt="plain")
