@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from . import values
 from .errors import ControllerDenied, ControllerUnreachable, InvalidValue, MissingTool, NoAnswer
