@@ -15,10 +15,12 @@ from typing import Any, cast
 from . import values
 from .errors import ControllerDenied, ControllerUnreachable, InvalidValue, MissingTool, NoAnswer
 from .models import Reply, Request, Zone
-from .zonelog import Event, Gap, ZoneKeys, ZoneView
+from .zonelog import Event, Gap, ZoneKeys, ZoneView, wait_of
 
 try:
     import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
 except ImportError:  # the edge (a module) says how to get it
     HAS_REDIS = False
 else:
@@ -49,8 +51,12 @@ class ControllerAddress:
         if not colon or (":" in host and not host.endswith("]")):
             host, digits = text, str(DEFAULT_PORT)
         host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-        if not host or any(letter.isspace() or letter in "/@" for letter in host):
-            raise InvalidValue(f"the controller '{text}' does not parse", "give HOST or HOST:PORT")
+        if "@" in text:  # what stands before it may be a password
+            raise InvalidValue("the controller's address holds an '@'", "give HOST or HOST:PORT")
+        if not host or not host.isprintable() or any(letter in " /" for letter in host):
+            raise InvalidValue(
+                f"the controller {values.shown(text)} does not parse", "give HOST or HOST:PORT"
+            )
         return cls(host, values.port(digits, "controller's port"), user, password)
 
     def __str__(self) -> str:
@@ -76,6 +82,8 @@ def connect(where: ControllerAddress, name: str = "jaywalk") -> redis.Redis:
         socket_connect_timeout=where.timeout,
         socket_timeout=where.timeout,
         client_name=name,
+        protocol=2,  # answers have one shape in all versions of redis-py
+        retry=Retry(NoBackoff(), 0),  # whoever calls knows better when to try again
     )
     with translated(where):
         client.ping()
@@ -101,7 +109,7 @@ def translated(where: ControllerAddress) -> Iterator[None]:
         raise ControllerUnreachable(
             f"the controller {where} is a read-only replica", "name the primary"
         ) from None
-    except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+    except (redis.ConnectionError, redis.TimeoutError, OSError, UnicodeError) as error:
         if "NOAUTH" in str(error) or "WRONGPASS" in str(error):
             raise ControllerDenied(
                 f"the controller {where} refused user '{where.user or 'default'}'", "check the password"
@@ -110,10 +118,16 @@ def translated(where: ControllerAddress) -> Iterator[None]:
             f"the controller {where} cannot be reached ({_reason(error)})",
             "check that Redis runs there, listens on that address and is not behind a firewall",
         ) from None
+    except redis.RedisError as error:
+        raise ControllerDenied(
+            f"the controller {where} refused a command ({error})", "look into the log of Redis"
+        ) from None
 
 
 def _reason(error: BaseException) -> str:
-    return str(error).split(" connecting to ", maxsplit=1)[0].rstrip(".") or type(error).__name__
+    if isinstance(error, UnicodeError):
+        return "no such name"
+    return str(error).rstrip(".") or type(error).__name__
 
 
 class ZoneClient:
@@ -137,7 +151,19 @@ class ZoneClient:
             view = view_from_meta(self.zone, meta)
             for key, record in self.client.hscan_iter(self.keys.peers, count=PAGE):
                 view.put(key, record)
+        self._catch_up(view)
         return view
+
+    def _catch_up(self, view: ZoneView) -> None:
+        """Reads on until the log has reached the newest record, since only then the copy is of one moment."""
+        newest = max((peer.rev for peer in view.peers.values()), default=0)
+        before = ""
+        while view.rev < newest and view.position != before:
+            before = view.position
+            try:
+                self.read(view)
+            except Gap:
+                return
 
     def goes_on_from(self, view: ZoneView) -> bool:
         """Whether the log still goes on from where ``view`` stands; raises like :meth:`snapshot`."""
@@ -163,13 +189,14 @@ class ZoneClient:
         if nonce:
             streams[self.keys.reply(nonce)] = "0"
         batches = self._xread(streams, block)
+        reply = self._reply(batches.get(self.keys.reply(nonce), []))
         changed: set[str] = set()
         for entry_id, fields in batches.get(self.keys.events, []):
             try:
                 changed |= view.apply(Event.from_entry(entry_id, fields))
             except InvalidValue as error:
                 raise Gap(str(error)) from None
-        return changed, self._reply(batches.get(self.keys.reply(nonce), []))
+        return changed, reply
 
     def submit(self, request: Request, to: str = "") -> None:
         """Puts a request into the zone's inbox (or the list ``to``); it may be sent twice without harm."""
@@ -206,7 +233,7 @@ class ZoneClient:
 def view_from_meta(zone: str, meta: dict[str, str]) -> ZoneView:
     """An empty copy of a zone at the position that its meta names."""
     try:
-        epoch, rev, wait_ms = (int(meta[field]) for field in ("epoch", "rev", "wait_ms"))
+        epoch, rev, wait_ms = int(meta["epoch"]), int(meta["rev"]), wait_of(meta["wait_ms"])
     except (KeyError, ValueError):
         raise InvalidValue(
             f"the meta data of zone '{zone}' do not parse", "check the supervisor's log"

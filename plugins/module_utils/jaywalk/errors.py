@@ -7,7 +7,8 @@ raises; only the edge (a module's ``fail_json``, a command's exit code) ends a p
 
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 
 class JaywalkError(Exception):
@@ -29,7 +30,7 @@ class InvalidValue(JaywalkError):
 class MissingTool(JaywalkError):
     """A program or a Python library that the node needs is not installed."""
 
-    PACKAGES = {
+    PACKAGES: ClassVar[Mapping[str, str]] = {
         "wg": "install the package wireguard-tools",
         "ip": "install the package iproute2",
         "redis": "install the Python library redis (Debian: python3-redis), or run the module with the "

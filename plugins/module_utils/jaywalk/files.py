@@ -8,6 +8,9 @@ import tempfile
 
 from .errors import InvalidValue, JaywalkError
 
+MAX_SECRET = 4096
+"""Characters; a longer line, say of a device file, is no secret of ours."""
+
 
 def write_private(path: str, text: str) -> None:
     """Writes ``text`` to ``path`` with mode 0600 by a temporary file beside it and a rename.
@@ -25,12 +28,23 @@ def write_private(path: str, text: str) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
+        _sync_folder(folder)
     except OSError as error:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
         raise JaywalkError(
             f"cannot write {path} ({error.strerror})", "check free space, owner and mode"
         ) from None
+    finally:
+        if temporary and os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def _sync_folder(folder: str) -> None:
+    """Makes a rename in ``folder`` outlast a loss of power (fsync(2))."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def read_secret(path: str, what: str) -> str:
@@ -40,7 +54,7 @@ def read_secret(path: str, what: str) -> str:
     """
     try:
         with open(path, encoding="utf-8") as stream:
-            secret = stream.readline().strip()
+            secret = stream.readline(MAX_SECRET).strip()
     except OSError as error:
         raise InvalidValue(
             f"cannot read the {what} in {path} ({error.strerror})", "check path and mode"

@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Mapping, Optional
 
 from . import keys, values
 
 
 @dataclass(frozen=True)
 class WgPeer:
-    """A peer on an interface; ``allowed_ips`` are sorted prefixes, ``keepalive`` is in seconds, 0 for none."""
+    """A peer on an interface; ``allowed_ips`` are sorted prefixes, ``keepalive`` is in seconds (0: none)."""
 
     key: str
     allowed_ips: tuple[str, ...] = ()
@@ -19,7 +19,9 @@ class WgPeer:
     keepalive: int = 0
 
     @classmethod
-    def checked(cls, key: object, allowed_ips: list[object], endpoint: str = "", keepalive: object = 0) -> WgPeer:
+    def checked(
+        cls, key: object, allowed_ips: list[object], endpoint: str = "", keepalive: object = 0
+    ) -> WgPeer:
         """A peer from a person's words; raises ``InvalidValue``."""
         prefixes = sorted({values.network(prefix, "allowed IP") for prefix in allowed_ips})
         return cls(
@@ -61,9 +63,9 @@ class Interface:
     name: str
     public_key: str
     private_key_file: str
-    listen_port: Optional[int] = None
+    listen_port: int | None = None
     addresses: tuple[str, ...] = ()
-    mtu: Optional[int] = None
+    mtu: int | None = None
     peers: Mapping[str, WgPeer] = field(default_factory=dict)
     routes: frozenset[str] = frozenset()
 

@@ -11,6 +11,7 @@ import base64
 import binascii
 import os
 
+from . import values
 from .errors import InvalidValue
 from .files import read_secret, write_private
 from .runner import Runner, checked
@@ -22,9 +23,9 @@ def public_key(text: object) -> str:
     """Returns ``text`` if it is a public key in its one canonical spelling; raises ``InvalidValue``."""
     if isinstance(text, str) and _is_key(text):
         return text
-    shown = text if isinstance(text, str) and len(text) <= 64 else type(text).__name__
     raise InvalidValue(
-        f"'{shown}' is no WireGuard public key", "give 32 bytes in base64, as 'wg pubkey' prints them"
+        f"{values.shown(text)} is no WireGuard public key",
+        "give 32 bytes in base64, as 'wg pubkey' prints them",
     )
 
 
@@ -43,7 +44,8 @@ def _is_key(text: str) -> bool:
     except (binascii.Error, ValueError):
         return False
     # Base64 leaves two bits of a 32 byte key unused; only one of the four spellings is the key's name.
-    return len(raw) == KEY_BYTES and base64.b64encode(raw).decode() == text
+    # To WireGuard a key of zeros says that there is none.
+    return len(raw) == KEY_BYTES and any(raw) and base64.b64encode(raw).decode() == text
 
 
 def url_form(key: str) -> str:

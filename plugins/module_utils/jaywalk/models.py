@@ -11,8 +11,9 @@ import json
 import re
 import secrets
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any
 
 from . import keys, values
 from .errors import InvalidValue, RequestRefused
@@ -59,7 +60,7 @@ class Zone:
         """The zone's own fields of ``{zone}:meta``."""
         return {"pools": json.dumps(list(self.pools)), "description": self.description}
 
-    def prefix_length(self, host: str) -> Optional[int]:
+    def prefix_length(self, host: str) -> int | None:
         """The length of the pool that ``host`` lies in, or None if it lies in none."""
         pool = values.holding(values.networks(self.pools), host)
         return None if pool is None else pool.prefixlen
@@ -128,7 +129,7 @@ class Lease:
     name: str
     addresses: tuple[str, ...]
     prefixes: tuple[str, ...] = ()
-    released: Optional[float] = None
+    released: float | None = None
     seq: int = 0
 
     def to_wire(self) -> dict[str, Any]:
@@ -143,8 +144,8 @@ class Lease:
     def from_wire(cls, key: object, wire: object) -> Lease:
         data = _mapping(wire, "a lease")
         released = data.get("t")
-        if released is not None and not isinstance(released, (int, float)):
-            raise InvalidValue(f"the release time '{released}' of a lease is no number")
+        if released is not None and not _is_time(released):
+            raise InvalidValue(f"the release time {values.shown(released)} of a lease is no time")
         return cls(
             key=keys.public_key(key),
             name=values.dns_label(data.get("n"), "lease's name"),
@@ -236,12 +237,19 @@ class Request:
         if len(text) > MAX_REQUEST_BYTES:
             raise InvalidValue(f"the request has {len(text)} bytes", f"send at most {MAX_REQUEST_BYTES}")
         data = _object(text, dict, "the request")
-        if data.get("v") != SCHEMA:
-            raise InvalidValue(f"the request has version {data.get('v')!r}", f"send version {SCHEMA}")
+        if data.get("v") != SCHEMA or data["v"] is True:
+            raise InvalidValue(
+                f"the request has version {values.shown(data.get('v'))}", f"send version {SCHEMA}"
+            )
         if data.get("zone") != zone:
-            raise InvalidValue(f"the request is for zone {data.get('zone')!r}", f"this is zone {zone}")
+            raise InvalidValue(
+                f"the request is for zone {values.shown(data.get('zone'))}", f"this is zone {zone}"
+            )
         if data.get("op") not in ops:
-            raise InvalidValue(f"the operation {data.get('op')!r} is unknown here", f"use one of {', '.join(ops)}")
+            raise InvalidValue(
+                f"the operation {values.shown(data.get('op'))} is unknown here",
+                f"use one of {', '.join(ops)}",
+            )
         request = cls.checked(
             op=data["op"],
             zone=zone,
@@ -262,7 +270,7 @@ def nonce_of(data: Mapping[str, Any]) -> str:
     raise InvalidValue("the request has no nonce", "send 32 hexadecimal digits")
 
 
-def readable_nonce(text: str) -> Optional[str]:
+def readable_nonce(text: str) -> str | None:
     """The nonce under which a request that was refused can still be answered, or None."""
     try:
         return nonce_of(_object(text[: MAX_REQUEST_BYTES + 1], dict, "the request"))
@@ -315,11 +323,12 @@ class Reply:
     def from_wire(cls, text: str) -> Reply:
         data = _object(text, dict, "the supervisor's answer")
         if data.get("ok") is not True:
-            return cls.refused(_text(data.get("code", ""), "code"), _text(data.get("error", ""), "error"))
+            code, error = (_text(data.get(name, ""), name) for name in ("code", "error"))
+            return cls.refused(code, error)
         return cls(
             ok=True,
             state=_text(data.get("state", ""), "state"),
-            name=_text(data.get("name", ""), "name"),
+            name=values.dns_label(data["name"]) if data.get("name") else "",
             addresses=_each(values.address, data.get("addresses", []), "addresses", MAX_REQUESTED),
             prefixes=_each(values.child_prefix, data.get("prefixes", []), "child prefixes", MAX_PREFIXES),
             changed=data.get("changed") is True,
@@ -373,12 +382,16 @@ def _each(check: Any, value: object, what: str, limit: int) -> tuple[str, ...]:
 
 
 def _text(value: object, what: str) -> str:
-    if isinstance(value, str):
+    if isinstance(value, str) and value.isprintable():
         return value
-    raise InvalidValue(f"the {what} is no text", "send a string")
+    raise InvalidValue(f"the {what} is no printable text", "send a string")
 
 
 def _natural(value: object, what: str) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53:
         return value
-    raise InvalidValue(f"the {what} {value!r} is no natural number below 2^53", "send an integer")
+    raise InvalidValue(f"the {what} {values.shown(value)} is no natural number below 2^53", "send an integer")
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 2**53

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import Optional
 
 
 def notify(*lines: str) -> bool:
@@ -28,7 +27,7 @@ def notify(*lines: str) -> bool:
     return True
 
 
-def watchdog_seconds() -> Optional[float]:
+def watchdog_seconds() -> float | None:
     """How often to send ``WATCHDOG=1``: half of what systemd grants, or None where it does not watch us."""
     micros, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", "")
     if not micros.isdigit() or int(micros) == 0 or (pid and pid != str(os.getpid())):

@@ -8,15 +8,18 @@ not change is in no command, so it loses no packet.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Iterable, Iterator, Mapping, Optional, Sequence
 
 from . import wireguard
+from .errors import JaywalkError
 from .interface import Interface, Observed, ObservedPeer, WgPeer
 from .runner import Runner
 
 SETTLED_SECONDS = 180
 """A session ends this long after its handshake (WireGuard paper, section 6.1, Reject-After-Time)."""
+ROUTE_METRIC = 2048
+"""Behind what others give their routes (0 and 1024 by default, 100 to 1024 by DHCP): theirs go first."""
 
 
 @dataclass(frozen=True)
@@ -54,17 +57,29 @@ class Plan:
         }
 
     def apply(self, runner: Runner) -> None:
-        """Carries the steps out in as few commands as there are kinds; raises ``CommandFailed``."""
+        """Carries the steps out in as few commands as there are kinds; raises ``CommandFailed``.
+
+        An interface that was made here and cannot be set up is taken away again.
+        """
         if any(step.deletes for step in self.steps):
             wireguard.delete(runner, self.name)
             return
-        if any(step.creates for step in self.steps):
+        creates = any(step.creates for step in self.steps)
+        if creates:
             wireguard.create(runner, self.name)
+        try:
+            self._set_up(runner)
+        except JaywalkError:
+            if creates:
+                wireguard.delete(runner, self.name)
+            raise
+
+    def _set_up(self, runner: Runner) -> None:
         wireguard.set_many(runner, self.name, [step.wg for step in self.steps if step.wg])
         wireguard.ip_batch(runner, [line for step in self.steps for line in step.ip])
 
 
-def diff(observed: Optional[Observed], desired: Optional[Interface], now: Optional[float] = None) -> Plan:
+def diff(observed: Observed | None, desired: Interface | None, now: float | None = None) -> Plan:
     """The plan that makes an interface what it should be; ``desired`` of None means it should not be.
 
     ``now`` (seconds since 1970) tells live sessions from dead ones: a peer that roamed and still talks
@@ -82,6 +97,7 @@ def diff(observed: Optional[Observed], desired: Optional[Interface], now: Option
         *_settings(is_now, desired),
         *peer_steps(is_now.peers, desired.peers, moment),
         *_link(is_now, desired),
+        *_restored(is_now, desired),
         *route_steps(desired.name, is_now.routes, desired.routes),
     ]
     return Plan(desired.name, tuple(steps))
@@ -91,7 +107,7 @@ def peer_steps(
     observed: Mapping[str, WgPeer],
     desired: Mapping[str, WgPeer],
     now: float,
-    only: Optional[Iterable[str]] = None,
+    only: Iterable[str] | None = None,
 ) -> Iterator[Step]:
     """Steps for all peers, or for the keys in ``only``: removals first, since an address may change hands."""
     keys = sorted(set(observed) | set(desired) if only is None else set(only))
@@ -105,7 +121,7 @@ def peer_steps(
                 yield step
 
 
-def _peer_step(before: Optional[WgPeer], after: WgPeer, now: float) -> Optional[Step]:
+def _peer_step(before: WgPeer | None, after: WgPeer, now: float) -> Step | None:
     words: list[str] = []
     kept_endpoint = before is not None and _keeps_endpoint(before, after, now)
     if after.endpoint and not kept_endpoint and (before is None or before.endpoint != after.endpoint):
@@ -134,7 +150,7 @@ def _keeps_endpoint(before: WgPeer, after: WgPeer, now: float) -> bool:
     return bool(before.endpoint) and before.endpoint != after.endpoint and alive
 
 
-def _creation(observed: Optional[Observed], desired: Interface) -> Iterator[Step]:
+def _creation(observed: Observed | None, desired: Interface) -> Iterator[Step]:
     if observed is None:
         yield Step(added=(f"interface {desired.name}",), creates=True)
 
@@ -165,15 +181,33 @@ def _link(is_now: Observed, desired: Interface) -> Iterator[Step]:
         )
     for each in gone:
         yield Step(removed=(f"address {each}",), ip=(f"addr del {each} dev {name}",))
-    # Taking away a primary IPv4 address takes its secondaries along (ip-address(8)): put those back.
-    kept = [each for each in desired.addresses if each not in come] if gone else []
-    restore = tuple(_replace(each, name) for each in kept)
-    if restore:
-        yield Step(ip=restore)
     for each in come:
         yield Step(added=(f"address {each}",), ip=(_replace(each, name),))
     if not is_now.up:
         yield Step(added=("link up",), ip=(f"link set dev {name} up",))
+
+
+def _restored(is_now: Observed, desired: Interface) -> Iterator[Step]:
+    """Puts back what an IPv4 address takes along when it goes, and nobody asked to go.
+
+    A primary address takes its secondaries (ip-address(8)), the last address of an interface takes all
+    IPv4 routes (Linux, fib_disable_ip).
+    """
+    if not any(_is_ipv4(each) and each not in desired.addresses for each in is_now.addresses):
+        return
+    name = desired.name
+    addresses = [each for each in desired.addresses if _is_ipv4(each) and each in is_now.addresses]
+    routes = sorted(each for each in is_now.routes & desired.routes if _is_ipv4(each))
+    lines = (
+        *(_replace(each, name) for each in addresses),
+        *(f"route replace {each} dev {name} metric {ROUTE_METRIC}" for each in routes),
+    )
+    if lines:
+        yield Step(ip=lines)
+
+
+def _is_ipv4(cidr: str) -> bool:
+    return ":" not in cidr
 
 
 def _replace(cidr: str, name: str) -> str:
@@ -184,13 +218,14 @@ def _replace(cidr: str, name: str) -> str:
 def route_steps(name: str, observed: Iterable[str], desired: Iterable[str]) -> Iterator[Step]:
     """Steps for the routes into the interface ``name``.
 
-    ``route add`` and not ``replace``: a route that the machine has elsewhere is never taken over.
+    ``route add`` with a high metric, and not ``replace``: a route that the machine has elsewhere to the
+    same prefix stays and goes first.
     """
     before, after = set(observed), set(desired)
     for prefix in sorted(before - after):
         yield Step(removed=(f"route {prefix}",), ip=(f"route del {prefix} dev {name}",))
     for prefix in sorted(after - before):
-        yield Step(added=(f"route {prefix}",), ip=(f"route add {prefix} dev {name}",))
+        yield Step(added=(f"route {prefix}",), ip=(f"route add {prefix} dev {name} metric {ROUTE_METRIC}",))
 
 
 def _lines(observed: Observed) -> Iterator[str]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Optional, Protocol, Sequence
+from typing import Protocol
 
 from .errors import CommandFailed, MissingTool
 
@@ -27,8 +28,8 @@ class Finished:
 class Runner(Protocol):
     """Runs one program to its end."""
 
-    def run(self, argv: Sequence[str], stdin: Optional[str] = None) -> Finished:
-        """Runs ``argv`` with ``stdin`` as its input; raises ``MissingTool`` where there is no such program."""
+    def run(self, argv: Sequence[str], stdin: str | None = None) -> Finished:
+        """Runs ``argv`` with ``stdin`` as its input; raises ``MissingTool`` where there is none."""
 
 
 class SubprocessRunner:
@@ -37,7 +38,7 @@ class SubprocessRunner:
     TIMEOUT = 60.0
     """Seconds after which a program counts as hung."""
 
-    def run(self, argv: Sequence[str], stdin: Optional[str] = None) -> Finished:
+    def run(self, argv: Sequence[str], stdin: str | None = None) -> Finished:
         environment = dict(os.environ, LC_ALL="C")
         try:
             done = subprocess.run(
@@ -51,12 +52,14 @@ class SubprocessRunner:
             )
         except FileNotFoundError:
             raise MissingTool(argv[0]) from None
+        except OSError as error:
+            return Finished(126, "", f"it cannot be run ({error.strerror})")
         except subprocess.TimeoutExpired:
             return Finished(124, "", f"no end within {self.TIMEOUT:.0f} seconds")
         return Finished(done.returncode, done.stdout, done.stderr)
 
 
-def checked(runner: Runner, argv: Sequence[str], stdin: Optional[str] = None) -> str:
+def checked(runner: Runner, argv: Sequence[str], stdin: str | None = None) -> str:
     """Runs ``argv`` and returns its output; raises ``CommandFailed`` if its exit code is not 0."""
     done = runner.run(argv, stdin)
     if done.returncode != 0:

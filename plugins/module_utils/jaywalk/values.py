@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Iterable, Optional, Sequence, Union
+from collections.abc import Iterable, Sequence
+from typing import Union
 
 from .errors import InvalidValue
 
@@ -17,6 +18,10 @@ Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _INTERFACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
+_INTERFACE_WORDS = ("all", "default", "interfaces")
+"""Names that ``wg show`` and sysctl take for something else."""
+_DIGITS = 10
+"""A number with more digits than this is in no range, and costs time to read."""
 
 
 def dns_label(text: object, what: str = "name") -> str:
@@ -24,7 +29,8 @@ def dns_label(text: object, what: str = "name") -> str:
     if isinstance(text, str) and _DNS_LABEL.fullmatch(text):
         return text
     raise InvalidValue(
-        f"the {what} {_shown(text)} is no DNS label", "use 1 to 63 lower-case letters, digits and inner hyphens"
+        f"the {what} {shown(text)} is no DNS label",
+        "use 1 to 63 lower-case letters, digits and inner hyphens",
     )
 
 
@@ -35,10 +41,10 @@ def zone_name(text: object) -> str:
 
 def interface_name(text: object) -> str:
     """A network interface's name as Linux takes it: at most 15 characters."""
-    if isinstance(text, str) and _INTERFACE.fullmatch(text):
+    if isinstance(text, str) and _INTERFACE.fullmatch(text) and text not in _INTERFACE_WORDS:
         return text
     raise InvalidValue(
-        f"the interface name {_shown(text)} is not usable", "use 1 to 15 letters, digits, '_', '.' or '-'"
+        f"the interface name {shown(text)} is not usable", "use 1 to 15 letters, digits, '_', '.' or '-'"
     )
 
 
@@ -46,7 +52,7 @@ def port(value: object, what: str = "port") -> int:
     """A UDP or TCP port from 1 to 65535."""
     number = _integer(value)
     if number is None or not 1 <= number <= 65535:
-        raise InvalidValue(f"the {what} {_shown(value)} is out of range", "use 1 to 65535")
+        raise InvalidValue(f"the {what} {shown(value)} is out of range", "use 1 to 65535")
     return number
 
 
@@ -54,7 +60,7 @@ def keepalive(value: object) -> int:
     """Seconds between keepalives, 0 for none (wg(8))."""
     number = _integer(value)
     if number is None or not 0 <= number <= 65535:
-        raise InvalidValue(f"the keepalive {_shown(value)} is out of range", "use 0 to 65535 seconds")
+        raise InvalidValue(f"the keepalive {shown(value)} is out of range", "use 0 to 65535 seconds")
     return number
 
 
@@ -62,7 +68,7 @@ def mtu(value: object) -> int:
     """An interface's MTU in bytes; 1280 is the least that IPv6 runs on (RFC 8200, section 5)."""
     number = _integer(value)
     if number is None or not 1280 <= number <= 65535:
-        raise InvalidValue(f"the MTU {_shown(value)} is out of range", "use 1280 to 65535 bytes")
+        raise InvalidValue(f"the MTU {shown(value)} is out of range", "use 1280 to 65535 bytes")
     return number
 
 
@@ -71,9 +77,9 @@ def address(text: object, what: str = "address") -> str:
     try:
         parsed = ipaddress.ip_address(text if isinstance(text, str) else "")
     except ValueError:
-        raise InvalidValue(f"the {what} {_shown(text)} is no IP address", "give one like 10.20.0.30") from None
-    if parsed.is_unspecified or parsed.is_multicast or "%" in str(parsed):
-        raise InvalidValue(f"the {what} {_shown(text)} is no host's address", "give one like 10.20.0.30")
+        raise InvalidValue(f"the {what} {shown(text)} is no IP address", "give one like 10.20.0.30") from None
+    if parsed.is_unspecified or parsed.is_multicast or "%" in str(parsed) or _embeds_ipv4(parsed):
+        raise InvalidValue(f"the {what} {shown(text)} is no host's address", "give one like 10.20.0.30")
     return str(parsed)
 
 
@@ -82,9 +88,13 @@ def network(text: object, what: str = "prefix") -> str:
     try:
         parsed = ipaddress.ip_network(text if isinstance(text, str) else "", strict=False)
     except ValueError:
-        raise InvalidValue(f"the {what} {_shown(text)} is no prefix", "give one like 172.20.1.0/24") from None
-    if parsed.is_multicast or parsed.network_address.is_loopback or "%" in str(parsed):
-        raise InvalidValue(f"the {what} {_shown(text)} cannot lie behind a peer", "give one like 172.20.1.0/24")
+        raise InvalidValue(f"the {what} {shown(text)} is no prefix", "give one like 172.20.1.0/24") from None
+    first = parsed.network_address
+    foreign = parsed.is_multicast or first.is_loopback or "%" in str(text)
+    if foreign or (parsed.prefixlen and _embeds_ipv4(first)):
+        raise InvalidValue(
+            f"the {what} {shown(text)} cannot lie behind a peer", "give one like 172.20.1.0/24"
+        )
     return str(parsed)
 
 
@@ -101,9 +111,11 @@ def interface_address(text: object) -> str:
     try:
         parsed = ipaddress.ip_interface(text if isinstance(text, str) else "")
     except ValueError:
-        raise InvalidValue(f"the address {_shown(text)} does not parse", "give one like 10.20.0.1/20") from None
-    address(str(parsed.ip))
-    return str(parsed)
+        raise InvalidValue(
+            f"the address {shown(text)} does not parse", "give one like 10.20.0.1/20"
+        ) from None
+    host, _, length = str(parsed).partition("/")
+    return f"{address(host)}/{length}"
 
 
 def endpoint(text: object) -> str:
@@ -113,12 +125,14 @@ def endpoint(text: object) -> str:
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
-        raise InvalidValue(f"the endpoint {_shown(text)} has an IPv6 address without brackets", remedy)
+        raise InvalidValue(f"the endpoint {shown(text)} has an IPv6 address without brackets", remedy)
     if not colon or not digits.isdigit():
-        raise InvalidValue(f"the endpoint {_shown(text)} does not parse", remedy)
-    where = ipaddress.ip_address(address(host, f"endpoint {_shown(text)} with address"))
+        raise InvalidValue(f"the endpoint {shown(text)} does not parse", remedy)
+    where = ipaddress.ip_address(address(host, f"endpoint {shown(text)} with address"))
     if where.is_loopback:
-        raise InvalidValue(f"the endpoint {_shown(text)} is a loopback address", "give one that peers can reach")
+        raise InvalidValue(
+            f"the endpoint {shown(text)} is a loopback address", "give one that peers can reach"
+        )
     return join_endpoint(str(where), port(digits, "endpoint's port"))
 
 
@@ -132,13 +146,13 @@ def networks(texts: Iterable[str]) -> list[Network]:
     return [ipaddress.ip_network(text) for text in texts]
 
 
-def holding(pools: Sequence[Network], host: str) -> Optional[Network]:
+def holding(pools: Sequence[Network], host: str) -> Network | None:
     """The first of ``pools`` that ``host`` lies in, or None."""
     parsed = ipaddress.ip_address(host)
     return next((pool for pool in pools if parsed.version == pool.version and parsed in pool), None)
 
 
-def overlapping(taken: Iterable[Network], prefix: str) -> Optional[Network]:
+def overlapping(taken: Iterable[Network], prefix: str) -> Network | None:
     """The first of ``taken`` that shares an address with ``prefix``, or None."""
     wanted = ipaddress.ip_network(prefix)
     return next((each for each in taken if each.version == wanted.version and each.overlaps(wanted)), None)
@@ -149,15 +163,26 @@ def host_prefix(host: str) -> str:
     return str(ipaddress.ip_network(host))
 
 
-def _integer(value: object) -> Optional[int]:
+def _embeds_ipv4(parsed: Address) -> bool:
+    """Whether this is an IPv4 address in IPv6 clothes (RFC 4291), which each program spells differently."""
+    return parsed.version == 6 and int(parsed) > 1 and int(parsed) >> 32 in (0, 0xFFFF)
+
+
+def _integer(value: object) -> int | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
         return value
-    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else None
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _DIGITS:
+        return int(value)
+    return None
 
 
-def _shown(value: object) -> str:
-    text = value if isinstance(value, str) else repr(value)
-    printable = "".join(letter if letter.isprintable() else "?" for letter in text)
-    return f"'{printable[:80]}'" + ("..." if len(printable) > 80 else "")
+def shown(value: object) -> str:
+    """``value`` as an error quotes it: printable, and no longer than a line."""
+    try:
+        text = value if isinstance(value, str) else repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, or a list as deep
+        text = type(value).__name__
+    printable = "".join(letter if letter.isprintable() else "?" for letter in text[:81])
+    return f"'{printable[:80]}'" + ("..." if len(text) > 80 else "")

@@ -8,29 +8,33 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
-from typing import Any, Optional, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from .errors import CommandFailed, JaywalkError, MissingTool
 from .interface import Observed, ObservedPeer
 from .runner import Runner, checked
 
-PEERS_PER_CALL = 500
-"""A peer takes about 200 bytes of a command line, which Linux bounds at 2 MiB."""
+BYTES_PER_CALL = 128 * 1024
+"""Of words to one ``wg set``; Linux bounds a command line at 2 MiB, and a peer takes about 200 bytes."""
 USERSPACE = ("wireguard-go", "boringtun-cli")
 TUN = "/dev/net/tun"
 
 
-def observe(runner: Runner, name: str) -> Optional[Observed]:
+def observe(runner: Runner, name: str) -> Observed | None:
     """The interface as it is, or None; raises ``JaywalkError`` where ``name`` is something else."""
     found = runner.run(["ip", "-json", "-details", "addr", "show", "dev", name])
     if found.returncode != 0:
         if "does not exist" in found.stderr:
             return None
         raise CommandFailed(["ip", "addr", "show", "dev", name], found.returncode, found.stderr)
-    link = next(each for each in json.loads(found.stdout) if each.get("ifname") == name)
+    link = next((each for each in json.loads(found.stdout) if each.get("ifname") == name), None)
     shown = runner.run(["wg", "show", name, "dump"])
-    if shown.returncode != 0:
+    if "not permitted" in shown.stderr:
+        raise CommandFailed(["wg", "show", name, "dump"], shown.returncode, shown.stderr)
+    if link is None or shown.returncode != 0:
         raise JaywalkError(f"{name} exists and is not WireGuard", "choose another interface name")
     own, *peers = shown.stdout.splitlines()
     _, public, listen_port, _ = own.split("\t")
@@ -55,8 +59,13 @@ def _addresses(link: dict[str, Any]) -> tuple[str, ...]:
     return tuple(
         f"{each['local']}/{each['prefixlen']}"
         for each in link.get("addr_info", [])
-        if "local" in each and each.get("scope") != "link"
+        if "local" in each and not _made_by_kernel(each)
     )
+
+
+def _made_by_kernel(entry: dict[str, Any]) -> bool:
+    """Whether this is the link-local address that the kernel gives to an interface by itself."""
+    return bool(entry.get("stable-privacy")) or entry.get("protocol") == "kernel_ll"
 
 
 def _peer(line: str) -> ObservedPeer:
@@ -114,21 +123,25 @@ def _create_userspace(runner: Runner, name: str) -> str:
             f"{TUN} is missing and {program} needs it",
             "run 'modprobe tun', or pass the device into this container",
         )
-    checked(runner, [*_own_unit(name), program, name])
+    argv = [*_own_unit(runner, name), program, name]
+    started = runner.run(argv)
+    if started.returncode != 0:
+        # Its last line is the error; those before advertise the kernel's WireGuard.
+        said = started.stderr.strip().splitlines()
+        raise CommandFailed(argv, started.returncode, said[-1] if said else "")
     return program
 
 
-def _own_unit(name: str) -> list[str]:
+def _own_unit(runner: Runner, name: str) -> list[str]:
     """Words that start a program in a unit of its own, so that it outlives the service that starts it.
 
     Empty without systemd, and in a network namespace other than the first: systemd would start it there.
     """
     if not (os.path.isdir("/run/systemd/system") and shutil.which("systemd-run")):
         return []
-    try:
-        if os.stat("/proc/self/ns/net").st_ino != os.stat("/proc/1/ns/net").st_ino:
-            return []
-    except OSError:
+    # Asked through the runner: it may be the one that enters another namespace.
+    namespaces = runner.run(["readlink", "/proc/self/ns/net", "/proc/1/ns/net"]).stdout.split()
+    if len(namespaces) != 2 or len(set(namespaces)) != 1:
         return []
     return [
         "systemd-run",
@@ -147,16 +160,41 @@ def delete(runner: Runner, name: str) -> None:
 
 
 def set_many(runner: Runner, name: str, parts: Sequence[Sequence[str]]) -> None:
-    """Carries out the parts of ``wg set`` in one call, or one for each 500 of them."""
-    for start in range(0, len(parts), PEERS_PER_CALL):
-        words = [word for part in parts[start : start + PEERS_PER_CALL] for word in part]
-        checked(runner, ["wg", "set", name, *words])
+    """Carries out the parts of ``wg set`` in as few calls as a command line's length allows."""
+    words: list[str] = []
+    size = 0
+    for part in parts:
+        length = sum(map(len, part)) + len(part)
+        if words and size + length > BYTES_PER_CALL:
+            _wg_set(runner, name, words)
+            words, size = [], 0
+        words.extend(part)
+        size += length
+    if words:
+        _wg_set(runner, name, words)
+
+
+def _wg_set(runner: Runner, name: str, words: Sequence[str]) -> None:
+    argv = ["wg", "set", name, *words]
+    done = runner.run(argv)
+    if done.returncode != 0:
+        # wg quotes a key that it cannot read, and that may be most of a private one.
+        raise CommandFailed(argv, done.returncode, re.sub(r"(length or format).*", r"\1", done.stderr))
 
 
 def ip_batch(runner: Runner, lines: Sequence[str]) -> None:
-    """Carries out all lines in one ``ip``; one that fails does not keep the others back."""
-    if lines:
-        checked(runner, ["ip", "-force", "-batch", "-"], stdin="".join(f"{line}\n" for line in lines))
+    """Carries out all lines in one ``ip``; one that fails does not keep the others back.
+
+    Raises ``CommandFailed`` that names the first line that failed.
+    """
+    if not lines:
+        return
+    done = runner.run(["ip", "-force", "-batch", "-"], "".join(f"{line}\n" for line in lines))
+    if done.returncode != 0:
+        failed = re.search(r"^(?:RTNETLINK answers|Error): (.*)\nCommand failed -:(\d+)", done.stderr, re.M)
+        if failed and int(failed[2]) <= len(lines):
+            raise CommandFailed(["ip", *lines[int(failed[2]) - 1].split()], done.returncode, failed[1])
+        raise CommandFailed(["ip", "-batch", "-"], done.returncode, done.stderr)
 
 
 def require_tools(runner: Runner) -> None:
@@ -167,7 +205,7 @@ def require_tools(runner: Runner) -> None:
 
 
 def local_networks(runner: Runner, without: str) -> list[str]:
-    """The networks that this machine has by its other interfaces' addresses, loopback and link-local left out."""
+    """The networks that this machine has by its other interfaces; loopback and link-local are left out."""
     shown = json.loads(checked(runner, ["ip", "-json", "addr", "show"]) or "[]")
     return [
         f"{each['local']}/{each['prefixlen']}"

@@ -9,13 +9,14 @@ to Redis.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Mapping, Optional
 
 from .errors import InvalidValue, JaywalkError
 from .models import Peer, Zone
 
 ZONES = "jw:zones"
+MAX_WAIT_MS = 60_000
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Change:
 
     sign: str
     key: str
-    record: Optional[dict[str, object]] = None
+    record: dict[str, object] | None = None
 
     def to_wire(self) -> list[object]:
         return [self.sign, self.key] if self.record is None else [self.sign, self.key, self.record]
@@ -90,15 +91,15 @@ class Event:
     epoch: int
     rev: int
     changes: tuple[Change, ...] = ()
-    wait_ms: Optional[int] = None
-    previous_epoch: Optional[int] = None
+    wait_ms: int | None = None
+    previous_epoch: int | None = None
 
     @classmethod
     def from_entry(cls, entry_id: str, fields: Mapping[str, str]) -> Event:
         """Reads a stream entry: fields ``o`` (JSON list of changes), ``w`` (wait_ms), ``prev`` (a bump)."""
         try:
             epoch, rev = (int(part) for part in entry_id.split("-"))
-            wait = int(fields["w"]) if "w" in fields else None
+            wait = wait_of(fields["w"]) if "w" in fields else None
             previous = int(fields["prev"]) if "prev" in fields else None
             changes = json.loads(fields.get("o", "[]"))
         except (ValueError, RecursionError):
@@ -106,6 +107,11 @@ class Event:
         if not isinstance(changes, list):
             raise InvalidValue(f"the event {entry_id} of the zone holds no list of changes")
         return cls(epoch, rev, tuple(Change.from_wire(change) for change in changes), wait, previous)
+
+
+def wait_of(text: str) -> int:
+    """How long to wait between two reads, in ms, within reason; raises ``ValueError``."""
+    return min(max(int(text), 0), MAX_WAIT_MS)
 
 
 @dataclass
@@ -132,7 +138,9 @@ class ZoneView:
         follows = event.epoch == self.epoch and event.rev == self.rev + 1
         bumped = event.previous_epoch == self.epoch and event.rev == self.rev + 1
         if not follows and not bumped:
-            raise Gap(f"zone {self.zone.name} stands at {self.position} and the log at {event.epoch}-{event.rev}")
+            raise Gap(
+                f"zone {self.zone.name} stands at {self.position} and the log at {event.epoch}-{event.rev}"
+            )
         self.epoch, self.rev = event.epoch, event.rev
         if event.wait_ms is not None:
             self.wait_ms = event.wait_ms
@@ -142,6 +150,7 @@ class ZoneView:
         if change.sign == "=":
             return False
         if change.sign == "-":
+            self.rejected.pop(change.key[:64], None)
             known = self.peers.get(change.key)
             # A snapshot taken amid commits may already hold the peer's return.
             if known is None or known.rev > rev:
@@ -160,6 +169,6 @@ class ZoneView:
         known = self.peers.get(key)
         if known is not None and known.rev > peer.rev:
             return False
-        self.rejected.pop(key, None)
+        self.rejected.pop(key[:64], None)
         self.peers[key] = peer
         return known != peer
