@@ -20,7 +20,7 @@ def main() -> None:
     os.environ.pop("GET_PIP", None)
     packages = [word for word in sys.argv[1:] if word not in GET_PIP_OPTIONS]
     subprocess.run([sys.executable, "-m", "ensurepip"], check=True, stdout=subprocess.DEVNULL)
-    subprocess.run([sys.executable, "-m", "pip", "install", "--upgrade", *packages], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--upgrade", *packages], check=True)
 
 
 if __name__ == "__main__":
