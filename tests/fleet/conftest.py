@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One fleet for all tests of this folder: machines of the lab, rolled out by the operators' own playbook."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab import product
+from lab.fleet import Lab
+from tests.fleet.fleet import MEMBERS, ROOT, Fleet
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All of this folder needs machines; the name of the marker says so to whoever picks tests."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.fleet)
+            item.add_marker(pytest.mark.timeout(600))
+
+
+@pytest.fixture(scope="session")
+def fleet() -> Iterator[Fleet]:
+    """A controller and three members, rolled out once for the session."""
+    directory = Path(os.environ.get("JAYWALK_FLEET_TEST_DIR", "/var/tmp/jaywalk-fleet-test"))
+    lab = Lab(directory, prefix="jt", report=lambda text: print(f"lab: {text}", flush=True))
+    lab.down()
+    try:
+        lab.up(["controller", *MEMBERS])
+        fleet = Fleet(lab, lab.write_inventory(directory / "inventory", variables=product.variables(ROOT)))
+        fleet.play()
+        yield fleet
+    finally:
+        lab.down()

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The operator's seat in the fleet tests: plays, the nodes' own words, and pings that run meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lab.fleet import Lab
+from lab.node import Node
+
+ROOT = Path(__file__).resolve().parents[2]
+MEMBERS = ("node1", "node2", "node3")
+ZONE = "zone-blue"
+UNIT = f"jaywalk-agent@{ZONE}"
+INTERFACE = "wg0"
+
+_RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
+_PING = re.compile(r"(\d+) packets transmitted, (\d+) received")
+
+
+@dataclass(frozen=True)
+class Play:
+    """How a run of ansible-playbook ended: what it printed, and per host (changed, unreachable + failed)."""
+
+    output: str
+    rc: int
+
+    @property
+    def recap(self) -> dict[str, tuple[int, int]]:
+        return {
+            host: (int(changed), int(unreachable) + int(failed))
+            for host, _, changed, unreachable, failed in _RECAP.findall(self.output)
+        }
+
+    @property
+    def changed(self) -> dict[str, int]:
+        return {host: changed for host, (changed, _) in self.recap.items()}
+
+
+@dataclass
+class PingCount:
+    """What a ping lost; filled when its block ends."""
+
+    sent: int = 0
+    received: int = 0
+
+    @property
+    def lost(self) -> int:
+        return self.sent - self.received
+
+
+class Fleet:
+    """The lab's machines and the operator's commands."""
+
+    def __init__(self, lab: Lab, inventory: Path) -> None:
+        self.lab = lab
+        self.inventory = inventory
+
+    def __getitem__(self, name: str) -> Node:
+        return self.lab.node(name)
+
+    @property
+    def controller(self) -> Node:
+        return self["controller"]
+
+    @property
+    def secrets(self) -> dict[str, Any]:
+        """What the operator put into group_vars."""
+        loaded: dict[str, Any] = yaml.safe_load(
+            (self.inventory.parent / "group_vars" / "all.yml").read_text(encoding="utf-8")
+        )
+        return loaded
+
+    def play(self, *arguments: str, playbook: str = "site.yml", check: bool = True) -> Play:
+        """Runs a playbook of the collection as an operator does."""
+        command = ["ansible-playbook", "-i", str(self.inventory), f"playbooks/{playbook}", *arguments]
+        environment = dict(os.environ, ANSIBLE_NOCOLOR="1", ANSIBLE_FORCE_COLOR="0")
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=environment,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=600,
+        )
+        play = Play(done.stdout, done.returncode)
+        if check and (done.returncode or any(bad for _, bad in play.recap.values())):
+            pytest.fail(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-8000:]}")
+        return play
+
+    def status(self, name: str) -> dict[str, Any]:
+        """The node's own word about its mesh."""
+        loaded: dict[str, Any] = json.loads(self[name].run("jaywalk status --json", check=False).stdout)
+        return loaded
+
+    def address(self, name: str) -> str:
+        """The node's address in the mesh."""
+        return str(self.status(name)["addresses"][0])
+
+    def peers_of(self, name: str) -> set[str]:
+        """The names of the peers that a node's interface really has."""
+        status = self.status(name)
+        return {peer["name"] for peer in status["peers"] if peer["state"] != "missing"}
+
+    @contextmanager
+    def ping(self, source: str, target: str, per_second: int = 50) -> Iterator[PingCount]:
+        """Pings through the tunnel while the block runs."""
+        address = self.address(target)
+        count = PingCount()
+        running = self[source].start_background(f"ping -n -q -i {1 / per_second} -I {INTERFACE} {address}")
+        time.sleep(0.3)
+        try:
+            yield count
+        finally:
+            summary = running.stop().stdout
+            found = _PING.search(summary)
+            assert found, f"ping said no sum: {summary}"
+            count.sent, count.received = int(found.group(1)), int(found.group(2))
+
+
+def eventually(holds: Callable[[], bool], what: str, timeout: float = 30.0) -> None:
+    """Waits until `holds`; fails with `what` if it does not within `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not holds():
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {timeout:g} s: {what}")
+        time.sleep(0.2)

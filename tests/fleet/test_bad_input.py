@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One node sends nonsense while two others talk: it alone gets an error, in one clear sentence."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.fleet.fleet import MEMBERS, UNIT, ZONE, Fleet
+
+AS_AGENT = (
+    "set -a; . /etc/jaywalk/zone-blue.env; set +a; "
+    "export JAYWALK_STATE_DIR=/root/other JAYWALK_INTERFACE=wg9 JAYWALK_PRIVATE_KEY_FILE=/root/other.key;"
+)
+"""A second agent on the machine, typed by hand: the service's settings, a state and a key of its own."""
+
+COMMANDS = {
+    "unknown zone": (
+        "jaywalk up --zone zone-green --controller-user agent-zone-blue",
+        ["zone-green"],
+    ),
+    "zone that is no name": ("jaywalk up --zone 'Zone Blue!'", ["Zone Blue!", "DNS label"]),
+    "malformed address": ("jaywalk up --request-ip 10.20.0.999", ["10.20.0.999", "no IP address"]),
+    "foreign address": ("jaywalk up --request-ip 192.0.2.7", ["192.0.2.7", "10.20.0.0/20"]),
+    "network address": ("jaywalk up --request-ip 10.20.0.0", ["10.20.0.0"]),
+    "malformed prefix": ("jaywalk up --child-prefix 172.20.1.0/33", ["172.20.1.0/33", "no prefix"]),
+    "prefix over the pool": ("jaywalk up --child-prefix 10.20.0.0/16", ["10.20.0.0/16", "pool"]),
+    "short key": ("jaywalk up --public-key AAAA", ["AAAA", "32 bytes"]),
+    "port out of range": ("jaywalk up --listen-port 70000", ["70000", "1 to 65535"]),
+    "unreachable controller": ("jaywalk up --timeout 3 --controller 10.255.255.1", ["10.255.255.1"]),
+    "closed port": ("jaywalk up --timeout 3 --controller 127.0.0.1:1", ["127.0.0.1:1", "cannot be reached"]),
+    "wrong password": (
+        "env -u JAYWALK_CONTROLLER_PASSWD_FILE JAYWALK_CONTROLLER_PASSWD=not-the-password jaywalk up",
+        ["refused user", "check the password"],
+    ),
+    "no tools": ("PATH=/nowhere /usr/local/bin/jaywalk up", ["wg is missing", "wireguard-tools"]),
+}
+
+
+@pytest.mark.parametrize("what", COMMANDS)
+def test_a_bad_command_ends_with_one_clear_sentence_and_leaves_nothing(fleet: Fleet, what: str) -> None:
+    command, words = COMMANDS[what]
+    done = fleet["node3"].run(f"{AS_AGENT} {command}", check=False, timeout=40)
+    assert done.rc in (1, 2), done
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("jaywalk: ")
+    for word in words:
+        assert word in last
+    assert "Traceback" not in done.stderr
+    assert "not-the-password" not in done.stdout + done.stderr
+    assert fleet["node3"].run("ip link show wg9", check=False).rc != 0
+
+
+RAW = [
+    "garbage",
+    "{}",
+    "[]",
+    '{"v":1}',
+    "{" * 5000,
+    json.dumps({"v": 2, "op": "join", "zone": ZONE}),
+    json.dumps({"v": 1, "op": "join", "zone": "zone-red", "key": "x", "nonce": "0" * 32, "seq": 1}),
+    json.dumps({"v": 1, "op": "join", "zone": ZONE, "key": "x", "nonce": "0" * 32, "seq": 1}),
+    json.dumps({"v": 1, "op": "release", "zone": ZONE, "key": "A" * 43 + "=", "nonce": "1" * 32, "seq": 1}),
+    json.dumps(
+        {
+            "v": 1,
+            "op": "join",
+            "zone": ZONE,
+            "key": "A" * 43 + "=",
+            "nonce": "2" * 32,
+            "seq": 1,
+            "name": "a",
+            "endpoint": ":51820",
+        }
+    ),
+    json.dumps(
+        {
+            "v": 1,
+            "op": "join",
+            "zone": ZONE,
+            "key": "A" * 43 + "=",
+            "nonce": "3" * 32,
+            "seq": 1,
+            "name": "$(reboot)\n",
+            "request_ip": ["", None, 7],
+        }
+    ),
+]
+
+
+def test_garbage_in_the_inbox_harms_nobody(fleet: Fleet) -> None:
+    """A node holds the password of its zone and writes what it likes into the zone's inbox."""
+    password = next(each["agent_password"] for each in fleet.secrets["jaywalk_zones"] if each["name"] == ZONE)
+    client = f"REDISCLI_AUTH='{password}' redis-cli -h {fleet.controller.address} --user agent-{ZONE}"
+    before = fleet.controller.run("systemctl show -P InvocationID jaywalk-supervisor").stdout
+    peers = fleet.controller.run("curl -sS http://localhost:8080/peers").stdout
+    with fleet.ping("node1", "node2") as count:
+        for raw in RAW:
+            pushed = fleet["node3"].run(f"{client} -x RPUSH '{{{ZONE}}}:inbox'", stdin=raw)
+            assert pushed.stdout.strip().isdigit(), pushed
+        fleet["node3"].run(f"systemctl restart {UNIT}")
+    assert count.lost == 0
+    assert fleet.controller.run("systemctl show -P InvocationID jaywalk-supervisor").stdout == before
+    assert fleet.controller.run("curl -sS http://localhost:8080/peers").stdout == peers
+    assert "ok" in fleet.controller.run("curl -sSf http://localhost:8080/healthz").stdout
+
+
+def test_an_agents_password_opens_nothing_but_its_own_zone(fleet: Fleet) -> None:
+    password = next(each["agent_password"] for each in fleet.secrets["jaywalk_zones"] if each["name"] == ZONE)
+    client = f"REDISCLI_AUTH='{password}' redis-cli -h {fleet.controller.address} --user agent-{ZONE}"
+    for denied in (
+        "HGETALL '{zone-red}:peers'",
+        f"HGETALL '{{{ZONE}}}:leases'",
+        f"HSET '{{{ZONE}}}:peers' a b",
+        f"RPUSH '{{{ZONE}}}:orders' x",
+        f"XADD '{{{ZONE}}}:events' '*' a b",
+        "KEYS '*'",
+        "EVAL 'return 1' 0",
+        "CONFIG GET '*'",
+        "FLUSHALL",
+    ):
+        answer = fleet["node3"].run(f"{client} {denied}", check=False)
+        assert "NOPERM" in answer.stdout + answer.stderr, (denied, answer)
+
+
+def test_no_secret_stands_in_a_log_a_process_list_or_the_api(fleet: Fleet) -> None:
+    secrets = [fleet.secrets["jaywalk_controller_password"]]
+    secrets += [each["agent_password"] for each in fleet.secrets["jaywalk_zones"]]
+    secrets += [fleet[name].run(f"cat /etc/jaywalk/{ZONE}.key").stdout.strip() for name in MEMBERS]
+    for name in ("controller", *MEMBERS):
+        seen = fleet[name].run(
+            "journalctl --no-pager; ps -ewwo args; systemctl show '*' -p Environment", timeout=60
+        )
+        for secret in secrets:
+            assert secret not in seen.stdout, f"a secret is readable on {name}"
+    api = "".join(
+        fleet.controller.run(f"curl -sS http://localhost:8080{path}").stdout
+        for path in ("/peers", "/zones", f"/ipam/leases/{ZONE}", "/healthz")
+    )
+    assert not any(secret in api for secret in secrets)
+    for name in MEMBERS:
+        modes = (
+            fleet[name].run(f"stat -c %a /etc/jaywalk/{ZONE}.* /var/lib/jaywalk/{ZONE}.json").stdout.split()
+        )
+        assert set(modes) == {"600"}

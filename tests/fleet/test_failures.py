@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tunnels outlive their makers: each part of the control plane is taken away under a running ping."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from lab import matrix
+from tests.fleet.fleet import INTERFACE, MEMBERS, UNIT, Fleet, eventually
+
+SUPERVISOR = "jaywalk-supervisor"
+REDIS = "redis-server"
+AS_AGENT = "set -a; . /etc/jaywalk/zone-blue.env; set +a;"
+"""Gives a command typed by hand the settings of the service."""
+
+
+@pytest.fixture(autouse=True)
+def _whole_again(fleet: Fleet) -> Iterator[None]:
+    """Whatever a test took away is back for the next one."""
+    yield
+    fleet.controller.run(f"systemctl start {REDIS} {SUPERVISOR}")
+    for name in MEMBERS:
+        fleet[name].run(f"systemctl start {UNIT}")
+
+
+def agent_pid(fleet: Fleet, name: str) -> str:
+    return fleet[name].run(f"systemctl show -P MainPID {UNIT}").stdout.strip()
+
+
+def test_a_killed_agent_loses_no_packet_and_comes_back(fleet: Fleet) -> None:
+    old = agent_pid(fleet, "node1")
+    with fleet.ping("node1", "node2") as count:
+        fleet["node1"].run(f"kill -9 {old}")
+        eventually(
+            lambda: (
+                agent_pid(fleet, "node1") not in ("0", old) and not fleet.status("node1")["agent"]["trouble"]
+            ),
+            "systemd starts the agent again",
+        )
+    assert count.lost == 0
+
+
+def test_a_stopped_agent_leaves_the_tunnels_up(fleet: Fleet) -> None:
+    with fleet.ping("node1", "node2") as count:
+        fleet["node1"].run(f"systemctl stop {UNIT}")
+        assert fleet["node1"].run(f"ping -n -c 3 -W 2 {fleet.address('node3')}").rc == 0
+    assert count.lost == 0
+
+
+def test_a_stopped_supervisor_lets_tunnels_stay_and_a_join_waits(fleet: Fleet) -> None:
+    fleet["node3"].run(f"systemctl stop {UNIT}")
+    fleet["node3"].run(f"{AS_AGENT} jaywalk leave")
+    with fleet.ping("node1", "node2") as count:
+        fleet.controller.run(f"systemctl stop {SUPERVISOR}")
+        joining = fleet["node3"].start_background(f"systemctl start {UNIT}")
+        journal = f"journalctl -u {UNIT} --since -1min | grep 'no supervisor'"
+        eventually(lambda: fleet["node3"].run(journal, check=False).rc == 0, "the agent says that it waits")
+        assert joining.running
+        fleet.controller.run(f"systemctl start {SUPERVISOR}")
+        assert joining.wait(60).rc == 0
+    eventually(lambda: "node3" in fleet.peers_of("node1"), "node1 has the peer that waited")
+    assert count.lost == 0
+
+
+def test_a_stopped_redis_lets_tunnels_stay(fleet: Fleet) -> None:
+    with fleet.ping("node1", "node2") as count:
+        fleet.controller.run(f"systemctl stop {REDIS}")
+        eventually(lambda: fleet.status("node1")["agent"]["trouble"] != "", "the agent says what is wrong")
+        fleet.controller.run(f"systemctl start {REDIS}")
+        eventually(lambda: fleet.status("node1")["agent"]["trouble"] == "", "the agent is back", timeout=60)
+    assert count.lost == 0
+
+
+def test_a_controller_without_power_lets_tunnels_stay(fleet: Fleet) -> None:
+    try:
+        with fleet.ping("node1", "node2") as count:
+            fleet.controller.crash()
+            assert fleet["node2"].run(f"ping -n -c 3 -W 2 {fleet.address('node3')}").rc == 0
+    finally:
+        fleet.controller.boot()
+    assert count.lost == 0
+
+
+def test_a_rebooted_node_is_back_in_the_mesh_with_the_controller_gone(fleet: Fleet) -> None:
+    """The mesh comes up from the snapshot on disk, with nobody to ask."""
+    address = fleet.address("node3")
+    try:
+        fleet.controller.crash()
+        fleet["node3"].reboot()
+        eventually(
+            lambda: fleet["node3"].run(f"ip link show {INTERFACE}", check=False).rc == 0, "wg0 is there again"
+        )
+        nodes = {name: fleet[name] for name in MEMBERS}
+        addresses = {"node3": address} | {name: fleet.address(name) for name in ("node1", "node2")}
+        measured = matrix.measure(nodes, addresses, INTERFACE)
+        assert matrix.summary(measured) == "6/6 pairs reachable over the tunnel", matrix.table(measured)
+    finally:
+        fleet.controller.boot()
+    eventually(lambda: fleet.status("node3")["agent"]["trouble"] == "", "the agent found the controller", 60)
+    assert fleet.address("node3") == address
+
+
+def test_a_route_that_somebody_deleted_comes_back(fleet: Fleet) -> None:
+    """The agent looks at its interface every minute."""
+    other = fleet.address("node2")
+    key = next(peer["public_key"] for peer in fleet.status("node1")["peers"] if peer["name"] == "node2")
+    fleet["node1"].run(["wg", "set", INTERFACE, "peer", key, "remove"])
+    eventually(
+        lambda: fleet["node1"].run(f"ping -n -c 1 -W 1 {other}", check=False).rc == 0, "the peer is back", 90
+    )
+
+
+def test_a_node_that_was_cut_off_converges_without_a_restart(fleet: Fleet) -> None:
+    """While node2 hears nothing, node3 leaves the zone and joins it again under another address."""
+    before = agent_pid(fleet, "node2")
+    fleet["node2"].cut()
+    try:
+        fleet["node3"].run(f"systemctl stop {UNIT}")
+        fleet["node3"].run(f"{AS_AGENT} jaywalk leave")
+        fleet["node3"].run(f"{AS_AGENT} jaywalk up --request-ip 10.20.7.7")
+        fleet["node3"].run("jaywalk down")
+    finally:
+        fleet["node2"].heal()
+    moved = "ping -n -c 1 -W 1 10.20.7.7"
+    fleet["node3"].run(f"systemctl start {UNIT}")
+    eventually(lambda: fleet["node2"].run(moved, check=False).rc == 0, "node2 reaches the new address", 90)
+    assert agent_pid(fleet, "node2") == before

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An operator rolls the mesh out, again, and on single machines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from lab import matrix
+from tests.fleet.fleet import INTERFACE, MEMBERS, UNIT, ZONE, Fleet, eventually
+
+
+def invocations(fleet: Fleet) -> dict[str, str]:
+    """Which start of its agent each member is at."""
+    return {name: fleet[name].run(f"systemctl show -P InvocationID {UNIT}").stdout for name in MEMBERS}
+
+
+def test_every_member_reaches_every_other_over_the_tunnel(fleet: Fleet) -> None:
+    nodes = {name: fleet[name] for name in MEMBERS}
+    measured = matrix.measure(nodes, {name: fleet.address(name) for name in MEMBERS}, INTERFACE)
+    assert matrix.summary(measured) == "6/6 pairs reachable over the tunnel", matrix.table(measured)
+
+
+def test_the_packets_between_members_are_encrypted(fleet: Fleet) -> None:
+    """What crosses the wire is WireGuard's UDP; the ping itself is only seen inside."""
+    capture = fleet["node2"].start_background("timeout 8 tcpdump -n -i host0 -c 400 'udp port 51820 or icmp'")
+    with fleet.ping("node1", "node2"):
+        seen = capture.wait(15).stdout
+    assert "UDP" in seen
+    assert "ICMP" not in seen
+
+
+def test_status_of_a_member_is_in_order(fleet: Fleet) -> None:
+    status = fleet.status("node1")
+    assert status["zone"] == ZONE
+    assert status["differences"] == []
+    assert status["agent"]["running"]
+    assert status["agent"]["trouble"] == ""
+    assert {peer["name"] for peer in status["peers"]} == {"node2", "node3"}
+
+
+def test_rest_api_shows_the_mesh_in_the_originals_shape(fleet: Fleet) -> None:
+    peers = json.loads(fleet.controller.run("curl -sS http://localhost:8080/peers").stdout)
+    mine = [peer for peer in peers if peer["Zone"] == ZONE]
+    assert {peer["AllowedIPs"] for peer in mine} >= {f"{fleet.address(name)}/32" for name in MEMBERS}
+    for peer in mine:
+        assert peer["EndpointIP"].endswith(":51820")
+        url = f"http://localhost:8080/peers/{peer['PublicKey']}"
+        assert json.loads(fleet.controller.run(["curl", "-sS", url]).stdout) == peer
+
+
+def test_a_second_run_changes_nothing(fleet: Fleet) -> None:
+    before = invocations(fleet)
+    with fleet.ping("node1", "node2") as count:
+        play = fleet.play()
+    assert set(play.changed) >= {"controller", *MEMBERS}
+    assert set(play.changed.values()) == {0}, play.output[-4000:]
+    assert invocations(fleet) == before
+    assert count.lost == 0
+
+
+def test_check_mode_on_a_rolled_out_fleet_shows_no_change(fleet: Fleet) -> None:
+    play = fleet.play("--check", "--diff")
+    assert set(play.changed.values()) == {0}, play.output[-4000:]
+
+
+def test_a_limited_run_touches_no_other_node_and_loses_no_peer(fleet: Fleet) -> None:
+    before = invocations(fleet)
+    with fleet.ping("node1", "node3") as count:
+        play = fleet.play("--limit", "node2")
+    assert set(play.changed) <= {"node2", "localhost"}
+    assert invocations(fleet) == before
+    assert fleet.peers_of("node1") == {"node2", "node3"}
+    assert fleet.peers_of("node3") == {"node1", "node2"}
+    assert count.lost == 0
+
+
+@pytest.fixture
+def newcomer(fleet: Fleet) -> Iterator[str]:
+    """One machine more in the lab and in the inventory; it leaves again by the uninstall playbook."""
+    fleet.lab.add("node4")
+    fleet.lab.write_inventory(fleet.inventory.parent)
+    yield "node4"
+    fleet.play("--limit", "node4", playbook="uninstall.yml")
+    eventually(lambda: "node4" not in fleet.peers_of("node1"), "node1 forgets the peer that left")
+
+
+def test_one_machine_more_joins_by_a_limited_run(fleet: Fleet, newcomer: str) -> None:
+    before = invocations(fleet)
+    with fleet.ping("node1", "node2") as count:
+        fleet.play("--limit", newcomer)
+    eventually(lambda: newcomer in fleet.peers_of("node1"), "node1 has the new peer")
+    nodes = {name: fleet[name] for name in (*MEMBERS, newcomer)}
+    measured = matrix.measure(nodes, {name: fleet.address(name) for name in nodes}, INTERFACE)
+    assert matrix.summary(measured) == "12/12 pairs reachable over the tunnel", matrix.table(measured)
+    assert invocations(fleet) == before
+    assert count.lost == 0
+
+
+def test_a_changed_variable_restarts_only_the_agent_and_breaks_no_tunnel(fleet: Fleet) -> None:
+    """The operator announces a prefix behind node3; it is routed everywhere, and taken back again."""
+    with fleet.ping("node1", "node3") as count:
+        play = fleet.play("--limit", "node3", "-e", '{"jaywalk_child_prefixes": ["172.20.3.0/24"]}')
+        assert play.changed["node3"] > 0
+        fleet["node3"].run("ip addr add 172.20.3.10/32 dev lo")
+        routed = "ip route show 172.20.3.0/24 dev wg0"
+        eventually(lambda: fleet["node1"].run(routed).stdout != "", "the prefix is routed on node1")
+        assert fleet["node1"].run("ping -n -c 3 -W 2 172.20.3.10", check=False).rc == 0
+        fleet.play("--limit", "node3")
+        eventually(lambda: fleet["node1"].run(routed).stdout == "", "the route on node1 is gone")
+    assert count.lost == 0
