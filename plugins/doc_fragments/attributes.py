@@ -22,6 +22,20 @@ attributes:
     description: The operating systems that the module works on.
 """
 
+    INFO = r"""
+options: {}
+attributes:
+  check_mode:
+    support: full
+    details: Reads only.
+  diff_mode:
+    support: N/A
+    details: Reads only.
+  idempotent:
+    support: N/A
+    details: Reads only.
+"""
+
     ACTION_GROUP = r"""
 options: {}
 attributes:

@@ -23,7 +23,7 @@ options:
     type: str
   controller_password:
     description:
-      - The password of O(controller_user).
+      - The password of O(controller_user). Either this or O(controller_password_file) is required.
     type: str
   controller_password_file:
     description:

@@ -9,19 +9,20 @@ errors, check mode and diffs have one place.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Callable, NoReturn
+from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
-from .jaywalk import controller, wireguard
+from .jaywalk import controller, values, wireguard
 from .jaywalk.controller import ControllerAddress, ZoneClient
 from .jaywalk.errors import InvalidValue, JaywalkError, MissingTool
 from .jaywalk.files import read_secret
 from .jaywalk.interface import Observed
-from .jaywalk.plan import Plan
+from .jaywalk.models import Lease
+from .jaywalk.plan import Step
 from .jaywalk.runner import Finished
 
 
@@ -78,7 +79,7 @@ def run(argument_spec: dict[str, Any], work: Work, **constraints: Any) -> NoRetu
     for warning in outcome.warnings:
         module.warn(warning)
     result = dict(outcome.facts, changed=outcome.changed)
-    if module._diff:
+    if module._diff and outcome.diff:
         result["diff"] = outcome.diff
     module.exit_json(**result)
 
@@ -95,7 +96,11 @@ def controller_arguments() -> dict[str, Any]:
     }
 
 
-CONTROLLER_EXCLUSIVE = [("controller_password", "controller_password_file")]
+PASSWORD_OPTIONS = ("controller_password", "controller_password_file")
+CONTROLLER_CONSTRAINTS: dict[str, Any] = {
+    "mutually_exclusive": [PASSWORD_OPTIONS],
+    "required_one_of": [PASSWORD_OPTIONS],
+}
 
 
 def controller_address(params: dict[str, Any], default_user: str) -> ControllerAddress:
@@ -116,15 +121,36 @@ def zone_client(module: AnsibleModule, where: ControllerAddress, zone: str) -> Z
     return ZoneClient(controller.connect(where, name="jaywalk-ansible"), where, zone)
 
 
-def carry_out(runner: ModuleRunner, plan: Plan) -> None:
-    """Applies a plan; an interface that the plan made goes again if the rest of the plan fails."""
+def operator_arguments() -> dict[str, Any]:
+    """The controller's options for modules that come as an operator."""
+    arguments = controller_arguments()
+    arguments["controller_user"]["default"] = "supervisor"
+    return arguments
+
+
+def operator_client(module: AnsibleModule) -> ZoneClient:
+    """An operator's connection to the zone that the options name."""
+    zone = values.zone_name(module.params["zone"])
+    return zone_client(module, controller_address(module.params, ""), zone)
+
+
+@contextmanager
+def removed_on_failure(runner: ModuleRunner, name: str, made: bool) -> Iterator[None]:
+    """If its body fails, an interface that the body ``made`` goes again; one that was there stays."""
     try:
-        plan.apply(runner)
+        yield
     except JaywalkError:
-        if any(step.creates for step in plan.steps):
+        if made:
             with suppress(JaywalkError):
-                wireguard.delete(runner, plan.name)
+                wireguard.delete(runner, name)
         raise
+
+
+def changed_lines(before: Sequence[str], after: Sequence[str]) -> list[Step]:
+    """The step that shows ``before`` turn into ``after``; none where they are equal."""
+    removed = tuple(line for line in before if line not in after)
+    added = tuple(line for line in after if line not in before)
+    return [Step(removed=removed, added=added)] if removed or added else []
 
 
 def interface_facts(observed: Observed | None) -> dict[str, Any] | None:
@@ -149,4 +175,16 @@ def interface_facts(observed: Observed | None) -> dict[str, Any] | None:
             }
             for peer in sorted(observed.peers.values(), key=lambda peer: peer.key)
         ],
+    }
+
+
+def lease_facts(zone: str, lease: Lease) -> dict[str, Any]:
+    """A lease as modules return it."""
+    return {
+        "zone": zone,
+        "public_key": lease.key,
+        "name": lease.name,
+        "addresses": list(lease.addresses),
+        "child_prefixes": list(lease.prefixes),
+        "state": lease.state,
     }

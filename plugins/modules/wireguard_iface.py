@@ -90,7 +90,8 @@ options:
           - Where the peer listens, as V(ADDRESS:PORT) or V(NAME:PORT), with an IPv6 address in brackets.
           - A DNS name is resolved by the module on the node. While the endpoint in use is one of the name's
             addresses, it stays.
-          - A peer that talked to this node from elsewhere within the last three minutes keeps that endpoint.
+          - A peer that talked to this node from elsewhere within the last three minutes keeps that
+            endpoint.
         type: str
       persistent_keepalive:
         description:
@@ -231,8 +232,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.jaywalking.mesh.plugins.module_utils._module import (
     ModuleRunner,
     Outcome,
-    carry_out,
     interface_facts,
+    removed_on_failure,
     run,
 )
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk import (
@@ -395,7 +396,8 @@ def work(module: AnsibleModule, runner: ModuleRunner) -> Outcome:
     if steps and not module.check_mode:
         if interface is not None:
             keys.ensure_key_file(runner, interface.private_key_file)
-        carry_out(runner, steps)
+        with removed_on_failure(runner, name, made=observed is None):
+            steps.apply(runner)
         observed = wireguard.observe(runner, name)
     facts = {"interface": interface_facts(observed), "commands": list(plan.commands(steps))}
     return Outcome(bool(steps), steps.diff(), facts)

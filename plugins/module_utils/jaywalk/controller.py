@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from . import values
 from .errors import ControllerDenied, ControllerUnreachable, InvalidValue, MissingTool, NoAnswer
-from .models import Reply, Request, Zone
+from .models import Lease, Reply, Request, Zone
 from .zonelog import Event, Gap, ZoneKeys, ZoneView, wait_of
 
 try:
@@ -144,26 +144,31 @@ class ZoneClient:
 
         Raises ``InvalidValue`` where there is no such zone yet.
         """
+        view = self.head()
         with translated(self.where):
-            meta = cast("dict[str, str]", self.client.hgetall(self.keys.meta))
-            if not meta:
-                raise self._unknown_zone()
-            view = view_from_meta(self.zone, meta)
             for key, record in self.client.hscan_iter(self.keys.peers, count=PAGE):
                 view.put(key, record)
-        self._catch_up(view)
         return view
 
-    def _catch_up(self, view: ZoneView) -> None:
-        """Reads on until the log has reached the newest record, since only then the copy is of one moment."""
-        newest = max((peer.rev for peer in view.peers.values()), default=0)
-        before = ""
-        while view.rev < newest and view.position != before:
-            before = view.position
-            try:
-                self.read(view)
-            except Gap:
-                return
+    def head(self) -> ZoneView:
+        """The zone without its peers; raises like :meth:`snapshot`."""
+        with translated(self.where):
+            meta = cast("dict[str, str]", self.client.hgetall(self.keys.meta))
+        if not meta:
+            raise self._unknown_zone()
+        return view_from_meta(self.zone, meta)
+
+    def lease(self, key: str) -> Lease | None:
+        """The lease of one key, or None; only operators may read it."""
+        with translated(self.where):
+            record = self.client.hget(self.keys.leases, key)
+        return None if record is None else Lease.from_wire(key, record)
+
+    def leases(self) -> list[Lease]:
+        """All leases of the zone by key; only operators may read them."""
+        with translated(self.where):
+            records = dict(self.client.hscan_iter(self.keys.leases, count=PAGE))
+        return [Lease.from_wire(key, records[key]) for key in sorted(records)]
 
     def goes_on_from(self, view: ZoneView) -> bool:
         """Whether the log still goes on from where ``view`` stands; raises like :meth:`snapshot`."""

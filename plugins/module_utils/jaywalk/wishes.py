@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a node or an operator wishes of a zone against what the zone holds: is it so already, what will be?
+
+Pure.  Only a supervisor assigns addresses, so one that nobody asked for and nobody has yet cannot be known
+before: it is called by :func:`assigned` in every diff, also in the one of the run that learns it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from typing import Union
+
+from . import values
+from .errors import InvalidValue
+from .models import Lease, Peer, Request, Zone
+
+Held = Union[Peer, Lease]
+"""What a zone holds of a key: a peer in the mesh, or a lease."""
+
+
+def lines(
+    about: str,
+    name: str,
+    addresses: Iterable[str],
+    prefixes: Iterable[str],
+    endpoint: str = "",
+    state: str = "",
+) -> tuple[str, ...]:
+    """What a zone holds of a key, a fact a line, as diffs show it; ``about`` begins each line."""
+    facts = [f"name {name}"] if name else []
+    facts.extend(f"address {host}" for host in addresses)
+    facts.extend(f"child-prefix {prefix}" for prefix in prefixes)
+    facts.extend([f"endpoint {endpoint}"] if endpoint else [])
+    facts.extend([f"state {state}"] if state else [])
+    return tuple(f"{about} {fact}" for fact in facts)
+
+
+def refuse_hopeless(zone: Zone, request: Request) -> None:
+    """Raises ``InvalidValue`` on wishes that the zone's pools alone forbid."""
+    pools = values.networks(zone.pools)
+    for host in request.request_ip:
+        if values.holding(pools, host) is None:
+            raise InvalidValue(
+                f"the requested address {host} lies outside the pools of zone {zone.name}",
+                f"request one inside {' or '.join(zone.pools)}",
+            )
+    for prefix in request.child_prefixes:
+        pool = values.overlapping(pools, prefix)
+        if pool is not None:
+            raise InvalidValue(
+                f"the child prefix {prefix} overlaps the pool {pool} of zone {zone.name}",
+                "announce one outside of the zone's pools",
+            )
+
+
+def refuse_taken(holders: Iterable[Held], request: Request) -> None:
+    """Raises ``InvalidValue`` on wishes for what one of ``holders`` other than the asking key has."""
+    for held in holders:
+        if held.key == request.key:
+            continue
+        owner = f"{held.name} ({held.key})"
+        for host in request.request_ip:
+            if host in held.addresses:
+                raise InvalidValue(f"the requested address {host} belongs to {owner}", "request another one")
+        for prefix in request.child_prefixes:
+            other = values.overlapping(values.networks(held.prefixes), prefix)
+            if other is not None:
+                raise InvalidValue(
+                    f"the child prefix {prefix} overlaps {other} of {owner}", "announce another one"
+                )
+
+
+def known_addresses(held: Held | None, request: Request) -> tuple[str, ...]:
+    """The addresses that a granted request will bring for sure: those asked for, and those that stay."""
+    wished = {_version(host): host for host in request.request_ip}
+    own = {_version(host): host for host in (held.addresses if held else ())}
+    return tuple({**own, **wished}.values())
+
+
+def foretold(zone: Zone, addresses: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
+    """One entry for each IP version of the zone: an address that was known before, or words for it."""
+    sure = {_version(host): host for host in addresses if host in set(known)}
+    versions = dict.fromkeys(_version(pool) for pool in zone.pools)
+    return tuple(sure.get(version) or assigned(version) for version in versions)
+
+
+def assigned(version: int) -> str:
+    """Words for an address that the zone is still to choose."""
+    return f"(IPv{version} assigned by the zone)"
+
+
+def _version(text: str) -> int:
+    return ipaddress.ip_interface(text).version

@@ -1,0 +1,491 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, Jaywalking maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: jaywalk_join
+short_description: Join a node to a zone of the mesh, or have it leave
+version_added: 0.1.0
+author:
+  - Jaywalking maintainers (@jaywalking)
+description:
+  - Joins a zone from the node on which it runs, in one call. It makes the node's key, asks the zone for a
+    lease, and brings up the WireGuard interface with all peers of the zone and the routes to their child
+    prefixes.
+  - Or has the node leave its zone, and removes the interface. The zone keeps the node's addresses for its
+    return.
+  - Run again, it brings the interface to what the zone is by then.
+  - All options are checked before anything is asked for or touched. If the controller or the supervisor is
+    away, or the zone refuses, the module fails and the interface is as it was before.
+extends_documentation_fragment:
+  - jaywalking.mesh.controller
+  - jaywalking.mesh.attributes
+  - jaywalking.mesh.attributes.action_group
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Reads the zone and sends no request. An address that only the zone can choose is shown as assigned
+        by the zone, in the diff of check mode and of the run alike.
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+  platform:
+    support: full
+    platforms: Linux
+options:
+  controller_user:
+    description:
+      - The Redis user to come as. The default is V(agent-ZONE), which can reach this one zone only.
+  state:
+    description:
+      - V(present) has the node be a peer of the zone, V(absent) has it be none.
+    type: str
+    choices: [present, absent]
+    default: present
+  interface:
+    description:
+      - The name of the WireGuard interface. One that is in use with another key is never touched.
+    type: str
+    default: wg0
+  private_key_file:
+    description:
+      - The file that holds the node's private key, which is made with mode V(0600) if it does not exist.
+      - The key is the node's identity in the zone. It stays when a join fails and when the node leaves.
+      - The default is V(/etc/jaywalk/ZONE.key), the file that the agent uses.
+    type: path
+  listen_port:
+    description:
+      - The UDP port of the interface, from 1 to 65535.
+    type: int
+    default: 51820
+  name:
+    description:
+      - The node's name in the zone, a DNS label. The default is the first label of its host name.
+    type: str
+  request_ip:
+    description:
+      - The addresses that the node wants, at most one IPv4 and one IPv6 address.
+      - Without one the node keeps the address it has or had, or gets the next free one.
+    type: list
+    elements: str
+    default: []
+  child_prefixes:
+    description:
+      - All networks behind this node that its peers are to reach through it.
+    type: list
+    elements: str
+    default: []
+  endpoint:
+    description:
+      - Where the node's peers reach it, as V(ADDRESS) or V(ADDRESS:PORT). Without a port it is
+        O(listen_port).
+      - The default is the node's own address towards the controller.
+    type: str
+requirements:
+  - wireguard-tools and iproute2 on the node
+  - wireguard-go and /dev/net/tun on the node where its kernel has no WireGuard
+notes:
+  - The interface is what the zone was when the module ran. The agent follows the zone from then on, and
+    brings the tunnels back after a restart of the machine. On a node of one key both compute the same
+    interface, so an agent on the same zone and interface does not disturb. Give it the same wishes as the
+    module, since the last request counts, and stop it before O(state=absent).
+seealso:
+  - module: jaywalking.mesh.jaywalk_lease
+  - module: jaywalking.mesh.wireguard_iface
+"""
+
+EXAMPLES = r"""
+- name: Join the zone, and write controller and zone once for the play
+  hosts: nodes
+  module_defaults:
+    group/jaywalking.mesh.jaywalk:
+      controller: 192.0.2.10
+      controller_password_file: /etc/jaywalk/zone-blue.password
+      zone: zone-blue
+  tasks:
+    - name: Join with the next free address
+      jaywalking.mesh.jaywalk_join:
+      register: joined
+
+    - name: Reach another node over the tunnel
+      ansible.builtin.command:
+        cmd: ping -c 1 {{ hostvars['node2'].joined.lease.addresses | first }}
+      changed_when: false
+
+- name: Join with an address of choice, and announce the network behind the node
+  jaywalking.mesh.jaywalk_join:
+    controller: 192.0.2.10
+    controller_password: "{{ jaywalk_agent_password }}"
+    zone: zone-blue
+    request_ip: [10.20.0.30]
+    child_prefixes: [172.20.1.0/24]
+
+- name: Leave the zone
+  jaywalking.mesh.jaywalk_join:
+    controller: 192.0.2.10
+    controller_password: "{{ jaywalk_agent_password }}"
+    zone: zone-blue
+    state: absent
+"""
+
+RETURN = r"""
+lease:
+  description:
+    - What the zone holds of this node. Null after RV(ignore:state=absent).
+    - In check mode without the addresses that only the zone can choose.
+  returned: success
+  type: dict
+  contains:
+    zone:
+      description: The zone's name.
+      type: str
+      sample: zone-blue
+    public_key:
+      description: The node's public key, empty in check mode while there is none.
+      type: str
+      sample: IHTAKJ7xQYBmO7lh3NrNPrfv0LAAM8GlD1o1Yh0U4hE=
+    name:
+      description: The node's name in the zone.
+      type: str
+      sample: node1
+    addresses:
+      description: The node's addresses in the mesh.
+      type: list
+      elements: str
+      sample: [10.20.0.30]
+    child_prefixes:
+      description: The networks behind the node.
+      type: list
+      elements: str
+      sample: [172.20.1.0/24]
+    endpoint:
+      description: Where its peers reach the node, empty if that is not known.
+      type: str
+      sample: 192.0.2.1:51820
+interface:
+  description:
+    - The interface as it is when the module ends, in check mode as it was found. Null if there is none.
+  returned: success
+  type: dict
+  contains:
+    name:
+      description: The interface's name.
+      type: str
+      sample: wg0
+    kind:
+      description: V(kernel) or V(userspace).
+      type: str
+      sample: kernel
+    public_key:
+      description: The public half of the interface's key.
+      type: str
+      sample: IHTAKJ7xQYBmO7lh3NrNPrfv0LAAM8GlD1o1Yh0U4hE=
+    listen_port:
+      description: The UDP port that the interface listens on.
+      type: int
+      sample: 51820
+    addresses:
+      description: The interface's addresses with their prefix lengths.
+      type: list
+      elements: str
+      sample: [10.20.0.30/20]
+    mtu:
+      description: The MTU in bytes.
+      type: int
+      sample: 1420
+    routes:
+      description: The prefixes that are routed into the interface, without those that its addresses bring.
+      type: list
+      elements: str
+      sample: [172.20.2.0/24]
+    peers:
+      description: The interface's peers.
+      type: list
+      elements: dict
+      contains:
+        public_key:
+          description: The peer's public key.
+          type: str
+          sample: 7W4Yu4U2lW2f3c1aQvLT1b7vD3lXb2h0ZQbq0dZ0lUU=
+        allowed_ips:
+          description: The prefixes that may come from and go to this peer.
+          type: list
+          elements: str
+          sample: [10.20.0.31/32, 172.20.2.0/24]
+        endpoint:
+          description: Where the peer is reached, empty if that is not known.
+          type: str
+          sample: 192.0.2.2:51820
+        persistent_keepalive:
+          description: Seconds between keepalives, V(0) for none.
+          type: int
+          sample: 25
+        latest_handshake:
+          description: When the last handshake was, in seconds since 1970, V(0) for never.
+          type: int
+          sample: 1790000000
+"""
+
+import ipaddress
+import os
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.jaywalking.mesh.plugins.module_utils._module import (
+    CONTROLLER_CONSTRAINTS,
+    ModuleRunner,
+    Outcome,
+    changed_lines,
+    controller_address,
+    controller_arguments,
+    interface_facts,
+    removed_on_failure,
+    run,
+    zone_client,
+)
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk import (
+    keys,
+    mesh,
+    place,
+    plan,
+    values,
+    wireguard,
+    wishes,
+)
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.controller import ZoneClient, agent_user
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.errors import InvalidValue
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.interface import Interface, Observed
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.mesh import Node
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.models import Peer, Request
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zonelog import ZoneView
+
+ARGUMENT_SPEC: dict[str, Any] = {
+    **controller_arguments(),
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "interface": {"type": "str", "default": "wg0"},
+    "private_key_file": {"type": "path"},
+    "listen_port": {"type": "int", "default": 51820},
+    "name": {"type": "str"},
+    "request_ip": {"type": "list", "elements": "str", "default": []},
+    "child_prefixes": {"type": "list", "elements": "str", "default": []},
+    "endpoint": {"type": "str"},
+}
+
+
+@dataclass(frozen=True)
+class Here:
+    """This node as it was found, and what is asked of the zone; ``new_key`` while it has no key yet."""
+
+    runner: ModuleRunner
+    client: ZoneClient
+    node: Node
+    new_key: bool
+    observed: Observed | None
+    request: Request
+
+    def about(self) -> str:
+        """How the node's lines in a diff begin."""
+        return f"zone {self.client.zone}"
+
+    def standing(self, view: ZoneView) -> Peer | None:
+        """The node's own record in the zone, or None."""
+        return view.peers.get(self.request.key)
+
+
+def declared_endpoint(text: str, listen_port: int) -> str:
+    """The endpoint as declared, with ``listen_port`` where only an address is given."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return values.endpoint(text)
+    return values.endpoint(values.join_endpoint(text, listen_port))
+
+
+def declared_request(params: dict[str, Any], controller_host: str, key: str) -> Request:
+    """What the options ask of the zone; raises ``InvalidValue``."""
+    port = values.port(params["listen_port"], "listen port")
+    own = place.own_endpoint(controller_host, port)
+    return Request.checked(
+        "join" if params["state"] == "present" else "leave",
+        params["zone"],
+        key,
+        name=params["name"] or place.host_label(),
+        request_ip=params["request_ip"],
+        child_prefixes=params["child_prefixes"],
+        endpoint=declared_endpoint(params["endpoint"], port) if params["endpoint"] else own,
+    )
+
+
+def look(module: AnsibleModule, runner: ModuleRunner) -> Here:
+    """Checks the options, the node's tools, key and interface, and reaches the controller, in this order."""
+    params = module.params
+    zone = values.zone_name(params["zone"])
+    name = values.interface_name(params["interface"])
+    path = params["private_key_file"] or f"/etc/jaywalk/{zone}.key"
+    where = controller_address(params, agent_user(zone))
+    wireguard.require_tools(runner)
+    new_key = not os.path.exists(path)
+    # Until the node has a key, a passing one stands for it in the checks; it is written nowhere.
+    key = keys.derive(runner, keys.generate(runner)) if new_key else keys.read_key_file(runner, path)
+    request = declared_request(params, where.host, key)
+    observed = wireguard.observe(runner, name)
+    if observed is not None and observed.public_key not in ("", key):
+        raise InvalidValue(
+            f"the interface {name} is in use with another key than that in {path}",
+            "name another interface, or remove that one with the module jaywalking.mesh.wireguard_iface",
+        )
+    local = (*wireguard.local_networks(runner, without=name), *place.controller_prefix(where.host))
+    node = Node(key, path, name, params["listen_port"], local_networks=local)
+    return Here(runner, zone_client(module, where, zone), node, new_key, observed, request)
+
+
+def held_lines(here: Here, peer: Peer | None) -> tuple[str, ...]:
+    """What the zone holds of the node, in words."""
+    if peer is None:
+        return ()
+    return wishes.lines(here.about(), peer.name, peer.addresses, peer.prefixes, peer.endpoint)
+
+
+def granted_lines(here: Here, view: ZoneView, known: tuple[str, ...]) -> tuple[str, ...]:
+    """The same after a join; an address that was not ``known`` before it stays without its number."""
+    peer = view.peers[here.request.key]
+    hosts = wishes.foretold(view.zone, peer.addresses, known)
+    return wishes.lines(here.about(), peer.name, hosts, peer.prefixes, peer.endpoint)
+
+
+def foreseen(here: Here, view: ZoneView, known: tuple[str, ...]) -> ZoneView:
+    """The zone as a granted join will leave it, with those of the node's addresses that are known."""
+    wish = here.request
+    peer = Peer(wish.key, wish.name, known, wish.child_prefixes, wish.endpoint)
+    return replace(view, peers={**view.peers, wish.key: peer})
+
+
+def wanted_interface(here: Here, view: ZoneView) -> Interface:
+    """The interface that the zone gives this node; raises ``InvalidValue`` where it is not in the zone."""
+    wanted = mesh.desired(view, here.node)
+    if wanted is None:
+        raise InvalidValue(
+            f"zone {here.client.zone} took this node in and does not list it",
+            "run this again, and look at the supervisor's log",
+        )
+    return wanted
+
+
+def shown(here: Here, held: tuple[str, ...], view: ZoneView, known: tuple[str, ...]) -> plan.Plan:
+    """From what was ``held`` and observed to what ``view`` says, for people."""
+    steps = changed_lines(held, granted_lines(here, view, known))
+    wanted = wanted_interface(here, view)
+    lengths = dict(each.split("/") for each in wanted.addresses)
+    hosts = wishes.foretold(view.zone, lengths, known)
+    wanted = replace(
+        wanted,
+        addresses=tuple(f"{host}/{lengths[host]}" if host in lengths else host for host in hosts),
+        public_key=f"(new key in {here.node.private_key_file})" if here.new_key else wanted.public_key,
+    )
+    return plan.Plan(wanted.name, (*steps, *plan.diff(here.observed, wanted).steps))
+
+
+def ask(here: Here, view: ZoneView, timeout: int) -> None:
+    """Sends the node's request and waits for a grant; raises ``RequestRefused`` or ``NoAnswer``."""
+    own = here.standing(view)
+    # A clock that was set back must not make this request look older than the one before.
+    seq = max(here.request.seq, own.seq + 1) if own else here.request.seq
+    here.client.ask(replace(here.request, seq=seq), timeout).lease_or_raise()
+
+
+def with_own_key(here: Here) -> Here:
+    """This node with its own key in place of the passing one, made now if need be."""
+    key, made = keys.ensure_key_file(here.runner, here.node.private_key_file)
+    return replace(
+        here, node=replace(here.node, public_key=key), request=replace(here.request, key=key), new_key=made
+    )
+
+
+def join(here: Here, params: dict[str, Any], check_mode: bool) -> Outcome:
+    """Has the node be a peer, with its wishes, and its interface be as the zone says."""
+    view = here.client.snapshot()
+    wishes.refuse_hopeless(view.zone, here.request)
+    wishes.refuse_taken(view.peers.values(), here.request)
+    mesh.refuse_overlap(view.zone.pools, here.node)
+    held = held_lines(here, here.standing(view))
+    known = wishes.known_addresses(here.standing(view), here.request)
+    after = foreseen(here, view, known)
+    is_met = not changed_lines(held, granted_lines(here, after, known))
+    steps = shown(here, held, after, known)
+    observed = here.observed
+    if steps and not check_mode:
+        here = with_own_key(here)
+        after = admitted(here, view, None if is_met else params["timeout"])
+        steps = shown(here, held, after, known)
+        observed = wireguard.observe(here.runner, here.node.interface)
+    lease = member_facts(here, after.peers[here.request.key], hide_key=here.new_key and check_mode)
+    warnings = [*after.rejected.values(), *mesh.refused_prefixes(after, here.node)]
+    return Outcome(
+        bool(steps), steps.diff(), {"lease": lease, "interface": interface_facts(observed)}, warnings
+    )
+
+
+def admitted(here: Here, view: ZoneView, timeout: int | None) -> ZoneView:
+    """Asks the zone, unless ``timeout`` is None since nothing need be asked, and applies what it says."""
+    name, made = here.node.interface, here.observed is None
+    with removed_on_failure(here.runner, name, made):
+        if made:
+            # Before the zone is asked: a node that cannot have the interface must not get a lease.
+            wireguard.create(here.runner, name)
+        if timeout is not None:
+            ask(here, view, timeout)
+            view = here.client.snapshot()
+        wanted = wanted_interface(here, view)
+        plan.diff(wireguard.observe(here.runner, name), wanted).apply(here.runner)
+    return view
+
+
+def leave(here: Here, params: dict[str, Any], check_mode: bool) -> Outcome:
+    """Has the node leave the zone, and then removes its interface."""
+    view = here.client.snapshot()
+    own = here.standing(view)
+    lines = changed_lines(held_lines(here, own), ())
+    interface = plan.diff(here.observed, None)
+    steps = plan.Plan(here.node.interface, (*lines, *interface.steps))
+    observed = here.observed
+    if steps and not check_mode:
+        if own is not None:
+            ask(here, view, params["timeout"])
+        interface.apply(here.runner)
+        observed = None
+    lease = member_facts(here, own) if own and check_mode else None
+    return Outcome(bool(steps), steps.diff(), {"lease": lease, "interface": interface_facts(observed)})
+
+
+def member_facts(here: Here, peer: Peer, hide_key: bool = False) -> dict[str, Any]:
+    """The node's record in the zone as the module returns it."""
+    return {
+        "zone": here.client.zone,
+        "public_key": "" if hide_key else peer.key,
+        "name": peer.name,
+        "addresses": list(peer.addresses),
+        "child_prefixes": list(peer.prefixes),
+        "endpoint": peer.endpoint,
+    }
+
+
+def work(module: AnsibleModule, runner: ModuleRunner) -> Outcome:
+    """Looks, then joins or leaves, or says what that would change."""
+    here = look(module, runner)
+    act = join if module.params["state"] == "present" else leave
+    return act(here, module.params, module.check_mode)
+
+
+def main() -> None:
+    """Entry point."""
+    run(ARGUMENT_SPEC, work, **CONTROLLER_CONSTRAINTS)
+
+
+if __name__ == "__main__":
+    main()
