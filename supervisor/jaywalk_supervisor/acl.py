@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The Redis users of a zone's agents: derived state, written anew whenever Redis forgot it.
+
+Redis neither replicates its users nor keeps those made at run time, so that each supervisor writes them
+when it meets a server that started anew, and when a zone appears.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+
+import redis
+
+from jaywalk.controller import agent_user
+from jaywalk.zonelog import ZoneKeys
+
+from .store import Store
+
+log = logging.getLogger(__name__)
+
+SETINFO_SINCE = (7, 2)
+"""Older servers refuse a rule about a subcommand that they do not know."""
+COMMANDS = (
+    *("-@all", "+hello", "+auth", "+ping", "+client|setname", "+client|id"),
+    *("+xread", "+xrange", "+hget", "+hmget", "+hgetall", "+hscan", "+hlen", "+rpush"),
+)
+
+
+def password_hash(password: str) -> str:
+    """The SHA-256 of a password in hex, as ``ACL SETUSER`` takes it after a ``#``."""
+    return hashlib.sha256(password.encode()).hexdigest()
+
+
+def agent_rules(zone: str, digest: str, version: tuple[int, ...]) -> list[str]:
+    """What a zone's agents may: ask in its inbox, read its log, its peers and answers that they can name."""
+    keys = ZoneKeys(zone)
+    readable = [keys.events, keys.peers, keys.meta, keys.reply("*")]
+    setinfo = ["+client|setinfo"] if version >= SETINFO_SINCE else []
+    return [
+        "reset",
+        "on",
+        f"#{digest}",
+        f"%W~{keys.inbox}",
+        *(f"%R~{key}" for key in readable),
+        *COMMANDS,
+        *setinfo,
+    ]
+
+
+def set_password(store: Store, zone: str, digest: str) -> bool:
+    """Keeps the hash of the zone's agent password; returns whether it is another one than before."""
+    creds = ZoneKeys(zone).creds
+    if store.redis.hget(creds, "agent") == digest:
+        return False
+    store.redis.hset(creds, "agent", digest)
+    return True
+
+
+def write_user(store: Store, zone: str, default_digest: str = "") -> bool:
+    """Makes the zone's agent user, with ``default_digest`` where the zone has no password of its own.
+
+    Returns whether the server lets us: managed ones often do not, and there the operator makes the user.
+    """
+    digest = store.redis.hget(ZoneKeys(zone).creds, "agent") or default_digest
+    try:
+        store.redis.execute_command(
+            "ACL", "SETUSER", agent_user(zone), *agent_rules(zone, digest, store.version)
+        )
+    except redis.ResponseError as error:
+        log.warning(
+            "the controller does not let us make its user %s (%s): make it by hand, or agents cannot log in",
+            agent_user(zone),
+            error,
+        )
+        return False
+    return True

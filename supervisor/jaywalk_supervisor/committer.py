@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The loop that decides: takes requests of all zones, commits what they change, and answers them.
+
+Any number of supervisors may do so at once.  Each decides over its own copy of a zone; a commit passes only
+if nobody else's came between, and is otherwise taken back and decided anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import redis
+from redis.backoff import ExponentialWithJitterBackoff
+
+from jaywalk.controller import ControllerAddress, translated
+from jaywalk.errors import InvalidValue, JaywalkError
+from jaywalk.models import AGENT_OPS, OPERATOR_OPS, Reply, Request, Zone, readable_nonce
+from jaywalk.zonelog import Change, ZoneKeys
+
+from .acl import write_user
+from .decide import Decision, decide
+from .state import Undo, ZoneState
+from .store import AWAY, Store, ZoneGone
+
+log = logging.getLogger(__name__)
+
+TAKE_SECONDS = 1.0
+REFRESH_SECONDS = 1.0
+"""How often new zones are looked for; also what a stop waits for at most."""
+
+
+@dataclass
+class Health:
+    """What the committer says about itself to other threads; ``trouble`` is empty while Redis answers."""
+
+    trouble: str = "not connected yet"
+    turn: float = field(default_factory=time.monotonic)
+    committed: int = 0
+    refused: int = 0
+    dropped: int = 0
+    broken_zones: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Pending:
+    """A request that was taken, or the refusal of one that does not parse."""
+
+    nonce: str | None
+    request: Request | None = None
+    refusal: Reply | None = None
+
+
+@dataclass
+class Batch:
+    """What a list of requests comes to on a state to which it is applied already."""
+
+    changes: list[Change] = field(default_factory=list)
+    answers: list[tuple[Pending, Reply]] = field(default_factory=list)
+    undos: list[Undo] = field(default_factory=list)
+
+
+class Committer:
+    """Serves all zones of one controller until ``stop`` is set; meant for a thread of its own."""
+
+    def __init__(
+        self, where: ControllerAddress, agent_digest: str, defaults: Sequence[Zone], stop: threading.Event
+    ) -> None:
+        self.where = where
+        self.agent_digest = agent_digest
+        self.defaults = defaults
+        self.stop = stop
+        self.health = Health()
+        self._states: dict[str, ZoneState] = {}
+        self._lists: dict[str, tuple[str, Sequence[str]]] = {}
+
+    def run(self) -> None:
+        """Serves, and connects anew for as long as it takes whenever Redis was away."""
+        backoff = ExponentialWithJitterBackoff(cap=5.0, base=0.1)
+        failures = 0
+        while not self.stop.is_set():
+            try:
+                with translated(self.where):
+                    self._session()
+            except JaywalkError as error:
+                self._report(str(error))
+            except Exception:
+                log.exception("the committer failed and starts again")
+                self.health.trouble = "the committer failed and starts again: see the log"
+            failures = 1 if self._states else failures + 1
+            self._states.clear()
+            self.health.turn = time.monotonic()
+            self.stop.wait(backoff.compute(failures))
+
+    def _report(self, trouble: str) -> None:
+        """Once for each kind of trouble, since a Redis that is away stays so for many attempts."""
+        if trouble != self.health.trouble:
+            log.error("%s; joins wait until this is over", trouble)
+        self.health.trouble = trouble
+
+    def _session(self) -> None:
+        """Serves on one connection until it breaks or we are to stop."""
+        store = Store.open(self.where, "jaywalk-supervisor")
+        try:
+            self._lists.clear()
+            for zone in self.defaults:
+                if store.create(zone):
+                    log.info("made zone %s with %s", zone.name, ", ".join(zone.pools))
+            self._refresh(store)
+            log.info("serving %d zones on %s", len(self._states), self.where)
+            self.health.trouble = ""
+            refreshed = time.monotonic()
+            while not self.stop.is_set():
+                self._turn(store)
+                self.health.turn = time.monotonic()
+                if self.health.turn - refreshed >= REFRESH_SECONDS:
+                    self._refresh(store)
+                    refreshed = self.health.turn
+        finally:
+            store.close()
+
+    def _refresh(self, store: Store) -> None:
+        """Takes up zones that appeared, and lets go of those that are gone."""
+        names = store.zones()
+        for name in names:
+            if name not in self._states:
+                self._open(store, name)
+        for name in self._states.keys() - set(names):
+            self._drop(name, f"zone {name} was removed")
+
+    def _open(self, store: Store, name: str) -> None:
+        try:
+            if store.bump(name):
+                log.warning("the controller %s started anew: zone %s has a new epoch", self.where, name)
+            self._states[name] = store.load(name)
+            write_user(store, name, self.agent_digest)
+        except (InvalidValue, ZoneGone) as error:
+            if self.health.broken_zones.get(name) != str(error):
+                log.error("zone %s cannot be served: %s", name, error)
+            self.health.broken_zones[name] = str(error)
+            return
+        self.health.broken_zones.pop(name, None)
+        keys = ZoneKeys(name)
+        # Operators come first: theirs are few, and a flooded inbox must not keep them waiting.
+        self._lists = {keys.orders: (name, OPERATOR_OPS), **self._lists, keys.inbox: (name, AGENT_OPS)}
+
+    def _drop(self, name: str, why: str) -> None:
+        log.error("%s: its requests wait until it is there again", why)
+        del self._states[name]
+        keys = ZoneKeys(name)
+        for each in (keys.inbox, keys.orders):
+            self._lists.pop(each, None)
+
+    def _turn(self, store: Store) -> None:
+        """Takes the requests of one list; that list then goes last, so that none starves."""
+        if not self._lists:
+            self.stop.wait(TAKE_SECONDS)
+            return
+        taken = store.take(list(self._lists), TAKE_SECONDS)
+        if taken is None:
+            return
+        name, texts = taken
+        zone, ops = self._lists[name] = self._lists.pop(name)
+        try:
+            self._commit(store, zone, [self._decode(text, zone, ops) for text in texts])
+        except ZoneGone as error:
+            self._drop(zone, str(error))
+
+    def _decode(self, text: str, zone: str, ops: Sequence[str]) -> Pending:
+        try:
+            request = Request.from_wire(text, zone, ops)
+        except InvalidValue as error:
+            nonce = readable_nonce(text)
+            self.health.dropped += nonce is None
+            log.warning("zone %s: a request does not parse: %s", zone, error)
+            return Pending(nonce, refusal=Reply.refused("bad-request", str(error)))
+        except Exception:
+            log.exception("zone %s: a request could not be read", zone)
+            self.health.dropped += 1
+            return Pending(None)
+        return Pending(request.nonce, request)
+
+    def _commit(self, store: Store, zone: str, pendings: Sequence[Pending]) -> None:
+        """Decides and commits until it passes; a conflict means that somebody else got on, so this ends."""
+        while True:
+            state = self._states[zone]
+            batch = self._decide(state, pendings)
+            answers = [(pending.nonce, reply) for pending, reply in batch.answers if pending.nonce]
+            if not batch.changes and not answers:
+                return
+            try:
+                outcome = store.commit(state, batch.changes, answers)
+            except AWAY:
+                raise
+            except redis.ResponseError as error:
+                state.undo(batch.undos)
+                self._commit_singly(store, zone, pendings, error)
+                return
+            if outcome == "OK":
+                self._note(zone, batch)
+                return
+            state.undo(batch.undos)
+            if outcome == "INCARNATION":
+                store.bump(zone)
+                write_user(store, zone, self.agent_digest)
+            self._states[zone] = store.catch_up(state)
+
+    def _commit_singly(
+        self, store: Store, zone: str, pendings: Sequence[Pending], error: redis.ResponseError
+    ) -> None:
+        """Redis refused a commit: find the request that it is about, so that the others get their answer."""
+        if len(pendings) == 1:
+            log.error("zone %s: Redis refused to commit a request (%s)", zone, error)
+            self.health.dropped += 1
+            return
+        for each in pendings:
+            self._commit(store, zone, [each])
+
+    def _decide(self, state: ZoneState, pendings: Sequence[Pending]) -> Batch:
+        batch = Batch()
+        now = time.time()
+        for pending in pendings:
+            reply = pending.refusal
+            if pending.request is not None:
+                reply = _take_in(state, pending.request, now, batch)
+            if reply is not None:
+                batch.answers.append((pending, reply))
+        return batch
+
+    def _note(self, zone: str, batch: Batch) -> None:
+        for pending, reply in batch.answers:
+            request = pending.request
+            if not reply.ok:
+                self.health.refused += 1
+                if request is not None:
+                    log.warning("zone %s: refused %s of %s: %s", zone, request.op, request.key, reply.error)
+            elif reply.changed and request is not None:
+                self.health.committed += 1
+                addresses = ", ".join(reply.addresses)
+                log.info("zone %s: %s of %s: %s %s", zone, request.op, request.key, reply.name, addresses)
+
+
+def _take_in(state: ZoneState, request: Request, now: float, batch: Batch) -> Reply:
+    """Decides on one request and applies it; a fault of ours is its answer and leaves the others alone."""
+    undos: list[Undo] = []
+    try:
+        decision: Decision = decide(state, request, now)
+        for change in decision.changes:
+            undos.append(state.apply(change))
+    except Exception:
+        state.undo(undos)
+        log.exception("zone %s: no decision on %s of %s", state.zone.name, request.op, request.key)
+        return Reply.refused("internal", "the supervisor failed on this request: see its log")
+    batch.changes.extend(decision.changes)
+    batch.undos.extend(undos)
+    return decision.reply

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One address pool in memory: which addresses are held and by whom, and which is the lowest free one."""
+
+from __future__ import annotations
+
+import heapq
+from typing import Literal
+
+from netaddr import IPAddress, IPNetwork
+
+
+class Pool:
+    """The addresses of one network, as integers; a /8 or a /64 costs no more than what is held in it.
+
+    All addresses at or above the mark were never handed out in turn; those below it that came back wait in
+    a heap.  Heap and mark are tidied when the lowest free address is asked for, so that holding and
+    dropping need no search and can be undone in any order.
+    """
+
+    def __init__(self, cidr: str) -> None:
+        network = IPNetwork(cidr)
+        self.cidr = cidr
+        self.version: Literal[4, 6] = network.version
+        self.first: int = network.first
+        self.last: int = network.last
+        self.reserved = _reserved(network)
+        self.holders: dict[int, str] = {}
+        self._mark = self.first
+        self._freed: list[int] = []
+        self._queued: set[int] = set()
+
+    def __contains__(self, address: str) -> bool:
+        parsed = IPAddress(address)
+        return bool(parsed.version == self.version and self.first <= int(parsed) <= self.last)
+
+    @property
+    def capacity(self) -> int:
+        """How many addresses peers can have."""
+        return self.last - self.first + 1 - len(self.reserved)
+
+    def text(self, number: int) -> str:
+        """The address with the integer value ``number``."""
+        return str(IPAddress(number, self.version))
+
+    def holder(self, address: str) -> str | None:
+        """The key that holds ``address``, or None."""
+        return self.holders.get(int(IPAddress(address)))
+
+    def is_reserved(self, address: str) -> bool:
+        """Whether no peer may have ``address``: network and broadcast, or the anycast address of IPv6."""
+        return int(IPAddress(address)) in self.reserved
+
+    def hold(self, address: str, key: str) -> None:
+        """Notes that ``key`` holds ``address``."""
+        self.holders[int(IPAddress(address))] = key
+
+    def drop(self, address: str, key: str) -> None:
+        """Frees ``address`` if ``key`` holds it."""
+        number = int(IPAddress(address))
+        if self.holders.get(number) != key:
+            return
+        del self.holders[number]
+        if number < self._mark and number not in self._queued:
+            heapq.heappush(self._freed, number)
+            self._queued.add(number)
+
+    def lowest_free(self) -> str | None:
+        """The lowest address that nobody holds, or None; amortised O(log n) in what was ever held."""
+        while self._freed and self._freed[0] in self.holders:
+            self._queued.discard(heapq.heappop(self._freed))
+        if self._freed:
+            return self.text(self._freed[0])
+        while self._mark in self.holders or self._mark in self.reserved:
+            self._mark += 1
+        return self.text(self._mark) if self._mark <= self.last else None
+
+
+def _reserved(network: IPNetwork) -> frozenset[int]:
+    """Network and broadcast address (IPv4), or the subnet-router anycast address (RFC 4291, 2.6.1).
+
+    Links of two and single addresses have none: RFC 3021 (/31), RFC 6164 (/127).
+    """
+    if network.last - network.first <= 1:
+        return frozenset()
+    return frozenset({network.first, network.last} if network.version == 4 else {network.first})

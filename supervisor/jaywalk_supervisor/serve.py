@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The running supervisor: a thread that commits, a server for the REST API, and a main thread over both."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from waitress.server import create_server
+
+from jaywalk.controller import ControllerAddress
+from jaywalk.errors import ControllerUnreachable, JaywalkError
+from jaywalk.models import Zone
+from jaywalk.notify import notify, watchdog_seconds
+from jaywalk.values import join_endpoint
+
+from .api import create_app
+from .committer import Committer
+from .embedded import Embedded
+from .replica import Replica
+from .store import Store
+
+log = logging.getLogger(__name__)
+
+DEFAULT_ZONES = (
+    Zone("zone-red", ("10.20.0.0/20",), "Tenancy Zone Red"),
+    Zone("zone-blue", ("10.20.0.0/20",), "Tenancy Zone Blue"),
+)
+START_PATIENCE = 20.0
+"""Seconds that a controller may take to come up beside us before the start counts as failed."""
+STOP_SECONDS = 1.5
+STALLED_SECONDS = 30.0
+"""Without a turn for so long the committer counts as hung; a turn takes 1 s, a dead Redis 5 s."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What ``serve`` is told: where Redis is, the hash of the agents' password, where the API listens."""
+
+    where: ControllerAddress
+    agent_digest: str
+    api_host: str
+    api_port: int
+
+
+class Supervisor:
+    """Committer and API of one process."""
+
+    def __init__(self, settings: Settings, embedded: Embedded | None = None) -> None:
+        self.settings = settings
+        self.embedded = embedded
+        self.stop = threading.Event()
+        self.committer = Committer(settings.where, settings.agent_digest, DEFAULT_ZONES, self.stop)
+        self.replica = Replica(settings.where)
+        self._committing = threading.Thread(target=self.committer.run, name="committer", daemon=True)
+
+    def run(self) -> int:
+        """Serves until SIGTERM or SIGINT; returns the exit code.
+
+        Raises ``JaywalkError`` where it cannot start.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self.stop.set())
+        server = self._bind()
+        _await(self.settings.where, self.stop)
+        self._committing.start()
+        serving = threading.Thread(target=server.run, name="api", daemon=True)
+        serving.start()
+        notify("READY=1", "STATUS=serving")
+        log.info("REST API on http://%s", join_endpoint(self.settings.api_host, server.effective_port))
+        failed = self._watch(serving)
+        notify("STOPPING=1")
+        log.info("stopping")
+        server.close()
+        self.stop.set()
+        self._committing.join(STOP_SECONDS)
+        return 1 if failed else 0
+
+    def _bind(self) -> Any:
+        host, port = self.settings.api_host, self.settings.api_port
+        try:
+            app = create_app(self.replica, self.report)
+            return create_server(app, host=host, port=port, threads=4, ident="jaywalk-supervisor")
+        except OSError as error:
+            raise JaywalkError(
+                f"cannot listen on {join_endpoint(host, port)} ({error.strerror})",
+                "stop what listens there, or choose another -api-address",
+            ) from None
+
+    def _watch(self, serving: threading.Thread) -> bool:
+        """Waits for the stop; returns whether it is for a failure, so that systemd starts us again."""
+        said = ""
+        pause = min(watchdog_seconds() or 1.0, 1.0)
+        while not self.stop.wait(pause):
+            health = self.committer.health
+            if not self._committing.is_alive() or not serving.is_alive():
+                log.critical("a thread of the supervisor ended")
+                return True
+            if self.embedded is not None and self.embedded.exited():
+                log.critical("the embedded server ended: see %s/server.log", self.embedded.folder)
+                return True
+            if time.monotonic() - health.turn < STALLED_SECONDS:
+                notify("WATCHDOG=1")
+            status = health.trouble or "serving"
+            if status != said:
+                notify(f"STATUS={status}")
+                said = status
+        return False
+
+    def report(self) -> tuple[dict[str, Any], bool]:
+        """The body of ``/healthz``, and whether the supervisor decides on joins as it should."""
+        health = self.committer.health
+        alive = self._committing.is_alive() and time.monotonic() - health.turn < STALLED_SECONDS
+        body = {
+            "status": "ok" if alive and not health.trouble and not health.broken_zones else "failing",
+            "committer": "alive" if alive else "hung or ended",
+            "controller": health.trouble or "connected",
+            "broken_zones": dict(health.broken_zones),
+            "committed": health.committed,
+            "refused": health.refused,
+            "dropped": health.dropped,
+        }
+        return body, body["status"] == "ok"
+
+
+def _await(where: ControllerAddress, stop: threading.Event) -> None:
+    """Returns when the controller answers; raises ``JaywalkError`` where it refuses us or stays away."""
+    deadline = time.monotonic() + START_PATIENCE
+    told = False
+    while not stop.is_set():
+        try:
+            Store.open(where, "jaywalk-supervisor").close()
+        except ControllerUnreachable as error:
+            if time.monotonic() > deadline:
+                raise
+            if not told:
+                log.warning("%s; trying for %d seconds", error, START_PATIENCE)
+            told = True
+            stop.wait(0.5)
+        else:
+            return

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A zone in a supervisor's memory: its peers, its leases and the indexes over them.
+
+A supervisor applies its own decisions at once and takes them back when somebody else committed first; it
+follows the commits of others by their events.  Nothing here talks to Redis.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import NamedTuple, TypeVar
+
+from jaywalk.errors import InvalidValue
+from jaywalk.models import Lease, Peer, Zone
+from jaywalk.zonelog import Change, Event, Gap
+
+from .pools import Pool
+from .prefixes import PrefixIndex
+
+log = logging.getLogger(__name__)
+
+LEAST_WAIT_MS = 100
+PEERS_PER_MS = 10
+"""Agents wait 0.1 ms a peer between two reads, so that waking them all stays a fifth of a Redis core."""
+
+
+Record = TypeVar("Record")
+
+
+class Undo(NamedTuple):
+    """What a key had before a change."""
+
+    key: str
+    peer: Peer | None
+    lease: Lease | None
+
+
+class ZoneState:
+    """A zone at (epoch, rev).
+
+    ``leases`` holds a record for each key that has addresses, in the mesh or not; ``pools`` and
+    ``prefixes`` are indexes over it.
+    """
+
+    def __init__(self, zone: Zone, epoch: int, rev: int, wait_ms: int = LEAST_WAIT_MS) -> None:
+        self.zone = zone
+        self.epoch = epoch
+        self.rev = rev
+        self.wait_ms = wait_ms
+        self.peers: dict[str, Peer] = {}
+        self.leases: dict[str, Lease] = {}
+        self.pools = [Pool(cidr) for cidr in zone.pools]
+        self.prefixes = PrefixIndex()
+        self._released: list[tuple[float, str]] = []
+
+    @classmethod
+    def load(
+        cls, name: str, meta: Mapping[str, str], peers: Mapping[str, str], leases: Mapping[str, str]
+    ) -> ZoneState:
+        """A zone from its hashes in Redis; a record that does not parse is logged and left out."""
+        try:
+            position = [int(meta[field]) for field in ("epoch", "rev", "wait_ms")]
+        except (KeyError, ValueError):
+            raise InvalidValue(
+                f"the meta data of zone '{name}' do not parse", "restore it from a backup"
+            ) from None
+        state = cls(Zone.from_wire(name, meta), *position)
+        for key in sorted(peers.keys() | leases.keys()):
+            try:
+                peer = Peer.from_wire(key, peers[key], state.zone) if key in peers else None
+                lease = Lease.from_wire(key, leases[key]) if key in leases else None
+            except InvalidValue as error:
+                log.error("zone %s: a record in Redis is left out: %s", name, error)
+                continue
+            state.put(key, peer, lease if peer is None else lease_of(peer))
+        return state
+
+    @property
+    def position(self) -> str:
+        """The id of the last event that this state contains."""
+        return f"{self.epoch}-{self.rev}"
+
+    @property
+    def wanted_wait_ms(self) -> int:
+        """What ``meta.wait_ms`` should be for the peers that are there."""
+        return max(LEAST_WAIT_MS, len(self.peers) // PEERS_PER_MS)
+
+    def put(self, key: str, peer: Peer | None, lease: Lease | None) -> Undo:
+        """Gives ``key`` this peer and this lease (None for none) and returns what it had."""
+        before = Undo(key, self.peers.get(key), self.leases.get(key))
+        if before.lease is not None:
+            self._unindex(before.lease)
+        _set(self.peers, key, peer)
+        _set(self.leases, key, lease)
+        if lease is not None:
+            self._index(lease)
+        return before
+
+    def apply(self, change: Change) -> Undo:
+        """Carries out one change; raises ``InvalidValue`` where its record is none."""
+        lease = self.leases.get(change.key)
+        if change.sign == "+":
+            peer = Peer.from_wire(change.key, change.record, self.zone)
+            return self.put(change.key, peer, lease_of(peer))
+        if change.sign == "-":
+            return self.put(change.key, None, _left(lease, change.record or {}))
+        record = None if change.record is None else Lease.from_wire(change.key, change.record)
+        return self.put(change.key, self.peers.get(change.key), record)
+
+    def undo(self, undos: Iterable[Undo]) -> None:
+        """Takes changes back, the last one first."""
+        for each in reversed(list(undos)):
+            self.put(*each)
+
+    def follow(self, event: Event) -> None:
+        """Takes in what another supervisor committed; raises ``Gap`` where only loading anew helps."""
+        follows = event.epoch == self.epoch or event.previous_epoch == self.epoch
+        if not follows or event.rev != self.rev + 1:
+            raise Gap(
+                f"zone {self.zone.name} stands at {self.position}, the log at {event.epoch}-{event.rev}"
+            )
+        try:
+            for change in event.changes:
+                self.apply(change)
+        except InvalidValue as error:
+            raise Gap(str(error)) from None
+        self.epoch, self.rev = event.epoch, event.rev
+        if event.wait_ms is not None:
+            self.wait_ms = event.wait_ms
+
+    def pool_of(self, address: str) -> Pool | None:
+        """The pool that ``address`` lies in, or None."""
+        return next((pool for pool in self.pools if address in pool), None)
+
+    def longest_released(self, before: float) -> Lease | None:
+        """The lease that was released first, if that was before the time ``before``."""
+        while self._released:
+            released, key = self._released[0]
+            lease = self.leases.get(key)
+            if lease is not None and lease.released == released:
+                return lease if released < before else None
+            heapq.heappop(self._released)
+        return None
+
+    def _index(self, lease: Lease) -> None:
+        for address in lease.addresses:
+            if (pool := self.pool_of(address)) is not None:
+                pool.hold(address, lease.key)
+        for prefix in lease.prefixes:
+            self.prefixes.add(prefix, lease.key)
+        if lease.released:
+            heapq.heappush(self._released, (lease.released, lease.key))
+            if len(self._released) > 2 * len(self.leases) + 100:
+                self._released = [(each.released, each.key) for each in self.leases.values() if each.released]
+                heapq.heapify(self._released)
+
+    def _unindex(self, lease: Lease) -> None:
+        for address in lease.addresses:
+            if (pool := self.pool_of(address)) is not None:
+                pool.drop(address, lease.key)
+        for prefix in lease.prefixes:
+            self.prefixes.remove(prefix, lease.key)
+
+
+def lease_of(peer: Peer) -> Lease:
+    """The lease of a peer that is in the mesh: it follows from the peer's record."""
+    return Lease(peer.key, peer.name, peer.addresses, peer.prefixes, None, peer.seq)
+
+
+def _left(lease: Lease | None, record: Mapping[str, object]) -> Lease | None:
+    """The lease after its peer left: the addresses stay, the prefixes are announced anew at the next join."""
+    released, seq = record.get("t"), record.get("s")
+    if lease is None or not isinstance(released, (int, float)) or not isinstance(seq, int):
+        raise InvalidValue("an event of the zone says that a peer left, and not when")
+    return replace(lease, released=float(released), prefixes=(), seq=seq)
+
+
+def _set(records: dict[str, Record], key: str, record: Record | None) -> None:
+    if record is None:
+        records.pop(key, None)
+    else:
+        records[key] = record

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The supervisor's side of the controller: zones made, loaded, followed and written, on one connection."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from jaywalk.controller import ControllerAddress, translated
+from jaywalk.errors import ControllerUnreachable, InvalidValue, JaywalkError
+from jaywalk.models import SCHEMA, Reply, Zone
+from jaywalk.zonelog import ZONES, Change, Event, Gap, ZoneKeys
+
+from .state import LEAST_WAIT_MS, ZoneState
+
+OLDEST_REDIS = (7, 0)
+BATCH = 64
+"""Requests taken from a list at once, and so at most in one commit."""
+PAGE = 500
+AWAY = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.ReadOnlyError, OSError)
+"""What redis-py raises when there is no Redis, or none that may be written to."""
+
+
+class ZoneGone(JaywalkError):
+    """A zone that we knew is no longer in Redis."""
+
+    def __init__(self, zone: str) -> None:
+        super().__init__(f"zone {zone} is gone from the controller", "restore Redis, or add the zone again")
+
+
+class Store:
+    """All that supervisors do in Redis.
+
+    Apart from :meth:`open` the methods let redis-py's errors through: callers tell a lost connection
+    (``AWAY``) from a command that Redis refused.
+    """
+
+    def __init__(self, client: redis.Redis, where: ControllerAddress) -> None:
+        self.where = where
+        # redis-py types each command for its synchronous and its asynchronous client at once.
+        self.redis: Any = client
+        self._commit = client.register_script(_script("commit"))
+        self._bump = client.register_script(_script("bump"))
+        self._create = client.register_script(_script("create"))
+        self.run_id = ""
+        self.version: tuple[int, ...] = ()
+
+    @classmethod
+    def open(cls, where: ControllerAddress, name: str) -> Store:
+        """Connects as the client ``name``.
+
+        Raises ``ControllerUnreachable`` or ``ControllerDenied``, or ``InvalidValue`` for a Redis that is too
+        old.  A lost connection is never mended silently: what runs on the next one has to look at the
+        server's run id first.
+        """
+        with translated(where):
+            client = redis.Redis(
+                host=where.host,
+                port=where.port,
+                username=where.user or None,
+                password=where.password or None,
+                decode_responses=True,
+                encoding_errors="replace",
+                socket_connect_timeout=where.timeout,
+                socket_timeout=where.timeout,
+                client_name=name,
+                protocol=2,
+                single_connection_client=True,
+                retry=Retry(NoBackoff(), 0),
+            )
+            store = cls(client, where)
+            store._look()
+        return store
+
+    def _look(self) -> None:
+        try:
+            server = self.redis.info("server")
+        except redis.exceptions.BusyLoadingError:
+            raise ControllerUnreachable(
+                f"the controller {self.where} still loads its data", "wait until it is done"
+            ) from None
+        self.run_id = server["run_id"]
+        self.version = tuple(int(part) for part in server["redis_version"].split(".")[:2])
+        if self.version < OLDEST_REDIS:
+            raise InvalidValue(
+                f"the controller {self.where} is Redis {server['redis_version']}",
+                "use 7.0 or newer, or Valkey",
+            )
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self.redis.close()
+
+    def zones(self) -> list[str]:
+        """The names of all zones, sorted."""
+        return sorted(self.redis.smembers(ZONES))
+
+    def create(self, zone: Zone) -> bool:
+        """Makes ``zone`` unless one of its name is there; returns whether it was made."""
+        pools, description = zone.to_wire()["pools"], zone.description
+        arguments = [SCHEMA, LEAST_WAIT_MS, pools, description]
+        made = _run(self._create, [ZoneKeys(zone.name).meta], arguments) == "CREATED"
+        self.redis.sadd(ZONES, zone.name)
+        return made
+
+    def describe(self, zone: Zone) -> None:
+        """Writes the zone's description anew."""
+        self.redis.hset(ZoneKeys(zone.name).meta, "description", zone.description)
+
+    def load(self, name: str) -> ZoneState:
+        """The zone as it stands, read in one transaction; raises ``ZoneGone``."""
+        keys = ZoneKeys(name)
+        with self.redis.pipeline(transaction=True) as pipe:
+            pipe.hgetall(keys.meta).hgetall(keys.peers).hgetall(keys.leases)
+            meta, peers, leases = pipe.execute()
+        if not meta:
+            raise ZoneGone(name)
+        return ZoneState.load(name, meta, peers, leases)
+
+    def catch_up(self, state: ZoneState) -> ZoneState:
+        """Brings ``state`` to where the zone stands; a state that cannot follow is loaded anew."""
+        name, keys = state.zone.name, ZoneKeys(state.zone.name)
+        while True:
+            epoch, rev = self.redis.hmget(keys.meta, "epoch", "rev")
+            if f"{epoch}-{rev}" == state.position:
+                return state
+            entries = self.redis.xrange(keys.events, min=f"({state.position}", count=PAGE)
+            try:
+                for entry_id, fields in entries:
+                    state.follow(Event.from_entry(entry_id, fields))
+            except (Gap, InvalidValue):
+                return self.load(name)
+            if not entries:
+                return self.load(name)
+
+    def take(self, lists: Sequence[str], seconds: float) -> tuple[str, list[str]] | None:
+        """Waits for requests in any of ``lists``, looked at in their order; at most ``BATCH`` from one."""
+        answer = self.redis.blmpop(seconds, len(lists), *lists, direction="LEFT", count=BATCH)
+        return (answer[0], answer[1]) if answer else None
+
+    def commit(
+        self, state: ZoneState, changes: Sequence[Change], answers: Iterable[tuple[str, Reply]]
+    ) -> str:
+        """Writes what ``state`` contains beyond its rev, and the answers by their nonces, or nothing.
+
+        ``changes`` are applied to ``state`` already.  Returns OK (and ``state`` stands one rev further if
+        anything changed), CONFLICT, INCARNATION or GONE.
+        """
+        keys, replies = ZoneKeys(state.zone.name), dict(answers)
+        event = json.dumps([change.to_wire() for change in changes], separators=(",", ":")) if changes else ""
+        wait_ms = state.wanted_wait_ms
+        touched = list(dict.fromkeys(change.key for change in changes))
+        peers = {key: state.peers[key] for key in touched if key in state.peers}
+        leases = {key: state.leases[key] for key in touched if key in state.leases}
+        outcome = _run(
+            self._commit,
+            [keys.meta, keys.peers, keys.leases, keys.events, *(keys.reply(nonce) for nonce in replies)],
+            [
+                state.epoch,
+                state.rev,
+                event,
+                wait_ms if wait_ms != state.wait_ms else "",
+                _flat(peers),
+                json.dumps([key for key in touched if key not in peers]),
+                _flat(leases),
+                json.dumps([key for key in touched if key not in leases]),
+                *(reply.to_wire() for reply in replies.values()),
+            ],
+        )
+        if outcome == "OK" and changes:
+            state.rev += 1
+            state.wait_ms = wait_ms
+        return outcome
+
+    def bump(self, zone: str) -> bool:
+        """Opens a new epoch if the server started anew since the last commit; returns whether it did."""
+        keys = ZoneKeys(zone)
+        return _run(self._bump, [keys.meta, keys.events], []) == "BUMPED"
+
+
+def _run(script: Any, keys: list[str], arguments: list[Any]) -> str:
+    return str(script(keys=keys, args=arguments))
+
+
+def _flat(records: dict[str, Any]) -> str:
+    """Records as the script takes them: key, JSON text, key, JSON text, and so on."""
+    return json.dumps(
+        [
+            text
+            for key, each in records.items()
+            for text in (key, json.dumps(each.to_wire(), separators=(",", ":")))
+        ]
+    )
+
+
+def _script(name: str) -> str:
+    return files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8")
