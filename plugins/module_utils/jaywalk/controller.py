@@ -148,7 +148,19 @@ class ZoneClient:
         with translated(self.where):
             for key, record in self.client.hscan_iter(self.keys.peers, count=PAGE):
                 view.put(key, record)
+        self._catch_up(view)
         return view
+
+    def _catch_up(self, view: ZoneView) -> None:
+        """Reads on until the log has reached the newest record, since only then the copy is of one moment."""
+        newest = max((peer.rev for peer in view.peers.values()), default=0)
+        before = ""
+        while view.rev < newest and view.position != before:
+            before = view.position
+            try:
+                self.read(view)
+            except Gap:
+                return
 
     def head(self) -> ZoneView:
         """The zone without its peers; raises like :meth:`snapshot`."""
