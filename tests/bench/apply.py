@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What it costs to bring an interface to a zone, beside the bare tools doing the same.
+
+Runs in a network namespace of its own (`unshare --net`), so that no word of it is spent on entering one.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from jaywalk import keys, wireguard
+from jaywalk.mesh import Node
+from jaywalk.models import Peer, Zone
+from jaywalk.runner import SubprocessRunner
+from jaywalk.zonelog import ZoneView
+from jaywalk_agent.dataplane import DataPlane
+from tests.bench.results import Figure
+
+NAME = "jwbench0"
+PEERS = 1000
+ROUTES = 100
+ONE_ROUNDS = 60
+FULL_ROUNDS = 7
+
+
+def random_key() -> str:
+    """A public key is any 32 bytes (RFC 7748)."""
+    return base64.b64encode(os.urandom(32)).decode()
+
+
+def zone_with(own: str, count: int, prefixes: int) -> ZoneView:
+    """A zone of `own` and `count` others, `prefixes` of which announce a network."""
+    view = ZoneView(Zone("bench", ("10.64.0.0/16",)), 1, 1)
+    view.peers[own] = Peer(own, "own", ("10.64.0.1",))
+    for index in range(count):
+        key = random_key()
+        announced = (f"172.20.{index}.0/24",) if index < prefixes else ()
+        host = f"10.64.{1 + index // 250}.{1 + index % 250}"
+        view.peers[key] = Peer(key, f"n{index}", (host,), announced, f"192.0.2.{1 + index % 250}:51820")
+    return view
+
+
+def timed(action: Callable[[], object]) -> float:
+    """Seconds that `action` takes."""
+    begun = time.perf_counter()
+    action()
+    return time.perf_counter() - begun
+
+
+def bare(*argv: str, stdin: str = "") -> None:
+    """A command as a shell script would call it."""
+    subprocess.run(argv, input=stdin, text=True, check=True, capture_output=True)
+
+
+def one_peer(runner: SubprocessRunner, node: Node, view: ZoneView) -> Figure:
+    """One peer more on an interface with 1,000: an event's way against the same `wg set`."""
+    plane = DataPlane(runner, node)
+    plane.bring_to(view)
+    newcomer = Peer(random_key(), "new", ("10.64.200.1",), (), "192.0.2.251:51820")
+    words = ["endpoint", newcomer.endpoint, "persistent-keepalive", "25", "allowed-ips", "10.64.200.1/32"]
+    ours, other = [], []
+    for _ in range(ONE_ROUNDS):
+        view.peers[newcomer.key] = newcomer
+        ours.append(timed(lambda: plane.bring_to(view, {newcomer.key})))
+        del view.peers[newcomer.key]
+        plane.bring_to(view, {newcomer.key})
+        other.append(timed(lambda: bare("wg", "set", NAME, "peer", newcomer.key, *words)))
+        bare("wg", "set", NAME, "peer", newcomer.key, "remove")
+    return Figure.against(ours, other, "bare wg set")
+
+
+def full_state(runner: SubprocessRunner, node: Node, view: ZoneView, private: str) -> Figure:
+    """1,000 peers and 100 routes on an empty interface, against one `wg syncconf` and one `ip -batch`."""
+    configuration, batch = _bare_form(view, node, private)
+    ours, other = [], []
+    for _ in range(FULL_ROUNDS):
+        _fresh(runner)
+        ours.append(timed(lambda: DataPlane(runner, node).bring_to(view)))
+        _fresh(runner)
+        other.append(
+            timed(
+                lambda: (
+                    bare("wg", "syncconf", NAME, "/dev/stdin", stdin=configuration),
+                    bare("ip", "-batch", "-", stdin=batch),
+                )
+            )
+        )
+    wireguard.delete(runner, NAME)
+    return Figure.against(ours, other, "wg syncconf + ip -batch")
+
+
+def _fresh(runner: SubprocessRunner) -> None:
+    if wireguard.observe(runner, NAME) is not None:
+        wireguard.delete(runner, NAME)
+    wireguard.create(runner, NAME)
+
+
+def _bare_form(view: ZoneView, node: Node, private: str) -> tuple[str, str]:
+    lines = ["[Interface]", f"PrivateKey = {private}", f"ListenPort = {node.listen_port}"]
+    batch = [f"addr add 10.64.0.1/16 dev {NAME}", f"link set dev {NAME} up"]
+    for peer in view.peers.values():
+        if peer.key != node.public_key:
+            lines += ["[Peer]", f"PublicKey = {peer.key}", f"Endpoint = {peer.endpoint}"]
+            lines += ["PersistentKeepalive = 25", f"AllowedIPs = {', '.join(peer.allowed_ips)}"]
+            batch += [f"route add {prefix} dev {NAME}" for prefix in peer.prefixes]
+    return "\n".join(lines) + "\n", "\n".join(batch) + "\n"
+
+
+def main() -> None:
+    """Prints the two figures as JSON."""
+    runner = SubprocessRunner()
+    with tempfile.TemporaryDirectory() as folder:
+        key_file = Path(folder) / "key"
+        public, _ = keys.ensure_key_file(runner, str(key_file))
+        node = Node(public, str(key_file), NAME, 51999)
+        view = zone_with(public, PEERS, ROUTES)
+        figures = {"apply_full_1000": full_state(runner, node, view, key_file.read_text().strip())}
+        wireguard.create(runner, NAME)
+        try:
+            figures["apply_one_peer"] = one_peer(runner, replace(node), view)
+        finally:
+            wireguard.delete(runner, NAME)
+    json.dump({name: asdict(figure) for name, figure in figures.items()}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
