@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What holds between the parts: one version, one wheel, a library that stands alone."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+LIBRARY = ROOT / "plugins/module_utils"
+VERSION = yaml.safe_load((ROOT / "galaxy.yml").read_text())["version"]
+
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+sys.modules.update(dict.fromkeys(["ansible", "ansible_collections", "redis"]))  # None: the import fails
+import jaywalk
+for module in pkgutil.walk_packages(jaywalk.__path__, "jaywalk."):
+    importlib.import_module(module.name)
+"""
+
+
+def test_changelog_speaks_of_this_version() -> None:
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == VERSION
+
+
+def test_library_imports_without_ansible_and_redis() -> None:
+    command = [sys.executable, "-S", "-c", IMPORT_ALL]
+    subprocess.run(command, check=True, cwd=ROOT, env={"PYTHONPATH": str(LIBRARY)})
+
+
+@pytest.mark.timeout(60)
+def test_wheel_holds_all_parts_and_the_version(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
+    subprocess.run(build, check=True, cwd=ROOT, capture_output=True)
+    (wheel,) = tmp_path.glob(f"jaywalk-{VERSION}-*.whl")
+    shipped = {name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".py")}
+    ours = {
+        str(path.relative_to(parent))
+        for parent, package in [
+            (LIBRARY, "jaywalk"),
+            (ROOT / "agent", "jaywalk_agent"),
+            (ROOT / "supervisor", "jaywalk_supervisor"),
+        ]
+        for path in (parent / package).rglob("*.py")
+    }
+    assert ours
+    assert shipped == ours
