@@ -8,6 +8,7 @@ running lab loses the ground under it.
 from __future__ import annotations
 
 import fcntl
+import glob
 import hashlib
 import json
 import shutil
@@ -24,9 +25,26 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 # python3-apt: Ansible's apt module needs it, and a lab machine could not fetch it.
 # python3, not -minimal: the latter has no json.
 PACKAGES = (
-    "systemd systemd-sysv dbus openssh-server python3 python3-venv python3-apt iproute2 iputils-ping nftables"
-    " wireguard-tools wireguard-go procps curl redis-server redis-tools tcpdump iperf3 ca-certificates"
-).split()
+    "systemd",
+    "systemd-sysv",
+    "dbus",
+    "openssh-server",
+    "python3",
+    "python3-venv",
+    "python3-apt",
+    "iproute2",
+    "iputils-ping",
+    "nftables",
+    "wireguard-tools",
+    "wireguard-go",
+    "procps",
+    "curl",
+    "redis-server",
+    "redis-tools",
+    "tcpdump",
+    "iperf3",
+    "ca-certificates",
+)
 
 PATHS_LEFT_OUT = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*")
 
@@ -104,8 +122,9 @@ def _debootstrap(tree: Path, log: Path) -> None:
 def finish(tree: Path, files: dict[str, str], removed: Iterable[str]) -> None:
     """Turn a fresh installation into a base: remove what a machine must make itself, write our settings."""
     for pattern in removed:
-        for path in tree.glob(pattern):
-            path.unlink()
+        # Not Path.glob, which overlooks a link whose target only exists inside the tree.
+        for name in glob.glob(pattern, root_dir=tree):
+            (tree / name).unlink()
     for name, text in files.items():
         (tree / name).write_text(text, encoding="utf-8")
 

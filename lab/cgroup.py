@@ -60,13 +60,14 @@ def processes(paths: Iterable[str]) -> set[int]:
 
 
 def freeze(paths: Iterable[str], *, frozen: bool) -> None:
-    """Stop or continue every process of the groups; LabError where the kernel has no v2 hierarchy."""
+    """Stop or continue every process of the groups; LabError where there is no v2 hierarchy to stop them."""
     for path in paths:
         switch = Path(path, "cgroup.freeze")
         if switch.exists():
             switch.write_text(str(int(frozen)), encoding="ascii")
             return
-    raise LabError("this host has no cgroup v2 hierarchy, which freezing a machine needs")
+    if frozen:
+        raise LabError("this host has no cgroup v2 hierarchy, which freezing a machine needs")
 
 
 def is_frozen(paths: Iterable[str]) -> bool:

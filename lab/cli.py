@@ -24,7 +24,7 @@ from lab.settings import ROOT, Settings, cache_folder
 ENVIRONMENT = """\
 environment:
   JAYWALK_LAB_DIR      where the running lab lies (default /var/tmp/jaywalk-lab; overlay needs a real disk)
-  JAYWALK_LAB_PREFIX   what its namespaces and interfaces are called by (default jw)
+  JAYWALK_LAB_PREFIX   what its namespaces are called by (default: the first free of jw, jw2, ...)
   JAYWALK_LAB_NETWORK  its IPv4 network (default: the first free /24 from 10.99.0.0/24 on)
   JAYWALK_CACHE        where base trees are kept (default ~/.cache/jaywalk)
 """
@@ -67,21 +67,12 @@ def down(lab: Lab, _options: argparse.Namespace) -> int:
     return 0
 
 
-def state_of(node: Node) -> str:
-    """One word for the table."""
-    if not node.machine.is_on:
-        return "off"
-    if node.machine.is_frozen:
-        return "frozen"
-    return "cut off" if node.machine.spec.cut else "on"
-
-
 def status(lab: Lab, _options: argparse.Namespace) -> int:
     """Print a table of the machines."""
     rows = []
     for node in lab.nodes:
         addresses = ", ".join(leg.address for leg in node.machine.spec.legs)
-        rows.append((node.name, addresses, state_of(node), node.machine.boots))
+        rows.append((node.name, addresses, node.machine.state, node.machine.boots))
     print(tabulate(rows, headers=("machine", "addresses", "state", "boots"), tablefmt="simple"))
     return 0
 
@@ -90,9 +81,7 @@ def execute(lab: Lab, options: argparse.Namespace) -> int:
     """Run a command on a machine and pass on what it prints and its exit code."""
     node = lab.node(options.node)
     command = options.command[0] if len(options.command) == 1 else options.command
-    result = node.run(command, timeout=options.timeout, check=False)
-    sys.stdout.write(result.stdout)
-    sys.stderr.write(result.stderr)
+    result = node.run(command, timeout=options.timeout, check=False, echo=(sys.stdout, sys.stderr))
     return result.rc if result.rc >= 0 else 1
 
 
@@ -215,4 +204,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LabError as error:
         say(str(error))
         return 1
+    except KeyboardInterrupt:
+        return 130
     return code

@@ -16,11 +16,8 @@ from lab import base, host, inventory, keys, network, plan
 from lab.errors import LabError
 from lab.machine import Machine
 from lab.node import Node
-from lab.settings import Settings, cache_folder
+from lab.settings import RUNTIME, Settings, cache_folder, control_sockets
 from lab.spec import LabSpec, Leg, MachineSpec, write_atomically
-
-RUNTIME = Path("/run/jaywalk-lab")
-"""Who holds which prefix on this host; gone with a reboot, as the namespaces are."""
 
 
 def _silent(_text: str) -> None:
@@ -30,19 +27,19 @@ def _silent(_text: str) -> None:
 class Lab:
     """A fleet of real machines on this host.
 
-    `network` None takes a free one. Several labs run side by side if folder and prefix differ.
+    `prefix` and `network` None take free ones, so labs in different folders run side by side.
     """
 
     def __init__(
         self,
         directory: Path,
-        prefix: str = "jw",
+        prefix: str | None = None,
         network: ipaddress.IPv4Network | None = None,
         cache: Path | None = None,
         report: Callable[[str], None] = _silent,
     ) -> None:
-        self.directory = directory
-        self._prefix = plan.check_prefix(prefix)
+        self.directory = directory.absolute()
+        self._prefix = prefix and plan.check_prefix(prefix)
         self._network = network
         self._cache = cache or cache_folder()
         self._report = report
@@ -90,8 +87,10 @@ class Lab:
         """Make the lab if there is none, boot the named machines that are off, and wait for their ssh."""
         wanted = [plan.check_name(name) for name in names]
         host.preflight()
+        known = LabSpec.load(self.directory)
+        tree = Path(known.base) if known else base.ensure(self._cache, self._report)
         with self._changing():
-            self._ensure_lab()
+            self._ensure_lab(tree)
             for name in wanted:
                 self._ensure_machine(name)
             self._write_known_hosts()
@@ -134,8 +133,7 @@ class Lab:
     ) -> Path:
         """Write hosts.yml into the folder `path`, and `variables` (0600) as its group_vars/all.yml."""
         addresses = {node.name: node.address for node in self.nodes}
-        sockets = RUNTIME / self.spec.prefix / "cp"
-        shared = inventory.connection(self.key, self.known_hosts, sockets)
+        shared = inventory.connection(self.key, self.known_hosts, control_sockets(self.spec.prefix))
         chosen = inventory.default_groups(list(addresses)) if groups is None else groups
         path.mkdir(parents=True, exist_ok=True)
         write_atomically(path / "hosts.yml", inventory.as_yaml(inventory.hosts(addresses, chosen, shared)))
@@ -161,8 +159,7 @@ class Lab:
             for machine in machines:
                 machine.signal_off()
             for machine in machines:
-                machine.pull_cord()
-                machine.sweep()
+                machine.remove()
             network.remove_lab(spec.prefix)
             shutil.rmtree(RUNTIME / spec.prefix, ignore_errors=True)
             shutil.rmtree(self.directory)
@@ -182,16 +179,16 @@ class Lab:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def _ensure_lab(self) -> None:
+    def _ensure_lab(self, tree: Path) -> None:
         spec = LabSpec.load(self.directory)
         if spec is None:
             self._refuse_foreign_folder()
-            tree = base.ensure(self._cache, self._report)
             chosen = self._network or plan.free_network(network.routed())
-            self._claim_prefix(self._prefix)
+            prefix = self._prefix or next(name for name in plan.prefixes() if self._owner_of(name) is None)
+            self._claim_prefix(prefix)
             self.directory.mkdir(parents=True, exist_ok=True)
             self.directory.chmod(0o700)
-            spec = LabSpec(self._prefix, str(chosen), str(tree))
+            spec = LabSpec(prefix, str(chosen), str(tree))
             spec.save(self.directory)
         else:
             self._claim_prefix(spec.prefix)
@@ -208,17 +205,18 @@ class Lab:
                 f"{self.directory} holds files that are no lab's: set JAYWALK_LAB_DIR to another folder"
             )
 
+    def _owner_of(self, prefix: str) -> Path | None:
+        """The folder of another lab that has the prefix now."""
+        owner = RUNTIME / prefix / "owner"
+        folder = Path(owner.read_text(encoding="utf-8")) if owner.exists() else self.directory
+        return folder if folder != self.directory and (folder / "lab.json").exists() else None
+
     def _claim_prefix(self, prefix: str) -> None:
         """Two labs of one prefix would take each other's namespaces."""
-        owner = RUNTIME / prefix / "owner"
-        if owner.exists():
-            other = Path(owner.read_text(encoding="utf-8"))
-            if other != self.directory and (other / "lab.json").exists():
-                raise LabError(
-                    f"lab prefix {prefix!r} is taken by the lab in {other}: set JAYWALK_LAB_PREFIX"
-                )
-        (RUNTIME / prefix / "cp").mkdir(mode=0o700, parents=True, exist_ok=True)
-        owner.write_text(str(self.directory), encoding="utf-8")
+        if other := self._owner_of(prefix):
+            raise LabError(f"lab prefix {prefix!r} is taken by the lab in {other}: set JAYWALK_LAB_PREFIX")
+        control_sockets(prefix).mkdir(mode=0o700, parents=True, exist_ok=True)
+        (RUNTIME / prefix / "owner").write_text(str(self.directory), encoding="utf-8")
 
     def _ensure_machine(self, name: str) -> None:
         """Make a machine's folder with its name and keys on its disk."""

@@ -8,6 +8,7 @@ id. SIGTERM is the power cord being pulled. Imports little: there is one keeper 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -17,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 
 from lab import cgroup, host, network, plan
+from lab.errors import LabError
 from lab.spec import MachineSpec, Running
 
 REBOOT = 133
@@ -49,8 +51,14 @@ def mount_root(base: Path, folder: Path) -> Path:
     root, upper, work = (folder / part for part in ("root", "upper", "work"))
     for path in (root, upper, work):
         path.mkdir(exist_ok=True)
+    if not base.is_dir():
+        raise LabError(f"the base tree {base} is gone: take the lab down and up again")
     options = f"lowerdir={base},upperdir={upper},workdir={work}"
-    host.run(["mount", "-t", "overlay", "jaywalk-lab", "-o", options, str(root)])
+    try:
+        host.run(["mount", "-t", "overlay", "jaywalk-lab", "-o", options, str(root)])
+    except LabError as error:
+        message = f"no overlay in {folder} ({error}): set JAYWALK_LAB_DIR to a folder on ext4, xfs or tmpfs"
+        raise LabError(message) from error
     return root
 
 
@@ -67,7 +75,11 @@ def boot(spec: MachineSpec, root: Path, cgroups: tuple[str, ...]) -> int:
             return process.wait()
         except PowerCut:
             # The machine first: systemd-nspawn then leaves in good order and takes its mounts along.
+            cgroup.freeze(cgroups, frozen=False)
             cgroup.kill(cgroups, spare=process.pid)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=3)
+            process.kill()
             raise
 
 
@@ -115,6 +127,8 @@ def main(folder: Path) -> None:
             live(folder, cgroups)
         except PowerCut:
             print("--- power cut", flush=True)
+        except LabError as error:
+            sys.exit(f"--- {error}")
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             clear(folder, cgroups)

@@ -15,11 +15,14 @@ from pathlib import Path
 
 from lab import cgroup, host, network, plan
 from lab.errors import LabError
-from lab.settings import ROOT
+from lab.settings import ROOT, control_sockets
 from lab.spec import Leg, MachineSpec, Running
 
 SYSTEMD = Path("/run/systemd/system")
 """Exists where systemd is this host's PID 1: sd_booted(3)."""
+
+KEEPER_START = 5.0
+"""Seconds after which a keeper without its lock is taken for dead."""
 
 
 class Machine:
@@ -52,6 +55,12 @@ class Machine:
         return running.boots if running else 0
 
     @property
+    def keeper(self) -> int:
+        """Its keeper's process id; 0 if it is off."""
+        running = Running.load(self.folder)
+        return running.keeper if running is not None and self.is_on else 0
+
+    @property
     def is_frozen(self) -> bool:
         """Whether its processes stand still."""
         running = Running.load(self.folder)
@@ -62,56 +71,70 @@ class Machine:
         if self.is_on:
             raise LabError(f"{self.folder.name} is on already")
         self.sweep()
-        command = [sys.executable, "-m", "lab.keeper", str(self.folder)]
-        environ = os.environ | {"PYTHONPATH": str(ROOT)}
-        if SYSTEMD.is_dir():
-            # A unit of its own: the keeper must outlive the session that started it.
-            unit = f"jaywalk-lab-{plan.machine_netns(self.spec.prefix, self.spec.name)}"
-            log = f"append:{self.folder / 'console'}"
-            settings = ("Delegate=yes", f"StandardOutput={log}", f"StandardError={log}")
-            options = [f"--property={setting}" for setting in settings]
-            path = f"--setenv=PYTHONPATH={ROOT}"
-            host.run(["systemd-run", "--quiet", "--collect", f"--unit={unit}", path, *options, *command])
-            return
+        for connection in control_sockets(self.spec.prefix).glob("*"):
+            connection.unlink(missing_ok=True)  # it leads to a life that is over
         with (self.folder / "console").open("ab") as console:
-            subprocess.Popen(
+            command = [*self._detached(), sys.executable, "-m", "lab.keeper", str(self.folder)]
+            environ = os.environ | {"PYTHONPATH": str(ROOT)}
+            done = subprocess.run(
                 command,
                 env=environ,
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
-                start_new_session=True,
+                check=False,
             )
+        if done.returncode:
+            raise LabError(f"the keeper of {self.folder.name} does not start: {self.console_end()}")
+
+    def _detached(self) -> list[str]:
+        """The words before a command that let it outlive us and our session."""
+        if not SYSTEMD.is_dir():
+            return ["setsid", "--fork"]
+        unit = f"jaywalk-lab-{plan.machine_netns(self.spec.prefix, self.spec.name)}"
+        log = f"append:{self.folder / 'console'}"
+        settings = ("Delegate=yes", f"StandardOutput={log}", f"StandardError={log}")
+        options = [f"--property={setting}" for setting in settings]
+        return ["systemd-run", "--quiet", "--collect", f"--unit={unit}", "--setenv=PYTHONPATH", *options]
 
     def wait_booting(self, boots: int, timeout: float = 30.0) -> None:
         """Wait until its boot number `boots` has begun; LabError with the console's end if it does not."""
-        deadline = time.monotonic() + timeout
+        begun = time.monotonic()
         while self.boots < boots:
-            if time.monotonic() > deadline:
-                raise LabError(
-                    f"{self.folder.name} did not boot within {timeout:.0f} s: {self.console_end()}"
-                )
+            waited = time.monotonic() - begun
+            if waited > timeout or (waited > KEEPER_START and not self.is_on):
+                raise LabError(f"{self.folder.name} did not boot within {waited:.0f} s: {self.console_end()}")
             time.sleep(0.02)
 
     def pull_cord(self) -> None:
         """Cut its power: all its processes die at once, its disk stays. Nothing to do if it is off."""
         self.signal_off()
-        self._wait_off()
+        if not self._wait_off():
+            raise LabError(f"the keeper of {self.folder.name} does not end: {self.console_end()}")
 
     def signal_off(self) -> None:
         """Cut its power and do not wait until all is cleared."""
-        running = Running.load(self.folder)
-        if running is not None and self.is_on:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(running.keeper, signal.SIGTERM)
+        self._signal_keeper(signal.SIGTERM)
 
-    def _wait_off(self, timeout: float = 15.0) -> None:
+    def _signal_keeper(self, number: signal.Signals) -> None:
+        if keeper := self.keeper:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(keeper, number)
+
+    def _wait_off(self, timeout: float = 15.0) -> bool:
         deadline = time.monotonic() + timeout
-        while self.is_on:
-            if time.monotonic() > deadline:
-                raise LabError(f"the keeper of {self.folder.name} does not end: {self.console_end()}")
+        while (on := self.is_on) and time.monotonic() < deadline:
             time.sleep(0.02)
+        return not on
+
+    def remove(self) -> None:
+        """Leave nothing of it running or mounted, whatever state it and its keeper are in."""
+        self.signal_off()
+        if not self._wait_off():
+            self._signal_keeper(signal.SIGKILL)
+            self._wait_off()
+        self.sweep()
 
     def sweep(self) -> None:
         """Clear what a killed keeper left behind; only for a machine that is off."""
@@ -123,6 +146,15 @@ class Machine:
         root = self.folder / "root"
         while root.is_mount():
             host.run(["umount", str(root)])
+
+    @property
+    def state(self) -> str:
+        """Off, frozen, cut off or on."""
+        if not self.is_on:
+            return "off"
+        if self.is_frozen:
+            return "frozen"
+        return "cut off" if self.spec.cut else "on"
 
     def freeze(self, *, frozen: bool) -> None:
         """Stop or continue all its processes; LabError if it is off."""

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TextIO
 
-from lab.errors import LabError
+from lab.errors import Unreachable
 from lab.machine import Machine
 from lab.ssh import Background, Client, Command, Result, as_text, wait_for_banner
 
@@ -22,9 +23,19 @@ class Node:
     def __repr__(self) -> str:
         return f"Node({self.name!r}, {self.address!r})"
 
-    def run(self, command: Command, timeout: float = 30.0, check: bool = True, stdin: str = "") -> Result:
-        """Run a command as root over ssh; see `lab.ssh.Client.run` for what it raises."""
-        return self._client.run(command, timeout, check, stdin)
+    def run(
+        self,
+        command: Command,
+        timeout: float = 30.0,
+        check: bool = True,
+        stdin: str = "",
+        echo: tuple[TextIO, TextIO] | None = None,
+    ) -> Result:
+        """Run a command as root over ssh; see `lab.ssh.Client.run` for what it does and raises."""
+        try:
+            return self._client.run(command, timeout, check, stdin, echo)
+        except Unreachable as error:
+            raise Unreachable(f"{error} ({self.name} is {self.machine.state})") from error
 
     def start_background(self, command: Command) -> Background:
         """Start a command and go on; its `stop` gives the result."""
@@ -33,9 +44,9 @@ class Node:
     def wait_ssh(self, timeout: float = 30.0) -> None:
         """Wait until its ssh server answers; Unreachable if it does not."""
         try:
-            wait_for_banner(self.name, self.address, timeout)
-        except LabError as error:
-            raise type(error)(f"{error}; its console: {self.machine.console_end()}") from error
+            wait_for_banner(self.name, self.address, timeout, lambda: self.machine.is_on)
+        except Unreachable as error:
+            raise Unreachable(f"{error}; its console: {self.machine.console_end()}") from error
 
     def boot(self, timeout: float = 30.0) -> None:
         """Switch it on and wait for ssh."""
@@ -47,7 +58,7 @@ class Node:
     def reboot(self, timeout: float = 60.0) -> None:
         """Reboot it in good order, from inside, and wait for ssh."""
         boots = self.machine.boots
-        self.run("systemctl --no-block reboot")
+        self.run("systemctl --no-block reboot", check=False)
         self.close()
         self.machine.wait_booting(boots + 1, timeout)
         self.wait_ssh(timeout)

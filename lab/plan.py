@@ -36,6 +36,12 @@ def check_prefix(prefix: str) -> str:
     return prefix
 
 
+def prefixes() -> Iterator[str]:
+    """What labs are called that nobody named."""
+    yield "jw"
+    yield from (f"jw{number}" for number in range(2, 100))
+
+
 def parse_network(text: str) -> ipaddress.IPv4Network:
     """A lab network of /16 to /28, or a LabError that says what is wrong with it."""
     try:

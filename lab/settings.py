@@ -15,6 +15,14 @@ from lab.errors import LabError
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout that this package lies in."""
 
+RUNTIME = Path("/run/jaywalk-lab")
+"""Who holds which prefix on this host; gone with a reboot, as the namespaces are."""
+
+
+def control_sockets(prefix: str) -> Path:
+    """Where Ansible keeps its open ssh connections to a lab (short: a socket's path has 108 bytes)."""
+    return RUNTIME / prefix / "cp"
+
 
 def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
     """The folder outside the checkout that survives `make clean` (base trees)."""
@@ -29,7 +37,8 @@ class Settings:
     """One lab among those that may run on this box: its folder, the prefix of its names, its network."""
 
     directory: Path
-    prefix: str
+    prefix: str | None
+    """None: the first free one of `plan.prefixes`."""
     network: ipaddress.IPv4Network | None
     """None: the first free one of `plan.CANDIDATES`."""
 
@@ -39,6 +48,10 @@ class Settings:
         directory = Path(environ.get("JAYWALK_LAB_DIR") or "/var/tmp/jaywalk-lab")
         if not directory.is_absolute():
             raise LabError(f"JAYWALK_LAB_DIR is {str(directory)!r}: give an absolute path")
-        prefix = plan.check_prefix(environ.get("JAYWALK_LAB_PREFIX") or "jw")
+        prefix = environ.get("JAYWALK_LAB_PREFIX")
         network = environ.get("JAYWALK_LAB_NETWORK")
-        return cls(directory, prefix, plan.parse_network(network) if network else None)
+        return cls(
+            directory,
+            plan.check_prefix(prefix) if prefix else None,
+            plan.parse_network(network) if network else None,
+        )

@@ -7,13 +7,17 @@ import shlex
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import paramiko
 
 from lab.errors import CommandFailed, Unreachable
+
+CONNECT_TIMEOUT = 10.0
+"""Seconds; a command may run for long, but a machine of a lab answers at once or not at all."""
 
 Command = str | Sequence[str]
 """A string goes to root's shell as it is; a list is quoted word by word."""
@@ -37,9 +41,10 @@ def as_text(command: Command) -> str:
 class _Reader(threading.Thread):
     """Collects one stream of a channel while others wait for its end."""
 
-    def __init__(self, stream: paramiko.ChannelFile) -> None:
+    def __init__(self, stream: paramiko.ChannelFile, echo: TextIO | None = None) -> None:
         super().__init__(daemon=True)
         self._stream = stream
+        self._echo = echo
         self._chunks: list[bytes] = []
         self.first_line = threading.Event()
         self.start()
@@ -48,6 +53,9 @@ class _Reader(threading.Thread):
         for line in iter(self._stream.readline, b""):
             self._chunks.append(line)
             self.first_line.set()
+            if self._echo is not None:
+                self._echo.write(line.decode(errors="replace"))
+                self._echo.flush()
         self.first_line.set()
 
     @property
@@ -130,7 +138,7 @@ class Client:
             raise Unreachable(f"{self.name} ({self._address}) hung up")
         return transport
 
-    def channel(self, command: str, timeout: float = 10.0) -> paramiko.Channel:
+    def channel(self, command: str, timeout: float = CONNECT_TIMEOUT) -> paramiko.Channel:
         """Start a command; Unreachable if the machine does not take it within `timeout` seconds."""
         try:
             channel = self._transport(timeout).open_session(timeout=timeout)
@@ -140,16 +148,25 @@ class Client:
             raise Unreachable(f"{self.name} ({self._address}) does not answer over ssh: {error}") from error
         return channel
 
-    def run(self, command: Command, timeout: float = 30.0, check: bool = True, stdin: str = "") -> Result:
-        """Run a command to its end.
+    def run(
+        self,
+        command: Command,
+        timeout: float = 30.0,
+        check: bool = True,
+        stdin: str = "",
+        echo: tuple[TextIO, TextIO] | None = None,
+    ) -> Result:
+        """Run a command to its end; `echo` (out, err) gets each line as it comes.
 
         Raises Unreachable if there is no answer within `timeout` seconds, and CommandFailed, if
         `check`, where the exit code is not 0.
         """
         text = as_text(command)
         deadline = time.monotonic() + timeout
-        channel = self.channel(text, timeout)
-        out, err = _Reader(channel.makefile("rb")), _Reader(channel.makefile_stderr("rb"))
+        channel = self.channel(text, min(timeout, CONNECT_TIMEOUT))
+        to_out, to_err = echo or (None, None)
+        out = _Reader(channel.makefile("rb"), to_out)
+        err = _Reader(channel.makefile_stderr("rb"), to_err)
         if stdin:
             channel.sendall(stdin.encode())
         channel.shutdown_write()
@@ -167,13 +184,15 @@ class Client:
         return result
 
 
-def wait_for_banner(name: str, address: str, timeout: float) -> None:
-    """Wait until an ssh server speaks at the address; Unreachable if none does in time."""
+def wait_for_banner(name: str, address: str, timeout: float, is_on: Callable[[], bool]) -> None:
+    """Wait until an ssh server speaks at the address; Unreachable if none does in time or it went off."""
     deadline = time.monotonic() + timeout
     while True:
         left = deadline - time.monotonic()
         if left <= 0:
             raise Unreachable(f"{name} ({address}) shows no ssh server within {timeout:g} s")
+        if not is_on():
+            raise Unreachable(f"{name} ({address}) went off")
         try:
             with socket.create_connection((address, 22), timeout=min(left, 1.0)) as connection:
                 if connection.recv(4) == b"SSH-":

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The lab itself: that its machines are real, keep what machines keep, and leave nothing behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lab import CommandFailed, Lab, LabError, Node, Unreachable, product
+from lab.settings import ROOT
+from lab.ssh import Client
+
+
+def new_lab() -> Lab:
+    """A lab in a folder of its own, with a free prefix and network."""
+    return Lab(Path(tempfile.mkdtemp(prefix="jaywalk-lab-test-", dir="/var/tmp")))
+
+
+def leftovers(lab: Lab, prefix: str) -> list[str]:
+    """What of a lab is still on this host."""
+    found = [str(path) for path in Path("/run/netns").glob(f"{prefix}[-_]*")]
+    found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/jaywalk-lab-{prefix}-*")]
+    found += [
+        line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(lab.directory) in line
+    ]
+    for command_line in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = command_line.read_bytes()
+        except OSError:
+            continue
+        if str(lab.directory).encode() in words:
+            found.append(str(command_line))
+    return found + [str(path) for path in (lab.directory, Path("/run/jaywalk-lab", prefix)) if path.exists()]
+
+
+def eventually(holds: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline, f"not within 30 s: {what}"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    made = new_lab()
+    try:
+        made.up(["one", "two"])
+        yield made
+    finally:
+        made.down()
+
+
+@pytest.fixture
+def one(lab: Lab) -> Node:
+    return lab.node("one")
+
+
+@pytest.fixture
+def two(lab: Lab) -> Node:
+    return lab.node("two")
+
+
+def test_a_machine_boots_clean_and_is_itself(one: Node) -> None:
+    assert one.run("systemctl is-system-running --wait", check=False).stdout.strip() == "running"
+    assert one.run("cat /proc/1/comm; uname -n").stdout.split() == ["systemd", "one"]
+    assert one.run("systemctl is-enabled redis-server", check=False).stdout.strip() == "disabled"
+    assert one.run("cat /etc/machine-id").stdout != ""
+
+
+def test_machines_see_each_other_and_no_way_out(one: Node, two: Node) -> None:
+    one.run(f"ping -c 1 -W 2 {two.address}")
+    refused = one.run("ping -c 1 -W 2 198.51.100.1", check=False)
+    assert "Unreachable" in refused.stdout
+
+
+def test_commands(one: Node) -> None:
+    assert one.run(["printf", "%s|", "a b", "$HOME"]).stdout == "a b|$HOME|"
+    assert one.run("cat", stdin="sent").stdout == "sent"
+    failed = one.run("echo out; echo err >&2; exit 7", check=False)
+    assert (failed.rc, failed.stdout, failed.stderr) == (7, "out\n", "err\n")
+    with pytest.raises(CommandFailed, match=r"one: .* ended with 7: why"):
+        one.run("echo why >&2; exit 7")
+    with pytest.raises(Unreachable, match="no end of 'sleep 600' within 1 s"):
+        one.run("sleep 600", timeout=1)
+    assert (
+        len(one.run("head -c 3000000 /dev/zero | tr '\\0' x; head -c 3000000 /dev/zero >&2").stdout)
+        == 3000000
+    )
+
+
+def test_a_background_command_gives_its_result_when_stopped(one: Node, two: Node) -> None:
+    ping = one.start_background(f"ping -n -q -i 0.05 {two.address}")
+    assert ping.running
+    time.sleep(0.5)
+    result = ping.stop()
+    assert result.rc == 0
+    assert " 0% packet loss" in result.stdout
+    assert one.start_background("echo done; exit 3").wait().rc == 3
+
+
+def test_an_unknown_host_key_is_refused(lab: Lab, one: Node, tmp_path: Path) -> None:
+    nobody = tmp_path / "known_hosts"
+    nobody.touch()
+    with pytest.raises(Unreachable, match="not found in known_hosts"):
+        Client("one", one.address, lab.key, nobody).run("true")
+
+
+def test_a_reboot_keeps_the_disk_and_nothing_else(one: Node) -> None:
+    before = one.run("cat /proc/sys/kernel/random/boot_id").stdout
+    one.run("echo kept > /root/file; echo lost > /run/file; ip addr add 192.0.2.9/32 dev lo")
+    one.run("systemd-run --quiet --unit=stays sleep 1000")
+    one.reboot()
+    assert one.run("cat /root/file").stdout == "kept\n"
+    assert one.run("test -e /run/file", check=False).rc == 1
+    assert one.run("systemctl is-active stays", check=False).rc != 0
+    assert "192.0.2.9" not in one.run("ip addr").stdout
+    assert one.run("journalctl --list-boots --quiet | wc -l").stdout.strip() == "2"
+    assert before != ""
+
+
+def test_a_crash_keeps_the_disk(one: Node, two: Node) -> None:
+    one.run("echo kept > /root/crashed")
+    one.crash()
+    assert one.machine.state == "off"
+    with pytest.raises(Unreachable, match="one is off"):
+        one.run("true", timeout=1)
+    assert "100% packet loss" in two.run(f"ping -c 1 -W 1 {one.address}", check=False).stdout
+    one.boot()
+    assert one.run("cat /root/crashed").stdout == "kept\n"
+    with pytest.raises(LabError, match="is on already"):
+        one.machine.start()
+
+
+def test_a_frozen_machine_stands_still_until_thawed_and_can_lose_its_power(one: Node) -> None:
+    one.start_background("while :; do date +%s%N > /root/tick; sleep 0.05; done")
+    tick = one.machine.folder / "root/root/tick"
+    eventually(tick.exists, "the first tick")
+    one.freeze()
+    frozen = tick.read_text()
+    time.sleep(0.5)
+    assert tick.read_text() == frozen
+    with pytest.raises(Unreachable, match="one is frozen"):
+        one.run("true", timeout=1)
+    one.thaw()
+    eventually(lambda: tick.read_text() not in ("", frozen), "another tick")
+    one.freeze()
+    one.crash()
+    one.boot()
+
+
+def test_a_cut_machine_notices_nothing_and_stays_cut_over_a_reboot(one: Node, two: Node) -> None:
+    two.cut()
+    assert "100% packet loss" in one.run(f"ping -c 1 -W 1 {two.address}", check=False).stdout
+    netns = two.machine.spec.prefix + "-two"
+    link = subprocess.run(
+        ["ip", "-n", netns, "link", "show", "eth0"], capture_output=True, text=True, check=True
+    )
+    assert "state UP" in link.stdout
+    two.crash()
+    boots = two.machine.boots
+    two.machine.start()
+    two.machine.wait_booting(boots + 1)
+    with pytest.raises(Unreachable):
+        two.wait_ssh(2)
+    two.heal()
+    two.wait_ssh()
+    one.run(f"ping -c 1 -W 2 {two.address}")
+
+
+def test_a_second_network_stays_over_a_reboot(lab: Lab, one: Node, two: Node) -> None:
+    network = lab.second_network(["one", "two"])
+    assert lab.second_network(["two"]) == network
+    address = str(two.machine.spec.legs[1].ip)
+    one.run(f"ping -c 1 -W 2 -I eth1 {address}")
+    two.reboot()
+    one.run(f"ping -c 1 -W 2 -I eth1 {address}")
+
+
+def test_ansible_reaches_every_machine(lab: Lab) -> None:
+    path = lab.write_inventory(lab.directory / "inventory", variables=product.variables(ROOT))
+    ansible = Path(sys.executable).with_name("ansible")
+    done = subprocess.run(
+        [ansible, "-i", path, "all", "-m", "ansible.builtin.ping"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count('"ping": "pong"') == 2
+    assert (path.parent / "group_vars/all.yml").stat().st_mode & 0o777 == 0o600
+
+
+def test_userspace_wireguard_runs(one: Node) -> None:
+    one.run(
+        "WG_PROCESS_FOREGROUND= wireguard-go wg0 && ip addr add 10.20.0.1/24 dev wg0 && ip link set wg0 up"
+    )
+    assert "listening port" in one.run("wg show wg0").stdout
+    one.run("ip link del wg0")
+
+
+def test_two_labs_run_side_by_side(lab: Lab, one: Node) -> None:
+    other = new_lab()
+    try:
+        other.up(["one"])
+        prefix = other.spec.prefix
+        assert prefix != lab.spec.prefix
+        assert other.spec.network != lab.spec.network
+        assert other.node("one").run("uname -n").stdout == "one\n"
+        with pytest.raises(LabError, match=f"prefix '{lab.spec.prefix}' is taken"):
+            Lab(other.directory.with_name("jaywalk-lab-test-none"), lab.spec.prefix).up(["one"])
+    finally:
+        other.down()
+    eventually(lambda: leftovers(other, prefix) == [], "the last keeper has ended")
+    assert one.run("uname -n").stdout == "one\n"
+
+
+def test_a_folder_that_is_no_labs_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis").write_text("years of work")
+    with pytest.raises(LabError, match="holds files that are no lab's"):
+        Lab(tmp_path).up(["one"])
+    assert not Lab(tmp_path).down()
+    assert (tmp_path / "thesis").exists()
+
+
+def test_down_works_after_a_killed_keeper_and_a_boot_that_failed() -> None:
+    broken = new_lab()
+    broken.up(["good", "orphan"])
+    prefix = broken.spec.prefix
+    subprocess.run(["kill", "-9", str(broken.node("orphan").machine.keeper)], check=True)
+    bad = broken.node("good").machine
+    bad.pull_cord()
+    dataclasses.replace(bad.spec, base="/nowhere").save(bad.folder)
+    with pytest.raises(LabError, match="the base tree /nowhere is gone"):
+        broken.up(["good"])
+    assert broken.down()
+    eventually(lambda: leftovers(broken, prefix) == [], "the last keeper has ended")
+    assert not broken.down()

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from lab import inventory, product
+
+ADDRESSES = {"controller": "10.99.0.10", "node1": "10.99.0.11"}
+
+
+def test_groups_by_name() -> None:
+    assert inventory.default_groups(["controller", "node1", "node2"]) == {
+        "controller": ["controller"],
+        "supervisor": ["controller"],
+        "agents": ["node1", "node2"],
+    }
+    assert inventory.default_groups(["node1"])["controller"] == []
+
+
+def test_the_inventory_reads_back() -> None:
+    shared = inventory.connection(Path("/l/id"), Path("/l/known hosts"), Path("/run/cp"))
+    content = inventory.hosts(ADDRESSES, inventory.default_groups(list(ADDRESSES)), shared)
+    read = yaml.safe_load(inventory.as_yaml(content))
+    assert read == content
+    everything = read["all"]
+    assert everything["hosts"]["node1"] == {"ansible_host": "10.99.0.11"}
+    assert everything["children"]["agents"]["hosts"] == {"node1": None}
+    assert everything["vars"]["ansible_user"] == "root"
+
+
+def test_the_connection_checks_host_keys_against_the_labs_own_file() -> None:
+    arguments = inventory.connection(Path("/l/id"), Path("/l/known hosts"), Path("/run/cp"))
+    assert "-o StrictHostKeyChecking=yes" in arguments["ansible_ssh_common_args"]
+    assert "-o UserKnownHostsFile='/l/known hosts'" in arguments["ansible_ssh_common_args"]
+
+
+def test_every_password_is_long_and_no_two_are_alike() -> None:
+    variables = product.variables(Path("/checkout"))
+    passwords = [zone["agent_password"] for zone in variables["jaywalk_zones"]]
+    passwords.append(variables["jaywalk_controller_password"])
+    assert len(set(passwords)) == 3
+    assert min(map(len, passwords)) >= 32
+    assert variables["jaywalk_wheelhouse"] == "/checkout/build/wheelhouse"

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+
+from lab import network, plan
+from lab.spec import Leg, MachineSpec
+
+FIRST = Leg("br1", "10.99.0.10/24", "10.99.0.1")
+SECOND = Leg("br2", "10.99.1.10/24")
+
+
+def machine(*, cut: bool = False) -> MachineSpec:
+    return MachineSpec("node1", "jw", "/base", (FIRST, SECOND), cut)
+
+
+def test_a_cable_is_plugged_into_its_legs_bridge() -> None:
+    mac = plan.mac("jw", "node1", 1)
+    assert network.port_batch(machine(), 1) == [
+        f"link add n-node1 type veth peer name eth1 address {mac} netns jw-node1",
+        "link set n-node1 master br2",
+        "link set n-node1 up",
+    ]
+
+
+def test_a_cut_machine_keeps_its_carrier_and_is_in_no_bridge() -> None:
+    batch = network.port_batch(machine(cut=True), 0)
+    assert not any("master" in line for line in batch)
+    assert "link set m-node1 up" in batch
+
+
+def test_only_the_first_leg_leads_out() -> None:
+    assert network.leg_batch(FIRST, 0)[-1] == "route add default via 10.99.0.1"
+    assert network.leg_batch(SECOND, 1) == ["addr add 10.99.1.10/24 dev eth1", "link set eth1 up"]
+
+
+def test_the_host_gets_one_leg_and_no_more() -> None:
+    batch = network.host_batch("jw", IPv4Network("10.99.0.0/24"))
+    assert batch[1:] == ["addr add 10.99.0.2/24 dev jw_host", "link set jw_host up"]
