@@ -92,13 +92,16 @@ def diff(observed: Observed | None, desired: Interface | None, now: float | None
         return Plan(observed.name, (gone,))
     moment = time.time() if now is None else now
     is_now = observed or Observed(desired.name, "", "", 0, (), 0, up=False)
+    routes = list(route_steps(desired.name, is_now.routes, desired.routes))
     steps = [
         *_creation(observed, desired),
         *_settings(is_now, desired),
         *peer_steps(is_now.peers, desired.peers, moment),
+        # An address that goes may take a route along, which nobody can delete a second time.
+        *(step for step in routes if step.removed),
         *_link(is_now, desired),
         *_restored(is_now, desired),
-        *route_steps(desired.name, is_now.routes, desired.routes),
+        *(step for step in routes if step.added),
     ]
     return Plan(desired.name, tuple(steps))
 
@@ -179,7 +182,8 @@ def _link(is_now: Observed, desired: Interface) -> Iterator[Step]:
         yield Step(
             removed=removed, added=(f"mtu {desired.mtu}",), ip=(f"link set dev {name} mtu {desired.mtu}",)
         )
-    for each in gone:
+    # Backwards, since a primary address is listed first and takes its secondaries along.
+    for each in reversed(gone):
         yield Step(removed=(f"address {each}",), ip=(f"addr del {each} dev {name}",))
     for each in come:
         yield Step(added=(f"address {each}",), ip=(_replace(each, name),))

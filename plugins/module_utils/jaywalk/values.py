@@ -165,7 +165,7 @@ def host_prefix(host: str) -> str:
 
 def _embeds_ipv4(parsed: Address) -> bool:
     """Whether this is an IPv4 address in IPv6 clothes (RFC 4291), which each program spells differently."""
-    return parsed.version == 6 and int(parsed) > 1 and int(parsed) >> 32 in (0, 0xFFFF)
+    return parsed.version == 6 and not parsed.is_loopback and int(parsed) >> 32 in (0, 0xFFFF)
 
 
 def _integer(value: object) -> int | None:

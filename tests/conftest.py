@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What all tests share: a real Redis, network namespaces, and a calm hypothesis."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.netns import Namespace
+from tests.redis_server import RedisServer
+
+# How fast an example runs says more about this machine's other work than about the code.
+settings.register_profile("jaywalk", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("jaywalk")
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis of its own for this test."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def namespace() -> Iterator[Callable[[str], Namespace]]:
+    """Makes network namespaces with the given names, unique a process, and removes them after the test."""
+    with ExitStack() as stack:
+        yield lambda name: stack.enter_context(Namespace(f"{name}-{os.getpid()}"))

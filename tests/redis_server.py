@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A real Redis for tests: its own process, port, folder and users, gone at the end."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import redis
+
+from jaywalk.controller import ControllerAddress, agent_user
+
+AGENT_COMMANDS = (
+    *("+hello", "+auth", "+ping", "+client|setname", "+client|id", "+xread", "+xrange"),
+    *("+hget", "+hmget", "+hgetall", "+hscan", "+hlen", "+rpush"),
+)
+READY_SECONDS = 10
+
+
+class RedisServer:
+    """``redis-server`` on a free port of loopback: no default user, a user ``supervisor`` that may do all.
+
+    Keeps an append-only file, so that :meth:`restart` loses nothing.
+    """
+
+    def __init__(self, program: str = "redis-server") -> None:
+        self.host = "127.0.0.1"
+        self.port = 0
+        self.password = secrets.token_hex(16)
+        self._program = shutil.which(program) or program
+        self._folder: Path | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> RedisServer:
+        self._folder = Path(tempfile.mkdtemp(prefix="jwl-redis-"))
+        users = f"user default off\nuser supervisor on >{self.password} ~* &* +@all\n"
+        (self._folder / "users.acl").write_text(users, encoding="ascii")
+        self.port = _free_port()
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        if self._folder is not None:
+            shutil.rmtree(self._folder)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def address(self) -> ControllerAddress:
+        """Where it is, as the supervisor comes."""
+        return self.address_of("supervisor", self.password)
+
+    def address_of(self, user: str, password: str) -> ControllerAddress:
+        return ControllerAddress(self.host, self.port, user, password)
+
+    def client(self) -> redis.Redis:
+        """A connection of the supervisor."""
+        return redis.Redis(
+            host=self.host,
+            port=self.port,
+            username="supervisor",
+            password=self.password,
+            decode_responses=True,
+            protocol=2,
+        )
+
+    def add_agent(self, zone: str, password: str | None = None) -> ControllerAddress:
+        """Makes the Redis user of a zone's agents, as the supervisor does, and returns their way in."""
+        password = password or secrets.token_hex(16)
+        readable = (f"%R~{{{zone}}}:{part}" for part in ("events", "peers", "meta", "reply:*"))
+        keys = (f"%W~{{{zone}}}:inbox", *readable)
+        with self.client() as client:
+            words: Any = ("reset", "on", f">{password}", *keys, "-@all", *AGENT_COMMANDS)
+            client.execute_command("ACL", "SETUSER", agent_user(zone), *words)
+            client.execute_command("ACL", "SAVE")
+        return self.address_of(agent_user(zone), password)
+
+    def start(self) -> None:
+        """Starts it on its port and waits until it answers."""
+        assert self._folder is not None
+        options = {
+            "port": str(self.port),
+            "bind": self.host,
+            "dir": str(self._folder),
+            "aclfile": str(self._folder / "users.acl"),
+            "appendonly": "yes",
+            "appendfsync": "always",
+            "save": "",
+            "daemonize": "no",
+        }
+        argv = [self._program, *(word for name, value in options.items() for word in (f"--{name}", value))]
+        with (self._folder / "redis.log").open("ab") as log:
+            self._process = subprocess.Popen(argv, stdout=log, stderr=log)
+        self._wait_until_ready()
+
+    def stop(self) -> None:
+        """Ends it as its service manager would; what was acknowledged stays."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(timeout=READY_SECONDS)
+            self._process = None
+
+    def crash(self) -> None:
+        """Ends it without a word."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(timeout=READY_SECONDS)
+        self._process = None
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def _wait_until_ready(self) -> None:
+        assert self._process is not None and self._folder is not None
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                break
+            try:
+                with self.client() as client:
+                    client.ping()
+            except redis.RedisError:
+                time.sleep(0.02)
+            else:
+                return
+        said = (self._folder / "redis.log").read_text(errors="replace")
+        raise RuntimeError(f"redis-server did not start: {said[-2000:]}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Plans: from any state to any other, by nothing more than what differs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaywalk import plan
+from jaywalk.errors import CommandFailed
+from jaywalk.interface import Interface, Observed, ObservedPeer, WgPeer
+from jaywalk.runner import Finished
+
+from . import strategies as mesh
+from .model import NAME, ModelInterface, settled
+
+NOW = 1_000_000
+KEY_FILES = {f"/etc/key{number}": mesh.key(100 + number) for number in range(3)}
+ADDRESSES = ["10.20.0.1/20", "10.20.0.2/20", "10.20.0.3/20", "10.21.0.1/24", "10.20.0.1/32", "fd20::1/64", "fe80::5/64"]
+ROUTES = ["172.20.1.0/24", "172.20.2.0/24", "172.20.3.7/32", "fd21:1::/64", "fd21:2::/64"]
+PREFIXES = [f"10.20.0.{n}/32" for n in range(10, 18)] + ["fd20::a/128", "172.20.1.0/24", "172.20.2.0/24"]
+
+subsets_of_addresses = st.lists(st.sampled_from(ADDRESSES), unique=True).map(tuple)
+subsets_of_routes = st.frozensets(st.sampled_from(ROUTES))
+mtus = st.sampled_from([1280, 1380, 1420])
+handshakes = st.sampled_from([0, NOW - 5, NOW - 179, NOW - 181, NOW - 9999])
+
+
+@st.composite
+def peer_sets(draw: st.DrawFn) -> dict[str, WgPeer]:
+    keys = draw(st.lists(mesh.keys, unique=True, max_size=6))
+    owners: dict[str, list[str]] = {key: [] for key in keys}
+    for prefix in draw(st.lists(st.sampled_from(PREFIXES), unique=True)) if keys else []:
+        owners[draw(st.sampled_from(keys))].append(prefix)
+    return {
+        key: WgPeer(key, tuple(sorted(owned)), draw(mesh.endpoints), draw(st.sampled_from([0, 25])))
+        for key, owned in owners.items()
+    }
+
+
+@st.composite
+def observations(draw: st.DrawFn) -> Observed | None:
+    if draw(st.integers(0, 9)) == 0:
+        return None
+    peers = draw(peer_sets())
+    up = draw(st.booleans())
+    return Observed(
+        name=NAME,
+        kind=draw(st.sampled_from(["kernel", "userspace"])),
+        public_key=draw(st.sampled_from(["", *KEY_FILES.values()])),
+        listen_port=draw(st.sampled_from([0, 51820, 40000])),
+        addresses=draw(subsets_of_addresses),
+        mtu=draw(mtus),
+        up=up,
+        peers={
+            key: ObservedPeer(key, peer.allowed_ips, peer.endpoint, peer.keepalive, draw(handshakes))
+            for key, peer in peers.items()
+        },
+        routes=draw(subsets_of_routes) if up else frozenset(),
+    )
+
+
+@st.composite
+def wishes(draw: st.DrawFn) -> Interface:
+    path = draw(st.sampled_from(sorted(KEY_FILES)))
+    return Interface(
+        name=NAME,
+        public_key=KEY_FILES[path],
+        private_key_file=path,
+        listen_port=draw(st.sampled_from([None, 51820, 40000])),
+        addresses=draw(subsets_of_addresses),
+        mtu=draw(st.one_of(st.none(), mtus)),
+        peers=draw(peer_sets()),
+        routes=draw(subsets_of_routes),
+    )
+
+
+@given(observations(), wishes())
+def test_plan_leads_from_any_state_to_any_other_and_then_there_is_nothing_left(
+    observed: Observed | None, desired: Interface
+) -> None:
+    model = ModelInterface.of(observed, KEY_FILES)
+    plan.diff(observed, desired, NOW).apply(model)
+    assert model.exists and model.up
+    assert model.public_key == desired.public_key
+    assert desired.listen_port in (None, model.listen_port)
+    assert desired.mtu in (None, model.mtu)
+    assert set(model.addresses) == set(desired.addresses)
+    assert len(model.addresses) == len(desired.addresses)
+    assert model.routes == desired.routes
+    found = {key: (peer.allowed, peer.endpoint, peer.keepalive) for key, peer in model.peers.items()}
+    assert found == settled(desired, observed, NOW)
+    assert not plan.diff(model.observed(), desired, NOW)
+
+
+@given(observations(), wishes())
+def test_diff_is_what_changes_no_more_and_no_less(observed: Observed | None, desired: Interface) -> None:
+    model = ModelInterface.of(observed, KEY_FILES)
+    before = model.facts()
+    steps = plan.diff(observed, desired, NOW)
+    shown = steps.diff()
+    removed, added = (shown[side].splitlines() for side in ("before", "after"))
+    assert len(set(removed)) == len(removed) and len(set(added)) == len(added)
+    assert set(removed) <= before
+    assert before.isdisjoint(added)
+    steps.apply(model)
+    unasked = {line for line in ("mtu 1420",) if observed is None and desired.mtu in (None, 1420)}
+    assert (before - set(removed)) | set(added) | unasked == model.facts() | unasked
+    assert bool(steps) == bool(removed or added)
+
+
+@given(observations(), wishes())
+def test_peer_that_did_not_change_is_in_no_command(observed: Observed | None, desired: Interface) -> None:
+    model = ModelInterface.of(observed, KEY_FILES)
+    before = {key: (peer.allowed, peer.endpoint, peer.keepalive) for key, peer in model.peers.items()}
+    same = {key for key, wanted in settled(desired, observed, NOW).items() if before.get(key) == wanted}
+    plan.diff(observed, desired, NOW).apply(model)
+    assert same.isdisjoint(model.words)
+
+
+@given(observations(), wishes())
+def test_interface_is_never_deleted_to_be_changed(observed: Observed | None, desired: Interface) -> None:
+    steps = plan.diff(observed, desired, NOW).steps
+    assert not any(step.deletes for step in steps)
+    assert any(step.creates for step in steps) == (observed is None)
+
+
+@given(observations())
+def test_interface_that_should_not_be_is_deleted_in_one_step(observed: Observed | None) -> None:
+    model = ModelInterface.of(observed, KEY_FILES)
+    steps = plan.diff(observed, None, NOW)
+    assert bool(steps) == model.exists
+    steps.apply(model)
+    assert not model.exists
+    assert not plan.diff(model.observed(), None, NOW)
+    if observed is not None:
+        assert steps.diff()["after"] == ""
+        assert f"interface {NAME}\n" in steps.diff()["before"]
+
+
+@given(peer_sets(), peer_sets())
+def test_steps_for_the_changed_peers_are_the_steps_for_all(
+    before: dict[str, WgPeer], after: dict[str, WgPeer]
+) -> None:
+    """What an event names is what differs: the short way of the agent leads where the long one does."""
+    changed = {key for key in {*before, *after} if before.get(key) != after.get(key)}
+    assert list(plan.peer_steps(before, after, NOW, only=changed)) == list(plan.peer_steps(before, after, NOW))
+
+
+OLD = "192.0.2.1:51820"
+NEW = "192.0.2.2:51820"
+
+
+@pytest.mark.parametrize(
+    ("seen", "handshake", "declared", "told"),
+    [
+        ("", 0, NEW, True),  # it never had one
+        (OLD, 0, NEW, True),  # it never spoke
+        (OLD, NOW - 181, NEW, True),  # its session is over
+        (OLD, NOW - 179, NEW, False),  # it roamed and speaks from there
+        (OLD, NOW + 50, NEW, False),  # the clock went back
+        (OLD, 0, OLD, False),  # nothing differs
+        (OLD, 0, "", False),  # nobody declares one, so what WireGuard learnt stays
+    ],
+)
+def test_peer_that_roamed_and_speaks_keeps_its_endpoint(
+    seen: str, handshake: int, declared: str, told: bool
+) -> None:
+    key = mesh.key(1)
+    observed = {key: ObservedPeer(key, ("10.20.0.1/32",), seen, 25, handshake)}
+    desired = {key: WgPeer(key, ("10.20.0.1/32",), declared, 25)}
+    steps = list(plan.peer_steps(observed, desired, NOW))
+    assert [step.wg for step in steps] == ([("peer", key, "endpoint", declared)] if told else [])
+
+
+def test_live_peer_that_gets_a_prefix_keeps_the_endpoint_in_the_diff_too() -> None:
+    key = mesh.key(1)
+    observed = {key: ObservedPeer(key, ("10.20.0.1/32",), OLD, 25, NOW - 5)}
+    desired = {key: WgPeer(key, ("10.20.0.1/32", "172.20.1.0/24"), NEW, 25)}
+    (step,) = plan.peer_steps(observed, desired, NOW)
+    assert step.added == (f"peer {key} allowed-ips 172.20.1.0/24",)
+    assert step.removed == ()
+    assert "endpoint" not in step.wg
+
+
+def test_commands_name_what_apply_calls_and_nothing_secret() -> None:
+    desired = Interface(
+        NAME, KEY_FILES["/etc/key1"], "/etc/key1", 51820, ("10.20.0.1/20",), routes=frozenset(["172.20.1.0/24"])
+    )
+    assert plan.commands(plan.diff(None, desired, NOW)) == [
+        "ip link add dev wg0 type wireguard",
+        "wg set wg0 private-key /etc/key1",
+        "wg set wg0 listen-port 51820",
+        "ip addr replace 10.20.0.1/20 dev wg0",
+        "ip link set dev wg0 up",
+        "ip route add 172.20.1.0/24 dev wg0 metric 2048",
+    ]
+
+
+class Refusing(ModelInterface):
+    """An interface whose ``wg set`` fails."""
+
+    def run(self, argv: Any, stdin: str | None = None) -> Finished:
+        if argv[:2] == ["wg", "set"]:
+            return Finished(1, "", "Unable to modify interface: Address already in use")
+        return super().run(argv, stdin)
+
+
+def test_interface_that_cannot_be_set_up_is_not_left_half_made() -> None:
+    desired = Interface(NAME, KEY_FILES["/etc/key1"], "/etc/key1")
+    model = Refusing(key_files=KEY_FILES)
+    with pytest.raises(CommandFailed, match="Address already in use"):
+        plan.diff(None, desired, NOW).apply(model)
+    assert not model.exists
+
+
+def test_interface_that_was_there_stays_when_a_change_fails() -> None:
+    desired = Interface(NAME, KEY_FILES["/etc/key1"], "/etc/key1")
+    model = Refusing(exists=True, up=True, key_files=KEY_FILES)
+    with pytest.raises(CommandFailed):
+        plan.diff(model.observed(), desired, NOW).apply(model)
+    assert model.exists
+
+
+def test_thousand_peers_and_a_change_of_one_make_one_call_with_one_peer() -> None:
+    peers = {mesh.key(n): WgPeer(mesh.key(n), (f"10.20.{n // 250}.{n % 250 + 1}/32",)) for n in range(1000)}
+    desired = Interface(NAME, KEY_FILES["/etc/key1"], "/etc/key1", peers=peers)
+    model = ModelInterface(key_files=KEY_FILES)
+    plan.diff(None, desired, NOW).apply(model)
+    assert len(model.peers) == 1000
+    model.words.clear()
+    moved = replace(peers[mesh.key(7)], endpoint=NEW)
+    plan.diff(model.observed(), replace(desired, peers={**peers, moved.key: moved}), NOW).apply(model)
+    assert model.words == ["wg", "set", NAME, "peer", moved.key, "endpoint", NEW]

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every value that a person or a node can get wrong, and the sentence that it earns."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaywalk import values
+from jaywalk.errors import InvalidValue
+
+from . import strategies
+
+ODD = [None, True, 1.5, b"10.20.0.1", [], {}, object(), "", " ", "\n", "\x00", "\ud800", "9" * 5000, 10**5000, -1]
+
+REFUSED: list[tuple[Callable[[Any], object], list[Any]]] = [
+    (values.zone_name, ["Zone", "zone_blue", "-zone", "zone-", "z" * 64, "zone.blue", "zone\n", "zoné", "{zone}"]),
+    (values.interface_name, ["wg 0", "wg/0", "..", ".wg", "-wg", "a" * 16, "wg0\n", "all", "default", "wg;rm"]),
+    (values.port, [0, 65536, "0", "65536", "-1", "1.0", "0x50", "\u0661", " 1", "port"]),
+    (values.keepalive, [65536, "off", "-5"]),
+    (values.mtu, [1279, 65536, "1279"]),
+    (
+        values.address,
+        ["10.20.0", "10.20.0.256", "010.20.0.1", "10.20.0.1/32", "0.0.0.0", "::", "224.0.0.1", "ff02::1", "fe80::1%eth0"],
+    ),
+    (values.address, ["::ffff:10.20.0.1", "::ffff:a14:1", "::10.20.0.1", "host.example"]),
+    (values.network, ["10.20.0.0/33", "10.20.0.0/-1", "10.20.0.0/x", "127.0.0.0/8", "::1/128", "224.0.0.0/4"]),
+    (values.network, ["ff00::/8", "fe80::1%eth0/64", "::ffff:10.0.0.0/104", "::/96"]),
+    (values.child_prefix, ["0.0.0.0/0", "::/0", "172.20.1.0/24,172.20.2.0/24"]),
+    (values.interface_address, ["10.20.0.1/33", "0.0.0.0/0", "fe80::1%eth0/64", "ff02::1/64", "10.20.0.1/20/20"]),
+    (
+        values.endpoint,
+        ["192.0.2.1", "192.0.2.1:", ":51820", "192.0.2.1:0", "192.0.2.1:65536", "2001:db8::1:51820", "[2001:db8::1]"],
+    ),
+    (
+        values.endpoint,
+        ["host.example:51820", "127.0.0.1:51820", "[::1]:51820", "0.0.0.0:1", "192.0.2.1:\u0661", "192.0.2.1:5 1"],
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("check", "value"),
+    [
+        pytest.param(check, value, id=f"{check.__name__}-{index}")
+        for check, bad in REFUSED
+        for index, value in enumerate((*bad, *ODD))
+    ],
+)
+def test_bad_value_is_refused_in_one_clear_sentence(check: Callable[[Any], object], value: Any) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        check(value)
+    sentence = str(caught.value)
+    assert caught.value.remedy
+    assert sentence.isprintable()
+    assert len(sentence) < 300
+    if isinstance(value, str) and 0 < len(value) < 40 and value.isprintable():
+        host, _, length = value.rpartition("/") if "/" in value else value.rpartition(":")
+        assert any(part in sentence for part in (host, length) if part)
+
+
+@pytest.mark.parametrize(
+    ("check", "value", "canonical"),
+    [
+        (values.zone_name, "zone-blue", "zone-blue"),
+        (values.interface_name, "wg0", "wg0"),
+        (values.port, "51820", 51820),
+        (values.keepalive, 0, 0),
+        (values.mtu, 1280, 1280),
+        (values.address, "2001:DB8:0:0::1", "2001:db8::1"),
+        (values.network, "172.20.1.9/24", "172.20.1.0/24"),
+        (values.network, "172.20.1.0/255.255.255.0", "172.20.1.0/24"),
+        (values.network, "10.20.0.7", "10.20.0.7/32"),
+        (values.network, "::/0", "::/0"),
+        (values.interface_address, "FD20::1/64", "fd20::1/64"),
+        (values.endpoint, "[2001:DB8::1]:51820", "[2001:db8::1]:51820"),
+        (values.endpoint, "[192.0.2.1]:51820", "192.0.2.1:51820"),
+    ],
+)
+def test_good_value_comes_back_in_its_canonical_spelling(
+    check: Callable[[Any], object], value: Any, canonical: object
+) -> None:
+    assert check(value) == canonical
+    assert check(canonical) == canonical
+
+
+@given(st.one_of(strategies.json_values, st.binary(), st.text()))
+def test_whatever_comes_only_invalid_value_goes(value: Any) -> None:
+    for check, _ in REFUSED:
+        try:
+            once = check(value)
+        except InvalidValue as refused:
+            assert str(refused).isprintable()
+        else:
+            assert check(once) == once
+
+
+@given(st.ip_addresses(), st.ip_addresses(), st.integers(1, 32))
+def test_holding_and_overlapping_agree_with_arithmetic(
+    host: ipaddress.IPv4Address | ipaddress.IPv6Address,
+    start: ipaddress.IPv4Address | ipaddress.IPv6Address,
+    length: int,
+) -> None:
+    pool = ipaddress.ip_network(f"{start}/{length}", strict=False)
+    inside = host.version == pool.version and pool.network_address <= host <= pool.broadcast_address
+    assert (values.holding([pool], str(host)) is not None) == inside
+    assert (values.overlapping([pool], values.host_prefix(str(host))) is not None) == inside
