@@ -112,6 +112,17 @@ def create(runner: Runner, name: str) -> str:
 
 
 def _create_userspace(runner: Runner, name: str) -> str:
+    program = _userspace_program()
+    argv = [*_own_unit(runner, name), program, name]
+    started = runner.run(argv)
+    if started.returncode != 0:
+        # Its last line is the error; those before advertise the kernel's WireGuard.
+        said = started.stderr.strip().splitlines()
+        raise CommandFailed(argv, started.returncode, said[-1] if said else "")
+    return program
+
+
+def _userspace_program() -> str:
     program = next((each for each in USERSPACE if shutil.which(each)), None)
     if program is None:
         raise JaywalkError(
@@ -123,25 +134,15 @@ def _create_userspace(runner: Runner, name: str) -> str:
             f"{TUN} is missing and {program} needs it",
             "run 'modprobe tun', or pass the device into this container",
         )
-    argv = [*_own_unit(runner, name), program, name]
-    started = runner.run(argv)
-    if started.returncode != 0:
-        # Its last line is the error; those before advertise the kernel's WireGuard.
-        said = started.stderr.strip().splitlines()
-        raise CommandFailed(argv, started.returncode, said[-1] if said else "")
     return program
 
 
-def _own_unit(runner: Runner, name: str) -> list[str]:
+def _own_unit(name: str) -> list[str]:
     """Words that start a program in a unit of its own, so that it outlives the service that starts it.
 
-    Empty without systemd, and in a network namespace other than the first: systemd would start it there.
+    The unit gets this process's network namespace, whichever that is. Empty without systemd.
     """
     if not (os.path.isdir("/run/systemd/system") and shutil.which("systemd-run")):
-        return []
-    # Asked through the runner: it may be the one that enters another namespace.
-    namespaces = runner.run(["readlink", "/proc/self/ns/net", "/proc/1/ns/net"]).stdout.split()
-    if len(namespaces) != 2 or len(set(namespaces)) != 1:
         return []
     return [
         "systemd-run",
@@ -150,7 +151,7 @@ def _own_unit(runner: Runner, name: str) -> list[str]:
         f"--unit=jaywalk-wireguard-{name}",
         f"--description=Userspace WireGuard of {name}",
         "--service-type=forking",
-        "--property=Restart=no",
+        f"--property=NetworkNamespacePath=/proc/{os.getpid()}/ns/net",
     ]
 
 
@@ -202,6 +203,18 @@ def require_tools(runner: Runner) -> None:
     for argv in (["wg", "--version"], ["ip", "-V"]):
         if runner.run(argv).returncode != 0:
             raise MissingTool(argv[0])
+
+
+def require_wireguard(runner: Runner) -> None:
+    """Raises ``JaywalkError`` before anything is touched on a machine where :func:`create` cannot succeed."""
+    if os.path.isdir("/sys/module/wireguard"):
+        return
+    try:
+        loadable = runner.run(["modprobe", "--dry-run", "--quiet", "wireguard"]).returncode == 0
+    except MissingTool:
+        loadable = False
+    if not loadable:
+        _userspace_program()
 
 
 def local_networks(runner: Runner, without: str) -> list[str]:
