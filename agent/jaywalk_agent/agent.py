@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import replace
 
 from jaywalk import plan, wireguard
-from jaywalk.errors import JaywalkError, NoAnswer
+from jaywalk.controller import TIMEOUT, ZoneClient, connect
+from jaywalk.errors import JaywalkError
 from jaywalk.mesh import Node, refused_prefixes
-from jaywalk.models import Request
+from jaywalk.models import Reply, Request
 from jaywalk.notify import notify
 from jaywalk.runner import Runner
 
@@ -22,9 +22,6 @@ from .stop import StopSignal
 
 log = logging.getLogger(__name__)
 
-SAVE_EVERY = 5.0
-"""Seconds between two snapshots on disk while events pour in."""
-
 
 class Agent:
     """Follows one zone on one interface; it is also the :class:`follow.Asker` of its follower."""
@@ -32,10 +29,10 @@ class Agent:
     def __init__(self, settings: Settings, runner: Runner, stop: StopSignal) -> None:
         wireguard.require_tools(runner)
         self.settings = settings
-        self.public_key = settings.own_key(runner)
         self.controller = settings.controller_address()
-        self.node = node_of(settings, self.public_key)
-        self.dataplane = DataPlane(runner, self.node, local.controller_prefix(self.controller.host))
+        self.public_key = settings.own_key(runner)
+        self.stop = stop
+        self.dataplane = DataPlane(runner, node_of(settings, self.public_key), self.controller.host)
         self.follower = Follower(
             address=settings.controller_address,
             zone=settings.zone,
@@ -46,35 +43,32 @@ class Agent:
             alive=self._alive,
         )
         self._ready = False
-        self._saved = ("", 0.0)
+        self._saved = ""
+        self._trouble = ""
         self._reported: str | None = None
         self._skipped: list[str] = []
 
     def run(self) -> None:
         """The loop; ends by :class:`jaywalk_agent.stop.Stopped`, and leaves the tunnels up."""
         for update in self.follower.updates():
-            trouble = self._bring(update)
-            if not trouble:
-                self._save(update)
-            self._report(trouble or self.follower.trouble)
+            self._bring(update)
+            self._save(update)
+            self._report()
 
-    def up(self, timeout: float) -> Update:
+    def up(self, timeout: float) -> Reply:
         """Joins and brings the interface up once; raises ``NoAnswer`` after ``timeout`` seconds."""
-        deadline = time.monotonic() + timeout
-
-        def alive() -> None:
-            if time.monotonic() > deadline:
-                raise NoAnswer(
-                    f"zone {self.settings.zone} was not joined within {timeout:g} s", self.follower.trouble
-                )
-
-        self.follower.alive = alive
-        for update in self.follower.updates():
-            self.dataplane.bring_to(update.view, update.changed)
-            if self.follower.joined and not self.follower.trouble:
-                self._save(update)
-                return update
-        raise JaywalkError("the zone's updates ended")
+        address = replace(self.controller, timeout=min(timeout, TIMEOUT))
+        with self.stop.waiting():
+            client = ZoneClient(connect(address, name="jaywalk-up"), address, self.settings.zone)
+            self.follower.view = client.snapshot()
+        # What this machine refuses, it refuses before the zone hears of it.
+        self.dataplane.plan(self.follower.view)
+        with self.stop.waiting():
+            lease = client.ask(self.join(), timeout).lease_or_raise()
+            self.follower.view = client.snapshot()
+        self.dataplane.bring_to(self.follower.view)
+        snapshot.save(self.settings.snapshot_file, self.follower.view)
+        return lease
 
     def join(self) -> Request:
         settings = self.settings
@@ -100,28 +94,24 @@ class Agent:
         own = self.follower.view.peers.get(self.public_key) if self.follower.view else None
         return replace(request, seq=max(request.seq, own.seq + 1)) if own else request
 
-    def _bring(self, update: Update) -> str:
-        """Brings the interface to the zone; returns the error's sentence, for the next look to try again."""
-        if self.follower.removed:
-            self.dataplane.remove()
-            return ""
+    def _bring(self, update: Update) -> None:
+        """Brings the interface to the zone; what fails later than at the start waits for the next look."""
         try:
-            done = self.dataplane.bring_to(update.view, update.changed)
+            if self.follower.removed:
+                done = self.dataplane.remove()
+            else:
+                done = self.dataplane.bring_to(update.view, update.changed)
         except JaywalkError as error:
             if not self._ready:
                 raise
-            return str(error)
+            self._trouble = str(error)
+            return
+        self._trouble = ""
         for line in plan.commands(done):
             log.debug("%s", line)
         if done:
-            log.info(
-                "zone %s at %s: %d steps applied",
-                update.view.zone.name,
-                update.view.position,
-                len(done.steps),
-            )
+            log.info("zone %s at %s: %d steps", update.view.zone.name, update.view.position, len(done.steps))
         self._warn_of_skipped(update)
-        return ""
 
     def _warn_of_skipped(self, update: Update) -> None:
         """Says once, at a full look, what of the zone this node does not take."""
@@ -134,31 +124,37 @@ class Agent:
         self._skipped = skipped
 
     def _save(self, update: Update) -> None:
-        position, moment = self._saved
-        due = update.changed is None or time.monotonic() - moment >= SAVE_EVERY
-        if not self.follower.joined or position == update.view.position or not due:
+        """Keeps the first state and what each full look confirmed; one of these follows every change."""
+        due = update.changed is None or not self._ready
+        if not due or not self.follower.joined or self._trouble or self._saved == update.view.position:
             return
         try:
             snapshot.save(self.settings.snapshot_file, update.view)
-            self._saved = (update.view.position, time.monotonic())
+            self._saved = update.view.position
         except JaywalkError as error:
             log.warning("the snapshot stays as it was: %s", error)
 
-    def _report(self, trouble: str) -> None:
+    def _report(self) -> None:
         if self.follower.joined and not self._ready:
             self._ready = True
+            own = self.follower.view.peers[self.public_key] if self.follower.view else None
+            log.info("in zone %s as %s", self.settings.zone, ", ".join(own.addresses) if own else "")
             notify("READY=1")
-        if trouble != self._reported:
-            if trouble:
-                log.warning("%s", trouble)
-            self._reported = trouble
-            running.report(self.settings.status_file, trouble)
-            notify(f"STATUS={trouble or 'the interface equals the zone'}")
+        trouble = self._trouble or self.follower.trouble
+        if trouble == self._reported:
+            return
+        if trouble:
+            log.warning("%s", trouble)
+        elif self._reported:
+            log.info("all is well again")
+        self._reported = trouble
+        running.report(self.settings.status_file, trouble)
+        notify(f"STATUS={trouble or 'following zone ' + self.settings.zone}")
 
     def _alive(self) -> None:
         notify("WATCHDOG=1")
-        if self.follower.trouble and self._reported != self.follower.trouble:
-            self._report(self.follower.trouble)
+        if self._ready or self.follower.trouble:
+            self._report()
 
 
 def node_of(settings: Settings, public_key: str) -> Node:

@@ -34,6 +34,7 @@ log = logging.getLogger("jaywalk")
 
 FAILURE = 1
 BAD_VALUE = 2
+INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,10 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed(error, BAD_VALUE)
     except JaywalkError as error:
         return _failed(error, FAILURE)
-    except Stopped:
-        notify("STOPPING=1")
-        log.info("stopped; the tunnels stay up")
-        return 0
+    except (Stopped, KeyboardInterrupt):
+        return INTERRUPTED
 
 
 def _chosen(parser: argparse.ArgumentParser, arguments: argparse.Namespace, words: dict[str, str]) -> str:
@@ -73,17 +72,18 @@ def _failed(error: JaywalkError, code: int) -> int:
 
 def run_agent(settings: Settings, arguments: argparse.Namespace) -> int:
     """Joins and follows the zone until a signal comes."""
-    with running.only_one(settings.lock_file, settings.zone):
+    with running.only_one(settings.lock_file, settings.zone), suppress(Stopped):
         Agent(settings, SubprocessRunner(), StopSignal()).run()
+    notify("STOPPING=1")
+    log.info("stopped; the tunnels stay up")
     return 0
 
 
 def up(settings: Settings, arguments: argparse.Namespace) -> int:
     """Joins once and leaves the tunnels up."""
     with running.only_one(settings.lock_file, settings.zone):
-        agent = Agent(settings, SubprocessRunner(), StopSignal())
-        own = agent.up(arguments.timeout).view.peers[agent.public_key]
-    print(f"{settings.interface} is up in zone {settings.zone} with {', '.join(own.addresses)}")
+        lease = Agent(settings, SubprocessRunner(), StopSignal()).up(arguments.timeout)
+    print(f"{settings.interface} is up in zone {settings.zone} with {', '.join(lease.addresses)}")
     return 0
 
 
@@ -108,7 +108,7 @@ def leave(settings: Settings, arguments: argparse.Namespace) -> int:
     """Tells the zone that this node goes, then takes the interface down."""
     runner = SubprocessRunner()
     with running.only_one(settings.lock_file, settings.zone):
-        public_key = settings.own_key(runner)
+        public_key = keys.read_key_file(runner, str(settings.private_key_file))
         address = settings.controller_address()
         client = ZoneClient(connect(address), address, settings.zone)
         client.ask(Request.checked("leave", settings.zone, public_key), arguments.timeout).lease_or_raise()

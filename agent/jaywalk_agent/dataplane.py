@@ -15,19 +15,22 @@ from jaywalk.plan import Plan
 from jaywalk.runner import Runner
 from jaywalk.zonelog import ZoneView
 
+from . import local
+
 
 class DataPlane:
     """One interface of one node.
 
     ``node`` holds the machine's own networks as the last full look found them; ``_last`` is what the
-    interface was last brought to, None when only a look tells; ``_kept`` are prefixes that no peer may
-    cover, beside the machine's own networks.
+    interface was last brought to, None when only a look tells.  No peer may cover the address of
+    ``controller_host``, empty where none is known.
     """
 
-    def __init__(self, runner: Runner, node: Node, kept: Collection[str] = ()) -> None:
+    def __init__(self, runner: Runner, node: Node, controller_host: str = "") -> None:
         self._runner = runner
         self.node = node
-        self._kept = tuple(kept)
+        self._controller_host = controller_host
+        self._controller: list[str] = []
         self._last: Interface | None = None
 
     def bring_to(self, view: ZoneView, changed: Collection[str] | None = None) -> Plan:
@@ -61,12 +64,18 @@ class DataPlane:
         return steps
 
     def _full_plan(self, view: ZoneView) -> tuple[Interface | None, Plan]:
+        observed = self._observe()
+        if observed is None:
+            wireguard.require_wireguard(self._runner)
         own_networks = wireguard.local_networks(self._runner, without=self.node.interface)
-        self.node = replace(self.node, local_networks=(*own_networks, *self._kept))
+        # A name that does not resolve at the moment stands for what it last stood for.
+        self._controller = local.host_prefixes(self._controller_host) or self._controller
+        self.node = replace(self.node, local_networks=(*own_networks, *self._controller))
+        mesh.refuse_overlap(view.zone.pools, self.node)
         wanted = mesh.desired(view, self.node)
         if wanted is None:
             return None, Plan(self.node.interface)
-        return wanted, plan.diff(self._observe(), wanted)
+        return wanted, plan.diff(observed, wanted)
 
     def _observe(self) -> Observed | None:
         name = self.node.interface

@@ -8,13 +8,12 @@ the controller answers or not.
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from redis.backoff import DecorrelatedJitterBackoff
+from redis.backoff import FullJitterBackoff
 
 from jaywalk.controller import FIRST_REPEAT, ControllerAddress, ZoneClient, connect
 from jaywalk.errors import ControllerDenied, ControllerUnreachable, InvalidValue, RequestRefused
@@ -26,13 +25,19 @@ from .stop import StopSignal
 log = logging.getLogger(__name__)
 
 TICK = 60.0
-"""Seconds between two looks at the interface when nothing happens."""
+"""Seconds between two full looks at the interface when nothing happens."""
+LOOK_AFTER = 2.0
+"""Seconds from an event to the full look that checks and keeps what a burst of events came to."""
 LONGEST_REPEAT = 60.0
 """Seconds between two tries of a request that nobody answers, at most."""
-RECONNECT_CAP = 30.0
-"""Seconds; ten thousand agents that lost their controller come back spread over this."""
-RESYNC_JITTER = 2.0
-"""Seconds; a gap is seen by all agents at once, and snapshots are large."""
+RECONNECT = FullJitterBackoff(cap=30.0, base=0.5)
+"""Ten thousand agents that lost their controller come back spread over this."""
+RESYNC = FullJitterBackoff(cap=30.0, base=1.0)
+"""A gap is seen by all agents at once, and snapshots are large."""
+SLOWEST = 10
+"""Failures in a row after which a backoff has reached its cap."""
+NAP = 5.0
+"""Seconds; longer waits are cut into naps, so that the watchdog hears of us."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +80,7 @@ class Asker(Protocol):
 class Follower:
     """One agent's line to its zone.
 
-    ``trouble`` is the sentence about the last failure, empty while all is well; ``removed`` is set when the
-    zone dropped this node on purpose, which only a restart undoes.
+    ``removed`` is set when the zone dropped this node on purpose, which only a restart undoes.
     """
 
     address: Callable[[], ControllerAddress]
@@ -86,18 +90,33 @@ class Follower:
     stop: StopSignal
     view: ZoneView | None = None
     alive: Callable[[], None] = lambda: None
-    trouble: str = "not yet connected"
     removed: bool = False
+    _trouble: str = ""
+    _member: bool = False
     _pending: Pending | None = None
     _endpoint: str = ""
+    _resyncs: int = 0
     _next_tick: float = field(default_factory=time.monotonic)
+
+    @property
+    def joined(self) -> bool:
+        """Whether this node is in the zone, as far as it knows."""
+        return self.view is not None and self.own_key in self.view.peers
+
+    @property
+    def trouble(self) -> str:
+        """What keeps this node from following its zone, in a sentence; empty while all is well."""
+        if self.removed and not self._trouble:
+            return f"this node was removed from zone {self.zone}; restart the agent to join again"
+        return self._trouble
 
     def updates(self) -> Iterator[Update]:
         """Yields the zone at once if it is known from disk, then at each change and each minute, for ever.
 
         Raises the controller's or the zone's refusal only while this node was never in the zone.
         """
-        backoff, failures = DecorrelatedJitterBackoff(cap=RECONNECT_CAP, base=0.5), 0
+        failures = 0
+        self._member = self.joined
         self._pending = Pending(self.asker.join())
         while True:
             try:
@@ -108,9 +127,9 @@ class Follower:
             except (ControllerUnreachable, ControllerDenied, InvalidValue) as error:
                 if self.view is None and not isinstance(error, ControllerUnreachable):
                     raise
-                self._say(str(error))
-                failures += 1
-                yield from self._pause(backoff.compute(failures))
+                self._trouble = str(error)
+                failures = min(failures + 1, SLOWEST)
+                yield from self._pause(RECONNECT.compute(failures))
 
     def _session(self) -> Iterator[Update]:
         """One connection's life: ends only by an error."""
@@ -128,106 +147,110 @@ class Follower:
             client.client.close()
 
     def _catch_up(self, client: ZoneClient) -> Iterator[Update]:
-        """A snapshot, unless the log can go on from where this node stands."""
-        if self.view is None or not client.goes_on_from(self.view):
-            yield self._resync(client)
+        """A snapshot, unless the log goes on where this node stands; then the wishes that are still open."""
+        self.alive()
+        with self.stop.waiting():
+            goes_on = self.view is not None and client.goes_on_from(self.view)
+        if not goes_on:
+            yield from self._resync(client)
         if self._pending is None:
-            self._say("")
+            self._trouble = ""
+            self._notice_move()
         else:
-            self._pending.next_send = 0.0
+            # Made anew: this node may have another address by now.
+            self._pending = Pending(self.asker.join())
+
+    def _resync(self, client: ZoneClient) -> Iterator[Update]:
+        before = self.view
+        if before is not None:
+            self._resyncs = min(self._resyncs + 1, SLOWEST)
+            yield from self._pause(RESYNC.compute(self._resyncs))
+        with self.stop.waiting():
+            self.view = client.snapshot()
+        # Within one epoch nothing is ever lost: who is gone was removed.
+        self._notice(dropped=before is not None and before.epoch == self.view.epoch)
+        yield Update(self.view)
 
     def _listen(self, client: ZoneClient) -> Iterator[Update]:
         """One read: events, an answer, both, or a gap that asks for a snapshot."""
+        assert self.view is not None
         try:
-            changed, reply = self._read(client)
+            changed, reply = self._read(client, self.view)
         except Gap as gap:
             log.info("%s; taking a snapshot", gap)
-            self.stop.sleep(random.uniform(0, RESYNC_JITTER))
-            yield self._resync(client)
+            yield from self._resync(client)
             return
         if reply is not None:
             self._answered(reply)
-        if self.view is not None and (changed or reply is not None):
-            self._notice_removal(changed)
+        if changed:
+            self._resyncs = 0
+            self._next_tick = min(self._next_tick, time.monotonic() + LOOK_AFTER)
+            self._notice(dropped=self.own_key in changed)
+        if changed or reply is not None:
             yield Update(self.view, frozenset(changed))
-        if changed and self.view is not None:
-            self.stop.sleep(self.view.wait_ms / 1000)
+        if changed:
+            yield from self._pause(self.view.wait_ms / 1000)
 
-    def _resync(self, client: ZoneClient) -> Update:
-        self.view = client.snapshot()
-        if not self.joined and self._pending is None and not self.removed:
-            log.warning("the zone %s does not know this node any more: joining again", self.zone)
-            self._pending = Pending(self.asker.join())
-        return Update(self.view)
-
-    def _read(self, client: ZoneClient) -> tuple[set[str], Reply | None]:
-        assert self.view is not None
-        now = time.monotonic()
-        until = self._next_tick if self._pending is None else min(self._next_tick, self._pending.next_send)
-        nonce = self._pending.request.nonce if self._pending else ""
+    def _read(self, client: ZoneClient, view: ZoneView) -> tuple[set[str], Reply | None]:
+        until, nonce = self._next_tick, ""
+        if self._pending is not None:
+            until, nonce = min(until, self._pending.next_send), self._pending.request.nonce
         with self.stop.waiting():
-            return client.read(self.view, nonce, block=max(0.0, until - now))
+            return client.read(view, nonce, block=max(0.0, until - time.monotonic()))
 
     def _send(self, client: ZoneClient) -> None:
-        """Sends what is due: the join, or a new endpoint once this node's address changed."""
+        """Sends the request that is due."""
         now = time.monotonic()
-        if self._pending is None and self.joined:
-            moved = self.asker.moved()
-            if moved.endpoint != self._endpoint:
-                self._pending = Pending(moved)
         if self._pending is None or not self._pending.due(now):
             return
-        client.submit(self._pending.request)
+        with self.stop.waiting():
+            client.submit(self._pending.request)
         self._pending.sent(now)
-        if self._pending.tries == 2:
-            self._say(f"no supervisor of zone {self.zone} has answered yet; the request waits")
-
-    @property
-    def joined(self) -> bool:
-        """Whether this node is in the zone, as far as it knows."""
-        return self.view is not None and self.own_key in self.view.peers
+        if self._pending.tries > 1:
+            self._trouble = f"no supervisor of zone {self.zone} has answered yet; the request waits"
 
     def _answered(self, reply: Reply) -> None:
-        assert self._pending is not None and self.view is not None
+        assert self._pending is not None
         request, self._pending = self._pending.request, None
         if reply.ok:
             self._endpoint = request.endpoint
-            self._say("")
+            self._trouble = ""
             return
-        if not self.joined:
+        if not self._member:
             raise RequestRefused(reply.code, reply.error)
         # The lease that this node has stays in force; the wish is repeated in case somebody mends it.
-        self._say(f"the zone refused a request: {reply.error}")
+        self._trouble = f"the zone refused a request: {reply.error}"
         self._pending = Pending(self.asker.join(), next_send=time.monotonic() + LONGEST_REPEAT)
 
-    def _notice_removal(self, changed: set[str]) -> None:
-        assert self.view is not None
-        if self.own_key in changed:
-            self.removed = self.own_key not in self.view.peers
-            if self.removed:
-                self._pending = None
-                self._say(f"this node was removed from zone {self.zone}; restart the agent to join again")
+    def _notice(self, dropped: bool) -> None:
+        """Takes note of whether this node is in the zone; ``dropped`` tells a removal from a loss."""
+        awaited = self._pending is not None and self._pending.tries > 0 and self._pending.request.op == "join"
+        if self.joined:
+            self._member, self.removed = True, False
+        elif self._member and not self.removed and not awaited:
+            log.warning("zone %s %s this node", self.zone, "removed" if dropped else "lost")
+            self.removed = dropped
+            self._pending = None if dropped else Pending(self.asker.join())
+
+    def _notice_move(self) -> None:
+        """Asks for a new endpoint once this node's address is another one than it told the zone."""
+        if self._pending is None and self.joined:
+            moved = self.asker.moved()
+            if moved.endpoint and moved.endpoint != self._endpoint:
+                self._pending = Pending(moved)
 
     def _tick(self) -> Iterator[Update]:
         now = time.monotonic()
         if now >= self._next_tick:
             self._next_tick = now + TICK
+            self._notice_move()
             if self.view is not None:
                 yield Update(self.view)
 
     def _pause(self, seconds: float) -> Iterator[Update]:
-        """Waits without the controller; the interface is still looked after."""
+        """Waits, while the interface is still looked after."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             self.alive()
-            self.stop.sleep(min(left, 5.0))
+            self.stop.sleep(min(left, NAP))
             yield from self._tick()
-
-    def _say(self, trouble: str) -> None:
-        if trouble == self.trouble:
-            return
-        self.trouble = trouble
-        if trouble:
-            log.warning("%s", trouble)
-        else:
-            log.info("joined zone %s", self.zone)

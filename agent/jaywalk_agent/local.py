@@ -6,7 +6,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 
-from jaywalk.values import host_prefix, join_endpoint
+from jaywalk.values import Address, host_prefix, join_endpoint
 
 from .settings import Settings
 
@@ -23,7 +23,7 @@ def own_endpoint(settings: Settings, controller_host: str) -> str:
         return join_endpoint(settings.local_endpoint_ip, settings.listen_port)
     for target in (controller_host, ELSEWHERE):
         source = source_address(target)
-        if source and not ipaddress.ip_address(source).is_loopback:
+        if source and _of_a_network(ipaddress.ip_address(source)):
             return join_endpoint(source, settings.listen_port)
     return ""
 
@@ -35,15 +35,21 @@ def source_address(target: str) -> str:
         with socket.socket(family, kind) as probe:
             probe.connect(where)
             return str(probe.getsockname()[0])
-    except OSError:
+    except (OSError, UnicodeError):
         return ""
 
 
-def controller_prefix(controller_host: str) -> list[str]:
-    """The controller's address as a prefix, which no peer may announce; empty where it does not resolve."""
-    try:
-        where = socket.getaddrinfo(controller_host, 9, type=socket.SOCK_DGRAM)[0][4][0]
-    except OSError:
+def host_prefixes(host: str) -> list[str]:
+    """The addresses of ``host`` as prefixes; none while it does not resolve, nor for this machine's own."""
+    if not host:
         return []
-    parsed = ipaddress.ip_address(str(where))
-    return [] if parsed.is_loopback else [host_prefix(str(parsed))]
+    try:
+        found = socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)
+    except (OSError, UnicodeError):
+        return []
+    addresses = {ipaddress.ip_address(str(each[4][0])) for each in found}
+    return sorted(host_prefix(str(each)) for each in addresses if _of_a_network(each))
+
+
+def _of_a_network(address: Address) -> bool:
+    return not address.is_loopback and not address.is_link_local

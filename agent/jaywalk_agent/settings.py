@@ -7,7 +7,7 @@ import argparse
 import re
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jaywalk import keys, values
@@ -42,14 +42,15 @@ ENVIRONMENT = {
 
 
 def said(arguments: argparse.Namespace, environment: Mapping[str, str]) -> dict[str, str]:
-    """All that was said by flag or variable, as text; a flag wins over its variable."""
+    """All that was said by flag or variable, as text; a flag, even an empty one, wins over its variable."""
     words: dict[str, str] = {}
     for option, variable in ENVIRONMENT.items():
         flag = getattr(arguments, option, None)
         value = ",".join(flag) if isinstance(flag, list) else flag
-        value = environment.get(variable, "") if value is None else str(value)
-        if value:
-            words[option] = value
+        if value is not None:
+            words[option] = str(value)
+        elif environment.get(variable):
+            words[option] = environment[variable]
     return words
 
 
@@ -128,7 +129,11 @@ class Settings:
                 "give --controller-password-file FILE or JAYWALK_CONTROLLER_PASSWD",
             )
         parsed = ControllerAddress.parse(self.controller, self.controller_user, password)
-        return ControllerAddress(parsed.host, parsed.port, parsed.user, parsed.password, READ_TIMEOUT)
+        return replace(parsed, timeout=READ_TIMEOUT)
+
+    def controller_host(self) -> str:
+        """The controller's name or address alone, empty where none was named."""
+        return ControllerAddress.parse(self.controller).host if self.controller else ""
 
     def own_key(self, runner: Runner) -> str:
         """Puts the private key where ``wg`` can read it and returns its public key.

@@ -26,9 +26,11 @@ def gather(settings: Settings, runner: Runner, now: float | None = None) -> dict
     moment = time.time() if now is None else now
     view = snapshot.load(settings.snapshot_file, settings.zone)
     observed = wireguard.observe(runner, settings.interface)
+    agent = _agent(settings)
     if view is None:
         raise JaywalkError(
-            f"this node has not joined zone {settings.zone}", "run 'jaywalk up' or start jaywalk-agent@<zone>"
+            f"this node has not joined zone {settings.zone}",
+            agent["trouble"] or f"run 'jaywalk up' or start jaywalk-agent@{settings.zone}",
         )
     public_key = keys.read_key_file(runner, str(settings.private_key_file))
     own = view.peers.get(public_key)
@@ -41,7 +43,7 @@ def gather(settings: Settings, runner: Runner, now: float | None = None) -> dict
         "prefixes": list(own.prefixes) if own else [],
         "endpoint": own.endpoint if own else "",
         "position": view.position,
-        "agent": _agent(settings),
+        "agent": agent,
         "differences": _differences(settings, runner, view, public_key),
         "peers": [
             _peer(record, observed, moment)
@@ -64,7 +66,8 @@ def _agent(settings: Settings) -> dict[str, Any]:
 def _differences(settings: Settings, runner: Runner, view: ZoneView, public_key: str) -> list[str]:
     """What a plan would do now; empty while the interface equals the zone."""
     try:
-        _, steps = DataPlane(runner, node_of(settings, public_key)).plan(view)
+        host = settings.controller_host()
+        _, steps = DataPlane(runner, node_of(settings, public_key), host).plan(view)
     except JaywalkError as error:
         return [str(error)]
     return list(plan.commands(steps)) or (["create the interface"] if steps else [])

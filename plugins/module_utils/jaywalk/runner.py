@@ -43,7 +43,17 @@ class SubprocessRunner:
         given: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
         environment = dict(os.environ, LC_ALL="C")
         try:
-            done = subprocess.run(argv, capture_output=True, text=True, env=environment, check=False, **given)
+            # A session of its own: Ctrl-C ends us, but neither a change that is half done nor a userspace
+            # WireGuard that was started here.
+            done = subprocess.run(
+                argv,
+                capture_output=True,
+                text=True,
+                env=environment,
+                check=False,
+                start_new_session=True,
+                **given,
+            )
         except FileNotFoundError:
             raise MissingTool(argv[0]) from None
         except OSError as error:

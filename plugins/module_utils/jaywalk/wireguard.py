@@ -113,7 +113,7 @@ def create(runner: Runner, name: str) -> str:
 
 def _create_userspace(runner: Runner, name: str) -> str:
     program = _userspace_program()
-    argv = [*_own_unit(runner, name), program, name]
+    argv = [*_own_unit(name), program, name]
     started = runner.run(argv)
     if started.returncode != 0:
         # Its last line is the error; those before advertise the kernel's WireGuard.
