@@ -123,7 +123,7 @@ def finish(tree: Path, files: dict[str, str], removed: Iterable[str]) -> None:
     """Turn a fresh installation into a base: remove what a machine must make itself, write our settings."""
     for pattern in removed:
         # Not Path.glob, which overlooks a link whose target only exists inside the tree.
-        for name in glob.glob(pattern, root_dir=tree):
+        for name in glob.glob(pattern, root_dir=tree):  # noqa: PTH207
             (tree / name).unlink()
     for name, text in files.items():
         (tree / name).write_text(text, encoding="utf-8")
