@@ -9,14 +9,13 @@ errors, check mode and diffs have one place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
-from .jaywalk import controller, values, wireguard
+from .jaywalk import controller, values
 from .jaywalk.controller import ControllerAddress, ZoneClient
 from .jaywalk.errors import InvalidValue, JaywalkError, MissingTool
 from .jaywalk.files import read_secret
@@ -132,18 +131,6 @@ def operator_client(module: AnsibleModule) -> ZoneClient:
     """An operator's connection to the zone that the options name."""
     zone = values.zone_name(module.params["zone"])
     return zone_client(module, controller_address(module.params, ""), zone)
-
-
-@contextmanager
-def removed_on_failure(runner: ModuleRunner, name: str, made: bool) -> Iterator[None]:
-    """If its body fails, an interface that the body ``made`` goes again; one that was there stays."""
-    try:
-        yield
-    except JaywalkError:
-        if made:
-            with suppress(JaywalkError):
-                wireguard.delete(runner, name)
-        raise
 
 
 def changed_lines(before: Sequence[str], after: Sequence[str]) -> list[Step]:

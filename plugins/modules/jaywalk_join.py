@@ -245,7 +245,6 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils._module import (
     controller_address,
     controller_arguments,
     interface_facts,
-    removed_on_failure,
     run,
     zone_client,
 )
@@ -259,7 +258,7 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk import (
     wishes,
 )
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.controller import ZoneClient, agent_user
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.errors import InvalidValue
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.errors import InvalidValue, JaywalkError
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.interface import Interface, Observed
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.mesh import Node
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.models import Peer, Request
@@ -432,17 +431,24 @@ def join(here: Here, params: dict[str, Any], check_mode: bool) -> Outcome:
 
 
 def admitted(here: Here, view: ZoneView, timeout: int | None) -> ZoneView:
-    """Asks the zone, unless ``timeout`` is None since nothing need be asked, and applies what it says."""
+    """Makes the interface if need be, asks the zone, and applies its answer.
+
+    ``timeout`` of None says that the zone need not be asked.  An interface that was made here goes again if
+    anything fails.
+    """
     name, made = here.node.interface, here.observed is None
-    with removed_on_failure(here.runner, name, made):
-        if made:
-            # Before the zone is asked: a node that cannot have the interface must not get a lease.
-            wireguard.create(here.runner, name)
+    if made:
+        # Before the zone is asked: a node that cannot have the interface must not get a lease.
+        wireguard.create(here.runner, name)
+    try:
         if timeout is not None:
             ask(here, view, timeout)
             view = here.client.snapshot()
-        wanted = wanted_interface(here, view)
-        plan.diff(wireguard.observe(here.runner, name), wanted).apply(here.runner)
+        plan.diff(wireguard.observe(here.runner, name), wanted_interface(here, view)).apply(here.runner)
+    except JaywalkError:
+        if made:
+            wireguard.delete(here.runner, name)
+        raise
     return view
 
 

@@ -108,7 +108,8 @@ options:
   route_allowed_ips:
     description:
       - Whether to route the peers' allowed IPs that lie in none of the interface's own networks into it.
-      - A route is never added over one that the machine has to the same prefix, nor over a peer's endpoint.
+      - The module fails where the machine already routes one of these prefixes another way, or where a
+        route would lead the tunnel's own packets into the tunnel.
     type: bool
     default: true
 requirements:
@@ -233,7 +234,6 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils._module import (
     ModuleRunner,
     Outcome,
     interface_facts,
-    removed_on_failure,
     run,
 )
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk import (
@@ -372,7 +372,7 @@ def completed(interface: Interface, observed: Observed | None, runner: ModuleRun
         for key, peer in interface.peers.items()
     }
     taken = routes.elsewhere(runner, interface.name)
-    routes.refuse_stolen(interface.routes, taken)
+    routes.refuse_taken(interface.routes, taken)
     routes.refuse_loops(
         interface.routes, taken, {key: peer.endpoint for key, peer in peers.items() if peer.endpoint}
     )
@@ -396,8 +396,7 @@ def work(module: AnsibleModule, runner: ModuleRunner) -> Outcome:
     if steps and not module.check_mode:
         if interface is not None:
             keys.ensure_key_file(runner, interface.private_key_file)
-        with removed_on_failure(runner, name, made=observed is None):
-            steps.apply(runner)
+        steps.apply(runner)
         observed = wireguard.observe(runner, name)
     facts = {"interface": interface_facts(observed), "commands": list(plan.commands(steps))}
     return Outcome(bool(steps), steps.diff(), facts)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Routes that may go into a tunnel: never over one that the machine has, never over a peer's endpoint."""
+"""Routes that may go into a tunnel: not one that the machine has already, not one to a peer's endpoint."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def for_allowed_ips(allowed_ips: Iterable[str], addresses: Iterable[str]) -> fro
     )
 
 
-def refuse_stolen(wanted: Iterable[str], taken: Sequence[Route]) -> None:
+def refuse_taken(wanted: Iterable[str], taken: Sequence[Route]) -> None:
     """Raises ``InvalidValue`` where the machine already routes one of ``wanted`` another way."""
     devices = {route.prefix: route.device for route in taken}
     for prefix in sorted(set(wanted) & set(devices)):
         way = f"by {devices[prefix]}" if devices[prefix] else "another way"
         raise InvalidValue(
-            f"the route {prefix} would take the place of one that this machine has {way}",
+            f"the machine already routes {prefix} {way}, so that nothing would go into the tunnel",
             "remove that route, or leave this prefix out of the tunnel",
         )
 
