@@ -75,3 +75,17 @@ def write_user(store: Store, zone: str, default_digest: str = "") -> bool:
         )
         return False
     return True
+
+
+def check_replay(store: Store) -> None:
+    """Warns of a Redis that would forget all commits at its next start.
+
+    Redis (to 8.2, issue 14541) and Valkey (to 9.0, issue 3983) replay the append-only file as the default
+    user, and silently leave out every transaction and script where that user has no rights.
+    """
+    answer = store.redis.execute_command("ACL", "DRYRUN", "default", "XADD", "key", "*", "field", "value")
+    if answer not in ("OK", b"OK") and store.redis.info("persistence").get("aof_enabled"):
+        log.error(
+            "the controller's default user has no rights, and Redis may then lose all commits at a restart: "
+            "write 'user default off resetpass ~* &* +@all' into its ACL file (nobody can log in as it)"
+        )

@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import redis
@@ -21,7 +22,7 @@ from jaywalk.errors import InvalidValue, JaywalkError
 from jaywalk.models import AGENT_OPS, OPERATOR_OPS, Reply, Request, Zone, readable_nonce
 from jaywalk.zonelog import Change, ZoneKeys
 
-from .acl import write_user
+from .acl import check_replay, write_user
 from .decide import Decision, decide
 from .state import Undo, ZoneState
 from .store import AWAY, Store, ZoneGone
@@ -106,6 +107,7 @@ class Committer:
         store = Store.open(self.where, "jaywalk-supervisor")
         try:
             self._lists.clear()
+            self._check_replay(store)
             for zone in self.defaults:
                 if store.create(zone):
                     log.info("made zone %s with %s", zone.name, ", ".join(zone.pools))
@@ -121,6 +123,11 @@ class Committer:
                     refreshed = self.health.turn
         finally:
             store.close()
+
+    @staticmethod
+    def _check_replay(store: Store) -> None:
+        with suppress(redis.ResponseError):  # a managed server that does not let us look
+            check_replay(store)
 
     def _refresh(self, store: Store) -> None:
         """Takes up zones that appeared, and lets go of those that are gone."""

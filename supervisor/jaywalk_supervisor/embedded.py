@@ -32,6 +32,10 @@ STOP_SECONDS = 1.5
 LONGEST_SOCKET_PATH = 100
 """Bytes of a Unix socket's path that every system takes (unix(7): 108 with its end)."""
 
+_DEFAULT_USER = "user default off resetpass ~* &* +@all"
+"""Nobody can log in as it; yet Redis replays its append-only file in its name, and a default user without
+rights loses every transaction and script of that file ("NOPERM ... after processing the command 'exec'")."""
+
 _CONFIG = """\
 bind 127.0.0.1
 port {port}
@@ -125,7 +129,7 @@ class Embedded:
             if not path.exists():
                 write_private(str(path), secrets.token_urlsafe(32) + "\n")
         digest = password_hash(self.address().password)
-        users = f"user default off\nuser {USER} on #{digest} ~* &* +@all\n"
+        users = f"{_DEFAULT_USER}\nuser {USER} on #{digest} ~* &* +@all\n"
         write_private(str(self.folder / "users.acl"), users)
         write_private(str(self.folder / "server.conf"), self._config())
 

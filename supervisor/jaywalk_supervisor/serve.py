@@ -70,7 +70,6 @@ class Supervisor:
         self._committing.start()
         serving = threading.Thread(target=server.run, name="api", daemon=True)
         serving.start()
-        notify("READY=1", "STATUS=serving")
         log.info("REST API on http://%s", join_endpoint(self.settings.api_host, server.effective_port))
         failed = self._watch(serving)
         notify("STOPPING=1")
@@ -92,10 +91,13 @@ class Supervisor:
             ) from None
 
     def _watch(self, serving: threading.Thread) -> bool:
-        """Waits for the stop; returns whether it is for a failure, so that systemd starts us again."""
+        """Waits for the stop; returns whether it is for a failure, so that systemd starts us again.
+
+        We are ready when zones and agents' users are there, not before: agents are started after us.
+        """
         said = ""
         pause = min(watchdog_seconds() or 1.0, 1.0)
-        while not self.stop.wait(pause):
+        while not self.stop.wait(pause if said else 0.02):
             health = self.committer.health
             if not self._committing.is_alive() or not serving.is_alive():
                 log.critical("a thread of the supervisor ended")
@@ -106,8 +108,8 @@ class Supervisor:
             if time.monotonic() - health.turn < STALLED_SECONDS:
                 notify("WATCHDOG=1")
             status = health.trouble or "serving"
-            if status != said:
-                notify(f"STATUS={status}")
+            if status != said and (said or not health.trouble):
+                notify("READY=1", f"STATUS={status}")
                 said = status
         return False
 

@@ -6,6 +6,9 @@ from __future__ import annotations
 import os
 import socket
 
+SECONDS = 0.5
+"""How long a word may wait for a systemd that is busy; being stopped must not hang on that."""
+
 
 def notify(*lines: str) -> bool:
     """Sends lines such as ``READY=1`` or ``STATUS=...``; returns whether systemd listens and was told.
@@ -20,6 +23,7 @@ def notify(*lines: str) -> bool:
     text = "\n".join(line.replace("\n", " ") for line in lines)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | getattr(socket, "SOCK_CLOEXEC", 0)) as link:
+            link.settimeout(SECONDS)
             link.connect(where)
             link.sendall(text.encode())
     except OSError:

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from jaywalk.models import Zone
+from jaywalk_supervisor.state import ZoneState
+from jaywalk_supervisor.store import Store
+from tests.redis_server import RedisServer
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis whose default user keeps its rights, so that a restart replays what scripts wrote."""
+    with RedisServer() as server:
+        with server.client() as client:
+            client.execute_command("ACL", "SETUSER", "default", "off", "resetpass", "~*", "&*", "+@all")
+            client.execute_command("ACL", "SAVE")
+        yield server
+
+
+@pytest.fixture
+def store(redis_server: RedisServer) -> Iterator[Store]:
+    opened = Store.open(redis_server.address, "test")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def blue() -> ZoneState:
+    return ZoneState(Zone.checked("zone-blue", ["10.20.0.0/29", "fd00:20::/64"]), epoch=1000, rev=0)

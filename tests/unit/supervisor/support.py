@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Makers of keys and requests, and a committer in a thread."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from jaywalk.controller import ControllerAddress, ZoneClient
+from jaywalk.models import Request, Zone
+from jaywalk_supervisor.acl import password_hash
+from jaywalk_supervisor.committer import Committer
+from jaywalk_supervisor.store import Store
+
+AGENT_PASSWORD = "agents-of-the-tests-0123"
+BLUE = Zone("zone-blue", ("10.20.0.0/20", "fd00:20::/64"), "Tenancy Zone Blue")
+RED = Zone("zone-red", ("10.20.0.0/29",), "Tenancy Zone Red")
+
+
+def key_of(number: int) -> str:
+    """A valid public key, another for each number."""
+    return base64.b64encode(hashlib.sha256(str(number).encode()).digest()).decode()
+
+
+def join(zone: str, number: int, **fields: object) -> Request:
+    fields.setdefault("name", f"node{number}")
+    return Request.checked("join", zone, key_of(number), **fields)
+
+
+@contextmanager
+def committing(where: ControllerAddress, zones: tuple[Zone, ...] = (BLUE, RED)) -> Iterator[Committer]:
+    """A committer that serves ``zones`` in a thread of this process until the block ends."""
+    stop = threading.Event()
+    committer = Committer(where, password_hash(AGENT_PASSWORD), zones, stop)
+    thread = threading.Thread(target=committer.run, daemon=True)
+    thread.start()
+    try:
+        until(lambda: not committer.health.trouble)
+        yield committer
+    finally:
+        stop.set()
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def until(true: Callable[[], object], seconds: float = 20) -> None:
+    """Waits until ``true()`` holds."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.01)
+
+
+def client_of(store: Store, zone: str) -> ZoneClient:
+    """An operator's client of ``zone`` over the store's connection."""
+    return ZoneClient(store.redis, store.where, zone)

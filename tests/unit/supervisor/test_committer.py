@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The committer against a real Redis."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import threading
+from dataclasses import replace
+
+import pytest
+import redis
+
+from jaywalk.controller import ControllerAddress, ZoneClient, connect
+from jaywalk.errors import ControllerDenied
+from jaywalk.models import Lease, Request
+from jaywalk.zonelog import Event, ZoneKeys
+from jaywalk_supervisor import committer as committing_module
+from jaywalk_supervisor.acl import password_hash
+from jaywalk_supervisor.committer import Committer
+from jaywalk_supervisor.store import Store
+from tests.redis_server import RedisServer
+from tests.unit.supervisor.support import (
+    AGENT_PASSWORD,
+    BLUE,
+    RED,
+    client_of,
+    committing,
+    join,
+    key_of,
+    until,
+)
+
+KEYS = ZoneKeys("zone-blue")
+
+
+def answers(store: Store, requests: list[Request]) -> int:
+    with store.redis.pipeline() as pipe:
+        for request in requests:
+            pipe.exists(KEYS.reply(request.nonce))
+        return sum(pipe.execute())
+
+
+def push(store: Store, requests: list[Request]) -> None:
+    store.redis.rpush(KEYS.inbox, *(request.to_wire() for request in requests))
+
+
+def check_log(store: Store, zone: str = "zone-blue") -> None:
+    """The log has no gap, and its end, the records and a follower from the first event all agree."""
+    keys = ZoneKeys(zone)
+    events = [Event.from_entry(*entry) for entry in store.redis.xrange(keys.events)]
+    assert [event.rev for event in events] == list(range(1, len(events) + 1))
+    epoch, rev = store.redis.hmget(keys.meta, "epoch", "rev")
+    loaded = store.load(zone)
+    assert (int(epoch), int(rev)) == (loaded.epoch, len(events))
+    follower = store.load(zone)
+    follower.peers.clear()
+    follower.leases.clear()
+    follower.epoch, follower.rev = events[0].previous_epoch or events[0].epoch, 0
+    for event in events:
+        follower.follow(event)
+    assert (follower.peers, follower.leases) == (loaded.peers, loaded.leases)
+    assert follower.position == loaded.position
+
+
+def leases(store: Store) -> dict[str, Lease]:
+    return {key: Lease.from_wire(key, record) for key, record in store.redis.hgetall(KEYS.leases).items()}
+
+
+def check_no_address_twice(store: Store) -> None:
+    held = [address for lease in leases(store).values() for address in lease.addresses]
+    assert len(held) == len(set(held))
+
+
+def test_join_over_an_agents_own_user(redis_server: RedisServer) -> None:
+    with committing(redis_server.address):
+        where = ControllerAddress(redis_server.host, redis_server.port, "agent-zone-blue", AGENT_PASSWORD)
+        node = ZoneClient(connect(where), where, "zone-blue")
+        view = node.snapshot()
+        reply = node.ask(join("zone-blue", 1, endpoint="192.0.2.1:51820"), timeout=20)
+        changed, _ = node.read(view, block=1)
+        assert reply.addresses == ("10.20.0.1", "fd00:20::1")
+        assert changed == {key_of(1)}
+        assert view.peers[key_of(1)].addresses == reply.addresses
+        assert view.peers == node.snapshot().peers
+        with pytest.raises(ControllerDenied):
+            node.submit(join("zone-blue", 2), to=KEYS.orders)
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            node.client.hset(KEYS.peers, "key", "value")
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            node.client.hgetall(ZoneKeys("zone-red").meta)
+
+
+def test_refused_requests_are_answered_and_harm_nobody(redis_server: RedisServer, store: Store) -> None:
+    nonce = "ab" * 16
+    base = {"v": 1, "op": "join", "zone": "zone-blue", "key": key_of(99), "nonce": nonce, "seq": 1}
+    bad = {
+        "bad-version": {**base, "v": 2},
+        "other-zone": {**base, "zone": "zone-red"},
+        "bad-op": {**base, "op": "reserve"},
+        "bad-key": {**base, "key": "c2hvcnQ="},
+        "bad-key-text": {**base, "key": "\ud800\n<3>forged"},
+        "bad-address": {**base, "request_ip": ["10.20.0.300"]},
+        "bad-endpoint-port": {**base, "endpoint": "192.0.2.1:70000"},
+        "bad-name": {**base, "name": "x; rm -rf /"},
+        "bad-prefix": {**base, "child_prefixes": ["0.0.0.0/0"]},
+        "bad-seq": {**base, "seq": 2**70},
+        "foreign-address": {**base, "request_ip": ["192.0.2.5"]},
+    }
+    with committing(redis_server.address) as committer:
+        for number, (name, request) in enumerate(bad.items()):
+            own = f"{number:032x}"
+            good = join("zone-blue", number)
+            store.redis.rpush(KEYS.inbox, json.dumps({**request, "nonce": own}), good.to_wire())
+            until(lambda good=good: store.redis.exists(KEYS.reply(good.nonce)))
+            refused = json.loads(store.redis.xrange(KEYS.reply(own))[0][1]["reply"])
+            granted = json.loads(store.redis.xrange(KEYS.reply(good.nonce))[0][1]["reply"])
+            assert refused["ok"] is False, name
+            assert refused["code"] == ("address-outside" if name == "foreign-address" else "bad-request")
+            assert refused["error"], name
+            assert granted["ok"] is True, name
+        good = join("zone-blue", 77)
+        store.redis.rpush(KEYS.inbox, b"\xff\xfe\x00", "[" * 5000, "{}", "x" * 20000, good.to_wire())
+        until(lambda: store.redis.exists(KEYS.reply(good.nonce)))
+        assert committer.health.dropped == 4
+    check_log(store)
+
+
+def test_full_zone_answers_exhausted(redis_server: RedisServer, store: Store) -> None:
+    with committing(redis_server.address):
+        red = client_of(store, "zone-red")
+        codes = [red.ask(join("zone-red", number), timeout=20).code for number in range(7)]
+        assert codes == [""] * 6 + ["exhausted"]
+        assert client_of(store, "zone-blue").ask(join("zone-blue", 1), timeout=20).ok
+
+
+def test_a_request_that_breaks_the_decision_harms_only_itself(
+    redis_server: RedisServer, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = committing_module.decide
+
+    def fragile(state: object, request: Request, now: float) -> object:
+        if request.name == "poison":
+            raise ZeroDivisionError
+        return real(state, request, now)
+
+    monkeypatch.setattr(committing_module, "decide", fragile)
+    requests = [join("zone-blue", 1), join("zone-blue", 2, name="poison"), join("zone-blue", 3)]
+    with committing(redis_server.address):
+        push(store, requests)
+        until(lambda: answers(store, requests) == 3)
+    assert {lease.name for lease in leases(store).values()} == {"node1", "node3"}
+    reply = json.loads(store.redis.xrange(KEYS.reply(requests[1].nonce))[0][1]["reply"])
+    assert reply["code"] == "internal"
+
+
+def test_two_at_once_give_no_address_twice(redis_server: RedisServer, store: Store) -> None:
+    requests = [join("zone-blue", number) for number in range(600)]
+    with committing(redis_server.address) as one, committing(redis_server.address) as two:
+        threads = [
+            threading.Thread(target=push, args=(Store.open(redis_server.address, "t"), requests[i::6]))
+            for i in range(6)
+        ]
+        for thread in threads:
+            thread.start()
+        until(lambda: answers(store, requests) == 600)
+        assert one.health.committed + two.health.committed == 600
+        assert min(one.health.committed, two.health.committed) > 0
+    assert len(leases(store)) == 600
+    check_no_address_twice(store)
+    check_log(store)
+
+
+def test_a_lost_compare_and_set_is_decided_anew(redis_server: RedisServer, store: Store) -> None:
+    """Both take the same lowest address; the one who commits second has to give another."""
+    store.create(BLUE)
+    first, second = (Committer(redis_server.address, "", (), threading.Event()) for _ in range(2))
+    for each in (first, second):
+        each._states["zone-blue"] = store.load("zone-blue")
+    for each, number in ((first, 1), (second, 2), (first, 3)):
+        request = join("zone-blue", number)
+        each._commit(store, "zone-blue", [each._decode(request.to_wire(), "zone-blue", ("join",))])
+    assert [
+        lease.addresses[0] for key, lease in sorted(leases(store).items(), key=lambda item: item[1].name)
+    ] == [
+        "10.20.0.1",
+        "10.20.0.2",
+        "10.20.0.3",
+    ]
+    check_log(store)
+
+
+def run_committer(where: ControllerAddress) -> None:
+    Committer(where, password_hash(AGENT_PASSWORD), (BLUE, RED), threading.Event()).run()
+
+
+def test_a_killed_supervisor_loses_no_address(redis_server: RedisServer, store: Store) -> None:
+    requests = [join("zone-blue", number) for number in range(400)]
+    store.create(BLUE)
+    spawn = multiprocessing.get_context("spawn")
+    for _ in range(2):
+        process = spawn.Process(target=run_committer, args=(redis_server.address,), daemon=True)
+        process.start()
+        push(store, requests)
+        before = len(leases(store))
+        until(lambda before=before: len(leases(store)) > min(before, 300))
+        process.kill()
+        process.join()
+    with committing(redis_server.address):
+        push(store, requests)
+        until(lambda: answers(store, requests) == 400)
+        until(lambda: store.redis.llen(KEYS.inbox) == 0)
+    assert len(leases(store)) == 400
+    check_no_address_twice(store)
+    check_log(store)
+
+
+def test_restarted_redis_opens_an_epoch_and_gets_its_users_back(redis_server: RedisServer) -> None:
+    where = ControllerAddress(redis_server.host, redis_server.port, "agent-zone-blue", AGENT_PASSWORD)
+    with committing(redis_server.address) as committer:
+        node = ZoneClient(connect(where), where, "zone-blue")
+        first = node.ask(join("zone-blue", 1), timeout=20)
+        view = node.snapshot()
+        redis_server.restart()
+        until(lambda: committer.health.trouble == "" and agents_may_enter(where))
+        again = ZoneClient(connect(where), where, "zone-blue")
+        assert again.snapshot().epoch > view.epoch
+        again.read(view, block=1)
+        assert view.rev == 2
+        assert view.epoch == again.snapshot().epoch
+        assert again.ask(join("zone-blue", 2), timeout=20).addresses[0] == "10.20.0.2"
+        assert again.ask(join("zone-blue", 1), timeout=20) == replace(first, changed=False)
+    with Store.open(redis_server.address, "test").redis as client:
+        assert client.hlen(KEYS.leases) == 2
+    check_log(Store.open(redis_server.address, "test"))
+
+
+def agents_may_enter(where: ControllerAddress) -> bool:
+    try:
+        connect(where).close()
+    except Exception:
+        return False
+    return True
+
+
+def test_lost_revisions_are_never_used_again(redis_server: RedisServer, store: Store) -> None:
+    """A Redis that comes back with an older state, as after a failover or a power cut."""
+    with committing(redis_server.address):
+        blue = client_of(store, "zone-blue")
+        blue.ask(join("zone-blue", 1), timeout=20)
+        blue.ask(join("zone-blue", 2), timeout=20)
+        ahead = blue.snapshot()
+        store.redis.hdel(KEYS.peers, key_of(2))
+        store.redis.hdel(KEYS.leases, key_of(2))
+        store.redis.xdel(KEYS.events, ahead.position)
+        store.redis.hset(KEYS.meta, mapping={"rev": "1", "run_id": "the-run-before"})
+        reply = blue.ask(join("zone-blue", 3), timeout=20)
+        assert reply.addresses[0] == "10.20.0.2"
+        now = blue.snapshot()
+        assert now.epoch > ahead.epoch
+        assert now.rev == 3
+        assert set(now.peers) == {key_of(1), key_of(3)}
+
+
+def test_a_zone_that_appears_is_served(redis_server: RedisServer, store: Store) -> None:
+    with committing(redis_server.address):
+        store.create(replace(BLUE, name="zone-new"))
+        assert client_of(store, "zone-new").ask(join("zone-new", 1), timeout=20).ok
+
+
+def test_a_zone_with_broken_meta_is_reported_and_others_are_served(
+    redis_server: RedisServer, store: Store
+) -> None:
+    store.create(replace(BLUE, name="zone-bad"))
+    store.redis.hset(ZoneKeys("zone-bad").meta, "rev", "many")
+    with committing(redis_server.address) as committer:
+        assert "zone-bad" in committer.health.broken_zones
+        assert client_of(store, "zone-blue").ask(join("zone-blue", 1), timeout=20).ok
+
+
+def test_wait_ms_grows_with_the_zone(redis_server: RedisServer, store: Store) -> None:
+    requests = [join("zone-blue", number) for number in range(1100)]
+    with committing(redis_server.address):
+        view = client_of(store, "zone-blue").snapshot()
+        push(store, requests)
+        until(lambda: answers(store, requests) == 1100)
+        while view.rev < client_of(store, "zone-blue").snapshot().rev:
+            client_of(store, "zone-blue").read(view, block=1)
+    assert view.wait_ms == 110
+    assert store.redis.hget(KEYS.meta, "wait_ms") == "110"
+
+
+def test_operators_list(redis_server: RedisServer, store: Store) -> None:
+    with committing(redis_server.address):
+        blue = client_of(store, "zone-blue")
+        reserve = Request.checked("reserve", "zone-blue", key_of(1), request_ip=["10.20.7.7"], name="db1")
+        assert blue.ask(reserve, 20, to=KEYS.orders).state == "reserved"
+        assert blue.ask(replace(join("zone-blue", 1), nonce="f" * 32), 20).addresses[0] == "10.20.7.7"
+        refused = blue.ask(Request.checked("release", "zone-blue", key_of(1)), 20)
+        assert refused.code == "bad-request", "agents give no orders"
+        release = Request.checked("release", "zone-blue", key_of(1))
+        assert blue.ask(release, 20, to=KEYS.orders).changed
+        assert not leases(store)
+    check_log(store)

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaywalk.models import Reply, Request, Zone
+from jaywalk_supervisor.decide import decide, default_name
+from jaywalk_supervisor.ipam import QUARANTINE
+from jaywalk_supervisor.state import ZoneState
+from tests.unit.supervisor.support import join, key_of
+
+NOW = 1_000_000.0
+
+
+def carry_out(state: ZoneState, request: Request, now: float = NOW) -> Reply:
+    """Decides and applies, as a commit of this one request does."""
+    decision = decide(state, request, now)
+    for change in decision.changes:
+        state.apply(change)
+    state.rev += bool(decision.changes)
+    return decision.reply
+
+
+def ask(op: str, number: int, **fields: object) -> Request:
+    return Request.checked(op, "zone-blue", key_of(number), **fields)
+
+
+def test_join_gives_the_lowest_address_of_each_version(blue: ZoneState) -> None:
+    assert carry_out(blue, join("zone-blue", 1)).addresses == ("10.20.0.1", "fd00:20::1")
+    assert carry_out(blue, join("zone-blue", 2)).addresses == ("10.20.0.2", "fd00:20::2")
+
+
+def test_repeated_join_changes_nothing(blue: ZoneState) -> None:
+    request = join("zone-blue", 1, endpoint="192.0.2.1:51820", child_prefixes=["172.20.1.7/24"])
+    first = carry_out(blue, request)
+    later = replace(request, seq=request.seq + 5, nonce="0" * 32)
+    assert first.changed
+    assert first.prefixes == ("172.20.1.0/24",)
+    for again in (request, later):
+        decision = decide(blue, again, NOW)
+        assert not decision.changes
+        assert decision.reply == replace(first, changed=False)
+
+
+def test_requested_address(blue: ZoneState) -> None:
+    reply = carry_out(blue, join("zone-blue", 1, request_ip=["10.20.0.5"]))
+    assert reply.addresses == ("10.20.0.5", "fd00:20::1")
+    moved = carry_out(blue, join("zone-blue", 1, request_ip=["10.20.0.6", "fd00:20::99"]))
+    assert moved.addresses == ("10.20.0.6", "fd00:20::99")
+    assert carry_out(blue, join("zone-blue", 2, request_ip=["10.20.0.5"])).ok
+
+
+@pytest.mark.parametrize(
+    ("addresses", "code", "words"),
+    [
+        (["192.0.2.9"], "address-outside", "192.0.2.9 lies outside the pools of zone zone-blue"),
+        (["10.20.0.0"], "address-reserved", "10.20.0.0 is the network's own"),
+        (["10.20.0.7"], "address-reserved", "10.20.0.7"),
+        (["fd00:20::"], "address-reserved", "fd00:20::"),
+        (["10.20.0.1"], "address-taken", "belongs to node1 (active"),
+        (["10.20.0.3", "10.20.0.4"], "address", "request one IPv4 address"),
+    ],
+)
+def test_address_refused(blue: ZoneState, addresses: list[str], code: str, words: str) -> None:
+    carry_out(blue, join("zone-blue", 1))
+    reply = carry_out(blue, join("zone-blue", 2, request_ip=addresses))
+    assert (reply.ok, reply.code) == (False, code)
+    assert words in reply.error
+    assert ": " in reply.error
+    assert key_of(2) not in blue.leases
+
+
+def test_lease_is_sticky_over_leave_and_return(blue: ZoneState) -> None:
+    carry_out(blue, join("zone-blue", 1))
+    carry_out(blue, join("zone-blue", 2))
+    left = carry_out(blue, ask("leave", 1))
+    assert (left.state, left.changed) == ("released", True)
+    assert key_of(1) not in blue.peers
+    assert not carry_out(blue, ask("leave", 1)).changed
+    assert carry_out(blue, join("zone-blue", 3)).addresses[0] == "10.20.0.3"
+    assert carry_out(blue, join("zone-blue", 1)).addresses[0] == "10.20.0.1"
+
+
+def test_leave_of_an_unknown_key_is_no_error(blue: ZoneState) -> None:
+    reply = carry_out(blue, ask("leave", 9))
+    assert (reply.ok, reply.state, reply.changed) == (True, "absent", False)
+
+
+def test_full_pool_is_an_error_with_its_fill(blue: ZoneState) -> None:
+    for number in range(6):
+        assert carry_out(blue, join("zone-blue", number)).ok
+    reply = carry_out(blue, join("zone-blue", 6))
+    assert reply.code == "exhausted"
+    assert "10.20.0.0/29 holds 6 of 6" in reply.error
+
+
+def test_full_pool_takes_the_longest_released_lease_out_of_quarantine(blue: ZoneState) -> None:
+    for number in range(6):
+        carry_out(blue, join("zone-blue", number))
+    carry_out(blue, ask("leave", 4), NOW)
+    carry_out(blue, ask("leave", 2), NOW + 1)
+    assert carry_out(blue, join("zone-blue", 7), NOW + QUARANTINE - 1).code == "exhausted"
+    assert carry_out(blue, join("zone-blue", 7), NOW + QUARANTINE + 10).addresses[0] == "10.20.0.5"
+    assert key_of(4) not in blue.leases
+    assert carry_out(blue, join("zone-blue", 2), NOW + QUARANTINE + 10).addresses[0] == "10.20.0.3"
+
+
+def test_reservation_is_never_reused(blue: ZoneState) -> None:
+    carry_out(blue, ask("reserve", 50, request_ip=["10.20.0.4"]))
+    for number in range(5):
+        assert carry_out(blue, join("zone-blue", number)).ok
+    assert carry_out(blue, join("zone-blue", 6), NOW * 2).code == "exhausted"
+    assert carry_out(blue, join("zone-blue", 50)).addresses[0] == "10.20.0.4"
+
+
+def test_child_prefixes_are_unique_with_containment(blue: ZoneState) -> None:
+    carry_out(blue, join("zone-blue", 1, child_prefixes=["172.20.0.0/16", "fd99::/48"]))
+    for prefix in ("172.20.0.0/16", "172.20.9.0/24", "172.16.0.0/12", "fd99:0:0:7::/64"):
+        reply = carry_out(blue, join("zone-blue", 2, child_prefixes=[prefix]))
+        assert reply.code == "prefix-taken"
+        assert "node1" in reply.error
+    assert carry_out(blue, join("zone-blue", 2, child_prefixes=["172.21.0.0/16"])).ok
+
+
+@pytest.mark.parametrize(
+    ("prefixes", "code"),
+    [
+        (["10.20.0.0/24"], "prefix-in-pool"),
+        (["10.0.0.0/8"], "prefix-in-pool"),
+        (["172.20.0.0/16", "172.20.3.0/24"], "prefix-twice"),
+    ],
+)
+def test_child_prefix_refused(blue: ZoneState, prefixes: list[str], code: str) -> None:
+    assert carry_out(blue, join("zone-blue", 1, child_prefixes=prefixes)).code == code
+
+
+def test_the_list_of_prefixes_replaces_the_old_one(blue: ZoneState) -> None:
+    carry_out(blue, join("zone-blue", 1, child_prefixes=["172.20.0.0/16"]))
+    assert carry_out(blue, join("zone-blue", 1, child_prefixes=["172.20.4.0/24"])).prefixes == (
+        "172.20.4.0/24",
+    )
+    assert carry_out(blue, join("zone-blue", 2, child_prefixes=["172.20.5.0/24"])).ok
+    carry_out(blue, ask("leave", 1))
+    assert carry_out(blue, join("zone-blue", 2, child_prefixes=["172.20.0.0/16"])).ok
+
+
+def test_stale_requests_are_dropped(blue: ZoneState) -> None:
+    late = replace(ask("leave", 1), seq=5)
+    carry_out(blue, replace(join("zone-blue", 1), seq=10))
+    assert carry_out(blue, late).code == "stale"
+    assert key_of(1) in blue.peers
+    assert carry_out(blue, replace(late, seq=11)).ok
+    assert carry_out(blue, replace(join("zone-blue", 1), seq=10)).code == "stale"
+
+
+def test_endpoint(blue: ZoneState) -> None:
+    assert carry_out(blue, ask("endpoint", 1, endpoint="192.0.2.1:51820")).code == "not-joined"
+    carry_out(blue, join("zone-blue", 1))
+    assert carry_out(blue, ask("endpoint", 1, endpoint="192.0.2.1:51820")).changed
+    assert blue.peers[key_of(1)].endpoint == "192.0.2.1:51820"
+    assert not carry_out(blue, ask("endpoint", 1, endpoint="192.0.2.1:51820")).changed
+
+
+def test_operators_orders(blue: ZoneState) -> None:
+    reserve = ask("reserve", 1, request_ip=["10.20.0.3"], name="db1")
+    assert carry_out(blue, reserve).state == "reserved"
+    assert not carry_out(blue, reserve).changed
+    assert carry_out(blue, ask("show", 1)).addresses[0] == "10.20.0.3"
+    carry_out(blue, join("zone-blue", 1, endpoint="192.0.2.1:1"))
+    moved = carry_out(blue, ask("reserve", 1, request_ip=["10.20.0.2"]))
+    assert (moved.state, moved.addresses[0]) == ("active", "10.20.0.2")
+    assert blue.peers[key_of(1)].endpoint == "192.0.2.1:1"
+    released = carry_out(blue, ask("release", 1))
+    assert (released.state, released.changed) == ("absent", True)
+    assert key_of(1) not in blue.peers
+    assert key_of(1) not in blue.leases
+    assert not carry_out(blue, ask("release", 1)).changed
+    assert carry_out(blue, ask("show", 1)).state == "absent"
+
+
+def test_a_peer_without_a_name_gets_one(blue: ZoneState) -> None:
+    reply = carry_out(blue, join("zone-blue", 1, name=""))
+    assert reply.name == default_name(key_of(1))
+    assert reply.name.startswith("peer-")
+
+
+REQUEST = st.builds(
+    lambda op, number, addresses, prefixes, endpoint: ask(
+        op, number, request_ip=addresses, child_prefixes=prefixes, endpoint=endpoint, name=f"n{number}"
+    ),
+    st.sampled_from(["join", "join", "join", "leave", "endpoint", "reserve", "release", "show"]),
+    st.integers(0, 9),
+    st.lists(st.sampled_from(["10.20.0.1", "10.20.0.4", "10.20.0.7", "fd00:20::3", "192.0.2.1"]), max_size=2),
+    st.lists(
+        st.sampled_from(["172.20.0.0/16", "172.20.1.0/24", "172.21.0.0/16", "10.20.0.0/16"]), max_size=2
+    ),
+    st.sampled_from(["", "192.0.2.1:51820", "[2001:db8::1]:51820"]),
+)
+
+
+def facts(state: ZoneState) -> tuple[object, ...]:
+    held = [sorted(pool.holders.items()) for pool in state.pools]
+    everything = [*state.prefixes.overlapping("0.0.0.0/0"), *state.prefixes.overlapping("::/0")]
+    free = [pool.lowest_free() for pool in state.pools]
+    return dict(state.peers), dict(state.leases), held, everything, free
+
+
+@settings(max_examples=150)
+@given(requests=st.lists(st.tuples(REQUEST, st.integers(0, 5000)), max_size=40))
+def test_what_holds_after_any_requests(requests: list[tuple[Request, int]]) -> None:
+    state = ZoneState(Zone.checked("zone-blue", ["10.20.0.0/29", "fd00:20::/64"]), 1000, 0)
+    follower = ZoneState(state.zone, 1000, 0)
+    now = NOW
+    for request, seconds in requests:
+        now += seconds
+        before = facts(state)
+        decision = decide(state, request, now)
+        assert facts(state) == before, "a decision only reads"
+        undos = [state.apply(change) for change in decision.changes]
+        after = facts(state)
+        state.undo(undos)
+        assert facts(state) == before, "what is taken back leaves no trace"
+        for change in decision.changes:
+            state.apply(change)
+            follower.apply(type(change).from_wire(change.to_wire()))
+        state.rev += bool(decision.changes)
+        assert facts(state) == after == facts(follower), "who follows the log stands where it leads"
+        again = decide(state, request, now)
+        assert not again.changes, "a repeated request makes no event"
+        if decision.reply.ok:
+            assert again.reply == replace(decision.reply, changed=False)
+        check_leases(state)
+
+
+def check_leases(state: ZoneState) -> None:
+    addresses = [address for lease in state.leases.values() for address in lease.addresses]
+    assert len(addresses) == len(set(addresses)), "no address is given twice"
+    assert all(len(lease.addresses) == 2 for lease in state.leases.values())
+    assert not {"10.20.0.0", "10.20.0.7", "fd00:20::"} & set(addresses)
+    for key, peer in state.peers.items():
+        assert state.leases[key].addresses == peer.addresses
+        assert state.leases[key].state == "active"
+    loaded = ZoneState.load(
+        "zone-blue",
+        {"epoch": "1000", "rev": str(state.rev), "wait_ms": "100", **state.zone.to_wire()},
+        {key: json.dumps(peer.to_wire()) for key, peer in state.peers.items()},
+        {key: json.dumps(lease.to_wire()) for key, lease in state.leases.items()},
+    )
+    assert facts(loaded) == facts(state), "the records in Redis say all"
