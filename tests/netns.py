@@ -7,6 +7,8 @@ sockets of all of them in one folder, ``/var/run/wireguard``.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import shutil
 import signal
@@ -21,6 +23,8 @@ from jaywalk.runner import Finished, SubprocessRunner
 
 NSENTER = shutil.which("nsenter") or "nsenter"
 """By its path, so that a test may shorten ``PATH``."""
+
+SOCKETS = Path("/var/run/wireguard")
 
 
 class NamespaceRunner:
@@ -54,11 +58,14 @@ class Namespace:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        pids = [int(pid) for pid in _ip("netns", "pids", self.name).split()]
-        for pid in pids:
-            os.kill(pid, signal.SIGTERM)
+        links = json.loads(self.run(["ip", "-json", "link", "show"]))
+        sockets = [SOCKETS / f"{link['ifname']}.sock" for link in links if "link" not in link]
+        for pid in _ip("netns", "pids", self.name).split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGTERM)
+        # Userspace WireGuard takes a second and a half to end, and frees its name at once.
         deadline = time.monotonic() + 5
-        while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < deadline:
+        while any(each.exists() for each in sockets) and time.monotonic() < deadline:
             time.sleep(0.01)
         _ip("netns", "delete", self.name)
 
@@ -75,7 +82,9 @@ class Namespace:
         return subprocess.Popen(entered, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def connect(one: Namespace, other: Namespace, one_address: str, other_address: str, link: str = "veth") -> None:
+def connect(
+    one: Namespace, other: Namespace, one_address: str, other_address: str, link: str = "veth"
+) -> None:
     """A cable between two namespaces, called ``link`` at both ends; addresses as ``192.0.2.1/24``."""
     _ip(
         *("link", "add", "dev", link, "netns", one.name, "type", "veth"),

@@ -21,6 +21,7 @@ BYTES_PER_CALL = 128 * 1024
 """Of words to one ``wg set``; Linux bounds a command line at 2 MiB, and a peer takes about 200 bytes."""
 USERSPACE = ("wireguard-go", "boringtun-cli")
 TUN = "/dev/net/tun"
+_FAILED_LINE = re.compile(r"^(?:RTNETLINK answers: |Error: )?(.*)\nCommand failed -:(\d+)", re.M)
 
 
 def observe(runner: Runner, name: str) -> Observed | None:
@@ -192,7 +193,7 @@ def ip_batch(runner: Runner, lines: Sequence[str]) -> None:
         return
     done = runner.run(["ip", "-force", "-batch", "-"], "".join(f"{line}\n" for line in lines))
     if done.returncode != 0:
-        failed = re.search(r"^(?:RTNETLINK answers|Error): (.*)\nCommand failed -:(\d+)", done.stderr, re.M)
+        failed = _FAILED_LINE.search(done.stderr)
         if failed and int(failed[2]) <= len(lines):
             raise CommandFailed(["ip", *lines[int(failed[2]) - 1].split()], done.returncode, failed[1])
         raise CommandFailed(["ip", "-batch", "-"], done.returncode, done.stderr)

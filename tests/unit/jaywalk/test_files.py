@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import stat
 import threading
@@ -35,7 +34,7 @@ def test_reader_sees_the_old_or_the_new_and_never_a_half(tmp_path: Path) -> None
         done.set()
         reader.join()
     assert seen <= set(texts)
-    assert os.listdir(tmp_path) == ["snapshot.json"]
+    assert [each.name for each in tmp_path.iterdir()] == ["snapshot.json"]
 
 
 def test_file_is_for_its_owner_alone_whatever_it_was_before(tmp_path: Path) -> None:
@@ -58,13 +57,13 @@ def test_write_that_breaks_off_keeps_the_old_content_and_leaves_no_crumbs(tmp_pa
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert target.read_text() == "small"
-    assert os.listdir(tmp_path) == ["snapshot.json"]
+    assert [each.name for each in tmp_path.iterdir()] == ["snapshot.json"]
 
 
 def test_text_that_cannot_be_encoded_leaves_no_crumbs(tmp_path: Path) -> None:
     with pytest.raises(UnicodeEncodeError):
         files.write_private(str(tmp_path / "file"), "\ud800")
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_secret_is_the_first_line(tmp_path: Path) -> None:

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keys as ``wg`` itself makes them: where they lie, how they are named, and that private ones stay private."""
+"""Keys as ``wg`` itself makes them: where they lie, how they are named, and that secrets stay secret."""
 
 from __future__ import annotations
 
 import base64
-import os
 import stat
 from pathlib import Path
 
@@ -29,7 +28,7 @@ def test_node_makes_its_key_once_and_keeps_it(tmp_path: Path) -> None:
     before = path.read_bytes()
     assert keys.ensure_key_file(RUNNER, str(path)) == (public, False)
     assert path.read_bytes() == before
-    assert os.listdir(path.parent) == ["zone-blue.key"]
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_key_of_wg_is_a_key_of_ours() -> None:
@@ -112,7 +111,7 @@ def test_missing_wg_is_named_with_its_package(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingTool, match=r"wg is missing.*wireguard-tools"):
         keys.ensure_key_file(RUNNER, str(tmp_path / "wg.key"))
-    assert not os.listdir(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_key_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:

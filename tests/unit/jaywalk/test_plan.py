@@ -20,7 +20,15 @@ from .model import NAME, ModelInterface, settled
 
 NOW = 1_000_000
 KEY_FILES = {f"/etc/key{number}": mesh.key(100 + number) for number in range(3)}
-ADDRESSES = ["10.20.0.1/20", "10.20.0.2/20", "10.20.0.3/20", "10.21.0.1/24", "10.20.0.1/32", "fd20::1/64", "fe80::5/64"]
+ADDRESSES = [
+    "10.20.0.1/20",
+    "10.20.0.2/20",
+    "10.20.0.3/20",
+    "10.21.0.1/24",
+    "10.20.0.1/32",
+    "fd20::1/64",
+    "fe80::5/64",
+]
 ROUTES = ["172.20.1.0/24", "172.20.2.0/24", "172.20.3.7/32", "fd21:1::/64", "fd21:2::/64"]
 PREFIXES = [f"10.20.0.{n}/32" for n in range(10, 18)] + ["fd20::a/128", "172.20.1.0/24", "172.20.2.0/24"]
 
@@ -148,7 +156,9 @@ def test_steps_for_the_changed_peers_are_the_steps_for_all(
 ) -> None:
     """What an event names is what differs: the short way of the agent leads where the long one does."""
     changed = {key for key in {*before, *after} if before.get(key) != after.get(key)}
-    assert list(plan.peer_steps(before, after, NOW, only=changed)) == list(plan.peer_steps(before, after, NOW))
+    assert list(plan.peer_steps(before, after, NOW, only=changed)) == list(
+        plan.peer_steps(before, after, NOW)
+    )
 
 
 OLD = "192.0.2.1:51820"
@@ -189,7 +199,12 @@ def test_live_peer_that_gets_a_prefix_keeps_the_endpoint_in_the_diff_too() -> No
 
 def test_commands_name_what_apply_calls_and_nothing_secret() -> None:
     desired = Interface(
-        NAME, KEY_FILES["/etc/key1"], "/etc/key1", 51820, ("10.20.0.1/20",), routes=frozenset(["172.20.1.0/24"])
+        NAME,
+        KEY_FILES["/etc/key1"],
+        "/etc/key1",
+        51820,
+        ("10.20.0.1/20",),
+        routes=frozenset(["172.20.1.0/24"]),
     )
     assert plan.commands(plan.diff(None, desired, NOW)) == [
         "ip link add dev wg0 type wireguard",

@@ -123,7 +123,10 @@ def test_snapshot_amid_commits_ends_where_the_log_ends(commits: list[tuple[int, 
 def test_record_that_is_not_believed_leaves_the_last_good_one() -> None:
     mine = view(peer(1, rev=3))
     foreign = Peer(mesh.key(1), "node1", ("192.168.7.7",), rev=11)
-    assert mine.apply(Event(1, 11, (plus(foreign), Change("+", "no key", {}), Change("+", mesh.key(2))))) == set()
+    assert (
+        mine.apply(Event(1, 11, (plus(foreign), Change("+", "no key", {}), Change("+", mesh.key(2)))))
+        == set()
+    )
     assert mine.peers[mesh.key(1)] == peer(1, rev=3)
     assert "192.168.7.7" in mine.rejected[mesh.key(1)]
     assert set(mine.rejected) == {mesh.key(1), "no key", mesh.key(2)}
@@ -149,7 +152,18 @@ def test_reader_cannot_be_told_to_sleep_for_ever_or_less_than_nothing() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["{}", "[1]", "[[]]", '[["+"]]', '[["?","k"]]', '[["+",1]]', '[["+","k",1]]', '[[["+"],"k"]]', "[" * 99_999, "9" * 5000],
+    [
+        "{}",
+        "[1]",
+        "[[]]",
+        '[["+"]]',
+        '[["?","k"]]',
+        '[["+",1]]',
+        '[["+","k",1]]',
+        '[[["+"],"k"]]',
+        "[" * 99_999,
+        "9" * 5000,
+    ],
 )
 def test_entry_of_another_shape_is_refused(text: str) -> None:
     with pytest.raises(InvalidValue):
@@ -158,7 +172,11 @@ def test_entry_of_another_shape_is_refused(text: str) -> None:
 
 @given(st.text(), st.dictionaries(st.sampled_from(["o", "w", "prev"]), st.text()), mesh.json_values)
 def test_any_entry_is_taken_or_refused(entry_id: str, fields: dict[str, str], value: Any) -> None:
-    for candidate in (fields, {**fields, "o": json.dumps(value)}, {"o": json.dumps([["+", mesh.key(1), value]])}):
+    for candidate in (
+        fields,
+        {**fields, "o": json.dumps(value)},
+        {"o": json.dumps([["+", mesh.key(1), value]])},
+    ):
         for name in (entry_id, "1-11"):
             mine = view(peer(1, rev=3))
             try:

@@ -1,0 +1,350 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The controller's client against a real Redis: every way in which it can be away, closed or behind."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import pytest
+import redis
+
+from jaywalk import controller
+from jaywalk.controller import ControllerAddress, ZoneClient, agent_user, connect
+from jaywalk.errors import ControllerDenied, ControllerUnreachable, InvalidValue, JaywalkError, NoAnswer
+from jaywalk.models import Peer, Reply, Request, Zone
+from jaywalk.zonelog import Change, Gap, ZoneKeys
+from tests.redis_server import RedisServer
+
+from . import strategies as mesh
+
+ZONE = Zone.checked("zone-blue", ["10.20.0.0/20"], "Tenancy Zone Blue")
+KEYS = ZoneKeys(ZONE.name)
+
+
+class Commits:
+    """Writes a zone as a supervisor's commit does: peers, event and meta at once."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self.redis = server.client()
+        self.epoch, self.rev = 1, 0
+        self._write([])
+
+    def join(self, *numbers: int) -> None:
+        self.rev += 1
+        self._write([Change("+", peer(n).key, {**peer(n).to_wire(), "r": self.rev}) for n in numbers])
+
+    def leave(self, number: int) -> None:
+        self.rev += 1
+        self._write([Change("-", mesh.key(number))])
+
+    def answer(self, nonce: str, reply: Reply) -> None:
+        self.redis.xadd(KEYS.reply(nonce), {"reply": reply.to_wire()})
+
+    def _write(self, changes: list[Change]) -> None:
+        pipe = self.redis.pipeline()
+        meta: dict[Any, Any] = {**ZONE.to_wire(), "epoch": self.epoch, "rev": self.rev, "wait_ms": 150}
+        pipe.hset(KEYS.meta, mapping=meta)
+        for change in changes:
+            if change.sign == "+":
+                pipe.hset(KEYS.peers, change.key, json.dumps(change.record))
+            else:
+                pipe.hdel(KEYS.peers, change.key)
+        if self.rev:
+            wire = json.dumps([change.to_wire() for change in changes])
+            pipe.xadd(KEYS.events, {"o": wire, "w": 150}, id=f"{self.epoch}-{self.rev}")
+        pipe.execute()
+
+
+def peer(number: int) -> Peer:
+    return Peer(mesh.key(number), f"node{number}", (f"10.20.{number // 250}.{number % 250 + 1}",))
+
+
+@pytest.fixture
+def commits(redis_server: RedisServer) -> Commits:
+    return Commits(redis_server)
+
+
+@pytest.fixture
+def zone(redis_server: RedisServer, commits: Commits) -> ZoneClient:
+    """An agent's view of the zone."""
+    where = redis_server.add_agent(ZONE.name)
+    return ZoneClient(connect(where), where, ZONE.name)
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("redis.example", "redis.example", 6379),
+        ("192.0.2.1:7000", "192.0.2.1", 7000),
+        ("2001:db8::1", "2001:db8::1", 6379),
+        ("[2001:db8::1]", "2001:db8::1", 6379),
+        ("[2001:db8::1]:7000", "2001:db8::1", 7000),
+    ],
+)
+def test_address_is_read_as_people_write_it(text: str, host: str, port: int) -> None:
+    where = ControllerAddress.parse(text, "agent-zone-blue", "s3cret")
+    assert (where.host, where.port) == (host, port)
+    assert ControllerAddress.parse(str(where)) == ControllerAddress.parse(text)
+    assert "s3cret" not in f"{where}{where!r}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ":",
+        ":6379",
+        "host:",
+        "host:0",
+        "host:65536",
+        "host:six",
+        "a b",
+        "host\x00",
+        "redis://host",
+        "host/1",
+        "[]:1",
+    ],
+)
+def test_address_that_does_not_parse_is_refused(text: str) -> None:
+    with pytest.raises(InvalidValue):
+        ControllerAddress.parse(text)
+
+
+def test_password_in_the_address_is_not_repeated() -> None:
+    with pytest.raises(InvalidValue) as caught:
+        ControllerAddress.parse("redis://agent:s3cret@192.0.2.1:6379")
+    assert "s3cret" not in str(caught.value)
+
+
+def test_wrong_password_and_unknown_user_are_refusals_that_name_the_user(redis_server: RedisServer) -> None:
+    redis_server.add_agent("zone-blue", "the-right-password")
+    for user, password in [
+        (agent_user("zone-blue"), "wr0ng-password"),
+        (agent_user("zone-red"), "the-right-password"),
+        ("", "wr0ng-password"),
+        ("", ""),
+    ]:
+        with pytest.raises(ControllerDenied) as caught:
+            connect(redis_server.address_of(user, password))
+        assert f"user '{user or 'default'}'" in str(caught.value)
+        assert str(redis_server.port) in str(caught.value)
+        assert "password" not in str(caught.value).replace("check the password", "")
+
+
+def test_agent_reaches_its_own_zone_alone(redis_server: RedisServer, zone: ZoneClient) -> None:
+    with pytest.raises(ControllerDenied, match="agent-zone-blue"):
+        ZoneClient(zone.client, zone.where, "zone-red").snapshot()
+    with pytest.raises(ControllerDenied):
+        zone.submit(Request.checked("join", "zone-blue", mesh.key(1)), to=KEYS.orders)
+
+
+@contextmanager
+def silent_server() -> Iterator[ControllerAddress]:
+    """A host that takes connections and never says a word."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield ControllerAddress("127.0.0.1", listener.getsockname()[1], "agent", "s3cret", timeout=0.3)
+
+
+def test_controller_that_cannot_be_reached_is_named_with_the_reason(redis_server: RedisServer) -> None:
+    redis_server.stop()
+    with pytest.raises(ControllerUnreachable, match=rf"127.0.0.1:{redis_server.port} .*Connection refused"):
+        connect(redis_server.address)
+    for host in ("no-such-host.invalid", "a" * 64 + ".invalid", "a..invalid"):
+        with pytest.raises(ControllerUnreachable, match="cannot be reached") as caught:
+            connect(ControllerAddress(host, 6379, "agent", "s3cret"))
+        assert "s3cret" not in str(caught.value)
+    with silent_server() as where, pytest.raises(ControllerUnreachable, match=r"Timeout|timed out"):
+        connect(where)
+
+
+def test_unknown_zone_is_said_with_the_remedy(redis_server: RedisServer) -> None:
+    client = ZoneClient(connect(redis_server.address), redis_server.address, "zone-green")
+    with pytest.raises(InvalidValue, match=r"'zone-green' is unknown .*jaywalk-supervisor zone add"):
+        client.snapshot()
+
+
+def test_key_of_another_type_is_an_error_of_ours(redis_server: RedisServer) -> None:
+    redis_server.client().set(KEYS.meta, "text")
+    client = ZoneClient(connect(redis_server.address), redis_server.address, "zone-blue")
+    with pytest.raises(ControllerDenied, match="WRONGTYPE"):
+        client.snapshot()
+
+
+def test_snapshot_is_the_whole_zone_and_the_log_goes_on_from_it(commits: Commits, zone: ZoneClient) -> None:
+    commits.join(*range(1200))  # more than a page
+    commits.leave(3)
+    view = zone.snapshot()
+    assert len(view.peers) == 1199
+    assert (view.position, view.wait_ms, view.zone) == ("1-2", 150, ZONE)
+    commits.join(3)
+    commits.leave(4)
+    assert zone.read(view) == ({mesh.key(3), mesh.key(4)}, None)
+    assert view.peers == zone.snapshot().peers
+    assert zone.read(view) == (set(), None)
+
+
+def test_snapshot_amid_commits_is_of_one_moment(commits: Commits, zone: ZoneClient) -> None:
+    """Commits fall between the reading of the position and of the peers."""
+    commits.join(1)
+    real = zone.client.hscan_iter
+
+    def slow(*words: object, **more: object) -> Iterator[object]:
+        commits.join(2)
+        commits.leave(2)
+        commits.join(5)
+        yield from real(*words, **more)  # type: ignore[arg-type]
+
+    zone.client.hscan_iter = slow  # type: ignore[method-assign]
+    view = zone.snapshot()
+    assert view.position == "1-4"
+    assert set(view.peers) == {mesh.key(1), mesh.key(5)}
+
+
+def test_reader_that_waits_is_woken_by_the_commit(commits: Commits, zone: ZoneClient) -> None:
+    view = zone.snapshot()
+    timer = threading.Timer(0.2, commits.join, [7])
+    timer.start()
+    started = time.monotonic()
+    assert zone.read(view, block=30.0)[0] == {mesh.key(7)}
+    assert time.monotonic() - started < 3.9  # a wait alone takes four seconds
+    timer.join()
+
+
+def test_trimmed_log_is_a_gap_and_a_snapshot_closes_it(commits: Commits, zone: ZoneClient) -> None:
+    view = zone.snapshot()
+    for number in range(10):
+        commits.join(number)
+    commits.redis.xtrim(KEYS.events, maxlen=3, approximate=False)
+    with pytest.raises(Gap, match=r"stands at 1-0 and the log at 1-8"):
+        zone.read(view)
+    view = zone.snapshot()
+    assert len(view.peers) == 10
+    commits.join(10)
+    assert zone.read(view)[0] == {mesh.key(10)}
+
+
+def test_garbage_in_the_log_is_a_gap_and_garbage_in_a_record_is_left_out(
+    commits: Commits, zone: ZoneClient
+) -> None:
+    view = zone.snapshot()
+    commits.redis.hset(KEYS.peers, mapping={mesh.key(1): "{", "no key": "{}", mesh.key(2): '"\\ud83d"'})
+    commits.redis.xadd(KEYS.events, {"o": "[[["}, id="1-1")
+    with pytest.raises(Gap):
+        zone.read(view)
+    commits.rev = 1
+    commits.join(3)
+    view = zone.snapshot()
+    assert set(view.peers) == {mesh.key(3)}
+    assert len(view.rejected) == 3
+
+
+def test_new_epoch_is_followed_or_a_gap(commits: Commits, zone: ZoneClient) -> None:
+    commits.join(1)
+    view, behind = zone.snapshot(), zone.snapshot()
+    behind.rev -= 1
+    behind.epoch -= 1
+    commits.redis.xadd(KEYS.events, {"prev": 1}, id="2-2")
+    assert zone.read(view) == (set(), None)
+    assert view.position == "2-2"
+    with pytest.raises(Gap):
+        zone.read(behind)
+
+
+def test_record_that_claims_a_far_revision_does_not_hold_the_reader_for_ever(
+    commits: Commits, zone: ZoneClient
+) -> None:
+    commits.join(1)
+    commits.redis.hset(KEYS.peers, mesh.key(1), json.dumps({**peer(1).to_wire(), "r": 2**52}))
+    assert zone.snapshot().position == "1-1"
+
+
+def test_request_is_repeated_until_somebody_answers(
+    commits: Commits, zone: ZoneClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(controller, "FIRST_REPEAT", 0.1)
+    request = Request.checked("join", "zone-blue", mesh.key(1), "node1")
+    expected = Reply(True, state="active", name="node1", addresses=("10.20.0.1",), changed=True)
+
+    def late_supervisor() -> None:
+        seen: list[str] = []
+        while len(seen) < 3:
+            taken = cast("list[str]", commits.redis.blpop([KEYS.inbox], timeout=10))
+            seen.append(taken[1])
+        assert set(seen) == {request.to_wire()}
+        commits.answer(request.nonce, expected)
+
+    supervisor = threading.Thread(target=late_supervisor)
+    supervisor.start()
+    assert zone.ask(request, timeout=20) == expected
+    supervisor.join()
+
+
+def test_no_answer_is_said_with_the_zone_and_the_remedy(commits: Commits, zone: ZoneClient) -> None:
+    request = Request.checked("join", "zone-blue", mesh.key(1), "node1")
+    with pytest.raises(NoAnswer, match=r"zone 'zone-blue' within 0.2 seconds: check that jaywalk-supervisor"):
+        zone.ask(request, timeout=0.2)
+    assert commits.redis.lrange(KEYS.inbox, 0, -1) == [request.to_wire()]
+
+
+def test_answer_comes_beside_events_and_garbage_for_an_answer_is_an_error(
+    commits: Commits, zone: ZoneClient
+) -> None:
+    view = zone.snapshot()
+    request = Request.checked("join", "zone-blue", mesh.key(1), "node1")
+    refused = Reply.refused("pool_full", "no address left")
+    commits.join(1)
+    commits.answer(request.nonce, refused)
+    assert zone.read(view, request.nonce) == ({mesh.key(1)}, refused)
+    commits.join(2)
+    commits.redis.xadd(KEYS.reply(request.nonce), {"reply": "}"})
+    with pytest.raises(InvalidValue):
+        zone.read(view, request.nonce)
+    assert zone.read(view)[0] == {mesh.key(2)}  # the event is not lost with it
+
+
+def test_restart_while_a_reader_waits_is_noticed_and_survived(
+    redis_server: RedisServer, commits: Commits, zone: ZoneClient
+) -> None:
+    commits.join(1)
+    view = zone.snapshot()
+    timer = threading.Timer(0.3, redis_server.crash)
+    timer.start()
+    with pytest.raises(ControllerUnreachable) as caught:
+        zone.read(view, block=4.0)
+    timer.join()
+    assert zone.where.password not in str(caught.value)
+    with pytest.raises(ControllerUnreachable, match="Connection refused"):
+        zone.snapshot()
+    redis_server.start()
+    assert zone.goes_on_from(view)
+    commits.join(2)
+    assert zone.read(view)[0] == {mesh.key(2)}
+
+
+def test_no_error_ever_holds_a_password(redis_server: RedisServer, commits: Commits) -> None:
+    """Provokes one of each kind and reads all that a log or a traceback would show."""
+    good = redis_server.add_agent("zone-blue", "s3cret-of-the-agents")
+    wrong = redis_server.address_of(good.user, "wr0ng-password")
+    client = ZoneClient(connect(good), good, "zone-blue")
+    calls: list[Callable[[], object]] = [
+        lambda: connect(wrong),
+        lambda: ZoneClient(client.client, good, "zone-red").snapshot(),
+        lambda: client.submit(Request.checked("join", "zone-blue", mesh.key(1)), to="elsewhere"),
+        lambda: client.ask(Request.checked("join", "zone-blue", mesh.key(1)), timeout=0.05),
+        lambda: redis_server.stop() or client.snapshot(),  # type: ignore[func-returns-value]
+        lambda: connect(good),
+    ]
+    for call in calls:
+        with pytest.raises(JaywalkError) as caught:
+            call()
+        told = f"{caught.value}{caught.value!r}{caught.value.__dict__}"
+        assert "s3cret" not in told and "wr0ng" not in told
+        assert not isinstance(caught.value.__cause__, redis.RedisError)

@@ -1,0 +1,336 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The library against real interfaces: userspace WireGuard and iproute2 in network namespaces."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from jaywalk import keys, plan, wireguard
+from jaywalk.errors import CommandFailed, JaywalkError, MissingTool
+from jaywalk.interface import Interface, WgPeer
+from jaywalk.runner import SubprocessRunner
+from tests.netns import Namespace, connect
+
+from . import strategies as mesh
+
+pytestmark = [
+    pytest.mark.wireguard,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+]
+Make = Callable[[str], Namespace]
+
+
+@pytest.fixture
+def node(namespace: Make) -> Namespace:
+    return namespace("jwl")
+
+
+@pytest.fixture
+def wish(tmp_path: Path) -> Interface:
+    """An interface with a key of its own, and nothing else."""
+    return make_wish(tmp_path, "jwl0")
+
+
+def make_wish(folder: Path, name: str) -> Interface:
+    path = folder / f"{name}.key"
+    public, _ = keys.ensure_key_file(SubprocessRunner(), str(path))
+    return Interface(name, public, str(path))
+
+
+def bring(node: Namespace, desired: Interface) -> plan.Plan:
+    """Plans and applies, and holds that there is nothing left to do; returns what was done."""
+    steps = plan.diff(wireguard.observe(node.runner, desired.name), desired)
+    steps.apply(node.runner)
+    left = plan.diff(wireguard.observe(node.runner, desired.name), desired)
+    assert not left, plan.commands(left)
+    return steps
+
+
+def test_interface_comes_lives_changes_and_goes(node: Namespace, wish: Interface, tmp_path: Path) -> None:
+    assert wireguard.observe(node.runner, "jwl0") is None
+    one = WgPeer(mesh.key(1), ("10.20.0.2/32", "172.20.1.0/24"), "192.0.2.2:51820", 25)
+    two = WgPeer(mesh.key(2), ("fd20::3/128",), "[2001:db8::3]:51821")
+    first = replace(
+        wish,
+        listen_port=51900,
+        addresses=("10.20.0.1/20", "fd20::1/64"),
+        mtu=1380,
+        peers={one.key: one, two.key: two},
+        routes=frozenset({"172.20.1.0/24", "fd21:1::/64", "172.20.9.9/32"}),
+    )
+    bring(node, first)
+    seen = wireguard.observe(node.runner, "jwl0")
+    assert seen is not None
+    assert (seen.public_key, seen.listen_port, seen.mtu, seen.up) == (wish.public_key, 51900, 1380, True)
+    assert set(seen.addresses) == {"10.20.0.1/20", "fd20::1/64"}
+    assert seen.routes == first.routes
+    assert (seen.peers[one.key].allowed_ips, seen.peers[one.key].keepalive) == (one.allowed_ips, 25)
+    assert seen.peers[two.key].endpoint == "[2001:db8::3]:51821"
+
+    other_key = make_wish(tmp_path, "other")
+    second = replace(
+        first,
+        public_key=other_key.public_key,
+        private_key_file=other_key.private_key_file,
+        listen_port=51901,
+        mtu=1420,
+        peers={one.key: replace(one, endpoint="192.0.2.9:1", keepalive=0)},
+        routes=frozenset({"172.20.1.0/24"}),
+    )
+    index = link_index(node)
+    bring(node, second)
+    assert link_index(node) == index
+
+    gone = plan.diff(wireguard.observe(node.runner, "jwl0"), None)
+    gone.apply(node.runner)
+    assert wireguard.observe(node.runner, "jwl0") is None
+    for _ in range(3):  # at once again, while the last one may still be ending
+        bring(node, second)
+        wireguard.delete(node.runner, "jwl0")
+
+
+def link_index(node: Namespace) -> str:
+    return node.run(["ip", "-o", "link", "show", "dev", "jwl0"]).split(":")[0]
+
+
+def add_lan(node: Namespace) -> None:
+    """Gives the machine a network besides the mesh."""
+    node.run(["ip", "link", "add", "dev", "lan", "type", "veth", "peer", "name", "switch"])
+    for end in ("lan", "switch"):
+        node.run(["ip", "link", "set", "dev", end, "up"])
+    node.run(["ip", "addr", "add", "192.168.7.1/24", "dev", "lan"])
+
+
+FOUR = ["10.20.0.1/20", "10.20.0.2/20", "10.20.0.3/20", "10.20.16.1/20"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (FOUR[:1], FOUR[1:2]),  # a new lease in the same pool
+        (FOUR[:1], FOUR[3:]),  # a new lease in another pool
+        (FOUR[:1], []),  # IPv6 alone from now on
+        (FOUR[:3], FOUR[1:3]),  # the primary goes, its secondaries stay
+        (FOUR[:3], FOUR[:1]),  # the secondaries go
+        (FOUR[:3], []),  # all go, and the first takes the others along
+        (FOUR[:3], FOUR[2:]),  # some of all
+        (["10.20.0.1/20"], ["10.20.0.1/32"]),  # the pool's length changes
+    ],
+)
+def test_change_of_address_takes_nothing_else_along(
+    node: Namespace, wish: Interface, before: list[str], after: list[str]
+) -> None:
+    routes = frozenset({"172.20.1.0/24", "172.20.2.0/24", "fd21:1::/64"})
+    ipv6 = ("fd20::1/64",)
+    bring(node, replace(wish, addresses=(*before, *ipv6), routes=routes))
+    bring(node, replace(wish, addresses=(*after, *ipv6), routes=routes))
+    bring(node, replace(wish, addresses=(*before, *ipv6), routes=routes - {"172.20.2.0/24"}))
+    bring(node, replace(wish, addresses=(*after, *ipv6), routes=frozenset()))
+
+
+def test_link_local_address_of_the_kernel_is_left_alone_and_ours_is_kept(
+    node: Namespace, wish: Interface
+) -> None:
+    bring(node, wish)
+    by_kernel = node.run(["ip", "-6", "-o", "addr", "show", "dev", "jwl0"])
+    assert not bring(node, wish)
+    bring(node, replace(wish, addresses=("fe80::5/64",)))
+    bring(node, wish)
+    addresses = re.compile(r"inet6 (\S+)")
+    after = node.run(["ip", "-6", "-o", "addr", "show", "dev", "jwl0"])
+    assert addresses.findall(after) == addresses.findall(by_kernel)
+
+
+def test_prefix_moves_from_one_peer_to_another_and_back(node: Namespace, wish: Interface) -> None:
+    low, high = sorted([mesh.key(1), mesh.key(2)])
+    ours, theirs = ("10.20.0.2/32", "172.20.1.0/24"), ("10.20.0.3/32", "172.20.2.0/24")
+    for one, two in [
+        (ours, theirs),
+        (theirs, ours),
+        (ours, theirs),
+        (ours + theirs, ()),
+        ((), ours + theirs),
+    ]:
+        bring(node, replace(wish, peers={low: WgPeer(low, one), high: WgPeer(high, two)}))
+
+
+def test_thousand_peers_come_in_few_calls_and_one_more_in_one(node: Namespace, wish: Interface) -> None:
+    many = {
+        mesh.key(n): WgPeer(
+            mesh.key(n), (f"10.20.{n // 250}.{n % 250 + 1}/32", f"fd20::{n + 1:x}/128"), "", 25
+        )
+        for n in range(1001)
+    }
+    all_but_one = {key: peer for key, peer in many.items() if key != mesh.key(1000)}
+    bring(node, replace(wish, addresses=("10.20.15.1/20",), peers=all_but_one))
+    node.runner.calls.clear()
+    steps = bring(node, replace(wish, addresses=("10.20.15.1/20",), peers=many))
+    assert len(steps.steps) == 1
+    sets = [call for call in node.runner.calls if call[:2] == ("wg", "set")]
+    assert [call[4] for call in sets] == [mesh.key(1000)]
+    observed = wireguard.observe(node.runner, "jwl0")
+    assert observed is not None
+    assert {key: peer.allowed_ips for key, peer in observed.peers.items()} == {
+        key: peer.allowed_ips for key, peer in many.items()
+    }
+
+
+@pytest.mark.parametrize("foreign", ["", "metric 100", "metric 1024"])
+def test_route_that_the_machine_has_elsewhere_is_not_taken_over(
+    node: Namespace, wish: Interface, foreign: str
+) -> None:
+    add_lan(node)
+    node.run(["ip", "addr", "add", "fd77::1/64", "dev", "lan", "nodad"])
+    for prefix in ("172.20.1.0/24", "fd21:1::/64"):
+        node.run(["ip", "route", "add", prefix, "dev", "lan", *foreign.split()])
+    prefixes = frozenset({"172.20.1.0/24", "fd21:1::/64", "192.168.7.0/24", "172.20.2.0/24"})
+    bring(node, replace(wish, addresses=("10.20.0.1/20", "fd20::1/64"), routes=prefixes))
+    for host, device in [
+        ("172.20.1.9", "lan"),
+        ("fd21:1::9", "lan"),
+        ("192.168.7.9", "lan"),
+        ("172.20.2.9", "jwl0"),
+    ]:
+        assert f"dev {device} " in node.run(["ip", "route", "get", host])
+    bring(node, replace(wish, addresses=("10.20.0.1/20", "fd20::1/64")))
+    for prefix in ("172.20.1.0/24", "fd21:1::/64"):
+        family = "-6" if ":" in prefix else "-4"
+        assert "dev lan" in node.run(["ip", family, "route", "show", prefix])
+
+
+def test_route_that_cannot_be_had_is_named_and_the_others_come(node: Namespace, wish: Interface) -> None:
+    bring(node, replace(wish, addresses=("10.20.0.1/20",)))
+    with pytest.raises(CommandFailed, match=r"'ip route add 172.20.1.0/24 dev none ...' .*find device"):
+        wireguard.ip_batch(
+            node.runner,
+            ["route add 172.20.1.0/24 dev none metric 9", "route add 172.20.2.0/24 dev jwl0 metric 2048"],
+        )
+    with pytest.raises(CommandFailed, match=r"'ip route add 172.20.2.0/24 dev jwl0 ...' .*File exists"):
+        wireguard.ip_batch(node.runner, ["route add 172.20.2.0/24 dev jwl0 metric 2048"])
+    observed = wireguard.observe(node.runner, "jwl0")
+    assert observed is not None and observed.routes == {"172.20.2.0/24"}
+
+
+def test_interface_of_another_kind_is_refused_and_left_alone(node: Namespace, wish: Interface) -> None:
+    node.run(["ip", "link", "add", "dev", "jwl0", "type", "veth", "peer", "name", "switch"])
+    before = node.run(["ip", "-d", "link", "show", "dev", "jwl0"])
+    with pytest.raises(JaywalkError, match="jwl0 exists and is not WireGuard: choose another"):
+        wireguard.observe(node.runner, "jwl0")
+    with pytest.raises(CommandFailed):
+        plan.diff(None, wish).apply(node.runner)  # even for who did not look
+    assert node.run(["ip", "-d", "link", "show", "dev", "jwl0"]) == before
+
+
+def test_key_file_that_goes_bad_leaves_no_interface_and_no_trace(node: Namespace, wish: Interface) -> None:
+    private = Path(wish.private_key_file).read_text().strip()
+    Path(wish.private_key_file).write_text(private[:-3] + "\n")
+    with pytest.raises(CommandFailed) as caught:
+        plan.diff(None, wish).apply(node.runner)
+    assert private[:8] not in str(caught.value) + caught.value.stderr
+    assert wireguard.observe(node.runner, "jwl0") is None
+
+
+def skip_where_the_kernel_can(node: Namespace) -> None:
+    if node.runner.run(["ip", "link", "add", "dev", "jwlprobe", "type", "wireguard"]).returncode == 0:
+        pytest.skip("this kernel has WireGuard")
+
+
+def path_with(folder: Path, *tools: str) -> str:
+    for tool in tools:
+        (folder / tool).symlink_to(str(shutil.which(tool)))
+    return str(folder)
+
+
+def test_machine_without_wg_is_told_its_package(
+    node: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", path_with(tmp_path, "ip"))
+    with pytest.raises(MissingTool, match=r"wg is missing.*install the package wireguard-tools"):
+        wireguard.require_tools(node.runner)
+    with pytest.raises(MissingTool, match="wg is missing"):
+        wireguard.require_tools(SubprocessRunner())
+
+
+def test_machine_without_any_wireguard_is_told_what_to_install(
+    node: Namespace, wish: Interface, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    skip_where_the_kernel_can(node)
+    monkeypatch.setenv("PATH", path_with(tmp_path, "ip", "wg", "readlink"))
+    with pytest.raises(JaywalkError, match="load the wireguard module or install the package wireguard-go"):
+        plan.diff(None, wish).apply(node.runner)
+    assert wireguard.observe(node.runner, "jwl0") is None
+
+
+def test_machine_without_tun_is_told_so(
+    node: Namespace, wish: Interface, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    skip_where_the_kernel_can(node)
+    monkeypatch.setattr(wireguard, "TUN", str(tmp_path / "tun"))
+    with pytest.raises(JaywalkError, match=r"tun is missing and wireguard-go needs it: .*modprobe tun"):
+        plan.diff(None, wish).apply(node.runner)
+    assert wireguard.observe(node.runner, "jwl0") is None
+
+
+def test_userspace_program_that_fails_is_quoted_in_one_line(
+    node: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    skip_where_the_kernel_can(node)
+    tools = path_with(tmp_path, "ip", "wg", "readlink")
+    program = tmp_path / "wireguard-go"
+    program.write_text(
+        "#!/bin/sh\necho '+--- use the kernel ---+' >&2\necho 'cannot open the device' >&2\nexit 3\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", tools)
+    with pytest.raises(CommandFailed) as caught:
+        wireguard.create(node.runner, "jwl0")
+    assert str(caught.value) == "'wireguard-go jwl0' ended with exit code 3: cannot open the device"
+
+
+def test_own_networks_are_those_of_the_other_interfaces(node: Namespace, wish: Interface) -> None:
+    add_lan(node)
+    bring(node, replace(wish, addresses=("10.20.0.1/20",)))
+    assert wireguard.local_networks(node.runner, without="jwl0") == ["192.168.7.1/24"]
+    assert "10.20.0.1/20" in wireguard.local_networks(node.runner, without="none")
+
+
+def test_traffic_loses_nothing_while_other_peers_and_routes_come_and_go(
+    namespace: Make, tmp_path: Path
+) -> None:
+    left, right = namespace("jwl-left"), namespace("jwl-right")
+    connect(left, right, "192.0.2.1/24", "192.0.2.2/24")
+    wishes = [make_wish(tmp_path, name) for name in ("jwl0", "jwl1")]
+    for number, node in ((1, left), (2, right)):
+        mine, other = wishes[number - 1], wishes[2 - number]
+        peer = WgPeer(other.public_key, (f"10.20.0.{3 - number}/32",), f"192.0.2.{3 - number}:51900", 25)
+        wishes[number - 1] = replace(
+            mine, listen_port=51900, addresses=(f"10.20.0.{number}/20",), peers={peer.key: peer}
+        )
+        bring(node, wishes[number - 1])
+    left.run(["ping", "-c", "1", "-W", "10", "10.20.0.2"])
+    ping = left.start(["ping", "-i", "0.01", "-W", "2", "10.20.0.2"])
+    try:
+        for turn in range(12):
+            for node, mine in ((left, wishes[0]), (right, wishes[1])):
+                others = {
+                    mesh.key(n): WgPeer(mesh.key(n), (f"10.20.1.{n + 1}/32", f"172.20.{n}.0/24"), "", 25)
+                    for n in range(turn % 4 * 5, 40 - turn % 3 * 7)
+                }
+                routes = frozenset(peer.allowed_ips[1] for peer in others.values())
+                bring(node, replace(mine, peers={**mine.peers, **others}, routes=routes))
+            time.sleep(0.05)
+    finally:
+        ping.send_signal(signal.SIGINT)
+        output, _ = ping.communicate(timeout=10)
+    sent, received = map(int, re.search(r"(\d+) packets transmitted, (\d+) received", output).groups())  # type: ignore[union-attr]
+    assert sent > 50
+    assert sent == received
