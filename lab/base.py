@@ -139,6 +139,7 @@ def ensure(cache: Path, report: Callable[[str], None]) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if tree.is_dir():
             return tree
+        host.require({"mmdebstrap": "mmdebstrap"})
         report(f"building the base tree, once, in {tree}")
         growing = tree.with_name(f"{tree.name}.growing")
         shutil.rmtree(growing, ignore_errors=True)

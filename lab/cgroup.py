@@ -34,9 +34,10 @@ def places(proc_self_cgroup: str, label: str, *, hybrid: bool) -> tuple[str, ...
 
 
 def make(label: str) -> tuple[str, ...]:
-    """Make a machine's groups below our own and name them."""
+    """Make a machine's groups below our own, in the hierarchies that are mounted here, and name them."""
     text = Path("/proc/self/cgroup").read_text(encoding="utf-8")
-    paths = places(text, label, hybrid=(MOUNT / "unified").is_dir())
+    listed = places(text, label, hybrid=(MOUNT / "unified").is_dir())
+    paths = tuple(path for path in listed if Path(path).parent.is_dir())
     for path in paths:
         Path(path).mkdir(exist_ok=True)
     return paths

@@ -6,20 +6,19 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lab.errors import CommandFailed, LabError
 
 TOOLS = {
     "systemd-nspawn": "systemd-container",
-    "mmdebstrap": "mmdebstrap",
     "ip": "iproute2",
     "nsenter": "util-linux",
     "mount": "mount",
     "ssh": "openssh-client",
 }
-"""Command -> Debian package."""
+"""Command -> Debian package: what a lab takes once its base tree is there."""
 
 
 def run(command: Sequence[str], *, stdin: str = "", check: bool = True) -> str:
@@ -31,14 +30,19 @@ def run(command: Sequence[str], *, stdin: str = "", check: bool = True) -> str:
     return done.stdout
 
 
+def require(tools: Mapping[str, str]) -> None:
+    """Raise LabError with the remedy where a command is missing; `tools`: command -> Debian package."""
+    missing = {tool: package for tool, package in tools.items() if shutil.which(tool) is None}
+    if missing:
+        packages = " ".join(sorted(set(missing.values())))
+        raise LabError(f"no {', '.join(missing)} here: apt-get install --no-install-recommends {packages}")
+
+
 def preflight() -> None:
     """Raise LabError with the remedy where this host cannot carry a lab."""
     if os.geteuid() != 0:
         raise LabError("the lab makes namespaces and mounts: run it as root")
-    missing = sorted(package for tool, package in TOOLS.items() if shutil.which(tool) is None)
-    if missing:
-        packages = " ".join(missing)
-        raise LabError(f"missing here: apt-get install --no-install-recommends {packages}")
+    require(TOOLS)
     if not Path("/dev/net/tun").exists():
         raise LabError("/dev/net/tun is missing, which userspace WireGuard needs: modprobe tun")
     if "\toverlay\n" not in Path("/proc/filesystems").read_text(encoding="ascii"):

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import fcntl
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -92,7 +93,8 @@ class Machine:
         """The words before a command that let it outlive us and our session."""
         if not SYSTEMD.is_dir():
             return ["setsid", "--fork"]
-        unit = f"jaywalk-lab-{plan.machine_netns(self.spec.prefix, self.spec.name)}"
+        # A name of its own each time: systemd may still be clearing the last one away.
+        unit = f"jaywalk-lab-{plan.machine_netns(self.spec.prefix, self.spec.name)}-{secrets.token_hex(4)}"
         log = f"append:{self.folder / 'console'}"
         settings = ("Delegate=yes", f"StandardOutput={log}", f"StandardError={log}")
         options = [f"--property={setting}" for setting in settings]
