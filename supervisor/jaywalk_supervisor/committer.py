@@ -256,7 +256,7 @@ def _take_in(state: ZoneState, request: Request, now: float, batch: Batch) -> Re
     try:
         decision: Decision = decide(state, request, now)
         for change in decision.changes:
-            undos.append(state.apply(change))
+            undos.append(state.apply(change, decision.peer))
     except Exception:
         state.undo(undos)
         log.exception("zone %s: no decision on %s of %s", state.zone.name, request.op, request.key)

@@ -23,10 +23,11 @@ ABSENT = Reply(ok=True, state="absent")
 
 @dataclass(frozen=True)
 class Decision:
-    """The changes of one request, in order, and its answer."""
+    """The changes of one request, in order, and its answer; ``peer`` is what a ``+`` among them says."""
 
     reply: Reply
     changes: tuple[Change, ...] = ()
+    peer: Peer | None = None
 
 
 def decide(state: ZoneState, request: Request, now: float) -> Decision:
@@ -141,8 +142,9 @@ def _admit(state: ZoneState, peer: Peer, grant: Grant) -> Decision:
     lease = Lease(peer.key, peer.name, peer.addresses, peer.prefixes, None, peer.seq)
     if known is not None and replace(known, seq=peer.seq) == replace(peer, rev=known.rev):
         return Decision(Reply.granted(lease, changed=False))
-    record = replace(peer, rev=state.rev + 1).to_wire()
-    return Decision(Reply.granted(lease, changed=True), (*_evictions(grant), Change("+", peer.key, record)))
+    admitted = replace(peer, rev=state.rev + 1)
+    changes = (*_evictions(grant), Change("+", peer.key, admitted.to_wire()))
+    return Decision(Reply.granted(lease, changed=True), changes, admitted)
 
 
 def _evictions(grant: Grant) -> tuple[Change, ...]:

@@ -99,11 +99,14 @@ class ZoneState:
             self._index(lease)
         return before
 
-    def apply(self, change: Change) -> Undo:
-        """Carries out one change; raises ``InvalidValue`` where its record is none."""
+    def apply(self, change: Change, peer: Peer | None = None) -> Undo:
+        """Carries out one change; raises ``InvalidValue`` where its record is none.
+
+        ``peer`` is the record of a ``+`` where we wrote it ourselves, and need not read it again.
+        """
         lease = self.leases.get(change.key)
         if change.sign == "+":
-            peer = Peer.from_wire(change.key, change.record, self.zone)
+            peer = peer or Peer.from_wire(change.key, change.record, self.zone)
             return self.put(change.key, peer, lease_of(peer))
         if change.sign == "-":
             return self.put(change.key, None, _left(lease, change.record or {}))

@@ -221,7 +221,7 @@ def test_what_holds_after_any_requests(requests: list[tuple[Request, int]]) -> N
         before = facts(state)
         decision = decide(state, request, now)
         assert facts(state) == before, "a decision only reads"
-        undos = [state.apply(change) for change in decision.changes]
+        undos = [state.apply(change, decision.peer) for change in decision.changes]
         after = facts(state)
         state.undo(undos)
         assert facts(state) == before, "what is taken back leaves no trace"
