@@ -232,7 +232,7 @@ def test_interface_of_another_kind_is_refused_and_left_alone(node: Namespace, wi
 
 def test_key_file_that_goes_bad_leaves_no_interface_and_no_trace(node: Namespace, wish: Interface) -> None:
     private = Path(wish.private_key_file).read_text().strip()
-    Path(wish.private_key_file).write_text(private[:-3] + "\n")
+    Path(wish.private_key_file).write_text(private[:-2] + "!=\n")
     with pytest.raises(CommandFailed) as caught:
         plan.diff(None, wish).apply(node.runner)
     assert private[:8] not in str(caught.value) + caught.value.stderr
