@@ -12,16 +12,6 @@ from tests.redis_server import RedisServer
 
 
 @pytest.fixture
-def redis_server() -> Iterator[RedisServer]:
-    """A Redis whose default user keeps its rights, so that a restart replays what scripts wrote."""
-    with RedisServer() as server:
-        with server.client() as client:
-            client.execute_command("ACL", "SETUSER", "default", "off", "resetpass", "~*", "&*", "+@all")
-            client.execute_command("ACL", "SAVE")
-        yield server
-
-
-@pytest.fixture
 def store(redis_server: RedisServer) -> Iterator[Store]:
     opened = Store.open(redis_server.address, "test")
     yield opened

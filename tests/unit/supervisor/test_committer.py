@@ -302,3 +302,28 @@ def test_operators_list(redis_server: RedisServer, store: Store) -> None:
         assert blue.ask(release, 20, to=KEYS.orders).changed
         assert not leases(store)
     check_log(store)
+
+
+def test_a_redis_that_would_forget_its_commits_is_reported(
+    redis_server: RedisServer, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    with committing(redis_server.address):
+        assert not [record for record in caplog.records if "lose all commits" in record.message]
+    store.redis.execute_command("ACL", "SETUSER", "default", "reset")
+    with committing(redis_server.address):
+        assert [record.levelname for record in caplog.records if "lose all commits" in record.message] == [
+            "ERROR"
+        ]
+
+
+def test_a_redis_that_forbids_users_is_served_all_the_same(
+    redis_server: RedisServer, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.redis.execute_command("ACL", "SETUSER", "managed", "on", ">secret", "~*", "&*", "+@all", "-acl")
+    where = redis_server.address_of("managed", "secret")
+    with committing(where):
+        assert client_of(store, "zone-blue").ask(join("zone-blue", 1), timeout=20).ok
+    warnings = [
+        record.message for record in caplog.records if "does not let us make its user" in record.message
+    ]
+    assert len(warnings) == 2, "one for each zone"
