@@ -169,10 +169,13 @@ class Embedded:
     def _last_words(self) -> str:
         lines = (self.folder / "server.log").read_text(encoding="utf-8", errors="replace").splitlines()
         loud = [line for line in lines if "# " in line] or lines or ["it says nothing"]
-        return loud[-1].strip()
+        return loud[-1].partition("# ")[2].strip() or loud[-1].strip()
 
     def _remedy(self) -> str:
-        return f"see {self.folder}/server.log; if the port is taken choose another -embedded-port"
+        return (
+            f"see {self.folder}/server.log; if the port is taken choose another -embedded-port, and if another "
+            "kind of server wrote the data name that one in JAYWALK_REDIS_SERVER"
+        )
 
 
 def find_server() -> str:
