@@ -173,8 +173,8 @@ class Embedded:
 
     def _remedy(self) -> str:
         return (
-            f"see {self.folder}/server.log; if the port is taken choose another -embedded-port, and if another "
-            "kind of server wrote the data name that one in JAYWALK_REDIS_SERVER"
+            f"see {self.folder}/server.log; if the port is taken choose another -embedded-port, and if "
+            "another kind of server wrote the data name that one in JAYWALK_REDIS_SERVER"
         )
 
 
