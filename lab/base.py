@@ -18,6 +18,7 @@ from pathlib import Path
 
 from lab import host
 from lab.errors import LabError
+from lab.spec import write_atomically
 
 SUITE = "bookworm"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -98,25 +99,42 @@ def _sources() -> list[str]:
     return source_lines(listed)
 
 
-def _debootstrap(tree: Path, log: Path) -> None:
+def _debootstrap(tree: Path, log: Path, report: Callable[[str], None]) -> None:
     """Install the packages into `tree` with this host's ways to a mirror (proxy and the like)."""
     settings = tree.with_suffix(".apt.conf")
-    settings.write_text(
-        host.run(["apt-config", "dump", "--format", '%f "%v";%n', "Acquire"]), encoding="utf-8"
-    )
+    acquire = host.run(["apt-config", "dump", "--format", '%f "%v";%n', "Acquire"])
+    write_atomically(settings, acquire, 0o600)
     command = ["mmdebstrap", "--variant=minbase", f"--aptopt={settings}", f"--include={','.join(PACKAGES)}"]
     command += [f"--dpkgopt=path-exclude={path}" for path in PATHS_LEFT_OUT]
     command += [SUITE, str(tree), *_sources()]
     try:
-        with log.open("wb") as output:
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False
-            )
+        code = _run_with_progress(command, log, report)
     finally:
         settings.unlink()
-    if done.returncode:
+    if code:
         end = " / ".join(log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-4:])
         raise LabError(f"mmdebstrap could not build the base tree, see {log}: {end}")
+
+
+def _run_with_progress(command: list[str], log: Path, report: Callable[[str], None]) -> int:
+    """Run mmdebstrap into a log, pass on the lines that name its steps, and give its exit code."""
+    with (
+        log.open("w", encoding="utf-8") as file,
+        subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        ) as process,
+    ):
+        assert process.stdout is not None
+        for line in process.stdout:
+            file.write(line)
+            if line.startswith("I: "):
+                report("  " + line[3:].strip())
+        return process.wait()
 
 
 def finish(tree: Path, files: dict[str, str], removed: Iterable[str]) -> None:
@@ -143,7 +161,7 @@ def ensure(cache: Path, report: Callable[[str], None]) -> Path:
         report(f"building the base tree, once, in {tree}")
         growing = tree.with_name(f"{tree.name}.growing")
         shutil.rmtree(growing, ignore_errors=True)
-        _debootstrap(growing, tree.with_suffix(".log"))
+        _debootstrap(growing, tree.with_suffix(".log"), report)
         finish(growing, FILES, REMOVED)
         growing.rename(tree)
     return tree

@@ -201,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         lab = Lab.from_settings(Settings.from_environ(), say)
         code: int = options.action(lab, options)
-    except LabError as error:
+    except (LabError, OSError) as error:
         say(str(error))
         return 1
     except KeyboardInterrupt:

@@ -183,21 +183,25 @@ class Lab:
         spec = LabSpec.load(self.directory)
         if spec is None:
             self._refuse_foreign_folder()
-            chosen = self._network or plan.free_network(network.routed())
-            prefix = self._prefix or next(name for name in plan.prefixes() if self._owner_of(name) is None)
-            self._claim_prefix(prefix)
+            spec = LabSpec(self._choose_prefix(), str(self._choose_network()), str(tree))
             self.directory.mkdir(parents=True, exist_ok=True)
             self.directory.chmod(0o700)
-            spec = LabSpec(prefix, str(chosen), str(tree))
             spec.save(self.directory)
-        else:
-            self._claim_prefix(spec.prefix)
+        self._claim_prefix(spec.prefix)
         if not self.key.exists():
             keys.make_ed25519(self.key)
         if not network.netns_exists(plan.lab_netns(spec.prefix)):
             network.make_lab(spec)
             if spec.second_network is not None:
                 network.ensure_second_bridge(spec.prefix)
+
+    def _choose_network(self) -> ipaddress.IPv4Network:
+        routed = network.routed()
+        if self._network is None:
+            return plan.free_network(routed)
+        if other := plan.overlapping(self._network, routed):
+            raise LabError(f"lab network {self._network}: this host routes {other} already; choose another")
+        return self._network
 
     def _refuse_foreign_folder(self) -> None:
         if self.directory.exists() and any(self.directory.iterdir()):
@@ -211,10 +215,17 @@ class Lab:
         folder = Path(owner.read_text(encoding="utf-8")) if owner.exists() else self.directory
         return folder if folder != self.directory and (folder / "lab.json").exists() else None
 
-    def _claim_prefix(self, prefix: str) -> None:
+    def _choose_prefix(self) -> str:
         """Two labs of one prefix would take each other's namespaces."""
-        if other := self._owner_of(prefix):
-            raise LabError(f"lab prefix {prefix!r} is taken by the lab in {other}: set JAYWALK_LAB_PREFIX")
+        if self._prefix is None:
+            return next(name for name in plan.prefixes() if self._owner_of(name) is None)
+        if other := self._owner_of(self._prefix):
+            raise LabError(
+                f"lab prefix {self._prefix!r} is taken by the lab in {other}: set JAYWALK_LAB_PREFIX"
+            )
+        return self._prefix
+
+    def _claim_prefix(self, prefix: str) -> None:
         control_sockets(prefix).mkdir(mode=0o700, parents=True, exist_ok=True)
         (RUNTIME / prefix / "owner").write_text(str(self.directory), encoding="utf-8")
 

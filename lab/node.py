@@ -46,7 +46,10 @@ class Node:
         try:
             wait_for_banner(self.name, self.address, timeout, lambda: self.machine.is_on)
         except Unreachable as error:
-            raise Unreachable(f"{error}; its console: {self.machine.console_end()}") from error
+            console = self.machine.console_end()
+            raise Unreachable(
+                f"{error} ({self.name} is {self.machine.state}); its console: {console}"
+            ) from error
 
     def boot(self, timeout: float = 30.0) -> None:
         """Switch it on and wait for ssh."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from lab.errors import LabError
 
-CANDIDATES = ipaddress.IPv4Network("10.99.0.0/16")
+CANDIDATES = (ipaddress.IPv4Network("10.99.0.0/16"), ipaddress.IPv4Network("172.31.0.0/16"))
 """Cut in /24: where a lab finds a network if none is asked for."""
 
 GATEWAY, HOST, FIRST_MACHINE = 1, 2, 10
@@ -103,13 +103,22 @@ def free_place(network: ipaddress.IPv4Network, taken: Iterable[ipaddress.IPv4Add
     return number
 
 
+def overlapping(
+    network: ipaddress.IPv4Network, taken: Iterable[ipaddress.IPv4Network]
+) -> ipaddress.IPv4Network | None:
+    """The first of `taken` that shares addresses with the network; default routes do not count."""
+    return next((other for other in taken if other.prefixlen and network.overlaps(other)), None)
+
+
 def free_network(taken: Iterable[ipaddress.IPv4Network]) -> ipaddress.IPv4Network:
-    """The first candidate that overlaps no network of `taken` (default routes do not count)."""
-    routed = [network for network in taken if network.prefixlen]
-    for candidate in CANDIDATES.subnets(new_prefix=24):
-        if not any(candidate.overlaps(network) for network in routed):
-            return candidate
-    raise LabError(f"no /24 of {CANDIDATES} is free on this host: set JAYWALK_LAB_NETWORK to one that is")
+    """The first candidate that overlaps no network of `taken`."""
+    taken = list(taken)
+    for candidates in CANDIDATES:
+        for candidate in candidates.subnets(new_prefix=24):
+            if overlapping(candidate, taken) is None:
+                return candidate
+    ranges = " and ".join(map(str, CANDIDATES))
+    raise LabError(f"no /24 of {ranges} is free on this host: set JAYWALK_LAB_NETWORK to one that is")
 
 
 def default_names(count: int, *, plain: bool = False) -> Iterator[str]:

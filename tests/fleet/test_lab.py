@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
@@ -213,6 +214,9 @@ def test_two_labs_run_side_by_side(lab: Lab, one: Node) -> None:
         assert other.node("one").run("uname -n").stdout == "one\n"
         with pytest.raises(LabError, match=f"prefix '{lab.spec.prefix}' is taken"):
             Lab(other.directory.with_name("jaywalk-lab-test-none"), lab.spec.prefix).up(["one"])
+        clash = IPv4Network(lab.spec.network)
+        with pytest.raises(LabError, match=f"this host routes {clash} already"):
+            Lab(other.directory.with_name("jaywalk-lab-test-none"), network=clash).up(["one"])
     finally:
         other.down()
     eventually(lambda: leftovers(other, prefix) == [], "the last keeper has ended")

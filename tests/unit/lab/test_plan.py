@@ -85,8 +85,16 @@ def test_a_free_network_overlaps_no_route(taken: list[int]) -> None:
 
 
 def test_no_free_network_is_an_error_with_the_remedy() -> None:
+    vpn = IPv4Network("10.0.0.0/8")
+    assert plan.free_network([vpn]) == IPv4Network("172.31.0.0/24")
     with pytest.raises(LabError, match="JAYWALK_LAB_NETWORK"):
-        plan.free_network([IPv4Network("10.0.0.0/8")])
+        plan.free_network([vpn, IPv4Network("172.16.0.0/12")])
+
+
+def test_what_overlaps_is_named_and_a_default_route_does_not() -> None:
+    asked = IPv4Network("192.0.2.0/25")
+    wider = IPv4Network("192.0.2.0/24")
+    assert plan.overlapping(asked, [IPv4Network("0.0.0.0/0"), IPv4Network("192.0.2.128/25"), wider]) == wider
 
 
 def test_default_names() -> None:
