@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import replace
 
 from jaywalk import plan, wireguard
@@ -21,6 +22,9 @@ from .settings import Settings
 from .stop import StopSignal
 
 log = logging.getLogger(__name__)
+
+SAVING_SHARE = 20
+"""A twentieth of the time, at most, goes into snapshots on disk."""
 
 
 class Agent:
@@ -44,6 +48,7 @@ class Agent:
         )
         self._ready = False
         self._saved = ""
+        self._save_after = 0.0
         self._trouble = ""
         self._reported: str | None = None
         self._skipped: list[str] = []
@@ -99,6 +104,7 @@ class Agent:
         try:
             if self.follower.removed:
                 done = self.dataplane.remove()
+                snapshot.forget(self.settings.snapshot_file)
             else:
                 done = self.dataplane.bring_to(update.view, update.changed)
         except JaywalkError as error:
@@ -124,8 +130,9 @@ class Agent:
         self._skipped = skipped
 
     def _save(self, update: Update) -> None:
-        """Keeps the first state and what each full look confirmed; one of these follows every change."""
-        due = update.changed is None or not self._ready
+        """Keeps what is in force now; in a storm only now and then, and at the look that follows it."""
+        started = time.monotonic()
+        due = update.changed is None or started >= self._save_after
         if not due or not self.follower.joined or self._trouble or self._saved == update.view.position:
             return
         try:
@@ -133,6 +140,8 @@ class Agent:
             self._saved = update.view.position
         except JaywalkError as error:
             log.warning("the snapshot stays as it was: %s", error)
+        ended = time.monotonic()
+        self._save_after = ended + SAVING_SHARE * (ended - started)
 
     def _report(self) -> None:
         if self.follower.joined and not self._ready:

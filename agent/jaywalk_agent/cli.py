@@ -23,7 +23,7 @@ from jaywalk.models import Request
 from jaywalk.notify import notify
 from jaywalk.runner import SubprocessRunner
 
-from . import running
+from . import running, snapshot
 from . import status as status_page
 from .agent import Agent, node_of
 from .dataplane import DataPlane
@@ -112,8 +112,7 @@ def leave(settings: Settings, arguments: argparse.Namespace) -> int:
         address = settings.controller_address()
         client = ZoneClient(connect(address), address, settings.zone)
         client.ask(Request.checked("leave", settings.zone, public_key), arguments.timeout).lease_or_raise()
-        with suppress(FileNotFoundError):
-            settings.snapshot_file.unlink()
+        snapshot.forget(settings.snapshot_file)
         _take_down(settings)
     print(f"left zone {settings.zone}")
     return 0

@@ -41,23 +41,31 @@ class Report:
 def only_one(lock_file: Path, zone: str) -> Iterator[None]:
     """Holds the zone's lock; raises ``JaywalkError`` where another agent holds it."""
     with _open(lock_file) as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        # Whoever only looks whether an agent runs holds the lock for a moment.
+        for wait in (0.05, 0.2, 0.5, 0.0):
+            if _take(stream, fcntl.LOCK_EX):
+                break
+            time.sleep(wait)
+        else:
             raise JaywalkError(
                 f"an agent of zone {zone} runs on this machine",
                 f"stop it first ('systemctl stop jaywalk-agent@{zone}')",
-            ) from None
+            )
         yield
+
+
+def _take(stream: IO[str], kind: int) -> bool:
+    try:
+        fcntl.flock(stream, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def is_running(lock_file: Path) -> bool:
     """Whether an agent holds the zone's lock."""
     with suppress(OSError), lock_file.open() as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+        return not _take(stream, fcntl.LOCK_SH)
     return False
 
 

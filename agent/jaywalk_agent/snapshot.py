@@ -7,10 +7,10 @@ import json
 import logging
 from pathlib import Path
 
-from jaywalk.errors import InvalidValue
+from jaywalk.errors import InvalidValue, JaywalkError
 from jaywalk.files import write_private
 from jaywalk.models import Zone
-from jaywalk.zonelog import ZoneView
+from jaywalk.zonelog import MAX_WAIT_MS, ZoneView
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,14 @@ def save(path: Path, view: ZoneView) -> None:
     write_private(str(path), json.dumps(document, separators=(",", ":")) + "\n")
 
 
+def forget(path: Path) -> None:
+    """Removes what was written; a node that is no member any more must not come up from it."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise JaywalkError(f"cannot remove {path} ({error.strerror})", "remove it by hand") from None
+
+
 def load(path: Path, zone: str) -> ZoneView | None:
     """The zone as it was last written, or None where there is none or it cannot be believed."""
     try:
@@ -38,13 +46,14 @@ def load(path: Path, zone: str) -> ZoneView | None:
             Zone.from_wire(zone, document["meta"]),
             int(document["epoch"]),
             int(document["rev"]),
-            wait_ms=int(document["wait_ms"]),
+            wait_ms=min(max(int(document["wait_ms"]), 0), MAX_WAIT_MS),
         )
         for key, record in document["peers"].items():
             view.put(key, record)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, InvalidValue) as error:
+    except Exception as error:
+        # Whatever is wrong with it: it only spares a question to the controller, and must never end an agent.
         log.warning("the snapshot %s is not usable and is left aside: %s", path, error)
         return None
     return view

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Zones, views and settings to test the agent with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jaywalk.models import Peer, Zone
+from jaywalk.zonelog import Change, Event, ZoneView
+from jaywalk_agent.settings import Settings
+from tests.unit.jaywalk.strategies import key
+
+ZONE = Zone("zone-blue", ("10.20.0.0/20",), "Tenancy Zone Blue")
+PASSWORD = "agents-of-the-tests-0123"
+
+
+def peer(number: int, **fields: Any) -> Peer:
+    return Peer(key(number), f"node{number}", (f"10.20.0.{number + 1}",), **fields)
+
+
+def view_of(*peers: Peer, rev: int = 0) -> ZoneView:
+    return ZoneView(ZONE, 7, rev, {each.key: each for each in peers})
+
+
+def event(view: ZoneView, *records: Peer, gone: tuple[str, ...] = ()) -> set[str]:
+    """Takes a commit into ``view`` as its reader does; returns the keys that changed."""
+    changes = [Change("-", each) for each in gone]
+    changes += [Change("+", each.key, {**each.to_wire(), "r": view.rev + 1}) for each in records]
+    return view.apply(Event(view.epoch, view.rev + 1, tuple(changes)))
+
+
+def settings_in(folder: Path, **words: str) -> Settings:
+    """Settings whose files all lie in ``folder``."""
+    base = {"state_dir": str(folder), "private_key_file": str(folder / "key"), "name": "node0"}
+    return Settings.read({**base, **words})

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The interface: by delta or by a full look, it ends up the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaywalk import keys, wireguard
+from jaywalk.errors import CommandFailed, InvalidValue, JaywalkError
+from jaywalk.mesh import Node
+from jaywalk.zonelog import ZoneView
+from jaywalk_agent.dataplane import DataPlane
+from tests.netns import Namespace
+from tests.unit.agent.support import event, peer, view_of
+from tests.unit.jaywalk.model import ModelInterface
+from tests.unit.jaywalk.strategies import key
+
+OWN = Node(key(0), "/etc/key0")
+PREFIXES = ("172.20.1.0/24", "172.20.2.0/24", "172.20.3.0/24", "192.168.7.0/24")
+LOCAL = ["192.168.7.9/24"]
+"""So the last of the prefixes is one that this node does not take."""
+
+
+class Machine(ModelInterface):
+    """The model, with the looks that the agent takes at a machine."""
+
+    @contextmanager
+    def looked_at(self, local: list[str]) -> Iterator[None]:
+        with (
+            mock.patch.object(wireguard, "observe", lambda runner, name: runner.observed()),
+            mock.patch.object(wireguard, "local_networks", return_value=local),
+            mock.patch.object(wireguard, "require_wireguard"),
+        ):
+            yield
+
+
+def machine() -> Machine:
+    return Machine(key_files={OWN.private_key_file: OWN.public_key})
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> list[Any]:
+    """What a zone's log may bring between two reads: peers that come, move and go; prefixes that move."""
+    numbers = st.integers(1, 4)
+    words = st.one_of(
+        st.tuples(st.just("come"), numbers, st.integers(0, 2)),
+        st.tuples(st.just("go"), numbers),
+        st.tuples(st.just("renumber"), st.integers(0, 4), st.integers(0, 1)),
+        st.tuples(st.just("give"), numbers, st.sampled_from(PREFIXES)),
+    )
+    return draw(st.lists(st.lists(words, min_size=1, max_size=4), max_size=6))
+
+
+def commit(view: ZoneView, word: Any) -> set[str]:
+    """One event of the log; the zone gives each address and prefix to one peer."""
+    number = word[1]
+    before = view.peers.get(key(number), peer(number))
+    if word[0] == "go":
+        return event(view, gone=(before.key,))
+    if word[0] == "come":
+        endpoint = ["", "192.0.2.1:51820", "192.0.2.2:51820"][word[2]]
+        return event(view, replace(before, endpoint=endpoint))
+    if word[0] == "renumber":
+        return event(view, replace(before, addresses=(f"10.20.{word[2]}.{number + 1}",)))
+    losers = [each for each in view.peers.values() if word[2] in each.prefixes and each.key != before.key]
+    changed = [replace(each, prefixes=tuple(set(each.prefixes) - {word[2]})) for each in losers]
+    kept = tuple(sorted({*before.prefixes, word[2]}))
+    return event(view, *changed, replace(before, prefixes=kept))
+
+
+@given(log=batches())
+def test_a_delta_ends_where_a_full_look_ends(log: list[list[Any]]) -> None:
+    view = view_of(peer(0), peer(1))
+    by_delta, by_look = machine(), machine()
+    with by_delta.looked_at(LOCAL):
+        delta = DataPlane(by_delta, OWN)
+        delta.bring_to(view)
+        DataPlane(by_look, OWN).bring_to(view)
+        for batch in log:
+            changed = set().union(*(commit(view, word) for word in batch))
+            delta.bring_to(view, changed)
+            DataPlane(by_look, OWN).bring_to(view)
+            assert without_endpoints(by_delta) == without_endpoints(by_look)
+            assert not delta.plan(view)[1], "a look finds nothing left to do"
+
+
+def without_endpoints(each: Machine) -> set[str]:
+    return {line for line in each.facts() if " endpoint " not in line}
+
+
+def test_one_change_is_one_command_that_names_one_peer() -> None:
+    view = view_of(*(peer(number) for number in range(50)))
+    model = machine()
+    with model.looked_at([]):
+        plane = DataPlane(model, OWN)
+        plane.bring_to(view)
+        model.words.clear()
+        plane.bring_to(view, event(view, peer(50, endpoint="192.0.2.5:51820")))
+    assert model.words[:5] == ["wg", "set", "wg0", "peer", key(50)]
+    assert model.words.count("peer") == 1
+    assert "ip" not in model.words
+
+
+def test_no_change_is_no_command() -> None:
+    view = view_of(peer(0), peer(1))
+    model = machine()
+    with model.looked_at([]):
+        plane = DataPlane(model, OWN)
+        plane.bring_to(view)
+        model.words.clear()
+        assert not plane.bring_to(view, set())
+        assert not plane.bring_to(view)
+    assert model.words == []
+
+
+def test_after_an_error_it_looks_anew() -> None:
+    view = view_of(peer(0), peer(1))
+    model = machine()
+    with model.looked_at([]):
+        plane = DataPlane(model, OWN)
+        plane.bring_to(view)
+        changed = event(view, peer(2))
+        failing = mock.patch.object(
+            wireguard, "set_many", side_effect=CommandFailed(["wg", "set"], 1, "busy")
+        )
+        with failing, pytest.raises(CommandFailed):
+            plane.bring_to(view, changed)
+        plane.bring_to(view, event(view, peer(3)))
+    assert set(model.peers) == {key(1), key(2), key(3)}
+
+
+@pytest.mark.parametrize("member", [True, False])
+def test_a_pool_over_a_network_of_the_machine_is_refused_even_before_the_join(member: bool) -> None:
+    view = view_of(peer(0)) if member else view_of()
+    model = machine()
+    refused = pytest.raises(InvalidValue, match=r"10\.20\.0\.0/20 overlaps 10\.20\.9\.0/24")
+    with model.looked_at(["10.20.9.1/24"]), refused:
+        DataPlane(model, OWN).bring_to(view)
+    assert not model.exists
+
+
+@pytest.mark.parametrize("member", [True, False])
+def test_an_interface_with_another_key_is_left_alone(member: bool) -> None:
+    view = view_of(peer(0)) if member else view_of()
+    model = machine()
+    model.exists, model.public_key = True, key(9)
+    plane = DataPlane(model, OWN)
+    with model.looked_at([]):
+        for act in (lambda: plane.bring_to(view), plane.remove):
+            with pytest.raises(InvalidValue, match="wg0 is in use with another key"):
+                act()
+    assert model.words == []
+
+
+def test_a_prefix_over_the_controller_is_not_taken() -> None:
+    view = view_of(peer(0), peer(1, prefixes=("192.0.2.0/24", "172.20.1.0/24")))
+    model = machine()
+    with model.looked_at([]):
+        DataPlane(model, OWN, "192.0.2.9").bring_to(view)
+    assert model.routes == {"172.20.1.0/24"}
+    assert model.peers[key(1)].allowed == {"10.20.0.2/32", "172.20.1.0/24"}
+
+
+def test_while_this_node_is_not_in_the_zone_the_interface_stays() -> None:
+    view = view_of(peer(0), peer(1))
+    model = machine()
+    with model.looked_at([]):
+        plane = DataPlane(model, OWN)
+        plane.bring_to(view)
+        before = model.facts()
+        plane.bring_to(view, event(view, gone=(key(0),)))
+    assert model.facts() == before
+
+
+@pytest.mark.wireguard
+def test_makes_mends_and_removes_a_real_interface(
+    namespace: Callable[[str], Namespace], tmp_path: Path
+) -> None:
+    inside = namespace("jwu-plane")
+    file = tmp_path / "key"
+    public, _ = keys.ensure_key_file(inside.runner, str(file))
+    own = replace(peer(0), key=public)
+    view = view_of(own, peer(1, prefixes=("172.20.1.0/24",), endpoint="192.0.2.1:51820"))
+    plane = DataPlane(inside.runner, Node(public, str(file), "jwuplane0", 51999))
+    assert plane.bring_to(view)
+    assert not plane.bring_to(view)
+    inside.run(["ip", "route", "del", "172.20.1.0/24"])
+    inside.run(["wg", "set", "jwuplane0", "peer", key(1), "remove"])
+    assert plane.bring_to(view)
+    assert "172.20.1.0/24" in inside.run(["ip", "route"])
+    assert key(1) in inside.run(["wg", "show", "jwuplane0", "peers"])
+    assert plane.remove()
+    assert not plane.remove()
+    assert "jwuplane0" not in inside.run(["ip", "link"])
+
+
+@pytest.mark.wireguard
+def test_without_any_wireguard_nothing_is_touched(
+    namespace: Callable[[str], Namespace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if wireguard.os.path.isdir("/sys/module/wireguard"):
+        pytest.skip("this kernel has WireGuard itself")
+    inside = namespace("jwu-notun")
+    monkeypatch.setattr(wireguard, "TUN", "/nonexistent/tun")
+    plane = DataPlane(inside.runner, Node(key(0), "/etc/key0", "jwunotun0"))
+    with pytest.raises(JaywalkError, match="/nonexistent/tun is missing"):
+        plane.bring_to(view_of())
+    assert not any("add" in call for call in inside.runner.calls)

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One agent a zone, and what it says of itself."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from jaywalk.errors import JaywalkError
+from jaywalk_agent import running
+
+
+def test_a_second_agent_of_the_zone_is_refused(tmp_path: Path) -> None:
+    lock = tmp_path / "run" / "zone-blue.lock"
+    first, second = running.only_one(lock, "zone-blue"), running.only_one(lock, "zone-blue")
+    with first, pytest.raises(JaywalkError, match="jaywalk-agent@zone-blue"), second:
+        pytest.fail("two agents hold one lock")
+    with running.only_one(lock, "zone-blue"):
+        pass
+
+
+def test_another_zone_has_another_lock(tmp_path: Path) -> None:
+    with running.only_one(tmp_path / "a.lock", "a"), running.only_one(tmp_path / "b.lock", "b"):
+        assert running.is_running(tmp_path / "a.lock")
+
+
+def test_who_looks_whether_it_runs_does_not_keep_it_from_starting(tmp_path: Path) -> None:
+    lock = tmp_path / "zone-blue.lock"
+    assert not running.is_running(lock)
+    lock.touch()
+    with lock.open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        threading.Timer(0.2, lambda: fcntl.flock(looking, fcntl.LOCK_UN)).start()
+        with running.only_one(lock, "zone-blue"):
+            assert running.is_running(lock)
+    assert not running.is_running(lock)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    lock = running.only_one(tmp_path / "file" / "zone.lock", "zone")
+    with pytest.raises(JaywalkError, match=r"file/zone\.lock"), lock:
+        pytest.fail("there is no lock to hold")
+
+
+def test_the_report_is_read_back(tmp_path: Path) -> None:
+    running.report(tmp_path / "status", "no route")
+    report = running.Report.read(tmp_path / "status")
+    assert report is not None
+    assert (report.pid, report.trouble) == (os.getpid(), "no route")
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"pid": 1, "trouble": "", "since": 0, "more": 1}'])
+def test_a_report_that_is_none_is_not_believed(tmp_path: Path, content: str) -> None:
+    (tmp_path / "status").write_text(content)
+    assert running.Report.read(tmp_path / "status") is None
+
+
+def test_a_report_that_cannot_be_written_stops_nobody(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    running.report(tmp_path / "file" / "status", "trouble")

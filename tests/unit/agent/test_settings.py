@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Settings: from flags, variables and defaults, each checked."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from jaywalk import keys
+from jaywalk.errors import InvalidValue
+from jaywalk.runner import SubprocessRunner
+from jaywalk_agent.cli import build_parser
+from jaywalk_agent.settings import ENVIRONMENT, Settings, host_label, said
+from tests.unit.agent.support import settings_in
+
+ORIGINAL_NAMES = {
+    "JAYWALK_PUB_KEY": "public_key",
+    "JAYWALK_PRIVATE_KEY": "private_key",
+    "JAYWALK_LISTEN_PORT": "listen_port",
+    "JAYWALK_CONTROLLER": "controller",
+    "JAYWALK_CONTROLLER_PASSWD": "controller_password",
+    "JAYWALK_ZONE": "zone",
+    "JAYWALK_REQUESTED_IP": "request_ip",
+    "JAYWALK_LOCAL_ENDPOINT_IP": "local_endpoint_ip",
+    "JAYWALK_REQUESTED_CHILD_PREFIX": "child_prefix",
+    "JAYWALK_AGENT_MODE": "agent_mode",
+    "JAYWALK_LOG_LEVEL": "log_level",
+}
+
+
+def words(argv: list[str], environment: dict[str, str] | None = None) -> dict[str, str]:
+    return said(build_parser().parse_args(argv), environment or {})
+
+
+@pytest.mark.parametrize(("variable", "option"), ORIGINAL_NAMES.items())
+def test_takes_the_originals_variables(variable: str, option: str) -> None:
+    assert words([], {variable: "said"}) == {option: "said"}
+
+
+def test_a_flag_wins_over_its_variable_and_a_variable_over_the_default() -> None:
+    environment = {"JAYWALK_ZONE": "zone-red", "JAYWALK_LISTEN_PORT": "4000"}
+    settings = Settings.read(words(["--zone", "zone-green"], environment))
+    assert (settings.zone, settings.listen_port, settings.interface) == ("zone-green", 4000, "wg0")
+
+
+def test_a_flag_holds_before_and_behind_the_command() -> None:
+    assert words(["--zone", "a", "status"]) == words(["status", "--zone", "a"]) == {"zone": "a"}
+
+
+def test_an_empty_variable_says_nothing_but_an_empty_flag_is_a_mistake() -> None:
+    assert words([], {"JAYWALK_ZONE": ""}) == {}
+    with pytest.raises(InvalidValue, match="zone ''"):
+        Settings.read(words(["--zone", ""]))
+
+
+def test_lists_come_repeated_or_with_commas() -> None:
+    repeated = words(["--child-prefix", "172.20.1.0/24", "--child-prefix", "172.20.2.0/24, 172.20.3.0/24"])
+    assert Settings.read(repeated).child_prefixes == ("172.20.1.0/24", "172.20.2.0/24", "172.20.3.0/24")
+
+
+def test_defaults_follow_the_zone() -> None:
+    settings = Settings.read({"zone": "zone-red"})
+    assert settings.controller_user == "agent-zone-red"
+    assert str(settings.private_key_file) == "/etc/jaywalk/zone-red.key"
+    assert str(settings.snapshot_file) == "/var/lib/jaywalk/zone-red.json"
+    assert str(settings.lock_file) == "/run/jaywalk/zone-red.lock"
+    assert settings.name == host_label()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "shown"),
+    [
+        ("zone", "Zone Blue!", "Zone Blue!"),
+        ("interface", "all", "all"),
+        ("interface", "a-name-of-16-char", "a-name-of-16-char"),
+        ("listen_port", "70000", "70000"),
+        ("listen_port", "0", "'0'"),
+        ("name", "Big_Name", "Big_Name"),
+        ("public_key", "AAAA", "AAAA"),
+        ("local_endpoint_ip", "10.0.0.999", "10.0.0.999"),
+    ],
+)
+def test_a_bad_value_is_named(option: str, value: str, shown: str) -> None:
+    with pytest.raises(InvalidValue, match=shown):
+        Settings.read({option: value})
+
+
+def test_the_password_file_is_read_anew_each_time(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    settings = Settings.read({"controller": "192.0.2.1", "controller_password_file": str(file)})
+    file.write_text("first-one\n")
+    assert settings.controller_address().password == "first-one"
+    file.write_text("second-one\n")
+    where = settings.controller_address()
+    assert where.password == "second-one"
+    assert (where.host, where.port, where.user) == ("192.0.2.1", 6379, "agent-zone-blue")
+    assert "second-one" not in f"{where!r} {where}"
+
+
+@pytest.mark.parametrize(
+    ("said_words", "remedy"),
+    [
+        ({}, "--controller HOST"),
+        ({"controller": "192.0.2.1"}, "--controller-password-file"),
+        ({"controller": "192.0.2.1", "controller_password_file": "/nonexistent/file"}, "/nonexistent/file"),
+    ],
+)
+def test_what_is_missing_for_the_controller_is_named(said_words: dict[str, str], remedy: str) -> None:
+    with pytest.raises(InvalidValue, match=remedy):
+        Settings.read(said_words).controller_address()
+
+
+def test_makes_a_key_once(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    first = settings.own_key(SubprocessRunner())
+    assert settings.own_key(SubprocessRunner()) == first
+    assert stat.S_IMODE(settings.private_key_file.stat().st_mode) == 0o600
+
+
+def test_a_key_given_as_text_goes_to_a_file_that_only_root_reads(tmp_path: Path) -> None:
+    runner = SubprocessRunner()
+    private = keys.generate(runner)
+    settings = settings_in(tmp_path, private_key=private)
+    assert settings.own_key(runner) == keys.derive(runner, private)
+    assert settings.private_key_file.read_text() == private + "\n"
+    assert stat.S_IMODE(settings.private_key_file.stat().st_mode) == 0o600
+    written = settings.private_key_file.stat().st_ino
+    settings.own_key(runner)
+    assert settings.private_key_file.stat().st_ino == written
+
+
+def test_a_public_key_that_belongs_to_another_private_key_is_refused(tmp_path: Path) -> None:
+    runner = SubprocessRunner()
+    other = keys.derive(runner, keys.generate(runner))
+    with pytest.raises(InvalidValue, match="does not belong"):
+        settings_in(tmp_path, public_key=other).own_key(runner)
+
+
+def test_a_wrong_private_key_is_not_shown(tmp_path: Path) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        settings_in(tmp_path, private_key="c2VjcmV0LWJ1dC1zaG9ydA==").own_key(SubprocessRunner())
+    assert "c2VjcmV0" not in str(caught.value)
+    assert "--private-key" in str(caught.value)
+
+
+def test_every_setting_has_a_flag_and_a_variable() -> None:
+    text = build_parser().format_help()
+    for option, variable in ENVIRONMENT.items():
+        assert f"--{option.replace('_', '-')}" in text
+        assert f"[{variable}]" in text.replace("\n", "")
