@@ -183,11 +183,11 @@ class Lab:
         spec = LabSpec.load(self.directory)
         if spec is None:
             self._refuse_foreign_folder()
-            spec = LabSpec(self._choose_prefix(), str(self._choose_network()), str(tree))
+            spec = LabSpec(self._free_prefix(self._prefix), str(self._choose_network()), str(tree))
             self.directory.mkdir(parents=True, exist_ok=True)
             self.directory.chmod(0o700)
             spec.save(self.directory)
-        self._claim_prefix(spec.prefix)
+        self._claim_prefix(self._free_prefix(spec.prefix))
         if not self.key.exists():
             keys.make_ed25519(self.key)
         if not network.netns_exists(plan.lab_netns(spec.prefix)):

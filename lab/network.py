@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lab import host, plan
-from lab.errors import CommandFailed
+from lab.errors import CommandFailed, LabError
 from lab.spec import LabSpec, Leg, MachineSpec
 
 FIRST_BRIDGE, SECOND_BRIDGE = "br1", "br2"
@@ -83,13 +83,17 @@ def routed() -> list[ipaddress.IPv4Network]:
 
 
 def make_lab(spec: LabSpec) -> None:
-    """Make the lab's namespace, its bridge and this host's leg."""
+    """Make the lab's namespace, its bridge and this host's leg: all of it or nothing."""
     netns, network = plan.lab_netns(spec.prefix), ipaddress.IPv4Network(spec.network)
     host.run(["ip", "netns", "add", netns])
-    ip(host_batch(spec.prefix, network))
-    ip(lab_batch(network), netns)
-    # Only a forwarding router answers "unreachable"; else a machine's tries to get out hang.
-    host.run(["nsenter", f"--net=/run/netns/{netns}", "sysctl", "-qw", "net.ipv4.ip_forward=1"])
+    try:
+        ip(host_batch(spec.prefix, network))
+        ip(lab_batch(network), netns)
+        # Only a forwarding router answers "unreachable"; else a machine's tries to get out hang.
+        host.run(["nsenter", f"--net=/run/netns/{netns}", "sysctl", "-qw", "net.ipv4.ip_forward=1"])
+    except LabError:
+        remove_lab(spec.prefix)
+        raise
 
 
 def remove_lab(prefix: str) -> None:
