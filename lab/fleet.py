@@ -215,15 +215,13 @@ class Lab:
         folder = Path(owner.read_text(encoding="utf-8")) if owner.exists() else self.directory
         return folder if folder != self.directory and (folder / "lab.json").exists() else None
 
-    def _choose_prefix(self) -> str:
+    def _free_prefix(self, wanted: str | None) -> str:
         """Two labs of one prefix would take each other's namespaces."""
-        if self._prefix is None:
+        if wanted is None:
             return next(name for name in plan.prefixes() if self._owner_of(name) is None)
-        if other := self._owner_of(self._prefix):
-            raise LabError(
-                f"lab prefix {self._prefix!r} is taken by the lab in {other}: set JAYWALK_LAB_PREFIX"
-            )
-        return self._prefix
+        if other := self._owner_of(wanted):
+            raise LabError(f"lab prefix {wanted!r} is taken by the lab in {other}: set JAYWALK_LAB_PREFIX")
+        return wanted
 
     def _claim_prefix(self, prefix: str) -> None:
         control_sockets(prefix).mkdir(mode=0o700, parents=True, exist_ok=True)
