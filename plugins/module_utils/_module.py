@@ -89,7 +89,7 @@ def controller_arguments() -> dict[str, Any]:
         "controller": {"type": "str", "required": True},
         "controller_user": {"type": "str"},
         "controller_password": {"type": "str", "no_log": True},
-        "controller_password_file": {"type": "path"},
+        "controller_password_file": {"type": "path", "no_log": False},
         "zone": {"type": "str", "required": True},
         "timeout": {"type": "int", "default": 30},
     }

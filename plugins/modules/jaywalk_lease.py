@@ -68,6 +68,7 @@ options:
     description:
       - All networks behind the node that its peers are to reach through it. If empty, the lease keeps those
         it has.
+      - A node that joins replaces them by those that it announces itself.
     type: list
     elements: str
     default: []
