@@ -24,14 +24,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def fleet() -> Iterator[Fleet]:
-    """A controller and three members, rolled out once for the session."""
+    """A controller and three members, rolled out once; JAYWALK_FLEET_TEST_KEEP keeps them for the next run."""
     directory = Path(os.environ.get("JAYWALK_FLEET_TEST_DIR", "/var/tmp/jaywalk-fleet-test"))
     lab = Lab(directory, prefix="jt", report=lambda text: print(f"lab: {text}", flush=True))
-    lab.down()
+    keep = "JAYWALK_FLEET_TEST_KEEP" in os.environ
+    if not keep:
+        lab.down()
     try:
         lab.up(["controller", *MEMBERS])
         fleet = Fleet(lab, lab.write_inventory(directory / "inventory", variables=product.variables(ROOT)))
         fleet.play()
         yield fleet
     finally:
-        lab.down()
+        lab.close() if keep else lab.down()

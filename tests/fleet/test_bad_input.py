@@ -16,10 +16,7 @@ AS_AGENT = (
 """A second agent on the machine, typed by hand: the service's settings, a state and a key of its own."""
 
 COMMANDS = {
-    "unknown zone": (
-        "jaywalk up --zone zone-green --controller-user agent-zone-blue",
-        ["zone-green"],
-    ),
+    "unknown zone": ("jaywalk up --zone zone-green", ["agent-zone-green", "that the zone exists"]),
     "zone that is no name": ("jaywalk up --zone 'Zone Blue!'", ["Zone Blue!", "DNS label"]),
     "malformed address": ("jaywalk up --request-ip 10.20.0.999", ["10.20.0.999", "no IP address"]),
     "foreign address": ("jaywalk up --request-ip 192.0.2.7", ["192.0.2.7", "10.20.0.0/20"]),
@@ -33,6 +30,11 @@ COMMANDS = {
     "wrong password": (
         "env -u JAYWALK_CONTROLLER_PASSWD_FILE JAYWALK_CONTROLLER_PASSWD=not-the-password jaywalk up",
         ["refused user", "check the password"],
+    ),
+    "no tun": (
+        "unshare --mount sh -c 'mount -t tmpfs none /dev/net && jaywalk up --zone zone-red "
+        "--controller-password-file /root/red.password'",
+        ["/dev/net/tun is missing", "modprobe tun"],
     ),
     "no tools": ("PATH=/nowhere /usr/local/bin/jaywalk up", ["wg is missing", "wireguard-tools"]),
 }

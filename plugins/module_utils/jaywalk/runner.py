@@ -7,7 +7,6 @@ Secrets go in by ``stdin`` or by a file's path, never in ``argv``, which every u
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ class Runner(Protocol):
 
 
 class SubprocessRunner:
-    """A runner on plain ``subprocess``, with English messages so that they can be told apart.
+    """A runner on plain ``subprocess``.
 
     Without a time-out: ``subprocess`` then waits by polling, which costs half a millisecond a call.  A
     program that hangs is ended by whoever watches us (the agent's unit has a watchdog).
@@ -41,7 +40,6 @@ class SubprocessRunner:
 
     def run(self, argv: Sequence[str], stdin: str | None = None) -> Finished:
         given: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
-        environment = dict(os.environ, LC_ALL="C")
         try:
             # A session of its own: Ctrl-C ends us, but neither a change that is half done nor a userspace
             # WireGuard that was started here.
@@ -49,7 +47,6 @@ class SubprocessRunner:
                 argv,
                 capture_output=True,
                 text=True,
-                env=environment,
                 check=False,
                 start_new_session=True,
                 **given,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Union
 
 from .errors import InvalidValue
@@ -143,7 +144,13 @@ def join_endpoint(host: str, number: int) -> str:
 
 def networks(texts: Iterable[str]) -> list[Network]:
     """Prefixes that were checked before, ready for arithmetic."""
-    return [ipaddress.ip_network(text) for text in texts]
+    return [_parsed(text) for text in texts]
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> Network:
+    # A zone's pools are asked about for each of its thousands of records.
+    return ipaddress.ip_network(text)
 
 
 def holding(pools: Sequence[Network], host: str) -> Network | None:
@@ -159,8 +166,8 @@ def overlapping(taken: Iterable[Network], prefix: str) -> Network | None:
 
 
 def host_prefix(host: str) -> str:
-    """An address as a prefix of one: ``10.20.0.1/32``."""
-    return str(ipaddress.ip_network(host))
+    """An address in its canonical spelling as a prefix of one: ``10.20.0.1/32``."""
+    return f"{host}/128" if ":" in host else f"{host}/32"
 
 
 def _embeds_ipv4(parsed: Address) -> bool:

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,9 @@ BYTES_PER_CALL = 128 * 1024
 """Of words to one ``wg set``; Linux bounds a command line at 2 MiB, and a peer takes about 200 bytes."""
 USERSPACE = ("wireguard-go", "boringtun-cli")
 TUN = "/dev/net/tun"
+CONTROL_SOCKETS = "/var/run/wireguard"
+END_SECONDS = 5.0
+"""How long a userspace implementation may take to end; it took 1.5 s with 1,000 peers."""
 _FAILED_LINE = re.compile(r"^(?:RTNETLINK answers: |Error: )?(.*)\nCommand failed -:(\d+)", re.M)
 
 
@@ -117,8 +121,8 @@ def _create_userspace(runner: Runner, name: str) -> str:
     argv = [*_own_unit(name), program, name]
     started = runner.run(argv)
     if started.returncode != 0:
-        # Its last line is the error; those before advertise the kernel's WireGuard.
-        said = started.stderr.strip().splitlines()
+        # Around the error stands a box that advertises the kernel's WireGuard.
+        said = [line for line in started.stderr.strip().splitlines() if line.isascii()]
         raise CommandFailed(argv, started.returncode, said[-1] if said else "")
     return program
 
@@ -143,22 +147,38 @@ def _own_unit(name: str) -> list[str]:
 
     The unit gets this process's network namespace, whichever that is. Empty without systemd.
     """
-    if not (os.path.isdir("/run/systemd/system") and shutil.which("systemd-run")):
+    if not _has_systemd():
         return []
     return [
         "systemd-run",
         "--quiet",
         "--collect",
-        f"--unit=jaywalk-wireguard-{name}",
+        f"--unit={_unit(name)}",
         f"--description=Userspace WireGuard of {name}",
         "--service-type=forking",
         f"--property=NetworkNamespacePath=/proc/{os.getpid()}/ns/net",
     ]
 
 
+def _has_systemd() -> bool:
+    return os.path.isdir("/run/systemd/system") and shutil.which("systemd-run") is not None
+
+
+def _unit(name: str) -> str:
+    return f"jaywalk-wireguard-{name}.service"
+
+
 def delete(runner: Runner, name: str) -> None:
-    """Deletes the interface; a userspace implementation ends with it."""
+    """Deletes the interface, and waits until a userspace implementation ended with it.
+
+    Else the next one of that name would find the control socket, or the unit, still in use.
+    """
     checked(runner, ["ip", "link", "delete", "dev", name])
+    if _has_systemd():
+        runner.run(["systemctl", "stop", _unit(name)])
+    deadline = time.monotonic() + END_SECONDS
+    while os.path.exists(f"{CONTROL_SOCKETS}/{name}.sock") and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def set_many(runner: Runner, name: str, parts: Sequence[Sequence[str]]) -> None:

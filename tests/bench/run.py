@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Measures and writes build/bench.json: `make bench`, or `make bench ARGS=apply` for one part."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tabulate import tabulate
+
+from tests.bench import fleet
+from tests.bench.results import Figure, save
+
+ROOT = Path(__file__).resolve().parents[2]
+OUTPUT = ROOT / "build" / "bench.json"
+
+
+def say(text: str) -> None:
+    """A line of progress."""
+    print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+def apply() -> dict[str, Figure]:
+    """The part that needs a network namespace to itself."""
+    say("bringing an interface to a zone of 1,000 peers")
+    command = ["unshare", "--net", sys.executable, "-m", "tests.bench.apply"]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, text=True)
+    return {name: Figure(**figure) for name, figure in json.loads(done.stdout).items()}
+
+
+PARTS = {"apply": apply, "fleet": lambda: fleet.measure(say)}
+
+
+def main() -> int:
+    """Runs the parts asked for, all by default."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", nargs="*", choices=[*PARTS, []], help=f"{', '.join(PARTS)}; all by default")
+    chosen = parser.parse_args().part or list(PARTS)
+    figures: dict[str, Figure] = {}
+    for part in chosen:
+        figures |= PARTS[part]()
+    save(OUTPUT, figures)
+    rows = [
+        (name, figure.value, figure.unit, figure.n, figure.peer, figure.ratio)
+        for name, figure in figures.items()
+    ]
+    print(tabulate(rows, headers=("figure", "value", "unit", "n", "held against", "ratio")))
+    print(f"written to {OUTPUT.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
