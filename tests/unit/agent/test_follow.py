@@ -1,0 +1,382 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Following a zone over a real Redis, with a real committer at its other end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from jaywalk.controller import ControllerAddress, ZoneClient, connect
+from jaywalk.errors import ControllerDenied, InvalidValue, RequestRefused
+from jaywalk.models import Reply, Request
+from jaywalk.zonelog import ZoneKeys, ZoneView
+from jaywalk_agent import follow
+from jaywalk_agent.follow import Follower, Update
+from jaywalk_agent.stop import Stopped, StopSignal
+from jaywalk_supervisor.store import Store
+from tests.redis_server import RedisServer
+from tests.unit.agent.support import peer, view_of
+from tests.unit.supervisor.support import AGENT_PASSWORD, BLUE, committing, join, key_of
+
+KEYS = ZoneKeys("zone-blue")
+OWN = key_of(0)
+
+
+@dataclass
+class Wishes:
+    """What the node under test asks for."""
+
+    request_ip: tuple[str, ...] = ()
+    endpoint: str = "192.0.2.10:51820"
+
+    def join(self) -> Request:
+        return join("zone-blue", 0, request_ip=self.request_ip, endpoint=self.endpoint)
+
+    def moved(self) -> Request:
+        return Request.checked("endpoint", "zone-blue", OWN, endpoint=self.endpoint)
+
+
+class Backoff:
+    """Waits shortly, and remembers how often it was asked."""
+
+    def __init__(self, seconds: float = 0.02) -> None:
+        self.seconds = seconds
+        self.asked: list[int] = []
+
+    def compute(self, failures: int) -> float:
+        self.asked.append(failures)
+        return self.seconds
+
+
+@pytest.fixture(autouse=True)
+def backoffs(monkeypatch: pytest.MonkeyPatch) -> dict[str, Backoff]:
+    short = {"RECONNECT": Backoff(), "RESYNC": Backoff()}
+    for name, backoff in short.items():
+        monkeypatch.setattr(follow, name, backoff)
+    return short
+
+
+@pytest.fixture
+def supervisor(redis_server: RedisServer) -> Iterator[Callable[[], None]]:
+    """Starts a committer at most once; it ends with the test."""
+    with ExitStack() as stack:
+        started: list[Any] = []
+
+        def start() -> None:
+            if not started:
+                started.append(stack.enter_context(committing(redis_server.address)))
+
+        yield start
+
+
+@dataclass
+class Node:
+    """A follower, and the other side's means to make it see things."""
+
+    server: RedisServer
+    stop: StopSignal
+    wishes: Wishes
+    follower: Follower
+    updates: Iterator[Update]
+
+    def until(self, true: Callable[[Follower], object], most: int = 200) -> list[Update]:
+        """Steps on until ``true`` holds, and returns what was yielded on the way."""
+        seen: list[Update] = []
+        while not true(self.follower):
+            assert len(seen) < most, "it did not come true"
+            seen.append(next(self.updates))
+        return seen
+
+    def alive_until(self, true: Callable[[], object]) -> None:
+        """As :meth:`until`, for what happens while no update comes."""
+
+        class Reached(Exception):
+            pass
+
+        def alive() -> None:
+            if true():
+                raise Reached
+
+        self.follower.alive = alive
+        with pytest.raises(Reached):
+            deque(self.updates, maxlen=0)
+        self.follower.alive = lambda: None
+        self.updates = self.follower.updates()
+
+    def ask(self, request: Request, to: str = "") -> Reply:
+        where = self.server.address
+        return ZoneClient(connect(where), where, "zone-blue").ask(request, 20, to)
+
+
+@pytest.fixture
+def node(redis_server: RedisServer, stop: StopSignal) -> Iterator[Callable[..., Node]]:
+    made: list[Node] = []
+
+    def make(view: ZoneView | None = None, password: str = AGENT_PASSWORD, **wishes: Any) -> Node:
+        def where() -> ControllerAddress:
+            return replace(redis_server.address_of("agent-zone-blue", password), timeout=25)
+
+        asker = Wishes(**wishes)
+        follower = Follower(where, "zone-blue", OWN, asker, stop, view)
+        made.append(Node(redis_server, stop, asker, follower, follower.updates()))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.updates.close()  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def joined(node: Callable[..., Node], supervisor: Callable[[], None]) -> Node:
+    supervisor()
+    made = node()
+    made.until(lambda follower: follower.joined and follower._pending is None)
+    return made
+
+
+def zone_without_supervisor(server: RedisServer) -> Store:
+    store = Store.open(server.address, "test")
+    store.create(BLUE)
+    server.add_agent("zone-blue", AGENT_PASSWORD)
+    return store
+
+
+def commit(joined: Node, number: int) -> None:
+    assert joined.ask(join("zone-blue", number)).ok
+
+
+def test_joins_and_hears_of_others_one_by_one(joined: Node) -> None:
+    assert joined.follower.trouble == ""
+    commit(joined, 1)
+    assert next(joined.updates).changed == {key_of(1)}
+    commit(joined, 2)
+    assert next(joined.updates).changed == {key_of(2)}
+    view = joined.follower.view
+    assert view is not None and set(view.peers) == {OWN, key_of(1), key_of(2)}
+
+
+def test_a_join_waits_for_a_supervisor(
+    redis_server: RedisServer, node: Callable[..., Node], supervisor: Callable[[], None]
+) -> None:
+    zone_without_supervisor(redis_server)
+    lonely = node()
+    said = []
+
+    def alive() -> None:
+        if "no supervisor of zone zone-blue has answered yet" in lonely.follower.trouble:
+            said.append(lonely.follower.trouble)
+            supervisor()
+
+    lonely.follower.alive = alive
+    lonely.until(lambda follower: follower.joined and not follower.trouble)
+    assert said
+    assert redis_server.client().llen(KEYS.inbox) == 0
+
+
+def test_a_request_is_repeated_ever_more_slowly() -> None:
+    pending = follow.Pending(Wishes().join())
+    now, pauses = 0.0, []
+    for _ in range(8):
+        assert pending.due(now)
+        pending.sent(now)
+        assert not pending.due(now + 1.9)
+        pauses.append(pending.next_send - now)
+        now = pending.next_send
+    assert pauses == [2, 4, 8, 16, 32, 60, 60, 60]
+
+
+def test_the_first_refusal_ends_it(node: Callable[..., Node], supervisor: Callable[[], None]) -> None:
+    supervisor()
+    with pytest.raises(RequestRefused, match=r"192\.0\.2\.7 lies outside"):
+        node(request_ip=("192.0.2.7",)).until(lambda follower: follower.joined)
+
+
+def test_a_later_refusal_keeps_the_mesh(node: Callable[..., Node], joined: Node) -> None:
+    view = joined.follower.view
+    again = node(view=view, request_ip=("192.0.2.7",))
+    again.until(lambda follower: "the zone refused a request" in follower.trouble)
+    assert again.follower.joined
+    commit(joined, 1)
+    again.until(lambda follower: follower.view and key_of(1) in follower.view.peers)
+    assert "192.0.2.7" in again.follower.trouble
+
+
+def test_a_gap_is_closed_by_a_snapshot(joined: Node) -> None:
+    for number in range(1, 5):
+        commit(joined, number)
+    joined.server.client().xtrim(KEYS.events, maxlen=1, approximate=False)
+    update = next(joined.updates)
+    assert update.changed is None
+    assert set(update.view.peers) == {key_of(number) for number in range(5)}
+    commit(joined, 5)
+    assert next(joined.updates).changed == {key_of(5)}
+
+
+def test_garbage_in_the_log_makes_no_storm_of_snapshots(joined: Node, backoffs: dict[str, Backoff]) -> None:
+    view = joined.follower.view
+    assert view is not None
+    with joined.server.client() as redis:
+        redis.xadd(KEYS.events, {"o": "no JSON {"}, id=f"{view.epoch}-{view.rev + 1}")
+        joined.until(lambda _: len(backoffs["RESYNC"].asked) == 5)
+        redis.hset(KEYS.meta, "rev", view.rev + 1)
+    assert backoffs["RESYNC"].asked == [1, 2, 3, 4, 5]
+    commit(joined, 1)
+    joined.until(lambda follower: follower.view and key_of(1) in follower.view.peers)
+    commit(joined, 2)
+    joined.until(lambda follower: follower.view and key_of(2) in follower.view.peers)
+    assert joined.follower._resyncs == 0
+
+
+def test_a_record_that_cannot_be_believed_harms_nobody_else(joined: Node) -> None:
+    bad = f'[["+","{key_of(1)}",{{"n":"node1","a":["192.0.2.7"],"s":1,"r":9}}],["+","no key",{{}}]]'
+    view = joined.follower.view
+    assert view is not None
+    with joined.server.client() as redis:
+        redis.xadd(KEYS.events, {"o": bad}, id=f"{view.epoch}-{view.rev + 1}")
+        redis.hset(KEYS.meta, "rev", view.rev + 1)
+    commit(joined, 2)
+    joined.until(lambda follower: follower.view and key_of(2) in follower.view.peers)
+    assert set(joined.follower.view.peers) == {OWN, key_of(2)}  # type: ignore[union-attr]
+    assert "192.0.2.7" in " ".join(joined.follower.view.rejected.values())  # type: ignore[union-attr]
+
+
+def test_an_operators_removal_is_not_undone(joined: Node) -> None:
+    joined.ask(Request.checked("release", "zone-blue", OWN), to=KEYS.orders)
+    update = next(joined.updates)
+    assert OWN in (update.changed or ())
+    assert joined.follower.removed
+    joined.server.client().execute_command("CLIENT", "KILL", "USER", "agent-zone-blue")
+    commit(joined, 1)
+    joined.until(lambda follower: follower.view and key_of(1) in follower.view.peers)
+    assert "was removed from zone zone-blue" in joined.follower.trouble
+    assert not joined.follower.joined
+
+
+def test_a_removal_that_only_a_snapshot_shows_is_not_undone_either(joined: Node) -> None:
+    joined.ask(Request.checked("release", "zone-blue", OWN), to=KEYS.orders)
+    commit(joined, 1)
+    joined.server.client().xtrim(KEYS.events, maxlen=1, approximate=False)
+    joined.until(lambda follower: follower.view and key_of(1) in follower.view.peers)
+    assert joined.follower.removed
+    assert not joined.follower.joined
+
+
+def test_a_node_that_was_removed_joins_again_when_it_starts(joined: Node, node: Callable[..., Node]) -> None:
+    view = joined.follower.view
+    assert view is not None
+    old = ZoneView(view.zone, view.epoch, view.rev, dict(view.peers))
+    joined.ask(Request.checked("release", "zone-blue", OWN), to=KEYS.orders)
+    started = node(view=old)
+    assert next(started.updates).changed is None
+    started.until(lambda follower: follower._pending is None)
+    assert started.follower.joined
+    assert not started.follower.removed
+
+
+def test_a_node_that_the_zone_lost_joins_again(joined: Node) -> None:
+    joined.server.stop()
+    assert joined.server._folder is not None
+    shutil.rmtree(joined.server._folder / "appendonlydir")
+    joined.server.start()
+    old = joined.follower.view
+    joined.until(lambda follower: follower.view is not old and follower.joined and not follower.trouble)
+    assert not joined.follower.removed
+
+
+def test_goes_on_after_redis_was_away(joined: Node, backoffs: dict[str, Backoff]) -> None:
+    joined.server.stop()
+    joined.alive_until(lambda: "cannot be reached" in joined.follower.trouble)
+    assert joined.follower.joined
+    joined.server.start()
+    joined.until(lambda follower: follower._pending is None and not follower.trouble)
+    commit(joined, 1)
+    joined.until(lambda follower: follower.view and key_of(1) in follower.view.peers)
+    assert backoffs["RECONNECT"].asked
+
+
+def test_a_redis_that_refuses_writes_is_asked_ever_less_often(
+    node: Callable[..., Node], redis_server: RedisServer, backoffs: dict[str, Backoff]
+) -> None:
+    store = zone_without_supervisor(redis_server)
+    store.redis.config_set("min-replicas-to-write", 1)
+    refused = node()
+    refused.alive_until(lambda: len(backoffs["RECONNECT"].asked) >= 12)
+    assert "Not enough good replicas" in refused.follower.trouble or "NOREPLICAS" in refused.follower.trouble
+    assert backoffs["RECONNECT"].asked[-3:] == [10, 10, 10], "the backoff stops growing, and overflows never"
+
+
+@pytest.mark.parametrize("field", ["rev", "epoch", "wait_ms", "pools"])
+def test_meta_that_does_not_parse_ends_nobody_who_was_in_the_zone(
+    node: Callable[..., Node], redis_server: RedisServer, field: str
+) -> None:
+    store = zone_without_supervisor(redis_server)
+    store.redis.hset(KEYS.meta, field, "garbage")
+    with pytest.raises(InvalidValue):
+        node().until(lambda follower: follower.joined)
+    member = node(view=view_of(replace(peer(0), key=OWN)))
+    member.alive_until(lambda: member.follower.trouble)
+    assert member.follower.joined
+
+
+def test_an_answer_that_does_not_parse_is_asked_for_again(
+    node: Callable[..., Node], redis_server: RedisServer, supervisor: Callable[[], None]
+) -> None:
+    store = zone_without_supervisor(redis_server)
+    asking = node(view=None)
+    spoilt: list[str] = []
+
+    def alive() -> None:
+        pending = asking.follower._pending
+        if not spoilt and pending is not None and pending.tries:
+            spoilt.append(pending.request.nonce)
+            store.redis.xadd(KEYS.reply(pending.request.nonce), {"reply": "{garbage"})
+        elif spoilt and asking.follower.trouble:
+            supervisor()
+
+    asking.follower.alive = alive
+    asking.until(lambda follower: follower.joined and not follower.trouble)
+    assert spoilt
+
+
+@pytest.mark.parametrize(("password", "error"), [("wrong", ControllerDenied), (AGENT_PASSWORD, InvalidValue)])
+def test_a_wrong_password_or_zone_ends_it_only_at_the_first_start(
+    node: Callable[..., Node], redis_server: RedisServer, password: str, error: type[Exception]
+) -> None:
+    redis_server.add_agent("zone-blue", AGENT_PASSWORD)
+    with pytest.raises(error) as caught:
+        node(password=password).until(lambda follower: follower.joined)
+    assert "zone-blue" in str(caught.value)
+    member = node(view=view_of(replace(peer(0), key=OWN)), password=password)
+    assert next(member.updates).changed is None
+    member.alive_until(lambda: "zone-blue" in member.follower.trouble)
+    assert member.follower.joined
+
+
+def test_a_new_address_of_this_node_is_told(joined: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    joined.wishes.endpoint = ""
+    joined.server.client().execute_command("CLIENT", "KILL", "USER", "agent-zone-blue")
+    joined.wishes.endpoint = "192.0.2.99:51820"
+    joined.until(lambda follower: follower.view and follower.view.peers[OWN].endpoint == "192.0.2.99:51820")
+    joined.until(lambda follower: follower._pending is None)
+
+
+def test_a_burst_is_followed_by_a_full_look(joined: Node) -> None:
+    commit(joined, 1)
+    assert next(joined.updates).changed == {key_of(1)}
+    assert next(joined.updates).changed is None
+
+
+def test_a_signal_ends_the_wait_for_events(joined: Node) -> None:
+    joined.until(lambda follower: follower._next_tick - follow.time.monotonic() > follow.LOOK_AFTER)
+    threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGTERM]).start()
+    with pytest.raises(Stopped):
+        next(joined.updates)
