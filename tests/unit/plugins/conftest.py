@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs a module whole, in this process, on a machine whose programs are scripted."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePath
+from types import ModuleType
+from typing import Any
+
+import pytest
+from ansible.module_utils import basic
+from ansible.module_utils.testing import patch_module_args
+
+from tests.redis_server import RedisServer
+
+Result = dict[str, Any]
+RunModule = Callable[..., Result]
+Answer = tuple[int, str, str]
+
+LINK = {
+    "ifname": "wg0",
+    "flags": ["POINTOPOINT", "NOARP", "UP"],
+    "mtu": 1420,
+    "linkinfo": {"info_kind": "wireguard"},
+    "addr_info": [],
+}
+
+
+class Machine:
+    """A machine with one WireGuard interface at most, and ``wg genkey`` and ``wg pubkey`` that are real.
+
+    ``calls`` are the commands that change something, each with its input.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[list[str], str]] = []
+        self.missing: set[str] = set()
+        self.link: dict[str, Any] | None = None
+        self.dump = "(none)\t(none)\t0\toff\n"
+        self.routes: list[dict[str, Any]] = []
+        self.elsewhere: list[dict[str, Any]] = []
+        self.breaks = ""
+
+    def get_bin_path(self, program: str) -> str | None:
+        return None if program in self.missing else f"/usr/bin/{program}"
+
+    def run_command(self, argv: list[str], data: str | None = None, **_options: Any) -> Answer:
+        words = [PurePath(argv[0]).name, *argv[1:]]
+        if words[:2] in (["wg", "genkey"], ["wg", "pubkey"]):
+            done = subprocess.run(words, input=data, capture_output=True, text=True, check=False)
+            return done.returncode, done.stdout, done.stderr
+        answer = self._look(words)
+        if answer is not None:
+            return answer
+        self.calls.append((words, data or ""))
+        if self.breaks and self.breaks in " ".join(words) + (data or ""):
+            return 1, "", "it broke"
+        if words[:3] == ["ip", "link", "add"]:
+            self.link = dict(LINK, ifname=words[4], flags=[])
+        if words[:3] == ["ip", "link", "delete"]:
+            self.link = None
+        return 0, "", ""
+
+    def _look(self, words: list[str]) -> Answer | None:
+        if words[1:] in (["--version"], ["-V"]):
+            return 0, "", ""
+        if words[:5] == ["ip", "-json", "-details", "addr", "show"]:
+            if self.link is None:
+                return 1, "", f'Device "{words[-1]}" does not exist.'
+            return 0, json.dumps([dict(self.link, ifname=words[-1])]), ""
+        if words[:2] == ["wg", "show"]:
+            return 0, self.dump, ""
+        if words[:4] == ["ip", "-json", "addr", "show"]:
+            return 0, "[]", ""
+        if words[:2] == ["ip", "-json"] and "route" in words:
+            routes = self.routes if "dev" in words else self.elsewhere
+            return 0, json.dumps(routes if words[2] == "-4" else []), ""
+        if words[0] == "readlink":
+            return 0, "net:[1]\nnet:[2]\n", ""
+        return None
+
+    def words(self) -> list[str]:
+        """All that was called or fed to a batch, a line each."""
+        return [line for argv, fed in self.calls for line in [" ".join(argv), *fed.splitlines()]]
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    scripted = Machine()
+    monkeypatch.setattr(
+        basic.AnsibleModule, "get_bin_path", lambda _self, program, **_options: scripted.get_bin_path(program)
+    )
+    monkeypatch.setattr(
+        basic.AnsibleModule,
+        "run_command",
+        lambda _self, argv, **options: scripted.run_command(argv, **options),
+    )
+    return scripted
+
+
+@pytest.fixture
+def run_module(capsys: pytest.CaptureFixture[str]) -> RunModule:
+    """Runs a module with these options and returns what it says; ``failed`` is there if it failed."""
+
+    def run(module: ModuleType, check: bool = False, **options: Any) -> Result:
+        arguments = {"_ansible_check_mode": check, "_ansible_diff": True, **options}
+        with patch_module_args(arguments), pytest.raises(SystemExit) as end:
+            module.main()
+        result: Result = json.loads(capsys.readouterr().out)
+        assert (end.value.code == 0) == (not result.get("failed"))
+        return result
+
+    return run
+
+
+class Controller:
+    """A real Redis with a real ``jaywalk-supervisor``, and the options that reach them."""
+
+    AGENT_USER = "agent-zone-blue"
+
+    def __init__(self, redis_server: RedisServer, folder: Path) -> None:
+        self.redis = redis_server
+        self.agent_password = secrets.token_hex(16)
+        self.as_operator = self._options(folder / "operator.password", redis_server.password)
+        self.as_agent = self._options(folder / "agent.password", self.agent_password)
+        self._log = folder / "supervisor.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def _options(self, file: Path, password: str) -> dict[str, Any]:
+        file.write_text(password + "\n")
+        return {
+            "controller": f"{self.redis.host}:{self.redis.port}",
+            "controller_password_file": str(file),
+            "zone": "zone-blue",
+            "timeout": 10,
+        }
+
+    def start(self) -> None:
+        """Starts the supervisor and waits until agents can log in."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        program = "from jaywalk_supervisor.cli import main; raise SystemExit(main())"
+        words = ["--streamer-address", self.as_operator["controller"], "--streamer-user", "supervisor"]
+        words += ["--streamer-passwd-file", self.as_operator["controller_password_file"]]
+        words += ["--agent-password-file", self.as_agent["controller_password_file"]]
+        words += ["--api-address", f"127.0.0.1:{port}"]
+        root = Path(__file__).parents[3]
+        paths = f"{root / 'plugins/module_utils'}:{root / 'supervisor'}"
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", program, *words],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "PYTHONPATH": paths},
+            )
+        deadline = time.monotonic() + 20
+        with self.redis.client() as client:
+            while self.AGENT_USER not in client.acl_users() or not client.exists("{zone-blue}:meta"):
+                assert self._process.poll() is None, self._log.read_text()
+                assert time.monotonic() < deadline, self._log.read_text()
+                time.sleep(0.02)
+
+    def stop(self) -> None:
+        """Stops the supervisor; Redis stays."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(timeout=10)
+            self._process = None
+
+
+@pytest.fixture
+def controller(redis_server: RedisServer, tmp_path: Path) -> Iterator[Controller]:
+    """For one test, which may stop the supervisor and fill the zone."""
+    made = Controller(redis_server, tmp_path)
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")
+def lasting_controller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]:
+    """For all tests of a file that change nothing."""
+    with RedisServer() as server:
+        made = Controller(server, tmp_path_factory.mktemp("controller"))
+        made.start()
+        yield made
+        made.stop()

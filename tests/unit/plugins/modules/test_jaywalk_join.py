@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The module against a real Redis and a real supervisor, on a node whose interface is scripted."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk import controller as client
+from ansible_collections.jaywalking.mesh.plugins.modules import (
+    jaywalk_join,
+    jaywalk_lease,
+    jaywalk_lease_info,
+)
+
+from ..conftest import LINK, Controller, Machine, Result, RunModule
+
+KEY = "IHTAKJ7xQYBmO7lh3NrNPrfv0LAAM8GlD1o1Yh0U4hE="
+
+
+def node_options(controller: Controller, folder: Path) -> dict[str, Any]:
+    own = {"private_key_file": str(folder / "node.key"), "name": "node1", "endpoint": "192.0.2.1"}
+    return {**controller.as_agent, **own}
+
+
+@pytest.fixture
+def options(controller: Controller, tmp_path: Path) -> dict[str, Any]:
+    return node_options(controller, tmp_path)
+
+
+@pytest.fixture
+def refused_options(lasting_controller: Controller, tmp_path: Path) -> dict[str, Any]:
+    return node_options(lasting_controller, tmp_path)
+
+
+def leases(run_module: RunModule, controller: Controller) -> list[Result]:
+    found: list[Result] = run_module(jaywalk_lease_info, **controller.as_operator)["leases"]
+    return found
+
+
+def settle(machine: Machine, key_file: str, address: str) -> None:
+    """Has the scripted interface be as the last run left a real one."""
+    private = Path(key_file).read_text()
+    public = subprocess.run(
+        ["wg", "pubkey"], input=private, capture_output=True, text=True, check=True
+    ).stdout
+    machine.dump = f"(none)\t{public.strip()}\t51820\toff\n"
+    host, length = address.split("/")
+    entry = {"local": host, "prefixlen": int(length), "scope": "global"}
+    machine.link = dict(LINK, addr_info=[entry])
+    machine.calls.clear()
+
+
+def test_first_join_is_foretold_without_a_word_to_the_zone(
+    run_module: RunModule, machine: Machine, controller: Controller, options: dict[str, Any]
+) -> None:
+    foretold = run_module(jaywalk_join, check=True, **options)
+    assert foretold["changed"]
+    assert foretold["lease"]["addresses"] == []
+    assert foretold["lease"]["public_key"] == ""
+    assert machine.calls == []
+    assert not Path(options["private_key_file"]).exists()
+    assert leases(run_module, controller) == []
+    done = run_module(jaywalk_join, **options)
+    assert done["diff"] == foretold["diff"]
+    assert done["lease"]["addresses"] == ["10.20.0.1"]
+    assert done["lease"]["endpoint"] == "192.0.2.1:51820"
+    assert "addr replace 10.20.0.1/20 dev wg0" in machine.words()
+    assert [lease["state"] for lease in leases(run_module, controller)] == ["active"]
+
+
+def test_wish_that_is_met_asks_nobody(
+    run_module: RunModule, machine: Machine, controller: Controller, options: dict[str, Any]
+) -> None:
+    run_module(jaywalk_join, **options)
+    settle(machine, options["private_key_file"], "10.20.0.1/20")
+    controller.stop()
+    again = run_module(jaywalk_join, **options, request_ip=["10.20.0.1"])
+    assert not again["changed"]
+    assert again["diff"]["before"] == again["diff"]["after"] == ""
+    assert again["lease"]["addresses"] == ["10.20.0.1"]
+    assert machine.calls == []
+
+
+def test_new_wishes_are_asked_for_and_shown(
+    run_module: RunModule, machine: Machine, options: dict[str, Any]
+) -> None:
+    run_module(jaywalk_join, **options)
+    settle(machine, options["private_key_file"], "10.20.0.1/20")
+    options.update(request_ip=["10.20.0.9"], child_prefixes=["172.20.1.7/24"], endpoint="192.0.2.1:9")
+    foretold = run_module(jaywalk_join, check=True, **options)
+    assert foretold["diff"]["after"].splitlines() == [
+        "zone zone-blue address 10.20.0.9",
+        "zone zone-blue child-prefix 172.20.1.0/24",
+        "zone zone-blue endpoint 192.0.2.1:9",
+        "address 10.20.0.9/20",
+    ]
+    assert foretold["diff"]["before"].splitlines() == [
+        "zone zone-blue address 10.20.0.1",
+        "zone zone-blue endpoint 192.0.2.1:51820",
+        "address 10.20.0.1/20",
+    ]
+    done = run_module(jaywalk_join, **options)
+    assert done["diff"] == foretold["diff"]
+    assert done["lease"]["addresses"] == ["10.20.0.9"]
+    assert done["lease"]["child_prefixes"] == ["172.20.1.0/24"]
+
+
+def test_leaving_takes_the_peer_and_the_interface(
+    run_module: RunModule, machine: Machine, controller: Controller, options: dict[str, Any]
+) -> None:
+    run_module(jaywalk_join, **options)
+    settle(machine, options["private_key_file"], "10.20.0.1/20")
+    foretold = run_module(jaywalk_join, check=True, **options, state="absent")
+    assert machine.calls == []
+    done = run_module(jaywalk_join, **options, state="absent")
+    assert done["diff"] == foretold["diff"]
+    assert "zone zone-blue address 10.20.0.1\n" in done["diff"]["before"]
+    assert done["lease"] is None
+    assert done["interface"] is None
+    assert machine.words() == ["ip link delete dev wg0"]
+    assert [lease["state"] for lease in leases(run_module, controller)] == ["released"]
+    assert not run_module(jaywalk_join, **options, state="absent")["changed"]
+    assert run_module(jaywalk_join, **options)["lease"]["addresses"] == ["10.20.0.1"]
+
+
+def test_refusal_of_the_zone_leaves_no_interface(
+    run_module: RunModule, machine: Machine, controller: Controller, options: dict[str, Any]
+) -> None:
+    run_module(jaywalk_lease, **controller.as_operator, public_key=KEY, request_ip=["10.20.0.9"])
+    done = run_module(jaywalk_join, **options, request_ip=["10.20.0.9"])
+    assert "the requested address 10.20.0.9 belongs to peer-" in done["msg"]
+    assert machine.words() == ["ip link add dev wg0 type wireguard", "ip link delete dev wg0"]
+
+
+def test_nobody_answers(
+    run_module: RunModule, machine: Machine, controller: Controller, options: dict[str, Any]
+) -> None:
+    controller.stop()
+    options["timeout"] = 1
+    done = run_module(jaywalk_join, **options)
+    assert "no supervisor answered the request for zone 'zone-blue' within 1 seconds" in done["msg"]
+    assert machine.link is None
+
+
+def test_node_that_cannot_have_an_interface_asks_for_no_lease(
+    run_module: RunModule, machine: Machine, controller: Controller, options: dict[str, Any]
+) -> None:
+    machine.breaks = "link add"
+    assert "it broke" in run_module(jaywalk_join, **options)["msg"]
+    assert leases(run_module, controller) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"zone": "Blue"}, "the zone 'Blue' is no DNS label"),
+        ({"zone": "zone-none"}, "refused user 'agent-zone-none'"),
+        ({"name": "node_1"}, "the name 'node_1' is no DNS label"),
+        ({"interface": "a/b"}, "the interface name 'a/b' is not usable"),
+        ({"listen_port": 0}, "the listen port '0' is out of range"),
+        ({"timeout": 0}, "the timeout 0 is out of range"),
+        ({"endpoint": "127.0.0.1"}, "is a loopback address"),
+        ({"request_ip": ["10.20.0.256"]}, "the requested address '10.20.0.256' is no IP address"),
+        ({"request_ip": ["192.0.2.1"]}, "lies outside the pools of zone zone-blue"),
+        ({"child_prefixes": ["0.0.0.0/0"]}, "is the default route"),
+        ({"child_prefixes": ["10.20.3.0/24"]}, "overlaps the pool 10.20.0.0/20"),
+        ({"controller": "127.0.0.1:1"}, "the controller 127.0.0.1:1 cannot be reached"),
+        ({"controller": "127.0.0.1:x"}, "the controller's port 'x' is out of range"),
+        ({"controller_password_file": "/nonexistent"}, "cannot read the controller's password in /nonexist"),
+    ],
+)
+@pytest.mark.parametrize("check", [True, False])
+def test_what_cannot_be_is_said_and_nothing_is_touched(
+    run_module: RunModule,
+    machine: Machine,
+    refused_options: dict[str, Any],
+    wrong: dict[str, Any],
+    says: str,
+    check: bool,
+) -> None:
+    result = run_module(jaywalk_join, check=check, **{**refused_options, **wrong})
+    assert result["failed"]
+    assert says in result["msg"]
+    assert "Traceback" not in result["msg"]
+    assert machine.calls == []
+    assert not Path(refused_options["private_key_file"]).exists()
+
+
+def test_wrong_password_is_not_repeated(
+    run_module: RunModule, machine: Machine, refused_options: dict[str, Any]
+) -> None:
+    del refused_options["controller_password_file"]
+    result = run_module(jaywalk_join, **refused_options, controller_password="open-sesame-9")
+    assert "refused user 'agent-zone-blue'" in result["msg"]
+    assert "open-sesame-9" not in str(result)
+
+
+def test_password_is_needed(run_module: RunModule, machine: Machine, refused_options: dict[str, Any]) -> None:
+    del refused_options["controller_password_file"]
+    result = run_module(jaywalk_join, **refused_options)
+    assert "one of the following is required: controller_password, controller_password_file" in result["msg"]
+
+
+def test_interface_of_another_key_is_left_alone(
+    run_module: RunModule, machine: Machine, refused_options: dict[str, Any]
+) -> None:
+    machine.link = dict(LINK)
+    machine.dump = f"(none)\t{KEY}\t51820\toff\n"
+    for state in ("present", "absent"):
+        result = run_module(jaywalk_join, **refused_options, state=state)
+        assert "the interface wg0 is in use with another key" in result["msg"]
+    assert machine.calls == []
+
+
+def test_missing_redis_library_is_named(
+    run_module: RunModule, machine: Machine, refused_options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "HAS_REDIS", False)
+    result = run_module(jaywalk_join, **refused_options)
+    assert "Failed to import the required Python library (redis)" in result["msg"]
+    assert machine.calls == []

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The modules that reserve, release and show leases, against a real Redis and a real supervisor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.jaywalking.mesh.plugins.modules import jaywalk_lease, jaywalk_lease_info
+
+from ..conftest import Controller, Result, RunModule
+
+ONE = "IHTAKJ7xQYBmO7lh3NrNPrfv0LAAM8GlD1o1Yh0U4hE="
+TWO = "7W4Yu4U2lW2f3c1aQvLT1b7vD3lXb2h0ZQbq0dZ0lUU="
+
+
+def three_times(run_module: RunModule, controller: Controller, **wish: Any) -> Result:
+    """Check mode, the run, and the run again; returns the run's result."""
+    options = {**controller.as_operator, "public_key": ONE, **wish}
+    before = run_module(jaywalk_lease_info, **controller.as_operator)["leases"]
+    foretold = run_module(jaywalk_lease, check=True, **options)
+    assert run_module(jaywalk_lease_info, **controller.as_operator)["leases"] == before
+    done = run_module(jaywalk_lease, **options)
+    assert foretold["changed"]
+    assert done["changed"]
+    assert done["diff"] == foretold["diff"]
+    again = run_module(jaywalk_lease, **options)
+    assert not again["changed"]
+    assert again["lease"] == done["lease"]
+    return done
+
+
+def test_lease_is_reserved_changed_and_released(run_module: RunModule, controller: Controller) -> None:
+    free = three_times(run_module, controller)
+    assert free["lease"]["addresses"] == ["10.20.0.1"]
+    assert f"lease {ONE} address (IPv4 assigned by the zone)\n" in free["diff"]["after"]
+    wished = three_times(run_module, controller, request_ip=["10.20.0.9"], name="node9")
+    assert wished["diff"]["after"].splitlines() == [
+        f"lease {ONE} name node9",
+        f"lease {ONE} address 10.20.0.9",
+    ]
+    announced = three_times(run_module, controller, child_prefixes=["172.20.1.0/24"])
+    assert announced["lease"] == {
+        "zone": "zone-blue",
+        "public_key": ONE,
+        "name": "node9",
+        "addresses": ["10.20.0.9"],
+        "child_prefixes": ["172.20.1.0/24"],
+        "state": "reserved",
+    }
+    gone = three_times(run_module, controller, state="absent")
+    assert gone["lease"] is None
+    assert f"lease {ONE} state reserved\n" in gone["diff"]["before"]
+    assert gone["diff"]["after"] == ""
+
+
+def test_show_all_or_one(run_module: RunModule, controller: Controller) -> None:
+    for key in (TWO, ONE):
+        run_module(jaywalk_lease, **controller.as_operator, public_key=key)
+    shown = run_module(jaywalk_lease_info, **controller.as_operator)
+    assert not shown["changed"]
+    assert [(lease["public_key"], lease["addresses"]) for lease in shown["leases"]] == [
+        (TWO, ["10.20.0.1"]),
+        (ONE, ["10.20.0.2"]),
+    ]
+    one = run_module(jaywalk_lease_info, **controller.as_operator, public_key=ONE)
+    assert one["leases"] == shown["leases"][1:]
+
+
+def test_reading_needs_no_supervisor(run_module: RunModule, controller: Controller) -> None:
+    run_module(jaywalk_lease, **controller.as_operator, public_key=ONE)
+    controller.stop()
+    assert len(run_module(jaywalk_lease_info, **controller.as_operator)["leases"]) == 1
+    assert not run_module(jaywalk_lease, **controller.as_operator, public_key=ONE)["changed"]
+    unanswered = {**controller.as_operator, "timeout": 1, "public_key": TWO}
+    assert "no supervisor answered" in run_module(jaywalk_lease, **unanswered)["msg"]
+
+
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize(
+    ("wish", "says"),
+    [
+        ({"public_key": "x"}, "'x' is no WireGuard public key"),
+        ({"zone": "zone-none"}, "the zone 'zone-none' is unknown to the controller"),
+        ({"name": "-"}, "the name '-' is no DNS label"),
+        ({"request_ip": ["10.20.0.9"]}, "the requested address 10.20.0.9 belongs to node9"),
+        ({"request_ip": ["10.30.0.9"]}, "lies outside the pools of zone zone-blue"),
+        ({"child_prefixes": ["172.20.1.128/25"]}, "overlaps 172.20.1.0/24 of node9"),
+        ({"controller_user": "nobody"}, "refused user 'nobody'"),
+    ],
+)
+def test_what_cannot_be_is_said(
+    run_module: RunModule, lasting_controller: Controller, wish: dict[str, Any], says: str, check: bool
+) -> None:
+    held = {"name": "node9", "request_ip": ["10.20.0.9"], "child_prefixes": ["172.20.1.0/24"]}
+    run_module(jaywalk_lease, **lasting_controller.as_operator, public_key=ONE, **held)
+    result = run_module(
+        jaywalk_lease, check=check, **{**lasting_controller.as_operator, "public_key": TWO, **wish}
+    )
+    assert result["failed"]
+    assert says in result["msg"]
+    assert len(run_module(jaywalk_lease_info, **lasting_controller.as_operator)["leases"]) == 1
+
+
+@pytest.mark.parametrize("module", [jaywalk_lease, jaywalk_lease_info])
+def test_agents_password_is_not_enough(
+    run_module: RunModule, lasting_controller: Controller, module: Any
+) -> None:
+    options = {
+        **lasting_controller.as_agent,
+        "controller_user": lasting_controller.AGENT_USER,
+        "public_key": ONE,
+    }
+    assert "does not let user 'agent-zone-blue' do this" in run_module(module, **options)["msg"]

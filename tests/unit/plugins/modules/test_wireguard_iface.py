@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The module on a scripted machine: what it declares, refuses, resolves and would call."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk import keys
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.runner import SubprocessRunner
+from ansible_collections.jaywalking.mesh.plugins.modules import wireguard_iface
+
+from ..conftest import LINK, Machine, RunModule
+
+ONE = "IHTAKJ7xQYBmO7lh3NrNPrfv0LAAM8GlD1o1Yh0U4hE="
+TWO = "7W4Yu4U2lW2f3c1aQvLT1b7vD3lXb2h0ZQbq0dZ0lUU="
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> dict[str, Any]:
+    return {
+        "name": "wg0",
+        "private_key_file": str(tmp_path / "keys" / "wg0.key"),
+        "addresses": ["10.9.0.1/24"],
+    }
+
+
+def test_check_mode_says_what_the_run_does_and_writes_nothing(
+    run_module: RunModule, machine: Machine, options: dict[str, Any]
+) -> None:
+    options["peers"] = [{"public_key": ONE, "allowed_ips": ["10.9.0.2/32", "172.20.1.9/24"]}]
+    key_file = Path(options["private_key_file"])
+    foretold = run_module(wireguard_iface, check=True, **options)
+    assert foretold["changed"]
+    assert foretold["interface"] is None
+    assert machine.calls == []
+    assert not key_file.parent.exists()
+    done = run_module(wireguard_iface, **options)
+    assert done["changed"]
+    assert done["diff"] == foretold["diff"]
+    assert done["commands"] == foretold["commands"]
+    assert f"peer {ONE} allowed-ips 172.20.1.0/24\n" in done["diff"]["after"]
+    assert "route 172.20.1.0/24\n" in done["diff"]["after"]
+    assert "route 10.9.0.2/32\n" not in done["diff"]["after"]
+    assert key_file.stat().st_mode & 0o777 == 0o600
+    assert machine.words()[0] == "ip link add dev wg0 type wireguard"
+
+
+def test_no_result_holds_the_private_key(
+    run_module: RunModule, machine: Machine, options: dict[str, Any]
+) -> None:
+    done = run_module(wireguard_iface, **options)
+    private = Path(options["private_key_file"]).read_text().strip()
+    assert private not in str(done)
+    assert private not in str(machine.calls)
+
+
+def test_gone_interface_stays_gone(run_module: RunModule, machine: Machine) -> None:
+    assert not run_module(wireguard_iface, name="wg0", state="absent")["changed"]
+    machine.link = dict(LINK)
+    foretold = run_module(wireguard_iface, check=True, name="wg0", state="absent")
+    assert machine.calls == []
+    done = run_module(wireguard_iface, name="wg0", state="absent")
+    assert done["diff"] == foretold["diff"]
+    assert done["commands"] == ["ip link delete dev wg0"] == machine.words()
+    assert done["interface"] is None
+
+
+def test_interface_that_cannot_be_set_up_goes_again(
+    run_module: RunModule, machine: Machine, options: dict[str, Any]
+) -> None:
+    machine.breaks = "addr replace"
+    done = run_module(wireguard_iface, **options)
+    assert "it broke" in done["msg"]
+    assert machine.words()[-1] == "ip link delete dev wg0"
+
+
+@pytest.mark.parametrize("route_allowed_ips", [True, False])
+def test_routes_are_those_said_and_those_of_allowed_ips(
+    run_module: RunModule, machine: Machine, options: dict[str, Any], route_allowed_ips: bool
+) -> None:
+    options["peers"] = [{"public_key": ONE, "allowed_ips": ["10.9.0.0/25", "172.20.1.0/24"]}]
+    done = run_module(
+        wireguard_iface, check=True, routes=["10.8.1.1/16"], route_allowed_ips=route_allowed_ips, **options
+    )
+    routes = [line for line in done["diff"]["after"].splitlines() if line.startswith("route ")]
+    assert routes == ["route 10.8.0.0/16", *(["route 172.20.1.0/24"] if route_allowed_ips else [])]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"name": "a-name-of-17-chars"}, "the interface name 'a-name-of-17-chars' is not usable"),
+        ({"listen_port": 65536}, "the listen port '65536' is out of range"),
+        ({"mtu": 1279}, "the MTU '1279' is out of range"),
+        ({"addresses": ["10.9.0.1", "10.9.0.1/24"]}, "the address 10.9.0.1 is declared with two prefix"),
+        ({"routes": ["10.8.0.0/40"]}, "the route '10.8.0.0/40' is no prefix"),
+        ({"peers": [{"public_key": "c2hvcnQ="}]}, "'c2hvcnQ=' is no WireGuard public key"),
+        ({"peers": [{"public_key": ONE}, {"public_key": ONE}]}, f"the peer {ONE} is declared twice"),
+        (
+            {"peers": [{"public_key": key, "allowed_ips": ["172.20.1.0/24"]} for key in (ONE, TWO)]},
+            f"the peers {ONE} and {TWO} both claim the allowed IP 172.20.1.0/24",
+        ),
+        (
+            {"peers": [{"public_key": ONE, "endpoint": "192.0.2.1"}]},
+            "'192.0.2.1' does not parse",
+        ),
+        ({"peers": [{"public_key": ONE, "endpoint": "host.example:0"}]}, "the endpoint's port '0' is out of"),
+        ({"peers": [{"public_key": ONE, "endpoint": "2001:db8::1:5"}]}, "IPv6 address without brackets"),
+        ({"routes": ["198.51.100.0/24"]}, "the machine already routes 198.51.100.0/24 by eth0"),
+        (
+            {"peers": [{"public_key": ONE, "endpoint": "192.0.2.1:1", "allowed_ips": ["192.0.2.0/24"]}]},
+            "the route 192.0.2.0/24 would lead the packets for endpoint 192.0.2.1:1",
+        ),
+        ({"generate_key": False}, "cannot read the private key in "),
+    ],
+)
+def test_what_cannot_be_is_said_and_nothing_is_touched(
+    run_module: RunModule, machine: Machine, options: dict[str, Any], wrong: dict[str, Any], says: str
+) -> None:
+    machine.elsewhere = [{"dst": "default", "dev": "eth0"}, {"dst": "198.51.100.0/24", "dev": "eth0"}]
+    result = run_module(wireguard_iface, **{**options, **wrong})
+    assert result["failed"]
+    assert says in result["msg"]
+    assert "Traceback" not in result["msg"]
+    assert machine.calls == []
+    assert not Path(options["private_key_file"]).exists()
+
+
+def test_own_key_among_the_peers_is_refused(
+    run_module: RunModule, machine: Machine, options: dict[str, Any]
+) -> None:
+    run_module(wireguard_iface, **options)
+    own = keys.read_key_file(SubprocessRunner(), options["private_key_file"])
+    result = run_module(wireguard_iface, **options, peers=[{"public_key": own}])
+    assert f"the peer {own} has this interface's own key" in result["msg"]
+
+
+@pytest.mark.parametrize(("program", "package"), [("wg", "wireguard-tools"), ("ip", "iproute2")])
+def test_missing_program_names_its_package(
+    run_module: RunModule, machine: Machine, options: dict[str, Any], program: str, package: str
+) -> None:
+    machine.missing = {program}
+    result = run_module(wireguard_iface, **options)
+    assert result["msg"] == f"{program} is missing on this machine: install the package {package}"
+
+
+def observed_peer(endpoint: str) -> str:
+    return f"(none)\t{ONE}\t51820\toff\n{TWO}\t(none)\t{endpoint}\t(none)\t0\t0\t0\toff\n"
+
+
+@pytest.mark.parametrize(
+    ("current", "then"),
+    [("192.0.2.2:51820", "192.0.2.2:51820"), ("192.0.2.9:51820", "192.0.2.1:51820")],
+)
+def test_name_with_several_addresses_keeps_the_one_in_use(
+    run_module: RunModule,
+    machine: Machine,
+    options: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    current: str,
+    then: str,
+) -> None:
+    def lookup(host: str, port: int, **_options: Any) -> list[Any]:
+        assert host == "vpn.example.com"
+        return [(2, 2, 17, "", (address, port)) for address in ("192.0.2.1", "192.0.2.2")]
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    machine.link = dict(LINK)
+    machine.dump = observed_peer(current)
+    options["peers"] = [{"public_key": TWO, "endpoint": "vpn.example.com:51820"}]
+    done = run_module(wireguard_iface, check=True, **options)
+    assert (f"peer {TWO} endpoint {then}\n" in done["diff"]["after"]) == (current != then)
+
+
+def test_name_that_does_not_resolve_is_named(
+    run_module: RunModule, machine: Machine, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lookup(*_arguments: Any, **_options: Any) -> list[Any]:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    options["peers"] = [{"public_key": TWO, "endpoint": "vpn.example.com:51820"}]
+    result = run_module(wireguard_iface, **options)
+    assert f"the endpoint 'vpn.example.com:51820' of peer {TWO} does not resolve" in result["msg"]
+    assert machine.calls == []
