@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The whole agent on a real interface, with a real controller and a systemd that listens."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from jaywalk.controller import ZoneClient, connect
+from jaywalk.errors import CommandFailed, ControllerUnreachable, InvalidValue, JaywalkError, RequestRefused
+from jaywalk.models import Request
+from jaywalk.zonelog import ZoneKeys
+from jaywalk_agent import follow, running, snapshot
+from jaywalk_agent.agent import Agent
+from jaywalk_agent.settings import Settings
+from jaywalk_agent.stop import Stopped, StopSignal
+from tests.netns import Namespace
+from tests.redis_server import RedisServer
+from tests.unit.agent.support import settings_in
+from tests.unit.supervisor.support import AGENT_PASSWORD, committing, join, key_of, until
+
+pytestmark = pytest.mark.wireguard
+
+KEYS = ZoneKeys("zone-blue")
+INTERFACE = "jwuagent0"
+
+
+@dataclass
+class Systemd:
+    """Hears what a service says, and ends it when it has said what the test waits for."""
+
+    path: Path
+    said: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.link = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.link.bind(str(self.path))
+        self.link.settimeout(30)
+
+    def hear(self, wanted: str) -> None:
+        while not any(wanted in line for line in self.said):
+            self.said += self.link.recv(4096).decode().splitlines()
+
+
+@pytest.fixture
+def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Systemd]:
+    heard = Systemd(tmp_path / "notify")
+    monkeypatch.setenv("NOTIFY_SOCKET", str(heard.path))
+    yield heard
+    heard.link.close()
+
+
+@pytest.fixture
+def inside(namespace: Callable[[str], Namespace]) -> Namespace:
+    return namespace("jwu-agent")
+
+
+@pytest.fixture
+def settings(tmp_path: Path, redis_server: RedisServer) -> Settings:
+    return settings_in(
+        tmp_path,
+        interface=INTERFACE,
+        controller=f"{redis_server.host}:{redis_server.port}",
+        controller_password=AGENT_PASSWORD,
+        local_endpoint_ip="192.0.2.10",
+    )
+
+
+@pytest.fixture
+def supervisor(redis_server: RedisServer) -> Iterator[None]:
+    with committing(redis_server.address):
+        yield
+
+
+def operator(server: RedisServer) -> ZoneClient:
+    return ZoneClient(connect(server.address), server.address, "zone-blue")
+
+
+def run(agent: Agent, act: Callable[[], None]) -> None:
+    """Runs the agent until ``act`` is through; what fails in there fails the test."""
+    failures: list[BaseException] = []
+
+    def acting() -> None:
+        try:
+            act()
+        except BaseException as error:
+            failures.append(error)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=acting)
+    thread.start()
+    with pytest.raises(Stopped):
+        agent.run()
+    thread.join()
+    if failures:
+        raise failures[0]
+
+
+def peers(inside: Namespace) -> set[str]:
+    return set(inside.run(["wg", "show", INTERFACE, "peers"]).split())
+
+
+@pytest.mark.usefixtures("supervisor")
+def test_is_ready_when_the_interface_is_and_leaves_it_up(
+    redis_server: RedisServer, inside: Namespace, settings: Settings, stop: StopSignal, systemd: Systemd
+) -> None:
+    agent = Agent(settings, inside.runner, stop)
+
+    def act() -> None:
+        systemd.hear("READY=1")
+        assert "10.20.0.1/20" in inside.run(["ip", "addr", "show", "dev", INTERFACE])
+        kept = snapshot.load(settings.snapshot_file, "zone-blue")
+        assert kept is not None
+        assert agent.public_key in kept.peers
+        operator(redis_server).ask(join("zone-blue", 1), 20)
+        until(lambda: key_of(1) in peers(inside))
+        until(lambda: key_of(1) in settings.snapshot_file.read_text())
+        systemd.hear("WATCHDOG=1")
+
+    run(agent, act)
+    assert peers(inside) == {key_of(1)}
+    states = [line for line in systemd.said if line.startswith("STATUS=")]
+    assert states[-1] == "STATUS=following zone zone-blue"
+    assert systemd.said.count("READY=1") == 1
+
+
+def test_comes_up_from_its_snapshot_with_nobody_to_ask(
+    redis_server: RedisServer, inside: Namespace, settings: Settings, stop: StopSignal, systemd: Systemd
+) -> None:
+    with committing(redis_server.address):
+        operator(redis_server).ask(join("zone-blue", 1), 20)
+        Agent(settings, inside.runner, stop).up(20)
+    inside.run(["ip", "link", "delete", INTERFACE])
+    redis_server.stop()
+
+    def act() -> None:
+        systemd.hear("READY=1")
+        assert peers(inside) == {key_of(1)}
+        systemd.hear("cannot be reached")
+        report = running.Report.read(settings.status_file)
+        assert report is not None and "cannot be reached" in report.trouble
+
+    run(Agent(settings, inside.runner, stop), act)
+    assert peers(inside) == {key_of(1)}
+
+
+@pytest.mark.usefixtures("supervisor")
+def test_what_fails_later_is_tried_again(
+    redis_server: RedisServer, inside: Namespace, settings: Settings, stop: StopSignal, systemd: Systemd
+) -> None:
+    def act() -> None:
+        systemd.hear("READY=1")
+        with mock.patch("jaywalk.wireguard.set_many", side_effect=CommandFailed(["wg", "set"], 1, "busy")):
+            operator(redis_server).ask(join("zone-blue", 1), 20)
+            systemd.hear("busy")
+        until(lambda: key_of(1) in peers(inside))
+        systemd.said.clear()
+        systemd.hear("STATUS=following")
+
+    run(Agent(settings, inside.runner, stop), act)
+
+
+@pytest.mark.usefixtures("supervisor")
+def test_a_route_that_somebody_deleted_comes_back(
+    redis_server: RedisServer,
+    inside: Namespace,
+    settings: Settings,
+    stop: StopSignal,
+    systemd: Systemd,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(follow, "TICK", 0.5)
+    operator(redis_server).ask(join("zone-blue", 1, child_prefixes=["172.20.1.0/24"]), 20)
+
+    def act() -> None:
+        systemd.hear("READY=1")
+        inside.run(["ip", "route", "del", "172.20.1.0/24"])
+        until(lambda: "172.20.1.0/24" in inside.run(["ip", "route"]))
+
+    run(Agent(settings, inside.runner, stop), act)
+
+
+@pytest.mark.usefixtures("supervisor")
+def test_a_removed_node_takes_its_tunnels_down(
+    redis_server: RedisServer, inside: Namespace, settings: Settings, stop: StopSignal, systemd: Systemd
+) -> None:
+    agent = Agent(settings, inside.runner, stop)
+
+    def act() -> None:
+        systemd.hear("READY=1")
+        operator(redis_server).ask(
+            Request.checked("release", "zone-blue", agent.public_key), 20, to=KEYS.orders
+        )
+        systemd.hear("was removed from zone zone-blue")
+
+    run(agent, act)
+    assert INTERFACE not in inside.run(["ip", "link"])
+    assert not settings.snapshot_file.exists()
+
+
+@pytest.mark.usefixtures("supervisor")
+@pytest.mark.parametrize("way", ["up", "run"])
+@pytest.mark.parametrize("conflict", ["network", "interface", "tun"])
+def test_what_this_machine_refuses_the_zone_never_hears_of(
+    way: str,
+    conflict: str,
+    redis_server: RedisServer,
+    inside: Namespace,
+    settings: Settings,
+    stop: StopSignal,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if conflict == "network":
+        inside.run(["ip", "addr", "add", "10.20.9.1/24", "dev", "lo"])
+    elif conflict == "interface":
+        inside.run(["wireguard-go", INTERFACE])
+        inside.run(["wg", "set", INTERFACE, "private-key", "/dev/stdin"], stdin=inside.run(["wg", "genkey"]))
+    else:
+        monkeypatch.setattr("jaywalk.wireguard.TUN", "/nonexistent/tun")
+    before = inside.run(["ip", "-oneline", "link"])
+    agent = Agent(settings, inside.runner, stop)
+    with pytest.raises(
+        JaywalkError, match=r"overlaps 10\.20\.9\.0/24|in use with another key|tun is missing"
+    ):
+        agent.up(20) if way == "up" else agent.run()
+    assert operator(redis_server).snapshot().peers == {}
+    assert inside.run(["ip", "-oneline", "link"]) == before
+
+
+@pytest.mark.usefixtures("supervisor")
+@pytest.mark.parametrize("way", ["up", "run"])
+def test_a_refused_join_leaves_no_interface(
+    way: str,
+    redis_server: RedisServer,
+    inside: Namespace,
+    settings: Settings,
+    stop: StopSignal,
+    tmp_path: Path,
+) -> None:
+    words = {"controller": settings.controller, "controller_password": AGENT_PASSWORD, "interface": INTERFACE}
+    agent = Agent(settings_in(tmp_path, request_ip="192.0.2.7", **words), inside.runner, stop)
+    with pytest.raises(RequestRefused, match=r"192\.0\.2\.7 lies outside"):
+        agent.up(20) if way == "up" else agent.run()
+    assert INTERFACE not in inside.run(["ip", "link"])
+    assert not settings.snapshot_file.exists()
+
+
+def test_up_says_at_once_that_nobody_is_there(inside: Namespace, stop: StopSignal, tmp_path: Path) -> None:
+    words = {"controller": "127.0.0.1:1", "controller_password": "secret-word", "interface": INTERFACE}
+    with pytest.raises(ControllerUnreachable, match=r"127\.0\.0\.1:1") as caught:
+        Agent(settings_in(tmp_path, **words), inside.runner, stop).up(20)
+    assert "secret-word" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("supervisor")
+def test_a_clock_that_was_set_back_does_no_harm(
+    inside: Namespace, settings: Settings, stop: StopSignal
+) -> None:
+    with mock.patch("jaywalk.models.time.time_ns", return_value=2_000_000_000 * 10**9):
+        Agent(settings, inside.runner, stop).up(20)
+    moved = settings_in(
+        settings.state_dir,
+        interface=INTERFACE,
+        controller=settings.controller,
+        controller_password=AGENT_PASSWORD,
+        local_endpoint_ip="192.0.2.77",
+    )
+    agent = Agent(moved, inside.runner, stop)
+    agent.up(20)
+    view = agent.follower.view
+    assert view is not None
+    assert view.peers[agent.public_key].endpoint == "192.0.2.77:51820"
+
+
+def test_wants_a_controller(inside: Namespace, stop: StopSignal, tmp_path: Path) -> None:
+    with pytest.raises(InvalidValue, match="--controller"):
+        Agent(settings_in(tmp_path), inside.runner, stop)
+    assert not (tmp_path / "key").exists()

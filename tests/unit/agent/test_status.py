@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What ``jaywalk status`` says of each state that a node may be in."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from jaywalk import wireguard
+from jaywalk.errors import JaywalkError
+from jaywalk.interface import Interface, ObservedPeer
+from jaywalk.runner import SubprocessRunner
+from jaywalk_agent import running, snapshot, status
+from jaywalk_agent.dataplane import DataPlane
+from jaywalk_agent.settings import Settings
+from tests.unit.agent.support import peer, settings_in, view_of
+from tests.unit.jaywalk.model import ModelInterface
+from tests.unit.jaywalk.strategies import key
+
+NOW = 1_000_000.0
+
+
+class Host(ModelInterface):
+    """A model of the interface, beside the host's own programs."""
+
+    def look(self, runner: object, name: str) -> object:
+        return self.observed()
+
+
+@pytest.fixture
+def member(tmp_path: Path) -> Settings:
+    """A node whose snapshot holds itself and three peers."""
+    settings = settings_in(tmp_path)
+    public = settings.own_key(SubprocessRunner())
+    own = replace(peer(0, endpoint="192.0.2.10:51820"), key=public)
+    snapshot.save(settings.snapshot_file, view_of(own, *map(peer, (1, 2, 3)), rev=9))
+    return settings
+
+
+def gathered(settings: Settings, host: Host) -> dict[str, object]:
+    with (
+        mock.patch.object(wireguard, "observe", host.look),
+        mock.patch.object(wireguard, "local_networks", return_value=[]),
+        mock.patch.object(wireguard, "require_wireguard"),
+    ):
+        return status.gather(settings, SubprocessRunner(), NOW)
+
+
+def up(settings: Settings) -> Host:
+    """The interface as the snapshot wants it."""
+    host = Host()
+    view = snapshot.load(settings.snapshot_file, settings.zone)
+    assert view is not None
+    with mock.patch.object(wireguard, "observe", host.look):
+        plane = DataPlane(SubprocessRunner(), status.node_of(settings, settings.own_key(SubprocessRunner())))
+        with (
+            mock.patch.object(wireguard, "local_networks", return_value=[]),
+            mock.patch.object(wireguard, "require_wireguard"),
+        ):
+            wanted, steps = plane.plan(view)
+    assert isinstance(wanted, Interface)
+    host.key_files = {wanted.private_key_file: wanted.public_key}
+    steps.apply(host)
+    return host
+
+
+def test_before_the_first_join_it_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(JaywalkError, match=r"has not joined zone zone-blue.*jaywalk-agent@zone-blue"):
+        status.gather(settings_in(tmp_path, interface="jwunone0"), SubprocessRunner())
+
+
+def test_before_the_first_join_it_passes_on_the_running_agents_trouble(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, interface="jwunone0")
+    with running.only_one(settings.lock_file, "zone-blue"):
+        running.report(settings.status_file, "no supervisor has answered yet")
+        with pytest.raises(JaywalkError, match="no supervisor has answered yet"):
+            status.gather(settings, SubprocessRunner())
+
+
+def test_an_interface_that_equals_the_zone_is_in_order(member: Settings) -> None:
+    shown = gathered(member, up(member))
+    assert shown["differences"] == []
+    assert shown["wireguard"] == "kernel"
+    assert shown["addresses"] == ["10.20.0.1"]
+    assert shown["position"] == "7-9"
+    assert shown["agent"] == {"running": False, "pid": None, "trouble": ""}
+    assert "in order        yes" in status.table(shown)
+
+
+def test_an_interface_that_is_down_is_said_to_be(member: Settings) -> None:
+    shown = gathered(member, Host())
+    assert shown["wireguard"] == ""
+    assert "wg0 (down)" in status.table(shown)
+    assert {each["state"] for each in shown["peers"]} == {"missing"}  # type: ignore[attr-defined]
+
+
+def test_each_peer_has_its_state(member: Settings) -> None:
+    host = up(member)
+    del host.peers[key(3)]
+    host.peers[key(1)].handshake = int(NOW) - 12
+    host.peers[key(1)].endpoint = "198.51.100.7:4000"
+    shown = gathered(member, host)
+    states = {each["name"]: each["state"] for each in shown["peers"]}  # type: ignore[attr-defined]
+    assert states == {"node1": "connected", "node2": "never", "node3": "missing"}
+    table = status.table(shown)
+    assert "12 s ago" in table
+    assert "198.51.100.7:4000" in table
+    assert f"wg set wg0 peer {key(3)}" in table
+    host.peers[key(1)].handshake = int(NOW) - 181
+    assert gathered(member, host)["peers"][0]["state"] == "silent"  # type: ignore[index]
+
+
+def test_a_running_agent_is_shown_with_its_trouble(member: Settings) -> None:
+    running.report(member.status_file, "the controller cannot be reached")
+    host = up(member)
+    assert not gathered(member, host)["agent"]["running"]  # type: ignore[index]
+    with running.only_one(member.lock_file, "zone-blue"):
+        table = status.table(gathered(member, host))
+    assert "running, pid" in table
+    assert "the controller cannot be reached" in table
+
+
+def test_no_private_key_is_in_it(member: Settings) -> None:
+    text = json.dumps(gathered(member, up(member)))
+    assert member.private_key_file.read_text().strip() not in text
+
+
+def test_traffic_is_counted(member: Settings) -> None:
+    host = up(member)
+    observed = host.observed()
+    assert observed is not None
+    seen = ObservedPeer(key(1), ("10.20.0.2/32",), "", 25, int(NOW) - 3, received=124, sent=180)
+    counted = replace(observed, peers={**observed.peers, key(1): seen})
+    with mock.patch.object(host, "observed", return_value=counted):
+        first = gathered(member, host)["peers"][0]  # type: ignore[index]
+    assert (first["received"], first["sent"]) == (124, 180)
