@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import pytest
 
@@ -13,7 +14,20 @@ AS_AGENT = (
     "set -a; . /etc/jaywalk/zone-blue.env; set +a; "
     "export JAYWALK_STATE_DIR=/root/other JAYWALK_INTERFACE=wg9 JAYWALK_PRIVATE_KEY_FILE=/root/other.key;"
 )
-"""A second agent on the machine, typed by hand: the service's settings, a state and a key of its own."""
+"""A command typed by hand on node3: the service's settings, a state and a key of its own."""
+AS_SUPERVISOR = "set -a; . /etc/jaywalk-supervisor/supervisor.env; set +a;"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _node3_is_an_outsider_while_two_others_talk(fleet: Fleet) -> Iterator[None]:
+    """All that happens here happens under a ping between node1 and node2, which loses nothing."""
+    fleet["node3"].run(f"systemctl stop {UNIT}; jaywalk down")
+    with fleet.ping("node1", "node2") as count:
+        yield
+    fleet["node3"].run(f"systemctl start {UNIT}")
+    assert count.sent > 100
+    assert count.lost == 0
+
 
 COMMANDS = {
     "unknown zone": ("jaywalk up --zone zone-green", ["agent-zone-green", "that the zone exists"]),
@@ -32,8 +46,7 @@ COMMANDS = {
         ["refused user", "check the password"],
     ),
     "no tun": (
-        "unshare --mount sh -c 'mount -t tmpfs none /dev/net && jaywalk up --zone zone-red "
-        "--controller-password-file /root/red.password'",
+        "unshare --mount sh -c 'mount -t tmpfs none /dev/net && jaywalk up'",
         ["/dev/net/tun is missing", "modprobe tun"],
     ),
     "no tools": ("PATH=/nowhere /usr/local/bin/jaywalk up", ["wg is missing", "wireguard-tools"]),
@@ -52,6 +65,28 @@ def test_a_bad_command_ends_with_one_clear_sentence_and_leaves_nothing(fleet: Fl
     assert "Traceback" not in done.stderr
     assert "not-the-password" not in done.stdout + done.stderr
     assert fleet["node3"].run("ip link show wg9", check=False).rc != 0
+
+
+def test_a_pool_with_no_address_left_says_how_full_it_is(fleet: Fleet) -> None:
+    """A /30 has two addresses; the third machine is told so, and the two keep theirs."""
+    fleet.controller.run(
+        f"(umask 077; openssl rand -hex 16 > /root/tiny.password); {AS_SUPERVISOR} "
+        "jaywalk-supervisor zone add zone-tiny --cidr 10.77.0.0/30 --agent-password-file /root/tiny.password"
+    )
+    password = fleet.controller.run("cat /root/tiny.password").stdout
+    fleet["node3"].run("umask 077; cat > /root/tiny.password", stdin=password)
+    join = (
+        f"{AS_AGENT} export JAYWALK_ZONE=zone-tiny JAYWALK_CONTROLLER_PASSWD_FILE=/root/tiny.password "
+        "JAYWALK_PRIVATE_KEY_FILE=/root/tiny%d.key JAYWALK_STATE_DIR=/root/tiny%d; jaywalk up"
+    )
+    for index in (1, 2):
+        fleet["node3"].run(join % (index, index) + " && jaywalk down")
+    refused = fleet["node3"].run(join % (3, 3), check=False)
+    assert refused.rc == 1
+    assert "10.77.0.0/30" in refused.stderr
+    assert "2 of 2" in refused.stderr
+    leases = json.loads(fleet.controller.run("curl -sS http://localhost:8080/ipam/leases/zone-tiny").stdout)
+    assert set(leases[0]["IPs"]) == {"10.77.0.0", "10.77.0.1", "10.77.0.2", "10.77.0.3"}
 
 
 RAW = [
@@ -97,12 +132,10 @@ def test_garbage_in_the_inbox_harms_nobody(fleet: Fleet) -> None:
     client = f"REDISCLI_AUTH='{password}' redis-cli -h {fleet.controller.address} --user agent-{ZONE}"
     before = fleet.controller.run("systemctl show -P InvocationID jaywalk-supervisor").stdout
     peers = fleet.controller.run("curl -sS http://localhost:8080/peers").stdout
-    with fleet.ping("node1", "node2") as count:
-        for raw in RAW:
-            pushed = fleet["node3"].run(f"{client} -x RPUSH '{{{ZONE}}}:inbox'", stdin=raw)
-            assert pushed.stdout.strip().isdigit(), pushed
-        fleet["node3"].run(f"systemctl restart {UNIT}")
-    assert count.lost == 0
+    for raw in RAW:
+        pushed = fleet["node3"].run(f"{client} -x RPUSH '{{{ZONE}}}:inbox'", stdin=raw)
+        assert pushed.stdout.strip().isdigit(), pushed
+    fleet["node3"].run(f"{AS_AGENT} jaywalk up --name after-garbage && jaywalk leave && jaywalk down")
     assert fleet.controller.run("systemctl show -P InvocationID jaywalk-supervisor").stdout == before
     assert fleet.controller.run("curl -sS http://localhost:8080/peers").stdout == peers
     assert "ok" in fleet.controller.run("curl -sSf http://localhost:8080/healthz").stdout
