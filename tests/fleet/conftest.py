@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def fleet() -> Iterator[Fleet]:
-    """A controller and three members, rolled out once; JAYWALK_FLEET_TEST_KEEP keeps them for the next run."""
+    """A controller and three members, rolled out once; JAYWALK_FLEET_TEST_KEEP keeps them running."""
     directory = Path(os.environ.get("JAYWALK_FLEET_TEST_DIR", "/var/tmp/jaywalk-fleet-test"))
     lab = Lab(directory, prefix="jt", report=lambda text: print(f"lab: {text}", flush=True))
     keep = "JAYWALK_FLEET_TEST_KEEP" in os.environ

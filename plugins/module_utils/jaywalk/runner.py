@@ -32,7 +32,7 @@ class Runner(Protocol):
 
 
 class SubprocessRunner:
-    """A runner on plain ``subprocess``.
+    """A runner on plain ``subprocess``, for the agent; modules bring ``module.run_command``.
 
     Without a time-out: ``subprocess`` then waits by polling, which costs half a millisecond a call.  A
     program that hangs is ended by whoever watches us (the agent's unit has a watchdog).
@@ -43,7 +43,7 @@ class SubprocessRunner:
         try:
             # A session of its own: Ctrl-C ends us, but neither a change that is half done nor a userspace
             # WireGuard that was started here.
-            done = subprocess.run(
+            done = subprocess.run(  # pylint: disable=ansible-bad-function
                 argv,
                 capture_output=True,
                 text=True,

@@ -115,7 +115,7 @@ def interface_address(text: object) -> str:
         raise InvalidValue(
             f"the address {shown(text)} does not parse", "give one like 10.20.0.1/20"
         ) from None
-    host, _, length = str(parsed).partition("/")
+    host, length = str(parsed).split("/")
     return f"{address(host)}/{length}"
 
 

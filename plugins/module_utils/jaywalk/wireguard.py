@@ -42,7 +42,7 @@ def observe(runner: Runner, name: str) -> Observed | None:
     if link is None or shown.returncode != 0:
         raise JaywalkError(f"{name} exists and is not WireGuard", "choose another interface name")
     own, *peers = shown.stdout.splitlines()
-    _, public, listen_port, _ = own.split("\t")
+    public, listen_port = own.split("\t")[1:3]
     return Observed(
         name=name,
         kind="kernel" if _kind(link) == "wireguard" else "userspace",
@@ -74,7 +74,7 @@ def _made_by_kernel(entry: dict[str, Any]) -> bool:
 
 
 def _peer(line: str) -> ObservedPeer:
-    key, _, endpoint, allowed, handshake, received, sent, keepalive = line.split("\t")
+    key, dummy, endpoint, allowed, handshake, received, sent, keepalive = line.split("\t")
     return ObservedPeer(
         key=key,
         allowed_ips=() if allowed == "(none)" else tuple(sorted(allowed.split(","))),
