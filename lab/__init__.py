@@ -2,7 +2,7 @@
 """A fleet of real machines on one box: each with its own systemd, sshd, network and disk.
 
     lab = Lab(Path("/var/tmp/jaywalk-lab"))
-    lab.up(["controller", "node1"])
+    lab.up(["control", "node1"])
     print(lab.node("node1").run("uname -n").stdout)
     lab.down()
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from lab import plan
+
 Variables = Mapping[str, Any]
 
 
@@ -42,8 +44,8 @@ def hosts(
 
 
 def default_groups(names: Sequence[str]) -> dict[str, list[str]]:
-    """Who does what: the machine named controller holds Redis and supervisor, the others are agents."""
-    center = [name for name in names if name == "controller"]
+    """Who does what: the machine named control holds Redis and supervisor, the others are agents."""
+    center = [name for name in names if name == plan.CONTROL]
     return {
         "controller": center,
         "supervisor": list(center),

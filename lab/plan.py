@@ -10,6 +10,9 @@ from collections.abc import Iterable, Iterator
 
 from lab.errors import LabError
 
+CONTROL = "control"
+"""The machine for the controller; not called like its group, which Ansible would warn of."""
+
 CANDIDATES = (ipaddress.IPv4Network("10.99.0.0/16"), ipaddress.IPv4Network("172.31.0.0/16"))
 """Cut in /24: where a lab finds a network if none is asked for."""
 
@@ -122,9 +125,9 @@ def free_network(taken: Iterable[ipaddress.IPv4Network]) -> ipaddress.IPv4Networ
 
 
 def default_names(count: int, *, plain: bool = False) -> Iterator[str]:
-    """The machines of `up N`: one controller and N-1 nodes, or N nodes if plain."""
+    """The machines of `up N`: a machine for the controller and N-1 nodes, or N nodes if plain."""
     if count < 1:
         raise LabError(f"a lab of {count} machines: ask for at least 1")
     if not plain:
-        yield "controller"
+        yield CONTROL
     yield from (f"node{number}" for number in range(1, count + int(plain)))

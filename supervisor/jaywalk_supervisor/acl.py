@@ -62,7 +62,10 @@ def write_user(store: Store, zone: str, default_digest: str = "") -> bool:
 
     Returns whether the server lets us: managed ones often do not, and there the operator makes the user.
     """
-    digest = store.redis.hget(ZoneKeys(zone).creds, "agent") or default_digest
+    own = store.redis.hget(ZoneKeys(zone).creds, "agent")
+    if not own:
+        log.warning("zone %s has no agents' password of its own: its agents use the common one", zone)
+    digest = own or default_digest
     try:
         store.redis.execute_command(
             "ACL", "SETUSER", agent_user(zone), *agent_rules(zone, digest, store.version)

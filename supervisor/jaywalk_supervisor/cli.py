@@ -217,10 +217,6 @@ def _agent_digest(options: argparse.Namespace, where: ControllerAddress) -> str:
     """The hash of the password of agents whose zone has none of its own."""
     if options.agent_password_file:
         return password_hash(read_secret(options.agent_password_file, "agents' password"))
-    log.warning(
-        "agents of zones without a password of their own use the controller's: give -agent-password-file, "
-        "or make each zone with --agent-password-file"
-    )
     return password_hash(where.password)
 
 

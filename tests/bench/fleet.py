@@ -33,7 +33,7 @@ def fleet(say: Callable[[str], None]) -> Iterator[Fleet]:
     lab = Lab(Path(os.environ.get("JAYWALK_BENCH_DIR", "/var/tmp/jaywalk-bench")), prefix="jb", report=say)
     lab.down()
     try:
-        lab.up(["controller", *MEMBERS])
+        lab.up(["control", *MEMBERS])
         yield Fleet(lab, lab.write_inventory(lab.directory / "inventory", variables=product.variables(ROOT)))
     finally:
         lab.down()

@@ -31,7 +31,7 @@ def fleet() -> Iterator[Fleet]:
     if not keep:
         lab.down()
     try:
-        lab.up(["controller", *MEMBERS])
+        lab.up(["control", *MEMBERS])
         fleet = Fleet(lab, lab.write_inventory(directory / "inventory", variables=product.variables(ROOT)))
         fleet.play()
         yield fleet

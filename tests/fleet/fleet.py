@@ -73,7 +73,7 @@ class Fleet:
 
     @property
     def controller(self) -> Node:
-        return self["controller"]
+        return self["control"]
 
     @property
     def secrets(self) -> dict[str, Any]:

@@ -163,7 +163,7 @@ def test_no_secret_stands_in_a_log_a_process_list_or_the_api(fleet: Fleet) -> No
     secrets = [fleet.secrets["jaywalk_controller_password"]]
     secrets += [each["agent_password"] for each in fleet.secrets["jaywalk_zones"]]
     secrets += [fleet[name].run(f"cat /etc/jaywalk/{ZONE}.key").stdout.strip() for name in MEMBERS]
-    for name in ("controller", *MEMBERS):
+    for name in ("control", *MEMBERS):
         seen = fleet[name].run(
             "journalctl --no-pager; ps -ewwo args; systemctl show '*' -p Environment", timeout=60
         )

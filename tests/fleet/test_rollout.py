@@ -55,7 +55,7 @@ def test_a_second_run_changes_nothing(fleet: Fleet) -> None:
     before = invocations(fleet)
     with fleet.ping("node1", "node2") as count:
         play = fleet.play()
-    assert set(play.changed) >= {"controller", *MEMBERS}
+    assert set(play.changed) >= {"control", *MEMBERS}
     assert set(play.changed.values()) == {0}, play.output[-4000:]
     assert invocations(fleet) == before
     assert count.lost == 0

@@ -74,7 +74,7 @@ def _made_by_kernel(entry: dict[str, Any]) -> bool:
 
 
 def _peer(line: str) -> ObservedPeer:
-    key, dummy, endpoint, allowed, handshake, received, sent, keepalive = line.split("\t")
+    key, _preshared, endpoint, allowed, handshake, received, sent, keepalive = line.split("\t")
     return ObservedPeer(
         key=key,
         allowed_ips=() if allowed == "(none)" else tuple(sorted(allowed.split(","))),

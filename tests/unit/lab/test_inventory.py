@@ -7,13 +7,13 @@ import yaml
 
 from lab import inventory, product
 
-ADDRESSES = {"controller": "10.99.0.10", "node1": "10.99.0.11"}
+ADDRESSES = {"control": "10.99.0.10", "node1": "10.99.0.11"}
 
 
 def test_groups_by_name() -> None:
-    assert inventory.default_groups(["controller", "node1", "node2"]) == {
-        "controller": ["controller"],
-        "supervisor": ["controller"],
+    assert inventory.default_groups(["control", "node1", "node2"]) == {
+        "controller": ["control"],
+        "supervisor": ["control"],
         "agents": ["node1", "node2"],
     }
     assert inventory.default_groups(["node1"])["controller"] == []

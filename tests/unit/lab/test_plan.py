@@ -98,7 +98,7 @@ def test_what_overlaps_is_named_and_a_default_route_does_not() -> None:
 
 
 def test_default_names() -> None:
-    assert list(plan.default_names(3)) == ["controller", "node1", "node2"]
+    assert list(plan.default_names(3)) == ["control", "node1", "node2"]
     assert list(plan.default_names(3, plain=True)) == ["node1", "node2", "node3"]
     with pytest.raises(LabError, match="at least 1"):
         list(plan.default_names(0))
