@@ -100,14 +100,13 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Join the zone, and write controller and zone once for the play
-  hosts: nodes
+- name: Write controller and zone once for several tasks, or in the same way for a play
   module_defaults:
     group/jaywalking.mesh.jaywalk:
       controller: 192.0.2.10
       controller_password_file: /etc/jaywalk/zone-blue.password
       zone: zone-blue
-  tasks:
+  block:
     - name: Join with the next free address
       jaywalking.mesh.jaywalk_join:
       register: joined
