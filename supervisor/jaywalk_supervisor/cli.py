@@ -17,13 +17,13 @@ from typing import Any
 import argcomplete
 from tabulate import tabulate
 
-from jaywalk import values
+from jaywalk import logs, values
 from jaywalk.controller import ControllerAddress, translated
 from jaywalk.errors import InvalidValue, JaywalkError
 from jaywalk.files import read_secret
 from jaywalk.models import Zone
 
-from . import logs, zones
+from . import zones
 from .acl import password_hash
 from .embedded import Embedded
 from .serve import Settings, Supervisor

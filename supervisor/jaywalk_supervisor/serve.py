@@ -81,6 +81,8 @@ class Supervisor:
 
     def _bind(self) -> Any:
         host, port = self.settings.api_host, self.settings.api_port
+        # Waitress warns of each request that waits for a thread; that is load, not trouble.
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         try:
             app = create_app(self.replica, self.report)
             return create_server(app, host=host, port=port, threads=4, ident="jaywalk-supervisor")

@@ -1,33 +1,46 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Logging of the two programs: with a priority for the journal, with the time for a terminal."""
+"""Log lines of both programs: for the journal (sd-daemon(3) priorities) or, elsewhere, for a terminal."""
 
 from __future__ import annotations
 
 import logging
 import os
+import sys
 
 from .errors import InvalidValue
 
-LEVELS = ("debug", "info", "warning", "error")
-
-_PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
-class JournalFormatter(logging.Formatter):
-    """Puts the priority in front of each line (sd-daemon(3)); the journal knows the time itself."""
+class OneLine(logging.Formatter):
+    """Nothing that a node sent can begin a line of its own; a traceback's lines each carry the priority."""
+
+    def __init__(self, journal: bool) -> None:
+        super().__init__("%(message)s" if journal else "%(asctime)s %(levelname)-7s %(message)s")
+        self.journal = journal
 
     def format(self, record: logging.LogRecord) -> str:
-        prefix = f"<{_PRIORITIES.get(record.levelno, 6)}>"
-        return "\n".join(prefix + line for line in super().format(record).splitlines())
+        """The record as text, with a priority in front of each line for the journal."""
+        message = "".join(each if each.isprintable() else "?" for each in record.getMessage())
+        record.msg, record.args = message, ()
+        text = super().format(record)
+        if not self.journal:
+            return text
+        prefix = f"<{_priority(record.levelno)}>"
+        return "\n".join(prefix + line for line in text.splitlines())
+
+
+def _priority(level: int) -> int:
+    """The priority of syslog(3) for a level of logging."""
+    if level >= logging.CRITICAL:
+        return 2
+    return {logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6}.get(level, 7)
 
 
 def set_up(level: str) -> None:
-    """Sends the logs to standard error, at ``level`` (``debug``, ``info``, ``warning``, ``error``)."""
+    """Logs to standard error from ``level`` on; raises ``InvalidValue`` where there is no such level."""
     if level.lower() not in LEVELS:
         raise InvalidValue(f"the log level '{level}' is unknown", f"use one of {', '.join(LEVELS)}")
-    handler = logging.StreamHandler()
-    if os.environ.get("JOURNAL_STREAM"):
-        handler.setFormatter(JournalFormatter("%(message)s"))
-    else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine(journal="JOURNAL_STREAM" in os.environ))
+    logging.basicConfig(level=LEVELS[level.lower()], handlers=[handler], force=True)

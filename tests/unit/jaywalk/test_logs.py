@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from jaywalk.errors import InvalidValue
-from jaywalk_supervisor.logs import OneLine, set_up
+from jaywalk.logs import OneLine, set_up
 
 
 def line(message: str, *, journal: bool, error: BaseException | None = None) -> str:
