@@ -72,20 +72,22 @@ def connect(where: ControllerAddress, name: str = "jaywalk") -> redis.Redis:
     """A connection that is proven to work; raises ``ControllerUnreachable`` or ``ControllerDenied``."""
     if not HAS_REDIS:
         raise MissingTool("redis")
-    client = redis.Redis(
-        host=where.host,
-        port=where.port,
-        username=where.user or None,
-        password=where.password or None,
-        decode_responses=True,
-        encoding_errors="replace",
-        socket_connect_timeout=min(where.timeout, TIMEOUT),
-        socket_timeout=where.timeout,
-        client_name=name,
-        protocol=2,  # answers have one shape in all versions of redis-py
-        retry=Retry(NoBackoff(), 0),  # whoever calls knows better when to try again
-    )
     with translated(where):
+        client = redis.Redis(
+            host=where.host,
+            port=where.port,
+            username=where.user or None,
+            password=where.password or None,
+            decode_responses=True,
+            encoding_errors="replace",
+            socket_connect_timeout=min(where.timeout, TIMEOUT),
+            socket_timeout=where.timeout,
+            client_name=name,
+            protocol=2,  # answers have one shape in all versions of redis-py
+            retry=Retry(NoBackoff(), 0),  # whoever calls knows better when to try again
+            # A pool mends a lost connection silently, and then nobody asks whether this is still the same log.
+            single_connection_client=True,
+        )
         client.ping()
     return client
 

@@ -25,7 +25,7 @@ from jaywalk_agent.stop import Stopped, StopSignal
 from jaywalk_supervisor.store import Store
 from tests.redis_server import RedisServer
 from tests.unit.agent.support import peer, view_of
-from tests.unit.supervisor.support import AGENT_PASSWORD, BLUE, committing, join, key_of
+from tests.unit.supervisor.support import AGENT_PASSWORD, BLUE, committing, join, key_of, until
 
 KEYS = ZoneKeys("zone-blue")
 OWN = key_of(0)
@@ -210,6 +210,19 @@ def test_a_later_refusal_keeps_the_mesh(node: Callable[..., Node], joined: Node)
     assert "192.0.2.7" in again.follower.trouble
 
 
+def test_a_refused_wish_is_granted_once_somebody_mended_it(
+    node: Callable[..., Node], joined: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "LONGEST_REPEAT", 0.2)
+    assert joined.ask(join("zone-blue", 5, request_ip=["10.20.0.50"])).ok
+    again = node(view=joined.follower.view, request_ip=("10.20.0.50",))
+    again.until(lambda follower: "10.20.0.50 belongs to" in follower.trouble)
+    joined.ask(Request.checked("release", "zone-blue", key_of(5)), to=KEYS.orders)
+    again.until(lambda follower: follower.joined and not follower.trouble)
+    assert again.follower.view is not None
+    assert "10.20.0.50" in again.follower.view.peers[OWN].addresses
+
+
 def test_a_gap_is_closed_by_a_snapshot(joined: Node) -> None:
     for number in range(1, 5):
         commit(joined, number)
@@ -287,6 +300,9 @@ def test_a_node_that_the_zone_lost_joins_again(joined: Node) -> None:
     assert joined.server._folder is not None
     shutil.rmtree(joined.server._folder / "appendonlydir")
     joined.server.start()
+    with joined.server.client() as redis:
+        # All is there again before the node looks: nothing but the log itself tells that it is another one.
+        until(lambda: redis.exists(KEYS.meta) and "agent-zone-blue" in redis.acl_users())
     old = joined.follower.view
     joined.until(lambda follower: follower.view is not old and follower.joined and not follower.trouble)
     assert not joined.follower.removed
