@@ -85,7 +85,7 @@ def connect(where: ControllerAddress, name: str = "jaywalk") -> redis.Redis:
             client_name=name,
             protocol=2,  # answers have one shape in all versions of redis-py
             retry=Retry(NoBackoff(), 0),  # whoever calls knows better when to try again
-            # A pool mends a lost connection silently, and then nobody asks whether this is still the same log.
+            # A pool mends a lost connection silently, and nobody then asks whether the log is still the same.
             single_connection_client=True,
         )
         client.ping()
