@@ -27,7 +27,7 @@ demo: setup wheelhouse ## a mesh of real machines on this box, rolled out by the
 	@$(PY) scripts/demo
 
 test: setup wheelhouse ## unit, integration and fleet tests, in one run of pytest
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest tests/unit tests/integration tests/fleet $(ARGS)
 
 unit: setup ## unit tests only
 	@$(PY) -m pytest tests/unit $(ARGS)

@@ -15,7 +15,7 @@ from jaywalk.models import Reply, Request
 from jaywalk.notify import notify
 from jaywalk.runner import Runner
 
-from . import local, running, snapshot
+from . import running, snapshot
 from .dataplane import DataPlane
 from .follow import Follower, Update
 from .settings import Settings
@@ -85,14 +85,15 @@ class Agent:
                 name=settings.name,
                 request_ip=settings.request_ip,
                 child_prefixes=settings.child_prefixes,
-                endpoint=local.own_endpoint(settings, self.controller.host),
+                endpoint=settings.endpoint(),
             )
         )
 
     def moved(self) -> Request:
-        endpoint = local.own_endpoint(self.settings, self.controller.host)
-        request = Request.checked("endpoint", self.settings.zone, self.public_key, endpoint=endpoint)
-        return self._in_order(request)
+        settings = self.settings
+        return self._in_order(
+            Request.checked("endpoint", settings.zone, self.public_key, endpoint=settings.endpoint())
+        )
 
     def _in_order(self, request: Request) -> Request:
         """A clock that was set back must not make our requests look older than those before."""

@@ -53,6 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed(error, FAILURE)
     except (Stopped, KeyboardInterrupt):
         return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output, such as head(1), has enough; Python would complain once more at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILURE
 
 
 def _chosen(parser: argparse.ArgumentParser, arguments: argparse.Namespace, words: dict[str, str]) -> str:
@@ -140,7 +144,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="jaywalk",
         description="Joins this node to an encrypted WireGuard mesh and keeps it there.",
-        epilog="Each flag has its variable in brackets. Exit codes: 0 done, 1 failed, 2 bad value.",
+        epilog="Each flag has its variable in brackets; what neither says is read from the settings of the "
+        "zone's service, /etc/jaywalk/<zone>.env. Exit codes: 0 done, 1 failed, 2 bad value.",
     )
     parser.add_argument("--version", action="version", version=f"jaywalk {_version()}")
     _add_flags(parser)

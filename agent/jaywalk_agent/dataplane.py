@@ -7,15 +7,13 @@ import time
 from collections.abc import Collection
 from dataclasses import replace
 
-from jaywalk import mesh, plan, wireguard
+from jaywalk import mesh, place, plan, wireguard
 from jaywalk.errors import InvalidValue
 from jaywalk.interface import Interface, Observed
 from jaywalk.mesh import Node
 from jaywalk.plan import Plan
 from jaywalk.runner import Runner
 from jaywalk.zonelog import ZoneView
-
-from . import local
 
 
 class DataPlane:
@@ -69,7 +67,7 @@ class DataPlane:
             wireguard.require_wireguard(self._runner)
         own_networks = wireguard.local_networks(self._runner, without=self.node.interface)
         # A name that does not resolve at the moment stands for what it last stood for.
-        self._controller = local.host_prefixes(self._controller_host) or self._controller
+        self._controller = place.host_prefixes(self._controller_host) or self._controller
         self.node = replace(self.node, local_networks=(*own_networks, *self._controller))
         mesh.refuse_overlap(view.zone.pools, self.node)
         wanted = mesh.desired(view, self.node)

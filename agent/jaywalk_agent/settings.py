@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import argparse
-import re
-import socket
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from jaywalk import keys, values
 from jaywalk.controller import ControllerAddress, agent_user
 from jaywalk.errors import InvalidValue
 from jaywalk.files import read_secret, write_private
+from jaywalk.place import host_label, own_endpoint
 from jaywalk.runner import Runner
 
 READ_TIMEOUT = 25.0
@@ -41,16 +41,45 @@ ENVIRONMENT = {
 """Each flag's environment variable; the original's names where it had one."""
 
 
-def said(arguments: argparse.Namespace, environment: Mapping[str, str]) -> dict[str, str]:
-    """All that was said by flag or variable, as text; a flag, even an empty one, wins over its variable."""
-    words: dict[str, str] = {}
-    for option, variable in ENVIRONMENT.items():
+CONFIGURATION = Path("/etc/jaywalk")
+"""The folder of the services' settings, one file a zone."""
+
+
+def said(
+    arguments: argparse.Namespace, environment: Mapping[str, str], folder: Path = CONFIGURATION
+) -> dict[str, str]:
+    """All that was said, as text: by flag, then by variable, then in the settings of the zone's service.
+
+    So a command that a person types on a node speaks of the same interface and zone as the service.
+    """
+    words = _said_here(arguments, environment)
+    return _said_by(_service_file(folder, words.get("zone", ""))) | words
+
+
+def _service_file(folder: Path, zone: str) -> dict[str, str]:
+    """The variables of the zone's service, or of the only service there is where no zone was said."""
+    found = sorted(folder.glob("*.env")) if not zone else [folder / f"{zone}.env"]
+    if len(found) != 1:
+        return {}
+    try:
+        lines = shlex.split(found[0].read_text(encoding="utf-8"), comments=True)
+    except (OSError, ValueError):
+        return {}
+    return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+def _said_by(environment: Mapping[str, str]) -> dict[str, str]:
+    return {option: environment[name] for option, name in ENVIRONMENT.items() if environment.get(name)}
+
+
+def _said_here(arguments: argparse.Namespace, environment: Mapping[str, str]) -> dict[str, str]:
+    """By flag or variable; a flag, even an empty one, wins over its variable."""
+    words = _said_by(environment)
+    for option in ENVIRONMENT:
         flag = getattr(arguments, option, None)
         value = ",".join(flag) if isinstance(flag, list) else flag
         if value is not None:
             words[option] = str(value)
-        elif environment.get(variable):
-            words[option] = environment[variable]
     return words
 
 
@@ -135,6 +164,12 @@ class Settings:
         """The controller's name or address alone, empty where none was named."""
         return ControllerAddress.parse(self.controller).host if self.controller else ""
 
+    def endpoint(self) -> str:
+        """Where peers reach this node now: the operator's word, else what the machine itself knows."""
+        if self.local_endpoint_ip:
+            return values.join_endpoint(self.local_endpoint_ip, self.listen_port)
+        return own_endpoint(self.controller_host(), self.listen_port)
+
     def own_key(self, runner: Runner) -> str:
         """Puts the private key where ``wg`` can read it and returns its public key.
 
@@ -156,12 +191,6 @@ class Settings:
         if not self.private_key_file.exists():
             return ""
         return keys.read_key_file(runner, str(self.private_key_file))
-
-
-def host_label() -> str:
-    """This machine's name as a DNS label."""
-    label = re.sub(r"[^a-z0-9-]+", "-", socket.gethostname().split(".")[0].lower()).strip("-")
-    return label[:63] or "node"
 
 
 def _split(text: str) -> tuple[str, ...]:

@@ -247,3 +247,7 @@ def _api_address(text: str) -> tuple[str, int]:
             f"use one like {API_ADDRESS}, and a tunnel or a proxy with a login to reach it from elsewhere",
         )
     return ("127.0.0.1" if host == "localhost" else host), values.port(digits, "API port")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -6,6 +6,7 @@ redis-py's errors become ours here, so that no caller knows them and no password
 
 from __future__ import annotations
 
+import ipaddress
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,7 +54,7 @@ class ControllerAddress:
         host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
         if "@" in text:  # what stands before it may be a password
             raise InvalidValue("the controller's address holds an '@'", "give HOST or HOST:PORT")
-        if not host or not host.isprintable() or any(letter in " /" for letter in host):
+        if not _is_host(host):
             raise InvalidValue(
                 f"the controller {values.shown(text)} does not parse", "give HOST or HOST:PORT"
             )
@@ -61,6 +62,15 @@ class ControllerAddress:
 
     def __str__(self) -> str:
         return values.join_endpoint(self.host, self.port)
+
+
+def _is_host(text: str) -> bool:
+    if ":" in text:
+        try:
+            return ipaddress.ip_address(text).version == 6
+        except ValueError:
+            return False
+    return bool(text) and text.isprintable() and not any(letter in " /" for letter in text)
 
 
 def agent_user(zone: str) -> str:

@@ -7,7 +7,7 @@ import ipaddress
 import re
 import socket
 
-from .values import host_prefix, join_endpoint
+from .values import Address, host_prefix, join_endpoint
 
 ELSEWHERE = "192.0.2.1"
 """An address of the documentation range (RFC 5737): its route is the default route."""
@@ -20,13 +20,13 @@ def host_label() -> str:
 
 
 def own_endpoint(controller_host: str, listen_port: int) -> str:
-    """The address that faces the controller, else the one of the default route, with ``listen_port``.
+    """Where peers reach this machine: the address that faces the controller, else that of the default route.
 
-    Empty where the machine has no address to offer; its peers then wait for it to speak first.
+    Empty where it has no address to offer; its peers then wait for it to speak first.
     """
     for target in (controller_host, ELSEWHERE):
         source = source_address(target)
-        if source and not ipaddress.ip_address(source).is_loopback:
+        if source and _of_a_network(ipaddress.ip_address(source)):
             return join_endpoint(source, listen_port)
     return ""
 
@@ -38,15 +38,21 @@ def source_address(target: str) -> str:
         with socket.socket(family, kind) as probe:
             probe.connect(where)
             return str(probe.getsockname()[0])
-    except OSError:
+    except (OSError, UnicodeError):
         return ""
 
 
-def controller_prefix(controller_host: str) -> list[str]:
-    """The controller's address as a prefix, which no peer may announce; empty where it does not resolve."""
-    try:
-        where = socket.getaddrinfo(controller_host, 9, type=socket.SOCK_DGRAM)[0][4][0]
-    except OSError:
+def host_prefixes(host: str) -> list[str]:
+    """The addresses of ``host`` as prefixes; none while it does not resolve, nor for this machine's own."""
+    if not host:
         return []
-    parsed = ipaddress.ip_address(str(where))
-    return [] if parsed.is_loopback else [host_prefix(str(parsed))]
+    try:
+        found = socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)
+    except (OSError, UnicodeError):
+        return []
+    addresses = {ipaddress.ip_address(str(each[4][0])) for each in found}
+    return sorted(host_prefix(str(each)) for each in addresses if _of_a_network(each))
+
+
+def _of_a_network(address: Address) -> bool:
+    return not address.is_loopback and not address.is_link_local

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaywalk import keys, wireguard
+from jaywalk import keys, mesh, wireguard
 from jaywalk.errors import CommandFailed, InvalidValue, JaywalkError
 from jaywalk.mesh import Node
+from jaywalk.models import Peer
 from jaywalk.zonelog import ZoneView
 from jaywalk_agent.dataplane import DataPlane
 from tests.netns import Namespace
@@ -168,6 +169,24 @@ def test_a_prefix_over_the_controller_is_not_taken() -> None:
         DataPlane(model, OWN, "192.0.2.9").bring_to(view)
     assert model.routes == {"172.20.1.0/24"}
     assert model.peers[key(1)].allowed == {"10.20.0.2/32", "172.20.1.0/24"}
+
+
+def test_what_a_peer_or_this_node_has_no_newcomer_takes() -> None:
+    view = view_of(peer(0, prefixes=("172.20.0.0/24",)), peer(1, prefixes=("172.20.1.0/24",)))
+    claimed = ("172.20.0.128/25", "172.20.1.0/24", "172.20.2.0/24")
+    greedy = Peer(key(2), "greedy", ("10.20.0.1", "10.20.0.2", "10.20.0.3"), claimed)
+    model = machine()
+    with model.looked_at([]):
+        plane = DataPlane(model, OWN)
+        plane.bring_to(view)
+        plane.bring_to(view, event(view, greedy))
+        assert model.peers[key(1)].allowed == {"10.20.0.2/32", "172.20.1.0/24"}
+        assert model.peers[key(2)].allowed == {"10.20.0.3/32", "172.20.2.0/24"}
+        assert not plane.bring_to(view)
+        assert len(mesh.refused_prefixes(view, plane.node)) == 4
+        plane.bring_to(view, event(view, gone=(key(1),)))
+        assert model.peers[key(2)].allowed == {"10.20.0.2/32", "10.20.0.3/32", *claimed[1:]}
+        assert model.routes == {*claimed[1:]}
 
 
 def test_while_this_node_is_not_in_the_zone_the_interface_stays() -> None:

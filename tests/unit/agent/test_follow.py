@@ -262,6 +262,29 @@ def test_a_record_that_cannot_be_believed_harms_nobody_else(joined: Node) -> Non
     assert "192.0.2.7" in " ".join(joined.follower.view.rejected.values())  # type: ignore[union-attr]
 
 
+def test_a_broken_record_of_this_node_is_no_removal(joined: Node) -> None:
+    view = joined.follower.view
+    assert view is not None
+    with joined.server.client() as redis:
+        redis.hset(KEYS.peers, OWN, "{")
+        redis.xadd(KEYS.events, {"o": "[[["}, id=f"{view.epoch}-{view.rev + 1}")
+        redis.hset(KEYS.meta, "rev", view.rev + 1)
+    joined.until(lambda follower: follower.view is not view)
+    assert OWN in joined.follower.view.rejected  # type: ignore[union-attr]
+    assert joined.follower.joined
+    assert not joined.follower.removed
+
+
+def test_pools_that_are_suddenly_others_remove_nobody(joined: Node) -> None:
+    view = joined.follower.view
+    assert view is not None
+    with joined.server.client() as redis:
+        redis.hset(KEYS.meta, mapping={"pools": '["10.99.0.0/16"]', "rev": view.rev + 1})
+        redis.xadd(KEYS.events, {"o": "[[["}, id=f"{view.epoch}-{view.rev + 1}")
+    joined.until(lambda follower: follower.view is not view)
+    assert not joined.follower.removed
+
+
 def test_an_operators_removal_is_not_undone(joined: Node) -> None:
     joined.ask(Request.checked("release", "zone-blue", OWN), to=KEYS.orders)
     update = next(joined.updates)

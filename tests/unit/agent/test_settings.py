@@ -10,9 +10,10 @@ import pytest
 
 from jaywalk import keys
 from jaywalk.errors import InvalidValue
+from jaywalk.place import host_label
 from jaywalk.runner import SubprocessRunner
 from jaywalk_agent.cli import build_parser
-from jaywalk_agent.settings import ENVIRONMENT, Settings, host_label, said
+from jaywalk_agent.settings import ENVIRONMENT, Settings, said
 from tests.unit.agent.support import settings_in
 
 ORIGINAL_NAMES = {
@@ -30,8 +31,13 @@ ORIGINAL_NAMES = {
 }
 
 
-def words(argv: list[str], environment: dict[str, str] | None = None) -> dict[str, str]:
-    return said(build_parser().parse_args(argv), environment or {})
+NOWHERE = Path("/nowhere")
+
+
+def words(
+    argv: list[str], environment: dict[str, str] | None = None, folder: Path = NOWHERE
+) -> dict[str, str]:
+    return said(build_parser().parse_args(argv), environment or {}, folder)
 
 
 @pytest.mark.parametrize(("variable", "option"), ORIGINAL_NAMES.items())
@@ -47,6 +53,22 @@ def test_a_flag_wins_over_its_variable_and_a_variable_over_the_default() -> None
 
 def test_a_flag_holds_before_and_behind_the_command() -> None:
     assert words(["--zone", "a", "status"]) == words(["status", "--zone", "a"]) == {"zone": "a"}
+
+
+def test_a_command_typed_by_hand_speaks_of_what_the_service_runs(tmp_path: Path) -> None:
+    (tmp_path / "zone-red.env").write_text(
+        "# by hand\nJAYWALK_ZONE=zone-red\nJAYWALK_INTERFACE='wg7'\nOTHER=x\n"
+    )
+    assert words(["status"], folder=tmp_path) == {"zone": "zone-red", "interface": "wg7"}
+    assert words(["status", "--interface", "wg1"], folder=tmp_path)["interface"] == "wg1"
+    assert words(["status"], {"JAYWALK_ZONE": "zone-green"}, tmp_path) == {"zone": "zone-green"}
+
+
+def test_with_services_of_several_zones_the_zone_must_be_said(tmp_path: Path) -> None:
+    for zone in ("zone-red", "zone-blue"):
+        (tmp_path / f"{zone}.env").write_text(f"JAYWALK_ZONE={zone}\nJAYWALK_INTERFACE=wg-{zone[5:]}\n")
+    assert words(["status"], folder=tmp_path) == {}
+    assert words(["status", "--zone", "zone-blue"], folder=tmp_path)["interface"] == "wg-blue"
 
 
 def test_an_empty_variable_says_nothing_but_an_empty_flag_is_a_mistake() -> None:

@@ -30,7 +30,6 @@ def test_loopback_is_no_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     assert place.source_address("127.0.0.1") == "127.0.0.1"
     monkeypatch.setattr(place, "ELSEWHERE", "127.0.0.1")
     assert place.own_endpoint("127.0.0.1", 51820) == ""
-    assert place.controller_prefix("127.0.0.1") == []
 
 
 def test_address_towards_the_controller_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,8 +39,27 @@ def test_address_towards_the_controller_comes_first(monkeypatch: pytest.MonkeyPa
     assert place.own_endpoint("unknown.example", 51820) == "192.0.2.9:51820"
 
 
-def test_controllers_address_is_a_prefix_of_one() -> None:
-    assert place.controller_prefix("192.0.2.7") == ["192.0.2.7/32"]
+@pytest.mark.parametrize("facing", ["127.0.0.1", "::1", "fe80::1%eth0", ""])
+def test_address_that_no_peer_reaches_is_not_offered(monkeypatch: pytest.MonkeyPatch, facing: str) -> None:
+    sources = {"ctl": facing, place.ELSEWHERE: "192.0.2.6"}
+    monkeypatch.setattr(place, "source_address", sources.get)
+    assert place.own_endpoint("ctl", 51820) == "192.0.2.6:51820"
+    del sources[place.ELSEWHERE]
+    assert place.own_endpoint("ctl", 51820) == ""
+
+
+@pytest.mark.parametrize(
+    ("host", "prefixes"),
+    [
+        ("192.0.2.9", ["192.0.2.9/32"]),
+        ("2001:db8::9", ["2001:db8::9/128"]),
+        ("127.0.0.1", []),
+        ("no such name", []),
+        ("", []),
+    ],
+)
+def test_controllers_address_as_a_prefix(host: str, prefixes: list[str]) -> None:
+    assert place.host_prefixes(host) == prefixes
 
 
 def test_name_that_does_not_resolve_is_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,4 +68,4 @@ def test_name_that_does_not_resolve_is_nowhere(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
     assert place.source_address("nowhere.invalid") == ""
-    assert place.controller_prefix("nowhere.invalid") == []
+    assert place.host_prefixes("nowhere.invalid") == []
