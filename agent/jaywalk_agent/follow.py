@@ -167,8 +167,11 @@ class Follower:
             yield from self._pause(RESYNC.compute(self._resyncs))
         with self.stop.waiting():
             self.view = client.snapshot()
-        # Within one epoch nothing is ever lost: who is gone was removed.
-        self._notice(dropped=before is not None and before.epoch == self.view.epoch)
+        if before is not None:
+            self.view.keep(before)
+        # Within one epoch nothing is ever lost: who is gone was removed, if its record is not just broken.
+        same = before is not None and before.epoch == self.view.epoch
+        self._notice(dropped=same and self.own_key not in self.view.rejected)
         yield Update(self.view)
 
     def _listen(self, client: ZoneClient) -> Iterator[Update]:

@@ -56,28 +56,37 @@ def desired(view: ZoneView, node: Node) -> Interface | None:
 def with_peers(current: Interface, view: ZoneView, node: Node, keys: Iterable[str]) -> Interface:
     """``current`` with the peers of ``keys`` as the zone has them now; costs what the change costs."""
     changed = [key for key in keys if key != node.public_key]
-    peers, routes, local = dict(current.peers), set(current.routes), _local(node)
+    peers, routes, local = dict(current.peers), set(current.routes), _local(view, node)
     # First all that goes, then all that comes: a prefix may move from one peer to another.
     for key in changed:
         before = peers.pop(key, None)
         if before is not None:
             routes.difference_update(before.allowed_ips)
     for record in (view.peers[key] for key in changed if key in view.peers):
-        peer = _wg_peer(record, local)
-        peers[record.key] = peer
-        routes.update(each for each in peer.allowed_ips if each in record.prefixes)
+        refused = _refused(view, node, record, local)
+        allowed = tuple(sorted(each for each in record.allowed_ips if each not in refused))
+        peers[record.key] = WgPeer(record.key, allowed, record.endpoint, KEEPALIVE)
+        routes.update(each for each in allowed if each in record.prefixes)
     return replace(current, peers=peers, routes=frozenset(routes))
 
 
-def _wg_peer(record: Peer, local: Sequence[Network]) -> WgPeer:
-    usable = [prefix for prefix in record.prefixes if values.overlapping(local, prefix) is None]
-    addresses = [values.host_prefix(host) for host in record.addresses]
-    return WgPeer(record.key, tuple(sorted(addresses + usable)), record.endpoint, KEEPALIVE)
+def _refused(view: ZoneView, node: Node, record: Peer, local: Sequence[Network]) -> dict[str, str]:
+    """Which allowed IPs of ``record`` this node does not take, and who has them."""
+    own = view.peers.get(node.public_key)
+    refused: dict[str, str] = {}
+    for each in record.allowed_ips:
+        holder = own if own and each in own.allowed_ips else view.holder(each)
+        taken = values.overlapping(local, each) if each in record.prefixes else None
+        if taken is not None:
+            refused[each] = f"it overlaps {taken} on this machine"
+        elif holder is not None and holder.key != record.key:
+            refused[each] = f"it belongs to peer {holder.name}"
+    return refused
 
 
 def refuse_overlap(pools: Sequence[str], node: Node) -> None:
     """Raises ``InvalidValue`` where a pool overlaps a network that the machine already has."""
-    local = _local(node)
+    local = _machine(node)
     for pool in pools:
         taken = values.overlapping(local, pool)
         if taken is not None:
@@ -88,17 +97,21 @@ def refuse_overlap(pools: Sequence[str], node: Node) -> None:
 
 
 def refused_prefixes(view: ZoneView, node: Node) -> list[str]:
-    """Sentences about announced prefixes that this node does not take, since it has such networks itself."""
-    local = _local(node)
+    """Sentences about what peers claim and this node does not take, since it is another's or its own."""
+    local = _local(view, node)
     return [
-        f"the prefix {prefix} of peer {peer.name} is left out: it overlaps {taken} on this machine"
+        f"{prefix} of peer {peer.name} is left out: {reason}"
         for peer in view.peers.values()
         if peer.key != node.public_key
-        for prefix in peer.prefixes
-        for taken in [values.overlapping(local, prefix)]
-        if taken is not None
+        for prefix, reason in _refused(view, node, peer, local).items()
     ]
 
 
-def _local(node: Node) -> list[Network]:
+def _machine(node: Node) -> list[Network]:
     return values.networks(values.network(each, "local network") for each in node.local_networks)
+
+
+def _local(view: ZoneView, node: Node) -> list[Network]:
+    """The networks that this machine has, and those that it announces."""
+    own = view.peers.get(node.public_key)
+    return _machine(node) + values.networks(own.prefixes if own else ())

@@ -21,6 +21,10 @@ _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _INTERFACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
 _INTERFACE_WORDS = ("all", "default", "interfaces")
 """Names that ``wg show`` and sysctl take for something else."""
+_OF_EACH_MACHINE = tuple(
+    ipaddress.ip_network(text) for text in ("127.0.0.0/8", "169.254.0.0/16", "::1/128", "fe80::/10")
+)
+"""Loopback and link-local (RFC 6890); at 169.254.169.254 a cloud tells each machine its secrets."""
 _DIGITS = 10
 """A number with more digits than this is in no range, and costs time to read."""
 
@@ -100,10 +104,16 @@ def network(text: object, what: str = "prefix") -> str:
 
 
 def child_prefix(text: object) -> str:
-    """A prefix that a peer may announce: normalised, and never the default route."""
+    """A prefix that a peer may announce: normalised, and never the default route or a half of it."""
     prefix = network(text, "child prefix")
     if prefix.endswith("/0"):
         raise InvalidValue(f"the child prefix {prefix} is the default route", "announce a smaller prefix")
+    kept = overlapping(_OF_EACH_MACHINE, prefix)
+    if kept is not None:
+        raise InvalidValue(
+            f"the child prefix {prefix} covers {kept}, which each machine has for itself",
+            "announce a smaller prefix",
+        )
     return prefix
 
 

@@ -9,7 +9,7 @@ to Redis.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from .errors import InvalidValue, JaywalkError
@@ -127,6 +127,12 @@ class ZoneView:
     peers: dict[str, Peer] = field(default_factory=dict)
     wait_ms: int = 100
     rejected: dict[str, str] = field(default_factory=dict)
+    _claims: dict[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self._claims = {}
+        for peer in self.peers.values():
+            self._claim(peer)
 
     @property
     def position(self) -> str:
@@ -134,7 +140,10 @@ class ZoneView:
         return f"{self.epoch}-{self.rev}"
 
     def apply(self, event: Event) -> set[str]:
-        """Takes one event in and returns the keys whose peers changed; raises ``Gap``."""
+        """Takes one event in and returns the keys whose peers changed, or may now have what others had.
+
+        Raises ``Gap``.
+        """
         follows = event.epoch == self.epoch and event.rev == self.rev + 1
         bumped = event.previous_epoch == self.epoch and event.rev == self.rev + 1
         if not follows and not bumped:
@@ -144,7 +153,38 @@ class ZoneView:
         self.epoch, self.rev = event.epoch, event.rev
         if event.wait_ms is not None:
             self.wait_ms = event.wait_ms
-        return {change.key for change in event.changes if self._take(change, event.rev)}
+        changed: set[str] = set()
+        for change in event.changes:
+            before = self.peers.get(change.key)
+            if self._take(change, event.rev):
+                changed |= {change.key, *self._rivals(before), *self._rivals(self.peers.get(change.key))}
+        return changed
+
+    def holder(self, allowed_ip: str) -> Peer | None:
+        """The peer that has ``allowed_ip``: of several that claim it the one whose record is the oldest."""
+        claimants = [self.peers[key] for key in self._claims.get(allowed_ip, ()) if key in self.peers]
+        return min(claimants, key=lambda peer: (peer.rev, peer.key), default=None)
+
+    def keep(self, before: ZoneView) -> None:
+        """Leaves ``before``'s good records in force where this snapshot holds what cannot be believed."""
+        for key, reason in list(self.rejected.items()):
+            if key in before.peers and key not in self.peers:
+                self.put(key, before.peers[key].to_wire())
+                self.rejected[key] = reason
+
+    def _rivals(self, peer: Peer | None) -> Iterator[str]:
+        for each in peer.allowed_ips if peer else ():
+            yield from self._claims.get(each, ())
+
+    def _claim(self, peer: Peer) -> None:
+        for each in peer.allowed_ips:
+            self._claims[each] = (*self._claims.get(each, ()), peer.key)
+
+    def _unclaim(self, peer: Peer) -> None:
+        for each in peer.allowed_ips:
+            rest = tuple(key for key in self._claims.pop(each, ()) if key != peer.key)
+            if rest:
+                self._claims[each] = rest
 
     def _take(self, change: Change, rev: int) -> bool:
         if change.sign == "=":
@@ -155,7 +195,7 @@ class ZoneView:
             # A snapshot taken amid commits may already hold the peer's return.
             if known is None or known.rev > rev:
                 return False
-            del self.peers[change.key]
+            self._unclaim(self.peers.pop(change.key))
             return True
         return self.put(change.key, change.record)
 
@@ -170,5 +210,8 @@ class ZoneView:
         if known is not None and known.rev > peer.rev:
             return False
         self.rejected.pop(key[:64], None)
+        if known is not None:
+            self._unclaim(known)
         self.peers[key] = peer
+        self._claim(peer)
         return known != peer

@@ -67,6 +67,7 @@ REFUSED: list[tuple[Callable[[Any], object], list[Any]]] = [
     ),
     (values.network, ["ff00::/8", "fe80::1%eth0/64", "::ffff:10.0.0.0/104", "::/96"]),
     (values.child_prefix, ["0.0.0.0/0", "::/0", "172.20.1.0/24,172.20.2.0/24"]),
+    (values.child_prefix, ["0.0.0.0/1", "128.0.0.0/1", "169.254.169.254/32", "fe80::/64", "::/1"]),
     (
         values.interface_address,
         ["10.20.0.1/33", "0.0.0.0/0", "fe80::1%eth0/64", "ff02::1/64", "10.20.0.1/20/20"],

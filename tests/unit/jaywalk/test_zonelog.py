@@ -134,6 +134,24 @@ def test_record_that_is_not_believed_leaves_the_last_good_one() -> None:
     assert set(mine.rejected) == {"no key"}
 
 
+def test_an_address_belongs_to_who_had_it_first_until_that_one_goes() -> None:
+    mine = view(peer(1, rev=3, address=1))
+    assert mine.apply(Event(1, 11, (plus(peer(2, rev=11, address=1)),))) == {mesh.key(1), mesh.key(2)}
+    assert mine.holder("10.20.0.1/32") == mine.peers[mesh.key(1)]
+    assert mine.apply(Event(1, 12, (Change("-", mesh.key(1)),))) == {mesh.key(1), mesh.key(2)}
+    assert mine.holder("10.20.0.1/32") == mine.peers[mesh.key(2)]
+    assert mine.apply(Event(1, 13, (plus(peer(2, rev=13, address=2)),))) == {mesh.key(2)}
+    assert mine.holder("10.20.0.1/32") is None
+
+
+def test_a_snapshot_keeps_the_good_record_of_what_it_cannot_believe() -> None:
+    before, after = view(peer(1, rev=3), peer(2, rev=4), peer(3, rev=5)), view(peer(3, rev=6))
+    after.put(mesh.key(1), "{")
+    after.keep(before)
+    assert after.peers == {mesh.key(1): peer(1, rev=3), mesh.key(3): peer(3, rev=6)}
+    assert set(after.rejected) == {mesh.key(1)}
+
+
 def entry(**fields: str) -> Event:
     return Event.from_entry("3-7", fields)
 
