@@ -101,6 +101,7 @@ options:
   routes:
     description:
       - Prefixes to route into the interface, beside those of O(route_allowed_ips).
+      - One that lies in a network of the interface's own needs no route and gets none.
       - A route into the interface that is declared by neither is removed.
     type: list
     elements: str
@@ -339,10 +340,9 @@ def declared(params: dict[str, Any], own_key: str) -> Interface:
         if hosts.count(host) > 1:
             raise InvalidValue(f"the address {host} is declared with two prefix lengths", "declare it once")
     peers = declared_peers(params, own_key)
-    wanted = frozenset(values.network(each, "route") for each in params["routes"])
+    wanted = [values.network(each, "route") for each in params["routes"]]
     if params["route_allowed_ips"]:
-        claimed = [prefix for peer in peers.values() for prefix in peer.allowed_ips]
-        wanted |= routes.for_allowed_ips(claimed, addresses)
+        wanted.extend(prefix for peer in peers.values() for prefix in peer.allowed_ips)
     return Interface(
         name=values.interface_name(params["name"]),
         public_key=own_key or f"(new key in {params['private_key_file']})",
@@ -353,7 +353,7 @@ def declared(params: dict[str, Any], own_key: str) -> Interface:
         addresses=addresses,
         mtu=None if params["mtu"] is None else values.mtu(params["mtu"]),
         peers=peers,
-        routes=wanted,
+        routes=routes.needed(wanted, addresses),
     )
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -108,7 +109,7 @@ def refused_prefixes(view: ZoneView, node: Node) -> list[str]:
 
 
 def _machine(node: Node) -> list[Network]:
-    return values.networks(values.network(each, "local network") for each in node.local_networks)
+    return [ipaddress.ip_network(each, strict=False) for each in node.local_networks]
 
 
 def _local(view: ZoneView, node: Node) -> list[Network]:

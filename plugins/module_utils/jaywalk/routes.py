@@ -28,17 +28,21 @@ def elsewhere(runner: Runner, interface: str) -> list[Route]:
         shown = checked(runner, ["ip", "-json", family, "route", "show"])
         for each in json.loads(shown or "[]"):
             if each.get("dev") != interface:
-                prefix = default if each["dst"] == "default" else values.network(each["dst"])
+                # Of any kind: a machine may route multicast or loopback in its main table.
+                prefix = default if each["dst"] == "default" else str(ipaddress.ip_network(each["dst"]))
                 found.append(Route(prefix, each.get("dev", "")))
     return found
 
 
-def for_allowed_ips(allowed_ips: Iterable[str], addresses: Iterable[str]) -> frozenset[str]:
-    """The prefixes that need a route of their own: those that no interface address already brings."""
-    own = [ipaddress.ip_interface(each).network for each in addresses]
+def needed(prefixes: Iterable[str], addresses: Iterable[str]) -> frozenset[str]:
+    """The prefixes that need a route of their own: those that no interface address already brings.
+
+    A second route beside the kernel's own would hide behind it, and to delete it would delete that one.
+    """
+    own = [ipaddress.ip_interface(each).network for each in (*addresses, "fe80::/64")]
     return frozenset(
         prefix
-        for prefix in allowed_ips
+        for prefix in prefixes
         if not any(_within(ipaddress.ip_network(prefix), network) for network in own)
     )
 

@@ -171,6 +171,14 @@ def test_a_prefix_over_the_controller_is_not_taken() -> None:
     assert model.peers[key(1)].allowed == {"10.20.0.2/32", "172.20.1.0/24"}
 
 
+def test_a_network_of_any_kind_on_this_machine_is_no_trouble() -> None:
+    view = view_of(peer(0), peer(1))
+    model = machine()
+    with model.looked_at(["::192.0.2.1/96", "127.8.0.1/8"]):
+        DataPlane(model, OWN).bring_to(view)
+    assert set(model.peers) == {key(1)}
+
+
 def test_what_a_peer_or_this_node_has_no_newcomer_takes() -> None:
     view = view_of(peer(0, prefixes=("172.20.0.0/24",)), peer(1, prefixes=("172.20.1.0/24",)))
     claimed = ("172.20.0.128/25", "172.20.1.0/24", "172.20.2.0/24")

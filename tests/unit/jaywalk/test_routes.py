@@ -15,12 +15,12 @@ from jaywalk.runner import Finished
 
 
 def test_allowed_ips_in_an_own_network_need_no_route() -> None:
-    allowed = ["10.9.0.2/32", "10.9.0.0/24", "10.0.0.0/8", "fd00::2/128", "fd01::/64"]
-    assert routes.for_allowed_ips(allowed, ["10.9.0.1/24", "fd00::1/64"]) == {"10.0.0.0/8", "fd01::/64"}
+    allowed = ["10.9.0.2/32", "10.9.0.0/24", "10.0.0.0/8", "fd00::2/128", "fd01::/64", "fe80::/64"]
+    assert routes.needed(allowed, ["10.9.0.1/24", "fd00::1/64"]) == {"10.0.0.0/8", "fd01::/64"}
 
 
 def test_all_allowed_ips_need_a_route_without_an_address() -> None:
-    assert routes.for_allowed_ips(["10.9.0.2/32"], []) == {"10.9.0.2/32"}
+    assert routes.needed(["10.9.0.2/32"], []) == {"10.9.0.2/32"}
 
 
 TAKEN = [Route("0.0.0.0/0", "eth0"), Route("192.0.2.0/24", "eth0"), Route("198.51.100.0/24", "")]
@@ -71,6 +71,7 @@ class Tables:
         {"dst": "192.0.2.7", "dev": "eth0"},
         {"dst": "10.0.0.0/8", "dev": "wg0"},
         {"type": "blackhole", "dst": "10.66.0.0/16"},
+        {"dst": "224.0.0.0/4", "dev": "eth0"},
     )
     V6 = ({"dst": "default", "dev": "eth0"}, {"dst": "fe80::/64", "dev": "eth0"})
 
@@ -83,6 +84,7 @@ def test_own_routes_are_not_the_machines_others() -> None:
         Route("0.0.0.0/0", "eth0"),
         Route("192.0.2.7/32", "eth0"),
         Route("10.66.0.0/16", ""),
+        Route("224.0.0.0/4", "eth0"),
         Route("::/0", "eth0"),
         Route("fe80::/64", "eth0"),
     ]

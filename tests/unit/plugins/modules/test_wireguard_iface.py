@@ -83,7 +83,11 @@ def test_routes_are_those_said_and_those_of_allowed_ips(
 ) -> None:
     options["peers"] = [{"public_key": ONE, "allowed_ips": ["10.9.0.0/25", "172.20.1.0/24"]}]
     done = run_module(
-        wireguard_iface, check=True, routes=["10.8.1.1/16"], route_allowed_ips=route_allowed_ips, **options
+        wireguard_iface,
+        check=True,
+        routes=["10.8.1.1/16", "10.9.0.0/24"],
+        route_allowed_ips=route_allowed_ips,
+        **options,
     )
     routes = [line for line in done["diff"]["after"].splitlines() if line.startswith("route ")]
     assert routes == ["route 10.8.0.0/16", *(["route 172.20.1.0/24"] if route_allowed_ips else [])]
