@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 SAVING_SHARE = 20
 """A twentieth of the time, at most, goes into snapshots on disk."""
+MOST_WARNINGS = 20
+"""Of one look; a zone in disorder must not fill the journal of each of its nodes."""
 
 
 class Agent:
@@ -51,7 +53,7 @@ class Agent:
         self._save_after = 0.0
         self._trouble = ""
         self._reported: str | None = None
-        self._skipped: list[str] = []
+        self._skipped: set[str] = set()
 
     def run(self) -> None:
         """The loop; ends by :class:`jaywalk_agent.stop.Stopped`, and leaves the tunnels up."""
@@ -124,10 +126,12 @@ class Agent:
         """Says once, at a full look, what of the zone this node does not take."""
         if update.changed is not None:
             return
-        skipped = [*update.view.rejected.values(), *refused_prefixes(update.view, self.dataplane.node)]
-        for sentence in skipped:
-            if sentence not in self._skipped:
-                log.warning("%s", sentence)
+        skipped = {*update.view.rejected.values(), *refused_prefixes(update.view, self.dataplane.node)}
+        news = sorted(skipped - self._skipped)
+        for sentence in news[:MOST_WARNINGS]:
+            log.warning("%s", sentence)
+        if len(news) > MOST_WARNINGS:
+            log.warning("zone %s: %d more such records", self.settings.zone, len(news) - MOST_WARNINGS)
         self._skipped = skipped
 
     def _save(self, update: Update) -> None:

@@ -97,6 +97,7 @@ class Follower:
     _endpoint: str = ""
     _resyncs: int = 0
     _next_tick: float = field(default_factory=time.monotonic)
+    _heard: float = 0.0
 
     @property
     def joined(self) -> bool:
@@ -179,6 +180,7 @@ class Follower:
         assert self.view is not None
         try:
             changed, reply = self._read(client, self.view)
+            self._refuse_silence(client, self.view, heard=bool(changed) or reply is not None)
         except Gap as gap:
             log.info("%s; taking a snapshot", gap)
             yield from self._resync(client)
@@ -200,6 +202,22 @@ class Follower:
             until, nonce = min(until, self._pending.next_send), self._pending.request.nonce
         with self.stop.waiting():
             return client.read(view, nonce, block=max(0.0, until - time.monotonic()))
+
+    def _refuse_silence(self, client: ZoneClient, view: ZoneView, heard: bool) -> None:
+        """Asks once a minute whether a silent log is the one we follow: one that was emptied says nothing.
+
+        Raises ``Gap`` where it is another, and ``InvalidValue`` where there is none.
+        """
+        now = time.monotonic()
+        silent = now - self._heard >= TICK
+        if heard or silent:
+            self._heard = now
+        if heard or not silent:
+            return
+        with self.stop.waiting():
+            goes_on = client.goes_on_from(view)
+        if not goes_on:
+            raise Gap(f"zone {self.zone} was made anew since {view.position}")
 
     def _send(self, client: ZoneClient) -> None:
         """Sends the request that is due."""

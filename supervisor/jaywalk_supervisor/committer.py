@@ -108,9 +108,6 @@ class Committer:
         try:
             self._lists.clear()
             self._check_replay(store)
-            for zone in self.defaults:
-                if store.create(zone):
-                    log.info("made zone %s with %s", zone.name, ", ".join(zone.pools))
             self._refresh(store)
             log.info("serving %d zones on %s", len(self._states), self.where)
             self.health.trouble = ""
@@ -130,8 +127,13 @@ class Committer:
             check_replay(store)
 
     def _refresh(self, store: Store) -> None:
-        """Takes up zones that appeared, and lets go of those that are gone."""
+        """Makes the default zones, takes up zones that appeared, and lets go of those that are gone."""
         names = store.zones()
+        for zone in self.defaults:
+            if zone.name not in names:
+                if store.create(zone):
+                    log.info("made zone %s with %s", zone.name, ", ".join(zone.pools))
+                names.append(zone.name)
         for name in names:
             if name not in self._states:
                 self._open(store, name)

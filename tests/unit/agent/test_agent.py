@@ -284,3 +284,21 @@ def test_wants_a_controller(inside: Namespace, stop: StopSignal, tmp_path: Path)
     with pytest.raises(InvalidValue, match="--controller"):
         Agent(settings_in(tmp_path), inside.runner, stop)
     assert not (tmp_path / "key").exists()
+
+
+@pytest.mark.usefixtures("supervisor")
+def test_a_zone_in_disorder_does_not_fill_the_journal(
+    redis_server: RedisServer,
+    inside: Namespace,
+    settings: Settings,
+    stop: StopSignal,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with redis_server.client() as redis:
+        for number in range(1, 101):
+            redis.hset(
+                "{zone-blue}:peers", key_of(number), f'{{"n":"node{number}","a":["192.0.2.{number}"]}}'
+            )
+    agent = Agent(settings, inside.runner, stop)
+    run(agent, lambda: until(lambda: "80 more such records" in caplog.text))
+    assert caplog.text.count("lies outside the zone's pools") == 20

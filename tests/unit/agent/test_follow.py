@@ -331,6 +331,19 @@ def test_a_node_that_the_zone_lost_joins_again(joined: Node) -> None:
     assert not joined.follower.removed
 
 
+def test_a_zone_that_was_emptied_and_made_anew_is_joined_again(
+    joined: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "TICK", 0.2)
+    joined.follower._next_tick = 0.0
+    view = joined.follower.view
+    assert view is not None
+    with joined.server.client() as redis:
+        redis.flushall()
+    joined.until(lambda follower: follower.view is not view and follower.joined)
+    assert not joined.follower.removed
+
+
 def test_goes_on_after_redis_was_away(joined: Node, backoffs: dict[str, Backoff]) -> None:
     joined.server.stop()
     joined.alive_until(lambda: "cannot be reached" in joined.follower.trouble)

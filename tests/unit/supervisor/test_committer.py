@@ -327,3 +327,17 @@ def test_a_redis_that_forbids_users_is_served_all_the_same(
         record.message for record in caplog.records if "does not let us make its user" in record.message
     ]
     assert len(warnings) == 2, "one for each zone"
+
+
+def test_a_redis_that_was_emptied_gets_its_default_zones_again(
+    redis_server: RedisServer,
+) -> None:
+    with committing(redis_server.address), redis_server.client() as redis:
+        where = redis_server.address
+        client = ZoneClient(connect(where), where, "zone-blue")
+        assert client.ask(join("zone-blue", 1), 20).ok
+        redis.flushall()
+        until(lambda: redis.sismember("jw:zones", "zone-blue"))
+        assert client.snapshot().peers == {}
+        assert client.ask(join("zone-blue", 2), 20).addresses[0] == "10.20.0.1"
+        assert set(client.snapshot().peers) == {key_of(2)}
