@@ -42,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     argcomplete.autocomplete(parser)
     arguments = parser.parse_args(argv)
+    # As the unit has it: whoever can open the lock can keep an agent from starting.
+    os.umask(0o077)
     try:
         words = said(arguments, os.environ)
         logs.set_up(words.get("log_level", "info"))

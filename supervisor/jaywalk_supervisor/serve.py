@@ -74,8 +74,9 @@ class Supervisor:
         failed = self._watch(serving)
         notify("STOPPING=1")
         log.info("stopping")
-        server.close()
         self.stop.set()
+        # The sockets end with the process: to close them under the threads that use them fails at length.
+        server.task_dispatcher.shutdown(cancel_pending=False, timeout=STOP_SECONDS)
         self._committing.join(STOP_SECONDS)
         return 1 if failed else 0
 

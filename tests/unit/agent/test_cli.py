@@ -118,7 +118,7 @@ def test_without_a_word_it_says_what_to_do(capsys: pytest.CaptureFixture[str]) -
         (["up", "--local-endpoint-ip", "127.0.0.1"], ["127.0.0.1", "loopback"]),
         (["up", "--log-level", "loud"], ["'loud'", "debug"]),
         (["up", "--controller", "a b"], ["a b", "HOST:PORT"]),
-        (["leave"], ["/key", "check path"]),
+        (["leave"], ["/key", "--private-key-file"]),
     ],
 )
 @pytest.mark.wireguard
@@ -268,3 +268,17 @@ def test_keygen_leaves_a_file_that_holds_no_key_as_it_is(
     assert cli.main(["keygen"]) == cli.BAD_VALUE
     assert "precious" not in capsys.readouterr().err
     assert (tmp_path / "key").read_text() == "precious\n"
+
+
+def test_no_other_user_can_hold_the_lock_or_reach_the_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JAYWALK_STATE_DIR", str(tmp_path / "state"))
+    before = os.umask(0)
+    try:
+        cli.main(["down"])
+    finally:
+        os.umask(before)
+    made = [tmp_path / "state", *(tmp_path / "state").rglob("*")]
+    assert len(made) == 3
+    assert [each for each in made if each.stat().st_mode & 0o077] == []

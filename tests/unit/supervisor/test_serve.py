@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import shutil
@@ -10,9 +11,12 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +121,26 @@ def test_serves_until_it_is_stopped(
     assert all(line.startswith(("<6>", "<4>")) for line in lines)
     assert "Traceback" not in served.log.read_text()
     assert redis_server.password not in served.log.read_text()
+
+
+def test_stops_amid_requests_without_a_fault(
+    redis_server: RedisServer, tmp_path: Path, started: list[Process]
+) -> None:
+    served = Process(tmp_path, *streamer(redis_server, tmp_path))
+    started.append(served)
+    served.told("READY=1")
+
+    def ask_on() -> None:
+        with suppress(OSError, http.client.HTTPException):
+            while True:
+                served.get("/peers")
+
+    with ThreadPoolExecutor(16) as clients:
+        for _ in range(16):
+            clients.submit(ask_on)
+        time.sleep(0.5)
+        assert served.stop() == 0
+    assert "Traceback" not in served.log.read_text()
 
 
 def test_outlives_redis_and_says_so(
