@@ -54,8 +54,11 @@ class _Reader(threading.Thread):
             self._chunks.append(line)
             self.first_line.set()
             if self._echo is not None:
-                self._echo.write(line.decode(errors="replace"))
-                self._echo.flush()
+                try:
+                    self._echo.write(line.decode(errors="replace"))
+                    self._echo.flush()
+                except BrokenPipeError:  # whoever read it, such as head(1), has enough
+                    self._echo = None
         self.first_line.set()
 
     @property

@@ -29,6 +29,10 @@ MOST_WARNINGS = 20
 """Of one look; a zone in disorder must not fill the journal of each of its nodes."""
 
 
+NAMED = 3
+"""Peers that a line of the log names."""
+
+
 class Agent:
     """Follows one zone on one interface; it is also the :class:`follow.Asker` of its follower."""
 
@@ -53,6 +57,7 @@ class Agent:
         self._save_after = 0.0
         self._trouble = ""
         self._reported: str | None = None
+        self._reported_waiting = False
         self._skipped: set[str] = set()
 
     def run(self) -> None:
@@ -119,7 +124,7 @@ class Agent:
         for line in plan.commands(done):
             log.debug("%s", line)
         if done:
-            log.info("zone %s at %s: %d steps", update.view.zone.name, update.view.position, len(done.steps))
+            log.info("zone %s at %s: %s", update.view.zone.name, update.view.position, _summary(update, done))
         self._warn_of_skipped(update)
 
     def _warn_of_skipped(self, update: Update) -> None:
@@ -154,7 +159,10 @@ class Agent:
             own = self.follower.view.peers[self.public_key] if self.follower.view else None
             log.info("in zone %s as %s", self.settings.zone, ", ".join(own.addresses) if own else "")
             notify("READY=1")
-        trouble = self._trouble or self.follower.trouble
+        trouble, waiting = self._trouble or self.follower.trouble, self.follower.waiting
+        if (trouble, waiting) != (self._reported, self._reported_waiting):
+            running.report(self.settings.status_file, trouble, waiting)
+            self._reported_waiting = waiting
         if trouble == self._reported:
             return
         if trouble:
@@ -162,7 +170,6 @@ class Agent:
         elif self._reported:
             log.info("all is well again")
         self._reported = trouble
-        running.report(self.settings.status_file, trouble)
         notify(f"STATUS={trouble or 'following zone ' + self.settings.zone}")
 
     def _alive(self) -> None:
@@ -174,3 +181,16 @@ class Agent:
 def node_of(settings: Settings, public_key: str) -> Node:
     """The settings as the pure core knows a node."""
     return Node(public_key, str(settings.private_key_file), settings.interface, settings.listen_port)
+
+
+def _summary(update: Update, done: plan.Plan) -> str:
+    """What was done, for the log: how many steps, and whom an event was about."""
+    about = [_name(update, key) for key in sorted(update.changed or ())[:NAMED]]
+    more = len(update.changed or ()) - len(about)
+    names = ", ".join(about) + (f" and {more} more" if more > 0 else "")
+    return f"{len(done.steps)} steps" + (f" for {names}" if names else "")
+
+
+def _name(update: Update, key: str) -> str:
+    peer = update.view.peers.get(key)
+    return f"{key[:8]}... that left" if peer is None else peer.name

@@ -9,9 +9,9 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import argcomplete
@@ -21,6 +21,7 @@ from jaywalk.controller import ZoneClient, connect
 from jaywalk.errors import InvalidValue, JaywalkError
 from jaywalk.models import Request
 from jaywalk.notify import notify
+from jaywalk.release import installed_version
 from jaywalk.runner import SubprocessRunner
 
 from . import running, snapshot
@@ -35,6 +36,7 @@ log = logging.getLogger("jaywalk")
 FAILURE = 1
 BAD_VALUE = 2
 INTERRUPTED = 130
+WAIT_STEP = 0.5
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -105,7 +107,7 @@ def _take_down(settings: Settings) -> None:
     runner = SubprocessRunner()
     public_key = ""
     if settings.private_key_file.exists():
-        public_key = keys.read_key_file(runner, str(settings.private_key_file))
+        public_key = settings.existing_key(runner)
     done = DataPlane(runner, node_of(settings, public_key)).remove()
     print(f"{settings.interface} is {'down' if done else 'not there'}")
 
@@ -114,7 +116,7 @@ def leave(settings: Settings, arguments: argparse.Namespace) -> int:
     """Tells the zone that this node goes, then takes the interface down."""
     runner = SubprocessRunner()
     with running.only_one(settings.lock_file, settings.zone):
-        public_key = keys.read_key_file(runner, str(settings.private_key_file))
+        public_key = settings.existing_key(runner)
         address = settings.controller_address()
         client = ZoneClient(connect(address), address, settings.zone)
         client.ask(Request.checked("leave", settings.zone, public_key), arguments.timeout).lease_or_raise()
@@ -125,10 +127,15 @@ def leave(settings: Settings, arguments: argparse.Namespace) -> int:
 
 
 def status(settings: Settings, arguments: argparse.Namespace) -> int:
-    """Shows the zone and the interface; exit code 1 while the interface is down."""
-    shown: dict[str, Any] = status_page.gather(settings, SubprocessRunner())
+    """Shows the zone and the interface; exit code 1 while it is down or, with --wait, not in order."""
+    deadline = time.monotonic() + arguments.wait
+    shown = status_page.gather(settings, SubprocessRunner())
+    while not status_page.in_order(shown) and time.monotonic() < deadline:
+        time.sleep(WAIT_STEP)
+        shown = status_page.gather(settings, SubprocessRunner())
     print(json.dumps(shown, indent=2) if arguments.json else status_page.table(shown))
-    return 0 if shown["wireguard"] else FAILURE
+    good = status_page.in_order(shown) if arguments.wait else bool(shown["wireguard"])
+    return 0 if good else FAILURE
 
 
 def keygen(settings: Settings, arguments: argparse.Namespace) -> int:
@@ -149,7 +156,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="Each flag has its variable in brackets; what neither says is read from the settings of the "
         "zone's service, /etc/jaywalk/<zone>.env. Exit codes: 0 done, 1 failed, 2 bad value.",
     )
-    parser.add_argument("--version", action="version", version=f"jaywalk {_version()}")
+    parser.add_argument("--version", action="version", version=f"jaywalk {installed_version()}")
     _add_flags(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, function in COMMANDS.items():
@@ -162,6 +169,13 @@ def build_parser() -> argparse.ArgumentParser:
             sub.add_argument("--timeout", type=float, default=60.0, help="seconds to wait for the zone (60)")
         if name == "status":
             sub.add_argument("--json", action="store_true", help="for scripts")
+            sub.add_argument(
+                "--wait",
+                type=float,
+                default=0.0,
+                metavar="SECONDS",
+                help="until all is in order, at most this long",
+            )
     parser.set_defaults(timeout=60.0)
     return parser
 
@@ -198,13 +212,6 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     flag("--state-dir", "folder of the snapshot, /var/lib/jaywalk", metavar="DIR")
     flag("--log-level", "debug, info, warning or error", metavar="LEVEL")
     flag("--agent-mode", "stay and follow the zone", action="store_true")
-
-
-def _version() -> str:
-    try:
-        return version("jaywalk")
-    except PackageNotFoundError:
-        return "from a checkout"
 
 
 if __name__ == "__main__":

@@ -105,6 +105,11 @@ class Follower:
         return self.view is not None and self.own_key in self.view.peers
 
     @property
+    def waiting(self) -> bool:
+        """Whether the zone has not answered this node's last request yet."""
+        return self._pending is not None
+
+    @property
     def trouble(self) -> str:
         """What keeps this node from following its zone, in a sentence; empty while all is well."""
         if self.removed and not self._trouble:

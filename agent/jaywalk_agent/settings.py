@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 from jaywalk import keys, values
 from jaywalk.controller import ControllerAddress, agent_user
 from jaywalk.errors import InvalidValue
-from jaywalk.files import read_secret, write_private
+from jaywalk.files import read_secret, read_variables, write_private
 from jaywalk.place import host_label, own_endpoint
 from jaywalk.runner import Runner
 
@@ -59,13 +58,7 @@ def said(
 def _service_file(folder: Path, zone: str) -> dict[str, str]:
     """The variables of the zone's service, or of the only service there is where no zone was said."""
     found = sorted(folder.glob("*.env")) if not zone else [folder / f"{zone}.env"]
-    if len(found) != 1:
-        return {}
-    try:
-        lines = shlex.split(found[0].read_text(encoding="utf-8"), comments=True)
-    except (OSError, ValueError):
-        return {}
-    return dict(line.split("=", 1) for line in lines if "=" in line)
+    return read_variables(str(found[0])) if len(found) == 1 else {}
 
 
 def _said_by(environment: Mapping[str, str]) -> dict[str, str]:
@@ -187,10 +180,17 @@ class Settings:
             )
         return public
 
-    def _key_on_disk(self, runner: Runner) -> str:
+    def existing_key(self, runner: Runner) -> str:
+        """The public key of the key file that is there; raises ``InvalidValue`` where there is none."""
         if not self.private_key_file.exists():
-            return ""
+            raise InvalidValue(
+                f"there is no private key in {self.private_key_file}",
+                "name its file with --private-key-file or JAYWALK_PRIVATE_KEY_FILE",
+            )
         return keys.read_key_file(runner, str(self.private_key_file))
+
+    def _key_on_disk(self, runner: Runner) -> str:
+        return self.existing_key(runner) if self.private_key_file.exists() else ""
 
 
 def _split(text: str) -> tuple[str, ...]:

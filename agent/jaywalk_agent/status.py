@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
 
-from jaywalk import keys, plan, wireguard
+from jaywalk import plan, wireguard
 from jaywalk.errors import JaywalkError
 from jaywalk.interface import Observed, ObservedPeer
 from jaywalk.models import Peer
@@ -32,7 +33,7 @@ def gather(settings: Settings, runner: Runner, now: float | None = None) -> dict
             f"this node has not joined zone {settings.zone}",
             agent["trouble"] or f"run 'jaywalk up' or start jaywalk-agent@{settings.zone}",
         )
-    public_key = keys.read_key_file(runner, str(settings.private_key_file))
+    public_key = settings.existing_key(runner)
     own = view.peers.get(public_key)
     return {
         "zone": settings.zone,
@@ -54,12 +55,16 @@ def gather(settings: Settings, runner: Runner, now: float | None = None) -> dict
 
 
 def _agent(settings: Settings) -> dict[str, Any]:
-    report = running.Report.read(settings.status_file)
+    """How the agent says it is; until it has said anything it is taken to wait for the zone."""
     alive = running.is_running(settings.lock_file)
+    report = running.Report.read(settings.status_file) if alive else None
+    if report is not None and not Path(f"/proc/{report.pid}").exists():
+        report = None  # the word of one that ran before
     return {
         "running": alive,
-        "pid": report.pid if report and alive else None,
-        "trouble": report.trouble if report and alive else "",
+        "pid": report.pid if report else None,
+        "trouble": report.trouble if report else "",
+        "waiting": alive and (report is None or report.waiting),
     }
 
 
@@ -95,6 +100,13 @@ def _state(seen: ObservedPeer | None, age: int | None) -> str:
     if age is None:
         return "never"
     return "connected" if age < plan.SETTLED_SECONDS else "silent"
+
+
+def in_order(status: dict[str, Any]) -> bool:
+    """Whether the interface equals the zone, and the agent follows it and has all that it asked for."""
+    agent = status["agent"]
+    content = agent["running"] and not agent["waiting"] and not agent["trouble"]
+    return bool(status["wireguard"]) and content and not status["differences"]
 
 
 def table(status: dict[str, Any]) -> str:

@@ -62,14 +62,14 @@ def write_user(store: Store, zone: str, default_digest: str = "") -> bool:
 
     Returns whether the server lets us: managed ones often do not, and there the operator makes the user.
     """
-    own = store.redis.hget(ZoneKeys(zone).creds, "agent")
-    if not own:
-        log.warning("zone %s has no agents' password of its own: its agents use the common one", zone)
-    digest = own or default_digest
+    digest = store.redis.hget(ZoneKeys(zone).creds, "agent") or default_digest
+    if digest:
+        words = ("SETUSER", agent_user(zone), *agent_rules(zone, digest, store.version))
+    else:
+        log.info("zone %s has no agents' password: nobody can join it until it gets one", zone)
+        words = ("DELUSER", agent_user(zone))
     try:
-        store.redis.execute_command(
-            "ACL", "SETUSER", agent_user(zone), *agent_rules(zone, digest, store.version)
-        )
+        store.redis.execute_command("ACL", *words)
     except redis.ResponseError as error:
         log.warning(
             "the controller does not let us make its user %s (%s): make it by hand, or agents cannot log in",

@@ -20,8 +20,9 @@ from tabulate import tabulate
 from jaywalk import logs, values
 from jaywalk.controller import ControllerAddress, translated
 from jaywalk.errors import InvalidValue, JaywalkError
-from jaywalk.files import read_secret
+from jaywalk.files import read_secret, read_variables
 from jaywalk.models import Zone
+from jaywalk.release import installed_version
 
 from . import zones
 from .acl import password_hash
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 API_ADDRESS = "127.0.0.1:8080"
 STATE_DIR = "/var/lib/jaywalk-supervisor"
+SERVICE_SETTINGS = "/etc/jaywalk-supervisor/supervisor.env"
 EMBEDDED_PORT = 6379
 
 
@@ -45,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="Without -streamer-address a Redis-compatible server is started beside it, on loopback.",
         allow_abbrev=False,
     )
+    top.add_argument("--version", action="version", version=f"jaywalk-supervisor {installed_version()}")
     _common(top, None)
     _option(
         top, "api-address", API_ADDRESS, f"HOST:PORT of the REST API, on loopback (default {API_ADDRESS})"
@@ -137,6 +140,10 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _zone(options: argparse.Namespace) -> int:
+    if not options.streamer_address:
+        # What the service of this machine serves is what a person at its shell means.
+        for name, value in read_variables(SERVICE_SETTINGS).items():
+            os.environ.setdefault(name, value)
     where = _streamer(options) or _embedded(options).address()
     store = Store.open(where, "jaywalk-supervisor-zone")
     try:
@@ -214,9 +221,18 @@ def _password(options: argparse.Namespace) -> str:
 
 
 def _agent_digest(options: argparse.Namespace, where: ControllerAddress) -> str:
-    """The hash of the password of agents whose zone has none of its own."""
+    """The hash of the password of agents whose zone has none of its own, or empty: then nobody can join it.
+
+    Without users of its own a Redis has one password for all, as the original had.
+    """
     if options.agent_password_file:
         return password_hash(read_secret(options.agent_password_file, "agents' password"))
+    if where.user != "default":
+        return ""
+    log.warning(
+        "agents of zones without a password of their own use the controller's, which may do anything there: "
+        "give -agent-password-file, or make each zone with --agent-password-file"
+    )
     return password_hash(where.password)
 
 

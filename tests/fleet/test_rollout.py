@@ -111,3 +111,28 @@ def test_a_changed_variable_restarts_only_the_agent_and_breaks_no_tunnel(fleet: 
         fleet.play("--limit", "node3")
         eventually(lambda: fleet["node1"].run(routed).stdout == "", "the route on node1 is gone")
     assert count.lost == 0
+
+
+def test_a_wish_that_the_zone_refuses_fails_the_play_and_leaves_the_mesh(fleet: Fleet) -> None:
+    """node3 asks for node1's address: the play says who has it, and node3 keeps its own."""
+    taken, own = fleet.address("node1"), fleet.address("node3")
+    with fleet.ping("node1", "node3") as count:
+        play = fleet.play("--limit", "node3", "-e", f"jaywalk_request_ip={taken}", check=False)
+        assert play.rc != 0
+        assert "runs on node3 with its last good state" in play.output
+        assert taken in play.output.split("last good state")[1]
+        assert fleet.address("node3") == own
+        fleet.play("--limit", "node3")
+    assert fleet.status("node3")["agent"]["trouble"] == ""
+    assert count.lost == 0
+
+
+def test_a_zone_that_cannot_be_made_fails_the_play_with_its_reason(fleet: Fleet) -> None:
+    zones = [
+        *fleet.secrets["jaywalk_zones"],
+        {"name": "zone-odd", "cidr": "10.20.0.0/33", "agent_password": "x" * 16},
+    ]
+    play = fleet.play("--limit", "control", "-e", json.dumps({"jaywalk_zones": zones}), check=False)
+    assert play.rc != 0
+    assert "10.20.0.0/33" in play.output
+    assert "is no prefix" in play.output

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import tempfile
 
 from .errors import InvalidValue, JaywalkError
@@ -64,3 +65,13 @@ def read_secret(path: str, what: str) -> str:
     if not secret:
         raise InvalidValue(f"{path} is empty", f"put the {what} on its first line")
     return secret
+
+
+def read_variables(path: str) -> dict[str, str]:
+    """The variables of a unit's ``EnvironmentFile`` (systemd.exec(5)); empty where there is no such file."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            words = shlex.split(stream.read(), comments=True)
+    except (OSError, ValueError):
+        return {}
+    return dict(word.split("=", 1) for word in words if "=" in word)

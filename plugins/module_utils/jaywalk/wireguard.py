@@ -18,7 +18,7 @@ from .errors import CommandFailed, JaywalkError, MissingTool
 from .interface import Observed, ObservedPeer
 from .runner import Runner, checked
 
-BYTES_PER_CALL = 128 * 1024
+BYTES_PER_CALL = 512 * 1024
 """Of words to one ``wg set``; Linux bounds a command line at 2 MiB, and a peer takes about 200 bytes."""
 USERSPACE = ("wireguard-go", "boringtun-cli")
 TUN = "/dev/net/tun"

@@ -87,7 +87,7 @@ def test_an_interface_that_equals_the_zone_is_in_order(member: Settings) -> None
     assert shown["wireguard"] == "kernel"
     assert shown["addresses"] == ["10.20.0.1"]
     assert shown["position"] == "7-9"
-    assert shown["agent"] == {"running": False, "pid": None, "trouble": ""}
+    assert shown["agent"] == {"running": False, "pid": None, "trouble": "", "waiting": False}
     assert "in order        yes" in status.table(shown)
 
 
@@ -138,3 +138,18 @@ def test_traffic_is_counted(member: Settings) -> None:
     with mock.patch.object(host, "observed", return_value=counted):
         first = gathered(member, host)["peers"][0]  # type: ignore[index]
     assert (first["received"], first["sent"]) == (124, 180)
+
+
+def test_in_order_means_followed_answered_and_equal(member: Settings) -> None:
+    host = up(member)
+    assert not status.in_order(gathered(member, host)), "no agent runs"
+    with running.only_one(member.lock_file, "zone-blue"):
+        assert not status.in_order(gathered(member, host)), "it has not said a word yet"
+        running.report(member.status_file, "", waiting=True)
+        assert not status.in_order(gathered(member, host)), "the zone has not answered yet"
+        running.report(member.status_file, "the zone refused a request: taken")
+        assert not status.in_order(gathered(member, host))
+        running.report(member.status_file, "")
+        assert status.in_order(gathered(member, host))
+        del host.peers[key(1)]
+        assert not status.in_order(gathered(member, host))
