@@ -21,6 +21,7 @@ from jaywalk.values import join_endpoint
 from .api import create_app
 from .committer import Committer
 from .embedded import Embedded
+from .metrics import Metrics, add_metrics
 from .replica import Replica
 from .store import Store
 
@@ -85,6 +86,7 @@ class Supervisor:
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         try:
             app = create_app(self.replica, self.report)
+            add_metrics(app, Metrics(self.replica, lambda: self.committer.health))
             return create_server(app, host=host, port=port, threads=4, ident="jaywalk-supervisor")
         except OSError as error:
             raise JaywalkError(
@@ -124,9 +126,14 @@ class Supervisor:
             "committer": "alive" if alive else "hung or ended",
             "controller": health.trouble or "connected",
             "broken_zones": dict(health.broken_zones),
+            "zones_led": sorted(health.led),
             "committed": health.committed,
             "refused": health.refused,
+            "refused_by_code": dict(health.refusals.copy()),
+            "bad_by_reason": dict(health.bad.copy()),
             "dropped": health.dropped,
+            "dropped_by_reason": dict(health.drops.copy()),
+            "conflicts": health.conflicts,
         }
         return body, body["status"] == "ok"
 

@@ -20,6 +20,10 @@ from jaywalk.zonelog import ZONES, Change, Event, Gap, ZoneKeys
 from .state import LEAST_WAIT_MS, ZoneState
 
 OLDEST_REDIS = (7, 0)
+EVICTS_ALL = "allkeys-"
+"""How the names of the memory policies begin that delete any key: leases among them."""
+EVICTS_EXPIRING = "volatile-"
+"""The same for keys that expire: answers to requests among them, but no zone's data."""
 BATCH = 64
 """Requests taken from a list at once, and so at most in one commit."""
 PAGE = 500
@@ -50,14 +54,15 @@ class Store:
         self._create = client.register_script(_script("create"))
         self.run_id = ""
         self.version: tuple[int, ...] = ()
+        self.evicts_answers = False
 
     @classmethod
     def open(cls, where: ControllerAddress, name: str) -> Store:
         """Connects as the client ``name``.
 
         Raises ``ControllerUnreachable`` or ``ControllerDenied``, or ``InvalidValue`` for a Redis that is too
-        old.  A lost connection is never mended silently: what runs on the next one has to look at the
-        server's run id first.
+        old or deletes keys when its memory is full.  A lost connection is never mended silently: what runs
+        on the next one has to look at the server's run id first.
         """
         with translated(where):
             client = redis.Redis(
@@ -80,7 +85,7 @@ class Store:
 
     def _look(self) -> None:
         try:
-            server = self.redis.info("server")
+            server, memory = self.redis.info("server"), self.redis.info("memory")
         except redis.exceptions.BusyLoadingError:
             raise ControllerUnreachable(
                 f"the controller {self.where} still loads its data", "wait until it is done"
@@ -92,6 +97,17 @@ class Store:
                 f"the controller {self.where} is Redis {server['redis_version']}",
                 "use 7.0 or newer, or Valkey",
             )
+        self._check_memory_policy(str(memory.get("maxmemory_policy", "")))
+
+    def _check_memory_policy(self, policy: str) -> None:
+        """INFO tells the policy, so that this needs no CONFIG; where a server hides it, it passes."""
+        if policy.startswith(EVICTS_ALL):
+            raise InvalidValue(
+                f"the controller {self.where} has the memory policy {policy}, and would delete leases when "
+                "its memory is full, so that addresses are given twice",
+                "set 'maxmemory-policy noeviction'",
+            )
+        self.evicts_answers = policy.startswith(EVICTS_EXPIRING)
 
     def close(self) -> None:
         """Ends the connection."""
@@ -143,6 +159,12 @@ class Store:
         """Waits for requests in any of ``lists``, looked at in their order; at most ``BATCH`` from one."""
         answer = self.redis.blmpop(seconds, len(lists), *lists, direction="LEFT", count=BATCH)
         return (answer[0], answer[1]) if answer else None
+
+    def trim(self, inbox: str, bound: int) -> int:
+        """Cuts a list down to the ``bound`` entries that wait longest; returns how many went."""
+        with self.redis.pipeline(transaction=True) as pipe:
+            length, _ = pipe.llen(inbox).ltrim(inbox, 0, bound - 1).execute()
+        return max(0, int(length) - bound)
 
     def commit(
         self, state: ZoneState, changes: Sequence[Change], answers: Iterable[tuple[str, Reply]]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import keys, values
-from .errors import InvalidValue, RequestRefused
+from .errors import BadRequest, InvalidValue, RequestRefused
 
 SCHEMA = 1
 MAX_REQUEST_BYTES = 16384
@@ -234,22 +234,7 @@ class Request:
     @classmethod
     def from_wire(cls, text: str, zone: str, ops: Sequence[str]) -> Request:
         """A request as a supervisor takes it from the list of ``zone`` where ``ops`` may be asked for."""
-        if len(text) > MAX_REQUEST_BYTES:
-            raise InvalidValue(f"the request has {len(text)} bytes", f"send at most {MAX_REQUEST_BYTES}")
-        data = _object(text, dict, "the request")
-        if data.get("v") != SCHEMA or data["v"] is True:
-            raise InvalidValue(
-                f"the request has version {values.shown(data.get('v'))}", f"send version {SCHEMA}"
-            )
-        if data.get("zone") != zone:
-            raise InvalidValue(
-                f"the request is for zone {values.shown(data.get('zone'))}", f"this is zone {zone}"
-            )
-        if data.get("op") not in ops:
-            raise InvalidValue(
-                f"the operation {values.shown(data.get('op'))} is unknown here",
-                f"use one of {', '.join(ops)}",
-            )
+        data = _envelope(text, zone, ops)
         request = cls.checked(
             op=data["op"],
             zone=zone,
@@ -260,6 +245,33 @@ class Request:
             endpoint=_text(data.get("endpoint", ""), "endpoint"),
         )
         return _with(request, nonce=nonce_of(data), seq=_natural(data.get("seq"), "seq"))
+
+
+def _envelope(text: str, zone: str, ops: Sequence[str]) -> dict[str, Any]:
+    """A request's fields, once it is one for ``zone``; raises ``BadRequest`` with the reason."""
+    if len(text) > MAX_REQUEST_BYTES:
+        raise BadRequest(
+            "too-large", f"the request has {len(text)} bytes", f"send at most {MAX_REQUEST_BYTES}"
+        )
+    try:
+        data: dict[str, Any] = _object(text, dict, "the request")
+    except InvalidValue as error:
+        raise BadRequest("not-json", error.problem, error.remedy) from None
+    if data.get("v") != SCHEMA or data["v"] is True:
+        raise BadRequest(
+            "version", f"the request has version {values.shown(data.get('v'))}", f"send version {SCHEMA}"
+        )
+    if data.get("zone") != zone:
+        raise BadRequest(
+            "zone", f"the request is for zone {values.shown(data.get('zone'))}", f"this is zone {zone}"
+        )
+    if data.get("op") not in ops:
+        raise BadRequest(
+            "operation",
+            f"the operation {values.shown(data.get('op'))} is unknown here",
+            f"use one of {', '.join(ops)}",
+        )
+    return data
 
 
 def nonce_of(data: Mapping[str, Any]) -> str:

@@ -56,6 +56,10 @@ class ZoneKeys:
     def creds(self) -> str:
         return self._key("creds")
 
+    @property
+    def leader(self) -> str:
+        return self._key("leader")
+
     def reply(self, nonce: str) -> str:
         return self._key(f"reply:{nonce}")
 
