@@ -27,6 +27,7 @@ from . import running, snapshot
 from . import status as status_page
 from .agent import Agent, node_of
 from .dataplane import DataPlane
+from .instance import own_instance
 from .settings import ENVIRONMENT, Settings, said
 from .stop import Stopped, StopSignal
 
@@ -115,7 +116,10 @@ def leave(settings: Settings, arguments: argparse.Namespace) -> int:
         public_key = keys.read_key_file(runner, str(settings.private_key_file))
         address = settings.controller_address()
         client = ZoneClient(connect(address), address, settings.zone)
-        client.ask(Request.checked("leave", settings.zone, public_key), arguments.timeout).lease_or_raise()
+        request = Request.checked(
+            "leave", settings.zone, public_key, instance=own_instance(settings.state_dir)
+        )
+        client.ask(request, arguments.timeout).lease_or_raise()
         snapshot.forget(settings.snapshot_file)
         _take_down(settings)
     print(f"left zone {settings.zone}")

@@ -33,6 +33,7 @@ class Decision:
 def decide(state: ZoneState, request: Request, now: float) -> Decision:
     """Decides on ``request`` at the time ``now``; a refusal is an answer, not an exception."""
     try:
+        _refuse_other_machine(state.peers.get(request.key), request)
         return _DECIDERS[request.op](state, request, now)
     except RequestRefused as refusal:
         return Decision(Reply.refused(refusal.code, str(refusal)))
@@ -50,6 +51,7 @@ def _join(state: ZoneState, request: Request, now: float) -> Decision:
         prefixes=request.child_prefixes,
         endpoint=request.endpoint,
         seq=request.seq,
+        instance=request.instance or _instance_of(state.peers.get(request.key)),
     )
     return _admit(state, peer, grant)
 
@@ -125,6 +127,20 @@ _DECIDERS: Mapping[str, Callable[[ZoneState, Request, float], Decision]] = {
 def default_name(key: str) -> str:
     """A DNS label for a peer that brings no name: the first four bytes of its key."""
     return f"peer-{base64.b64decode(key)[:4].hex()}"
+
+
+def _instance_of(peer: Peer | None) -> str:
+    return peer.instance if peer is not None else ""
+
+
+def _refuse_other_machine(peer: Peer | None, request: Request) -> None:
+    """Once a key joined from another machine, the one before may neither move that peer nor remove it."""
+    known = _instance_of(peer)
+    if request.op in ("leave", "endpoint") and request.instance and known not in ("", request.instance):
+        raise RequestRefused(
+            "superseded",
+            f"the key {request.key} joined from another machine: join again to take it back",
+        )
 
 
 def _refuse_stale(lease: Lease | None, request: Request) -> None:

@@ -211,20 +211,19 @@ class ZoneClient:
     def read(self, view: ZoneView, nonce: str = "", block: float = 0.0) -> tuple[set[str], Reply | None]:
         """Waits up to ``block`` seconds for events and, if ``nonce`` is given, for that request's answer.
 
-        Takes the events into ``view`` and returns the keys that changed, and the reply if it came.  Raises
-        ``Gap`` where only a snapshot helps.
+        Takes the events into ``view`` and returns the keys that changed, and the reply if it came; with a
+        reply ``view`` has reached the commit that it is about.  Raises ``Gap`` where only a snapshot helps.
         """
         streams: dict[str, str] = {self.keys.events: view.position}
         if nonce:
             streams[self.keys.reply(nonce)] = "0"
         batches = self._xread(streams, block)
         reply = self._reply(batches.get(self.keys.reply(nonce), []))
-        changed: set[str] = set()
-        for entry_id, fields in batches.get(self.keys.events, []):
-            try:
-                changed |= view.apply(Event.from_entry(entry_id, fields))
-            except InvalidValue as error:
-                raise Gap(str(error)) from None
+        entries = batches.get(self.keys.events, [])
+        changed = _take_in(view, entries)
+        while reply is not None and len(entries) == PAGE:
+            entries = self._xread({self.keys.events: view.position}, 0).get(self.keys.events, [])
+            changed |= _take_in(view, entries)
         return changed, reply
 
     def submit(self, request: Request, to: str = "") -> None:
@@ -257,6 +256,17 @@ class ZoneClient:
     @staticmethod
     def _reply(entries: list[tuple[str, dict[str, str]]]) -> Reply | None:
         return Reply.from_wire(entries[-1][1].get("reply", "")) if entries else None
+
+
+def _take_in(view: ZoneView, entries: list[tuple[str, dict[str, str]]]) -> set[str]:
+    """Applies events as Redis gave them; returns the keys that changed, raises ``Gap``."""
+    changed: set[str] = set()
+    for entry_id, fields in entries:
+        try:
+            changed |= view.apply(Event.from_entry(entry_id, fields))
+        except InvalidValue as error:
+            raise Gap(str(error)) from None
+    return changed
 
 
 def view_from_meta(zone: str, meta: dict[str, str]) -> ZoneView:

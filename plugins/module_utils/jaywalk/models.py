@@ -24,6 +24,7 @@ MAX_PREFIXES = 64
 MAX_REQUESTED = 8
 
 _NONCE = re.compile(r"[0-9a-f]{32}")
+_INSTANCE = re.compile(r"[0-9a-f]{8}")
 
 AGENT_OPS = ("join", "leave", "endpoint")
 OPERATOR_OPS = ("reserve", "release", "show")
@@ -77,6 +78,7 @@ class Peer:
     endpoint: str = ""
     seq: int = 0
     rev: int = 0
+    instance: str = ""
 
     def to_wire(self) -> dict[str, Any]:
         """Letters for names, since every peer reads every record: ten thousand by ten thousand of them."""
@@ -85,6 +87,8 @@ class Peer:
             wire["p"] = list(self.prefixes)
         if self.endpoint:
             wire["e"] = self.endpoint
+        if self.instance:
+            wire["m"] = self.instance
         return wire
 
     @classmethod
@@ -100,6 +104,7 @@ class Peer:
             endpoint=values.endpoint(data["e"]) if data.get("e") else "",
             seq=_natural(data.get("s", 0), "seq"),
             rev=_natural(data.get("r", 0), "rev"),
+            instance=_instance(data.get("m", "")),
         )
         if not peer.addresses:
             raise InvalidValue(f"the peer {peer.key} has no address", "have it join again")
@@ -190,6 +195,7 @@ class Request:
     endpoint: str = ""
     nonce: str = field(default_factory=new_nonce)
     seq: int = field(default_factory=new_seq)
+    instance: str = ""
 
     @classmethod
     def checked(
@@ -201,6 +207,7 @@ class Request:
         request_ip: Sequence[object] = (),
         child_prefixes: Sequence[object] = (),
         endpoint: str = "",
+        instance: object = "",
     ) -> Request:
         """A request from a person's or a node's words, each of them checked."""
         return cls(
@@ -211,6 +218,7 @@ class Request:
             request_ip=_each(_requested, list(request_ip), "requested addresses", MAX_REQUESTED),
             child_prefixes=_each(values.child_prefix, list(child_prefixes), "child prefixes", MAX_PREFIXES),
             endpoint=values.endpoint(endpoint) if endpoint else "",
+            instance=_instance(instance),
         )
 
     def to_wire(self) -> str:
@@ -227,6 +235,7 @@ class Request:
             "request_ip": list(self.request_ip),
             "child_prefixes": list(self.child_prefixes),
             "endpoint": self.endpoint,
+            "instance": self.instance,
         }
         wire.update({name: value for name, value in optional.items() if value})
         return json.dumps(wire, separators=(",", ":"))
@@ -243,6 +252,7 @@ class Request:
             request_ip=_list(data.get("request_ip", []), "requested addresses"),
             child_prefixes=_list(data.get("child_prefixes", []), "child prefixes"),
             endpoint=_text(data.get("endpoint", ""), "endpoint"),
+            instance=data.get("instance", ""),
         )
         return _with(request, nonce=nonce_of(data), seq=_natural(data.get("seq"), "seq"))
 
@@ -397,6 +407,13 @@ def _text(value: object, what: str) -> str:
     if isinstance(value, str) and value.isprintable():
         return value
     raise InvalidValue(f"the {what} is no printable text", "send a string")
+
+
+def _instance(value: object) -> str:
+    """The mark of a machine, by which two that have the same key are told apart; empty for none."""
+    if isinstance(value, str) and (not value or _INSTANCE.fullmatch(value)):
+        return value
+    raise InvalidValue(f"the instance {values.shown(value)} is no mark of a machine", "send 8 hex digits")
 
 
 def _natural(value: object, what: str) -> int:
