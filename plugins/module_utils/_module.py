@@ -20,7 +20,7 @@ from .jaywalk.controller import ControllerAddress, ZoneClient
 from .jaywalk.errors import InvalidValue, JaywalkError, MissingTool
 from .jaywalk.files import read_secret
 from .jaywalk.interface import Observed
-from .jaywalk.models import Lease
+from .jaywalk.models import Lease, reservation_key
 from .jaywalk.plan import Step
 from .jaywalk.runner import Finished
 
@@ -166,10 +166,11 @@ def interface_facts(observed: Observed | None) -> dict[str, Any] | None:
 
 
 def lease_facts(zone: str, lease: Lease) -> dict[str, Any]:
-    """A lease as modules return it."""
+    """A lease as modules return it; one that waits for its host has no key yet."""
+    waits = bool(lease.host) and lease.key == reservation_key(lease.host)
     return {
         "zone": zone,
-        "public_key": lease.key,
+        "public_key": None if waits else lease.key,
         "name": lease.name,
         "addresses": list(lease.addresses),
         "child_prefixes": list(lease.prefixes),
