@@ -38,7 +38,7 @@ class Agent:
         self.public_key = settings.own_key(runner)
         self.instance = own_instance(settings.state_dir)
         self.stop = stop
-        self.dataplane = DataPlane(runner, node_of(settings, self.public_key), self.controller.host)
+        self.dataplane = DataPlane(runner, node_of(settings, self.public_key), self.controller.hosts)
         self.follower = Follower(
             address=settings.controller_address,
             zone=settings.zone,

@@ -174,7 +174,11 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         # Suppressed defaults keep a flag before the command from being undone behind it.
         parser.add_argument(name, default=argparse.SUPPRESS, help=f"{text} [{variable}]", **more)
 
-    flag("--controller", "HOST[:PORT] of the controller, port 6379", metavar="HOST")
+    flag(
+        "--controller",
+        "HOST[:PORT] of the controller, port 6379, or sentinel://HOST[:PORT],.../SERVICE",
+        metavar="HOST",
+    )
     flag("--controller-user", "its user, agent-<zone>", metavar="USER")
     flag("--controller-password-file", "file with its password", metavar="FILE")
     flag(

@@ -9,10 +9,8 @@ from importlib.resources import files
 from typing import Any
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-from jaywalk.controller import ControllerAddress, translated
+from jaywalk.controller import ControllerAddress, client_to, locate, translated
 from jaywalk.errors import ControllerUnreachable, InvalidValue, JaywalkError
 from jaywalk.models import SCHEMA, Reply, Zone
 from jaywalk.zonelog import ZONES, Change, Event, Gap, ZoneKeys
@@ -64,21 +62,9 @@ class Store:
         old or deletes keys when its memory is full.  A lost connection is never mended silently: what runs
         on the next one has to look at the server's run id first.
         """
+        where = locate(where)
         with translated(where):
-            client = redis.Redis(
-                host=where.host,
-                port=where.port,
-                username=where.user or None,
-                password=where.password or None,
-                decode_responses=True,
-                encoding_errors="replace",
-                socket_connect_timeout=where.timeout,
-                socket_timeout=where.timeout,
-                client_name=name,
-                protocol=2,
-                single_connection_client=True,
-                retry=Retry(NoBackoff(), 0),
-            )
+            client = client_to(where, name)
             store = cls(client, where)
             store._look()
         return store

@@ -7,10 +7,11 @@ redis-py's errors become ours here, so that no caller knows them and no password
 from __future__ import annotations
 
 import ipaddress
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from . import values
@@ -22,12 +23,17 @@ try:
     import redis
     from redis.backoff import NoBackoff
     from redis.retry import Retry
+    from redis.sentinel import MasterNotFoundError, Sentinel
 except ImportError:  # the edge (a module) says how to get it
     HAS_REDIS = False
 else:
     HAS_REDIS = True
 
 DEFAULT_PORT = 6379
+SENTINEL_PORT = 26379
+SENTINELS = "sentinel://"
+SENTINEL_TIMEOUT = 1.0
+"""Seconds for one sentinel, since the next one knows the same."""
 TIMEOUT = 5.0
 """Seconds to connect, and to wait for an answer that Redis itself gives."""
 FIRST_REPEAT = 2.0
@@ -37,31 +43,59 @@ PAGE = 500
 
 @dataclass(frozen=True)
 class ControllerAddress:
-    """Where the controller is and as whom we come; ``password`` stays out of every text."""
+    """Where the controller is and as whom we come; ``password`` stays out of every text.
+
+    Where ``sentinels`` are named, (host, port) each, they tell where the primary of ``service`` is, and
+    ``host`` and ``port`` are those of the first of them.
+    """
 
     host: str
     port: int = DEFAULT_PORT
     user: str = ""
     password: str = field(default="", repr=False)
     timeout: float = TIMEOUT
+    sentinels: tuple[tuple[str, int], ...] = ()
+    service: str = ""
 
     @classmethod
     def parse(cls, text: str, user: str = "", password: str = "") -> ControllerAddress:
-        """Reads ``HOST`` or ``HOST:PORT``, an IPv6 address in brackets when a port follows."""
-        host, colon, digits = text.rpartition(":")
-        if not colon or (":" in host and not host.endswith("]")):
-            host, digits = text, str(DEFAULT_PORT)
-        host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+        """Reads ``HOST`` or ``HOST:PORT``, an IPv6 address in brackets when a port follows; or
+        ``sentinel://HOST[:PORT],.../SERVICE``, with port 26379 unless given.
+        """
         if "@" in text:  # what stands before it may be a password
             raise InvalidValue("the controller's address holds an '@'", "give HOST or HOST:PORT")
-        if not _is_host(host):
+        if not text.startswith(SENTINELS):
+            host, port = _host_and_port(text, DEFAULT_PORT)
+            return cls(host, port, user, password)
+        listed, _, service = text[len(SENTINELS) :].partition("/")
+        if not re.fullmatch(r"[A-Za-z0-9._-]+", service):
             raise InvalidValue(
-                f"the controller {values.shown(text)} does not parse", "give HOST or HOST:PORT"
+                f"the controller {values.shown(text)} names no service of its sentinels",
+                "give sentinel://HOST[:PORT],HOST[:PORT]/SERVICE",
             )
-        return cls(host, values.port(digits, "controller's port"), user, password)
+        sentinels = tuple(_host_and_port(each, SENTINEL_PORT) for each in listed.split(","))
+        return cls(*sentinels[0], user, password, sentinels=sentinels, service=service)
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """All hosts that are named."""
+        return tuple(host for host, _ in self.sentinels) or (self.host,)
 
     def __str__(self) -> str:
-        return values.join_endpoint(self.host, self.port)
+        if not self.sentinels:
+            return values.join_endpoint(self.host, self.port)
+        listed = ",".join(values.join_endpoint(*each) for each in self.sentinels)
+        return f"{SENTINELS}{listed}/{self.service}"
+
+
+def _host_and_port(text: str, default_port: int) -> tuple[str, int]:
+    host, colon, digits = text.rpartition(":")
+    if not colon or (":" in host and not host.endswith("]")):
+        host, digits = text, str(default_port)
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not _is_host(host):
+        raise InvalidValue(f"the controller {values.shown(text)} does not parse", "give HOST or HOST:PORT")
+    return host, values.port(digits, "controller's port")
 
 
 def _is_host(text: str) -> bool:
@@ -82,24 +116,69 @@ def connect(where: ControllerAddress, name: str = "jaywalk") -> redis.Redis:
     """A connection that is proven to work; raises ``ControllerUnreachable`` or ``ControllerDenied``."""
     if not HAS_REDIS:
         raise MissingTool("redis")
+    where = locate(where)
     with translated(where):
-        client = redis.Redis(
-            host=where.host,
-            port=where.port,
-            username=where.user or None,
-            password=where.password or None,
-            decode_responses=True,
-            encoding_errors="replace",
-            socket_connect_timeout=min(where.timeout, TIMEOUT),
-            socket_timeout=where.timeout,
-            client_name=name,
-            protocol=2,  # answers have one shape in all versions of redis-py
-            retry=Retry(NoBackoff(), 0),  # whoever calls knows better when to try again
-            # A pool mends a lost connection silently, and nobody then asks whether the log is still the same.
-            single_connection_client=True,
-        )
+        client = client_to(where, name)
         client.ping()
     return client
+
+
+def client_to(where: ControllerAddress, name: str) -> redis.Redis:
+    """A client of the Redis at ``where``, on a single connection that is made by its first command."""
+    return redis.Redis(
+        host=where.host,
+        port=where.port,
+        username=where.user or None,
+        password=where.password or None,
+        decode_responses=True,
+        encoding_errors="replace",
+        socket_connect_timeout=min(where.timeout, TIMEOUT),
+        socket_timeout=where.timeout,
+        client_name=name,
+        protocol=2,  # answers have one shape in all versions of redis-py
+        retry=Retry(NoBackoff(), 0),  # whoever calls knows better when to try again
+        # A pool mends a lost connection silently, and nobody then asks whether the log is still the same.
+        single_connection_client=True,
+    )
+
+
+def locate(where: ControllerAddress) -> ControllerAddress:
+    """The Redis itself, asked of the sentinels where there are any; to be done anew for each connection.
+
+    Most sentinels need no login; one that does gets the controller's.  Raises ``ControllerUnreachable`` or
+    ``ControllerDenied``.
+    """
+    if not where.sentinels:
+        return where
+    login = {"username": where.user or None, "password": where.password}
+    with translated(where):
+        try:
+            host, port = _primary(where)
+        except MasterNotFoundError as error:
+            if "uthentication" not in str(error) and "NOAUTH" not in str(error):
+                raise _no_primary(where) from None
+            try:
+                host, port = _primary(where, **login)
+            except MasterNotFoundError:
+                raise _no_primary(where) from None
+    return replace(where, host=host, port=port, sentinels=(), service="")
+
+
+def _primary(where: ControllerAddress, **login: Any) -> tuple[str, int]:
+    options = {"socket_timeout": SENTINEL_TIMEOUT, "retry": Retry(NoBackoff(), 0), "protocol": 2, **login}
+    asked: Any = cast("Any", Sentinel)(list(where.sentinels), sentinel_kwargs=options)
+    try:
+        return cast("tuple[str, int]", asked.discover_master(where.service))
+    finally:
+        for each in asked.sentinels:
+            each.close()
+
+
+def _no_primary(where: ControllerAddress) -> ControllerUnreachable:
+    return ControllerUnreachable(
+        f"no sentinel of {where} names a primary",
+        f"check that the sentinels run, let us log in, and watch '{where.service}'",
+    )
 
 
 @contextmanager
