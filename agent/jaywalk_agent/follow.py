@@ -181,6 +181,10 @@ class Follower:
         # Within one epoch nothing is ever lost: who is gone was removed, if its record is not just broken.
         same = before is not None and before.epoch == self.view.epoch
         self._notice(dropped=same and self.own_key not in self.view.rejected)
+        own = self.view.peers.get(self.own_key)
+        if before is not None and not same and own != before.peers.get(self.own_key) and self.joined:
+            # Redis lost the last thing that it granted: the node is in the zone as it once was.
+            self._pending = self._pending or Pending(self.asker.join())
         yield Update(self.view)
 
     def _listen(self, client: ZoneClient) -> Iterator[Update]:
