@@ -26,8 +26,10 @@ from .acl import check_replay, write_user
 from .decide import Decision, decide
 from .health import Health
 from .leader import BEAT_SECONDS, Leadership
+from .pools import FillWatch
 from .state import Undo, ZoneState
 from .store import AWAY, Store, ZoneGone
+from .zones import not_removed
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +73,7 @@ class Committer:
         self.stop = stop
         self.health = Health()
         self._leadership = Leadership()
+        self._fill = FillWatch()
         self._states: dict[str, ZoneState] = {}
         self._lists: dict[str, tuple[str, Sequence[str]]] = {}
 
@@ -110,7 +113,7 @@ class Committer:
                     "set 'maxmemory-policy noeviction'",
                     self.where,
                 )
-            for zone in self.defaults:
+            for zone in not_removed(store, self.defaults):
                 if store.create(zone):
                     log.info("made zone %s with %s", zone.name, ", ".join(zone.pools))
             self._refresh(store)
@@ -168,6 +171,7 @@ class Committer:
             self.health.broken_zones[name] = str(error)
             return
         self.health.broken_zones.pop(name, None)
+        self._fill.look(name, self._states[name].pools)
         keys = ZoneKeys(name)
         # Operators come first: theirs are few, and a flooded inbox must not keep them waiting.
         self._lists = {keys.orders: (name, OPERATOR_OPS), **self._lists, keys.inbox: (name, AGENT_OPS)}
@@ -261,6 +265,7 @@ class Committer:
         return batch
 
     def _note(self, zone: str, batch: Batch) -> None:
+        self._fill.look(zone, self._states[zone].pools)
         for pending, reply in batch.answers:
             request = pending.request
             if not reply.ok:

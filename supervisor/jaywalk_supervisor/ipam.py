@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 
 from jaywalk import values
 from jaywalk.errors import RequestRefused
+from jaywalk.models import reservation_key
 
 from .pools import Pool
 from .prefixes import PrefixIndex
@@ -80,7 +81,8 @@ def _displaced(
     """The keys whose addresses the asker takes, with those that they get; adds to ``evicted``.
 
     A fresh address is the lowest free one, else the one that the asker gives up; where there is neither, a
-    node that left loses its lease, and one in the mesh gets the address of such a lease.
+    node that left loses its lease, and one in the mesh gets the address of such a lease.  A lease that was
+    imported is nobody's, and ends.
     """
     displaced: dict[str, tuple[str, ...]] = {}
     for version, address in wished.items():
@@ -88,13 +90,15 @@ def _displaced(
         if holder is None or holder in asker.keys:
             continue
         fresh = _lowest_free(state, version) or own.get(version)
-        if fresh is None and state.leases[holder].released is not None:
+        lease = state.leases[holder]
+        nobodys = lease.key == reservation_key(lease.name)
+        if nobodys or (fresh is None and lease.released is not None):
             evicted.append(holder)
             continue
         if fresh is None:
             fresh, victim = _reused(state, version, now)
             evicted.append(victim)
-        held = displaced.get(holder, state.leases[holder].addresses)
+        held = displaced.get(holder, lease.addresses)
         displaced[holder] = tuple(fresh if each == address else each for each in held)
     return displaced
 

@@ -6,9 +6,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
-from typing import Any
+from typing import Any, cast
 
 import redis
+from redis.cluster import ClusterNode, RedisCluster
 
 from jaywalk.controller import ControllerAddress, client_to, locate, translated
 from jaywalk.errors import ControllerUnreachable, InvalidValue, JaywalkError
@@ -25,7 +26,15 @@ EVICTS_EXPIRING = "volatile-"
 BATCH = 64
 """Requests taken from a list at once, and so at most in one commit."""
 PAGE = 500
-AWAY = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.ReadOnlyError, OSError)
+AWAY = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.AskError,
+    redis.exceptions.ClusterDownError,
+    redis.exceptions.RedisClusterException,
+    OSError,
+)
 """What redis-py raises when there is no Redis, or none that may be written to."""
 
 
@@ -43,7 +52,7 @@ class Store:
     (``AWAY``) from a command that Redis refused.
     """
 
-    def __init__(self, client: redis.Redis, where: ControllerAddress) -> None:
+    def __init__(self, client: redis.Redis | RedisCluster, where: ControllerAddress) -> None:
         self.where = where
         # redis-py types each command for its synchronous and its asynchronous client at once.
         self.redis: Any = client
@@ -53,6 +62,7 @@ class Store:
         self.run_id = ""
         self.version: tuple[int, ...] = ()
         self.evicts_answers = False
+        self._everywhere = {"target_nodes": RedisCluster.ALL_NODES} if where.nodes else {}
 
     @classmethod
     def open(cls, where: ControllerAddress, name: str) -> Store:
@@ -62,16 +72,18 @@ class Store:
         old or deletes keys when its memory is full.  A lost connection is never mended silently: what runs
         on the next one has to look at the server's run id first.
         """
-        where = locate(where)
+        if not where.nodes:
+            where = locate(where)
         with translated(where):
-            client = client_to(where, name)
+            client = _cluster(where, name) if where.nodes else client_to(where, name)
             store = cls(client, where)
             store._look()
         return store
 
     def _look(self) -> None:
         try:
-            server, memory = self.redis.info("server"), self.redis.info("memory")
+            server, *_ = self._info("server")
+            policies = {str(memory.get("maxmemory_policy", "")) for memory in self._info("memory")}
         except redis.exceptions.BusyLoadingError:
             raise ControllerUnreachable(
                 f"the controller {self.where} still loads its data", "wait until it is done"
@@ -83,7 +95,8 @@ class Store:
                 f"the controller {self.where} is Redis {server['redis_version']}",
                 "use 7.0 or newer, or Valkey",
             )
-        self._check_memory_policy(str(memory.get("maxmemory_policy", "")))
+        for policy in policies:
+            self._check_memory_policy(policy)
 
     def _check_memory_policy(self, policy: str) -> None:
         """INFO tells the policy, so that this needs no CONFIG; where a server hides it, it passes."""
@@ -93,27 +106,32 @@ class Store:
                 "its memory is full, so that addresses are given twice",
                 "set 'maxmemory-policy noeviction'",
             )
-        self.evicts_answers = policy.startswith(EVICTS_EXPIRING)
+        self.evicts_answers |= policy.startswith(EVICTS_EXPIRING)
+
+    def _info(self, section: str) -> list[dict[str, Any]]:
+        """A section of INFO from each server that there is."""
+        answer = self.redis.info(section, **self._everywhere)
+        return list(answer.values()) if self._everywhere else [answer]
 
     def close(self) -> None:
         """Ends the connection."""
         self.redis.close()
 
     def zones(self) -> list[str]:
-        """The names of all zones, sorted."""
-        return sorted(self.redis.smembers(ZONES))
+        """The names of all zones, sorted; those of ``where.zone`` alone if it names one."""
+        return sorted(name for name in self.redis.smembers(ZONES) if self.where.zone in ("", name))
+
+    def on_all(self, *words: str) -> None:
+        """Runs a command that is about no key on each server that there is."""
+        self.redis.execute_command(*words, **self._everywhere)
 
     def create(self, zone: Zone) -> bool:
         """Makes ``zone`` unless one of its name is there; returns whether it was made."""
         pools, description = zone.to_wire()["pools"], zone.description
-        arguments = [SCHEMA, LEAST_WAIT_MS, pools, description]
+        arguments = [SCHEMA, LEAST_WAIT_MS, pools, description, zone.policy.to_wire()]
         made = _run(self._create, [ZoneKeys(zone.name).meta], arguments) == "CREATED"
         self.redis.sadd(ZONES, zone.name)
         return made
-
-    def describe(self, zone: Zone) -> None:
-        """Writes the zone's description anew."""
-        self.redis.hset(ZoneKeys(zone.name).meta, "description", zone.description)
 
     def load(self, name: str) -> ZoneState:
         """The zone as it stands, read in one transaction; raises ``ZoneGone``."""
@@ -190,6 +208,25 @@ class Store:
         """Opens a new epoch if the server started anew since the last commit; returns whether it did."""
         keys = ZoneKeys(zone)
         return _run(self._bump, [keys.meta, keys.events], []) == "BUMPED"
+
+
+def _cluster(where: ControllerAddress, name: str) -> RedisCluster:
+    """A client of all shards.
+
+    It mends lost connections by itself, which does no harm here: every commit compares the run id of the
+    server that it runs on.
+    """
+    return RedisCluster(
+        startup_nodes=[cast("Any", ClusterNode)(*node) for node in where.nodes],
+        username=where.user or None,
+        password=where.password or None,
+        decode_responses=True,
+        encoding_errors="replace",
+        socket_connect_timeout=where.timeout,
+        socket_timeout=where.timeout,
+        client_name=name,
+        protocol=3,  # its transactions leave answers as the protocol has them
+    )
 
 
 def _run(script: Any, keys: list[str], arguments: list[Any]) -> str:
