@@ -37,7 +37,7 @@ class RedisServer:
         self.port = 0
         self.password = secrets.token_hex(16)
         self._program = shutil.which(program) or program
-        self._options = options
+        self.options = options
         self._folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -95,7 +95,7 @@ class RedisServer:
     def start(self) -> None:
         """Starts it on its port and waits until it answers."""
         assert self._folder is not None
-        options = {
+        words = {
             "port": str(self.port),
             "bind": self.host,
             "dir": str(self._folder),
@@ -104,11 +104,11 @@ class RedisServer:
             "appendfsync": "always",
             "save": "",
             "daemonize": "no",
-            **self._options,
+            **self.options,
         }
         argv = [
             self._program,
-            *(word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)),
+            *(word for name, value in words.items() for word in (f"--{name.replace('_', '-')}", value)),
         ]
         with (self._folder / "redis.log").open("ab") as log:
             self._process = subprocess.Popen(argv, stdout=log, stderr=log)

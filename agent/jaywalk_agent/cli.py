@@ -176,7 +176,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
 
     flag(
         "--controller",
-        "HOST[:PORT] of the controller, port 6379, or sentinel://HOST[:PORT],.../SERVICE",
+        "HOST[:PORT] of the controller, port 6379, or sentinel://HOST[:PORT],.../SERVICE, or cluster://HOST[:PORT],...",
         metavar="HOST",
     )
     flag("--controller-user", "its user, agent-<zone>", metavar="USER")

@@ -158,7 +158,7 @@ class Settings:
                 "give --controller-password-file FILE or JAYWALK_CONTROLLER_PASSWD",
             )
         parsed = ControllerAddress.parse(self.controller, self.controller_user, password)
-        return replace(parsed, timeout=READ_TIMEOUT)
+        return replace(parsed, timeout=READ_TIMEOUT, zone=self.zone)
 
     def controller_hosts(self) -> tuple[str, ...]:
         """The controller's name or address alone, or those of its sentinels; none where none was named."""

@@ -10,7 +10,7 @@ errors, check mode and diffs have one place.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
@@ -117,6 +117,7 @@ def zone_client(module: AnsibleModule, where: ControllerAddress, zone: str) -> Z
     """A proven connection to the controller; a missing redis library ends the module."""
     if not controller.HAS_REDIS:
         module.fail_json(msg=missing_required_lib("redis"))
+    where = replace(where, zone=zone)
     return ZoneClient(controller.connect(where, name="jaywalk-ansible"), where, zone)
 
 

@@ -67,9 +67,7 @@ def write_user(store: Store, zone: str, default_digest: str = "") -> bool:
         log.warning("zone %s has no agents' password of its own: its agents use the common one", zone)
     digest = own or default_digest
     try:
-        store.redis.execute_command(
-            "ACL", "SETUSER", agent_user(zone), *agent_rules(zone, digest, store.version)
-        )
+        store.on_all("ACL", "SETUSER", agent_user(zone), *agent_rules(zone, digest, store.version))
     except redis.ResponseError as error:
         log.warning(
             "the controller does not let us make its user %s (%s): make it by hand, or agents cannot log in",

@@ -19,6 +19,7 @@ from jaywalk.notify import notify, watchdog_seconds
 from jaywalk.values import join_endpoint
 
 from .api import create_app
+from .cluster import ClusterCommitter
 from .committer import Committer
 from .embedded import Embedded
 from .metrics import Metrics, add_metrics
@@ -55,7 +56,8 @@ class Supervisor:
         self.settings = settings
         self.embedded = embedded
         self.stop = threading.Event()
-        self.committer = Committer(settings.where, settings.agent_digest, DEFAULT_ZONES, self.stop)
+        kind = ClusterCommitter if settings.where.nodes else Committer
+        self.committer = kind(settings.where, settings.agent_digest, DEFAULT_ZONES, self.stop)
         self.replica = Replica(settings.where)
         self._committing = threading.Thread(target=self.committer.run, name="committer", daemon=True)
 

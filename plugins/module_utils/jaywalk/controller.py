@@ -32,6 +32,7 @@ else:
 DEFAULT_PORT = 6379
 SENTINEL_PORT = 26379
 SENTINELS = "sentinel://"
+CLUSTER = "cluster://"
 SENTINEL_TIMEOUT = 1.0
 """Seconds for one sentinel, since the next one knows the same."""
 TIMEOUT = 5.0
@@ -46,7 +47,8 @@ class ControllerAddress:
     """Where the controller is and as whom we come; ``password`` stays out of every text.
 
     Where ``sentinels`` are named, (host, port) each, they tell where the primary of ``service`` is, and
-    ``host`` and ``port`` are those of the first of them.
+    ``host`` and ``port`` are those of the first of them.  Where ``nodes`` are named they are servers of a
+    Redis Cluster, and ``zone`` says which zone's shard is meant.
     """
 
     host: str
@@ -56,14 +58,19 @@ class ControllerAddress:
     timeout: float = TIMEOUT
     sentinels: tuple[tuple[str, int], ...] = ()
     service: str = ""
+    nodes: tuple[tuple[str, int], ...] = ()
+    zone: str = ""
 
     @classmethod
     def parse(cls, text: str, user: str = "", password: str = "") -> ControllerAddress:
         """Reads ``HOST`` or ``HOST:PORT``, an IPv6 address in brackets when a port follows; or
-        ``sentinel://HOST[:PORT],.../SERVICE``, with port 26379 unless given.
+        ``sentinel://HOST[:PORT],.../SERVICE``, with port 26379 unless given; or ``cluster://HOST[:PORT],...``.
         """
         if "@" in text:  # what stands before it may be a password
             raise InvalidValue("the controller's address holds an '@'", "give HOST or HOST:PORT")
+        if text.startswith(CLUSTER):
+            nodes = tuple(_host_and_port(each, DEFAULT_PORT) for each in text[len(CLUSTER) :].split(","))
+            return cls(*nodes[0], user, password, nodes=nodes)
         if not text.startswith(SENTINELS):
             host, port = _host_and_port(text, DEFAULT_PORT)
             return cls(host, port, user, password)
@@ -79,13 +86,13 @@ class ControllerAddress:
     @property
     def hosts(self) -> tuple[str, ...]:
         """All hosts that are named."""
-        return tuple(host for host, _ in self.sentinels) or (self.host,)
+        return tuple(host for host, _ in self.sentinels or self.nodes) or (self.host,)
 
     def __str__(self) -> str:
-        if not self.sentinels:
-            return values.join_endpoint(self.host, self.port)
-        listed = ",".join(values.join_endpoint(*each) for each in self.sentinels)
-        return f"{SENTINELS}{listed}/{self.service}"
+        listed = ",".join(values.join_endpoint(*each) for each in self.sentinels or self.nodes)
+        if self.sentinels:
+            return f"{SENTINELS}{listed}/{self.service}"
+        return f"{CLUSTER}{listed}" if self.nodes else values.join_endpoint(self.host, self.port)
 
 
 def _host_and_port(text: str, default_port: int) -> tuple[str, int]:
@@ -143,11 +150,13 @@ def client_to(where: ControllerAddress, name: str) -> redis.Redis:
 
 
 def locate(where: ControllerAddress) -> ControllerAddress:
-    """The Redis itself, asked of the sentinels where there are any; to be done anew for each connection.
+    """The Redis itself, asked of the sentinels or the cluster; to be done anew for each connection.
 
     Most sentinels need no login; one that does gets the controller's.  Raises ``ControllerUnreachable`` or
     ``ControllerDenied``.
     """
+    if where.nodes:
+        return _shard(where)
     if not where.sentinels:
         return where
     login = {"username": where.user or None, "password": where.password}
@@ -162,6 +171,27 @@ def locate(where: ControllerAddress) -> ControllerAddress:
             except MasterNotFoundError:
                 raise _no_primary(where) from None
     return replace(where, host=host, port=port, sentinels=(), service="")
+
+
+def _shard(where: ControllerAddress) -> ControllerAddress:
+    """The primary of the cluster that holds the zone: whichever server is asked, it names that one.
+
+    A server that does not know the zone's user is passed over; the zone's own shard does.
+    """
+    trouble: ControllerUnreachable | ControllerDenied | None = None
+    for host, port in where.nodes:
+        here = replace(where, host=host, port=port, nodes=())
+        try:
+            with translated(here), client_to(here, "jaywalk-locate") as client:
+                try:
+                    client.hget(ZoneKeys(where.zone).meta, "epoch")
+                except redis.exceptions.MovedError as moved:
+                    return replace(here, host=moved.host or host, port=moved.port)
+            return here
+        except (ControllerUnreachable, ControllerDenied) as error:
+            trouble = trouble if isinstance(trouble, ControllerDenied) else error
+    assert trouble is not None
+    raise trouble
 
 
 def _primary(where: ControllerAddress, **login: Any) -> tuple[str, int]:
@@ -195,6 +225,16 @@ def translated(where: ControllerAddress) -> Iterator[None]:
         raise ControllerDenied(
             f"the controller {where} does not let user '{where.user or 'default'}' do this ({error})",
             "use a user that may",
+        ) from None
+    except (redis.exceptions.AskError, redis.exceptions.ClusterDownError) as error:
+        raise ControllerUnreachable(
+            f"the controller {where} does not hold the zone at the moment ({error})",
+            "wait until the cluster is whole",
+        ) from None
+    except redis.exceptions.RedisClusterException as error:
+        raise ControllerUnreachable(
+            f"no server of {where} lets us in ({_reason(error)})",
+            "check that the cluster runs, and the password",
         ) from None
     except redis.exceptions.ReadOnlyError:
         raise ControllerUnreachable(

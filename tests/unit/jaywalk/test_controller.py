@@ -94,6 +94,14 @@ def test_address_is_read_as_people_write_it(text: str, host: str, port: int) -> 
     assert "s3cret" not in f"{where}{where!r}"
 
 
+def test_a_cluster_is_read_as_people_write_it() -> None:
+    where = ControllerAddress.parse("cluster://a.example,[2001:db8::1]:7000", "agent-zone-blue", "s3cret")
+    assert where.nodes == (("a.example", 6379), ("2001:db8::1", 7000))
+    assert where.hosts == ("a.example", "2001:db8::1")
+    assert str(where) == "cluster://a.example:6379,[2001:db8::1]:7000"
+    assert "s3cret" not in f"{where}{where!r}"
+
+
 def test_sentinels_are_read_as_people_write_them() -> None:
     text = "sentinel://a.example,192.0.2.1:7000,[2001:db8::1]/mymaster"
     where = ControllerAddress.parse(text, "agent-zone-blue", "s3cret")
@@ -118,6 +126,9 @@ def test_sentinels_are_read_as_people_write_them() -> None:
         "host\x00",
         "redis://host",
         "host/1",
+        "cluster://",
+        "cluster://host/0",
+        "cluster://host,",
         "sentinel://",
         "sentinel://host",
         "sentinel://host/",
