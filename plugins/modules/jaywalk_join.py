@@ -341,7 +341,8 @@ def look(module: AnsibleModule, runner: ModuleRunner) -> Here:
             f"the interface {name} is in use with another key than that in {path}",
             "name another interface, or remove that one with the module jaywalking.mesh.wireguard_iface",
         )
-    local = (*wireguard.local_networks(runner, without=name), *place.host_prefixes(where.host))
+    controller = [prefix for host in where.hosts for prefix in place.host_prefixes(host)]
+    local = (*wireguard.local_networks(runner, without=name), *controller)
     node = Node(key, path, name, params["listen_port"], local_networks=local)
     return Here(runner, zone_client(module, where, zone), node, new_key, observed, request)
 

@@ -157,7 +157,7 @@ def remove(store: Store, name: str, force: bool) -> dict[str, Any]:
     store.redis.srem(ZONES, name)
     with suppress(redis.ResponseError):  # a managed server has no users for us to delete
         # Ends the connections of its agents, so that they ask again and learn what happened.
-        store.redis.execute_command("ACL", "DELUSER", agent_user(name))
+        store.on_all("ACL", "DELUSER", agent_user(name))
     return zone
 
 

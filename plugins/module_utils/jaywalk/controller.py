@@ -28,6 +28,7 @@ except ImportError:  # the edge (a module) says how to get it
     HAS_REDIS = False
 else:
     HAS_REDIS = True
+    UNANSWERED = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.RedisClusterException)
 
 DEFAULT_PORT = 6379
 SENTINEL_PORT = 26379
@@ -231,16 +232,11 @@ def translated(where: ControllerAddress) -> Iterator[None]:
             f"the controller {where} does not hold the zone at the moment ({error})",
             "wait until the cluster is whole",
         ) from None
-    except redis.exceptions.RedisClusterException as error:
-        raise ControllerUnreachable(
-            f"no server of {where} lets us in ({_reason(error)})",
-            "check that the cluster runs, and the password",
-        ) from None
     except redis.exceptions.ReadOnlyError:
         raise ControllerUnreachable(
             f"the controller {where} is a read-only replica", "name the primary"
         ) from None
-    except (redis.ConnectionError, redis.TimeoutError, OSError, UnicodeError) as error:
+    except (*UNANSWERED, OSError, UnicodeError) as error:
         if "NOAUTH" in str(error) or "WRONGPASS" in str(error):
             raise ControllerDenied(
                 f"the controller {where} refused user '{where.user or 'default'}'", "check the password"
