@@ -76,25 +76,32 @@ class Tail:
 
     def __init__(self, server: RedisServer) -> None:
         self._server = server
-        self._floor = self._file().stat().st_size
+        self._first = self._file()
+        self._floor = self._first.stat().st_size
 
     def _file(self) -> Path:
+        """The file that was appended to last: each rewrite begins another, ``NAME.<number>.incr.aof``."""
         assert self._server._folder is not None
-        (newest,) = (self._server._folder / "appendonlydir").glob("*.incr.aof")
-        return newest
+        files = (self._server._folder / "appendonlydir").glob("*.incr.aof")
+        return max(files, key=lambda file: int(file.name.split(".")[-3]))
 
     def lose(self, share: float) -> int:
         """Cuts off that share of the tail, in the midst of a commit as it may be; returns the bytes lost.
 
-        ``redis-check-aof`` then drops the rest of a torn transaction.  Redis itself leaves it in the file and
-        carries it out at its next start but one: ``test_lost_tail.py`` shows what comes of it.
+        The rest of a torn commit is dropped, which Redis itself does not: ``test_lost_tail.py``.
         """
         file = self._file()
         size = file.stat().st_size
-        os.truncate(file, size - int((size - self._floor) * share))
-        mend = ["redis-check-aof", "--fix", str(file)]
-        subprocess.run(mend, input=b"y\n", check=True, stdout=subprocess.DEVNULL)
+        floor = self._floor if file == self._first else 0
+        os.truncate(file, size - int((size - floor) * share))
+        mend(file)
         return size - file.stat().st_size
+
+
+def mend(file: Path) -> None:
+    """Drops what an append-only file holds of a transaction that is not whole."""
+    argv = ["redis-check-aof", "--fix", str(file)]
+    subprocess.run(argv, input=b"y\n", check=True, stdout=subprocess.DEVNULL)
 
 
 def _free_port() -> int:
