@@ -52,9 +52,10 @@ class Wish:
         pools = [*(self.cidrs or old[4]), *(self.cidrs6 or old[6])]
         description = zone.description if self.description is None else self.description
         wanted = Zone.checked(zone.name, pools, description, self.policy(zone.policy))
-        # In their old order where they are the same, so that nothing changes.
+        # In their old order where they are the same, so that nothing changes; IPv4 before IPv6 as ever.
         kept = [pool for pool in zone.pools if pool in wanted.pools]
-        return replace(wanted, pools=(*kept, *(pool for pool in wanted.pools if pool not in kept)))
+        pools = [*kept, *(pool for pool in wanted.pools if pool not in kept)]
+        return replace(wanted, pools=tuple(sorted(pools, key=_version)))
 
 
 def add(store: Store, name: str, wish: Wish, agent_password: str | None) -> tuple[bool, dict[str, Any]]:

@@ -139,6 +139,12 @@ def test_changes_and_joins_at_once_lose_nothing(
     assert (zone["peers"], zone["rev"], zone["description"]) == (100, 120, "text 19")
 
 
+def test_a_grown_pool_keeps_its_place(store: Store) -> None:
+    store.create(BLUE)
+    zones.change(store, "zone-blue", zones.Wish(cidrs=["10.20.0.0/19"]))
+    assert store.load("zone-blue").zone.pools == ("10.20.0.0/19", "fd00:20::/64")
+
+
 def test_a_zone_with_peers_is_removed_only_by_force(
     redis_server: RedisServer, store: Store, command: Command
 ) -> None:
