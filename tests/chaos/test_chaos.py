@@ -18,8 +18,8 @@ SECONDS = 15.0
 
 @pytest.mark.timeout(0)
 def test_leases_stay_right_whatever_fails(request: pytest.FixtureRequest) -> None:
-    seed = request.config.getoption("--seed")
-    end = time.monotonic() + 60 * request.config.getoption("--minutes")
+    seed = request.config.getoption("--seed", None)
+    end = time.monotonic() + 60 * request.config.getoption("--minutes", 0.0)
     only = seed is not None
     seed = secrets.randbelow(10**6) if seed is None else seed
     while True:
