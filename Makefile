@@ -12,9 +12,11 @@ export LC_ALL := C.UTF-8
 N ?= 4
 PYTHON_VERSION ?= 3.11
 PLATFORM ?=
+MINUTES ?= 60
+SEED ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit integration fleet lint format bench lab lab-down wheel wheelhouse dist \
+.PHONY: help setup demo test unit integration fleet chaos lint format bench lab lab-down wheel wheelhouse dist \
 	constraints clean
 
 help: ## list the targets
@@ -26,8 +28,8 @@ setup: ## install what developing and the lab need (Debian packages, a Python en
 demo: setup wheelhouse ## a mesh of real machines on this box, rolled out by the playbook
 	@$(PY) scripts/demo
 
-test: setup wheelhouse ## unit, integration and fleet tests, in one run of pytest
-	@$(PY) -m pytest tests/unit tests/integration tests/fleet $(ARGS)
+test: setup wheelhouse ## unit, chaos, integration and fleet tests, in one run of pytest
+	@$(PY) -m pytest tests/unit tests/chaos tests/integration tests/fleet $(ARGS)
 
 unit: setup ## unit tests only
 	@$(PY) -m pytest tests/unit $(ARGS)
@@ -37,6 +39,9 @@ integration: setup ## the modules against real WireGuard and Redis, through ansi
 
 fleet: setup wheelhouse ## the roles and the agent on the lab's machines
 	@$(PY) -m pytest tests/fleet $(ARGS)
+
+chaos: setup ## fail supervisors, Redis and the network at random: make chaos MINUTES=60, or one round SEED=7
+	@$(PY) -m pytest tests/chaos -s --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 lint: setup ## ruff, mypy, import-linter, shellcheck, ansible-lint, ansible-test sanity
 	@scripts/lint

@@ -28,14 +28,16 @@ READY_SECONDS = 10
 class RedisServer:
     """``redis-server`` on a free port of loopback: no default user, a user ``supervisor`` that may do all.
 
-    Keeps an append-only file, so that :meth:`restart` loses nothing.
+    Keeps an append-only file, so that :meth:`restart` loses nothing.  ``options`` are further ones of
+    ``redis.conf``, with a ``_`` for each ``-``.
     """
 
-    def __init__(self, program: str = "redis-server") -> None:
+    def __init__(self, program: str = "redis-server", **options: str) -> None:
         self.host = "127.0.0.1"
         self.port = 0
         self.password = secrets.token_hex(16)
         self._program = shutil.which(program) or program
+        self.options = options
         self._folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -93,7 +95,7 @@ class RedisServer:
     def start(self) -> None:
         """Starts it on its port and waits until it answers."""
         assert self._folder is not None
-        options = {
+        words = {
             "port": str(self.port),
             "bind": self.host,
             "dir": str(self._folder),
@@ -102,8 +104,12 @@ class RedisServer:
             "appendfsync": "always",
             "save": "",
             "daemonize": "no",
+            **self.options,
         }
-        argv = [self._program, *(word for name, value in options.items() for word in (f"--{name}", value))]
+        argv = [
+            self._program,
+            *(word for name, value in words.items() for word in (f"--{name.replace('_', '-')}", value)),
+        ]
         with (self._folder / "redis.log").open("ab") as log:
             self._process = subprocess.Popen(argv, stdout=log, stderr=log)
         self._wait_until_ready()

@@ -18,6 +18,7 @@ from jaywalk.runner import Runner
 from . import running, snapshot
 from .dataplane import DataPlane
 from .follow import Follower, Update
+from .instance import own_instance
 from .settings import Settings
 from .stop import StopSignal
 
@@ -41,8 +42,9 @@ class Agent:
         self.settings = settings
         self.controller = settings.controller_address()
         self.public_key = settings.own_key(runner)
+        self.instance = own_instance(settings.state_dir)
         self.stop = stop
-        self.dataplane = DataPlane(runner, node_of(settings, self.public_key), self.controller.host)
+        self.dataplane = DataPlane(runner, node_of(settings, self.public_key), self.controller.hosts)
         self.follower = Follower(
             address=settings.controller_address,
             zone=settings.zone,
@@ -51,6 +53,7 @@ class Agent:
             stop=stop,
             view=snapshot.load(settings.snapshot_file, settings.zone),
             alive=self._alive,
+            instance=self.instance,
         )
         self._ready = False
         self._saved = ""
@@ -93,13 +96,20 @@ class Agent:
                 request_ip=settings.request_ip,
                 child_prefixes=settings.child_prefixes,
                 endpoint=settings.endpoint(),
+                instance=self.instance,
             )
         )
 
     def moved(self) -> Request:
         settings = self.settings
         return self._in_order(
-            Request.checked("endpoint", settings.zone, self.public_key, endpoint=settings.endpoint())
+            Request.checked(
+                "endpoint",
+                settings.zone,
+                self.public_key,
+                endpoint=settings.endpoint(),
+                instance=self.instance,
+            )
         )
 
     def _in_order(self, request: Request) -> Request:
@@ -110,7 +120,7 @@ class Agent:
     def _bring(self, update: Update) -> None:
         """Brings the interface to the zone; what fails later than at the start waits for the next look."""
         try:
-            if self.follower.removed:
+            if self.follower.removed or self.follower.superseded:
                 done = self.dataplane.remove()
                 snapshot.forget(self.settings.snapshot_file)
             else:

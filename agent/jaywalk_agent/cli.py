@@ -28,6 +28,7 @@ from . import running, snapshot
 from . import status as status_page
 from .agent import Agent, node_of
 from .dataplane import DataPlane
+from .instance import own_instance
 from .settings import ENVIRONMENT, Settings, said
 from .stop import Stopped, StopSignal
 
@@ -119,7 +120,10 @@ def leave(settings: Settings, arguments: argparse.Namespace) -> int:
         public_key = settings.existing_key(runner)
         address = settings.controller_address()
         client = ZoneClient(connect(address), address, settings.zone)
-        client.ask(Request.checked("leave", settings.zone, public_key), arguments.timeout).lease_or_raise()
+        request = Request.checked(
+            "leave", settings.zone, public_key, instance=own_instance(settings.state_dir)
+        )
+        client.ask(request, arguments.timeout).lease_or_raise()
         snapshot.forget(settings.snapshot_file)
         _take_down(settings)
     print(f"left zone {settings.zone}")
@@ -186,7 +190,11 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         # Suppressed defaults keep a flag before the command from being undone behind it.
         parser.add_argument(name, default=argparse.SUPPRESS, help=f"{text} [{variable}]", **more)
 
-    flag("--controller", "HOST[:PORT] of the controller, port 6379", metavar="HOST")
+    flag(
+        "--controller",
+        "HOST[:PORT] of the controller, port 6379, or sentinel://HOST[:PORT],.../SERVICE, or cluster://HOST[:PORT],...",
+        metavar="HOST",
+    )
     flag("--controller-user", "its user, agent-<zone>", metavar="USER")
     flag("--controller-password-file", "file with its password", metavar="FILE")
     flag(

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from jaywalk import mesh, place, plan, wireguard
@@ -21,13 +21,13 @@ class DataPlane:
 
     ``node`` holds the machine's own networks as the last full look found them; ``_last`` is what the
     interface was last brought to, None when only a look tells.  No peer may cover the address of
-    ``controller_host``, empty where none is known.
+    ``controller_hosts``.
     """
 
-    def __init__(self, runner: Runner, node: Node, controller_host: str = "") -> None:
+    def __init__(self, runner: Runner, node: Node, controller_hosts: Sequence[str] = ()) -> None:
         self._runner = runner
         self.node = node
-        self._controller_host = controller_host
+        self._controller_hosts = controller_hosts
         self._controller: list[str] = []
         self._last: Interface | None = None
 
@@ -67,7 +67,8 @@ class DataPlane:
             wireguard.require_wireguard(self._runner)
         own_networks = wireguard.local_networks(self._runner, without=self.node.interface)
         # A name that does not resolve at the moment stands for what it last stood for.
-        self._controller = place.host_prefixes(self._controller_host) or self._controller
+        found = [prefix for host in self._controller_hosts for prefix in place.host_prefixes(host)]
+        self._controller = found or self._controller
         self.node = replace(self.node, local_networks=(*own_networks, *self._controller))
         mesh.refuse_overlap(view.zone.pools, self.node)
         wanted = mesh.desired(view, self.node)

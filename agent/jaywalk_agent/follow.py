@@ -80,7 +80,8 @@ class Asker(Protocol):
 class Follower:
     """One agent's line to its zone.
 
-    ``removed`` is set when the zone dropped this node on purpose, which only a restart undoes.
+    ``removed`` is set when the zone dropped this node on purpose, and ``superseded`` when its key joined from
+    a machine with another mark than ``instance``; only a restart undoes either.
     """
 
     address: Callable[[], ControllerAddress]
@@ -90,7 +91,9 @@ class Follower:
     stop: StopSignal
     view: ZoneView | None = None
     alive: Callable[[], None] = lambda: None
+    instance: str = ""
     removed: bool = False
+    superseded: bool = False
     _trouble: str = ""
     _member: bool = False
     _pending: Pending | None = None
@@ -102,7 +105,7 @@ class Follower:
     @property
     def joined(self) -> bool:
         """Whether this node is in the zone, as far as it knows."""
-        return self.view is not None and self.own_key in self.view.peers
+        return self.view is not None and self.own_key in self.view.peers and not self.superseded
 
     @property
     def waiting(self) -> bool:
@@ -112,6 +115,11 @@ class Follower:
     @property
     def trouble(self) -> str:
         """What keeps this node from following its zone, in a sentence; empty while all is well."""
+        if self.superseded and not self._trouble:
+            return (
+                f"superseded: the key of this node joined zone {self.zone} from another machine; give this "
+                "node a key of its own, or restart the agent to take the place back"
+            )
         if self.removed and not self._trouble:
             return f"this node was removed from zone {self.zone}; restart the agent to join again"
         return self._trouble
@@ -164,7 +172,8 @@ class Follower:
             self._notice_move()
         else:
             # Made anew: this node may have another address by now.
-            self._pending = Pending(self.asker.join())
+            joining = self._pending.request.op == "join"
+            self._pending = Pending(self.asker.join() if joining else self.asker.moved())
 
     def _resync(self, client: ZoneClient) -> Iterator[Update]:
         before = self.view
@@ -178,6 +187,10 @@ class Follower:
         # Within one epoch nothing is ever lost: who is gone was removed, if its record is not just broken.
         same = before is not None and before.epoch == self.view.epoch
         self._notice(dropped=same and self.own_key not in self.view.rejected)
+        own = self.view.peers.get(self.own_key)
+        if before is not None and not same and own != before.peers.get(self.own_key) and self.joined:
+            # Redis lost the last thing that it granted: the node is in the zone as it once was.
+            self._pending = self._pending or Pending(self.asker.join())
         yield Update(self.view)
 
     def _listen(self, client: ZoneClient) -> Iterator[Update]:
@@ -241,6 +254,10 @@ class Follower:
         if reply.ok:
             self._endpoint = request.endpoint
             self._trouble = ""
+            self._stand_down_if_superseded()
+            return
+        if reply.code == "superseded":
+            self._stand_down()
             return
         if not self._member:
             raise RequestRefused(reply.code, reply.error)
@@ -250,6 +267,9 @@ class Follower:
 
     def _notice(self, dropped: bool) -> None:
         """Takes note of whether this node is in the zone; ``dropped`` tells a removal from a loss."""
+        self._stand_down_if_superseded()
+        if self.superseded:
+            return
         awaited = self._pending is not None and self._pending.tries > 0 and self._pending.request.op == "join"
         if self.joined:
             self._member, self.removed = True, False
@@ -257,6 +277,18 @@ class Follower:
             log.warning("zone %s %s this node", self.zone, "removed" if dropped else "lost")
             self.removed = dropped
             self._pending = None if dropped else Pending(self.asker.join())
+
+    def _stand_down_if_superseded(self) -> None:
+        """The newest join of a key wins: once ours is answered, another machine's mark came after it."""
+        own = self.view.peers.get(self.own_key) if self.view else None
+        asking = self._pending is not None and self._pending.request.op == "join"
+        if own is not None and own.instance not in ("", self.instance) and self.instance and not asking:
+            self._stand_down()
+
+    def _stand_down(self) -> None:
+        if not self.superseded:
+            log.warning("zone %s: this node's key joined from another machine; standing down", self.zone)
+        self.superseded, self._pending, self._trouble = True, None, ""
 
     def _notice_move(self) -> None:
         """Asks for a new endpoint once this node's address is another one than it told the zone."""

@@ -151,17 +151,17 @@ class Settings:
                 "give --controller-password-file FILE or JAYWALK_CONTROLLER_PASSWD",
             )
         parsed = ControllerAddress.parse(self.controller, self.controller_user, password)
-        return replace(parsed, timeout=READ_TIMEOUT)
+        return replace(parsed, timeout=READ_TIMEOUT, zone=self.zone)
 
-    def controller_host(self) -> str:
-        """The controller's name or address alone, empty where none was named."""
-        return ControllerAddress.parse(self.controller).host if self.controller else ""
+    def controller_hosts(self) -> tuple[str, ...]:
+        """The controller's name or address alone, or those of its sentinels; none where none was named."""
+        return ControllerAddress.parse(self.controller).hosts if self.controller else ()
 
     def endpoint(self) -> str:
         """Where peers reach this node now: the operator's word, else what the machine itself knows."""
         if self.local_endpoint_ip:
             return values.join_endpoint(self.local_endpoint_ip, self.listen_port)
-        return own_endpoint(self.controller_host(), self.listen_port)
+        return own_endpoint(next(iter(self.controller_hosts()), ""), self.listen_port)
 
     def own_key(self, runner: Runner) -> str:
         """Puts the private key where ``wg`` can read it and returns its public key.

@@ -71,8 +71,8 @@ def _agent(settings: Settings) -> dict[str, Any]:
 def _differences(settings: Settings, runner: Runner, view: ZoneView, public_key: str) -> list[str]:
     """What a plan would do now; empty while the interface equals the zone."""
     try:
-        host = settings.controller_host()
-        _, steps = DataPlane(runner, node_of(settings, public_key), host).plan(view)
+        hosts = settings.controller_hosts()
+        _, steps = DataPlane(runner, node_of(settings, public_key), hosts).plan(view)
     except JaywalkError as error:
         return [str(error)]
     return list(plan.commands(steps)) or (["create the interface"] if steps else [])

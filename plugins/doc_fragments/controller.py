@@ -15,6 +15,8 @@ options:
     description:
       - The controller (Redis) as V(HOST) or V(HOST:PORT), with an IPv6 address in brackets if a port follows.
       - The port is V(6379) unless given.
+      - A Redis Cluster is V(cluster://HOST:PORT,HOST:PORT,HOST:PORT).
+      - Under Sentinel V(sentinel://HOST,HOST,HOST/SERVICE), with port V(26379) unless given.
     type: str
     required: true
   controller_user:

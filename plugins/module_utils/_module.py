@@ -10,7 +10,7 @@ errors, check mode and diffs have one place.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
@@ -20,7 +20,7 @@ from .jaywalk.controller import ControllerAddress, ZoneClient
 from .jaywalk.errors import InvalidValue, JaywalkError, MissingTool
 from .jaywalk.files import read_secret
 from .jaywalk.interface import Observed
-from .jaywalk.models import Lease
+from .jaywalk.models import Lease, reservation_key
 from .jaywalk.plan import Step
 from .jaywalk.runner import Finished
 
@@ -117,6 +117,7 @@ def zone_client(module: AnsibleModule, where: ControllerAddress, zone: str) -> Z
     """A proven connection to the controller; a missing redis library ends the module."""
     if not controller.HAS_REDIS:
         module.fail_json(msg=missing_required_lib("redis"))
+    where = replace(where, zone=zone)
     return ZoneClient(controller.connect(where, name="jaywalk-ansible"), where, zone)
 
 
@@ -166,10 +167,11 @@ def interface_facts(observed: Observed | None) -> dict[str, Any] | None:
 
 
 def lease_facts(zone: str, lease: Lease) -> dict[str, Any]:
-    """A lease as modules return it."""
+    """A lease as modules return it; one that waits for its host has no key yet."""
+    waits = bool(lease.host) and lease.key == reservation_key(lease.host)
     return {
         "zone": zone,
-        "public_key": lease.key,
+        "public_key": None if waits else lease.key,
         "name": lease.name,
         "addresses": list(lease.addresses),
         "child_prefixes": list(lease.prefixes),

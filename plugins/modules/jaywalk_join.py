@@ -71,12 +71,15 @@ options:
     description:
       - The addresses that the node wants, at most one IPv4 and one IPv6 address.
       - Without one the node keeps the address it has or had, or gets the next free one.
+      - An address that another node has moves to this one if the zone's takeover policy says so, and that
+        node gets a fresh one. An address that an operator reserved for another node never moves.
     type: list
     elements: str
     default: []
   child_prefixes:
     description:
-      - All networks behind this node that its peers are to reach through it.
+      - All networks behind this node that its peers are to reach through it, beside those that an operator
+        reserved for it. One that is left out is given back to the zone.
     type: list
     elements: str
     default: []
@@ -338,7 +341,8 @@ def look(module: AnsibleModule, runner: ModuleRunner) -> Here:
             f"the interface {name} is in use with another key than that in {path}",
             "name another interface, or remove that one with the module jaywalking.mesh.wireguard_iface",
         )
-    local = (*wireguard.local_networks(runner, without=name), *place.host_prefixes(where.host))
+    controller = [prefix for host in where.hosts for prefix in place.host_prefixes(host)]
+    local = (*wireguard.local_networks(runner, without=name), *controller)
     node = Node(key, path, name, params["listen_port"], local_networks=local)
     return Here(runner, zone_client(module, where, zone), node, new_key, observed, request)
 
@@ -360,7 +364,10 @@ def granted_lines(here: Here, view: ZoneView, known: tuple[str, ...]) -> tuple[s
 def foreseen(here: Here, view: ZoneView, known: tuple[str, ...]) -> ZoneView:
     """The zone as a granted join will leave it, with those of the node's addresses that are known."""
     wish = here.request
-    peer = Peer(wish.key, wish.name, known, wish.child_prefixes, wish.endpoint)
+    own = here.standing(view)
+    kept, host = (own.kept, own.host) if own else ((), "")
+    prefixes = wishes.with_kept(kept, wish.child_prefixes)
+    peer = Peer(wish.key, host or wish.name, known, prefixes, wish.endpoint)
     return replace(view, peers={**view.peers, wish.key: peer})
 
 
@@ -409,7 +416,8 @@ def join(here: Here, params: dict[str, Any], check_mode: bool) -> Outcome:
     """Has the node be a peer, with its wishes, and its interface be as the zone says."""
     view = here.client.snapshot()
     wishes.refuse_hopeless(view.zone, here.request)
-    wishes.refuse_taken(view.peers.values(), here.request)
+    taking = view.zone.policy.takeover == "always"
+    wishes.refuse_taken(view.peers.values(), here.request, taking=taking)
     mesh.refuse_overlap(view.zone.pools, here.node)
     held = held_lines(here, here.standing(view))
     known = wishes.known_addresses(here.standing(view), here.request)
@@ -423,7 +431,7 @@ def join(here: Here, params: dict[str, Any], check_mode: bool) -> Outcome:
         steps = shown(here, held, after, known)
         observed = wireguard.observe(here.runner, here.node.interface)
     lease = member_facts(here, after.peers[here.request.key], hide_key=here.new_key and check_mode)
-    warnings = [*after.rejected.values(), *mesh.refused_prefixes(after, here.node)]
+    warnings = [*here.request.notes, *after.rejected.values(), *mesh.refused_prefixes(after, here.node)]
     return Outcome(
         bool(steps), steps.diff(), {"lease": lease, "interface": interface_facts(observed)}, warnings
     )

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: jaywalk_lease
-short_description: Reserve or release the addresses of a key in a zone
+short_description: Reserve or release the addresses of a key or a host in a zone
 version_added: 0.1.0
 author:
   - Jaywalking maintainers (@jaywalking)
 description:
   - Reserves addresses and child prefixes of a zone for a WireGuard key, whose node may be in the mesh or
     still to come, or releases what the key has.
+  - Reserves them for a host by its name while it has no key yet. The first node that joins with that name
+    gets them.
   - Runs anywhere that reaches the controller. It needs no WireGuard.
   - To show leases without a wish to change them, use M(jaywalking.mesh.jaywalk_lease_info).
 extends_documentation_fragment:
@@ -43,20 +45,28 @@ options:
       - V(present) has the key hold a lease with at least what is given here. A lease of a node that left is
         kept for it.
       - V(absent) gives the key's addresses and child prefixes back to the zone. A node that is in the mesh
-        is removed from it.
+        is removed from it. With O(child_prefixes) only those are given back, and the lease stays.
     type: str
     choices: [present, absent]
     default: present
   public_key:
     description:
       - The node's public key, in base64 as C(wg pubkey) prints it.
+      - Without it the lease is that of the host called O(name), whose key need not be known.
     type: str
-    required: true
   name:
     description:
       - The node's name in the zone, a DNS label. Without it the lease keeps its name, or gets one made from
         the key.
+      - If the name is reserved and no node has claimed it yet, O(public_key) does.
     type: str
+  rekey:
+    description:
+      - Says that the host called O(name) has the key O(public_key). If it had another one, as before it was
+        installed anew, its addresses, name and reserved prefixes move to this key, and the old key is no
+        longer a peer.
+    type: bool
+    default: false
   request_ip:
     description:
       - The addresses to reserve, at most one IPv4 and one IPv6 address.
@@ -68,7 +78,7 @@ options:
     description:
       - All networks behind the node that its peers are to reach through it. If empty, the lease keeps those
         it has.
-      - A node that joins replaces them by those that it announces itself.
+      - They stay with the lease until they are given back here, whatever the node announces beside them.
     type: list
     elements: str
     default: []
@@ -86,6 +96,26 @@ EXAMPLES = r"""
     public_key: IHTAKJ7xQYBmO7lh3NrNPrfv0LAAM8GlD1o1Yh0U4hE=
     name: node1
     request_ip: [10.20.0.30]
+  delegate_to: localhost
+
+- name: Reserve an address and a network for a host before it exists
+  jaywalking.mesh.jaywalk_lease:
+    controller: 192.0.2.10
+    controller_password: "{{ jaywalk_controller_password }}"
+    zone: zone-blue
+    name: db1
+    request_ip: [10.20.0.30]
+    child_prefixes: [172.20.1.0/24]
+  delegate_to: localhost
+
+- name: Give a host that was installed anew what it had
+  jaywalking.mesh.jaywalk_lease:
+    controller: 192.0.2.10
+    controller_password: "{{ jaywalk_controller_password }}"
+    zone: zone-blue
+    name: db1
+    public_key: IHTAKJ7xQYBmO7lh3NrNPrfv0LAAM8GlD1o1Yh0U4hE=
+    rekey: true
   delegate_to: localhost
 
 - name: Remove a node from the mesh and give its addresses back
@@ -110,7 +140,7 @@ lease:
       type: str
       sample: zone-blue
     public_key:
-      description: The node's public key.
+      description: The node's public key. Null while a reservation by name waits for its node.
       type: str
       sample: IHTAKJ7xQYBmO7lh3NrNPrfv0LAAM8GlD1o1Yh0U4hE=
     name:
@@ -135,6 +165,7 @@ lease:
       sample: reserved
 """
 
+from dataclasses import replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -150,14 +181,21 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils._module import (
 )
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk import wishes
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.controller import ZoneClient
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.models import Lease, Request, Zone
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.errors import InvalidValue
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.models import (
+    Lease,
+    Request,
+    Zone,
+    reservation_key,
+)
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.plan import Plan
 
 ARGUMENT_SPEC: dict[str, Any] = {
     **operator_arguments(),
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    "public_key": {"type": "str", "required": True, "no_log": False},
+    "public_key": {"type": "str", "no_log": False},
     "name": {"type": "str"},
+    "rekey": {"type": "bool", "default": False, "no_log": False},
     "request_ip": {"type": "list", "elements": "str", "default": []},
     "child_prefixes": {"type": "list", "elements": "str", "default": []},
 }
@@ -165,47 +203,84 @@ ARGUMENT_SPEC: dict[str, Any] = {
 
 def declared_request(params: dict[str, Any]) -> Request:
     """What the options ask of the zone; raises ``InvalidValue``."""
+    present = "rekey" if params["rekey"] else "reserve"
     return Request.checked(
-        "reserve" if params["state"] == "present" else "release",
+        present if params["state"] == "present" else "release",
         params["zone"],
-        params["public_key"],
+        params["public_key"] or "",
         name=params["name"] or "",
         request_ip=params["request_ip"],
         child_prefixes=params["child_prefixes"],
     )
 
 
+def find(client: ZoneClient, request: Request) -> Lease | None:
+    """The lease that ``request`` is about."""
+    if request.key:
+        return client.lease(request.key)
+    waiting = client.lease(reservation_key(request.name))
+    return waiting or next((lease for lease in client.leases() if lease.host == request.name), None)
+
+
+def find_source(client: ZoneClient, request: Request, lease: Lease | None) -> Lease | None:
+    """The lease whose addresses go to the key of ``request``: one that waits for it, or the old key's."""
+    if not request.key or not request.name or request.op == "release":
+        return None
+    if request.op == "reserve" or (lease is not None and lease.host == request.name):
+        return client.lease(reservation_key(request.name))
+    others = [each for each in client.leases() if each.key != request.key]
+    hosts = [each for each in others if each.host == request.name]
+    called = [each for each in others if each.name == request.name]
+    return next(iter(hosts), called[0] if len(called) == 1 else None)
+
+
 def held_lines(lease: Lease | None) -> tuple[str, ...]:
     """A lease in words."""
     if lease is None:
         return ()
-    return wishes.lines(_about(lease.key), lease.name, lease.addresses, lease.prefixes, state=lease.state)
+    return wishes.lines(about(lease), lease.name, lease.addresses, lease.prefixes, state=lease.state)
 
 
-def granted_lines(zone: Zone, lease: Lease | None, request: Request) -> tuple[str, ...]:
+def granted_lines(zone: Zone, lease: Lease | None, source: Lease | None, request: Request) -> tuple[str, ...]:
     """The lease in words after ``request`` was granted, as far as that can be known before."""
     if request.op == "release":
-        return ()
-    known = wishes.known_addresses(lease, request)
+        if lease is None or not request.child_prefixes:
+            return ()
+        rest = tuple(each for each in lease.prefixes if each not in request.child_prefixes)
+        return held_lines(replace(lease, prefixes=rest))
+    known = wishes.known_addresses(source or lease, request)
+    kept = request.child_prefixes or (source.kept if source else ()) or (lease.kept if lease else ())
+    announced = () if request.child_prefixes or lease is None else lease.prefixes
     return wishes.lines(
-        _about(request.key),
+        about(lease) if lease else f"lease {request.key or request.name}",
         request.name or (lease.name if lease else ""),
         wishes.foretold(zone, known, known),
-        request.child_prefixes or (lease.prefixes if lease else ()),
+        wishes.with_kept(kept, announced),
         state="active" if lease is not None and lease.state == "active" else "reserved",
     )
 
 
-def _about(key: str) -> str:
-    return f"lease {key}"
+def about(lease: Lease) -> str:
+    """How the lines of a lease begin: with its key, or the name of the host that it waits for."""
+    waits = bool(lease.host) and lease.key == reservation_key(lease.host)
+    return f"lease {lease.host if waits else lease.key}"
 
 
-def foresee_refusal(client: ZoneClient, zone: Zone, request: Request, check_mode: bool) -> None:
+def foresee_refusal(client: ZoneClient, zone: Zone, request: Request, own: list[Lease], check: bool) -> None:
     """Raises what a supervisor would say; reads all leases only where no supervisor will be asked."""
-    if request.op == "reserve":
-        wishes.refuse_hopeless(zone, request)
-        if check_mode:
-            wishes.refuse_taken(client.leases(), request)
+    if request.op == "release":
+        return
+    wishes.refuse_hopeless(zone, request)
+    if check:
+        mine = {lease.key for lease in own}
+        leases = [lease for lease in client.leases() if lease.key not in mine]
+        wishes.refuse_taken(leases, request)
+        for lease in leases:
+            if request.op == "reserve" and request.name and lease.host == request.name:
+                raise InvalidValue(
+                    f"the host {request.name} of zone {zone.name} has the key {lease.key}",
+                    "set rekey if it was installed anew, or give this one another name",
+                )
 
 
 def work(module: AnsibleModule, runner: ModuleRunner) -> Outcome:
@@ -213,20 +288,32 @@ def work(module: AnsibleModule, runner: ModuleRunner) -> Outcome:
     request = declared_request(module.params)
     client = operator_client(module)
     zone = client.head().zone
-    lease = client.lease(request.key)
-    steps = changed_lines(held_lines(lease), granted_lines(zone, lease, request))
+    lease = find(client, request)
+    source = find_source(client, request, lease)
+    before = (*held_lines(source), *held_lines(lease))
+    steps = changed_lines(before, granted_lines(zone, lease, source, request))
     if steps:
-        foresee_refusal(client, zone, request, module.check_mode)
+        own = [each for each in (lease, source) if each is not None]
+        foresee_refusal(client, zone, request, own, module.check_mode)
     if steps and not module.check_mode:
         client.ask(request, module.params["timeout"], to=client.keys.orders).lease_or_raise()
-        lease = client.lease(request.key)
+        lease = find(client, request)
     diff = Plan(f"zone {zone.name}", tuple(steps)).diff()
-    return Outcome(bool(steps), diff, {"lease": lease_facts(zone.name, lease) if lease else None})
+    facts = {"lease": lease_facts(zone.name, lease) if lease else None}
+    return Outcome(bool(steps), diff, facts, request.notes)
 
 
 def main() -> None:
     """Entry point."""
-    run(ARGUMENT_SPEC, work, **CONTROLLER_CONSTRAINTS)
+    run(
+        ARGUMENT_SPEC,
+        work,
+        **{
+            **CONTROLLER_CONSTRAINTS,
+            "required_one_of": [*CONTROLLER_CONSTRAINTS["required_one_of"], ("public_key", "name")],
+            "required_if": [("rekey", True, ("public_key", "name"))],
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def write_user(store: Store, zone: str, default_digest: str = "") -> bool:
         log.info("zone %s has no agents' password: nobody can join it until it gets one", zone)
         words = ("DELUSER", agent_user(zone))
     try:
-        store.redis.execute_command("ACL", *words)
+        store.on_all("ACL", *words)
     except redis.ResponseError as error:
         log.warning(
             "the controller does not let us make its user %s (%s): make it by hand, or agents cannot log in",

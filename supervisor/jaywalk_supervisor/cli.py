@@ -6,25 +6,21 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
-import json
 import logging
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import argcomplete
-from tabulate import tabulate
 
 from jaywalk import logs, values
 from jaywalk.controller import ControllerAddress, translated
 from jaywalk.errors import InvalidValue, JaywalkError
 from jaywalk.files import read_secret, read_variables
-from jaywalk.models import Zone
 from jaywalk.release import installed_version
 
-from . import zones
+from . import zonecli
 from .acl import password_hash
 from .embedded import Embedded
 from .serve import Settings, Supervisor
@@ -55,22 +51,7 @@ def parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     _common(common, argparse.SUPPRESS)
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
-    zone = commands.add_parser("zone", help="add, list or show zones", allow_abbrev=False)
-    verbs = zone.add_subparsers(dest="verb", metavar="VERB", required=True)
-    add = verbs.add_parser(
-        "add", parents=[common], help="make a zone; does nothing if it is there", allow_abbrev=False
-    )
-    add.add_argument("name", help="a DNS label")
-    add.add_argument("--cidr", metavar="CIDR", help="its pool of IPv4 addresses, like 10.20.0.0/20")
-    add.add_argument("--cidr6", metavar="CIDR", help="its pool of IPv6 addresses, like fd00:20::/64")
-    add.add_argument("--description", default="", metavar="TEXT")
-    add.add_argument("--json", action="store_true", help="print JSON")
-    verbs.add_parser("list", parents=[common], help="list all zones", allow_abbrev=False).add_argument(
-        "--json", action="store_true", help="print JSON"
-    )
-    show = verbs.add_parser("show", parents=[common], help="show one zone", allow_abbrev=False)
-    show.add_argument("name")
-    show.add_argument("--json", action="store_true", help="print JSON")
+    zonecli.add_commands(commands, common)
     return top
 
 
@@ -113,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = words.parse_args(argv)
     try:
         logs.set_up(options.log_level or os.environ.get("JAYWALK_LOG_LEVEL") or "info")
-        return _zone(options) if options.command == "zone" else _serve(options)
+        return _zones(options) if options.command else _serve(options)
     except JaywalkError as error:
         print(f"jaywalk-supervisor: {error}", file=sys.stderr)
         return 2 if isinstance(error, InvalidValue) else 1
@@ -139,7 +120,7 @@ def _serve(options: argparse.Namespace) -> int:
         embedded.stop()
 
 
-def _zone(options: argparse.Namespace) -> int:
+def _zones(options: argparse.Namespace) -> int:
     if not options.streamer_address:
         # What the service of this machine serves is what a person at its shell means.
         for name, value in read_variables(SERVICE_SETTINGS).items():
@@ -148,52 +129,9 @@ def _zone(options: argparse.Namespace) -> int:
     store = Store.open(where, "jaywalk-supervisor-zone")
     try:
         with translated(where):
-            return _ZONE_VERBS[options.verb](store, options)
+            return zonecli.run(store, options)
     finally:
         store.close()
-
-
-def _zone_add(store: Store, options: argparse.Namespace) -> int:
-    pools = [pool for pool in (options.cidr, options.cidr6) if pool]
-    file = options.agent_password_file
-    password = read_secret(file, "agents' password") if file else None
-    changed, zone = zones.add(store, Zone.checked(options.name, pools, options.description), password)
-    if options.json:
-        print(json.dumps({"changed": changed, "zone": zone}))
-    else:
-        print(f"zone {zone['name']} {'was made or changed' if changed else 'is so already'}: {_pools(zone)}")
-    return 0
-
-
-def _zone_list(store: Store, options: argparse.Namespace) -> int:
-    found = zones.listing(store)
-    if options.json:
-        print(json.dumps(found))
-    else:
-        rows = [
-            (zone["name"], _pools(zone), zone["peers"], zone["leases"], zone["description"]) for zone in found
-        ]
-        print(tabulate(rows, headers=("zone", "pools", "peers", "leases", "description"), tablefmt="plain"))
-    return 0
-
-
-def _zone_show(store: Store, options: argparse.Namespace) -> int:
-    zone = zones.one(store, options.name)
-    print(json.dumps(zone) if options.json else tabulate(_facts(zone), tablefmt="plain"))
-    return 0
-
-
-_ZONE_VERBS = {"add": _zone_add, "list": _zone_list, "show": _zone_show}
-
-
-def _pools(zone: dict[str, Any]) -> str:
-    return ", ".join(pool["cidr"] for pool in zone["pools"])
-
-
-def _facts(zone: dict[str, Any]) -> list[tuple[str, Any]]:
-    pools = [(f"pool {pool['cidr']}", f"{pool['held']} of {pool['capacity']} held") for pool in zone["pools"]]
-    names = ("name", "description", "peers", "leases", "epoch", "rev")
-    return [*((name, zone[name]) for name in names), *pools]
 
 
 def _streamer(options: argparse.Namespace) -> ControllerAddress | None:

@@ -18,32 +18,29 @@ import redis
 from redis.backoff import ExponentialWithJitterBackoff
 
 from jaywalk.controller import ControllerAddress, translated
-from jaywalk.errors import InvalidValue, JaywalkError
+from jaywalk.errors import BadRequest, InvalidValue, JaywalkError
 from jaywalk.models import AGENT_OPS, OPERATOR_OPS, Reply, Request, Zone, readable_nonce
 from jaywalk.zonelog import Change, ZoneKeys
 
 from .acl import check_replay, write_user
 from .decide import Decision, decide
+from .health import Health
+from .leader import BEAT_SECONDS, Leadership
+from .pools import FillWatch
 from .state import Undo, ZoneState
 from .store import AWAY, Store, ZoneGone
+from .zones import not_removed
 
 log = logging.getLogger(__name__)
 
-TAKE_SECONDS = 1.0
 REFRESH_SECONDS = 1.0
-"""How often new zones are looked for; also what a stop waits for at most."""
-
-
-@dataclass
-class Health:
-    """What the committer says about itself to other threads; ``trouble`` is empty while Redis answers."""
-
-    trouble: str = "not connected yet"
-    turn: float = field(default_factory=time.monotonic)
-    committed: int = 0
-    refused: int = 0
-    dropped: int = 0
-    broken_zones: dict[str, str] = field(default_factory=dict)
+"""How often new zones are looked for and inboxes are trimmed."""
+INBOX_BOUND = 20_000
+"""Requests that may wait in one inbox.  What waits longest stays: it is served first, and who was cut off
+asks again within 2 to 60 s.  As much as is served in the 2 s after which agents repeat, so that no storm of
+joins comes near it."""
+FUTURE_SECONDS = 86_400.0
+"""How far a node's clock may be ahead of ours.  A request from later would make its key deaf until then."""
 
 
 @dataclass
@@ -75,6 +72,8 @@ class Committer:
         self.defaults = defaults
         self.stop = stop
         self.health = Health()
+        self._leadership = Leadership()
+        self._fill = FillWatch()
         self._states: dict[str, ZoneState] = {}
         self._lists: dict[str, tuple[str, Sequence[str]]] = {}
 
@@ -108,18 +107,40 @@ class Committer:
         try:
             self._lists.clear()
             self._check_replay(store)
+            if store.evicts_answers:
+                log.warning(
+                    "the controller %s may delete answers when its memory is full, and nodes then ask again: "
+                    "set 'maxmemory-policy noeviction'",
+                    self.where,
+                )
             self._refresh(store)
             log.info("serving %d zones on %s", len(self._states), self.where)
             self.health.trouble = ""
-            refreshed = time.monotonic()
-            while not self.stop.is_set():
-                self._turn(store)
-                self.health.turn = time.monotonic()
-                if self.health.turn - refreshed >= REFRESH_SECONDS:
-                    self._refresh(store)
-                    refreshed = self.health.turn
+            self._serve(store)
+            self._leadership.resign(store.redis)
         finally:
             store.close()
+
+    def _serve(self, store: Store) -> None:
+        refreshed, beat = time.monotonic(), 0.0
+        while not self.stop.is_set():
+            now = self.health.turn = time.monotonic()
+            if now - refreshed >= REFRESH_SECONDS:
+                self._refresh(store)
+                self._trim(store)
+                refreshed = now
+            if now - beat >= BEAT_SECONDS:
+                self.health.led = self._leadership.claim(store.redis, self._states)
+                beat = now
+            self._turn(store)
+
+    def _trim(self, store: Store) -> None:
+        """Keeps inboxes bounded, whoever floods them."""
+        for zone in self.health.led:
+            cut = store.trim(ZoneKeys(zone).inbox, INBOX_BOUND)
+            if cut:
+                self.health.drops["inbox-full"] += cut
+                log.warning("zone %s: dropped %d requests from the end of a full inbox", zone, cut)
 
     @staticmethod
     def _check_replay(store: Store) -> None:
@@ -129,11 +150,10 @@ class Committer:
     def _refresh(self, store: Store) -> None:
         """Makes the default zones, takes up zones that appeared, and lets go of those that are gone."""
         names = store.zones()
-        for zone in self.defaults:
-            if zone.name not in names:
-                if store.create(zone):
-                    log.info("made zone %s with %s", zone.name, ", ".join(zone.pools))
-                names.append(zone.name)
+        for zone in not_removed(store, [each for each in self.defaults if each.name not in names]):
+            if store.create(zone):
+                log.info("made zone %s with %s", zone.name, ", ".join(zone.pools))
+            names.append(zone.name)
         for name in names:
             if name not in self._states:
                 self._open(store, name)
@@ -152,6 +172,7 @@ class Committer:
             self.health.broken_zones[name] = str(error)
             return
         self.health.broken_zones.pop(name, None)
+        self._fill.look(name, self._states[name].pools)
         keys = ZoneKeys(name)
         # Operators come first: theirs are few, and a flooded inbox must not keep them waiting.
         self._lists = {keys.orders: (name, OPERATOR_OPS), **self._lists, keys.inbox: (name, AGENT_OPS)}
@@ -165,10 +186,11 @@ class Committer:
 
     def _turn(self, store: Store) -> None:
         """Takes the requests of one list; that list then goes last, so that none starves."""
-        if not self._lists:
-            self.stop.wait(TAKE_SECONDS)
+        lists = [name for name, (zone, _) in self._lists.items() if zone in self.health.led]
+        if not lists:
+            self.stop.wait(BEAT_SECONDS)
             return
-        taken = store.take(list(self._lists), TAKE_SECONDS)
+        taken = store.take(lists, BEAT_SECONDS)
         if taken is None:
             return
         name, texts = taken
@@ -183,12 +205,14 @@ class Committer:
             request = Request.from_wire(text, zone, ops)
         except InvalidValue as error:
             nonce = readable_nonce(text)
-            self.health.dropped += nonce is None
+            self.health.bad[error.reason if isinstance(error, BadRequest) else "value"] += 1
+            if nonce is None:
+                self.health.drops["unanswerable"] += 1
             log.warning("zone %s: a request does not parse: %s", zone, error)
             return Pending(nonce, refusal=Reply.refused("bad-request", str(error)))
         except Exception:
             log.exception("zone %s: a request could not be read", zone)
-            self.health.dropped += 1
+            self.health.drops["unreadable"] += 1
             return Pending(None)
         return Pending(request.nonce, request)
 
@@ -212,6 +236,8 @@ class Committer:
                 self._note(zone, batch)
                 return
             state.undo(batch.undos)
+            if outcome == "CONFLICT":
+                self.health.conflicts += 1
             if outcome == "INCARNATION":
                 store.bump(zone)
                 write_user(store, zone, self.agent_digest)
@@ -223,7 +249,7 @@ class Committer:
         """Redis refused a commit: find the request that it is about, so that the others get their answer."""
         if len(pendings) == 1:
             log.error("zone %s: Redis refused to commit a request (%s)", zone, error)
-            self.health.dropped += 1
+            self.health.drops["redis-refused"] += 1
             return
         for each in pendings:
             self._commit(store, zone, [each])
@@ -234,22 +260,34 @@ class Committer:
         for pending in pendings:
             reply = pending.refusal
             if pending.request is not None:
-                reply = _take_in(state, pending.request, now, batch)
+                reply = _from_future(pending.request, now) or _take_in(state, pending.request, now, batch)
             if reply is not None:
                 batch.answers.append((pending, reply))
         return batch
 
     def _note(self, zone: str, batch: Batch) -> None:
+        self._fill.look(zone, self._states[zone].pools)
         for pending, reply in batch.answers:
             request = pending.request
             if not reply.ok:
-                self.health.refused += 1
+                self.health.refusals[reply.code] += pending.nonce is not None
                 if request is not None:
                     log.warning("zone %s: refused %s of %s: %s", zone, request.op, request.key, reply.error)
             elif reply.changed and request is not None:
-                self.health.committed += 1
+                self.health.commits[request.op] += 1
                 addresses = ", ".join(reply.addresses)
                 log.info("zone %s: %s of %s: %s %s", zone, request.op, request.key, reply.name, addresses)
+
+
+def _from_future(request: Request, now: float) -> Reply | None:
+    """The refusal of a request whose seq, in microseconds since 1970, lies too far ahead of ``now``."""
+    ahead = request.seq / 1e6 - now
+    if ahead <= FUTURE_SECONDS:
+        return None
+    return Reply.refused(
+        "future",
+        f"the request of {request.key} comes from {ahead / 86400:.1f} days ahead: set the node's clock",
+    )
 
 
 def _take_in(state: ZoneState, request: Request, now: float, batch: Batch) -> Reply:

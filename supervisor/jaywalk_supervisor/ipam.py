@@ -3,41 +3,57 @@
 
 A key has one address of each IP version that the zone has pools for.  Its lease is sticky: it stays the
 key's own after the node left, until an operator releases it, or until a pool is full and the lease is the
-one that was released first and is out of quarantine.
+one that was released first and is out of quarantine.  Where the zone's policy lets a node take a requested
+address from another one, that one gets a fresh address in the same commit; what an operator reserved is
+never taken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from jaywalk import values
 from jaywalk.errors import RequestRefused
+from jaywalk.models import reservation_key
 
 from .pools import Pool
 from .prefixes import PrefixIndex
 from .state import ZoneState
 
-QUARANTINE = 3600.0
-"""Seconds for which a released lease is left alone although its pool is full."""
+
+@dataclass(frozen=True)
+class Asker:
+    """Who is to have addresses: those that are its own already, and the keys that hold them so far.
+
+    ``may_take``: whether a requested address may be another node's.
+    """
+
+    addresses: tuple[str, ...]
+    keys: frozenset[str]
+    may_take: bool = False
 
 
 @dataclass(frozen=True)
 class Grant:
-    """The addresses that a key may have, and the keys whose released leases make room for it."""
+    """The addresses that a key may have, and what that costs others.
+
+    ``evicted`` are keys whose released leases make room, ``displaced`` keys with their new addresses.
+    """
 
     addresses: tuple[str, ...]
     evicted: tuple[str, ...] = ()
+    displaced: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
-def choose(state: ZoneState, key: str, requested: Sequence[str], now: float) -> Grant:
-    """One address of each version: the requested one, else the key's own, else the lowest free one.
+def choose(state: ZoneState, asker: Asker, requested: Sequence[str], now: float) -> Grant:
+    """One address of each version: the requested one, else the asker's own, else the lowest free one.
 
     Raises ``RequestRefused`` where a requested address cannot be had, or a pool is full.
     """
-    wished = _requested(state, key, requested)
-    lease = state.leases.get(key)
-    own = {_version(address): address for address in (lease.addresses if lease else ())}
+    wished = _requested(state, asker, requested)
+    own = {_version(address): address for address in asker.addresses}
     addresses: list[str] = []
     evicted: list[str] = []
     for version in dict.fromkeys(pool.version for pool in state.pools):
@@ -46,11 +62,52 @@ def choose(state: ZoneState, key: str, requested: Sequence[str], now: float) -> 
             address, victim = _reused(state, version, now)
             evicted.append(victim)
         addresses.append(address)
-    return Grant(tuple(addresses), tuple(dict.fromkeys(evicted)))
+    displaced = _displaced(state, asker, wished, own, now, evicted)
+    return Grant(
+        tuple(addresses),
+        tuple(dict.fromkeys(evicted)),
+        tuple((key, moved) for key, moved in displaced.items() if key not in evicted),
+    )
 
 
-def check_prefixes(state: ZoneState, key: str, prefixes: Sequence[str]) -> None:
-    """Raises ``RequestRefused`` where ``key`` cannot announce all of ``prefixes`` together."""
+def _displaced(
+    state: ZoneState,
+    asker: Asker,
+    wished: Mapping[int, str],
+    own: Mapping[int, str],
+    now: float,
+    evicted: list[str],
+) -> dict[str, tuple[str, ...]]:
+    """The keys whose addresses the asker takes, with those that they get; adds to ``evicted``.
+
+    A fresh address is the lowest free one, else the one that the asker gives up; where there is neither, a
+    node that left loses its lease, and one in the mesh gets the address of such a lease.  A lease that was
+    imported is nobody's, and ends.
+    """
+    displaced: dict[str, tuple[str, ...]] = {}
+    for version, address in wished.items():
+        holder = _holder(state, address)
+        if holder is None or holder in asker.keys:
+            continue
+        fresh = _lowest_free(state, version) or own.get(version)
+        lease = state.leases[holder]
+        nobodys = lease.key == reservation_key(lease.name)
+        if nobodys or (fresh is None and lease.released is not None):
+            evicted.append(holder)
+            continue
+        if fresh is None:
+            fresh, victim = _reused(state, version, now)
+            evicted.append(victim)
+        held = displaced.get(holder, lease.addresses)
+        displaced[holder] = tuple(fresh if each == address else each for each in held)
+    return displaced
+
+
+def check_prefixes(state: ZoneState, keys: Collection[str], prefixes: Sequence[str]) -> None:
+    """Raises ``RequestRefused`` where one peer cannot announce all of ``prefixes`` together.
+
+    What the leases of ``keys`` hold is the peer's own.
+    """
     pools = values.networks(state.zone.pools)
     own = PrefixIndex()
     for prefix in prefixes:
@@ -61,7 +118,7 @@ def check_prefixes(state: ZoneState, key: str, prefixes: Sequence[str]) -> None:
                 "announce one outside of the zone's pools",
             )
         for other in state.prefixes.overlapping(prefix):
-            if other.key != key:
+            if other.key not in keys:
                 raise RequestRefused(
                     "prefix-taken",
                     f"the child prefix {prefix} overlaps {other.prefix} of {_called(state, other.key)}: "
@@ -72,11 +129,11 @@ def check_prefixes(state: ZoneState, key: str, prefixes: Sequence[str]) -> None:
                 "prefix-twice",
                 f"the child prefixes {prefix} and {other.prefix} overlap: announce one of them",
             )
-        own.add(prefix, key)
+        own.add(prefix, "")
 
 
-def _requested(state: ZoneState, key: str, requested: Sequence[str]) -> dict[int, str]:
-    """The requested addresses by version, each of them free for ``key``."""
+def _requested(state: ZoneState, asker: Asker, requested: Sequence[str]) -> dict[int, str]:
+    """The requested addresses by version, each of them free for the asker or to be taken."""
     wished: dict[int, str] = {}
     for address in requested:
         version = _version(address)
@@ -85,12 +142,12 @@ def _requested(state: ZoneState, key: str, requested: Sequence[str]) -> dict[int
                 "address",
                 f"both {wished[version]} and {address} are requested: request one IPv{version} address",
             )
-        _check_free(state, key, address)
+        _check_free(state, asker, address)
         wished[version] = address
     return wished
 
 
-def _check_free(state: ZoneState, key: str, address: str) -> None:
+def _check_free(state: ZoneState, asker: Asker, address: str) -> None:
     pool = state.pool_of(address)
     if pool is None:
         pools = ", ".join(state.zone.pools)
@@ -105,10 +162,12 @@ def _check_free(state: ZoneState, key: str, address: str) -> None:
             f"the requested address {address} is the network's own in {pool.cidr}: request another one",
         )
     holder = pool.holder(address)
-    if holder not in (None, key):
+    if holder is None or holder in asker.keys:
+        return
+    if not asker.may_take or state.leases[holder].state == "reserved":
         raise RequestRefused(
             "address-taken",
-            f"the requested address {address} belongs to {_called(state, str(holder))}: "
+            f"the requested address {address} belongs to {_called(state, holder)}: "
             "request another one, or have an operator release that lease",
         )
 
@@ -120,7 +179,7 @@ def _lowest_free(state: ZoneState, version: int) -> str | None:
 
 def _reused(state: ZoneState, version: int, now: float) -> tuple[str, str]:
     """The address of the lease that was released first, and that lease's key."""
-    victim = state.longest_released(now - QUARANTINE)
+    victim = state.longest_released(now - state.zone.policy.quarantine)
     for address in victim.addresses if victim else ():
         if victim is not None and _version(address) == version:
             return address, victim.key
@@ -141,6 +200,14 @@ def _version(address: str) -> int:
     return 6 if ":" in address else 4
 
 
+def _holder(state: ZoneState, address: str) -> str | None:
+    pool = state.pool_of(address)
+    return None if pool is None else pool.holder(address)
+
+
 def _called(state: ZoneState, key: str) -> str:
     lease = state.leases.get(key)
-    return f"{lease.name} ({lease.state}, {key})" if lease else key
+    if lease is None:
+        return key
+    since = f" since {datetime.fromtimestamp(lease.since, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return f"{lease.name} ({lease.state}{since if lease.since else ''}, {key})"

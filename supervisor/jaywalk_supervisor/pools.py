@@ -4,9 +4,16 @@
 from __future__ import annotations
 
 import heapq
+import logging
+from collections.abc import Iterable
 from typing import Literal
 
 from netaddr import IPAddress, IPNetwork
+
+log = logging.getLogger(__name__)
+
+NEARLY_FULL = 0.8
+"""The share of a pool from which on operators are warned."""
 
 
 class Pool:
@@ -37,6 +44,16 @@ class Pool:
     def capacity(self) -> int:
         """How many addresses peers can have."""
         return self.last - self.first + 1 - len(self.reserved)
+
+    def warning(self) -> str:
+        """A sentence from 80 % on, else nothing; released leases count, since they hold their addresses."""
+        share = len(self.holders) / self.capacity
+        if share < NEARLY_FULL:
+            return ""
+        return (
+            f"the pool {self.cidr} is {share:.0%} full ({len(self.holders)} of {self.capacity}): "
+            "release leases that nobody uses, or give the zone a larger pool"
+        )
 
     def text(self, number: int) -> str:
         """The address with the integer value ``number``."""
@@ -73,6 +90,23 @@ class Pool:
         while self._mark in self.holders or self._mark in self.reserved:
             self._mark += 1
         return self.text(self._mark) if self._mark <= self.last else None
+
+
+class FillWatch:
+    """Logs each time that a pool gets nearly full, and not at each join into one that is."""
+
+    def __init__(self) -> None:
+        self._full: set[tuple[str, str]] = set()
+
+    def look(self, zone: str, pools: Iterable[Pool]) -> None:
+        """Looks at the pools of one zone."""
+        for pool in pools:
+            warning, place = pool.warning(), (zone, pool.cidr)
+            if warning and place not in self._full:
+                log.warning("zone %s: %s", zone, warning)
+                self._full.add(place)
+            elif not warning:
+                self._full.discard(place)
 
 
 def _reserved(network: IPNetwork) -> frozenset[int]:

@@ -19,8 +19,10 @@ from jaywalk.notify import notify, watchdog_seconds
 from jaywalk.values import join_endpoint
 
 from .api import create_app
+from .cluster import ClusterCommitter
 from .committer import Committer
 from .embedded import Embedded
+from .metrics import Metrics, add_metrics
 from .replica import Replica
 from .store import Store
 
@@ -54,7 +56,8 @@ class Supervisor:
         self.settings = settings
         self.embedded = embedded
         self.stop = threading.Event()
-        self.committer = Committer(settings.where, settings.agent_digest, DEFAULT_ZONES, self.stop)
+        kind = ClusterCommitter if settings.where.nodes else Committer
+        self.committer = kind(settings.where, settings.agent_digest, DEFAULT_ZONES, self.stop)
         self.replica = Replica(settings.where)
         self._committing = threading.Thread(target=self.committer.run, name="committer", daemon=True)
 
@@ -86,6 +89,7 @@ class Supervisor:
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         try:
             app = create_app(self.replica, self.report)
+            add_metrics(app, Metrics(self.replica, lambda: self.committer.health))
             return create_server(app, host=host, port=port, threads=4, ident="jaywalk-supervisor")
         except OSError as error:
             raise JaywalkError(
@@ -125,9 +129,14 @@ class Supervisor:
             "committer": "alive" if alive else "hung or ended",
             "controller": health.trouble or "connected",
             "broken_zones": dict(health.broken_zones),
+            "zones_led": sorted(health.led),
             "committed": health.committed,
             "refused": health.refused,
+            "refused_by_code": dict(health.refusals.copy()),
+            "bad_by_reason": dict(health.bad.copy()),
             "dropped": health.dropped,
+            "dropped_by_reason": dict(health.drops.copy()),
+            "conflicts": health.conflicts,
         }
         return body, body["status"] == "ok"
 

@@ -106,7 +106,8 @@ class ZoneState:
         """
         lease = self.leases.get(change.key)
         if change.sign == "+":
-            peer = peer or Peer.from_wire(change.key, change.record, self.zone)
+            if peer is None or peer.key != change.key:
+                peer = Peer.from_wire(change.key, change.record, self.zone)
             return self.put(change.key, peer, lease_of(peer))
         if change.sign == "-":
             return self.put(change.key, None, _left(lease, change.record or {}))
@@ -121,7 +122,7 @@ class ZoneState:
     def follow(self, event: Event) -> None:
         """Takes in what another supervisor committed; raises ``Gap`` where only loading anew helps."""
         follows = event.epoch == self.epoch or event.previous_epoch == self.epoch
-        if not follows or event.rev != self.rev + 1:
+        if not follows or event.rev != self.rev + 1 or event.zone_changed:
             raise Gap(
                 f"zone {self.zone.name} stands at {self.position}, the log at {event.epoch}-{event.rev}"
             )
@@ -170,15 +171,27 @@ class ZoneState:
 
 def lease_of(peer: Peer) -> Lease:
     """The lease of a peer that is in the mesh: it follows from the peer's record."""
-    return Lease(peer.key, peer.name, peer.addresses, peer.prefixes, None, peer.seq)
+    return Lease(
+        peer.key,
+        peer.name,
+        peer.addresses,
+        peer.prefixes,
+        released=None,
+        seq=peer.seq,
+        since=peer.since,
+        host=peer.host,
+        kept=peer.kept,
+    )
 
 
 def _left(lease: Lease | None, record: Mapping[str, object]) -> Lease | None:
-    """The lease after its peer left: the addresses stay, the prefixes are announced anew at the next join."""
+    """The lease after its peer left: the addresses stay; of the prefixes only those that the operator keeps,
+    since the others are announced anew at the next join.
+    """
     released, seq = record.get("t"), record.get("s")
     if lease is None or not isinstance(released, (int, float)) or not isinstance(seq, int):
         raise InvalidValue("an event of the zone says that a peer left, and not when")
-    return replace(lease, released=float(released), prefixes=(), seq=seq)
+    return replace(lease, released=float(released), prefixes=lease.kept, seq=seq)
 
 
 def _set(records: dict[str, Record], key: str, record: Record | None) -> None:

@@ -6,13 +6,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
-from typing import Any
+from typing import Any, cast
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from redis.cluster import ClusterNode, RedisCluster
 
-from jaywalk.controller import ControllerAddress, translated
+from jaywalk.controller import ControllerAddress, client_to, locate, translated
 from jaywalk.errors import ControllerUnreachable, InvalidValue, JaywalkError
 from jaywalk.models import SCHEMA, Reply, Zone
 from jaywalk.zonelog import ZONES, Change, Event, Gap, ZoneKeys
@@ -20,10 +19,22 @@ from jaywalk.zonelog import ZONES, Change, Event, Gap, ZoneKeys
 from .state import LEAST_WAIT_MS, ZoneState
 
 OLDEST_REDIS = (7, 0)
+EVICTS_ALL = "allkeys-"
+"""How the names of the memory policies begin that delete any key: leases among them."""
+EVICTS_EXPIRING = "volatile-"
+"""The same for keys that expire: answers to requests among them, but no zone's data."""
 BATCH = 64
 """Requests taken from a list at once, and so at most in one commit."""
 PAGE = 500
-AWAY = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.ReadOnlyError, OSError)
+AWAY = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.AskError,
+    redis.exceptions.ClusterDownError,
+    redis.exceptions.RedisClusterException,
+    OSError,
+)
 """What redis-py raises when there is no Redis, or none that may be written to."""
 
 
@@ -41,7 +52,7 @@ class Store:
     (``AWAY``) from a command that Redis refused.
     """
 
-    def __init__(self, client: redis.Redis, where: ControllerAddress) -> None:
+    def __init__(self, client: redis.Redis | RedisCluster, where: ControllerAddress) -> None:
         self.where = where
         # redis-py types each command for its synchronous and its asynchronous client at once.
         self.redis: Any = client
@@ -50,37 +61,29 @@ class Store:
         self._create = client.register_script(_script("create"))
         self.run_id = ""
         self.version: tuple[int, ...] = ()
+        self.evicts_answers = False
+        self._everywhere = {"target_nodes": RedisCluster.ALL_NODES} if where.nodes else {}
 
     @classmethod
     def open(cls, where: ControllerAddress, name: str) -> Store:
         """Connects as the client ``name``.
 
         Raises ``ControllerUnreachable`` or ``ControllerDenied``, or ``InvalidValue`` for a Redis that is too
-        old.  A lost connection is never mended silently: what runs on the next one has to look at the
-        server's run id first.
+        old or deletes keys when its memory is full.  A lost connection is never mended silently: what runs
+        on the next one has to look at the server's run id first.
         """
+        if not where.nodes:
+            where = locate(where)
         with translated(where):
-            client = redis.Redis(
-                host=where.host,
-                port=where.port,
-                username=where.user or None,
-                password=where.password or None,
-                decode_responses=True,
-                encoding_errors="replace",
-                socket_connect_timeout=where.timeout,
-                socket_timeout=where.timeout,
-                client_name=name,
-                protocol=2,
-                single_connection_client=True,
-                retry=Retry(NoBackoff(), 0),
-            )
+            client = _cluster(where, name) if where.nodes else client_to(where, name)
             store = cls(client, where)
             store._look()
         return store
 
     def _look(self) -> None:
         try:
-            server = self.redis.info("server")
+            server, *_ = self._info("server")
+            policies = {str(memory.get("maxmemory_policy", "")) for memory in self._info("memory")}
         except redis.exceptions.BusyLoadingError:
             raise ControllerUnreachable(
                 f"the controller {self.where} still loads its data", "wait until it is done"
@@ -92,26 +95,43 @@ class Store:
                 f"the controller {self.where} is Redis {server['redis_version']}",
                 "use 7.0 or newer, or Valkey",
             )
+        for policy in policies:
+            self._check_memory_policy(policy)
+
+    def _check_memory_policy(self, policy: str) -> None:
+        """INFO tells the policy, so that this needs no CONFIG; where a server hides it, it passes."""
+        if policy.startswith(EVICTS_ALL):
+            raise InvalidValue(
+                f"the controller {self.where} has the memory policy {policy}, and would delete leases when "
+                "its memory is full, so that addresses are given twice",
+                "set 'maxmemory-policy noeviction'",
+            )
+        self.evicts_answers |= policy.startswith(EVICTS_EXPIRING)
+
+    def _info(self, section: str) -> list[dict[str, Any]]:
+        """A section of INFO from each server that there is."""
+        answer = self.redis.info(section, **self._everywhere)
+        return list(answer.values()) if self._everywhere else [answer]
 
     def close(self) -> None:
         """Ends the connection."""
         self.redis.close()
 
     def zones(self) -> list[str]:
-        """The names of all zones, sorted."""
-        return sorted(self.redis.smembers(ZONES))
+        """The names of all zones, sorted; those of ``where.zone`` alone if it names one."""
+        return sorted(name for name in self.redis.smembers(ZONES) if self.where.zone in ("", name))
+
+    def on_all(self, *words: str) -> None:
+        """Runs a command that is about no key on each server that there is."""
+        self.redis.execute_command(*words, **self._everywhere)
 
     def create(self, zone: Zone) -> bool:
         """Makes ``zone`` unless one of its name is there; returns whether it was made."""
         pools, description = zone.to_wire()["pools"], zone.description
-        arguments = [SCHEMA, LEAST_WAIT_MS, pools, description]
+        arguments = [SCHEMA, LEAST_WAIT_MS, pools, description, zone.policy.to_wire()]
         made = _run(self._create, [ZoneKeys(zone.name).meta], arguments) == "CREATED"
         self.redis.sadd(ZONES, zone.name)
         return made
-
-    def describe(self, zone: Zone) -> None:
-        """Writes the zone's description anew."""
-        self.redis.hset(ZoneKeys(zone.name).meta, "description", zone.description)
 
     def load(self, name: str) -> ZoneState:
         """The zone as it stands, read in one transaction; raises ``ZoneGone``."""
@@ -143,6 +163,12 @@ class Store:
         """Waits for requests in any of ``lists``, looked at in their order; at most ``BATCH`` from one."""
         answer = self.redis.blmpop(seconds, len(lists), *lists, direction="LEFT", count=BATCH)
         return (answer[0], answer[1]) if answer else None
+
+    def trim(self, inbox: str, bound: int) -> int:
+        """Cuts a list down to the ``bound`` entries that wait longest; returns how many went."""
+        with self.redis.pipeline(transaction=True) as pipe:
+            length, _ = pipe.llen(inbox).ltrim(inbox, 0, bound - 1).execute()
+        return max(0, int(length) - bound)
 
     def commit(
         self, state: ZoneState, changes: Sequence[Change], answers: Iterable[tuple[str, Reply]]
@@ -182,6 +208,25 @@ class Store:
         """Opens a new epoch if the server started anew since the last commit; returns whether it did."""
         keys = ZoneKeys(zone)
         return _run(self._bump, [keys.meta, keys.events], []) == "BUMPED"
+
+
+def _cluster(where: ControllerAddress, name: str) -> RedisCluster:
+    """A client of all shards.
+
+    It mends lost connections by itself, which does no harm here: every commit compares the run id of the
+    server that it runs on.
+    """
+    return RedisCluster(
+        startup_nodes=[cast("Any", ClusterNode)(*node) for node in where.nodes],
+        username=where.user or None,
+        password=where.password or None,
+        decode_responses=True,
+        encoding_errors="replace",
+        socket_connect_timeout=where.timeout,
+        socket_timeout=where.timeout,
+        client_name=name,
+        protocol=3,  # its transactions leave answers as the protocol has them
+    )
 
 
 def _run(script: Any, keys: list[str], arguments: list[Any]) -> str:

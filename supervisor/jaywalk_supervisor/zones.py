@@ -3,39 +3,189 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from importlib.resources import files
 from typing import Any
 
-from jaywalk.errors import InvalidValue
+import redis
+
+from jaywalk import values
+from jaywalk.controller import agent_user
+from jaywalk.errors import InvalidValue, JaywalkError
 from jaywalk.models import Zone
+from jaywalk.policy import Policy
+from jaywalk.zonelog import ZONES, ZoneKeys
 
 from .acl import password_hash, set_password, write_user
 from .state import ZoneState
-from .store import Store
+from .store import Store, ZoneGone
+
+log = logging.getLogger(__name__)
+
+REMOVED = "jw:removed"
+"""The set of zones that were removed by command, so that no supervisor makes them again by itself."""
 
 
-def add(store: Store, zone: Zone, agent_password: str | None) -> tuple[bool, dict[str, Any]]:
-    """Makes ``zone``, or its description and agents' password what they should be.
+@dataclass(frozen=True)
+class Wish:
+    """What a zone should be; None leaves what is there, or the default where there is no zone yet."""
 
-    Returns whether anything changed, and the zone.  An empty description, or a password of None, leaves what
-    is there.  Raises ``InvalidValue`` where the zone exists with other pools.
+    cidrs: Sequence[str] | None = None
+    cidrs6: Sequence[str] | None = None
+    description: str | None = None
+    takeover: str | None = None
+    quarantine: str | None = None
+
+    def policy(self, known: Policy) -> Policy:
+        """The zone's policy, ``known`` being the one it has."""
+        return Policy.checked(
+            known.takeover if self.takeover is None else self.takeover,
+            known.quarantine if self.quarantine is None else self.quarantine,
+        )
+
+    def applied(self, zone: Zone) -> Zone:
+        """``zone`` as it should be; pools that are given replace those of the same IP version."""
+        old = {version: [pool for pool in zone.pools if _version(pool) == version] for version in (4, 6)}
+        pools = [*(self.cidrs or old[4]), *(self.cidrs6 or old[6])]
+        description = zone.description if self.description is None else self.description
+        wanted = Zone.checked(zone.name, pools, description, self.policy(zone.policy))
+        # In their old order where they are the same, so that nothing changes; IPv4 before IPv6 as ever.
+        kept = [pool for pool in zone.pools if pool in wanted.pools]
+        pools = [*kept, *(pool for pool in wanted.pools if pool not in kept)]
+        return replace(wanted, pools=tuple(sorted(pools, key=_version)))
+
+
+def add(store: Store, name: str, wish: Wish, agent_password: str | None) -> tuple[bool, dict[str, Any]]:
+    """Makes a zone, or its description, policy and agents' password what they should be.
+
+    Returns whether anything changed, and the zone.  Raises ``InvalidValue`` where the zone exists with other
+    pools: those are changed by :func:`change`, so that a slip of the pen changes none.
     """
+    pools = [*(wish.cidrs or ()), *(wish.cidrs6 or ())]
+    zone = Zone.checked(name, pools, wish.description or "", wish.policy(Policy()))
     changed = store.create(zone)
-    state = store.load(zone.name)
-    known = state.zone
+    store.redis.srem(REMOVED, zone.name)
+    known = store.load(zone.name).zone
     if sorted(known.pools) != sorted(zone.pools):
         raise InvalidValue(
             f"zone {zone.name} exists with {', '.join(known.pools)} and not with {', '.join(zone.pools)}",
-            "give the pools that it has, or another name",
+            "give the pools that it has, change them with 'zone set', or give another name",
         )
-    if zone.description and zone.description != known.description:
-        store.describe(zone)
-        state.zone = replace(known, description=zone.description)
-        changed = True
-    if agent_password is not None and set_password(store, zone.name, password_hash(agent_password)):
-        write_user(store, zone.name)
-        changed = True
-    return changed, show(state)
+    kept = replace(wish, cidrs=None, cidrs6=None, description=wish.description or None)
+    changed = _change(store, zone.name, kept.applied) or changed
+    return _set_password(store, zone.name, agent_password) or changed, one(store, zone.name)
+
+
+def change(
+    store: Store, name: str, wish: Wish, agent_password: str | None = None
+) -> tuple[bool, dict[str, Any]]:
+    """Changes a zone; returns whether anything changed, and the zone.
+
+    Raises ``InvalidValue`` where a lease or a child prefix would no longer fit its pools.
+    """
+    one(store, name)
+    changed = _change(store, name, wish.applied)
+    return _set_password(store, name, agent_password) or changed, one(store, name)
+
+
+def _change(store: Store, name: str, wanted: Callable[[Zone], Zone]) -> bool:
+    script = store.redis.register_script(_script("change"))
+    keys = ZoneKeys(name)
+    while True:
+        state = store.load(name)
+        zone = wanted(state.zone)
+        if zone == state.zone:
+            return False
+        new_pools = zone.pools != state.zone.pools
+        if new_pools:
+            check_pools(state, zone)
+        fields = [text for field, value in zone.to_wire().items() for text in (field, value)]
+        arguments = [state.epoch, state.rev, "1" if new_pools else "", *fields]
+        outcome = str(script(keys=[keys.meta, keys.events], args=arguments))
+        if outcome == "OK":
+            return True
+        if outcome == "INCARNATION":
+            store.bump(name)
+        elif outcome == "GONE":
+            raise ZoneGone(name)
+
+
+def check_pools(state: ZoneState, zone: Zone) -> None:
+    """Raises ``InvalidValue`` where what ``state`` holds does not fit the pools of ``zone``."""
+    pools = ZoneState(zone, 0, 0)
+    for lease in state.leases.values():
+        for address in lease.addresses:
+            pool = pools.pool_of(address)
+            if pool is None or pool.is_reserved(address):
+                where = "outside them" if pool is None else f"on the network's own address of {pool.cidr}"
+                raise InvalidValue(
+                    f"zone {zone.name} cannot have the pools {', '.join(zone.pools)}: {address} of "
+                    f"{lease.name} ({lease.state}) would lie {where}",
+                    "give pools that hold all leases, or release that one",
+                )
+        for prefix in lease.prefixes:
+            taken = values.overlapping(values.networks(zone.pools), prefix)
+            if taken is not None:
+                raise InvalidValue(
+                    f"the pool {taken} overlaps the child prefix {prefix} of {lease.name}",
+                    "give another pool, or have that prefix given back",
+                )
+
+
+def remove(store: Store, name: str, force: bool) -> dict[str, Any]:
+    """Removes a zone, with all its leases and its agents' user; returns what the zone was.
+
+    Its agents keep their tunnels as they are.  Raises ``JaywalkError`` where it has peers, unless ``force``.
+    """
+    try:
+        zone = one(store, name)
+    except ZoneGone:
+        zone = {"name": name, "peers": 0, "leases": 0}
+    keys = ZoneKeys(name)
+    script = store.redis.register_script(_script("remove"))
+    everything = [keys.peers, keys.meta, keys.leases, keys.events, keys.inbox, keys.orders, keys.creds]
+    if str(script(keys=[*everything, keys.leader], args=["1" if force else ""])) != "OK":
+        names = _some_names(store, name)
+        raise JaywalkError(
+            f"zone {name} has {zone['leases']} leases and {zone['peers']} peers ({names}): "
+            "their tunnels would stay as they are and hear of no change, and their addresses be forgotten",
+            "have them leave first, or give --force",
+        )
+    store.redis.sadd(REMOVED, name)
+    store.redis.srem(ZONES, name)
+    with suppress(redis.ResponseError):  # a managed server has no users for us to delete
+        # Ends the connections of its agents, so that they ask again and learn what happened.
+        store.on_all("ACL", "DELUSER", agent_user(name))
+    return zone
+
+
+def not_removed(store: Store, zones: Iterable[Zone]) -> Iterator[Zone]:
+    """Those of ``zones`` that nobody removed by command."""
+    removed = store.redis.smembers(REMOVED)
+    return (zone for zone in zones if zone.name not in removed)
+
+
+def _some_names(store: Store, name: str) -> str:
+    names = sorted(peer.name for peer in store.load(name).peers.values())
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def _set_password(store: Store, name: str, password: str | None) -> bool:
+    if password is None or not set_password(store, name, password_hash(password)):
+        return False
+    write_user(store, name)
+    return True
+
+
+def _version(pool: str) -> int:
+    return 6 if ":" in pool else 4
+
+
+def _script(name: str) -> str:
+    return files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8")
 
 
 def listing(store: Store) -> list[dict[str, Any]]:
@@ -59,6 +209,11 @@ def show(state: ZoneState) -> dict[str, Any]:
         "pools": [
             {"cidr": pool.cidr, "held": len(pool.holders), "capacity": pool.capacity} for pool in state.pools
         ],
+        "policy": {
+            "takeover": state.zone.policy.takeover,
+            "quarantine": state.zone.policy.quarantine,
+        },
+        "warnings": [warning for pool in state.pools if (warning := pool.warning())],
         "peers": len(state.peers),
         "leases": len(state.leases),
         "epoch": state.epoch,

@@ -7,10 +7,11 @@ redis-py's errors become ours here, so that no caller knows them and no password
 from __future__ import annotations
 
 import ipaddress
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from . import values
@@ -22,12 +23,19 @@ try:
     import redis
     from redis.backoff import NoBackoff
     from redis.retry import Retry
+    from redis.sentinel import MasterNotFoundError, Sentinel
 except ImportError:  # the edge (a module) says how to get it
     HAS_REDIS = False
 else:
     HAS_REDIS = True
+    UNANSWERED = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.RedisClusterException)
 
 DEFAULT_PORT = 6379
+SENTINEL_PORT = 26379
+SENTINELS = "sentinel://"
+CLUSTER = "cluster://"
+SENTINEL_TIMEOUT = 1.0
+"""Seconds for one sentinel, since the next one knows the same."""
 TIMEOUT = 5.0
 """Seconds to connect, and to wait for an answer that Redis itself gives."""
 FIRST_REPEAT = 2.0
@@ -37,31 +45,65 @@ PAGE = 500
 
 @dataclass(frozen=True)
 class ControllerAddress:
-    """Where the controller is and as whom we come; ``password`` stays out of every text."""
+    """Where the controller is and as whom we come; ``password`` stays out of every text.
+
+    Where ``sentinels`` are named, (host, port) each, they tell where the primary of ``service`` is, and
+    ``host`` and ``port`` are those of the first of them.  Where ``nodes`` are named they are servers of a
+    Redis Cluster, and ``zone`` says which zone's shard is meant.
+    """
 
     host: str
     port: int = DEFAULT_PORT
     user: str = ""
     password: str = field(default="", repr=False)
     timeout: float = TIMEOUT
+    sentinels: tuple[tuple[str, int], ...] = ()
+    service: str = ""
+    nodes: tuple[tuple[str, int], ...] = ()
+    zone: str = ""
 
     @classmethod
     def parse(cls, text: str, user: str = "", password: str = "") -> ControllerAddress:
-        """Reads ``HOST`` or ``HOST:PORT``, an IPv6 address in brackets when a port follows."""
-        host, colon, digits = text.rpartition(":")
-        if not colon or (":" in host and not host.endswith("]")):
-            host, digits = text, str(DEFAULT_PORT)
-        host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+        """Reads ``HOST`` or ``HOST:PORT``, an IPv6 address in brackets when a port follows; or
+        ``sentinel://HOST[:PORT],.../SERVICE``, with port 26379 unless given; or ``cluster://HOST[:PORT],...``.
+        """
         if "@" in text:  # what stands before it may be a password
             raise InvalidValue("the controller's address holds an '@'", "give HOST or HOST:PORT")
-        if not _is_host(host):
+        if text.startswith(CLUSTER):
+            nodes = tuple(_host_and_port(each, DEFAULT_PORT) for each in text[len(CLUSTER) :].split(","))
+            return cls(*nodes[0], user, password, nodes=nodes)
+        if not text.startswith(SENTINELS):
+            host, port = _host_and_port(text, DEFAULT_PORT)
+            return cls(host, port, user, password)
+        listed, _, service = text[len(SENTINELS) :].partition("/")
+        if not re.fullmatch(r"[A-Za-z0-9._-]+", service):
             raise InvalidValue(
-                f"the controller {values.shown(text)} does not parse", "give HOST or HOST:PORT"
+                f"the controller {values.shown(text)} names no service of its sentinels",
+                "give sentinel://HOST[:PORT],HOST[:PORT]/SERVICE",
             )
-        return cls(host, values.port(digits, "controller's port"), user, password)
+        sentinels = tuple(_host_and_port(each, SENTINEL_PORT) for each in listed.split(","))
+        return cls(*sentinels[0], user, password, sentinels=sentinels, service=service)
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """All hosts that are named."""
+        return tuple(host for host, _ in self.sentinels or self.nodes) or (self.host,)
 
     def __str__(self) -> str:
-        return values.join_endpoint(self.host, self.port)
+        listed = ",".join(values.join_endpoint(*each) for each in self.sentinels or self.nodes)
+        if self.sentinels:
+            return f"{SENTINELS}{listed}/{self.service}"
+        return f"{CLUSTER}{listed}" if self.nodes else values.join_endpoint(self.host, self.port)
+
+
+def _host_and_port(text: str, default_port: int) -> tuple[str, int]:
+    host, colon, digits = text.rpartition(":")
+    if not colon or (":" in host and not host.endswith("]")):
+        host, digits = text, str(default_port)
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not _is_host(host):
+        raise InvalidValue(f"the controller {values.shown(text)} does not parse", "give HOST or HOST:PORT")
+    return host, values.port(digits, "controller's port")
 
 
 def _is_host(text: str) -> bool:
@@ -82,24 +124,92 @@ def connect(where: ControllerAddress, name: str = "jaywalk") -> redis.Redis:
     """A connection that is proven to work; raises ``ControllerUnreachable`` or ``ControllerDenied``."""
     if not HAS_REDIS:
         raise MissingTool("redis")
+    where = locate(where)
     with translated(where):
-        client = redis.Redis(
-            host=where.host,
-            port=where.port,
-            username=where.user or None,
-            password=where.password or None,
-            decode_responses=True,
-            encoding_errors="replace",
-            socket_connect_timeout=min(where.timeout, TIMEOUT),
-            socket_timeout=where.timeout,
-            client_name=name,
-            protocol=2,  # answers have one shape in all versions of redis-py
-            retry=Retry(NoBackoff(), 0),  # whoever calls knows better when to try again
-            # A pool mends a lost connection silently, and nobody then asks whether the log is still the same.
-            single_connection_client=True,
-        )
+        client = client_to(where, name)
         client.ping()
     return client
+
+
+def client_to(where: ControllerAddress, name: str) -> redis.Redis:
+    """A client of the Redis at ``where``, on a single connection that is made by its first command."""
+    return redis.Redis(
+        host=where.host,
+        port=where.port,
+        username=where.user or None,
+        password=where.password or None,
+        decode_responses=True,
+        encoding_errors="replace",
+        socket_connect_timeout=min(where.timeout, TIMEOUT),
+        socket_timeout=where.timeout,
+        client_name=name,
+        protocol=2,  # answers have one shape in all versions of redis-py
+        retry=Retry(NoBackoff(), 0),  # whoever calls knows better when to try again
+        # A pool mends a lost connection silently, and nobody then asks whether the log is still the same.
+        single_connection_client=True,
+    )
+
+
+def locate(where: ControllerAddress) -> ControllerAddress:
+    """The Redis itself, asked of the sentinels or the cluster; to be done anew for each connection.
+
+    Most sentinels need no login; one that does gets the controller's.  Raises ``ControllerUnreachable`` or
+    ``ControllerDenied``.
+    """
+    if where.nodes:
+        return _shard(where)
+    if not where.sentinels:
+        return where
+    login = {"username": where.user or None, "password": where.password}
+    with translated(where):
+        try:
+            host, port = _primary(where)
+        except MasterNotFoundError as error:
+            if "uthentication" not in str(error) and "NOAUTH" not in str(error):
+                raise _no_primary(where) from None
+            try:
+                host, port = _primary(where, **login)
+            except MasterNotFoundError:
+                raise _no_primary(where) from None
+    return replace(where, host=host, port=port, sentinels=(), service="")
+
+
+def _shard(where: ControllerAddress) -> ControllerAddress:
+    """The primary of the cluster that holds the zone: whichever server is asked, it names that one.
+
+    A server that does not know the zone's user is passed over; the zone's own shard does.
+    """
+    trouble: ControllerUnreachable | ControllerDenied | None = None
+    for host, port in where.nodes:
+        here = replace(where, host=host, port=port, nodes=())
+        try:
+            with translated(here), client_to(here, "jaywalk-locate") as client:
+                try:
+                    client.hget(ZoneKeys(where.zone).meta, "epoch")
+                except redis.exceptions.MovedError as moved:
+                    return replace(here, host=moved.host or host, port=moved.port)
+            return here
+        except (ControllerUnreachable, ControllerDenied) as error:
+            trouble = trouble if isinstance(trouble, ControllerDenied) else error
+    assert trouble is not None
+    raise trouble
+
+
+def _primary(where: ControllerAddress, **login: Any) -> tuple[str, int]:
+    options = {"socket_timeout": SENTINEL_TIMEOUT, "retry": Retry(NoBackoff(), 0), "protocol": 2, **login}
+    asked: Any = cast("Any", Sentinel)(list(where.sentinels), sentinel_kwargs=options)
+    try:
+        return cast("tuple[str, int]", asked.discover_master(where.service))
+    finally:
+        for each in asked.sentinels:
+            each.close()
+
+
+def _no_primary(where: ControllerAddress) -> ControllerUnreachable:
+    return ControllerUnreachable(
+        f"no sentinel of {where} names a primary",
+        f"check that the sentinels run, let us log in, and watch '{where.service}'",
+    )
 
 
 @contextmanager
@@ -117,11 +227,16 @@ def translated(where: ControllerAddress) -> Iterator[None]:
             f"the controller {where} does not let user '{where.user or 'default'}' do this ({error})",
             "use a user that may",
         ) from None
+    except (redis.exceptions.AskError, redis.exceptions.ClusterDownError) as error:
+        raise ControllerUnreachable(
+            f"the controller {where} does not hold the zone at the moment ({error})",
+            "wait until the cluster is whole",
+        ) from None
     except redis.exceptions.ReadOnlyError:
         raise ControllerUnreachable(
             f"the controller {where} is a read-only replica", "name the primary"
         ) from None
-    except (redis.ConnectionError, redis.TimeoutError, OSError, UnicodeError) as error:
+    except (*UNANSWERED, OSError, UnicodeError) as error:
         if "NOAUTH" in str(error) or "WRONGPASS" in str(error):
             raise ControllerDenied(
                 f"the controller {where} refused user '{where.user or 'default'}'", "check the password"
@@ -211,20 +326,19 @@ class ZoneClient:
     def read(self, view: ZoneView, nonce: str = "", block: float = 0.0) -> tuple[set[str], Reply | None]:
         """Waits up to ``block`` seconds for events and, if ``nonce`` is given, for that request's answer.
 
-        Takes the events into ``view`` and returns the keys that changed, and the reply if it came.  Raises
-        ``Gap`` where only a snapshot helps.
+        Takes the events into ``view`` and returns the keys that changed, and the reply if it came; with a
+        reply ``view`` has reached the commit that it is about.  Raises ``Gap`` where only a snapshot helps.
         """
         streams: dict[str, str] = {self.keys.events: view.position}
         if nonce:
             streams[self.keys.reply(nonce)] = "0"
         batches = self._xread(streams, block)
         reply = self._reply(batches.get(self.keys.reply(nonce), []))
-        changed: set[str] = set()
-        for entry_id, fields in batches.get(self.keys.events, []):
-            try:
-                changed |= view.apply(Event.from_entry(entry_id, fields))
-            except InvalidValue as error:
-                raise Gap(str(error)) from None
+        entries = batches.get(self.keys.events, [])
+        changed = _take_in(view, entries)
+        while reply is not None and len(entries) == PAGE:
+            entries = self._xread({self.keys.events: view.position}, 0).get(self.keys.events, [])
+            changed |= _take_in(view, entries)
         return changed, reply
 
     def submit(self, request: Request, to: str = "") -> None:
@@ -257,6 +371,17 @@ class ZoneClient:
     @staticmethod
     def _reply(entries: list[tuple[str, dict[str, str]]]) -> Reply | None:
         return Reply.from_wire(entries[-1][1].get("reply", "")) if entries else None
+
+
+def _take_in(view: ZoneView, entries: list[tuple[str, dict[str, str]]]) -> set[str]:
+    """Applies events as Redis gave them; returns the keys that changed, raises ``Gap``."""
+    changed: set[str] = set()
+    for entry_id, fields in entries:
+        try:
+            changed |= view.apply(Event.from_entry(entry_id, fields))
+        except InvalidValue as error:
+            raise Gap(str(error)) from None
+    return changed
 
 
 def view_from_meta(zone: str, meta: dict[str, str]) -> ZoneView:

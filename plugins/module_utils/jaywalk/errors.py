@@ -27,6 +27,14 @@ class InvalidValue(JaywalkError):
     """A value from a person, a node or the controller does not parse or does not fit."""
 
 
+class BadRequest(InvalidValue):
+    """What lies in an inbox is no request for its zone; ``reason`` is one word, for counting."""
+
+    def __init__(self, reason: str, problem: str, remedy: str = "") -> None:
+        self.reason = reason
+        super().__init__(problem, remedy)
+
+
 class MissingTool(JaywalkError):
     """A program or a Python library that the node needs is not installed."""
 

@@ -50,8 +50,17 @@ def desired(view: ZoneView, node: Node) -> Interface | None:
         listen_port=node.listen_port,
         addresses=tuple(f"{host}/{view.zone.prefix_length(host)}" for host in own.addresses),
         mtu=node.mtu,
+        routes=frozenset(_pools_beside(view, own)),
     )
     return with_peers(empty, view, node, view.peers)
+
+
+def _pools_beside(view: ZoneView, own: Peer) -> list[str]:
+    """The pools that the interface's own prefixes leave out, of the IP versions that it speaks."""
+    own_pools = {values.holding(values.networks(view.zone.pools), host) for host in own.addresses}
+    versions = {pool.version for pool in own_pools if pool is not None}
+    pools = values.networks(view.zone.pools)
+    return [str(pool) for pool in pools if pool.version in versions and pool not in own_pools]
 
 
 def with_peers(current: Interface, view: ZoneView, node: Node, keys: Iterable[str]) -> Interface:

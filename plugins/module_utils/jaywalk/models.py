@@ -7,6 +7,8 @@ Each model turns into plain JSON by ``to_wire`` and comes back by ``from_wire``,
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 import secrets
@@ -16,7 +18,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import keys, values
-from .errors import InvalidValue, RequestRefused
+from . import policy as policies
+from .errors import BadRequest, InvalidValue, RequestRefused
+from .policy import Policy
 
 SCHEMA = 1
 MAX_REQUEST_BYTES = 16384
@@ -24,9 +28,10 @@ MAX_PREFIXES = 64
 MAX_REQUESTED = 8
 
 _NONCE = re.compile(r"[0-9a-f]{32}")
+_INSTANCE = re.compile(r"[0-9a-f]{8}")
 
 AGENT_OPS = ("join", "leave", "endpoint")
-OPERATOR_OPS = ("reserve", "release", "show")
+OPERATOR_OPS = ("reserve", "release", "rekey", "show")
 
 
 @dataclass(frozen=True)
@@ -36,9 +41,12 @@ class Zone:
     name: str
     pools: tuple[str, ...]
     description: str = ""
+    policy: Policy = policies.DEFAULT
 
     @classmethod
-    def checked(cls, name: object, pools: Sequence[object], description: str = "") -> Zone:
+    def checked(
+        cls, name: object, pools: Sequence[object], description: str = "", policy: Policy = policies.DEFAULT
+    ) -> Zone:
         """A zone from a person's words: every pool normalised, none overlapping, at least one."""
         networks = [values.network(pool, "pool") for pool in pools]
         for index, pool in enumerate(networks):
@@ -48,17 +56,22 @@ class Zone:
         if not networks:
             raise InvalidValue(f"the zone {name} has no pool", "give --cidr, --cidr6 or both")
         printable = "".join(letter for letter in description if letter.isprintable())[:200]
-        return cls(values.zone_name(name), tuple(networks), printable)
+        return cls(values.zone_name(name), tuple(networks), printable, policy)
 
     @classmethod
     def from_wire(cls, name: str, meta: Mapping[str, str]) -> Zone:
         """A zone from its ``{zone}:meta`` hash."""
         pools = _object(meta.get("pools", ""), list, f"the pools of zone {name}")
-        return cls.checked(name, pools, meta.get("description", ""))
+        policy = Policy.from_wire(meta.get("policy", ""))
+        return cls.checked(name, pools, meta.get("description", ""), policy)
 
     def to_wire(self) -> dict[str, str]:
         """The zone's own fields of ``{zone}:meta``."""
-        return {"pools": json.dumps(list(self.pools)), "description": self.description}
+        return {
+            "pools": json.dumps(list(self.pools)),
+            "description": self.description,
+            "policy": self.policy.to_wire(),
+        }
 
     def prefix_length(self, host: str) -> int | None:
         """The length of the pool that ``host`` lies in, or None if it lies in none."""
@@ -68,7 +81,11 @@ class Zone:
 
 @dataclass(frozen=True)
 class Peer:
-    """A node in a zone, identified by its public key; one value of the hash ``{zone}:peers``."""
+    """A node in a zone, identified by its public key; one value of the hash ``{zone}:peers``.
+
+    ``since`` is when it got its addresses.  ``host`` is the name under which an operator reserved them, and
+    ``kept`` are those of its prefixes that are the operator's and not the node's to give up.
+    """
 
     key: str
     name: str
@@ -77,6 +94,10 @@ class Peer:
     endpoint: str = ""
     seq: int = 0
     rev: int = 0
+    instance: str = ""
+    since: int = 0
+    host: str = ""
+    kept: tuple[str, ...] = ()
 
     def to_wire(self) -> dict[str, Any]:
         """Letters for names, since every peer reads every record: ten thousand by ten thousand of them."""
@@ -85,7 +106,9 @@ class Peer:
             wire["p"] = list(self.prefixes)
         if self.endpoint:
             wire["e"] = self.endpoint
-        return wire
+        if self.instance:
+            wire["m"] = self.instance
+        return {**wire, **_provenance(self)}
 
     @classmethod
     def from_wire(cls, key: object, wire: object, zone: Zone) -> Peer:
@@ -100,6 +123,8 @@ class Peer:
             endpoint=values.endpoint(data["e"]) if data.get("e") else "",
             seq=_natural(data.get("s", 0), "seq"),
             rev=_natural(data.get("r", 0), "rev"),
+            instance=_instance(data.get("m", "")),
+            **_provenance_of(data),
         )
         if not peer.addresses:
             raise InvalidValue(f"the peer {peer.key} has no address", "have it join again")
@@ -131,6 +156,9 @@ class Lease:
     prefixes: tuple[str, ...] = ()
     released: float | None = None
     seq: int = 0
+    since: int = 0
+    host: str = ""
+    kept: tuple[str, ...] = ()
 
     def to_wire(self) -> dict[str, Any]:
         wire: dict[str, Any] = {"n": self.name, "a": list(self.addresses), "s": self.seq}
@@ -138,7 +166,7 @@ class Lease:
             wire["p"] = list(self.prefixes)
         if self.released is not None:
             wire["t"] = self.released
-        return wire
+        return {**wire, **_provenance(self)}
 
     @classmethod
     def from_wire(cls, key: object, wire: object) -> Lease:
@@ -153,6 +181,7 @@ class Lease:
             prefixes=_each(values.child_prefix, data.get("p", []), "child prefixes", MAX_PREFIXES),
             released=released,
             seq=_natural(data.get("s", 0), "seq"),
+            **_provenance_of(data),
         )
 
     @property
@@ -178,7 +207,9 @@ class Request:
     """What a node (``{zone}:inbox``) or an operator (``{zone}:orders``) asks of the supervisors.
 
     ``request_ip`` holds at most one address a pool, ``child_prefixes`` is the whole list that the peer
-    announces.  ``nonce`` names the answer, ``seq`` orders the requests of one key.
+    announces; in a ``release`` those to give back, the lease itself staying.  An operator's request may have
+    an empty ``key`` and mean the host called ``name``.  ``nonce`` names the answer, ``seq`` orders the
+    requests of one key.  ``notes`` say what became of values that were not in their canonical spelling.
     """
 
     op: str
@@ -190,6 +221,8 @@ class Request:
     endpoint: str = ""
     nonce: str = field(default_factory=new_nonce)
     seq: int = field(default_factory=new_seq)
+    instance: str = ""
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     @classmethod
     def checked(
@@ -201,16 +234,19 @@ class Request:
         request_ip: Sequence[object] = (),
         child_prefixes: Sequence[object] = (),
         endpoint: str = "",
+        instance: object = "",
     ) -> Request:
         """A request from a person's or a node's words, each of them checked."""
         return cls(
             op=op,
             zone=values.zone_name(zone),
-            key=keys.public_key(key),
+            key="" if op in OPERATOR_OPS and name and not key else keys.public_key(key),
             name=values.dns_label(name) if name else "",
             request_ip=_each(_requested, list(request_ip), "requested addresses", MAX_REQUESTED),
             child_prefixes=_each(values.child_prefix, list(child_prefixes), "child prefixes", MAX_PREFIXES),
             endpoint=values.endpoint(endpoint) if endpoint else "",
+            instance=_instance(instance),
+            notes=_normalised(child_prefixes),
         )
 
     def to_wire(self) -> str:
@@ -227,6 +263,7 @@ class Request:
             "request_ip": list(self.request_ip),
             "child_prefixes": list(self.child_prefixes),
             "endpoint": self.endpoint,
+            "instance": self.instance,
         }
         wire.update({name: value for name, value in optional.items() if value})
         return json.dumps(wire, separators=(",", ":"))
@@ -234,22 +271,7 @@ class Request:
     @classmethod
     def from_wire(cls, text: str, zone: str, ops: Sequence[str]) -> Request:
         """A request as a supervisor takes it from the list of ``zone`` where ``ops`` may be asked for."""
-        if len(text) > MAX_REQUEST_BYTES:
-            raise InvalidValue(f"the request has {len(text)} bytes", f"send at most {MAX_REQUEST_BYTES}")
-        data = _object(text, dict, "the request")
-        if data.get("v") != SCHEMA or data["v"] is True:
-            raise InvalidValue(
-                f"the request has version {values.shown(data.get('v'))}", f"send version {SCHEMA}"
-            )
-        if data.get("zone") != zone:
-            raise InvalidValue(
-                f"the request is for zone {values.shown(data.get('zone'))}", f"this is zone {zone}"
-            )
-        if data.get("op") not in ops:
-            raise InvalidValue(
-                f"the operation {values.shown(data.get('op'))} is unknown here",
-                f"use one of {', '.join(ops)}",
-            )
+        data = _envelope(text, zone, ops)
         request = cls.checked(
             op=data["op"],
             zone=zone,
@@ -258,8 +280,36 @@ class Request:
             request_ip=_list(data.get("request_ip", []), "requested addresses"),
             child_prefixes=_list(data.get("child_prefixes", []), "child prefixes"),
             endpoint=_text(data.get("endpoint", ""), "endpoint"),
+            instance=data.get("instance", ""),
         )
         return _with(request, nonce=nonce_of(data), seq=_natural(data.get("seq"), "seq"))
+
+
+def _envelope(text: str, zone: str, ops: Sequence[str]) -> dict[str, Any]:
+    """A request's fields, once it is one for ``zone``; raises ``BadRequest`` with the reason."""
+    if len(text) > MAX_REQUEST_BYTES:
+        raise BadRequest(
+            "too-large", f"the request has {len(text)} bytes", f"send at most {MAX_REQUEST_BYTES}"
+        )
+    try:
+        data: dict[str, Any] = _object(text, dict, "the request")
+    except InvalidValue as error:
+        raise BadRequest("not-json", error.problem, error.remedy) from None
+    if data.get("v") != SCHEMA or data["v"] is True:
+        raise BadRequest(
+            "version", f"the request has version {values.shown(data.get('v'))}", f"send version {SCHEMA}"
+        )
+    if data.get("zone") != zone:
+        raise BadRequest(
+            "zone", f"the request is for zone {values.shown(data.get('zone'))}", f"this is zone {zone}"
+        )
+    if data.get("op") not in ops:
+        raise BadRequest(
+            "operation",
+            f"the operation {values.shown(data.get('op'))} is unknown here",
+            f"use one of {', '.join(ops)}",
+        )
+    return data
 
 
 def nonce_of(data: Mapping[str, Any]) -> str:
@@ -290,6 +340,7 @@ class Reply:
     addresses: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()
     changed: bool = False
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def granted(cls, lease: Lease, changed: bool) -> Reply:
@@ -317,6 +368,8 @@ class Reply:
             "prefixes": list(self.prefixes),
             "changed": self.changed,
         }
+        if self.notes:
+            wire["notes"] = list(self.notes)
         return json.dumps(wire, separators=(",", ":"))
 
     @classmethod
@@ -332,6 +385,7 @@ class Reply:
             addresses=_each(values.address, data.get("addresses", []), "addresses", MAX_REQUESTED),
             prefixes=_each(values.child_prefix, data.get("prefixes", []), "child prefixes", MAX_PREFIXES),
             changed=data.get("changed") is True,
+            notes=_each(lambda each: _text(each, "note"), data.get("notes", []), "notes", MAX_PREFIXES),
         )
 
     def lease_or_raise(self) -> Reply:
@@ -339,6 +393,38 @@ class Reply:
         if not self.ok:
             raise RequestRefused(self.code, self.error)
         return self
+
+
+def reservation_key(name: str) -> str:
+    """The key under which a reservation for the host ``name`` waits for the host's own.
+
+    A hash in the place of a Curve25519 point: nobody has its private key.
+    """
+    return base64.b64encode(hashlib.sha256(f"jaywalk reservation {name}".encode()).digest()).decode()
+
+
+def _provenance(held: Peer | Lease) -> dict[str, Any]:
+    """The fields that most records lack, so that they cost nothing there."""
+    fields = {"i": held.since, "h": held.host, "k": list(held.kept)}
+    return {name: value for name, value in fields.items() if value}
+
+
+def _provenance_of(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "since": _natural(data.get("i", 0), "start"),
+        "host": values.dns_label(data["h"], "host's name") if data.get("h") else "",
+        "kept": _each(values.child_prefix, data.get("k", []), "reserved prefixes", MAX_PREFIXES),
+    }
+
+
+def _normalised(prefixes: Sequence[object]) -> tuple[str, ...]:
+    """A sentence for each prefix whose address bits go beyond its length."""
+    return tuple(
+        f"the child prefix {text} is taken as its network {network}"
+        for text in prefixes
+        if isinstance(text, str)
+        and (network := values.network(text)).partition("/")[0] != text.partition("/")[0]
+    )
 
 
 def _requested(text: object) -> str:
@@ -385,6 +471,13 @@ def _text(value: object, what: str) -> str:
     if isinstance(value, str) and value.isprintable():
         return value
     raise InvalidValue(f"the {what} is no printable text", "send a string")
+
+
+def _instance(value: object) -> str:
+    """The mark of a machine, by which two that have the same key are told apart; empty for none."""
+    if isinstance(value, str) and (not value or _INSTANCE.fullmatch(value)):
+        return value
+    raise InvalidValue(f"the instance {values.shown(value)} is no mark of a machine", "send 8 hex digits")
 
 
 def _natural(value: object, what: str) -> int:

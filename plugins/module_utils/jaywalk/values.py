@@ -69,6 +69,14 @@ def keepalive(value: object) -> int:
     return number
 
 
+def seconds(value: object, what: str) -> int:
+    """A time span in whole seconds, up to ten years."""
+    number = _integer(value)
+    if number is None or not 0 <= number <= 315_360_000:
+        raise InvalidValue(f"the {what} {shown(value)} is out of range", "use 0 to 315360000 seconds")
+    return number
+
+
 def mtu(value: object) -> int:
     """An interface's MTU in bytes; 1280 is the least that IPv6 runs on (RFC 8200, section 5)."""
     number = _integer(value)

@@ -54,13 +54,19 @@ def refuse_hopeless(zone: Zone, request: Request) -> None:
             )
 
 
-def refuse_taken(holders: Iterable[Held], request: Request) -> None:
-    """Raises ``InvalidValue`` on wishes for what one of ``holders`` other than the asking key has."""
+def refuse_taken(
+    holders: Iterable[Held], request: Request, own: Iterable[str] = (), taking: bool = False
+) -> None:
+    """Raises ``InvalidValue`` on wishes for what one of ``holders`` other than the asking key has.
+
+    ``own`` are more keys that are the asker's; ``taking``: the zone's policy moves addresses to who asks.
+    """
+    mine = {request.key, *own}
     for held in holders:
-        if held.key == request.key:
+        if held.key in mine:
             continue
         owner = f"{held.name} ({held.key})"
-        for host in request.request_ip:
+        for host in () if taking else request.request_ip:
             if host in held.addresses:
                 raise InvalidValue(f"the requested address {host} belongs to {owner}", "request another one")
         for prefix in request.child_prefixes:
@@ -69,6 +75,18 @@ def refuse_taken(holders: Iterable[Held], request: Request) -> None:
                 raise InvalidValue(
                     f"the child prefix {prefix} overlaps {other} of {owner}", "announce another one"
                 )
+
+
+def with_kept(kept: Iterable[str], announced: Iterable[str]) -> tuple[str, ...]:
+    """The prefixes that an operator keeps for a peer, and those that it announces beyond them."""
+    kept = tuple(kept)
+    networks = values.networks(kept)
+    return (*kept, *(each for each in announced if not _covered(each, networks)))
+
+
+def _covered(prefix: str, networks: Iterable[values.Network]) -> bool:
+    wider = values.overlapping(networks, prefix)
+    return wider is not None and wider.prefixlen <= ipaddress.ip_network(prefix).prefixlen
 
 
 def known_addresses(held: Held | None, request: Request) -> tuple[str, ...]:

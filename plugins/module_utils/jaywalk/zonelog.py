@@ -56,6 +56,10 @@ class ZoneKeys:
     def creds(self) -> str:
         return self._key("creds")
 
+    @property
+    def leader(self) -> str:
+        return self._key("leader")
+
     def reply(self, nonce: str) -> str:
         return self._key(f"reply:{nonce}")
 
@@ -86,17 +90,23 @@ class Change:
 
 @dataclass(frozen=True)
 class Event:
-    """One entry of the log: a commit's changes, or the bump to a new epoch after Redis restarted."""
+    """One entry of the log: a commit's changes, the bump to a new epoch after Redis restarted, or the
+    word that the zone itself was changed, which supervisors then read anew.
+    """
 
     epoch: int
     rev: int
     changes: tuple[Change, ...] = ()
     wait_ms: int | None = None
     previous_epoch: int | None = None
+    zone_changed: bool = False
 
     @classmethod
     def from_entry(cls, entry_id: str, fields: Mapping[str, str]) -> Event:
-        """Reads a stream entry: fields ``o`` (JSON list of changes), ``w`` (wait_ms), ``prev`` (a bump)."""
+        """Reads a stream entry.
+
+        Its fields: ``o`` (JSON list of changes), ``w`` (wait_ms), ``prev`` (a bump), ``zone`` (changed).
+        """
         try:
             epoch, rev = (int(part) for part in entry_id.split("-"))
             wait = wait_of(fields["w"]) if "w" in fields else None
@@ -106,7 +116,8 @@ class Event:
             raise InvalidValue(f"the event {entry_id} of the zone does not parse") from None
         if not isinstance(changes, list):
             raise InvalidValue(f"the event {entry_id} of the zone holds no list of changes")
-        return cls(epoch, rev, tuple(Change.from_wire(change) for change in changes), wait, previous)
+        parsed = tuple(Change.from_wire(change) for change in changes)
+        return cls(epoch, rev, parsed, wait, previous, "zone" in fields)
 
 
 def wait_of(text: str) -> int:

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -264,7 +265,7 @@ def test_up_says_at_once_that_nobody_is_there(inside: Namespace, stop: StopSigna
 def test_a_clock_that_was_set_back_does_no_harm(
     inside: Namespace, settings: Settings, stop: StopSignal
 ) -> None:
-    with mock.patch("jaywalk.models.time.time_ns", return_value=2_000_000_000 * 10**9):
+    with mock.patch("jaywalk.models.time.time_ns", return_value=time.time_ns() + 20 * 3600 * 10**9):
         Agent(settings, inside.runner, stop).up(20)
     moved = settings_in(
         settings.state_dir,
@@ -278,6 +279,26 @@ def test_a_clock_that_was_set_back_does_no_harm(
     view = agent.follower.view
     assert view is not None
     assert view.peers[agent.public_key].endpoint == "192.0.2.77:51820"
+
+
+@pytest.mark.usefixtures("supervisor")
+def test_a_superseded_machine_takes_its_tunnels_down(
+    redis_server: RedisServer, inside: Namespace, settings: Settings, stop: StopSignal, systemd: Systemd
+) -> None:
+    agent = Agent(settings, inside.runner, stop)
+
+    def act() -> None:
+        systemd.hear("READY=1")
+        other = Request.checked("join", "zone-blue", agent.public_key, instance="000000bb")
+        assert operator(redis_server).ask(other, 20).addresses == ("10.20.0.1", "fd00:20::1")
+        systemd.hear("superseded: the key of this node joined zone zone-blue from another machine")
+
+    run(agent, act)
+    assert INTERFACE not in inside.run(["ip", "link"])
+    assert not settings.snapshot_file.exists()
+    report = running.Report.read(settings.status_file)
+    assert report is not None and "superseded" in report.trouble
+    assert operator(redis_server).snapshot().peers[agent.public_key].instance == "000000bb"
 
 
 def test_wants_a_controller(inside: Namespace, stop: StopSignal, tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def test_a_bad_value_is_named_with_its_remedy_and_touches_nothing(
     ("argv", "words"),
     [
         (["up", "--request-ip", "192.0.2.7"], ["192.0.2.7", "10.20.0.0/20"]),
-        (["up", "--request-ip", "10.20.0.1"], ["10.20.0.1", "node1"]),
+        (["up", "--request-ip", "10.20.0.0"], ["10.20.0.0"]),
         (["up", "--child-prefix", "10.20.0.0/16"], ["10.20.0.0/16", "outside"]),
         (["up", "--zone", "zone-green", "--controller-user", "agent-zone-blue"], ["agent-zone-blue"]),
         (["up", "--controller-password", "Not-The-Password"], ["agent-zone-blue", "check the password"]),

@@ -166,7 +166,7 @@ def test_a_prefix_over_the_controller_is_not_taken() -> None:
     view = view_of(peer(0), peer(1, prefixes=("192.0.2.0/24", "172.20.1.0/24")))
     model = machine()
     with model.looked_at([]):
-        DataPlane(model, OWN, "192.0.2.9").bring_to(view)
+        DataPlane(model, OWN, ["192.0.2.9"]).bring_to(view)
     assert model.routes == {"172.20.1.0/24"}
     assert model.peers[key(1)].allowed == {"10.20.0.2/32", "172.20.1.0/24"}
 

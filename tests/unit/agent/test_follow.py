@@ -37,12 +37,15 @@ class Wishes:
 
     request_ip: tuple[str, ...] = ()
     endpoint: str = "192.0.2.10:51820"
+    instance: str = "000000aa"
 
     def join(self) -> Request:
-        return join("zone-blue", 0, request_ip=self.request_ip, endpoint=self.endpoint)
+        return join(
+            "zone-blue", 0, request_ip=self.request_ip, endpoint=self.endpoint, instance=self.instance
+        )
 
     def moved(self) -> Request:
-        return Request.checked("endpoint", "zone-blue", OWN, endpoint=self.endpoint)
+        return Request.checked("endpoint", "zone-blue", OWN, endpoint=self.endpoint, instance=self.instance)
 
 
 class Backoff:
@@ -126,7 +129,7 @@ def node(redis_server: RedisServer, stop: StopSignal) -> Iterator[Callable[..., 
             return replace(redis_server.address_of("agent-zone-blue", password), timeout=25)
 
         asker = Wishes(**wishes)
-        follower = Follower(where, "zone-blue", OWN, asker, stop, view)
+        follower = Follower(where, "zone-blue", OWN, asker, stop, view, instance=asker.instance)
         made.append(Node(redis_server, stop, asker, follower, follower.updates()))
         return made[-1]
 
@@ -214,7 +217,8 @@ def test_a_refused_wish_is_granted_once_somebody_mended_it(
     node: Callable[..., Node], joined: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follow, "LONGEST_REPEAT", 0.2)
-    assert joined.ask(join("zone-blue", 5, request_ip=["10.20.0.50"])).ok
+    reserve = Request.checked("reserve", "zone-blue", key_of(5), request_ip=["10.20.0.50"])
+    assert joined.ask(reserve, to=KEYS.orders).ok
     again = node(view=joined.follower.view, request_ip=("10.20.0.50",))
     again.until(lambda follower: "10.20.0.50 belongs to" in follower.trouble)
     joined.ask(Request.checked("release", "zone-blue", key_of(5)), to=KEYS.orders)
@@ -432,3 +436,66 @@ def test_a_signal_ends_the_wait_for_events(joined: Node) -> None:
     threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGTERM]).start()
     with pytest.raises(Stopped):
         next(joined.updates)
+
+
+def twin(node: Callable[..., Node], **wishes: Any) -> Node:
+    """Another machine with the same key, which has just joined."""
+    other = node(endpoint="192.0.2.20:51820", instance="000000bb", **wishes)
+    other.until(lambda follower: follower.joined and follower._pending is None)
+    return other
+
+
+def test_the_newest_machine_with_a_key_has_its_lease(node: Callable[..., Node], joined: Node) -> None:
+    before = joined.follower.view.peers[OWN]  # type: ignore[union-attr]
+    other = twin(node)
+    joined.until(lambda follower: follower.superseded)
+    assert not joined.follower.joined
+    assert "joined zone zone-blue from another machine" in joined.follower.trouble
+    now = other.follower.view.peers[OWN]  # type: ignore[union-attr]
+    assert (now.addresses, now.endpoint) == (before.addresses, "192.0.2.20:51820")
+    commit(joined, 1)
+    joined.until(lambda follower: follower.view and key_of(1) in follower.view.peers)
+    other.until(lambda follower: follower.view and key_of(1) in follower.view.peers)
+    assert joined.follower.superseded, "it does not take the place back by itself"
+    assert other.follower.joined
+    assert not other.follower.trouble
+
+
+def test_a_machine_that_was_cut_off_finds_itself_superseded(node: Callable[..., Node], joined: Node) -> None:
+    joined.server.client().execute_command("CLIENT", "KILL", "USER", "agent-zone-blue")
+    twin(node)
+    for number in range(1, 4):
+        commit(joined, number)
+    joined.server.client().xtrim(KEYS.events, maxlen=1, approximate=False)
+    joined.until(lambda follower: follower.superseded)
+    assert not joined.follower.removed
+
+
+def test_a_superseded_machine_moves_nobody(node: Callable[..., Node], joined: Node) -> None:
+    """It asks for its new endpoint at the moment in which the other joins."""
+    other = twin(node)
+    joined.wishes.endpoint = "192.0.2.11:51820"
+    joined.follower._notice_move()
+    joined.until(lambda follower: follower.superseded)
+    refused = joined.ask(joined.wishes.moved())
+    assert refused.code == "superseded"
+    leave = Request.checked("leave", "zone-blue", OWN, instance=joined.wishes.instance)
+    assert joined.ask(leave).code == "superseded"
+    commit(other, 1)
+    other.until(lambda follower: follower.view and key_of(1) in follower.view.peers)
+    assert other.follower.view.peers[OWN].endpoint == "192.0.2.20:51820"  # type: ignore[union-attr]
+
+
+def test_a_restart_takes_the_place_back(node: Callable[..., Node], joined: Node) -> None:
+    other = twin(node)
+    again = node()
+    again.until(lambda follower: follower.joined and follower._pending is None)
+    assert not again.follower.superseded
+    other.until(lambda follower: follower.superseded)
+
+
+def test_a_restart_on_one_machine_is_no_event(node: Callable[..., Node], joined: Node) -> None:
+    rev = joined.follower.view.rev  # type: ignore[union-attr]
+    again = node()
+    again.until(lambda follower: follower.joined and follower._pending is None)
+    assert again.follower.view.rev == rev  # type: ignore[union-attr]

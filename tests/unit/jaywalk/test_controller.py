@@ -94,6 +94,24 @@ def test_address_is_read_as_people_write_it(text: str, host: str, port: int) -> 
     assert "s3cret" not in f"{where}{where!r}"
 
 
+def test_a_cluster_is_read_as_people_write_it() -> None:
+    where = ControllerAddress.parse("cluster://a.example,[2001:db8::1]:7000", "agent-zone-blue", "s3cret")
+    assert where.nodes == (("a.example", 6379), ("2001:db8::1", 7000))
+    assert where.hosts == ("a.example", "2001:db8::1")
+    assert str(where) == "cluster://a.example:6379,[2001:db8::1]:7000"
+    assert "s3cret" not in f"{where}{where!r}"
+
+
+def test_sentinels_are_read_as_people_write_them() -> None:
+    text = "sentinel://a.example,192.0.2.1:7000,[2001:db8::1]/mymaster"
+    where = ControllerAddress.parse(text, "agent-zone-blue", "s3cret")
+    assert where.sentinels == (("a.example", 26379), ("192.0.2.1", 7000), ("2001:db8::1", 26379))
+    assert where.service == "mymaster"
+    assert where.hosts == ("a.example", "192.0.2.1", "2001:db8::1")
+    assert ControllerAddress.parse(str(where)) == ControllerAddress.parse(text)
+    assert "s3cret" not in f"{where}{where!r}"
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -108,6 +126,16 @@ def test_address_is_read_as_people_write_it(text: str, host: str, port: int) -> 
         "host\x00",
         "redis://host",
         "host/1",
+        "cluster://",
+        "cluster://host/0",
+        "cluster://host,",
+        "sentinel://",
+        "sentinel://host",
+        "sentinel://host/",
+        "sentinel://host:0/mymaster",
+        "sentinel://host,/mymaster",
+        "sentinel:///mymaster",
+        "sentinel://host/my master",
         "[]:1",
     ],
 )

@@ -6,18 +6,20 @@ from __future__ import annotations
 import json
 import multiprocessing
 import threading
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
 import redis
 
 from jaywalk.controller import ControllerAddress, ZoneClient, connect
-from jaywalk.errors import ControllerDenied
+from jaywalk.errors import ControllerDenied, InvalidValue
 from jaywalk.models import Lease, Request
 from jaywalk.zonelog import Event, ZoneKeys
 from jaywalk_supervisor import committer as committing_module
 from jaywalk_supervisor.acl import password_hash
 from jaywalk_supervisor.committer import Committer
+from jaywalk_supervisor.leader import LEASE_MS, Leadership
 from jaywalk_supervisor.store import Store
 from tests.redis_server import RedisServer
 from tests.unit.supervisor.support import (
@@ -154,21 +156,45 @@ def test_a_request_that_breaks_the_decision_harms_only_itself(
     assert reply["code"] == "internal"
 
 
-def test_two_at_once_give_no_address_twice(redis_server: RedisServer, store: Store) -> None:
-    requests = [join("zone-blue", number) for number in range(600)]
-    with committing(redis_server.address) as one, committing(redis_server.address) as two:
+def all_lead(self: Leadership, redis: object, zones: Iterable[str]) -> frozenset[str]:
+    return frozenset(zones)
+
+
+def storm_at_two(server: RedisServer, store: Store, requests: list[Request]) -> list[Committer]:
+    """Six senders at once, and two committers that serve them to the end."""
+    with committing(server.address) as one, committing(server.address) as two:
         threads = [
-            threading.Thread(target=push, args=(Store.open(redis_server.address, "t"), requests[i::6]))
+            threading.Thread(target=push, args=(Store.open(server.address, "t"), requests[i::6]))
             for i in range(6)
         ]
         for thread in threads:
             thread.start()
-        until(lambda: answers(store, requests) == 600)
-        assert one.health.committed + two.health.committed == 600
-        assert min(one.health.committed, two.health.committed) > 0
-    assert len(leases(store)) == 600
+        until(lambda: answers(store, requests) == len(requests))
     check_no_address_twice(store)
     check_log(store)
+    return [one, two]
+
+
+def test_two_at_once_give_no_address_twice(
+    redis_server: RedisServer, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Leadership, "claim", all_lead)
+    both = storm_at_two(redis_server, store, [join("zone-blue", number) for number in range(600)])
+    assert sum(each.health.committed for each in both) == 600
+    assert min(each.health.committed for each in both) > 0
+    assert len(leases(store)) == 600
+
+
+def test_a_leader_spares_conflicts(
+    redis_server: RedisServer, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    led = storm_at_two(redis_server, store, [join("zone-blue", number) for number in range(1500)])
+    with monkeypatch.context() as patch:
+        patch.setattr(Leadership, "claim", all_lead)
+        free = storm_at_two(redis_server, store, [join("zone-blue", 1500 + number) for number in range(1500)])
+    conflicts = [sum(each.health.conflicts for each in both) for both in (led, free)]
+    assert conflicts[0] < conflicts[1]
+    assert len(leases(store)) == 3000
 
 
 def test_a_lost_compare_and_set_is_decided_anew(redis_server: RedisServer, store: Store) -> None:
@@ -341,3 +367,111 @@ def test_a_redis_that_was_emptied_gets_its_default_zones_again(
         assert client.snapshot().peers == {}
         assert client.ask(join("zone-blue", 2), 20).addresses[0] == "10.20.0.1"
         assert set(client.snapshot().peers) == {key_of(2)}
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-random"])
+def test_a_redis_that_deletes_leases_is_refused(redis_server: RedisServer, store: Store, policy: str) -> None:
+    store.redis.config_set("maxmemory-policy", policy)
+    with pytest.raises(InvalidValue, match=rf"memory policy {policy}.*noeviction"):
+        Store.open(redis_server.address, "test")
+
+
+def test_a_redis_that_deletes_answers_is_warned_of(
+    redis_server: RedisServer, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.redis.config_set("maxmemory-policy", "volatile-lru")
+    with committing(redis_server.address):
+        assert client_of(store, "zone-blue").ask(join("zone-blue", 1), timeout=20).ok
+    assert "may delete answers when its memory is full" in caplog.text
+
+
+def test_a_redis_without_config_is_served(redis_server: RedisServer, store: Store) -> None:
+    store.redis.execute_command("ACL", "SETUSER", "managed", "on", ">secret", "~*", "&*", "+@all", "-config")
+    with committing(redis_server.address_of("managed", "secret")):
+        assert client_of(store, "zone-blue").ask(join("zone-blue", 1), timeout=20).ok
+
+
+def test_a_flooded_inbox_is_cut_and_who_waits_longest_is_served(
+    redis_server: RedisServer, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(committing_module, "INBOX_BOUND", 1000)
+    first = [join("zone-blue", number) for number in range(5)]
+    push(store, first)
+    for _ in range(25):
+        store.redis.rpush(KEYS.inbox, *(["flood"] * 1000))
+    committer = Committer(redis_server.address, "", (BLUE,), threading.Event())
+    store.create(BLUE)
+    committer._refresh(store)
+    committer.health.led = frozenset(["zone-blue"])
+    committer._trim(store)
+    assert store.redis.llen(KEYS.inbox) == 1000
+    assert committer.health.drops == {"inbox-full": 24_005}
+    committer._turn(store)
+    assert answers(store, first) == 5
+
+
+def test_a_request_from_the_future_is_refused_and_changes_nothing(
+    redis_server: RedisServer, store: Store
+) -> None:
+    with committing(redis_server.address) as committer:
+        blue = client_of(store, "zone-blue")
+        ahead = join("zone-blue", 1)
+        refused = blue.ask(replace(ahead, seq=ahead.seq + 25 * 3600 * 10**6), timeout=20)
+        assert refused.code == "future"
+        assert "set the node's clock" in refused.error
+        assert not leases(store)
+        assert blue.ask(replace(join("zone-blue", 1), seq=ahead.seq + 23 * 3600 * 10**6), timeout=20).ok
+        assert committer.health.refusals == {"future": 1}
+
+
+def test_poison_is_counted_by_reason(redis_server: RedisServer, store: Store) -> None:
+    good = json.loads(join("zone-blue", 1).to_wire())
+    poison = {
+        "too-large": "x" * 20000,
+        "not-json": "[" * 5000,
+        "version": json.dumps({**good, "v": 2}),
+        "zone": json.dumps({**good, "zone": "zone-red"}),
+        "operation": json.dumps({**good, "op": "reserve"}),
+        "value": json.dumps({**good, "child_prefixes": ["10.0.0.0/8"] * 1000}),
+    }
+    with committing(redis_server.address) as committer:
+        store.redis.rpush(KEYS.inbox, *poison.values())
+        until(lambda: committer.health.bad.total() == len(poison))
+        assert committer.health.bad == dict.fromkeys(poison, 1)
+        until(lambda: committer.health.refused)
+        assert committer.health.refusals == {"bad-request": 4}
+        assert committer.health.drops == {"unanswerable": 2}
+    assert not leases(store)
+    assert store.load("zone-blue").rev == 0
+
+
+def test_a_dead_leader_is_replaced(redis_server: RedisServer, store: Store) -> None:
+    """One that was killed gives nothing back: its lease has to run out."""
+    store.redis.set(KEYS.leader, "a-dead-supervisor", px=LEASE_MS)
+    with committing(redis_server.address) as committer:
+        until(lambda: committer.health.led)
+        assert committer.health.led == {"zone-red"}
+        assert client_of(store, "zone-blue").ask(join("zone-blue", 1), timeout=20).ok
+        until(lambda: committer.health.led == {"zone-blue", "zone-red"})
+    assert store.redis.exists(KEYS.leader) == 0, "who stops gives its leases back"
+
+
+def test_a_leader_that_was_paused_does_no_harm(redis_server: RedisServer, store: Store) -> None:
+    """It took requests, slept beyond its lease, and commits what it decided before another led."""
+    store.create(BLUE)
+    paused, other = (Committer(redis_server.address, "", (), threading.Event()) for _ in range(2))
+    for each in (paused, other):
+        each._states["zone-blue"] = store.load("zone-blue")
+        each._leadership = Leadership()
+    assert paused._leadership.claim(store.redis, ["zone-blue"]) == {"zone-blue"}
+    assert other._leadership.claim(store.redis, ["zone-blue"]) == frozenset()
+    taken = [paused._decode(join("zone-blue", 1).to_wire(), "zone-blue", ("join",))]
+    store.redis.delete(KEYS.leader)
+    assert other._leadership.claim(store.redis, ["zone-blue"]) == {"zone-blue"}
+    other._commit(store, "zone-blue", [other._decode(join("zone-blue", 2).to_wire(), "zone-blue", ("join",))])
+    paused._commit(store, "zone-blue", taken)
+    assert paused.health.conflicts == 1
+    assert paused._leadership.claim(store.redis, ["zone-blue"]) == frozenset()
+    assert len(leases(store)) == 2
+    check_no_address_twice(store)
+    check_log(store)

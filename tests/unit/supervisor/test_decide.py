@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaywalk.models import Reply, Request, Zone
-from jaywalk_supervisor.decide import decide, default_name
-from jaywalk_supervisor.ipam import QUARANTINE
+from jaywalk.policy import QUARANTINE, Policy
+from jaywalk_supervisor.admission import default_name
+from jaywalk_supervisor.decide import decide
 from jaywalk_supervisor.state import ZoneState
 from tests.unit.supervisor.support import join, key_of
 
@@ -62,11 +63,12 @@ def test_requested_address(blue: ZoneState) -> None:
         (["10.20.0.0"], "address-reserved", "10.20.0.0 is the network's own"),
         (["10.20.0.7"], "address-reserved", "10.20.0.7"),
         (["fd00:20::"], "address-reserved", "fd00:20::"),
-        (["10.20.0.1"], "address-taken", "belongs to node1 (active"),
+        (["10.20.0.1"], "address-taken", "belongs to node1 (active since 1970-01-12T13:46:40Z, "),
         (["10.20.0.3", "10.20.0.4"], "address", "request one IPv4 address"),
     ],
 )
 def test_address_refused(blue: ZoneState, addresses: list[str], code: str, words: str) -> None:
+    blue.zone = replace(blue.zone, policy=Policy("never"))
     carry_out(blue, join("zone-blue", 1))
     reply = carry_out(blue, join("zone-blue", 2, request_ip=addresses))
     assert (reply.ok, reply.code) == (False, code)
@@ -252,3 +254,120 @@ def check_leases(state: ZoneState) -> None:
         {key: json.dumps(lease.to_wire()) for key, lease in state.leases.items()},
     )
     assert facts(loaded) == facts(state), "the records in Redis say all"
+
+
+def test_a_requested_address_moves_to_who_asks(blue: ZoneState) -> None:
+    carry_out(blue, join("zone-blue", 1, endpoint="192.0.2.1:51820"))
+    decision = decide(blue, join("zone-blue", 2, request_ip=["10.20.0.1"]), NOW)
+    assert decision.reply.addresses[0] == "10.20.0.1"
+    assert [change.key for change in decision.changes] == [key_of(1), key_of(2)], (
+        "one commit, the holder first"
+    )
+    carry_out(blue, join("zone-blue", 2, request_ip=["10.20.0.1"]))
+    holder = blue.peers[key_of(1)]
+    assert holder.addresses == ("10.20.0.2", "fd00:20::1")
+    assert holder.endpoint == "192.0.2.1:51820"
+
+
+def test_a_repeated_request_takes_nothing_back(blue: ZoneState) -> None:
+    first = join("zone-blue", 1, request_ip=["10.20.0.1"])
+    carry_out(blue, first)
+    carry_out(blue, join("zone-blue", 2, request_ip=["10.20.0.1"]))
+    assert not carry_out(blue, replace(first, nonce="0" * 32)).changed
+    assert blue.peers[key_of(2)].addresses[0] == "10.20.0.1"
+
+
+def test_in_a_full_pool_the_two_swap(blue: ZoneState) -> None:
+    for number in range(6):
+        carry_out(blue, join("zone-blue", number))
+    assert carry_out(blue, join("zone-blue", 5, request_ip=["10.20.0.1"])).addresses[0] == "10.20.0.1"
+    assert blue.peers[key_of(0)].addresses[0] == "10.20.0.6"
+    refused = carry_out(blue, join("zone-blue", 6, request_ip=["10.20.0.1"]))
+    assert refused.code == "exhausted"
+
+
+def test_what_an_operator_reserved_is_never_taken(blue: ZoneState) -> None:
+    carry_out(blue, ask("reserve", 1, request_ip=["10.20.0.4"], name="db1"))
+    reply = carry_out(blue, join("zone-blue", 2, request_ip=["10.20.0.4"]))
+    assert reply.code == "address-taken"
+    assert "belongs to db1 (reserved since 1970-01-12T13:46:40Z" in reply.error
+
+
+def test_an_order_takes_no_address_from_a_node(blue: ZoneState) -> None:
+    carry_out(blue, join("zone-blue", 1))
+    assert carry_out(blue, ask("reserve", 2, request_ip=["10.20.0.1"])).code == "address-taken"
+
+
+def host(op: str, name: str, **fields: object) -> Request:
+    return Request.checked(op, "zone-blue", "", name=name, **fields)
+
+
+def test_a_reservation_by_name_waits_for_the_first_node_of_that_name(blue: ZoneState) -> None:
+    order = host("reserve", "db1", request_ip=["10.20.0.5"], child_prefixes=["172.20.1.0/24"])
+    assert carry_out(blue, order).state == "reserved"
+    assert carry_out(blue, join("zone-blue", 3, name="other")).addresses[0] == "10.20.0.1"
+    claimed = carry_out(blue, join("zone-blue", 1, name="db1"))
+    assert (claimed.addresses[0], claimed.prefixes) == ("10.20.0.5", ("172.20.1.0/24",))
+    assert carry_out(blue, join("zone-blue", 2, name="db1")).addresses[0] == "10.20.0.2"
+    again = carry_out(blue, order)
+    assert (again.state, again.changed) == ("active", False), "the order finds who claimed it"
+    assert set(blue.leases) == {key_of(1), key_of(2), key_of(3)}
+
+
+def test_reserved_prefixes_stay_whatever_the_node_announces(blue: ZoneState) -> None:
+    carry_out(blue, ask("reserve", 1, child_prefixes=["172.20.0.0/16"]))
+    assert carry_out(blue, join("zone-blue", 1)).prefixes == ("172.20.0.0/16",)
+    more = carry_out(blue, join("zone-blue", 1, child_prefixes=["172.20.1.0/24", "172.21.0.0/24"]))
+    assert more.prefixes == ("172.20.0.0/16", "172.21.0.0/24")
+    assert carry_out(blue, join("zone-blue", 1)).prefixes == ("172.20.0.0/16",)
+    assert carry_out(blue, ask("leave", 1)).prefixes == ("172.20.0.0/16",)
+    given_back = carry_out(blue, ask("release", 1, child_prefixes=["172.20.0.0/16"]))
+    assert (given_back.state, given_back.prefixes) == ("released", ())
+    assert carry_out(blue, join("zone-blue", 2, child_prefixes=["172.20.0.0/16"])).ok
+
+
+def test_an_operator_frees_a_prefix_of_a_node_in_the_mesh(blue: ZoneState) -> None:
+    carry_out(blue, join("zone-blue", 1, child_prefixes=["172.20.1.0/24", "172.20.2.0/24"]))
+    freed = carry_out(blue, ask("release", 1, child_prefixes=["172.20.1.0/24"]))
+    assert (freed.state, freed.prefixes, freed.changed) == ("active", ("172.20.2.0/24",), True)
+    assert not carry_out(blue, ask("release", 1, child_prefixes=["172.20.1.0/24"])).changed
+    assert carry_out(blue, join("zone-blue", 2, child_prefixes=["172.20.1.0/24"])).ok
+
+
+def test_a_prefix_is_normalised_and_the_answer_says_so(blue: ZoneState) -> None:
+    wire = json.loads(join("zone-blue", 1).to_wire())
+    wire["child_prefixes"] = ["172.20.1.9/24", "172.20.2.0/24"]
+    request = Request.from_wire(json.dumps(wire), "zone-blue", ("join",))
+    reply = Reply.from_wire(carry_out(blue, request).to_wire())
+    assert reply.prefixes == ("172.20.1.0/24", "172.20.2.0/24")
+    assert reply.notes == ("the child prefix 172.20.1.9/24 is taken as its network 172.20.1.0/24",)
+
+
+def test_a_host_installed_anew_gets_back_what_it_had(blue: ZoneState) -> None:
+    carry_out(blue, host("reserve", "db1", request_ip=["10.20.0.5"], child_prefixes=["172.20.1.0/24"]))
+    carry_out(blue, join("zone-blue", 1, name="db1"))
+    assert carry_out(blue, ask("reserve", 2, name="db1")).code == "name-reserved"
+    rekey = ask("rekey", 2, name="db1")
+    decision = decide(blue, rekey, NOW)
+    assert [(change.sign, change.key) for change in decision.changes] == [
+        ("-", key_of(1)),
+        ("=", key_of(1)),
+        ("=", key_of(2)),
+    ]
+    given = carry_out(blue, rekey)
+    assert (given.name, given.addresses[0], given.prefixes) == ("db1", "10.20.0.5", ("172.20.1.0/24",))
+    assert set(blue.leases) == {key_of(2)}
+    assert not blue.peers
+    assert not carry_out(blue, rekey).changed
+    assert carry_out(blue, join("zone-blue", 2, name="db1")).addresses[0] == "10.20.0.5"
+
+
+def test_rekey_of_a_node_that_joined_already_moves_it_in_the_same_commit(blue: ZoneState) -> None:
+    carry_out(blue, join("zone-blue", 1, name="web", request_ip=["10.20.0.6"]))
+    carry_out(blue, join("zone-blue", 2, name="web"))
+    moved = carry_out(blue, ask("rekey", 2, name="web"))
+    assert (moved.state, moved.addresses[0]) == ("active", "10.20.0.6")
+    assert set(blue.peers) == {key_of(2)}
+    for number in (3, 4):
+        carry_out(blue, join("zone-blue", number, name="app"))
+    assert carry_out(blue, ask("rekey", 5, name="app")).code == "name-ambiguous"

@@ -59,6 +59,10 @@ class Process:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.api}{path}", timeout=10) as answer:
             return json.load(answer)
 
+    def text(self, path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.api}{path}", timeout=10) as answer:
+            return str(answer.read().decode())
+
     def stop(self) -> int:
         """Ends it as systemd does; returns its exit code."""
         self.process.send_signal(signal.SIGTERM)
@@ -114,6 +118,15 @@ def test_serves_until_it_is_stopped(
     store = Store.open(redis_server.address, "test")
     assert client_of(store, "zone-blue").ask(join("zone-blue", 1), timeout=20).ok
     assert [peer["Name"] for peer in served.get("/peers")] == ["node1"]
+    lines = served.text("/metrics").splitlines()
+    assert 'jaywalk_commits_total{op="join"} 1.0' in lines
+    assert 'jaywalk_zone_peers{zone="zone-blue"} 1.0' in lines
+    assert 'jaywalk_zone_peers{zone="zone-red"} 0.0' in lines
+    assert 'jaywalk_pool_held{pool="10.20.0.0/20",zone="zone-blue"} 1.0' in lines
+    assert 'jaywalk_pool_capacity{pool="10.20.0.0/20",zone="zone-blue"} 4094.0' in lines
+    assert 'jaywalk_zone_rev{zone="zone-blue"} 1.0' in lines
+    assert "jaywalk_controller_connected 1.0" in lines
+    assert served.get("/healthz")["zones_led"] == ["zone-blue", "zone-red"]
     code = served.stop()
     served.told("STOPPING=1")
     assert code == 0
@@ -273,3 +286,13 @@ def test_taken_port_is_named(redis_server: RedisServer, tmp_path: Path) -> None:
     done = run(*streamer(redis_server, tmp_path), "-api-address", f"127.0.0.1:{redis_server.port}")
     assert done.returncode == 1
     assert f"cannot listen on 127.0.0.1:{redis_server.port}" in done.stderr
+
+
+def test_a_redis_that_deletes_leases_is_refused_at_the_start(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    redis_server.client().config_set("maxmemory-policy", "allkeys-lru")
+    done = run(*streamer(redis_server, tmp_path), "-api-address", f"127.0.0.1:{_free_port()}")
+    assert done.returncode == 2
+    assert "has the memory policy allkeys-lru, and would delete leases" in done.stderr
+    assert "set 'maxmemory-policy noeviction'" in done.stderr

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a zone decides where two keys want one address."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from . import values
+from .errors import InvalidValue
+
+TAKEOVERS = ("always", "never")
+QUARANTINE = 3600
+"""Seconds; an agent that lost its zone asks again within a minute, so by then nobody routes to who left."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A zone's choices.
+
+    ``takeover``: whether a node that requests an address gets it although another one has it, who then gets
+    a fresh one (``always``, as the original did).  ``quarantine``: seconds for which the lease of a node that
+    left is not given to others, however full the pool is.
+    """
+
+    takeover: str = "always"
+    quarantine: int = QUARANTINE
+
+    @classmethod
+    def checked(cls, takeover: object, quarantine: object) -> Policy:
+        """A policy from a person's words."""
+        if takeover not in TAKEOVERS:
+            raise InvalidValue(
+                f"the takeover policy {values.shown(takeover)} is unknown", f"use {' or '.join(TAKEOVERS)}"
+            )
+        return cls(str(takeover), values.seconds(quarantine, "quarantine"))
+
+    @classmethod
+    def from_wire(cls, text: str) -> Policy:
+        """The policy in ``{zone}:meta``; a zone of before there were policies has the default."""
+        try:
+            data = json.loads(text) if text else {}
+        except (ValueError, RecursionError):
+            data = None
+        if not isinstance(data, dict):
+            raise InvalidValue(
+                "the zone's policy is no JSON object", "set it with 'jaywalk-supervisor zone set'"
+            )
+        return cls.checked(data.get("takeover", cls.takeover), data.get("quarantine", cls.quarantine))
+
+    def to_wire(self) -> str:
+        return json.dumps({"takeover": self.takeover, "quarantine": self.quarantine})
+
+
+DEFAULT = Policy()

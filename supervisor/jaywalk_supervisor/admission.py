@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What node requests and operators' orders have in common: a decision, and a peer's way into the zone."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from jaywalk.models import Lease, Peer, Reply, reservation_key
+from jaywalk.zonelog import Change
+
+from .ipam import Grant
+from .state import ZoneState, lease_of
+
+ABSENT = Reply(ok=True, state="absent")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The changes of one request, in order, and its answer.
+
+    ``peer`` is what the ``+`` of its key among them says, so that it need not be read again.
+    """
+
+    reply: Reply
+    changes: tuple[Change, ...] = ()
+    peer: Peer | None = None
+
+
+def admit(state: ZoneState, peer: Peer, grant: Grant, now: float, freed: tuple[Change, ...] = ()) -> Decision:
+    """The peer's record goes out if it says anything new; its seq and rev alone are nothing new.
+
+    ``freed`` are changes that go before it, since they give up what it takes.
+    """
+    known = state.peers.get(peer.key)
+    peer = replace(peer, since=since(state.leases.get(peer.key), grant, now))
+    if known is not None and not freed and replace(known, seq=peer.seq) == replace(peer, rev=known.rev):
+        return Decision(Reply.granted(lease_of(peer), changed=False))
+    admitted = replace(peer, rev=state.rev + 1)
+    changes = (*freed, *moves(state, grant, now), Change("+", peer.key, admitted.to_wire()))
+    return Decision(Reply.granted(lease_of(admitted), changed=True), changes, admitted)
+
+
+def since(held: Lease | None, grant: Grant, now: float) -> int:
+    """When a key got the addresses of ``grant``: now, unless it has them already."""
+    return held.since if held is not None and held.addresses == grant.addresses else int(now)
+
+
+def moves(state: ZoneState, grant: Grant, now: float) -> Iterator[Change]:
+    """What a grant changes for others: leases that make room, and holders that get fresh addresses."""
+    for key in grant.evicted:
+        yield Change("=", key)
+    for key, addresses in grant.displaced:
+        peer = state.peers.get(key)
+        if peer is not None:
+            moved = replace(peer, addresses=addresses, since=int(now), rev=state.rev + 1)
+            yield Change("+", key, moved.to_wire())
+        else:
+            yield Change("=", key, replace(state.leases[key], addresses=addresses, since=int(now)).to_wire())
+
+
+def dropped(state: ZoneState, lease: Lease, now: float) -> tuple[Change, ...]:
+    """The changes that end a lease; a peer that is in the mesh leaves it first."""
+    gone = Change("=", lease.key)
+    if lease.key in state.peers:
+        return Change("-", lease.key, {"t": now, "s": lease.seq}), gone
+    return (gone,)
+
+
+def unclaimed(state: ZoneState, name: str) -> Lease | None:
+    """The reservation that waits for the first node called ``name``."""
+    return state.leases.get(reservation_key(name)) if name else None
+
+
+def default_name(key: str) -> str:
+    """A DNS label for a peer that brings no name: the first four bytes of its key."""
+    return f"peer-{base64.b64decode(key)[:4].hex()}"

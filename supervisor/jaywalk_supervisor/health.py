@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a committer says about itself to other threads: how it is, and what it counted since it started."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Health:
+    """Written by the committer alone; ``trouble`` is empty while Redis answers.
+
+    ``commits`` counts by operation what changed a zone, ``refusals`` by code what was answered with a no,
+    ``bad`` by reason what was no request at all, ``drops`` by reason what nobody could be told about.
+    """
+
+    trouble: str = "not connected yet"
+    turn: float = field(default_factory=time.monotonic)
+    commits: Counter[str] = field(default_factory=Counter)
+    refusals: Counter[str] = field(default_factory=Counter)
+    bad: Counter[str] = field(default_factory=Counter)
+    drops: Counter[str] = field(default_factory=Counter)
+    conflicts: int = 0
+    led: frozenset[str] = frozenset()
+    broken_zones: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def committed(self) -> int:
+        """Requests that changed a zone."""
+        return self.commits.total()
+
+    @property
+    def refused(self) -> int:
+        """Requests that were answered with a refusal."""
+        return self.refusals.total()
+
+    @property
+    def dropped(self) -> int:
+        """Requests that went without an answer."""
+        return self.drops.total()

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The commands ``zone`` and ``import`` of ``jaywalk-supervisor``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from jaywalk import values
+from jaywalk.errors import InvalidValue
+from jaywalk.files import read_secret
+from jaywalk.policy import QUARANTINE, TAKEOVERS
+
+from . import importer, zones
+from .store import Store
+from .zones import Wish
+
+
+def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Adds the parsers of the commands; ``common`` holds the options that tell where Redis is."""
+    zone = commands.add_parser("zone", help="add, list, show, change or remove zones", allow_abbrev=False)
+    verbs = zone.add_subparsers(dest="verb", metavar="VERB", required=True)
+
+    def verb(name: str, text: str) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = verbs.add_parser(
+            name, parents=[common], help=text, description=text, allow_abbrev=False
+        )
+        made.add_argument("--json", action="store_true", help="print JSON")
+        return made
+
+    add = verb("add", "make a zone; does nothing if it is there")
+    add.add_argument("name", help="a DNS label")
+    _wishes(add)
+    verb("list", "list all zones")
+    verb("show", "show one zone, its fill and its policy").add_argument("name")
+    change = verb("set", "change a zone; its pools may grow, and hold all leases afterwards")
+    change.add_argument("name")
+    _wishes(change)
+    remove = verb("remove", "remove a zone; agents in it keep their tunnels and hear of no change")
+    remove.add_argument("name")
+    remove.add_argument("--force", action="store_true", help="also if it has peers")
+    saved = commands.add_parser(
+        "import",
+        parents=[common],
+        help="take over the addresses that the original saved (ipam-red.json)",
+        allow_abbrev=False,
+    )
+    saved.add_argument("file", help="the file that the original's supervisor wrote")
+    saved.add_argument("--zone", required=True, help="the zone that takes them, with a pool that holds them")
+    saved.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _wishes(to: argparse.ArgumentParser) -> None:
+    to.add_argument(
+        "--cidr", action="append", metavar="CIDR", help="a pool of IPv4 addresses, like 10.20.0.0/20 (repeat)"
+    )
+    to.add_argument(
+        "--cidr6",
+        action="append",
+        metavar="CIDR",
+        help="a pool of IPv6 addresses, like fd00:20::/64 (repeat)",
+    )
+    to.add_argument("--description", metavar="TEXT")
+    to.add_argument(
+        "--takeover",
+        choices=TAKEOVERS,
+        help="whether a requested address moves to the node that asks although another one has it "
+        f"(default {TAKEOVERS[0]})",
+    )
+    to.add_argument(
+        "--quarantine",
+        metavar="SECONDS",
+        help=f"how long the addresses of a node that left are given to nobody else (default {QUARANTINE})",
+    )
+
+
+def run(store: Store, options: argparse.Namespace) -> int:
+    """Runs a command that :func:`add_commands` made; returns the exit code."""
+    if options.command == "import":
+        return _import(store, options)
+    return _VERBS[options.verb](store, options)
+
+
+def _wish(options: argparse.Namespace) -> Wish:
+    return Wish(options.cidr, options.cidr6, options.description, options.takeover, options.quarantine)
+
+
+def _add(store: Store, options: argparse.Namespace) -> int:
+    changed, zone = zones.add(store, options.name, _wish(options), _agent_password(options))
+    return _told(options, changed, zone, "was made or changed")
+
+
+def _set(store: Store, options: argparse.Namespace) -> int:
+    changed, zone = zones.change(store, options.name, _wish(options), _agent_password(options))
+    return _told(options, changed, zone, "was changed")
+
+
+def _agent_password(options: argparse.Namespace) -> str | None:
+    file = options.agent_password_file
+    return read_secret(file, "agents' password") if file else None
+
+
+def _told(options: argparse.Namespace, changed: bool, zone: dict[str, Any], what: str) -> int:
+    if options.json:
+        print(json.dumps({"changed": changed, "zone": zone}))
+    else:
+        print(f"zone {zone['name']} {what if changed else 'is so already'}: {_pools(zone)}")
+    return 0
+
+
+def _list(store: Store, options: argparse.Namespace) -> int:
+    found = zones.listing(store)
+    if options.json:
+        print(json.dumps(found))
+    else:
+        rows = [
+            (zone["name"], _pools(zone), zone["peers"], zone["leases"], zone["description"]) for zone in found
+        ]
+        print(tabulate(rows, headers=("zone", "pools", "peers", "leases", "description"), tablefmt="plain"))
+    return 0
+
+
+def _show(store: Store, options: argparse.Namespace) -> int:
+    zone = zones.one(store, options.name)
+    print(json.dumps(zone) if options.json else tabulate(_facts(zone), tablefmt="plain"))
+    return 0
+
+
+def _remove(store: Store, options: argparse.Namespace) -> int:
+    zone = zones.remove(store, values.zone_name(options.name), options.force)
+    if options.json:
+        print(json.dumps({"changed": True, "zone": zone}))
+    else:
+        print(f"zone {zone['name']} was removed, with {zone['peers']} peers and {zone['leases']} leases")
+    return 0
+
+
+def _import(store: Store, options: argparse.Namespace) -> int:
+    try:
+        text = Path(options.file).read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise InvalidValue(f"cannot read {options.file} ({reason})", "name the original's file") from None
+    report = importer.take_over(store, options.zone, text)
+    print(json.dumps(report) if options.json else "\n".join(importer.sentences(options.zone, report)))
+    return 0
+
+
+_VERBS = {"add": _add, "list": _list, "show": _show, "set": _set, "remove": _remove}
+
+
+def _pools(zone: dict[str, Any]) -> str:
+    return ", ".join(pool["cidr"] for pool in zone["pools"])
+
+
+def _facts(zone: dict[str, Any]) -> list[tuple[str, Any]]:
+    pools = [(f"pool {pool['cidr']}", f"{pool['held']} of {pool['capacity']} held") for pool in zone["pools"]]
+    names = ("name", "description", "peers", "leases", "epoch", "rev")
+    policy = [("takeover", zone["policy"]["takeover"]), ("quarantine", f"{zone['policy']['quarantine']} s")]
+    warnings = [("warning", warning) for warning in zone["warnings"]]
+    return [*((name, zone[name]) for name in names), *pools, *policy, *warnings]

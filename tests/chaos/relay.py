@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A TCP relay in front of one server: carries bytes until it is told to cut or to freeze."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from types import TracebackType
+
+
+class Relay:
+    """Listens on a free port of loopback and carries to ``(host, port)``, in a thread of its own.
+
+    What a frozen relay holds is delivered late, when it heals: answers and requests of another time.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        self.port = 0
+        self._loop = asyncio.new_event_loop()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
+        self._carried: set[asyncio.Task[None]] = set()
+        self._open = asyncio.Event()
+        self._is_cut = False
+
+    def __enter__(self) -> Relay:
+        self._thread.start()
+        self._ready.wait()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.cut()
+        self._tell(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def cut(self) -> None:
+        """Breaks all connections and takes no new ones."""
+        self._tell(self._cut)
+
+    def freeze(self) -> None:
+        """Leaves the connections open and carries nothing, either way."""
+        self._tell(self._open.clear)
+
+    def heal(self) -> None:
+        self._tell(self._heal)
+
+    def _tell(self, what: Callable[[], None]) -> None:
+        self._loop.call_soon_threadsafe(what)
+
+    def _cut(self) -> None:
+        self._is_cut = True
+        for task in self._carried:
+            task.cancel()
+
+    def _heal(self) -> None:
+        self._is_cut = False
+        self._open.set()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._open.set()
+        server = self._loop.run_until_complete(asyncio.start_server(self._carry, "127.0.0.1", 0))
+        self.port = int(server.sockets[0].getsockname()[1])
+        self._ready.set()
+        self._loop.run_forever()
+        server.close()
+        self._loop.run_until_complete(asyncio.sleep(0))
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers = [writer]
+        own = asyncio.current_task()
+        assert own is not None
+        self._carried.add(own)
+        try:
+            if self._is_cut:
+                return
+            far_reader, far_writer = await asyncio.open_connection(*self._target)
+            writers.append(far_writer)
+            ways = [
+                asyncio.create_task(self._pump(reader, far_writer)),
+                asyncio.create_task(self._pump(far_reader, writer)),
+            ]
+            try:
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for way in ways:
+                    way.cancel()
+        except (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            self._carried.discard(own)
+            for each in writers:
+                each.close()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            try:
+                data = await reader.read(65536)
+                await self._open.wait()
+                if not data:
+                    return
+                writer.write(data)
+                await writer.drain()
+            except OSError:
+                return

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What happens when in a round: pure, and the same for the same seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, order=True)
+class Step:
+    """At ``at`` seconds ``deed`` befalls the ``target``-th of its kind; ``value`` says how much of it."""
+
+    at: float
+    deed: str
+    target: int = 0
+    value: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{self.at:6.2f} s  {self.deed} {self.target} ({self.value:.2f})"
+
+
+def schedule(rng: random.Random, seconds: float, supervisors: int, groups: int, agents: int) -> list[Step]:
+    """All steps in order; whatever is broken is mended again by the end of ``seconds``."""
+    steps: list[Step] = []
+    for target in range(supervisors):
+        faults = {"kill": ("revive", 0.2, 3.0), "pause": ("resume", 0.5, 5.0)}
+        steps += _outages(rng, seconds, target, 7.0, faults)
+    faults = dict.fromkeys(("crash", "lose", "stop"), ("start", 0.05, 1.5))
+    steps += _outages(rng, seconds, 0, 3.0, faults)
+    for target in range(groups):
+        faults = dict.fromkeys(("cut", "freeze"), ("heal", 0.2, 4.0))
+        steps += _outages(rng, seconds, target, 5.0, faults)
+    deeds = ("restart", "restart", "forget", "leave", "release", "move", "move", "announce")
+    for target in range(agents):
+        steps += _deeds(rng, seconds, target, 9.0, deeds)
+    return sorted(steps)
+
+
+def _outages(
+    rng: random.Random,
+    seconds: float,
+    target: int,
+    mean: float,
+    faults: dict[str, tuple[str, float, float]],
+) -> Iterator[Step]:
+    """One after the other for ``target``; each fault names what mends it, and how long it lasts."""
+    at = rng.expovariate(1 / mean)
+    while at < seconds:
+        fault = rng.choice(sorted(faults))
+        mended, least, most = faults[fault]
+        until = min(at + rng.uniform(least, most), seconds)
+        yield Step(at, fault, target, rng.random())
+        yield Step(until, mended, target)
+        at = until + rng.expovariate(1 / mean)
+
+
+def _deeds(
+    rng: random.Random, seconds: float, target: int, mean: float, deeds: Sequence[str]
+) -> Iterator[Step]:
+    at = rng.expovariate(1 / mean)
+    while at < seconds:
+        yield Step(at, rng.choice(deeds), target, rng.uniform(0.0, 2.0))
+        at += rng.expovariate(1 / mean)

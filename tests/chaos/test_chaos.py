@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Leases stay right whatever fails: real Redis, supervisors and agents under seeded failures."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from .round import Round
+
+BUILD = Path(__file__).parents[2] / "build" / "chaos"
+SECONDS = 15.0
+
+
+@pytest.mark.timeout(0)
+def test_leases_stay_right_whatever_fails(request: pytest.FixtureRequest) -> None:
+    seed = request.config.getoption("--seed", None)
+    end = time.monotonic() + 60 * request.config.getoption("--minutes", 0.0)
+    only = seed is not None
+    seed = secrets.randbelow(10**6) if seed is None else seed
+    while True:
+        play(seed)
+        if only or time.monotonic() >= end:
+            return
+        seed += 1
+
+
+def play(seed: int) -> None:
+    folder = BUILD / str(seed)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    game = Round(seed, folder, SECONDS)
+    began = time.monotonic()
+    wrong = game.run()
+    deeds = ", ".join(f"{count} {deed}" for deed, count in sorted(game.done.items()))
+    print(f"seed {seed}: {time.monotonic() - began:.0f} s, {deeds}; {game.lost_bytes} bytes of log lost")
+    if wrong:
+        steps = "\n".join(str(step) for step in game.steps)
+        (folder / "steps.txt").write_text(steps + "\n", encoding="utf-8")
+        pytest.fail(f"seed {seed} (logs and steps in {folder}):\n" + "\n".join(wrong[:20]), pytrace=False)
+    shutil.rmtree(folder)

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The judge and the schedule are judged: each planted fault is found, and a seed says all."""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from .judge import Picture, Tap, faults
+from .relay import Relay
+from .schedule import schedule
+
+A, B, C = ("A" * 43 + "=", "B" * 43 + "=", "C" * 43 + "=")
+
+
+def record(address: str, rev: int, *prefixes: str) -> dict[str, Any]:
+    return {"n": "node", "a": [address], "s": 1, "r": rev, **({"p": list(prefixes)} if prefixes else {})}
+
+
+def entry(position: str, *changes: list[Any], **fields: str) -> tuple[str, dict[str, str]]:
+    return position, {"o": json.dumps(changes), **fields} if changes else fields
+
+
+def picture() -> Picture:
+    """Two peers, one that left, and a Redis that started anew in between."""
+    one, two = record("10.30.0.1", 1, "172.20.1.0/24"), record("10.30.0.2", 2)
+    events = [
+        entry("7-1", ["+", A, one]),
+        entry("7-2", ["+", B, two]),
+        entry("9-3", prev="7"),
+        entry("9-4", ["+", C, record("10.30.0.3", 4)]),
+        entry("9-5", ["-", C, {"t": 1.0, "s": 2}]),
+    ]
+    leases = {
+        A: {"n": "node", "a": ["10.30.0.1"], "s": 1, "p": ["172.20.1.0/24"]},
+        B: {"n": "node", "a": ["10.30.0.2"], "s": 1},
+        C: {"n": "node", "a": ["10.30.0.3"], "s": 2, "t": 1.0},
+    }
+    meta = {"epoch": "9", "rev": "5", "pools": '["10.30.0.0/27"]'}
+    return Picture(meta, {A: one, B: two}, leases, events)
+
+
+Spoil = Callable[[Any], object]
+SPOILT: dict[str, tuple[Spoil, str]] = {
+    "twice": (lambda p: p.leases[C].update(a=["10.30.0.1"]), "is leased to"),
+    "outside": (lambda p: p.leases[C].update(a=["192.0.2.1"]), "lies in no pool"),
+    "network": (lambda p: p.leases[C].update(a=["10.30.0.0"]), "the network's own"),
+    "broadcast": (lambda p: p.leases[C].update(a=["10.30.0.31"]), "the network's own"),
+    "none": (lambda p: p.leases[C].update(a=[]), "has the addresses []"),
+    "overlap": (lambda p: p.leases[C].update(p=["172.20.1.128/25"]), "overlaps"),
+    "no lease": (lambda p: p.leases.pop(A), "has no lease"),
+    "left": (lambda p: p.leases[A].update(t=5.0), "is in the mesh and its lease is not live"),
+    "other": (lambda p: p.leases[A].update(p=[]), "and its lease"),
+    "no peer": (lambda p: p.peers.pop(A), "is live and it is no peer"),
+    "lost join": (lambda p: (p.peers.pop(A), p.leases.pop(A)), "does not come to the peers"),
+    "gap": (lambda p: p.events.pop(1), "lies a gap"),
+    "no end": (lambda p: p.events.pop(), "its log of 4 events ends at 9-4"),
+    "no log": (lambda p: p.events.clear(), "its log of 0 events"),
+    "epoch": (lambda p: p.events[2][1].update(prev="6"), "opens an epoch"),
+    "on the way": (
+        lambda p: p.events.insert(4, entry("9-4", ["+", C, record("10.30.0.2", 4)])),
+        "is leased to",
+    ),
+}
+
+
+def test_a_sound_zone_has_no_fault() -> None:
+    assert faults(picture()) == []
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_a_planted_fault_is_found(name: str) -> None:
+    spoil, sentence = SPOILT[name]
+    spoilt = copy.deepcopy(picture())
+    spoil(spoilt)
+    assert sentence in "\n".join(faults(spoilt))
+
+
+def test_a_revision_that_is_used_twice_or_lost_is_found() -> None:
+    era = 0
+    tap = Tap(lambda: pytest.fail("reads nothing here"), "zone-one", lambda: era)
+    for position, fields in picture().events:
+        tap.take(position, fields, era)
+    tap.take("9-6", {"o": "[]"}, era)
+    assert list(tap.lost(picture())) == ["the event 9-6 is gone although Redis lost nothing since"]
+    era = 1
+    assert not list(tap.lost(picture()))
+    assert tap.faults == []
+    tap.take("9-6", {"o": "[1]"}, era)
+    assert "9-6 was used twice" in tap.faults[0]
+
+
+def test_a_seed_says_all_that_happens() -> None:
+    first, again, other = (schedule(random.Random(seed), 60, 3, 4, 24) for seed in (5, 5, 6))
+    assert first == again != other
+    assert {"kill", "pause", "stop", "crash", "lose", "cut", "freeze"} < {step.deed for step in first}
+    for fault, mended in {"kill": "revive", "pause": "resume", "cut": "heal", "freeze": "heal"}.items():
+        for step in first:
+            if step.deed == fault:
+                assert any(
+                    later.deed == mended and later.target == step.target and later.at >= step.at
+                    for later in first
+                )
+
+
+def test_a_relay_carries_freezes_and_cuts() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, Relay(*server.getsockname()) as relay:
+        with socket.create_connection(("127.0.0.1", relay.port), 5) as near:
+            far, _ = server.accept()
+            far.settimeout(5)
+            near.sendall(b"one")
+            assert far.recv(9) == b"one"
+            relay.freeze()
+            near.sendall(b"two")
+            far.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                far.recv(9)
+            relay.heal()
+            far.settimeout(5)
+            assert far.recv(9) == b"two"
+            relay.cut()
+            assert far.recv(9) == b""
+            far.close()
+        with socket.create_connection(("127.0.0.1", relay.port), 5) as refused:
+            assert refused.recv(9) == b""

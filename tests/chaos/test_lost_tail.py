@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a lost tail of Redis's append-only file leads to, one case at a time."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from jaywalk.controller import ZoneClient, connect
+from jaywalk.models import Request
+from tests.redis_server import RedisServer
+from tests.unit.supervisor.support import AGENT_PASSWORD, committing, join, key_of, until
+
+from .agents import ChaosAgent
+from .judge import Picture, faults
+from .machines import mend
+
+
+def log_of(server: RedisServer) -> Path:
+    assert server._folder is not None
+    (file,) = (server._folder / "appendonlydir").glob("*.incr.aof")
+    return file
+
+
+def ask(server: RedisServer, request: Request) -> None:
+    where = server.address
+    assert ZoneClient(connect(where), where, "zone-blue").ask(request, 20).ok
+
+
+def test_a_node_whose_last_wish_was_lost_wishes_again(redis_server: RedisServer, tmp_path: Path) -> None:
+    """The zone comes back with the node in it, at the endpoint that it had before."""
+    agent = ChaosAgent(1, "zone-blue", tmp_path, lambda: 0)
+    agent.agents_way = lambda: redis_server.address_of("agent-zone-blue", AGENT_PASSWORD)
+
+    def says(endpoint: str) -> bool:
+        follower = agent.follower
+        if follower is None or follower.view is None or follower._pending is not None:
+            return False
+        own = follower.view.peers.get(agent.key)
+        return own is not None and own.endpoint == endpoint
+
+    with committing(redis_server.address):
+        agent.live()
+        try:
+            until(lambda: says("192.0.2.2:51820"))
+            remembered = log_of(redis_server).stat().st_size
+            agent.port += 1
+            until(lambda: says("192.0.2.2:51821"))
+            redis_server.crash()
+            os.truncate(log_of(redis_server), remembered)
+            redis_server.start()
+            with redis_server.client() as client:
+                assert Picture.take(client, "zone-blue").peers[agent.key]["e"] == "192.0.2.2:51820"
+                until(lambda: Picture.take(client, "zone-blue").peers[agent.key]["e"] == "192.0.2.2:51821")
+        finally:
+            agent.end()
+
+
+UNMENDED = pytest.mark.xfail(reason="Redis leaves a torn commit's head in its file", strict=False)
+"""Valkey's pull request 4342 mends it; so does any server that no longer needs ``redis-check-aof``."""
+
+
+@pytest.mark.parametrize("mended", [True, pytest.param(False, marks=UNMENDED)])
+def test_a_commit_that_was_torn_is_not_carried_out_later(redis_server: RedisServer, mended: bool) -> None:
+    """The file ends inside a commit; Redis starts, the zone goes on, and Redis starts once more."""
+    with committing(redis_server.address):
+        ask(redis_server, join("zone-blue", 1))
+        before = log_of(redis_server).stat().st_size
+        ask(redis_server, join("zone-blue", 2))
+    redis_server.crash()
+    commit = log_of(redis_server).read_bytes()[before:]
+    os.truncate(log_of(redis_server), before + commit.rindex(b"{zone-blue}:leases"))
+    if mended:
+        mend(log_of(redis_server))
+    redis_server.start()
+    with committing(redis_server.address):
+        ask(redis_server, join("zone-blue", 3))
+    redis_server.restart()
+    with redis_server.client() as client:
+        picture = Picture.take(client, "zone-blue")
+    assert set(picture.peers) == {key_of(1), key_of(3)}
+    assert faults(picture) == []

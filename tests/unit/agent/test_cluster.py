@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A controller that is a Redis Cluster of three shards, with zones on different ones."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from jaywalk.controller import ControllerAddress, ZoneClient, connect, locate
+from jaywalk.errors import ControllerDenied
+from jaywalk.models import Request, Zone
+from jaywalk_agent import follow
+from jaywalk_agent.follow import Follower
+from jaywalk_agent.stop import StopSignal
+from jaywalk_supervisor.acl import password_hash
+from jaywalk_supervisor.cluster import ClusterCommitter
+from jaywalk_supervisor.replica import Replica
+from jaywalk_supervisor.store import Store
+from tests.redis_cluster import Cluster
+from tests.unit.agent.test_follow import Backoff
+from tests.unit.supervisor.support import AGENT_PASSWORD, join, key_of, until
+
+ZONES = tuple(Zone(name, ("10.20.0.0/20",)) for name in ("zone-red", "zone-blue", "zone-green"))
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    with Cluster() as started:
+        yield started
+
+
+@pytest.fixture
+def supervisor(cluster: Cluster) -> Iterator[ClusterCommitter]:
+    stop = threading.Event()
+    where = cluster.address_of("supervisor", cluster.password)
+    committer = ClusterCommitter(where, password_hash(AGENT_PASSWORD), ZONES, stop)
+    thread = threading.Thread(target=committer.run, daemon=True)
+    thread.start()
+    until(lambda: not committer.health.trouble and len(committer.health.led) == len(ZONES))
+    yield committer
+    stop.set()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def agent_of(cluster: Cluster, zone: str) -> ControllerAddress:
+    return replace(cluster.address_of(f"agent-{zone}", AGENT_PASSWORD), zone=zone, timeout=25)
+
+
+def client(where: ControllerAddress) -> ZoneClient:
+    return ZoneClient(connect(where), where, where.zone)
+
+
+@pytest.mark.usefixtures("supervisor")
+def test_zones_lie_on_different_shards_and_all_are_served(cluster: Cluster) -> None:
+    ports = {locate(agent_of(cluster, zone.name)).port for zone in ZONES}
+    assert ports == {server.port for server in cluster.servers}
+    for zone in ZONES:
+        reply = client(agent_of(cluster, zone.name)).ask(join(zone.name, 1), 20)
+        assert reply.addresses == ("10.20.0.1",)
+    with pytest.raises(ControllerDenied):
+        client(replace(agent_of(cluster, "zone-red"), zone="zone-blue")).snapshot()
+    replica = Replica(cluster.address_of("supervisor", cluster.password))
+    with replica.zones() as zones:
+        assert {name: list(state.peers) for name, state in zones.items()} == {
+            zone.name: [key_of(1)] for zone in ZONES
+        }
+        position = zones["zone-red"].position
+    client(agent_of(cluster, "zone-red")).ask(join("zone-red", 2), 20)
+    with replica.zones() as zones:
+        assert set(zones["zone-red"].peers) == {key_of(1), key_of(2)}
+        assert zones["zone-red"].position != position
+    replica.close()
+
+
+def test_a_zone_that_appears_is_served(cluster: Cluster, supervisor: ClusterCommitter) -> None:
+    store = Store.open(cluster.address_of("supervisor", cluster.password), "test")
+    store.create(Zone("zone-new", ("10.30.0.0/24",)))
+    until(lambda: "zone-new" in supervisor.health.led)
+    store.close()
+    assert client(agent_of(cluster, "zone-new")).ask(join("zone-new", 1), 20).addresses == ("10.30.0.1",)
+
+
+def test_an_agent_outlives_a_restart_of_its_shard(
+    cluster: Cluster, supervisor: ClusterCommitter, stop: StopSignal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Wishes:
+        def join(self) -> Request:
+            return join("zone-blue", 0)
+
+        def moved(self) -> Request:
+            return Request.checked("endpoint", "zone-blue", key_of(0))
+
+    monkeypatch.setattr(follow, "RECONNECT", Backoff(0.2))
+    where = agent_of(cluster, "zone-blue")
+    follower = Follower(lambda: where, "zone-blue", key_of(0), Wishes(), stop)
+    updates = follower.updates()
+    while not follower.joined or follower._pending is not None:
+        next(updates)
+    assert follower.view is not None
+    epoch = follower.view.epoch
+    shard = next(server for server in cluster.servers if server.port == locate(where).port)
+    shard.restart()
+    operator = replace(cluster.address_of("supervisor", cluster.password), zone="zone-blue")
+    until(lambda: _answers(operator), 40)
+    while key_of(1) not in follower.view.peers:
+        next(updates)
+    assert follower.view.epoch > epoch
+    assert follower.joined
+    updates.close()  # type: ignore[attr-defined]
+
+
+def _answers(operator: ControllerAddress) -> bool:
+    try:
+        return client(operator).ask(join("zone-blue", 1), 5).ok
+    except Exception:
+        return False

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A controller under Sentinel that fails over while a supervisor and an agent are at work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from jaywalk.controller import ZoneClient, connect
+from jaywalk.errors import ControllerDenied, ControllerUnreachable
+from jaywalk.models import Request
+from jaywalk_agent import follow
+from jaywalk_agent.follow import Follower
+from jaywalk_agent.stop import StopSignal
+from jaywalk_supervisor.store import Store
+from tests.redis_sentinels import Sentinels
+from tests.unit.agent.test_follow import Backoff
+from tests.unit.supervisor.support import AGENT_PASSWORD, committing, join, key_of, until
+
+USER = "agent-zone-blue"
+
+
+class Wishes:
+    def join(self) -> Request:
+        return join("zone-blue", 0)
+
+    def moved(self) -> Request:
+        return Request.checked("endpoint", "zone-blue", key_of(0))
+
+
+@pytest.fixture(params=["closed", "open"])
+def sentinels(request: pytest.FixtureRequest) -> Iterator[Sentinels]:
+    with Sentinels(request.param == "closed", USER, AGENT_PASSWORD) as started:
+        yield started
+
+
+def test_all_go_on_after_a_failover(
+    sentinels: Sentinels, stop: StopSignal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "RECONNECT", Backoff(0.2))
+    operator = sentinels.address_of("supervisor", sentinels.password)
+    agent = replace(sentinels.address_of(USER, AGENT_PASSWORD), timeout=25)
+    with committing(operator) as committer:
+        follower = Follower(lambda: agent, "zone-blue", key_of(0), Wishes(), stop)
+        updates = follower.updates()
+        while not follower.joined or follower._pending is not None:
+            next(updates)
+        before = follower.view
+        assert before is not None
+        first, was = before.peers[key_of(0)].addresses, (before.epoch, before.rev)
+        sentinels.fail_over()
+        until(lambda: committer.health.trouble == "" and committer.health.led, 60)
+        reply = ZoneClient(connect(operator), operator, "zone-blue").ask(join("zone-blue", 1), 40)
+        assert reply.addresses[0] == "10.20.0.2"
+        while key_of(1) not in follower.view.peers:  # type: ignore[union-attr]
+            next(updates)
+        now = follower.view
+        assert now is not None
+        assert (now.epoch > was[0], now.rev) == (True, was[1] + 2), "the bump, and the join"
+        assert now.peers[key_of(0)].addresses == first
+        updates.close()  # type: ignore[attr-defined]
+    store = Store.open(operator, "test")
+    assert store.where.port == sentinels.primary.port
+    assert USER in store.redis.acl_users()
+
+
+def test_trouble_with_sentinels_is_told(sentinels: Sentinels) -> None:
+    where = sentinels.address_of(USER, "not-the-password")
+    with pytest.raises((ControllerDenied, ControllerUnreachable)) as caught:
+        connect(where)
+    assert str(where) in str(caught.value) or "refused user" in str(caught.value)
+    assert "not-the-password" not in str(caught.value)
+    nobody = replace(where, service="other", password=AGENT_PASSWORD)
+    with pytest.raises(ControllerUnreachable, match="watch 'other'"):
+        connect(nobody)

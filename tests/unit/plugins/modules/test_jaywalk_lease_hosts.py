@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""jaywalk_lease for hosts that have no key yet, or another one than before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.jaywalking.mesh.plugins.modules import jaywalk_lease, jaywalk_lease_info
+
+from ..conftest import Controller, RunModule
+from .test_jaywalk_lease import ONE, TWO, three_times
+
+
+def by_name(name: str, **wish: Any) -> dict[str, Any]:
+    return {"public_key": None, "name": name, **wish}
+
+
+def test_a_host_is_reserved_bound_and_rekeyed(run_module: RunModule, controller: Controller) -> None:
+    wish = by_name("db1", request_ip=["10.20.0.30"], child_prefixes=["172.20.1.0/24"])
+    reserved = three_times(run_module, controller, **wish)
+    assert reserved["diff"]["after"].splitlines() == [
+        "lease db1 name db1",
+        "lease db1 address 10.20.0.30",
+        "lease db1 child-prefix 172.20.1.0/24",
+        "lease db1 state reserved",
+    ]
+    assert reserved["lease"]["public_key"] is None
+    bound = three_times(run_module, controller, public_key=ONE, name="db1")
+    assert bound["lease"] == {**reserved["lease"], "public_key": ONE}
+    assert not run_module(jaywalk_lease, **controller.as_operator, **wish)["changed"]
+    moved = three_times(run_module, controller, public_key=TWO, name="db1", rekey=True)
+    assert f"lease {ONE} address 10.20.0.30\n" in moved["diff"]["before"]
+    assert moved["lease"] == {**reserved["lease"], "public_key": TWO}
+    assert run_module(jaywalk_lease_info, **controller.as_operator)["leases"] == [moved["lease"]]
+    three_times(run_module, controller, **by_name("db1", state="absent"))
+    assert run_module(jaywalk_lease_info, **controller.as_operator)["leases"] == []
+
+
+def test_only_the_prefixes_named_are_given_back(run_module: RunModule, controller: Controller) -> None:
+    wish = by_name("db1", child_prefixes=["172.20.1.9/24", "172.20.2.0/24"])
+    done = run_module(jaywalk_lease, **controller.as_operator, **wish)
+    assert done["lease"]["child_prefixes"] == ["172.20.1.0/24", "172.20.2.0/24"]
+    back = three_times(
+        run_module, controller, **by_name("db1", state="absent", child_prefixes=["172.20.1.0/24"])
+    )
+    assert back["lease"]["child_prefixes"] == ["172.20.2.0/24"]
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_name_that_another_key_has_is_refused(
+    run_module: RunModule, controller: Controller, check: bool
+) -> None:
+    for wish in (by_name("db1"), {"public_key": ONE, "name": "db1"}):
+        run_module(jaywalk_lease, **controller.as_operator, **wish)
+    done = run_module(jaywalk_lease, check=check, **controller.as_operator, public_key=TWO, name="db1")
+    assert f"the host db1 of zone zone-blue has the key {ONE}" in done["msg"]
+
+
+def test_a_lease_needs_a_key_or_a_name(run_module: RunModule, controller: Controller) -> None:
+    assert "public_key, name" in run_module(jaywalk_lease, **controller.as_operator)["msg"]
+    alone = run_module(jaywalk_lease, **controller.as_operator, name="db1", rekey=True)
+    assert "public_key" in alone["msg"]

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The supervisor's decisions against :mod:`.ipam_model`, for any sequence of requests, orders and times."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from jaywalk.models import Reply, Request, Zone, reservation_key
+from jaywalk.policy import Policy
+from jaywalk_supervisor.decide import decide
+from jaywalk_supervisor.state import ZoneState
+from tests.unit.supervisor.ipam_model import Model, Refused, waiting
+from tests.unit.supervisor.support import key_of
+
+KEYS = [key_of(number) for number in range(6)]
+NAMES = ["db1", "db2", "web"]
+POOLS = [
+    ["10.20.0.0/30"],
+    ["10.20.0.0/29"],
+    ["10.20.0.0/31", "10.20.0.8/31"],
+    ["10.20.0.0/30", "fd00:20::/126"],
+    ["10.20.0.0/29", "fd00:20::/64"],
+    ["fd00:20::/125"],
+]
+keys = st.sampled_from(KEYS)
+names = st.sampled_from(NAMES)
+wishes = st.lists(
+    st.sampled_from(
+        [
+            *(f"10.20.0.{number}" for number in range(1, 10)),
+            "fd00:20::1",
+            "fd00:20::2",
+            "fd00:20::7",
+            "192.0.2.1",
+        ]
+    ),
+    max_size=2,
+    unique=True,
+)
+prefixes = st.lists(
+    st.sampled_from(
+        [
+            "172.20.0.0/16",
+            "172.20.1.0/24",
+            "172.20.1.128/25",
+            "172.21.0.0/16",
+            "fd99::/48",
+            "fd99:0:0:1::/64",
+            "10.0.0.0/8",
+        ]
+    ),
+    max_size=3,
+    unique=True,
+)
+
+
+class IpamMachine(RuleBasedStateMachine):
+    """Each rule asks both, and both must answer alike and hold the same afterwards."""
+
+    @initialize(
+        pools=st.sampled_from(POOLS),
+        takeover=st.sampled_from(["always", "never"]),
+        quarantine=st.sampled_from([0, 50, 3600]),
+    )
+    def start(self, pools: list[str], takeover: str, quarantine: int) -> None:
+        self.state = ZoneState(Zone.checked("zone-blue", pools, "", Policy(takeover, quarantine)), 1000, 0)
+        self.follower = ZoneState(self.state.zone, 1000, 0)
+        self.model = Model(pools, takeover, quarantine)
+        self.now = 1_000_000.0
+        self.seq = 0
+
+    def carry_out(self, request: Request) -> Reply:
+        decision = decide(self.state, request, self.now)
+        for change in decision.changes:
+            self.state.apply(change, decision.peer)
+            self.follower.apply(type(change).from_wire(json.loads(json.dumps(change.to_wire()))))
+        self.state.rev += bool(decision.changes)
+        assert bool(decision.changes) == decision.reply.changed
+        again = decide(self.state, request, self.now)
+        assert not again.changes, "a repeat changes nothing"
+        return decision.reply
+
+    def ask(self, op: str, key: str, **fields: object) -> Reply:
+        self.seq += 1
+        self.now += 1
+        request = Request.checked(op, "zone-blue", key, **fields)  # type: ignore[arg-type]
+        return self.carry_out(Request(**{**request.__dict__, "seq": self.seq}))
+
+    def both(self, op: str, key: str, name: str, wished: list[str], announced: list[str]) -> None:
+        reply = self.ask(op, key, name=name, request_ip=wished, child_prefixes=announced)
+        code = ""
+        try:
+            getattr(self.model, op)(key, name, wished, announced, self.now)
+        except Refused as refused:
+            code = str(refused)
+        assert (reply.ok, reply.code) == (not code, code)
+
+    @rule(key=keys, name=names, wished=wishes, announced=prefixes)
+    def join(self, key: str, name: str, wished: list[str], announced: list[str]) -> None:
+        self.both("join", key, name, wished, announced)
+
+    @rule(key=keys, name=names)
+    def join_without_a_wish(self, key: str, name: str) -> None:
+        self.both("join", key, name, [], [])
+
+    @rule(key=keys)
+    def leave(self, key: str) -> None:
+        assert self.ask("leave", key).ok
+        self.model.leave(key, self.now)
+
+    @rule(key=keys, name=st.sampled_from(["", *NAMES]), wished=wishes, kept=prefixes)
+    def reserve(self, key: str, name: str, wished: list[str], kept: list[str]) -> None:
+        self.both("reserve", key, name, wished, kept)
+
+    @rule(name=names, wished=wishes, kept=prefixes)
+    def reserve_by_name(self, name: str, wished: list[str], kept: list[str]) -> None:
+        self.both("reserve", "", name, wished, kept)
+
+    @rule(key=keys, name=names, wished=wishes, kept=prefixes)
+    def rekey(self, key: str, name: str, wished: list[str], kept: list[str]) -> None:
+        self.both("rekey", key, name, wished, kept)
+
+    @rule(key=keys, given_back=prefixes)
+    def release(self, key: str, given_back: list[str]) -> None:
+        assert self.ask("release", key, child_prefixes=given_back).ok
+        self.model.release(key, "", given_back)
+
+    @rule(name=names, given_back=prefixes)
+    def release_by_name(self, name: str, given_back: list[str]) -> None:
+        assert self.ask("release", "", name=name, child_prefixes=given_back).ok
+        self.model.release("", name, given_back)
+
+    @rule(seconds=st.sampled_from([10, 60, 4000]))
+    def time_passes(self, seconds: int) -> None:
+        self.now += seconds
+
+    @invariant()
+    def both_hold_the_same(self) -> None:
+        if not hasattr(self, "model"):
+            return
+        spelled = {waiting(name): reservation_key(name) for name in NAMES}
+        expected = {
+            spelled.get(key, key): (
+                sorted(held.addresses.values()),
+                sorted(held.prefixes),
+                sorted(held.kept),
+                held.host,
+                held.state,
+            )
+            for key, held in self.model.held.items()
+        }
+        assert table(self.state) == expected
+        assert table(self.follower) == expected, "who follows the log stands where it leads"
+        for key, held in self.model.held.items():
+            assert not held.name or self.state.leases[spelled.get(key, key)].name == held.name
+
+    @invariant()
+    def nothing_is_given_twice(self) -> None:
+        if not hasattr(self, "model"):
+            return
+        addresses = [each for lease in self.state.leases.values() for each in lease.addresses]
+        assert len(addresses) == len(set(addresses))
+        assert all(len(lease.addresses) == len(self.model.versions()) for lease in self.state.leases.values())
+        active = {key for key, lease in self.state.leases.items() if lease.state == "active"}
+        assert active == set(self.state.peers)
+        for pool in self.state.pools:
+            held = {pool.text(number): key for number, key in pool.holders.items()}
+            assert held == {
+                address: lease.key
+                for lease in self.state.leases.values()
+                for address in lease.addresses
+                if address in pool
+            }
+
+
+def table(state: ZoneState) -> dict[str, tuple[object, ...]]:
+    """What each key has, in plain values."""
+    return {
+        lease.key: (
+            sorted(lease.addresses),
+            sorted(lease.prefixes),
+            sorted(lease.kept),
+            lease.host,
+            lease.state,
+        )
+        for lease in state.leases.values()
+    }
+
+
+IpamMachine.TestCase.settings = settings(
+    max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+TestIpam = pytest.mark.timeout(300)(IpamMachine.TestCase)

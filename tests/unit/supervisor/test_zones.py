@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Zones made, changed, removed and filled from the original's file, by the command and over a real Redis."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jaywalk.zonelog import Gap
+from jaywalk_supervisor import zones
+from jaywalk_supervisor.store import Store
+from tests.redis_server import RedisServer
+from tests.unit.supervisor.support import BLUE, RED, client_of, committing, join, key_of, until
+from tests.unit.supervisor.test_serve import COMMAND, IMPORTS
+
+Command = Callable[..., Any]
+
+
+@pytest.fixture
+def command(redis_server: RedisServer, tmp_path: Path) -> Command:
+    """Runs ``jaywalk-supervisor WORDS --json`` and returns what it prints, or its error."""
+    file = tmp_path / "supervisor.password"
+    file.write_text(redis_server.password)
+    where = ["--streamer-address", f"127.0.0.1:{redis_server.port}", "--streamer-user", "supervisor"]
+
+    def run(*words: str) -> Any:
+        done = subprocess.run(
+            [*COMMAND, *words, "--json", *where, "--streamer-passwd-file", str(file)],
+            env={**os.environ, "PYTHONPATH": IMPORTS},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.stderr if done.returncode else json.loads(done.stdout)
+
+    return run
+
+
+def test_policy_is_set_shown_and_kept(command: Command) -> None:
+    made = command("zone", "add", "zone-a", "--cidr", "10.7.0.0/24", "--takeover", "never")
+    assert made["zone"]["policy"] == {"takeover": "never", "quarantine": 3600}
+    assert not command("zone", "add", "zone-a", "--cidr", "10.7.0.0/24")["changed"]
+    done = command("zone", "set", "zone-a", "--quarantine", "60")
+    assert done["changed"]
+    assert command("zone", "show", "zone-a")["policy"] == {"takeover": "never", "quarantine": 60}
+    assert not command("zone", "set", "zone-a", "--quarantine", "60")["changed"]
+    assert "is out of range" in command("zone", "set", "zone-a", "--quarantine", "long")
+    assert "the zone 'zone-b' is unknown" in command("zone", "set", "zone-b", "--quarantine", "60")
+
+
+def test_a_running_supervisor_learns_of_a_policy(
+    redis_server: RedisServer, store: Store, command: Command
+) -> None:
+    with committing(redis_server.address):
+        client = client_of(store, "zone-blue")
+        view = client.snapshot()
+        assert client.ask(join("zone-blue", 1), 10).ok
+        command("zone", "set", "zone-blue", "--takeover", "never")
+        refused = client.ask(join("zone-blue", 2, request_ip=["10.20.0.1"]), 10)
+        assert refused.code == "address-taken"
+        command("zone", "set", "zone-blue", "--takeover", "always")
+        assert client.ask(join("zone-blue", 2, request_ip=["10.20.0.1"]), 10).addresses[0] == "10.20.0.1"
+        while view.rev < 4:
+            client.read(view, block=1)
+    assert view.peers == client.snapshot().peers, "agents go on from there, without a snapshot"
+
+
+def test_pools_grow_and_hold_what_they_held(
+    redis_server: RedisServer, store: Store, command: Command
+) -> None:
+    with committing(redis_server.address, (RED,)):
+        client = client_of(store, "zone-red")
+        for number in range(6):
+            assert client.ask(join("zone-red", number), 10).ok
+        assert client.ask(join("zone-red", 6), 10).code == "exhausted"
+        assert command("zone", "show", "zone-red")["warnings"] == [
+            "the pool 10.20.0.0/29 is 100% full (6 of 6): "
+            "release leases that nobody uses, or give the zone a larger pool"
+        ]
+        view = client.snapshot()
+        assert command("zone", "set", "zone-red", "--cidr", "10.20.0.0/28")["changed"]
+        with pytest.raises(Gap):
+            client.read(view, block=5)
+        assert client.ask(join("zone-red", 6), 10).addresses == ("10.20.0.7",)
+        more = ("zone", "set", "zone-red", "--cidr", "10.20.0.0/28", "--cidr", "10.30.0.0/30")
+        assert command(*more)["changed"]
+        assert not command(*more)["changed"]
+        for number in range(7, 16):
+            assert client.ask(join("zone-red", number), 10).ok
+        assert client.lease(key_of(15)).addresses == ("10.30.0.2",)  # type: ignore[union-attr]
+        assert client.snapshot().zone.pools == ("10.20.0.0/28", "10.30.0.0/30")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--cidr", "10.20.1.0/24"], "10.20.0.1 of node1 (active) would lie outside them"),
+        (["--cidr", "10.20.0.0/32"], "would lie outside them"),
+        (
+            ["--cidr", "10.20.0.0/20", "--cidr", "172.20.0.0/16"],
+            "overlaps the child prefix 172.20.1.0/24 of node1",
+        ),
+        (["--cidr", "10.20.0.0/20", "--cidr", "10.20.0.0/16"], "overlap"),
+        (["--cidr", "10.20.0/20"], "is no prefix"),
+    ],
+)
+def test_no_pool_cuts_what_it_held(
+    redis_server: RedisServer, store: Store, command: Command, words: list[str], says: str
+) -> None:
+    with committing(redis_server.address, (BLUE,)):
+        client = client_of(store, "zone-blue")
+        assert client.ask(join("zone-blue", 1, child_prefixes=["172.20.1.0/24"]), 10).ok
+    before = store.redis.hgetall(client.keys.meta)
+    assert says in command("zone", "set", "zone-blue", *words)
+    assert store.redis.hgetall(client.keys.meta) == before
+
+
+def test_changes_and_joins_at_once_lose_nothing(
+    redis_server: RedisServer, store: Store, command: Command
+) -> None:
+    """Each description is one commit amid the joins; rev counts them all."""
+    with committing(redis_server.address, (BLUE,)):
+        other = Store.open(redis_server.address, "joins")
+        client = client_of(other, "zone-blue")
+        joins = threading.Thread(target=lambda: [client.ask(join("zone-blue", n), 20) for n in range(100)])
+        joins.start()
+        for number in range(20):
+            assert zones.change(store, "zone-blue", zones.Wish(description=f"text {number}"))[0]
+        joins.join()
+        other.close()
+    zone = command("zone", "show", "zone-blue")
+    assert (zone["peers"], zone["rev"], zone["description"]) == (100, 120, "text 19")
+
+
+def test_a_grown_pool_keeps_its_place(store: Store) -> None:
+    store.create(BLUE)
+    zones.change(store, "zone-blue", zones.Wish(cidrs=["10.20.0.0/19"]))
+    assert store.load("zone-blue").zone.pools == ("10.20.0.0/19", "fd00:20::/64")
+
+
+def test_a_zone_with_peers_is_removed_only_by_force(
+    redis_server: RedisServer, store: Store, command: Command
+) -> None:
+    with committing(redis_server.address) as committer:
+        client = client_of(store, "zone-blue")
+        assert client.ask(join("zone-blue", 1), 10).ok
+        refused = command("zone", "remove", "zone-blue")
+        assert "zone zone-blue has 1 leases and 1 peers (node1)" in refused
+        assert "--force" in refused
+        assert client.lease(key_of(1)) is not None
+        assert command("zone", "remove", "zone-blue", "--force")["zone"]["peers"] == 1
+        left = set(store.redis.keys("{zone-blue}:*")) - {client.keys.leader}
+        assert all(store.redis.ttl(key) > 0 for key in left), "answers alone stay, until they expire"
+        until(lambda: "zone-blue" not in committer._states)
+        assert "agent-zone-blue" not in store.redis.execute_command("ACL", "USERS")
+        assert "is unknown" in command("zone", "remove", "zone-blue")
+    with committing(redis_server.address):
+        assert store.zones() == ["zone-red"], "no supervisor makes it again by itself"
+    assert command("zone", "add", "zone-blue", "--cidr", "10.20.0.0/20")["changed"]
+    with committing(redis_server.address):
+        assert client.ask(join("zone-blue", 1), 10).ok
+
+
+def test_fill_is_logged_once(
+    redis_server: RedisServer, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    with committing(redis_server.address, (RED,)):
+        client = client_of(store, "zone-red")
+        for number in range(6):
+            assert client.ask(join("zone-red", number), 10).ok
+    warned = [each for each in caplog.records if "% full" in each.getMessage()]
+    assert len(warned) == 1
+    assert "zone zone-red: the pool 10.20.0.0/29 is 83% full (5 of 6)" in warned[0].getMessage()
+
+
+SAVED = [
+    {
+        "Cidr": "10.20.0.0/20",
+        "ParentCidr": "",
+        "Namespace": "root",
+        "AvailableChildPrefixes": {},
+        "ChildPrefixLength": 0,
+        "IsParent": False,
+        "IPs": {"10.20.0.0": True, "10.20.0.1": True, "10.20.0.30": True, "10.20.15.255": True},
+        "Version": 3,
+    },
+    {"Cidr": "172.20.1.0/24", "ParentCidr": "", "IPs": {"172.20.1.0": True, "172.20.1.255": True}},
+]
+
+
+def test_the_originals_addresses_are_kept_for_who_requests_them(
+    redis_server: RedisServer, store: Store, command: Command, tmp_path: Path
+) -> None:
+    file = tmp_path / "ipam-red.json"
+    file.write_text(json.dumps(SAVED))
+    with committing(redis_server.address):
+        done = command("import", str(file), "--zone", "zone-blue")
+        assert done == {
+            "taken": ["10.20.0.1", "10.20.0.30"],
+            "held": ["10.20.0.1", "10.20.0.30"],
+            "outside": [],
+            "child_prefixes": ["172.20.1.0/24"],
+        }
+        assert command("import", str(file), "--zone", "zone-blue")["taken"] == []
+        client = client_of(store, "zone-blue")
+        assert client.ask(join("zone-blue", 1), 10).addresses[0] == "10.20.0.2"
+        again = client.ask(join("zone-blue", 2, request_ip=["10.20.0.30"]), 10)
+        assert again.addresses[0] == "10.20.0.30"
+        assert [lease.name for lease in client.leases() if lease.state == "released"] == [
+            "imported-10-20-0-1"
+        ]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "is no JSON"),
+        ("{}", "no list of prefixes"),
+        ('[{"Cidr": "10.99.0.0/16", "IPs": {}}]', "lie outside the pools of zone zone-blue"),
+        ('[{"Cidr": "10.20.0.0/20", "IPs": {"nonsense": true}}]', "is no IP address"),
+        ('[{"Cidr": 7}]', "is no prefix"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused(
+    redis_server: RedisServer, store: Store, command: Command, tmp_path: Path, text: str, says: str
+) -> None:
+    store.create(BLUE)
+    file = tmp_path / "ipam-red.json"
+    file.write_text(text)
+    assert says in command("import", str(file), "--zone", "zone-blue")
+    assert "cannot read" in command("import", str(tmp_path / "none"), "--zone", "zone-blue")
+    assert client_of(store, "zone-blue").leases() == []
