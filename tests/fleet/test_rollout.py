@@ -114,7 +114,7 @@ def test_a_changed_variable_restarts_only_the_agent_and_breaks_no_tunnel(fleet: 
 
 
 def test_a_wish_that_the_zone_refuses_fails_the_play_and_leaves_the_mesh(fleet: Fleet) -> None:
-    """node3 asks for an address of somebody else's network: the play says why not, and node3 keeps its own."""
+    """node3 asks for an address outside the pool: the play says why not, and node3 keeps its own."""
     own = fleet.address("node3")
     with fleet.ping("node1", "node3") as count:
         play = fleet.play("--limit", "node3", "-e", "jaywalk_request_ip=192.0.2.7", check=False)

@@ -75,7 +75,7 @@ class ControllerAddress:
         if not text.startswith(SENTINELS):
             host, port = _host_and_port(text, DEFAULT_PORT)
             return cls(host, port, user, password)
-        listed, _, service = text[len(SENTINELS) :].partition("/")
+        listed, _slash, service = text[len(SENTINELS) :].partition("/")
         if not re.fullmatch(r"[A-Za-z0-9._-]+", service):
             raise InvalidValue(
                 f"the controller {values.shown(text)} names no service of its sentinels",
@@ -87,7 +87,7 @@ class ControllerAddress:
     @property
     def hosts(self) -> tuple[str, ...]:
         """All hosts that are named."""
-        return tuple(host for host, _ in self.sentinels or self.nodes) or (self.host,)
+        return tuple(host for host, _port in self.sentinels or self.nodes) or (self.host,)
 
     def __str__(self) -> str:
         listed = ",".join(values.join_endpoint(*each) for each in self.sentinels or self.nodes)
@@ -191,8 +191,7 @@ def _shard(where: ControllerAddress) -> ControllerAddress:
             return here
         except (ControllerUnreachable, ControllerDenied) as error:
             trouble = trouble if isinstance(trouble, ControllerDenied) else error
-    assert trouble is not None
-    raise trouble
+    raise trouble or ControllerUnreachable(f"the controller {where} names no server", "name one")
 
 
 def _primary(where: ControllerAddress, **login: Any) -> tuple[str, int]:
