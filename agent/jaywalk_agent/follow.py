@@ -189,8 +189,9 @@ class Follower:
         self._notice(dropped=same and self.own_key not in self.view.rejected)
         own = self.view.peers.get(self.own_key)
         if before is not None and not same and own != before.peers.get(self.own_key) and self.joined:
-            # Redis lost the last thing that it granted: the node is in the zone as it once was.
-            self._pending = self._pending or Pending(self.asker.join())
+            # Redis lost the last thing that it granted: the node is in the zone as it once was, and asks for
+            # all of it again, whatever else it was asking for.
+            self._pending = Pending(self.asker.join())
         yield Update(self.view)
 
     def _listen(self, client: ZoneClient) -> Iterator[Update]:

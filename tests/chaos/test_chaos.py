@@ -15,7 +15,7 @@ from .round import Round
 BUILD = Path(__file__).parents[2] / "build" / "chaos"
 SECONDS = 15.0
 SHORT_SEED = 1
-"""Of the one round among all tests: what stops a change must fail again. Chance has its place in make chaos."""
+"""Of the one round among all tests: what stops a change must fail again; chance is for make chaos."""
 
 
 @pytest.mark.timeout(0)
