@@ -27,7 +27,8 @@ UNIT = f"jaywalk-agent@{ZONE}"
 INTERFACE = "wg0"
 
 _RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
-_PING = re.compile(r"(\d+) packets transmitted, (\d+) received")
+_SENT = re.compile(r"^(\d+) packets transmitted", re.MULTILINE)
+_ANSWER = re.compile(r"icmp_seq=(\d+) ttl")
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,12 @@ class PingCount:
     """What a ping lost; filled when its block ends."""
 
     sent: int = 0
-    received: int = 0
+    missing: tuple[int, ...] = ()
 
     @property
     def lost(self) -> int:
-        return self.sent - self.received
+        """How many got no answer; not the very last one, which was on its way when the ping was ended."""
+        return len([number for number in self.missing if number != self.sent])
 
 
 class Fleet:
@@ -122,15 +124,17 @@ class Fleet:
         """Pings through the tunnel while the block runs."""
         address = self.address(target)
         count = PingCount()
-        running = self[source].start_background(f"ping -n -q -i {1 / per_second} -I {INTERFACE} {address}")
+        running = self[source].start_background(f"ping -n -i {1 / per_second} -I {INTERFACE} {address}")
         time.sleep(0.3)
         try:
             yield count
         finally:
-            summary = running.stop().stdout
-            found = _PING.search(summary)
-            assert found, f"ping said no sum: {summary}"
-            count.sent, count.received = int(found.group(1)), int(found.group(2))
+            output = running.stop().stdout
+            found = _SENT.search(output)
+            assert found, f"ping said no sum: {output[-500:]}"
+            count.sent = int(found.group(1))
+            answered = {int(number) for number in _ANSWER.findall(output)}
+            count.missing = tuple(sorted(set(range(1, count.sent + 1)) - answered))
 
 
 def eventually(holds: Callable[[], bool], what: str, timeout: float = 30.0) -> None:
