@@ -162,6 +162,7 @@ def parser() -> argparse.ArgumentParser:
 
     def add_node(sub: argparse.ArgumentParser, name: str = "node", nargs: str | None = None) -> None:
         argument = sub.add_argument(name, nargs=nargs, metavar="NODE", help="a machine, such as node1")
+        # argcomplete looks for an attribute that argparse does not know.
         argument.completer = complete_node  # type: ignore[attr-defined]
 
     sub = add("up", up, "boot machines (those that run already stay) and write their inventory")

@@ -38,6 +38,7 @@ class KeyConverter(BaseConverter):
 def create_app(replica: Replica, health: HealthReport) -> Flask:
     """The API over ``replica``."""
     app = Flask(__name__, static_folder=None)
+    # Flask types its JSON provider by the base class, which has no such attribute.
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.merge_slashes = False
     app.url_map.converters["key"] = KeyConverter

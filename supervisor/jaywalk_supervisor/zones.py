@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -162,8 +162,10 @@ def remove(store: Store, name: str, force: bool) -> dict[str, Any]:
     return zone
 
 
-def not_removed(store: Store, zones: Iterable[Zone]) -> Iterator[Zone]:
-    """Those of ``zones`` that nobody removed by command."""
+def not_removed(store: Store, zones: Sequence[Zone]) -> Iterator[Zone]:
+    """Those of ``zones`` that nobody removed by command; asks Redis only where there are any."""
+    if not zones:
+        return iter(())
     removed = store.redis.smembers(REMOVED)
     return (zone for zone in zones if zone.name not in removed)
 
