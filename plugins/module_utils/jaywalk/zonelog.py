@@ -9,7 +9,7 @@ to Redis.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from .errors import InvalidValue, JaywalkError
@@ -166,9 +166,7 @@ class ZoneView:
             self.wait_ms = event.wait_ms
         changed: set[str] = set()
         for change in event.changes:
-            before = self.peers.get(change.key)
-            if self._take(change, event.rev):
-                changed |= {change.key, *self._rivals(before), *self._rivals(self.peers.get(change.key))}
+            changed |= self._take(change, event.rev)
         return changed
 
     def holder(self, allowed_ip: str) -> Peer | None:
@@ -183,46 +181,53 @@ class ZoneView:
                 self.put(key, before.peers[key].to_wire())
                 self.rejected[key] = reason
 
-    def _rivals(self, peer: Peer | None) -> Iterator[str]:
-        for each in peer.allowed_ips if peer else ():
-            yield from self._claims.get(each, ())
-
-    def _claim(self, peer: Peer) -> None:
+    def _claim(self, peer: Peer) -> set[str]:
+        """Enters what ``peer`` claims; returns the keys of others that claim the same."""
+        rivals: set[str] = set()
         for each in peer.allowed_ips:
-            self._claims[each] = (*self._claims.get(each, ()), peer.key)
+            others = self._claims.get(each, ())
+            self._claims[each] = (*others, peer.key)
+            rivals.update(others)
+        return rivals
 
-    def _unclaim(self, peer: Peer) -> None:
+    def _unclaim(self, peer: Peer) -> set[str]:
+        """Takes back what ``peer`` claimed; returns the keys of those who may now have it."""
+        rivals: set[str] = set()
         for each in peer.allowed_ips:
             rest = tuple(key for key in self._claims.pop(each, ()) if key != peer.key)
             if rest:
                 self._claims[each] = rest
+                rivals.update(rest)
+        return rivals
 
-    def _take(self, change: Change, rev: int) -> bool:
+    def _take(self, change: Change, rev: int) -> set[str]:
+        if change.sign == "+":
+            return self.put(change.key, change.record)
         if change.sign == "=":
-            return False
-        if change.sign == "-":
-            self.rejected.pop(change.key[:64], None)
-            known = self.peers.get(change.key)
-            # A snapshot taken amid commits may already hold the peer's return.
-            if known is None or known.rev > rev:
-                return False
-            self._unclaim(self.peers.pop(change.key))
-            return True
-        return self.put(change.key, change.record)
+            return set()
+        self.rejected.pop(change.key[:64], None)
+        known = self.peers.get(change.key)
+        # A snapshot taken amid commits may already hold the peer's return.
+        if known is None or known.rev > rev:
+            return set()
+        return {change.key, *self._unclaim(self.peers.pop(change.key))}
 
-    def put(self, key: str, record: object) -> bool:
-        """Believes a peer's record if it is valid and not older than ours; returns whether ours changed."""
+    def put(self, key: str, record: object) -> set[str]:
+        """Believes a peer's record if it is valid and not older than ours.
+
+        Returns the keys whose peers changed, or may now have what others had: none if ours stays as it was.
+        """
         try:
             peer = Peer.from_wire(key, record, self.zone)
         except InvalidValue as error:
             self.rejected[key[:64]] = str(error)
-            return False
+            return set()
         known = self.peers.get(key)
         if known is not None and known.rev > peer.rev:
-            return False
+            return set()
         self.rejected.pop(key[:64], None)
-        if known is not None:
-            self._unclaim(known)
+        if known == peer:
+            return set()
+        released = self._unclaim(known) if known else set()
         self.peers[key] = peer
-        self._claim(peer)
-        return known != peer
+        return {key} | released | self._claim(peer)

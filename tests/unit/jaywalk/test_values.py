@@ -156,6 +156,22 @@ def test_whatever_comes_only_invalid_value_goes(value: Any) -> None:
     assert all(sentence.isprintable() for sentence in sentences)
 
 
+@given(
+    st.one_of(st.ip_addresses(v=4).map(str), st.from_regex(r"[0-9]{1,4}(\.[0-9]{1,4}){1,4}", fullmatch=True))
+)
+def test_the_short_way_for_ipv4_takes_what_ipaddress_takes(text: str) -> None:
+    try:
+        parsed = ipaddress.IPv4Address(text)
+        good = not parsed.is_unspecified and not parsed.is_multicast
+    except ValueError:
+        good = False
+    if good:
+        assert values.address(text) == str(parsed)
+    else:
+        with pytest.raises(InvalidValue):
+            values.address(text)
+
+
 @given(st.ip_addresses(), st.ip_addresses(), st.integers(1, 32))
 def test_holding_and_overlapping_agree_with_arithmetic(
     host: ipaddress.IPv4Address | ipaddress.IPv6Address,
