@@ -53,7 +53,7 @@ def choose(state: ZoneState, asker: Asker, requested: Sequence[str], now: float)
     Raises ``RequestRefused`` where a requested address cannot be had, or a pool is full.
     """
     wished = _requested(state, asker, requested)
-    own = {_version(address): address for address in asker.addresses}
+    own = {values.version_of(address): address for address in asker.addresses}
     addresses: list[str] = []
     evicted: list[str] = []
     for version in dict.fromkeys(pool.version for pool in state.pools):
@@ -136,7 +136,7 @@ def _requested(state: ZoneState, asker: Asker, requested: Sequence[str]) -> dict
     """The requested addresses by version, each of them free for the asker or to be taken."""
     wished: dict[int, str] = {}
     for address in requested:
-        version = _version(address)
+        version = values.version_of(address)
         if version in wished:
             raise RequestRefused(
                 "address",
@@ -181,7 +181,7 @@ def _reused(state: ZoneState, version: int, now: float) -> tuple[str, str]:
     """The address of the lease that was released first, and that lease's key."""
     victim = state.longest_released(now - state.zone.policy.quarantine)
     for address in victim.addresses if victim else ():
-        if victim is not None and _version(address) == version:
+        if victim is not None and values.version_of(address) == version:
             return address, victim.key
     pools = _pools(state, version)
     fill = ", ".join(f"{pool.cidr} holds {len(pool.holders)} of {pool.capacity}" for pool in pools)
@@ -194,10 +194,6 @@ def _reused(state: ZoneState, version: int, now: float) -> tuple[str, str]:
 
 def _pools(state: ZoneState, version: int) -> list[Pool]:
     return [pool for pool in state.pools if pool.version == version]
-
-
-def _version(address: str) -> int:
-    return 6 if ":" in address else 4
 
 
 def _holder(state: ZoneState, address: str) -> str | None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import heapq
 import logging
+import socket
 from collections.abc import Iterable
 from typing import Literal
 
-from netaddr import IPAddress, IPNetwork
+from netaddr import IPNetwork
+
+from jaywalk.values import integer_of, version_of
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +40,7 @@ class Pool:
         self._queued: set[int] = set()
 
     def __contains__(self, address: str) -> bool:
-        parsed = IPAddress(address)
-        return bool(parsed.version == self.version and self.first <= int(parsed) <= self.last)
+        return version_of(address) == self.version and self.first <= integer_of(address) <= self.last
 
     @property
     def capacity(self) -> int:
@@ -57,23 +59,24 @@ class Pool:
 
     def text(self, number: int) -> str:
         """The address with the integer value ``number``."""
-        return str(IPAddress(number, self.version))
+        family, size = (socket.AF_INET6, 16) if self.version == 6 else (socket.AF_INET, 4)
+        return socket.inet_ntop(family, number.to_bytes(size, "big"))
 
     def holder(self, address: str) -> str | None:
         """The key that holds ``address``, or None."""
-        return self.holders.get(int(IPAddress(address)))
+        return self.holders.get(integer_of(address))
 
     def is_reserved(self, address: str) -> bool:
         """Whether no peer may have ``address``: network and broadcast, or the anycast address of IPv6."""
-        return int(IPAddress(address)) in self.reserved
+        return integer_of(address) in self.reserved
 
     def hold(self, address: str, key: str) -> None:
         """Notes that ``key`` holds ``address``."""
-        self.holders[int(IPAddress(address))] = key
+        self.holders[integer_of(address)] = key
 
     def drop(self, address: str, key: str) -> None:
         """Frees ``address`` if ``key`` holds it."""
-        number = int(IPAddress(address))
+        number = integer_of(address)
         if self.holders.get(number) != key:
             return
         del self.holders[number]

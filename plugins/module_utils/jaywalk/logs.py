@@ -21,7 +21,9 @@ class OneLine(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as text, with a priority in front of each line for the journal."""
-        message = "".join(each if each.isprintable() else "?" for each in record.getMessage())
+        message = record.getMessage()
+        if not message.isprintable():
+            message = "".join(each if each.isprintable() else "?" for each in message)
         record.msg, record.args = message, ()
         text = super().format(record)
         if not self.journal:

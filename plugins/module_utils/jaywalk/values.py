@@ -177,12 +177,22 @@ def _parsed(text: str) -> Network:
 
 def holding(pools: Sequence[Network], host: str) -> Network | None:
     """The first of ``pools`` that ``host``, an address that was checked before, lies in, or None."""
-    family, version = (socket.AF_INET6, 6) if ":" in host else (socket.AF_INET, 4)
-    number = int.from_bytes(socket.inet_pton(family, host), "big")
+    version, number = version_of(host), integer_of(host)
     for pool in pools:
         if pool.version == version and number & int(pool.netmask) == int(pool.network_address):
             return pool
     return None
+
+
+def version_of(text: str) -> int:
+    """The IP version of an address or a prefix that was checked before."""
+    return 6 if ":" in text else 4
+
+
+def integer_of(host: str) -> int:
+    """An address that was checked before as an integer."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return int.from_bytes(socket.inet_pton(family, host), "big")
 
 
 def overlapping(taken: Iterable[Network], prefix: str) -> Network | None:

@@ -91,22 +91,18 @@ def _covered(prefix: str, networks: Iterable[values.Network]) -> bool:
 
 def known_addresses(held: Held | None, request: Request) -> tuple[str, ...]:
     """The addresses that a granted request will bring for sure: those asked for, and those that stay."""
-    wished = {_version(host): host for host in request.request_ip}
-    own = {_version(host): host for host in (held.addresses if held else ())}
+    wished = {values.version_of(host): host for host in request.request_ip}
+    own = {values.version_of(host): host for host in (held.addresses if held else ())}
     return tuple({**own, **wished}.values())
 
 
 def foretold(zone: Zone, addresses: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
     """One entry for each IP version of the zone: an address that was known before, or words for it."""
-    sure = {_version(host): host for host in addresses if host in set(known)}
-    versions = dict.fromkeys(_version(pool) for pool in zone.pools)
+    sure = {values.version_of(host): host for host in addresses if host in set(known)}
+    versions = dict.fromkeys(values.version_of(pool) for pool in zone.pools)
     return tuple(sure.get(version) or assigned(version) for version in versions)
 
 
 def assigned(version: int) -> str:
     """Words for an address that the zone is still to choose."""
     return f"(IPv{version} assigned by the zone)"
-
-
-def _version(text: str) -> int:
-    return ipaddress.ip_interface(text).version

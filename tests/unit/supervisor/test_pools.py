@@ -51,6 +51,16 @@ def test_lowest_free_is_what_a_search_finds(steps: list[tuple[str, int]], cidr: 
         assert {pool.text(each) for each in pool.holders} == held.keys()
 
 
+@pytest.mark.parametrize("cidr", ["10.0.0.0/8", "fd00::/16"])
+@given(data=st.data())
+def test_an_address_is_spelled_as_ipaddress_spells_it(cidr: str, data: st.DataObject) -> None:
+    pool = Pool(cidr)
+    number = data.draw(st.integers(pool.first, pool.last))
+    text = str(ipaddress.ip_address(number))
+    pool.hold(text, "key")
+    assert (pool.text(number), pool.holders, text in pool) == (text, {number: "key"}, True)
+
+
 def test_only_the_holder_frees_an_address() -> None:
     pool = Pool("10.0.0.0/24")
     pool.hold("10.0.0.1", "one")
