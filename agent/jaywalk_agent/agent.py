@@ -11,8 +11,8 @@ from jaywalk import plan, wireguard
 from jaywalk.controller import TIMEOUT, ZoneClient, connect
 from jaywalk.errors import JaywalkError
 from jaywalk.mesh import Node, refused_prefixes
-from jaywalk.models import Reply, Request
 from jaywalk.notify import notify
+from jaywalk.requests import Reply, Request
 from jaywalk.runner import Runner
 
 from . import running, snapshot

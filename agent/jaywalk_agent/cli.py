@@ -19,9 +19,9 @@ import argcomplete
 from jaywalk import keys, logs, wireguard
 from jaywalk.controller import ZoneClient, connect
 from jaywalk.errors import InvalidValue, JaywalkError
-from jaywalk.models import Request
 from jaywalk.notify import notify
 from jaywalk.release import installed_version
+from jaywalk.requests import Request
 from jaywalk.runner import SubprocessRunner
 
 from . import running, snapshot

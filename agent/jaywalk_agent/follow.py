@@ -17,7 +17,7 @@ from redis.backoff import FullJitterBackoff
 
 from jaywalk.controller import FIRST_REPEAT, ControllerAddress, ZoneClient, connect
 from jaywalk.errors import ControllerDenied, ControllerUnreachable, InvalidValue, RequestRefused
-from jaywalk.models import Reply, Request
+from jaywalk.requests import Reply, Request
 from jaywalk.zonelog import Gap, ZoneView
 
 from .stop import StopSignal

@@ -263,7 +263,8 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.controller
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.errors import InvalidValue, JaywalkError
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.interface import Interface, Observed
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.mesh import Node
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.models import Peer, Request
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.models import Peer
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.requests import Request
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zonelog import ZoneView
 
 ARGUMENT_SPEC: dict[str, Any] = {

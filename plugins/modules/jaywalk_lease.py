@@ -184,11 +184,11 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.controller
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.errors import InvalidValue
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.models import (
     Lease,
-    Request,
     Zone,
     reservation_key,
 )
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.plan import Plan
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.requests import Request
 
 ARGUMENT_SPEC: dict[str, Any] = {
     **operator_arguments(),

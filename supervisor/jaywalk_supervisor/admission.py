@@ -7,7 +7,8 @@ import base64
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from jaywalk.models import Lease, Peer, Reply, reservation_key
+from jaywalk.models import Lease, Peer, reservation_key
+from jaywalk.requests import Reply
 from jaywalk.zonelog import Change
 
 from .ipam import Grant

@@ -19,7 +19,8 @@ from redis.backoff import ExponentialWithJitterBackoff
 
 from jaywalk.controller import ControllerAddress, translated
 from jaywalk.errors import BadRequest, InvalidValue, JaywalkError
-from jaywalk.models import AGENT_OPS, OPERATOR_OPS, Reply, Request, Zone, readable_nonce
+from jaywalk.models import Zone
+from jaywalk.requests import AGENT_OPS, OPERATOR_OPS, Reply, Request, readable_nonce
 from jaywalk.zonelog import Change, ZoneKeys
 
 from .acl import check_replay, write_user

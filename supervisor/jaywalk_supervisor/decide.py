@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from jaywalk.errors import RequestRefused
-from jaywalk.models import Lease, Peer, Reply, Request
+from jaywalk.models import Lease, Peer
+from jaywalk.requests import Reply, Request
 from jaywalk.wishes import with_kept
 from jaywalk.zonelog import Change
 

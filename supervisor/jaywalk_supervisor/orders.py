@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from jaywalk.errors import RequestRefused
-from jaywalk.models import Lease, Reply, Request, reservation_key
+from jaywalk.models import Lease, reservation_key
+from jaywalk.requests import Reply, Request
 from jaywalk.wishes import with_kept
 from jaywalk.zonelog import Change
 

@@ -13,7 +13,8 @@ from redis.cluster import ClusterNode, RedisCluster
 
 from jaywalk.controller import ControllerAddress, client_to, locate, translated
 from jaywalk.errors import ControllerUnreachable, InvalidValue, JaywalkError
-from jaywalk.models import SCHEMA, Reply, Zone
+from jaywalk.models import SCHEMA, Zone
+from jaywalk.requests import Reply
 from jaywalk.zonelog import ZONES, Change, Event, Gap, ZoneKeys
 
 from .state import LEAST_WAIT_MS, ZoneState

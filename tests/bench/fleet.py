@@ -14,7 +14,7 @@ from pathlib import Path
 import redis
 
 from jaywalk.controller import ControllerAddress, ZoneClient, agent_user, connect
-from jaywalk.models import Request
+from jaywalk.requests import Request
 from lab import product
 from lab.fleet import Lab
 from tests.bench.apply import random_key, timed

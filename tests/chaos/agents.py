@@ -12,7 +12,7 @@ from pathlib import Path
 
 from jaywalk.controller import ControllerAddress, ZoneClient, connect
 from jaywalk.errors import JaywalkError, RequestRefused
-from jaywalk.models import Reply, Request
+from jaywalk.requests import Reply, Request
 from jaywalk.zonelog import ZoneKeys
 from jaywalk_agent import snapshot
 from jaywalk_agent.follow import Follower

@@ -13,7 +13,7 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from jaywalk.models import Request
+from jaywalk.requests import Request
 from jaywalk_supervisor.committer import Committer
 from tests.redis_server import RedisServer
 from tests.unit.supervisor.support import committing, join, key_of, until

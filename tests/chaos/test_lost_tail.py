@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jaywalk.controller import ZoneClient, connect
-from jaywalk.models import Request
+from jaywalk.requests import Request
 from tests.redis_server import RedisServer
 from tests.unit.supervisor.support import AGENT_PASSWORD, committing, join, key_of, until
 

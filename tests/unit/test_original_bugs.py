@@ -22,7 +22,7 @@ from jaywalk import keys, mesh, plan
 from jaywalk.controller import ZoneClient, connect
 from jaywalk.errors import InvalidValue
 from jaywalk.interface import Interface, WgPeer
-from jaywalk.models import Reply, Request
+from jaywalk.requests import Reply, Request
 from jaywalk.runner import Finished, SubprocessRunner
 from jaywalk.zonelog import Gap, ZoneKeys
 from jaywalk_agent import cli as agent_cli

@@ -16,7 +16,8 @@ from typing import Any, cast
 
 from . import values
 from .errors import ControllerDenied, ControllerUnreachable, InvalidValue, MissingTool, NoAnswer
-from .models import Lease, Reply, Request, Zone
+from .models import Lease, Zone
+from .requests import Reply, Request
 from .zonelog import Event, Gap, ZoneKeys, ZoneView, wait_of
 
 try:

@@ -19,6 +19,7 @@ Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_MACHINE_MARK = re.compile(r"[0-9a-f]{8}")
 _INTERFACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
 _INTERFACE_WORDS = ("all", "default", "interfaces")
 """Names that ``wg show`` and sysctl take for something else."""
@@ -43,6 +44,13 @@ def dns_label(text: object, what: str = "name") -> str:
 def zone_name(text: object) -> str:
     """A zone's name is a DNS label."""
     return dns_label(text, "zone")
+
+
+def machine_mark(text: object) -> str:
+    """The mark of a machine, by which two that have the same key are told apart; empty for none."""
+    if isinstance(text, str) and (not text or _MACHINE_MARK.fullmatch(text)):
+        return text
+    raise InvalidValue(f"the instance {shown(text)} is no mark of a machine", "send 8 hex digits")
 
 
 def interface_name(text: object) -> str:

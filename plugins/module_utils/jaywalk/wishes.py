@@ -13,7 +13,8 @@ from typing import Union
 
 from . import values
 from .errors import InvalidValue
-from .models import Lease, Peer, Request, Zone
+from .models import Lease, Peer, Zone
+from .requests import Request
 
 Held = Union[Peer, Lease]
 """What a zone holds of a key: a peer in the mesh, or a lease."""

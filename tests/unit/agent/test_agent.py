@@ -17,7 +17,7 @@ import pytest
 
 from jaywalk.controller import ZoneClient, connect
 from jaywalk.errors import CommandFailed, ControllerUnreachable, InvalidValue, JaywalkError, RequestRefused
-from jaywalk.models import Request
+from jaywalk.requests import Request
 from jaywalk.zonelog import ZoneKeys
 from jaywalk_agent import follow, running, snapshot
 from jaywalk_agent.agent import Agent

@@ -11,7 +11,8 @@ import pytest
 
 from jaywalk.controller import ControllerAddress, ZoneClient, connect, locate
 from jaywalk.errors import ControllerDenied
-from jaywalk.models import Request, Zone
+from jaywalk.models import Zone
+from jaywalk.requests import Request
 from jaywalk_agent import follow
 from jaywalk_agent.follow import Follower
 from jaywalk_agent.stop import StopSignal

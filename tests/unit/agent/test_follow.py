@@ -17,7 +17,7 @@ import pytest
 
 from jaywalk.controller import ControllerAddress, ZoneClient, connect
 from jaywalk.errors import ControllerDenied, InvalidValue, RequestRefused
-from jaywalk.models import Reply, Request
+from jaywalk.requests import Reply, Request
 from jaywalk.zonelog import ZoneKeys, ZoneView
 from jaywalk_agent import follow
 from jaywalk_agent.follow import Follower, Update

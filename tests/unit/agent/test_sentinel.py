@@ -10,7 +10,7 @@ import pytest
 
 from jaywalk.controller import ZoneClient, connect
 from jaywalk.errors import ControllerDenied, ControllerUnreachable
-from jaywalk.models import Request
+from jaywalk.requests import Request
 from jaywalk_agent import follow
 from jaywalk_agent.follow import Follower
 from jaywalk_agent.stop import StopSignal

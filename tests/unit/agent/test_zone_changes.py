@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from jaywalk import mesh
-from jaywalk.models import Request
+from jaywalk.requests import Request
 from jaywalk_agent import follow
 from jaywalk_agent.follow import Follower
 from jaywalk_agent.stop import StopSignal

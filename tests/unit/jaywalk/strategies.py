@@ -8,6 +8,9 @@ import hashlib
 
 from hypothesis import strategies as st
 
+from jaywalk.models import Lease, Peer
+from jaywalk.requests import AGENT_OPS, Request, new_nonce
+
 
 def key(number: int) -> str:
     """A well-formed public key, the same for the same number."""
@@ -46,4 +49,38 @@ json_values = st.recursive(
         st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=8), inner, max_size=4)
     ),
     max_leaves=10,
+)
+
+host_lists = st.lists(hosts, min_size=1, max_size=4, unique=True).map(tuple)
+prefix_lists = st.lists(prefixes, max_size=4, unique=True).map(tuple)
+peers = st.builds(
+    Peer,
+    key=any_keys,
+    name=labels,
+    addresses=host_lists,
+    prefixes=prefix_lists,
+    endpoint=endpoints,
+    seq=naturals,
+    rev=naturals,
+)
+leases = st.builds(
+    Lease,
+    key=any_keys,
+    name=labels,
+    addresses=host_lists,
+    prefixes=prefix_lists,
+    released=st.one_of(st.none(), st.just(0), st.floats(0, 2**40)),
+    seq=naturals,
+)
+requests = st.builds(
+    Request,
+    op=st.sampled_from(AGENT_OPS),
+    zone=st.just("zone-blue"),
+    key=any_keys,
+    name=st.one_of(st.just(""), labels),
+    request_ip=st.lists(hosts, max_size=4, unique=True).map(tuple),
+    child_prefixes=prefix_lists,
+    endpoint=endpoints,
+    nonce=st.builds(new_nonce),
+    seq=naturals,
 )

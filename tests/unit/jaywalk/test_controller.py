@@ -17,7 +17,8 @@ import redis
 from jaywalk import controller
 from jaywalk.controller import ControllerAddress, ZoneClient, agent_user, connect
 from jaywalk.errors import ControllerDenied, ControllerUnreachable, InvalidValue, JaywalkError, NoAnswer
-from jaywalk.models import Peer, Reply, Request, Zone
+from jaywalk.models import Peer, Zone
+from jaywalk.requests import Reply, Request
 from jaywalk.zonelog import Change, Gap, ZoneKeys
 from tests.redis_server import RedisServer
 

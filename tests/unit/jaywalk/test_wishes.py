@@ -7,7 +7,8 @@ import pytest
 
 from jaywalk import wishes
 from jaywalk.errors import InvalidValue
-from jaywalk.models import Lease, Peer, Request, Zone
+from jaywalk.models import Lease, Peer, Zone
+from jaywalk.requests import Request
 
 from . import strategies as mesh
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from jaywalk.controller import ControllerAddress, ZoneClient
-from jaywalk.models import Request, Zone
+from jaywalk.models import Zone
+from jaywalk.requests import Request
 from jaywalk_supervisor.acl import password_hash
 from jaywalk_supervisor.committer import Committer
 from jaywalk_supervisor.store import Store

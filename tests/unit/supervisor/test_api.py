@@ -16,7 +16,7 @@ from flask.testing import FlaskClient
 from waitress.server import create_server
 
 from jaywalk.keys import url_form
-from jaywalk.models import Request
+from jaywalk.requests import Request
 from jaywalk_supervisor.api import create_app
 from jaywalk_supervisor.replica import Replica
 from jaywalk_supervisor.store import Store

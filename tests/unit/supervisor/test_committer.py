@@ -14,7 +14,8 @@ import redis
 
 from jaywalk.controller import ControllerAddress, ZoneClient, connect
 from jaywalk.errors import ControllerDenied, InvalidValue
-from jaywalk.models import Lease, Request
+from jaywalk.models import Lease
+from jaywalk.requests import Request
 from jaywalk.zonelog import Event, ZoneKeys
 from jaywalk_supervisor import committer as committing_module
 from jaywalk_supervisor.acl import password_hash

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaywalk.models import Reply, Request, Zone
+from jaywalk.models import Zone
 from jaywalk.policy import QUARANTINE, Policy
+from jaywalk.requests import Reply, Request
 from jaywalk_supervisor.admission import default_name
 from jaywalk_supervisor.decide import decide
 from jaywalk_supervisor.state import ZoneState

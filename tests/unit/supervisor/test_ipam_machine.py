@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from jaywalk.models import Reply, Request, Zone, reservation_key
+from jaywalk.models import Zone, reservation_key
 from jaywalk.policy import Policy
+from jaywalk.requests import Reply, Request
 from jaywalk_supervisor.decide import decide
 from jaywalk_supervisor.state import ZoneState
 from tests.unit.supervisor.ipam_model import Model, Refused, waiting

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What nodes and operators ask of the supervisors, and the answers; checked at both ends.
+
+Both turn into JSON text by ``to_wire`` and come back by ``from_wire``, which raises ``InvalidValue``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from . import keys, values, wire
+from .errors import BadRequest, InvalidValue, RequestRefused
+from .models import MAX_PREFIXES, MAX_REQUESTED, SCHEMA, Lease
+
+MAX_REQUEST_BYTES = 16384
+
+AGENT_OPS = ("join", "leave", "endpoint")
+OPERATOR_OPS = ("reserve", "release", "rekey", "show")
+
+_NONCE = re.compile(r"[0-9a-f]{32}")
+
+
+def new_nonce() -> str:
+    """128 random bits in hex: whoever knows it may read the answer."""
+    return secrets.token_hex(16)
+
+
+def new_seq() -> int:
+    """A number that grows with each request of a node: microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a node (``{zone}:inbox``) or an operator (``{zone}:orders``) asks of the supervisors.
+
+    ``request_ip`` holds at most one address a pool, ``child_prefixes`` is the whole list that the peer
+    announces; in a ``release`` those to give back, the lease itself staying.  An operator's request may have
+    an empty ``key`` and mean the host called ``name``.  ``nonce`` names the answer, ``seq`` orders the
+    requests of one key.  ``notes`` say what became of values that were not in their canonical spelling.
+    """
+
+    op: str
+    zone: str
+    key: str
+    name: str = ""
+    request_ip: tuple[str, ...] = ()
+    child_prefixes: tuple[str, ...] = ()
+    endpoint: str = ""
+    nonce: str = field(default_factory=new_nonce)
+    seq: int = field(default_factory=new_seq)
+    instance: str = ""
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    @classmethod
+    def checked(
+        cls,
+        op: str,
+        zone: object,
+        key: object,
+        name: str = "",
+        request_ip: Sequence[object] = (),
+        child_prefixes: Sequence[object] = (),
+        endpoint: str = "",
+        instance: object = "",
+    ) -> Request:
+        """A request from a person's or a node's words, each of them checked."""
+        return cls(
+            op=op,
+            zone=values.zone_name(zone),
+            key="" if op in OPERATOR_OPS and name and not key else keys.public_key(key),
+            name=values.dns_label(name) if name else "",
+            request_ip=wire.each(_requested, list(request_ip), "requested addresses", MAX_REQUESTED),
+            child_prefixes=wire.each(
+                values.child_prefix, list(child_prefixes), "child prefixes", MAX_PREFIXES
+            ),
+            endpoint=values.endpoint(endpoint) if endpoint else "",
+            instance=values.machine_mark(instance),
+            notes=_normalised(child_prefixes),
+        )
+
+    def to_wire(self) -> str:
+        fields: dict[str, Any] = {
+            "v": SCHEMA,
+            "op": self.op,
+            "zone": self.zone,
+            "key": self.key,
+            "nonce": self.nonce,
+            "seq": self.seq,
+        }
+        optional: dict[str, Any] = {
+            "name": self.name,
+            "request_ip": list(self.request_ip),
+            "child_prefixes": list(self.child_prefixes),
+            "endpoint": self.endpoint,
+            "instance": self.instance,
+        }
+        fields.update({name: value for name, value in optional.items() if value})
+        return json.dumps(fields, separators=(",", ":"))
+
+    @classmethod
+    def from_wire(cls, text: str, zone: str, ops: Sequence[str]) -> Request:
+        """A request as a supervisor takes it from the list of ``zone`` where ``ops`` may be asked for."""
+        data = _envelope(text, zone, ops)
+        request = cls.checked(
+            op=data["op"],
+            zone=zone,
+            key=data.get("key"),
+            name=wire.text(data.get("name", ""), "name"),
+            request_ip=wire.a_list(data.get("request_ip", []), "requested addresses"),
+            child_prefixes=wire.a_list(data.get("child_prefixes", []), "child prefixes"),
+            endpoint=wire.text(data.get("endpoint", ""), "endpoint"),
+            instance=data.get("instance", ""),
+        )
+        return replace(request, nonce=nonce_of(data), seq=wire.natural(data.get("seq"), "seq"))
+
+
+def _envelope(text: str, zone: str, ops: Sequence[str]) -> dict[str, Any]:
+    """A request's fields, once it is one for ``zone``; raises ``BadRequest`` with the reason."""
+    if len(text) > MAX_REQUEST_BYTES:
+        raise BadRequest(
+            "too-large", f"the request has {len(text)} bytes", f"send at most {MAX_REQUEST_BYTES}"
+        )
+    try:
+        data: dict[str, Any] = wire.parsed(text, dict, "the request")
+    except InvalidValue as error:
+        raise BadRequest("not-json", error.problem, error.remedy) from None
+    if data.get("v") != SCHEMA or data["v"] is True:
+        raise BadRequest(
+            "version", f"the request has version {values.shown(data.get('v'))}", f"send version {SCHEMA}"
+        )
+    if data.get("zone") != zone:
+        raise BadRequest(
+            "zone", f"the request is for zone {values.shown(data.get('zone'))}", f"this is zone {zone}"
+        )
+    if data.get("op") not in ops:
+        raise BadRequest(
+            "operation",
+            f"the operation {values.shown(data.get('op'))} is unknown here",
+            f"use one of {', '.join(ops)}",
+        )
+    return data
+
+
+def nonce_of(data: Mapping[str, Any]) -> str:
+    """The nonce of a request that may be wrong in all else; raises ``InvalidValue``."""
+    nonce = data.get("nonce")
+    if isinstance(nonce, str) and _NONCE.fullmatch(nonce):
+        return nonce
+    raise InvalidValue("the request has no nonce", "send 32 hexadecimal digits")
+
+
+def readable_nonce(text: str) -> str | None:
+    """The nonce under which a request that was refused can still be answered, or None."""
+    try:
+        return nonce_of(wire.parsed(text[: MAX_REQUEST_BYTES + 1], dict, "the request"))
+    except InvalidValue:
+        return None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The answer to one request: a lease, or why not."""
+
+    ok: bool
+    code: str = ""
+    error: str = ""
+    state: str = ""
+    name: str = ""
+    addresses: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()
+    changed: bool = False
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def granted(cls, lease: Lease, changed: bool) -> Reply:
+        return cls(
+            ok=True,
+            state=lease.state,
+            name=lease.name,
+            addresses=lease.addresses,
+            prefixes=lease.prefixes,
+            changed=changed,
+        )
+
+    @classmethod
+    def refused(cls, code: str, error: str) -> Reply:
+        return cls(ok=False, code=code, error=error)
+
+    def to_wire(self) -> str:
+        if not self.ok:
+            return json.dumps({"ok": False, "code": self.code, "error": self.error})
+        fields: dict[str, Any] = {
+            "ok": True,
+            "state": self.state,
+            "name": self.name,
+            "addresses": list(self.addresses),
+            "prefixes": list(self.prefixes),
+            "changed": self.changed,
+        }
+        if self.notes:
+            fields["notes"] = list(self.notes)
+        return json.dumps(fields, separators=(",", ":"))
+
+    @classmethod
+    def from_wire(cls, text: str) -> Reply:
+        data = wire.parsed(text, dict, "the supervisor's answer")
+        if data.get("ok") is not True:
+            code, error = (wire.text(data.get(name, ""), name) for name in ("code", "error"))
+            return cls.refused(code, error)
+        return cls(
+            ok=True,
+            state=wire.text(data.get("state", ""), "state"),
+            name=values.dns_label(data["name"]) if data.get("name") else "",
+            addresses=wire.each(values.address, data.get("addresses", []), "addresses", MAX_REQUESTED),
+            prefixes=wire.each(values.child_prefix, data.get("prefixes", []), "child prefixes", MAX_PREFIXES),
+            changed=data.get("changed") is True,
+            notes=wire.each(
+                lambda each: wire.text(each, "note"), data.get("notes", []), "notes", MAX_PREFIXES
+            ),
+        )
+
+    def lease_or_raise(self) -> Reply:
+        """The reply itself if it grants; raises ``RequestRefused`` with the supervisor's words if not."""
+        if not self.ok:
+            raise RequestRefused(self.code, self.error)
+        return self
+
+
+def _normalised(prefixes: Sequence[object]) -> tuple[str, ...]:
+    """A sentence for each prefix whose address bits go beyond its length."""
+    return tuple(
+        f"the child prefix {text} is taken as its network {network}"
+        for text in prefixes
+        if isinstance(text, str)
+        and (network := values.network(text)).partition("/")[0] != text.partition("/")[0]
+    )
+
+
+def _requested(text: object) -> str:
+    return values.address(text, "requested address")

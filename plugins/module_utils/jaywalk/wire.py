@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reading JSON from a stranger: each function returns a part of the right kind or raises ``InvalidValue``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from . import values
+from .errors import InvalidValue
+
+
+def parsed(text: str, kind: type, what: str) -> Any:
+    """The JSON value in ``text``, which is to be a ``kind``."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        raise InvalidValue(f"{what} is no JSON", "send one JSON value") from None
+    if not isinstance(value, kind):
+        raise InvalidValue(f"{what} is a JSON {type(value).__name__}", f"send a {kind.__name__}")
+    return value
+
+
+def mapping(record: object, what: str) -> Mapping[str, Any]:
+    """A JSON object, parsed already or not."""
+    if isinstance(record, str):
+        record = parsed(record, dict, what)
+    if not isinstance(record, dict):
+        raise InvalidValue(f"{what} is no JSON object")
+    return record
+
+
+def a_list(value: object, what: str) -> list[object]:
+    """A JSON list of anything."""
+    if isinstance(value, list):
+        return value
+    raise InvalidValue(f"the {what} are no list", "send a JSON list")
+
+
+def each(check: Any, value: object, what: str, limit: int) -> tuple[str, ...]:
+    """A list of at most ``limit`` values, each as ``check`` returns it, none twice."""
+    found = a_list(value, what)
+    if len(found) > limit:
+        raise InvalidValue(f"there are {len(found)} {what}", f"send at most {limit}")
+    return tuple(dict.fromkeys(check(item) for item in found))
+
+
+def text(value: object, what: str) -> str:
+    """A string that can be shown on one line."""
+    if isinstance(value, str) and value.isprintable():
+        return value
+    raise InvalidValue(f"the {what} is no printable text", "send a string")
+
+
+def natural(value: object, what: str) -> int:
+    """A whole number that JSON readers of any kind keep exactly (RFC 8259, section 6)."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53:
+        return value
+    raise InvalidValue(f"the {what} {values.shown(value)} is no natural number below 2^53", "send an integer")
+
+
+def is_time(value: object) -> bool:
+    """Whether ``value`` can be seconds since 1970."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 2**53
