@@ -196,6 +196,7 @@ class Committer:
             return
         name, texts = taken
         zone, ops = self._lists[name] = self._lists.pop(name)
+        log.debug("zone %s: took %d requests from %s", zone, len(texts), name)
         try:
             self._commit(store, zone, [self._decode(text, zone, ops) for text in texts])
         except ZoneGone as error:

@@ -26,7 +26,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def fleet() -> Iterator[Fleet]:
     """A controller and three members, rolled out once; JAYWALK_FLEET_TEST_KEEP keeps them running."""
     directory = Path(os.environ.get("JAYWALK_FLEET_TEST_DIR", "/var/tmp/jaywalk-fleet-test"))
-    lab = Lab(directory, prefix="jt", report=lambda text: print(f"lab: {text}", flush=True))
+    prefix = os.environ.get("JAYWALK_FLEET_TEST_PREFIX", "jt")
+    lab = Lab(directory, prefix=prefix, report=lambda text: print(f"lab: {text}", flush=True))
     keep = "JAYWALK_FLEET_TEST_KEEP" in os.environ
     if not keep:
         lab.down()
