@@ -112,8 +112,7 @@ def _pools(state: ZoneState) -> list[dict[str, Any]]:
         {
             "Cidr": pool.cidr,
             "IPs": {
-                str(IPAddress(each, pool.version)): True
-                for each in sorted(pool.reserved | pool.holders.keys())
+                str(IPAddress(each, pool.version)): True for each in sorted(pool.own | pool.holders.keys())
             },
         }
         for pool in state.pools

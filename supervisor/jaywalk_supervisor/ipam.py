@@ -159,7 +159,8 @@ def _check_free(state: ZoneState, asker: Asker, address: str) -> None:
     if pool.is_reserved(address):
         raise RequestRefused(
             "address-reserved",
-            f"the requested address {address} is the network's own in {pool.cidr}: request another one",
+            f"the requested address {address} is the network's own in {pool.cidr}, or excluded by the "
+            "operator: request another one",
         )
     holder = pool.holder(address)
     if holder is None or holder in asker.keys:

@@ -6,10 +6,11 @@ from __future__ import annotations
 import heapq
 import logging
 import socket
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from netaddr import IPNetwork
+from netaddr import IPAddress, IPNetwork, IPSet
 
 from jaywalk.values import integer_of, version_of
 
@@ -27,13 +28,15 @@ class Pool:
     dropping need no search and can be undone in any order.
     """
 
-    def __init__(self, cidr: str) -> None:
+    def __init__(self, cidr: str, excluded: Sequence[str] = ()) -> None:
         network = IPNetwork(cidr)
         self.cidr = cidr
         self.version: Literal[4, 6] = network.version
         self.first: int = network.first
         self.last: int = network.last
-        self.reserved = _reserved(network)
+        self.own = _own(network)
+        self.ranges = _ranges(network, self.own, excluded)
+        self._starts = [first for first, _ in self.ranges]
         self.holders: dict[int, str] = {}
         self._mark = self.first
         self._freed: list[int] = []
@@ -45,13 +48,13 @@ class Pool:
     @property
     def capacity(self) -> int:
         """How many addresses peers can have."""
-        return self.last - self.first + 1 - len(self.reserved)
+        return self.last - self.first + 1 - sum(last - first + 1 for first, last in self.ranges)
 
     def warning(self) -> str:
         """A sentence from 80 % on, else nothing; released leases count, since they hold their addresses."""
-        share = len(self.holders) / self.capacity
-        if share < NEARLY_FULL:
+        if len(self.holders) < NEARLY_FULL * self.capacity:
             return ""
+        share = len(self.holders) / max(self.capacity, 1)
         return (
             f"the pool {self.cidr} is {share:.0%} full ({len(self.holders)} of {self.capacity}): "
             "release leases that nobody uses, or give the zone a larger pool"
@@ -67,8 +70,8 @@ class Pool:
         return self.holders.get(integer_of(address))
 
     def is_reserved(self, address: str) -> bool:
-        """Whether no peer may have ``address``: network and broadcast, or the anycast address of IPv6."""
-        return integer_of(address) in self.reserved
+        """Whether no peer may have ``address``: the network's own, or one that the operator excludes."""
+        return self._end_of_range(integer_of(address)) is not None
 
     def hold(self, address: str, key: str) -> None:
         """Notes that ``key`` holds ``address``."""
@@ -90,9 +93,18 @@ class Pool:
             self._queued.discard(heapq.heappop(self._freed))
         if self._freed:
             return self.text(self._freed[0])
-        while self._mark in self.holders or self._mark in self.reserved:
-            self._mark += 1
-        return self.text(self._mark) if self._mark <= self.last else None
+        while True:
+            if (end := self._end_of_range(self._mark)) is not None:
+                self._mark = end + 1
+            elif self._mark in self.holders:
+                self._mark += 1
+            else:
+                return self.text(self._mark) if self._mark <= self.last else None
+
+    def _end_of_range(self, number: int) -> int | None:
+        """The last address of the reserved range that ``number`` lies in, or None."""
+        index = bisect_right(self._starts, number) - 1
+        return self.ranges[index][1] if index >= 0 and number <= self.ranges[index][1] else None
 
 
 class FillWatch:
@@ -112,7 +124,15 @@ class FillWatch:
                 self._full.discard(place)
 
 
-def _reserved(network: IPNetwork) -> frozenset[int]:
+def _ranges(network: IPNetwork, own: frozenset[int], excluded: Sequence[str]) -> list[tuple[int, int]]:
+    """What no peer gets, as disjoint ranges in order: the network's own addresses, and ``excluded`` ones."""
+    kept = IPSet([IPNetwork(each) for each in excluded]) & IPSet([network])
+    for number in own:
+        kept.add(IPAddress(number, network.version))
+    return [(each.first, each.last) for each in kept.iter_ipranges()]
+
+
+def _own(network: IPNetwork) -> frozenset[int]:
     """Network and broadcast address (IPv4), or the subnet-router anycast address (RFC 4291, 2.6.1).
 
     Links of two and single addresses have none: RFC 3021 (/31), RFC 6164 (/127).

@@ -52,7 +52,7 @@ class ZoneState:
         self.wait_ms = wait_ms
         self.peers: dict[str, Peer] = {}
         self.leases: dict[str, Lease] = {}
-        self.pools = [Pool(cidr) for cidr in zone.pools]
+        self.pools = [Pool(cidr, zone.policy.excluded) for cidr in zone.pools]
         self.prefixes = PrefixIndex()
         self._released: list[tuple[float, str]] = []
 

@@ -17,7 +17,7 @@ from jaywalk.policy import QUARANTINE, TAKEOVERS
 
 from . import importer, zones
 from .store import Store
-from .zones import Wish
+from .zones import NONE, Wish
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -76,6 +76,13 @@ def _wishes(to: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help=f"how long the addresses of a node that left are given to nobody else (default {QUARANTINE})",
     )
+    to.add_argument(
+        "--exclude",
+        action="append",
+        metavar="CIDR",
+        help="addresses of the pools that no node gets, like a gateway's 10.20.0.1 (repeat; "
+        f"{NONE} for none)",
+    )
 
 
 def run(store: Store, options: argparse.Namespace) -> int:
@@ -86,7 +93,14 @@ def run(store: Store, options: argparse.Namespace) -> int:
 
 
 def _wish(options: argparse.Namespace) -> Wish:
-    return Wish(options.cidr, options.cidr6, options.description, options.takeover, options.quarantine)
+    return Wish(
+        options.cidr,
+        options.cidr6,
+        options.description,
+        options.takeover,
+        options.quarantine,
+        options.exclude,
+    )
 
 
 def _add(store: Store, options: argparse.Namespace) -> int:
@@ -161,5 +175,6 @@ def _facts(zone: dict[str, Any]) -> list[tuple[str, Any]]:
     pools = [(f"pool {pool['cidr']}", f"{pool['held']} of {pool['capacity']} held") for pool in zone["pools"]]
     names = ("name", "description", "peers", "leases", "epoch", "rev")
     policy = [("takeover", zone["policy"]["takeover"]), ("quarantine", f"{zone['policy']['quarantine']} s")]
+    policy += [("excluded", each) for each in zone["policy"]["excluded"]]
     warnings = [("warning", warning) for warning in zone["warnings"]]
     return [*((name, zone[name]) for name in names), *pools, *policy, *warnings]

@@ -23,6 +23,9 @@ from .acl import password_hash, set_password, write_user
 from .state import ZoneState
 from .store import Store, ZoneGone
 
+NONE = "none"
+"""The word that empties a list."""
+
 log = logging.getLogger(__name__)
 
 REMOVED = "jw:removed"
@@ -38,12 +41,14 @@ class Wish:
     description: str | None = None
     takeover: str | None = None
     quarantine: str | None = None
+    excluded: Sequence[str] | None = None
 
     def policy(self, known: Policy) -> Policy:
         """The zone's policy, ``known`` being the one it has."""
         return Policy.checked(
             known.takeover if self.takeover is None else self.takeover,
             known.quarantine if self.quarantine is None else self.quarantine,
+            known.excluded if self.excluded is None else [each for each in self.excluded if each != NONE],
         )
 
     def applied(self, zone: Zone) -> Zone:
@@ -100,7 +105,7 @@ def _change(store: Store, name: str, wanted: Callable[[Zone], Zone]) -> bool:
         if zone == state.zone:
             return False
         new_pools = zone.pools != state.zone.pools
-        if new_pools:
+        if new_pools or zone.policy.excluded != state.zone.policy.excluded:
             check_pools(state, zone)
         fields = [text for field, value in zone.to_wire().items() for text in (field, value)]
         arguments = [state.epoch, state.rev, "1" if new_pools else "", *fields]
@@ -120,7 +125,7 @@ def check_pools(state: ZoneState, zone: Zone) -> None:
         for address in lease.addresses:
             pool = pools.pool_of(address)
             if pool is None or pool.is_reserved(address):
-                where = "outside them" if pool is None else f"on the network's own address of {pool.cidr}"
+                where = "outside them" if pool is None else f"on a reserved address of {pool.cidr}"
                 raise InvalidValue(
                     f"zone {zone.name} cannot have the pools {', '.join(zone.pools)}: {address} of "
                     f"{lease.name} ({lease.state}) would lie {where}",
@@ -214,6 +219,7 @@ def show(state: ZoneState) -> dict[str, Any]:
         "policy": {
             "takeover": state.zone.policy.takeover,
             "quarantine": state.zone.policy.quarantine,
+            "excluded": list(state.zone.policy.excluded),
         },
         "warnings": [warning for pool in state.pools if (warning := pool.warning())],
         "peers": len(state.peers),

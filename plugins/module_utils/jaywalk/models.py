@@ -45,6 +45,14 @@ class Zone:
                 raise InvalidValue(f"the pools {pool} and {other} overlap", "give each address to one pool")
         if not networks:
             raise InvalidValue(f"the zone {name} has no pool", "give --cidr, --cidr6 or both")
+        for excluded in policy.excluded:
+            first, _, length = excluded.partition("/")
+            around = values.holding(values.networks(networks), first)
+            if around is None or int(length) < around.prefixlen:
+                raise InvalidValue(
+                    f"the excluded network {excluded} lies in no pool of zone {name}",
+                    f"give a part of {', '.join(networks)}",
+                )
         printable = "".join(letter for letter in description if letter.isprintable())[:200]
         return cls(values.zone_name(name), tuple(networks), printable, policy)
 

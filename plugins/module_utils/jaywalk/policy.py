@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from . import values
+from . import values, wire
 from .errors import InvalidValue
 
 TAKEOVERS = ("always", "never")
@@ -20,20 +21,23 @@ class Policy:
 
     ``takeover``: whether a node that requests an address gets it although another one has it, who then gets
     a fresh one (``always``, as the original did).  ``quarantine``: seconds for which the lease of a node that
-    left is not given to others, however full the pool is.
+    left is not given to others, however full the pool is.  ``excluded``: networks within the zone's pools
+    of which no peer gets an address, since a gateway or another machine has it.
     """
 
     takeover: str = "always"
     quarantine: int = QUARANTINE
+    excluded: tuple[str, ...] = ()
 
     @classmethod
-    def checked(cls, takeover: object, quarantine: object) -> Policy:
+    def checked(cls, takeover: object, quarantine: object, excluded: Sequence[object] = ()) -> Policy:
         """A policy from a person's words."""
         if takeover not in TAKEOVERS:
             raise InvalidValue(
                 f"the takeover policy {values.shown(takeover)} is unknown", f"use {' or '.join(TAKEOVERS)}"
             )
-        return cls(str(takeover), values.seconds(quarantine, "quarantine"))
+        kept = dict.fromkeys(values.network(each, "excluded network") for each in excluded)
+        return cls(str(takeover), values.seconds(quarantine, "quarantine"), tuple(kept))
 
     @classmethod
     def from_wire(cls, text: str) -> Policy:
@@ -46,10 +50,15 @@ class Policy:
             raise InvalidValue(
                 "the zone's policy is no JSON object", "set it with 'jaywalk-supervisor zone set'"
             )
-        return cls.checked(data.get("takeover", cls.takeover), data.get("quarantine", cls.quarantine))
+        return cls.checked(
+            data.get("takeover", cls.takeover),
+            data.get("quarantine", cls.quarantine),
+            wire.a_list(data.get("excluded", []), "excluded networks"),
+        )
 
     def to_wire(self) -> str:
-        return json.dumps({"takeover": self.takeover, "quarantine": self.quarantine})
+        fields = {"takeover": self.takeover, "quarantine": self.quarantine, "excluded": self.excluded}
+        return json.dumps({name: value for name, value in fields.items() if value != ()})
 
 
 DEFAULT = Policy()

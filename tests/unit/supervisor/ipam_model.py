@@ -39,8 +39,9 @@ def waiting(name: str) -> str:
 class Model:
     """One zone."""
 
-    def __init__(self, pools: list[str], takeover: str, quarantine: int) -> None:
+    def __init__(self, pools: list[str], takeover: str, quarantine: int, excluded: list[str]) -> None:
         self.pools = [ipaddress.ip_network(pool) for pool in pools]
+        self.excluded = [ipaddress.ip_network(each) for each in excluded]
         self.takeover = takeover
         self.quarantine = quarantine
         self.held: dict[str, Held] = {}
@@ -50,6 +51,8 @@ class Model:
 
     def usable(self, address: str) -> bool:
         host = ipaddress.ip_address(address)
+        if any(host in each for each in self.excluded):
+            return False
         for pool in self.pools:
             if host.version == pool.version and host in pool:
                 wide = pool.num_addresses > 2

@@ -28,6 +28,13 @@ POOLS = [
     ["10.20.0.0/29", "fd00:20::/64"],
     ["fd00:20::/125"],
 ]
+EXCLUDED = {
+    "10.20.0.0/30": ["10.20.0.1", "10.20.0.0/31", "10.20.0.0/30"],
+    "10.20.0.0/29": ["10.20.0.1", "10.20.0.2/31", "10.20.0.4/30"],
+    "10.20.0.0/31": ["10.20.0.0"],
+    "fd00:20::/125": ["fd00:20::1", "fd00:20::4/126"],
+}
+"""Parts of the first pool of each choice of pools."""
 keys = st.sampled_from(KEYS)
 names = st.sampled_from(NAMES)
 wishes = st.lists(
@@ -67,11 +74,14 @@ class IpamMachine(RuleBasedStateMachine):
         pools=st.sampled_from(POOLS),
         takeover=st.sampled_from(["always", "never"]),
         quarantine=st.sampled_from([0, 50, 3600]),
+        data=st.data(),
     )
-    def start(self, pools: list[str], takeover: str, quarantine: int) -> None:
-        self.state = ZoneState(Zone.checked("zone-blue", pools, "", Policy(takeover, quarantine)), 1000, 0)
+    def start(self, pools: list[str], takeover: str, quarantine: int, data: st.DataObject) -> None:
+        excluded = data.draw(st.lists(st.sampled_from(EXCLUDED[pools[0]]), max_size=2))
+        policy = Policy.checked(takeover, quarantine, excluded)
+        self.state = ZoneState(Zone.checked("zone-blue", pools, "", policy), 1000, 0)
         self.follower = ZoneState(self.state.zone, 1000, 0)
-        self.model = Model(pools, takeover, quarantine)
+        self.model = Model(pools, takeover, quarantine, excluded)
         self.now = 1_000_000.0
         self.seq = 0
 

@@ -51,6 +51,25 @@ def test_lowest_free_is_what_a_search_finds(steps: list[tuple[str, int]], cidr: 
         assert {pool.text(each) for each in pool.holders} == held.keys()
 
 
+@pytest.mark.parametrize(
+    ("cidr", "excluded", "lowest", "capacity"),
+    [
+        ("10.20.0.0/24", ["10.20.0.1/32"], "10.20.0.2", 253),
+        ("10.20.0.0/24", ["10.20.0.0/28", "10.20.0.16/28", "10.20.0.8/29"], "10.20.0.32", 223),
+        ("10.20.0.0/30", ["10.20.0.0/30"], None, 0),
+        ("10.0.0.0/8", ["10.0.0.0/9"], "10.128.0.0", 2**23 - 1),
+        ("fd00::/64", ["fd00::/65", "fd01::1/128"], "fd00::8000:0:0:0", 2**63),
+    ],
+)
+def test_excluded_addresses_are_nobodys(
+    cidr: str, excluded: list[str], lowest: str | None, capacity: int
+) -> None:
+    pool = Pool(cidr, excluded)
+    assert (pool.lowest_free(), pool.capacity) == (lowest, capacity)
+    assert pool.is_reserved(excluded[0].partition("/")[0])
+    assert lowest is None or not pool.is_reserved(lowest)
+
+
 @pytest.mark.parametrize("cidr", ["10.0.0.0/8", "fd00::/16"])
 @given(data=st.data())
 def test_an_address_is_spelled_as_ipaddress_spells_it(cidr: str, data: st.DataObject) -> None:

