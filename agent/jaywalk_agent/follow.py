@@ -8,6 +8,7 @@ the controller answers or not.
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from redis.backoff import FullJitterBackoff
 
 from jaywalk.controller import FIRST_REPEAT, ControllerAddress, ZoneClient, connect
 from jaywalk.errors import ControllerDenied, ControllerUnreachable, InvalidValue, RequestRefused
-from jaywalk.requests import Reply, Request
+from jaywalk.requests import REPORT, REPORT_SECONDS, Reply, Request
 from jaywalk.zonelog import Gap, ZoneView
 
 from .stop import StopSignal
@@ -100,6 +101,7 @@ class Follower:
     _endpoint: str = ""
     _resyncs: int = 0
     _next_tick: float = field(default_factory=time.monotonic)
+    _next_report: float = 0.0
     _heard: float = 0.0
 
     @property
@@ -150,10 +152,12 @@ class Follower:
         with self.stop.waiting():
             address = self.address()
             client = ZoneClient(connect(address, name=f"jaywalk-{self.zone}"), address, self.zone)
+        self._next_report = 0.0
         try:
             yield from self._catch_up(client)
             while True:
                 self.alive()
+                self._tell(client)
                 self._send(client)
                 yield from self._listen(client)
                 yield from self._tick()
@@ -219,6 +223,8 @@ class Follower:
         until, nonce = self._next_tick, ""
         if self._pending is not None:
             until, nonce = min(until, self._pending.next_send), self._pending.request.nonce
+        if self.joined:
+            until = min(until, self._next_report)
         with self.stop.waiting():
             return client.read(view, nonce, block=max(0.0, until - time.monotonic()))
 
@@ -237,6 +243,16 @@ class Follower:
             goes_on = client.goes_on_from(view)
         if not goes_on:
             raise Gap(f"zone {self.zone} was made anew since {view.position}")
+
+    def _tell(self, client: ZoneClient) -> None:
+        """Says that this node is there, at once on a new connection and then about once a minute."""
+        now = time.monotonic()
+        if now < self._next_report or not self.joined:
+            return
+        with self.stop.waiting():
+            client.submit(Request.checked(REPORT, self.zone, self.own_key, instance=self.instance))
+        # Agents that came back together drift apart.
+        self._next_report = now + REPORT_SECONDS * random.uniform(0.75, 1.25)
 
     def _send(self, client: ZoneClient) -> None:
         """Sends the request that is due."""

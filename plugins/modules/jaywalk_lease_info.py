@@ -93,6 +93,12 @@ leases:
           V(released) after the node left.
       type: str
       sample: active
+    last_seen:
+      description:
+        - When the node last reported or asked for something, V(null) if it never did. Agents report about
+          once a minute. A node that joined without an agent does not.
+      type: str
+      sample: "2026-11-22T15:47:03Z"
 """
 
 from typing import Any
@@ -107,7 +113,7 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils._module import (
     operator_client,
     run,
 )
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk import keys
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk import keys, values
 
 ARGUMENT_SPEC: dict[str, Any] = {**operator_arguments(), "public_key": {"type": "str", "no_log": False}}
 
@@ -120,7 +126,15 @@ def work(module: AnsibleModule, runner: ModuleRunner) -> Outcome:
     client = operator_client(module)
     zone = client.head().zone.name
     leases = client.leases() if key is None else [lease for lease in [client.lease(key)] if lease is not None]
-    return Outcome(False, {}, {"leases": [lease_facts(zone, lease) for lease in leases]})
+    seen = client.seen()
+    facts = [
+        {
+            **lease_facts(zone, lease),
+            "last_seen": values.moment(seen[lease.key]) if lease.key in seen else None,
+        }
+        for lease in leases
+    ]
+    return Outcome(False, {}, {"leases": facts})
 
 
 def main() -> None:

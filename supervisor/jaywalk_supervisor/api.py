@@ -14,7 +14,7 @@ from netaddr import IPAddress
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
-from jaywalk import keys
+from jaywalk import keys, values
 from jaywalk.errors import ControllerUnreachable, InvalidValue
 from jaywalk.models import Peer
 
@@ -53,21 +53,19 @@ def create_app(replica: Replica, health: HealthReport) -> Flask:
 def _add_views(app: Flask, replica: Replica, health: HealthReport) -> None:
     @app.get("/peers")
     def peers() -> Response:
-        with replica.zones() as zones:
-            return jsonify(
-                [_peer(peer, name) for name, zone in zones.items() for peer in zone.peers.values()]
-            )
+        with replica.zones(with_seen=True) as zones:
+            return jsonify([_peer(peer, zone) for zone in zones.values() for peer in zone.peers.values()])
 
     @app.get("/peers/<key:text>")
     def peer(text: str) -> Response | Answer:
-        with replica.zones() as zones:
+        with replica.zones(with_seen=True) as zones:
             try:
                 key = keys.from_url_form(text)
             except InvalidValue:
                 return _message("peer not found", 404)
-            for name, zone in zones.items():
+            for zone in zones.values():
                 if key in zone.peers:
-                    return jsonify(_peer(zone.peers[key], name))
+                    return jsonify(_peer(zone.peers[key], zone))
         return _message("peer not found", 404)
 
     @app.get("/zones")
@@ -88,16 +86,18 @@ def _add_views(app: Flask, replica: Replica, health: HealthReport) -> None:
         return jsonify(body), 200 if well else 503
 
 
-def _peer(peer: Peer, zone: str) -> dict[str, str]:
+def _peer(peer: Peer, state: ZoneState) -> dict[str, str]:
     """The original's fields first; several values of a field stand in one string."""
+    seen = state.seen.get(peer.key)
     return {
         "PublicKey": peer.key,
         "EndpointIP": peer.endpoint,
         "AllowedIPs": ", ".join(peer.allowed_ips),
-        "Zone": zone,
+        "Zone": state.zone.name,
         "NodeAddress": ", ".join(peer.addresses),
         "ChildPrefix": ", ".join(peer.prefixes),
         "Name": peer.name,
+        "LastSeen": values.moment(seen) if seen else "",
     }
 
 

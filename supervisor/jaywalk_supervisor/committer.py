@@ -20,9 +20,10 @@ from redis.backoff import ExponentialWithJitterBackoff
 from jaywalk.controller import ControllerAddress, translated
 from jaywalk.errors import BadRequest, InvalidValue, JaywalkError
 from jaywalk.models import Zone
-from jaywalk.requests import AGENT_OPS, OPERATOR_OPS, Reply, Request, readable_nonce
+from jaywalk.requests import AGENT_OPS, OPERATOR_OPS, REPORT, Reply, Request, readable_nonce
 from jaywalk.zonelog import Change, ZoneKeys
 
+from . import seen
 from .acl import check_replay, write_user
 from .decide import Decision, decide
 from .health import Health
@@ -51,6 +52,11 @@ class Pending:
     nonce: str | None
     request: Request | None = None
     refusal: Reply | None = None
+
+    @property
+    def reports(self) -> bool:
+        """Whether this only says that a node is there."""
+        return self.request is not None and self.request.op == REPORT
 
 
 @dataclass
@@ -166,6 +172,7 @@ class Committer:
             if store.bump(name):
                 log.warning("the controller %s started anew: zone %s has a new epoch", self.where, name)
             self._states[name] = store.load(name)
+            store.bound_seen(self._states[name])
             write_user(store, name, self.agent_digest)
         except (InvalidValue, ZoneGone) as error:
             if self.health.broken_zones.get(name) != str(error):
@@ -198,9 +205,20 @@ class Committer:
         zone, ops = self._lists[name] = self._lists.pop(name)
         log.debug("zone %s: took %d requests from %s", zone, len(texts), name)
         try:
-            self._commit(store, zone, [self._decode(text, zone, ops) for text in texts])
+            self._serve_list(store, zone, [self._decode(text, zone, ops) for text in texts])
         except ZoneGone as error:
             self._drop(zone, str(error))
+
+    def _serve_list(self, store: Store, zone: str, pendings: Sequence[Pending]) -> None:
+        self._commit(store, zone, [each for each in pendings if not each.reports])
+        requests = [each.request for each in pendings if each.request is not None]
+        state = self._states[zone]
+        if any(each.op == REPORT and seen.refusal(state, each) for each in requests):
+            # While another supervisor led, it may have taken in what this node was granted.
+            state = self._states[zone] = store.catch_up(state)
+        heard, dropped = seen.sorted_out(state, requests, time.time())
+        store.note_seen(zone, heard)
+        self.health.drops.update(dropped)
 
     def _decode(self, text: str, zone: str, ops: Sequence[str]) -> Pending:
         try:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from jaywalk import values
 from jaywalk.errors import RequestRefused
@@ -206,5 +205,5 @@ def _called(state: ZoneState, key: str) -> str:
     lease = state.leases.get(key)
     if lease is None:
         return key
-    since = f" since {datetime.fromtimestamp(lease.since, UTC):%Y-%m-%dT%H:%M:%SZ}"
-    return f"{lease.name} ({lease.state}{since if lease.since else ''}, {key})"
+    since = f" since {values.moment(lease.since)}" if lease.since else ""
+    return f"{lease.name} ({lease.state}{since}, {key})"

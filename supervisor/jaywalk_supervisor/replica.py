@@ -33,15 +33,15 @@ class Replica:
         self._try_after = 0.0
 
     @contextmanager
-    def zones(self) -> Iterator[Mapping[str, ZoneState]]:
+    def zones(self, with_seen: bool = False) -> Iterator[Mapping[str, ZoneState]]:
         """The zones by their names, as of now or, without Redis, as they were when it was last there.
 
-        Nobody else changes them inside the block.  Raises ``ControllerUnreachable`` where they were never
-        read.
+        ``with_seen``: also when their keys were last heard of.  Nobody else changes them inside the block.
+        Raises ``ControllerUnreachable`` where they were never read.
         """
         with self._lock:
             if time.monotonic() >= self._try_after:
-                self._catch_up()
+                self._catch_up(with_seen)
             if not self._loaded:
                 raise ControllerUnreachable(
                     f"the controller {self.where} cannot be reached", "check that Redis runs there"
@@ -53,11 +53,13 @@ class Replica:
         with self._lock:
             self._disconnect()
 
-    def _catch_up(self) -> None:
+    def _catch_up(self, with_seen: bool) -> None:
         try:
             if self._store is None:
                 self._store = Store.open(self.where, "jaywalk-api")
             self._states = self._current(self._store)
+            for name, state in self._states.items() if with_seen else ():
+                state.seen = self._store.seen(name)
             self._loaded = True
         except (JaywalkError, *AWAY):
             self._disconnect()

@@ -42,7 +42,8 @@ class ZoneState:
     """A zone at (epoch, rev).
 
     ``leases`` holds a record for each key that has addresses, in the mesh or not; ``pools`` and
-    ``prefixes`` are indexes over it.
+    ``prefixes`` are indexes over it.  ``seen`` says when keys were last heard of, in seconds since 1970, as
+    far as somebody had Redis asked for it.
     """
 
     def __init__(self, zone: Zone, epoch: int, rev: int, wait_ms: int = LEAST_WAIT_MS) -> None:
@@ -54,6 +55,7 @@ class ZoneState:
         self.leases: dict[str, Lease] = {}
         self.pools = [Pool(cidr, zone.policy.excluded) for cidr in zone.pools]
         self.prefixes = PrefixIndex()
+        self.seen: Mapping[str, int] = {}
         self._released: list[tuple[float, str]] = []
 
     @classmethod

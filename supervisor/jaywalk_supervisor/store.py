@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, cast
 
 import redis
 from redis.cluster import ClusterNode, RedisCluster
 
-from jaywalk.controller import ControllerAddress, client_to, locate, translated
+from jaywalk.controller import ControllerAddress, client_to, locate, seen_at, translated
 from jaywalk.errors import ControllerUnreachable, InvalidValue, JaywalkError
 from jaywalk.models import SCHEMA, Zone
 from jaywalk.requests import Reply
@@ -203,7 +203,24 @@ class Store:
         if outcome == "OK" and changes:
             state.rev += 1
             state.wait_ms = wait_ms
+            if gone := [key for key in touched if key not in leases]:
+                self.redis.hdel(keys.seen, *gone)
         return outcome
+
+    def seen(self, zone: str) -> dict[str, int]:
+        """When each key of a zone was last heard of, in seconds since 1970."""
+        return seen_at(self.redis.hgetall(ZoneKeys(zone).seen))
+
+    def note_seen(self, zone: str, heard: Mapping[str, int]) -> None:
+        """Keeps when the nodes of some keys were heard of."""
+        if heard:
+            self.redis.hset(ZoneKeys(zone).seen, mapping=heard)
+
+    def bound_seen(self, state: ZoneState) -> None:
+        """Forgets keys that have no lease, should a supervisor have ended before it could."""
+        name = ZoneKeys(state.zone.name).seen
+        if self.redis.hlen(name) > len(state.leases):
+            self.redis.hdel(name, *(set(self.redis.hkeys(name)) - state.leases.keys()))
 
     def bump(self, zone: str) -> bool:
         """Opens a new epoch if the server started anew since the last commit; returns whether it did."""

@@ -19,6 +19,9 @@ from . import importer, zones
 from .store import Store
 from .zones import NONE, Wish
 
+SHOWN = 5
+"""Names in a line."""
+
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     """Adds the parsers of the commands; ``common`` holds the options that tell where Redis is."""
@@ -139,7 +142,7 @@ def _list(store: Store, options: argparse.Namespace) -> int:
 
 
 def _show(store: Store, options: argparse.Namespace) -> int:
-    zone = zones.one(store, options.name)
+    zone = zones.with_seen(store, options.name)
     print(json.dumps(zone) if options.json else tabulate(_facts(zone), tablefmt="plain"))
     return 0
 
@@ -176,5 +179,8 @@ def _facts(zone: dict[str, Any]) -> list[tuple[str, Any]]:
     names = ("name", "description", "peers", "leases", "epoch", "rev")
     policy = [("takeover", zone["policy"]["takeover"]), ("quarantine", f"{zone['policy']['quarantine']} s")]
     policy += [("excluded", each) for each in zone["policy"]["excluded"]]
+    unseen = [f"{peer['name']} ({peer['last_seen'] or 'never seen'})" for peer in zone["unseen"][:SHOWN]]
+    more = len(zone["unseen"]) - len(unseen)
+    seen = [("unseen", ", ".join(unseen) + (f" and {more} more" if more else ""))] if unseen else []
     warnings = [("warning", warning) for warning in zone["warnings"]]
-    return [*((name, zone[name]) for name in names), *pools, *policy, *warnings]
+    return [*((name, zone[name]) for name in names), *pools, *policy, *seen, *warnings]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from jaywalk.controller import agent_user
 from jaywalk.errors import InvalidValue, JaywalkError
 from jaywalk.models import Zone
 from jaywalk.policy import Policy
+from jaywalk.requests import REPORT_SECONDS
 from jaywalk.zonelog import ZONES, ZoneKeys
 
 from .acl import password_hash, set_password, write_user
@@ -30,6 +32,10 @@ log = logging.getLogger(__name__)
 
 REMOVED = "jw:removed"
 """The set of zones that were removed by command, so that no supervisor makes them again by itself."""
+
+
+MISSED_SECONDS = 3 * REPORT_SECONDS
+"""A node that was not heard of for so long is shown as unseen."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +158,7 @@ def remove(store: Store, name: str, force: bool) -> dict[str, Any]:
     keys = ZoneKeys(name)
     script = store.redis.register_script(_script("remove"))
     everything = [keys.peers, keys.meta, keys.leases, keys.events, keys.inbox, keys.orders, keys.creds]
-    if str(script(keys=[*everything, keys.leader], args=["1" if force else ""])) != "OK":
+    if str(script(keys=[*everything, keys.seen, keys.leader], args=["1" if force else ""])) != "OK":
         names = _some_names(store, name)
         raise JaywalkError(
             f"zone {name} has {zone['leases']} leases and {zone['peers']} peers ({names}): "
@@ -206,6 +212,23 @@ def one(store: Store, name: str) -> dict[str, Any]:
     if name not in names:
         raise InvalidValue(f"the zone '{name}' is unknown", f"there are {', '.join(names) or 'none'}")
     return show(store.load(name))
+
+
+def with_seen(store: Store, name: str) -> dict[str, Any]:
+    """One zone, with when each of its peers was last seen; raises as :func:`one`."""
+    zone, state, seen = one(store, name), store.load(name), store.seen(name)
+    peers = sorted(state.peers.values(), key=lambda peer: (seen.get(peer.key, 0), peer.name))
+    words = [
+        {
+            "name": peer.name,
+            "public_key": peer.key,
+            "last_seen": values.moment(seen[peer.key]) if peer.key in seen else None,
+        }
+        for peer in peers
+    ]
+    missed = time.time() - MISSED_SECONDS
+    unseen = [word for word, peer in zip(words, peers, strict=True) if seen.get(peer.key, 0) < missed]
+    return {**zone, "seen": words, "unseen": unseen}
 
 
 def show(state: ZoneState) -> dict[str, Any]:

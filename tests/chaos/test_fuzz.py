@@ -140,6 +140,10 @@ BAD: dict[str, st.SearchStrategy[Any]] = {
     )
     | st.just([f"172.{16 + number // 256 % 16}.{number % 256}.0/24" for number in range(10000)])
     | st.just([f"172.20.{number}.0/24" for number in range(65)]),
+    "observed": odd(dict)
+    | st.dictionaries(st.text(max_size=5), odd(str), min_size=1, max_size=3)
+    | st.just({key_of(number): "192.0.2.1:51820" for number in range(129)})
+    | st.sampled_from([{key_of(1): ":51820"}, {key_of(1): "127.0.0.1:51820"}, {"": "192.0.2.1:51820"}]),
     "endpoint": odd(str) | st.sampled_from([":51820", "192.0.2.1", "192.0.2.1:0", "192.0.2.1:65536", " :1"]),
     "nonce": odd(str) | st.sampled_from(["", "5eed", NONCE.upper(), NONCE + "0", "*" * 32]),
     "seq": odd(int)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -309,6 +309,11 @@ class ZoneClient:
             records = dict(self.client.hscan_iter(self.keys.leases, count=PAGE))
         return [Lease.from_wire(key, records[key]) for key in sorted(records)]
 
+    def seen(self) -> dict[str, int]:
+        """When each key was last heard of, in seconds since 1970; only operators may read it."""
+        with translated(self.where):
+            return seen_at(cast("dict[str, str]", self.client.hgetall(self.keys.seen)))
+
     def goes_on_from(self, view: ZoneView) -> bool:
         """Whether the log still goes on from where ``view`` stands; raises like :meth:`snapshot`."""
         with translated(self.where):
@@ -371,6 +376,11 @@ class ZoneClient:
     @staticmethod
     def _reply(entries: list[tuple[str, dict[str, str]]]) -> Reply | None:
         return Reply.from_wire(entries[-1][1].get("reply", "")) if entries else None
+
+
+def seen_at(record: Mapping[str, str]) -> dict[str, int]:
+    """``{zone}:seen`` as numbers; what is none is left out, since nothing rests on it."""
+    return {key: int(text) for key, text in record.items() if text.isascii() and text.isdigit()}
 
 
 def _take_in(view: ZoneView, entries: list[tuple[str, dict[str, str]]]) -> set[str]:

@@ -10,6 +10,7 @@ import ipaddress
 import re
 import socket
 from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Union
 
@@ -84,6 +85,11 @@ def seconds(value: object, what: str) -> int:
     if number is None or not 0 <= number <= 315_360_000:
         raise InvalidValue(f"the {what} {shown(value)} is out of range", "use 0 to 315360000 seconds")
     return number
+
+
+def moment(seconds: float) -> str:
+    """A time (seconds since 1970) as people and programs read it: ``2026-11-22T15:47:03Z``."""
+    return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def mtu(value: object) -> int:

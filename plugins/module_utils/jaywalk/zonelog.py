@@ -57,6 +57,10 @@ class ZoneKeys:
         return self._key("creds")
 
     @property
+    def seen(self) -> str:
+        return self._key("seen")
+
+    @property
     def leader(self) -> str:
         return self._key("leader")
 

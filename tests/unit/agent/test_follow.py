@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -225,6 +226,25 @@ def test_a_refused_wish_is_granted_once_somebody_mended_it(
     again.until(lambda follower: follower.joined and not follower.trouble)
     assert again.follower.view is not None
     assert "10.20.0.50" in again.follower.view.peers[OWN].addresses
+
+
+def test_says_now_and_then_and_on_each_connection_that_it_is_there(
+    joined: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "REPORT_SECONDS", 0.05)
+    server = Store.open(joined.server.address, "test")
+    seen = forgotten(server)
+    joined.alive_until(lambda: server.seen("zone-blue") != seen)
+    monkeypatch.setattr(follow, "REPORT_SECONDS", 3600)
+    joined.alive_until(lambda: joined.follower._next_report > time.monotonic() + 60)
+    seen = forgotten(server)
+    joined.server.client().execute_command("CLIENT", "KILL", "USER", "agent-zone-blue")
+    joined.alive_until(lambda: server.seen("zone-blue") != seen)
+
+
+def forgotten(server: Store) -> dict[str, int]:
+    server.note_seen("zone-blue", {OWN: 1})
+    return server.seen("zone-blue")
 
 
 def test_a_gap_is_closed_by_a_snapshot(joined: Node) -> None:

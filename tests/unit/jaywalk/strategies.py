@@ -9,7 +9,7 @@ import hashlib
 from hypothesis import strategies as st
 
 from jaywalk.models import Lease, Peer
-from jaywalk.requests import AGENT_OPS, Request, new_nonce
+from jaywalk.requests import AGENT_OPS, REPORT, Request, new_nonce
 
 
 def key(number: int) -> str:
@@ -74,7 +74,7 @@ leases = st.builds(
 )
 requests = st.builds(
     Request,
-    op=st.sampled_from(AGENT_OPS),
+    op=st.sampled_from([op for op in AGENT_OPS if op != REPORT]),
     zone=st.just("zone-blue"),
     key=any_keys,
     name=st.one_of(st.just(""), labels),
@@ -83,4 +83,13 @@ requests = st.builds(
     endpoint=endpoints,
     nonce=st.builds(new_nonce),
     seq=naturals,
+)
+reports = st.builds(
+    Request,
+    op=st.just(REPORT),
+    zone=st.just("zone-blue"),
+    key=any_keys,
+    nonce=st.just(""),
+    seq=naturals,
+    observed=st.dictionaries(any_keys, endpoints.filter(bool), max_size=4),
 )

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from jaywalk.errors import InvalidValue, RequestRefused
 from jaywalk.models import Lease
-from jaywalk.requests import AGENT_OPS, MAX_REQUEST_BYTES, Reply, Request, readable_nonce
+from jaywalk.requests import (
+    AGENT_OPS,
+    MAX_OBSERVED,
+    MAX_REQUEST_BYTES,
+    REPORT,
+    Reply,
+    Request,
+    readable_nonce,
+)
 
 from . import strategies as mesh
 
@@ -21,6 +29,20 @@ from . import strategies as mesh
 def test_request_comes_back_as_it_went(request: Request) -> None:
     assert Request.from_wire(request.to_wire(), "zone-blue", AGENT_OPS) == request
     assert readable_nonce(request.to_wire()) == request.nonce
+
+
+@given(mesh.reports)
+def test_report_comes_back_without_a_nonce(report: Request) -> None:
+    assert Request.from_wire(report.to_wire(), "zone-blue", AGENT_OPS) == report
+    assert readable_nonce(report.to_wire()) is None
+    assert Request.checked(REPORT, "zone-blue", report.key).nonce == ""
+
+
+def test_report_has_room_for_as_many_endpoints_as_it_may_hold() -> None:
+    longest = "[2001:db8:1111:2222:3333:4444:5555:6666]:51820"
+    seen = {mesh.key(number): longest for number in range(MAX_OBSERVED)}
+    text = Request.checked(REPORT, "zone-blue", mesh.key(1), instance="000000aa", observed=seen).to_wire()
+    assert len(Request.from_wire(text, "zone-blue", AGENT_OPS).observed) == MAX_OBSERVED
 
 
 @given(mesh.leases, st.booleans())
@@ -58,6 +80,12 @@ def test_refusal_comes_back_as_the_supervisors_words() -> None:
         ({"child_prefixes": ["0.0.0.0/0"]}, "default route"),
         ({"endpoint": "127.0.0.1:1"}, "loopback"),
         ({"name": "Node_1"}, "'Node_1' is no DNS label"),
+        ({"op": REPORT}, "a report has a nonce"),
+        ({"observed": {"short": "192.0.2.1:1"}}, "'short' is no WireGuard public key"),
+        ({"observed": {mesh.key(1): "127.0.0.1:1"}}, "loopback"),
+        ({"observed": {mesh.key(1): None}}, "does not parse"),
+        ({"observed": "{}"}, "no JSON object"),
+        ({"observed": {mesh.key(n): "192.0.2.1:1" for n in range(129)}}, "129 observed endpoints"),
     ],
 )
 def test_wrong_request_is_refused_with_its_value(change: dict[str, Any], words: str) -> None:

@@ -17,6 +17,7 @@ from waitress.server import create_server
 
 from jaywalk.keys import url_form
 from jaywalk.requests import Request
+from jaywalk.zonelog import ZoneKeys
 from jaywalk_supervisor.api import create_app
 from jaywalk_supervisor.replica import Replica
 from jaywalk_supervisor.store import Store
@@ -79,6 +80,9 @@ def test_peers(redis_server: RedisServer, store: Store, api: FlaskClient) -> Non
         "ChildPrefix": "172.20.1.0/24",
         "Name": "node2",
     }
+    store.note_seen("zone-red", {key_of(1): 1795362423})
+    store.redis.delete(ZoneKeys("zone-blue").seen)
+    red["LastSeen"], blue["LastSeen"] = "2026-11-22T15:47:03Z", ""
     assert api.get("/peers").get_json() == [blue, red]
     assert api.get(f"/peers/{key_of(1)}").get_json() == red
     settle(redis_server, store, Request.checked("leave", "zone-blue", key_of(2)))

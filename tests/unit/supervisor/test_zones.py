@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from jaywalk.zonelog import Gap
+from jaywalk.zonelog import Gap, ZoneKeys
 from jaywalk_supervisor import zones
 from jaywalk_supervisor.store import Store
 from tests.redis_server import RedisServer
@@ -53,6 +53,21 @@ def test_policy_is_set_shown_and_kept(command: Command) -> None:
     assert not command("zone", "set", "zone-a", "--quarantine", "60")["changed"]
     assert "is out of range" in command("zone", "set", "zone-a", "--quarantine", "long")
     assert "the zone 'zone-b' is unknown" in command("zone", "set", "zone-b", "--quarantine", "60")
+
+
+def test_show_says_who_was_not_heard_of(redis_server: RedisServer, store: Store, command: Command) -> None:
+    with committing(redis_server.address):
+        for number in (1, 2, 3):
+            assert client_of(store, "zone-blue").ask(join("zone-blue", number), 20).ok
+        until(lambda: len(store.seen("zone-blue")) == 3)
+    store.note_seen("zone-blue", {key_of(2): 1795362423})
+    store.redis.hdel(ZoneKeys("zone-blue").seen, key_of(3))
+    shown = command("zone", "show", "zone-blue")
+    assert [peer["name"] for peer in shown["seen"]] == ["node3", "node2", "node1"]
+    assert shown["unseen"] == [
+        {"name": "node3", "public_key": key_of(3), "last_seen": None},
+        {"name": "node2", "public_key": key_of(2), "last_seen": "2026-11-22T15:47:03Z"},
+    ]
 
 
 def test_a_running_supervisor_learns_of_a_policy(

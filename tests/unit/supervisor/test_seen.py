@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""When nodes were last heard of: kept beside the log by real committers over a real Redis."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+import redis
+
+from jaywalk.controller import ControllerAddress, connect
+from jaywalk.requests import Request
+from jaywalk.zonelog import ZoneKeys
+from jaywalk_supervisor import zones
+from jaywalk_supervisor.committer import Committer
+from jaywalk_supervisor.store import Store
+from tests.redis_server import RedisServer
+from tests.unit.supervisor.support import (
+    AGENT_PASSWORD,
+    BLUE,
+    client_of,
+    committing,
+    join,
+    key_of,
+    until,
+)
+
+KEYS = ZoneKeys("zone-blue")
+LONG_AGO = 1_000_000_000
+
+
+def report(number: int, **fields: object) -> Request:
+    return Request.checked("report", "zone-blue", key_of(number), **fields)
+
+
+def forget_times(store: Store) -> None:
+    store.note_seen("zone-blue", dict.fromkeys(store.seen("zone-blue"), LONG_AGO))
+
+
+def seen(store: Store, number: int) -> int:
+    return store.seen("zone-blue").get(key_of(number), 0)
+
+
+def test_a_report_is_noted_and_costs_the_zone_nothing(redis_server: RedisServer, store: Store) -> None:
+    with committing(redis_server.address) as committer:
+        blue = client_of(store, "zone-blue")
+        for number in (1, 2):
+            assert blue.ask(join("zone-blue", number), 20).ok
+        until(lambda: seen(store, 2))
+        assert set(store.seen("zone-blue")) == {key_of(1), key_of(2)}
+        forget_times(store)
+        before = store.redis.hgetall(KEYS.meta), store.redis.xinfo_stream(KEYS.events)
+        blue.submit(report(1, observed={key_of(2): "192.0.2.2:51820"}))
+        until(lambda: seen(store, 1) > LONG_AGO)
+        assert abs(seen(store, 1) - time.time()) < 60
+        assert seen(store, 2) == LONG_AGO
+        assert (store.redis.hgetall(KEYS.meta), store.redis.xinfo_stream(KEYS.events)) == before
+        assert committer.health.dropped == committer.health.refused == 0
+
+
+def test_reports_that_say_nothing_are_dropped_and_counted(redis_server: RedisServer, store: Store) -> None:
+    with committing(redis_server.address) as committer:
+        blue = client_of(store, "zone-blue")
+        assert blue.ask(join("zone-blue", 1, instance="000000aa"), 20).ok
+        assert blue.ask(join("zone-blue", 1, instance="000000bb"), 20).ok
+        blue.submit(report(2))
+        until(lambda: committer.health.dropped == 1)
+        forget_times(store)
+        blue.submit(report(1, instance="000000aa"))
+        until(lambda: committer.health.dropped == 2)
+        assert committer.health.drops == {"report-superseded": 1, "report-not-joined": 1}
+        assert store.seen("zone-blue") == {key_of(1): LONG_AGO}
+
+
+def test_what_was_seen_goes_with_the_lease(redis_server: RedisServer, store: Store) -> None:
+    with committing(redis_server.address):
+        blue = client_of(store, "zone-blue")
+        assert blue.ask(join("zone-blue", 1), 20).ok
+        until(lambda: seen(store, 1))
+        assert blue.ask(Request.checked("leave", "zone-blue", key_of(1)), 20).ok
+        assert seen(store, 1)
+        assert blue.ask(Request.checked("release", "zone-blue", key_of(1)), 20, to=KEYS.orders).changed
+        until(lambda: not store.redis.exists(KEYS.seen))
+        assert blue.ask(join("zone-blue", 2), 20).ok
+        until(lambda: seen(store, 2))
+    store.note_seen("zone-blue", {key_of(number): LONG_AGO for number in range(3, 50)})
+    with committing(redis_server.address):
+        assert set(store.seen("zone-blue")) == {key_of(2)}
+    zones.remove(store, "zone-blue", force=True)
+    assert not store.redis.exists(KEYS.seen)
+
+
+def test_who_leads_again_believes_nodes_that_joined_meanwhile(
+    redis_server: RedisServer, store: Store
+) -> None:
+    store.create(BLUE)
+    was_leading, other = (Committer(redis_server.address, "", (), threading.Event()) for _ in range(2))
+    for each in (was_leading, other):
+        each._states["zone-blue"] = store.load("zone-blue")
+    serve(other, store, join("zone-blue", 1, instance="000000aa"))
+    serve(was_leading, store, report(1, instance="000000aa"))
+    serve(other, store, join("zone-blue", 1, instance="000000bb"))
+    forget_times(store)
+    serve(was_leading, store, report(1, instance="000000bb"))
+    assert seen(store, 1) > LONG_AGO
+    assert was_leading.health.dropped == 0
+
+
+def serve(committer: Committer, store: Store, *requests: Request) -> None:
+    texts = [request.to_wire() for request in requests]
+    pendings = [committer._decode(text, "zone-blue", ("join", "report")) for text in texts]
+    committer._serve_list(store, "zone-blue", pendings)
+
+
+def test_agents_neither_read_nor_write_it(redis_server: RedisServer) -> None:
+    where = ControllerAddress(redis_server.host, redis_server.port, "agent-zone-blue", AGENT_PASSWORD)
+    with committing(redis_server.address), connect(where) as agent:
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            agent.hset(KEYS.seen, key_of(1), "1")
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            agent.hgetall(KEYS.seen)
