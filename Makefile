@@ -10,6 +10,7 @@ export HYPOTHESIS_STORAGE_DIRECTORY := build/.hypothesis
 export LC_ALL := C.UTF-8
 
 N ?= 4
+STREETS ?=
 PYTHON_VERSION ?= 3.11
 PLATFORM ?=
 MINUTES ?= 60
@@ -52,8 +53,8 @@ format: setup ## let ruff lay out the code
 bench: setup wheelhouse ## measure, and write build/bench.json
 	@$(PY) tests/bench/run.py $(ARGS)
 
-lab: setup ## boot N machines on this box: make lab N=8
-	@$(PY) -m lab up $(N)
+lab: setup ## boot N machines on this box: make lab N=8, or make lab STREETS=lab/streets.yml
+	@$(PY) -m lab up $(if $(STREETS),--streets $(STREETS),$(N))
 
 lab-down: setup ## take the lab down
 	@$(PY) -m lab down

@@ -9,17 +9,20 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import argcomplete
 import yaml
 from tabulate import tabulate
 
-from lab import base, plan, product
+from lab import base, door, plan, product
 from lab.errors import LabError
 from lab.fleet import Lab
 from lab.node import Node
 from lab.settings import ROOT, Settings, cache_folder
+from lab.topology import Topology
 
 ENVIRONMENT = """\
 environment:
@@ -28,6 +31,9 @@ environment:
   JAYWALK_LAB_NETWORK  its IPv4 network (default: the first free /24 from 10.99.0.0/24 on)
   JAYWALK_CACHE        where base trees are kept (default ~/.cache/jaywalk)
 """
+
+
+Action = Callable[[Lab, argparse.Namespace], int]
 
 
 def say(text: str) -> None:
@@ -53,8 +59,12 @@ def write_inventory(lab: Lab) -> Path:
 def up(lab: Lab, options: argparse.Namespace) -> int:
     """Boot the machines and say how to go on."""
     begun = time.monotonic()
-    names = list(plan.default_names(options.count, plain=options.plain))
-    lab.up(names)
+    topology = Topology.parse(options.streets.read_text(encoding="utf-8")) if options.streets else None
+    count = options.count or 0
+    if topology is None and options.count is None:
+        raise LabError("how many machines? say up 4, or up --streets FILE")
+    names = list(topology.machines if topology else plan.default_names(count, plain=options.plain))
+    lab.up(names, topology=topology)
     path = write_inventory(lab)
     say(f"{len(names)} machines up in {time.monotonic() - begun:.1f} s on {lab.spec.network}")
     say(f"inventory: {path}")
@@ -71,9 +81,16 @@ def status(lab: Lab, _options: argparse.Namespace) -> int:
     """Print a table of the machines."""
     rows = []
     for node in lab.nodes:
-        addresses = ", ".join(leg.address for leg in node.machine.spec.legs)
-        rows.append((node.name, addresses, node.machine.state, node.machine.boots))
-    print(tabulate(rows, headers=("machine", "addresses", "state", "boots"), tablefmt="simple"))
+        spec = node.machine.spec
+        addresses = ", ".join(leg.address for leg in spec.legs)
+        place = lab.streets.street_of(spec.legs[0]) if node.in_street else "-"
+        rows.append((node.name, addresses, place, node.machine.state, node.machine.boots))
+    print(tabulate(rows, headers=("machine", "addresses", "street", "state", "boots"), tablefmt="simple"))
+    if lab.streets.exist:
+        streets = lab.streets.topology.streets.values()
+        cells = [(each.name, each.wan, each.lan, each.nat, ", ".join(each.features)) for each in streets]
+        print()
+        print(tabulate(cells, headers=("street", "public", "behind", "nat", "with"), tablefmt="simple"))
     return 0
 
 
@@ -88,13 +105,14 @@ def execute(lab: Lab, options: argparse.Namespace) -> int:
 def shell(lab: Lab, options: argparse.Namespace) -> int:
     """Become an ssh session on a machine."""
     node = lab.node(options.node)
-    known = f"UserKnownHostsFile={lab.known_hosts}"
-    os.execvp(
-        "ssh", ["ssh", "-i", str(lab.key), "-o", known, "-o", "IdentitiesOnly=yes", f"root@{node.address}"]
-    )
+    chosen = {"UserKnownHostsFile": str(lab.known_hosts), "IdentitiesOnly": "yes", "HostKeyAlias": node.name}
+    if node.in_street:
+        chosen |= door.ssh_options(node.netns)
+    words = [word for name, value in chosen.items() for word in ("-o", f"{name}={value}")]
+    os.execvp("ssh", ["ssh", "-i", str(lab.key), *words, f"root@{node.address}"])
 
 
-def on_node(action: Callable[[Node], None], done: str) -> Callable[[Lab, argparse.Namespace], int]:
+def on_node(action: Callable[[Node], None], done: str) -> Action:
     """A subcommand that does one thing to one machine."""
 
     def command(lab: Lab, options: argparse.Namespace) -> int:
@@ -143,6 +161,61 @@ NODE_COMMANDS: dict[str, tuple[Callable[[Node], None], str, str]] = {
 }
 
 
+@dataclass(frozen=True)
+class StreetCommand:
+    """A verb of the streets: what it does, what is said of it then, its help, its arguments for argparse."""
+
+    action: Callable[[Lab, argparse.Namespace], object]
+    done: str
+    text: str
+    arguments: dict[str, dict[str, Any]]
+
+    def __call__(self, lab: Lab, options: argparse.Namespace) -> int:
+        result = self.action(lab, options)
+        say(self.done.format(result=result, **vars(options)))
+        return 0
+
+
+STREET_COMMANDS = {
+    "move": StreetCommand(
+        lambda lab, words: lab.move(words.machine, words.place),
+        "{machine} is plugged in at {place}",
+        "plug a machine in at another street, or on the internet",
+        {"machine": {}, "place": {}},
+    ),
+    "renumber": StreetCommand(
+        lambda lab, words: lab.streets.renumber(words.street, words.address),
+        "{street} has the public address {result}",
+        "give a street's router another public address",
+        {"street": {}, "address": {"nargs": "?"}},
+    ),
+    "forget": StreetCommand(
+        lambda lab, words: lab.streets.forget(words.street),
+        "{street} has no mappings any more",
+        "let a street's router lose all its mappings",
+        {"street": {}},
+    ),
+    "block": StreetCommand(
+        lambda lab, words: lab.block(words.one, words.other),
+        "nothing passes between {one} and {other}",
+        "let nothing pass between two streets or public machines, without a word",
+        {"one": {}, "other": {}},
+    ),
+    "unblock": StreetCommand(
+        lambda lab, words: lab.block(words.one, words.other, blocked=False),
+        "{one} and {other} hear each other",
+        "let pass again what was blocked",
+        {"one": {}, "other": {}},
+    ),
+    "delay": StreetCommand(
+        lambda lab, words: lab.streets.delay(words.milliseconds),
+        "a round trip takes {milliseconds:g} ms",
+        "set the round trip between any two public addresses",
+        {"milliseconds": {"type": float}},
+    ),
+}
+
+
 def parser() -> argparse.ArgumentParser:
     """The command's grammar."""
     main_parser = argparse.ArgumentParser(
@@ -153,9 +226,7 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = main_parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(
-        name: str, action: Callable[[Lab, argparse.Namespace], int], text: str
-    ) -> argparse.ArgumentParser:
+    def add(name: str, action: Action, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         sub.set_defaults(action=action)
         return sub
@@ -166,7 +237,10 @@ def parser() -> argparse.ArgumentParser:
         argument.completer = complete_node  # type: ignore[attr-defined]
 
     sub = add("up", up, "boot machines (those that run already stay) and write their inventory")
-    sub.add_argument("count", type=int, metavar="N", help="how many")
+    sub.add_argument("count", type=int, nargs="?", metavar="N", help="how many")
+    sub.add_argument(
+        "--streets", type=Path, metavar="FILE", help="routers, and the machines behind them, by a description"
+    )
     kind = sub.add_mutually_exclusive_group()
     kind.add_argument(
         "--controller", dest="plain", action="store_false", help="controller and N-1 nodes (the default)"
@@ -186,6 +260,10 @@ def parser() -> argparse.ArgumentParser:
     add_node(add("shell", shell, "log in to a machine"))
     for name, (action, done, text) in NODE_COMMANDS.items():
         add_node(add(name, on_node(action, done), text))
+    for name, street_command in STREET_COMMANDS.items():
+        sub = add(name, street_command, street_command.text)
+        for argument, keywords in street_command.arguments.items():
+            sub.add_argument(argument, metavar=argument.upper(), **keywords)
     add_node(add("second-network", second_network, "join machines by a second network (eth1)"), "nodes", "+")
     add("inventory", inventory, "write the inventory again and print its path")
     add("base", build_base, "build the base tree if it is not there, and print its path")

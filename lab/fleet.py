@@ -18,6 +18,8 @@ from lab.machine import Machine
 from lab.node import Node
 from lab.settings import RUNTIME, Settings, cache_folder, control_sockets
 from lab.spec import LabSpec, Leg, MachineSpec, write_atomically
+from lab.streets import Streets
+from lab.topology import INTERNET, Topology
 
 
 def _silent(_text: str) -> None:
@@ -59,6 +61,11 @@ class Lab:
         return spec
 
     @property
+    def streets(self) -> Streets:
+        """Its streets; made by `up` with a topology."""
+        return Streets(self.directory, self.spec.prefix)
+
+    @property
     def key(self) -> Path:
         """The operator's private ssh key."""
         return self.directory / "id_ed25519"
@@ -83,14 +90,20 @@ class Lab:
             self._nodes[name] = Node(self._folder(name), self.key, self.known_hosts)
         return self._nodes[name]
 
-    def up(self, names: Iterable[str], timeout: float = 60.0) -> None:
-        """Make the lab if there is none, boot the named machines that are off, and wait for their ssh."""
+    def up(self, names: Iterable[str], timeout: float = 60.0, topology: Topology | None = None) -> None:
+        """Make the lab if there is none, boot the named machines that are off, and wait for their ssh.
+
+        `topology` gives a new lab its streets; machines of its own that are not named there have a
+        place in the lab's network, as they have in a lab without streets.
+        """
         wanted = [plan.check_name(name) for name in names]
         host.preflight()
         known = LabSpec.load(self.directory)
         tree = Path(known.base) if known else base.ensure(self._cache, self._report)
         with self._changing():
             self._ensure_lab(tree)
+            if topology is not None or self.streets.exist:
+                self.streets.ensure(topology)
             for name in wanted:
                 self._ensure_machine(name)
             self._write_known_hosts()
@@ -107,6 +120,33 @@ class Lab:
         """Boot one machine more."""
         self.up([name])
         return self.node(name)
+
+    def move(self, name: str, place: str) -> None:
+        """Unplug a machine and plug it in elsewhere: in a street, or straight on the internet."""
+        node = self.node(name)
+        with self._changing():
+            if not node.in_street:
+                raise LabError(f"{name} is in no street: only machines of the streets move")
+            node.machine.move(self.streets.leg(place, self._street_legs(without=name)))
+            self._write_known_hosts()
+
+    def block(self, one: str, other: str, *, blocked: bool = True) -> None:
+        """Let nothing pass between two places of the internet, in silence, or let it pass again.
+
+        A place is a street, or a machine: one behind a router stands for its whole street.
+        """
+        self.streets.block(self._port(one), self._port(other), blocked=blocked)
+
+    def _port(self, name: str) -> str:
+        if name in self.streets.topology.streets:
+            return plan.router_port(name)
+        node = self.node(name)
+        if not node.in_street:
+            raise LabError(f"{name} is in no street")
+        return self.streets.port_of(node.machine.spec.legs[0], name)
+
+    def _street_legs(self, without: str = "") -> list[Leg]:
+        return [node.machine.spec.legs[0] for node in self.nodes if node.in_street and node.name != without]
 
     def second_network(self, names: Sequence[str]) -> ipaddress.IPv4Network:
         """Join the named machines by one network more (eth1), which this host and the others do not see."""
@@ -132,15 +172,27 @@ class Lab:
         variables: Mapping[str, Any] | None = None,
     ) -> Path:
         """Write hosts.yml into the folder `path`, and `variables` (0600) as its group_vars/all.yml."""
-        addresses = {node.name: node.address for node in self.nodes}
         shared = inventory.connection(self.key, self.known_hosts, control_sockets(self.spec.prefix))
-        chosen = inventory.default_groups(list(addresses)) if groups is None else groups
+        machines = {node.name: self._host_variables(node, shared) for node in self.nodes}
+        chosen = inventory.default_groups(list(machines)) if groups is None else groups
         path.mkdir(parents=True, exist_ok=True)
-        write_atomically(path / "hosts.yml", inventory.as_yaml(inventory.hosts(addresses, chosen, shared)))
+        write_atomically(path / "hosts.yml", inventory.as_yaml(inventory.hosts(machines, chosen, shared)))
         if variables is not None:
             (path / "group_vars").mkdir(exist_ok=True)
             write_atomically(path / "group_vars" / "all.yml", inventory.as_yaml(variables), 0o600)
         return path / "hosts.yml"
+
+    def _host_variables(self, node: Node, shared: Mapping[str, Any]) -> dict[str, str]:
+        host_variables = {"ansible_host": self._ssh_name(node)}
+        if node.in_street:
+            host_variables |= inventory.through_door(node.netns, shared)
+        return host_variables
+
+    def _ssh_name(self, node: Node) -> str:
+        """A machine's address; its name where it is behind a router, for others may have its address."""
+        leg = node.machine.spec.legs[0]
+        hidden = node.in_street and self.streets.street_of(leg) != INTERNET
+        return node.name if hidden else node.address
 
     def close(self) -> None:
         """Close all ssh connections; the machines run on."""
@@ -160,6 +212,7 @@ class Lab:
                 machine.signal_off()
             for machine in machines:
                 machine.remove()
+            self.streets.remove()
             network.remove_lab(spec.prefix)
             shutil.rmtree(RUNTIME / spec.prefix, ignore_errors=True)
             shutil.rmtree(self.directory)
@@ -232,15 +285,19 @@ class Lab:
         folder = self._folder(name)
         if (folder / "machine.json").exists():
             return
-        spec = self.spec
-        subnet = ipaddress.IPv4Network(spec.network)
-        taken = [ipaddress.IPv4Address(node.address) for node in self.nodes]
-        address = plan.place(subnet, plan.free_place(subnet, taken))
-        gateway = plan.place(subnet, plan.GATEWAY).ip
+        spec, leg = self.spec, self._new_leg(name)
         shutil.rmtree(folder, ignore_errors=True)
         self._furnish(folder / "upper", name)
-        leg = Leg(network.FIRST_BRIDGE, str(address), str(gateway))
         MachineSpec(name, spec.prefix, spec.base, (leg,)).save(folder)
+
+    def _new_leg(self, name: str) -> Leg:
+        homes = self.streets.topology.machines if self.streets.exist else {}
+        if name in homes:
+            return self.streets.leg(homes[name], self._street_legs())
+        subnet = ipaddress.IPv4Network(self.spec.network)
+        taken = [ipaddress.IPv4Address(node.address) for node in self.nodes if not node.in_street]
+        address = plan.place(subnet, plan.free_place(subnet, taken))
+        return Leg(network.FIRST_BRIDGE, str(address), str(plan.place(subnet, plan.GATEWAY).ip))
 
     def _furnish(self, disk: Path, name: str) -> None:
         for part, mode in {
@@ -263,5 +320,6 @@ class Lab:
         lines = []
         for node in self.nodes:
             public = self._folder(node.name) / "upper/etc/ssh/ssh_host_ed25519_key.pub"
-            lines.append(f"{node.name},{node.address} {public.read_text(encoding='ascii')}")
+            names = dict.fromkeys((node.name, self._ssh_name(node)))
+            lines.append(f"{','.join(names)} {public.read_text(encoding='ascii')}")
         write_atomically(self.known_hosts, "".join(lines), 0o644)

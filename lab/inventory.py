@@ -10,9 +10,19 @@ from typing import Any
 
 import yaml
 
-from lab import plan
+from lab import door, plan
 
 Variables = Mapping[str, Any]
+
+
+def _options(options: Mapping[str, object]) -> str:
+    return " ".join(f"-o {name}={shlex.quote(str(value))}" for name, value in options.items())
+
+
+def through_door(netns: str, shared: Variables) -> dict[str, str]:
+    """What a machine of the streets has beyond the `shared` variables: ssh from inside its namespace."""
+    arguments = f"{shared['ansible_ssh_common_args']} {_options(door.ssh_options(netns))}"
+    return {"ansible_ssh_common_args": arguments}
 
 
 def connection(key: Path, known_hosts: Path, sockets: Path) -> dict[str, Any]:
@@ -23,11 +33,10 @@ def connection(key: Path, known_hosts: Path, sockets: Path) -> dict[str, Any]:
         "StrictHostKeyChecking": "yes",
         "IdentitiesOnly": "yes",
     }
-    arguments = " ".join(f"-o {name}={shlex.quote(str(value))}" for name, value in options.items())
     return {
         "ansible_user": "root",
         "ansible_ssh_private_key_file": str(key),
-        "ansible_ssh_common_args": arguments,
+        "ansible_ssh_common_args": _options(options),
         # Sockets of the lab's own: a new lab at the same addresses must not meet the old one's connections.
         "ansible_control_path_dir": str(sockets),
         "ansible_python_interpreter": "/usr/bin/python3",
@@ -35,12 +44,11 @@ def connection(key: Path, known_hosts: Path, sockets: Path) -> dict[str, Any]:
 
 
 def hosts(
-    addresses: Mapping[str, str], groups: Mapping[str, Sequence[str]], shared: Variables
+    machines: Mapping[str, Variables], groups: Mapping[str, Sequence[str]], shared: Variables
 ) -> dict[str, Any]:
-    """The content of hosts.yml: every machine with its address, the groups, the connection's variables."""
+    """The content of hosts.yml: every machine with its own variables, the groups, the shared variables."""
     children = {group: {"hosts": dict.fromkeys(members)} for group, members in groups.items()}
-    machines = {name: {"ansible_host": address} for name, address in addresses.items()}
-    return {"all": {"vars": dict(shared), "hosts": machines, "children": children}}
+    return {"all": {"vars": dict(shared), "hosts": dict(machines), "children": children}}
 
 
 def default_groups(names: Sequence[str]) -> dict[str, list[str]]:

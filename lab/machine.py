@@ -7,20 +7,14 @@ import contextlib
 import dataclasses
 import fcntl
 import os
-import secrets
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
-from lab import cgroup, host, network, plan
+from lab import cgroup, detached, host, network, plan
 from lab.errors import LabError
-from lab.settings import ROOT, control_sockets
+from lab.settings import control_sockets
 from lab.spec import Leg, MachineSpec, Running
-
-SYSTEMD = Path("/run/systemd/system")
-"""Exists where systemd is this host's PID 1: sd_booted(3)."""
 
 KEEPER_START = 5.0
 """Seconds after which a keeper without its lock is taken for dead."""
@@ -74,31 +68,9 @@ class Machine:
         self.sweep()
         for connection in control_sockets(self.spec.prefix).glob("*"):
             connection.unlink(missing_ok=True)  # it leads to a life that is over
-        with (self.folder / "console").open("ab") as console:
-            command = [*self._detached(), sys.executable, "-m", "lab.keeper", str(self.folder)]
-            environ = os.environ | {"PYTHONPATH": str(ROOT)}
-            done = subprocess.run(
-                command,
-                env=environ,
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                stdout=console,
-                stderr=console,
-                check=False,
-            )
-        if done.returncode:
+        name = plan.machine_netns(self.spec.prefix, self.spec.name)
+        if not detached.start("lab.keeper", [str(self.folder)], name, self.folder / "console"):
             raise LabError(f"the keeper of {self.folder.name} does not start: {self.console_end()}")
-
-    def _detached(self) -> list[str]:
-        """The words before a command that let it outlive us and our session."""
-        if not SYSTEMD.is_dir():
-            return ["setsid", "--fork"]
-        # A name of its own each time: systemd may still be clearing the last one away.
-        unit = f"jaywalk-lab-{plan.machine_netns(self.spec.prefix, self.spec.name)}-{secrets.token_hex(4)}"
-        log = f"append:{self.folder / 'console'}"
-        settings = ("Delegate=yes", f"StandardOutput={log}", f"StandardError={log}")
-        options = [f"--property={setting}" for setting in settings]
-        return ["systemd-run", "--quiet", "--collect", f"--unit={unit}", "--setenv=PYTHONPATH", *options]
 
     def wait_booting(self, boots: int, timeout: float = 30.0) -> None:
         """Wait until its boot number `boots` has begun; LabError with the console's end if it does not."""
@@ -183,6 +155,15 @@ class Machine:
         spec.save(self.folder)
         if self.is_on:
             network.attach(spec, len(spec.legs) - 1)
+
+    def move(self, leg: Leg) -> None:
+        """Plug its first cable in elsewhere, at once if it is on; LabError if it is cut off."""
+        spec = self.spec
+        if spec.cut:
+            raise LabError(f"{spec.name} is cut off: heal it before it moves")
+        dataclasses.replace(spec, legs=(leg, *spec.legs[1:])).save(self.folder)
+        if self.is_on:
+            network.move(spec, leg)
 
     def console_end(self, lines: int = 5) -> str:
         """The last lines that it and its keeper said, for an error text."""

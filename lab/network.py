@@ -12,8 +12,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab import host, plan
+from lab import host, plan, switch
 from lab.errors import CommandFailed, LabError
+from lab.settings import switch_socket
 from lab.spec import LabSpec, Leg, MachineSpec
 
 FIRST_BRIDGE, SECOND_BRIDGE = "br1", "br2"
@@ -50,7 +51,7 @@ def port_batch(spec: MachineSpec, number: int) -> list[str]:
     port = plan.bridge_port(spec.name, number)
     address = plan.mac(spec.prefix, spec.name, number)
     netns = plan.machine_netns(spec.prefix, spec.name)
-    plugged = [] if spec.cut else [f"link set {port} master {spec.legs[number].bridge}"]
+    plugged = [] if spec.cut else plug_batch(port, spec.legs[number])
     return [
         f"link add {port} type veth peer name eth{number} address {address} netns {netns}",
         *plugged,
@@ -58,10 +59,36 @@ def port_batch(spec: MachineSpec, number: int) -> list[str]:
     ]
 
 
+def plug_batch(port: str, leg: Leg) -> list[str]:
+    """At the other end of a leg: put its port into its bridge, if it has one."""
+    isolated = [f"link set {port} type bridge_slave isolated on"] if leg.isolated else []
+    return [f"link set {port} master {leg.bridge}", *isolated] if leg.bridge else []
+
+
 def leg_batch(leg: Leg, number: int) -> list[str]:
     """In the machine's namespace: the leg's address, and the default route if it leads to one."""
     route = [f"route add default via {leg.gateway}"] if leg.gateway else []
     return [f"addr add {leg.address} dev eth{number}", f"link set eth{number} up", *route]
+
+
+def leg_netns(prefix: str, leg: Leg) -> str:
+    """The namespace of a leg's other end."""
+    return leg.netns or plan.lab_netns(prefix)
+
+
+def inside(netns: str, command: Sequence[str], stdin: str = "") -> None:
+    """Run a command of this host in a namespace; CommandFailed if it failed."""
+    host.run(["nsenter", f"--net=/run/netns/{netns}", *command], stdin=stdin)
+
+
+def sysctl(netns: str, *settings: str) -> None:
+    """Set kernel parameters of a namespace, each as `name=value`."""
+    inside(netns, ["sysctl", "-qw", *settings])
+
+
+def whole_checksums(netns: str, interface: str) -> None:
+    """Let an interface send frames as they are on a wire, since what reads them next is no kernel."""
+    inside(netns, ["ethtool", "-K", interface, "tx", "off"])
 
 
 def ip(batch: Sequence[str], netns: str | None = None) -> None:
@@ -90,7 +117,7 @@ def make_lab(spec: LabSpec) -> None:
         ip(host_batch(spec.prefix, network))
         ip(lab_batch(network), netns)
         # Only a forwarding router answers "unreachable"; else a machine's tries to get out hang.
-        host.run(["nsenter", f"--net=/run/netns/{netns}", "sysctl", "-qw", "net.ipv4.ip_forward=1"])
+        sysctl(netns, "net.ipv4.ip_forward=1")
     except LabError:
         remove_lab(spec.prefix)
         raise
@@ -112,8 +139,11 @@ def ensure_second_bridge(prefix: str) -> None:
 
 def attach(spec: MachineSpec, number: int) -> None:
     """Give a machine's namespace its leg of that number."""
-    ip(port_batch(spec, number), plan.lab_netns(spec.prefix))
-    ip(leg_batch(spec.legs[number], number), plan.machine_netns(spec.prefix, spec.name))
+    leg, netns = spec.legs[number], plan.machine_netns(spec.prefix, spec.name)
+    ip(port_batch(spec, number), leg_netns(spec.prefix, leg))
+    if leg.netns:
+        whole_checksums(netns, f"eth{number}")
+    ip(leg_batch(leg, number), netns)
 
 
 def wire(spec: MachineSpec) -> None:
@@ -128,23 +158,35 @@ def wire(spec: MachineSpec) -> None:
 
 def unwire(spec: MachineSpec) -> None:
     """Remove a machine's cables and namespace, as far as they are there."""
-    for number in range(len(spec.legs)):
+    for number, leg in enumerate(spec.legs):
         # By name and at once: a namespace's own end is cleared in the background, too late for a reboot.
         port = plan.bridge_port(spec.name, number)
-        host.run(["ip", "-n", plan.lab_netns(spec.prefix), "link", "del", port], check=False)
+        host.run(["ip", "-n", leg_netns(spec.prefix, leg), "link", "del", port], check=False)
     netns = plan.machine_netns(spec.prefix, spec.name)
     if netns_exists(netns):
         host.run(["ip", "netns", "del", netns])
 
 
+def move(spec: MachineSpec, leg: Leg) -> None:
+    """Pull a running machine's first cable out and plug it in at `leg`, with the address of there."""
+    port, netns = plan.bridge_port(spec.name, 0), leg_netns(spec.prefix, leg)
+    ip([f"link set {port} netns {netns}"], leg_netns(spec.prefix, spec.legs[0]))
+    ip([*plug_batch(port, leg), f"link set {port} up"], netns)
+    machine = plan.machine_netns(spec.prefix, spec.name)
+    # Off and on: what the machine learned about its neighbours is gone, as with a cable that was out.
+    ip(["addr flush dev eth0", "link set eth0 down", *leg_batch(leg, 0)], machine)
+
+
 def plug(spec: MachineSpec) -> None:
     """Put a running machine's cables into their bridges, or silently out of them (the carrier stays)."""
-    batch = []
     for number, leg in enumerate(spec.legs):
-        target = "nomaster" if spec.cut else f"master {leg.bridge}"
-        batch.append(f"link set {plan.bridge_port(spec.name, number)} {target}")
-    try:
-        ip(batch, plan.lab_netns(spec.prefix))
-    except CommandFailed:
-        if netns_exists(plan.machine_netns(spec.prefix, spec.name)):
-            raise
+        port = plan.bridge_port(spec.name, number)
+        if leg.bridge is None:
+            switch.tell(switch_socket(spec.prefix), {"cut" if spec.cut else "heal": port})
+            continue
+        batch = [f"link set {port} nomaster"] if spec.cut else plug_batch(port, leg)
+        try:
+            ip(batch, leg_netns(spec.prefix, leg))
+        except CommandFailed:
+            if netns_exists(plan.machine_netns(spec.prefix, spec.name)):
+                raise

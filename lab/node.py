@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import TextIO
 
+from lab import door, plan
 from lab.errors import Unreachable
 from lab.machine import Machine
 from lab.ssh import Background, Client, Command, Result, as_text, wait_for_banner
@@ -17,11 +19,31 @@ class Node:
     def __init__(self, folder: Path, key: Path, known_hosts: Path) -> None:
         self.machine = Machine(folder)
         self.name = folder.name
-        self.address = str(self.machine.spec.legs[0].ip)
-        self._client = Client(self.name, self.address, key, known_hosts)
+        self._client = Client(self.name, self.dial, key, known_hosts)
 
     def __repr__(self) -> str:
         return f"Node({self.name!r}, {self.address!r})"
+
+    @property
+    def address(self) -> str:
+        """Its first address; in a street, others may have the same."""
+        return str(self.machine.spec.legs[0].ip)
+
+    @property
+    def netns(self) -> str:
+        """The network namespace that it runs in."""
+        return plan.machine_netns(self.machine.spec.prefix, self.name)
+
+    @property
+    def in_street(self) -> bool:
+        """Whether it is part of the streets, where this host has no leg."""
+        return self.machine.spec.legs[0].netns is not None
+
+    def dial(self, timeout: float) -> socket.socket:
+        """A connection to its ssh server; OSError if there is none."""
+        if self.in_street:
+            return door.connect(self.netns, timeout)
+        return socket.create_connection((self.address, 22), timeout)
 
     def run(
         self,
@@ -44,7 +66,7 @@ class Node:
     def wait_ssh(self, timeout: float = 30.0) -> None:
         """Wait until its ssh server answers; Unreachable if it does not."""
         try:
-            wait_for_banner(self.name, self.address, timeout, lambda: self.machine.is_on)
+            wait_for_banner(self.name, self.dial, timeout, lambda: self.machine.is_on)
         except Unreachable as error:
             console = self.machine.console_end()
             raise Unreachable(

@@ -19,6 +19,9 @@ CANDIDATES = (ipaddress.IPv4Network("10.99.0.0/16"), ipaddress.IPv4Network("172.
 GATEWAY, HOST, FIRST_MACHINE = 1, 2, 10
 """Places in a lab network: its bridge, the operator's leg, the first machine."""
 
+UPLINK = "uplink"
+"""In the internet's namespace: the leg of its gateway, which is no port of the switch."""
+
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,11}[a-z0-9])?")
 _PREFIX = re.compile(r"[a-z][a-z0-9]{0,7}")
 
@@ -69,6 +72,21 @@ def host_leg(prefix: str) -> str:
 def machine_netns(prefix: str, name: str) -> str:
     """The namespace that a machine boots in; also its name for systemd-nspawn."""
     return f"{prefix}-{name}"
+
+
+def internet_netns(prefix: str) -> str:
+    """The namespace that stands for the internet, where the lab has streets."""
+    return f"{prefix}_net"
+
+
+def router_netns(prefix: str, street: str) -> str:
+    """The namespace of a street's router. The underscore keeps it apart from every machine's."""
+    return f"{prefix}_r-{street}"
+
+
+def router_port(street: str) -> str:
+    """The internet's end of a router's cable."""
+    return f"w-{street}"
 
 
 def bridge_port(name: str, leg: int) -> str:

@@ -24,6 +24,11 @@ def control_sockets(prefix: str) -> Path:
     return RUNTIME / prefix / "cp"
 
 
+def switch_socket(prefix: str) -> Path:
+    """Where the switch of a lab's streets takes orders."""
+    return RUNTIME / prefix / "switch"
+
+
 def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
     """The folder outside the checkout that survives `make clean` (base trees)."""
     if chosen := environ.get("JAYWALK_CACHE"):

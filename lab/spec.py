@@ -46,10 +46,15 @@ def _write(path: Path, record: Any) -> None:
 class Leg:
     """One cable of a machine."""
 
-    bridge: str
+    bridge: str | None
+    """None: a port of the switch that is the streets' internet."""
     address: str
     """With its prefix length: 10.99.0.10/24."""
     gateway: str | None = None
+    netns: str | None = None
+    """The namespace of a street's router, or of the internet; None: the lab's own bridges."""
+    isolated: bool = False
+    """It hears nothing of other isolated legs of its bridge."""
 
     @property
     def ip(self) -> ipaddress.IPv4Address:

@@ -22,6 +22,9 @@ CONNECT_TIMEOUT = 10.0
 Command = str | Sequence[str]
 """A string goes to root's shell as it is; a list is quoted word by word."""
 
+Dial = Callable[[float], socket.socket]
+"""Opens a connection to a machine's ssh server within so many seconds; OSError if there is none."""
+
 
 @dataclass(frozen=True)
 class Result:
@@ -104,9 +107,9 @@ class Background:
 class Client:
     """One machine's ssh connection: made when first needed, again when it broke."""
 
-    def __init__(self, name: str, address: str, key: Path, known_hosts: Path) -> None:
+    def __init__(self, name: str, dial: Dial, key: Path, known_hosts: Path) -> None:
         self.name = name
-        self._address = address
+        self._dial = dial
         self._key = key
         self._known_hosts = known_hosts
         self._connection: paramiko.SSHClient | None = None
@@ -126,7 +129,8 @@ class Client:
         connection.load_host_keys(str(self._known_hosts))
         connection.set_missing_host_key_policy(paramiko.RejectPolicy())
         connection.connect(
-            self._address,
+            self.name,
+            sock=self._dial(timeout),
             username="root",
             key_filename=str(self._key),
             timeout=timeout,
@@ -138,7 +142,7 @@ class Client:
         self._connection = connection
         transport = connection.get_transport()
         if transport is None:
-            raise Unreachable(f"{self.name} ({self._address}) hung up")
+            raise Unreachable(f"{self.name} hung up")
         return transport
 
     def channel(self, command: str, timeout: float = CONNECT_TIMEOUT) -> paramiko.Channel:
@@ -148,7 +152,7 @@ class Client:
             channel.exec_command(command)
         except (OSError, EOFError, paramiko.SSHException) as error:
             self.close()
-            raise Unreachable(f"{self.name} ({self._address}) does not answer over ssh: {error}") from error
+            raise Unreachable(f"{self.name} does not answer over ssh: {error}") from error
         return channel
 
     def run(
@@ -187,17 +191,18 @@ class Client:
         return result
 
 
-def wait_for_banner(name: str, address: str, timeout: float, is_on: Callable[[], bool]) -> None:
-    """Wait until an ssh server speaks at the address; Unreachable if none does in time or it went off."""
+def wait_for_banner(name: str, dial: Dial, timeout: float, is_on: Callable[[], bool]) -> None:
+    """Wait until an ssh server speaks; Unreachable if none does in time or the machine went off."""
     deadline = time.monotonic() + timeout
     while True:
         left = deadline - time.monotonic()
         if left <= 0:
-            raise Unreachable(f"{name} ({address}) shows no ssh server within {timeout:g} s")
+            raise Unreachable(f"{name} shows no ssh server within {timeout:g} s")
         if not is_on():
-            raise Unreachable(f"{name} ({address}) went off")
+            raise Unreachable(f"{name} went off")
         try:
-            with socket.create_connection((address, 22), timeout=min(left, 1.0)) as connection:
+            with dial(min(left, 1.0)) as connection:
+                connection.settimeout(min(left, 1.0))
                 if connection.recv(4) == b"SSH-":
                     return
         except OSError:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Network
@@ -17,28 +16,7 @@ import pytest
 from lab import CommandFailed, Lab, LabError, Node, Unreachable, product
 from lab.settings import ROOT
 from lab.ssh import Client
-
-
-def new_lab() -> Lab:
-    """A lab in a folder of its own, with a free prefix and network."""
-    return Lab(Path(tempfile.mkdtemp(prefix="jaywalk-lab-test-", dir="/var/tmp")))
-
-
-def leftovers(lab: Lab, prefix: str) -> list[str]:
-    """What of a lab is still on this host."""
-    found = [str(path) for path in Path("/run/netns").glob(f"{prefix}[-_]*")]
-    found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/jaywalk-lab-{prefix}-*")]
-    found += [
-        line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(lab.directory) in line
-    ]
-    for command_line in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = command_line.read_bytes()
-        except OSError:
-            continue
-        if str(lab.directory).encode() in words:
-            found.append(str(command_line))
-    return found + [str(path) for path in (lab.directory, Path("/run/jaywalk-lab", prefix)) if path.exists()]
+from tests.fleet.labs import leftovers, new_lab
 
 
 def eventually(holds: Callable[[], bool], what: str) -> None:
@@ -110,7 +88,7 @@ def test_an_unknown_host_key_is_refused(lab: Lab, one: Node, tmp_path: Path) -> 
     nobody = tmp_path / "known_hosts"
     nobody.touch()
     with pytest.raises(Unreachable, match="not found in known_hosts"):
-        Client("one", one.address, lab.key, nobody).run("true")
+        Client("one", one.dial, lab.key, nobody).run("true")
 
 
 def test_a_reboot_keeps_the_disk_and_nothing_else(one: Node) -> None:

@@ -39,6 +39,19 @@ def test_up_takes_a_number_and_a_kind() -> None:
     assert cli.parser().parse_args(["up", "3", "--plain"]).plain
 
 
+def test_up_takes_a_description_of_streets_instead() -> None:
+    options = cli.parser().parse_args(["up", "--streets", "streets.yml"])
+    assert (options.count, options.streets) == (None, Path("streets.yml"))
+
+
+def test_street_commands_name_their_arguments() -> None:
+    options = cli.parser().parse_args(["renumber", "home"])
+    assert (options.street, options.address) == ("home", None)
+    options = cli.parser().parse_args(["move", "anna", "home"])
+    assert (options.machine, options.place) == ("anna", "home")
+    assert cli.parser().parse_args(["delay", "20.5"]).milliseconds == 20.5
+
+
 def test_exec_leaves_the_commands_own_flags_alone() -> None:
     options = cli.parser().parse_args(["exec", "--timeout", "5", "node1", "wg", "show", "--help"])
     assert (options.node, options.command, options.timeout) == ("node1", ["wg", "show", "--help"], 5.0)
@@ -48,7 +61,8 @@ def test_exec_leaves_the_commands_own_flags_alone() -> None:
     "words",
     [
         [],
-        ["up"],
+        ["block", "home"],
+        ["delay", "long"],
         ["up", "many"],
         ["fly"],
         ["reboot"],
@@ -68,10 +82,13 @@ def test_a_lab_that_is_not_there_is_one_sentence(
     monkeypatch.setenv("JAYWALK_LAB_DIR", str(tmp_path))
     assert cli.main(["exec", "node1", "true"]) == 1
     assert cli.main(["inventory"]) == 1
+    assert cli.main(["renumber", "home"]) == 1
+    assert cli.main(["up"]) == 1
     assert cli.main(["down"]) == 0
     said = capsys.readouterr().err.splitlines()
-    assert len(said) == 3
+    assert len(said) == 5
     assert str(tmp_path) in said[1]
+    assert "up --streets FILE" in said[3]
 
 
 def test_a_list_is_quoted_and_a_string_is_not() -> None:

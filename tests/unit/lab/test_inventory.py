@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import yaml
 
 from lab import inventory, product
 
-ADDRESSES = {"control": "10.99.0.10", "node1": "10.99.0.11"}
+MACHINES = {"control": {"ansible_host": "10.99.0.10"}, "node1": {"ansible_host": "10.99.0.11"}}
 
 
 def test_groups_by_name() -> None:
@@ -21,7 +22,7 @@ def test_groups_by_name() -> None:
 
 def test_the_inventory_reads_back() -> None:
     shared = inventory.connection(Path("/l/id"), Path("/l/known hosts"), Path("/run/cp"))
-    content = inventory.hosts(ADDRESSES, inventory.default_groups(list(ADDRESSES)), shared)
+    content = inventory.hosts(MACHINES, inventory.default_groups(list(MACHINES)), shared)
     read = yaml.safe_load(inventory.as_yaml(content))
     assert read == content
     everything = read["all"]
@@ -34,6 +35,16 @@ def test_the_connection_checks_host_keys_against_the_labs_own_file() -> None:
     arguments = inventory.connection(Path("/l/id"), Path("/l/known hosts"), Path("/run/cp"))
     assert "-o StrictHostKeyChecking=yes" in arguments["ansible_ssh_common_args"]
     assert "-o UserKnownHostsFile='/l/known hosts'" in arguments["ansible_ssh_common_args"]
+
+
+def test_a_machine_of_the_streets_is_reached_from_inside_its_namespace() -> None:
+    """Beside all that holds for every machine: its host key is checked too."""
+    shared = inventory.connection(Path("/l/id"), Path("/l/known hosts"), Path("/run/cp"))
+    own = inventory.through_door("jw-anna", shared)["ansible_ssh_common_args"]
+    assert own.startswith(shared["ansible_ssh_common_args"])
+    words = shlex.split(own)
+    assert "ProxyUseFdpass=yes" in words
+    assert any(word.startswith("ProxyCommand=nsenter --net=/run/netns/jw-anna ") for word in words)
 
 
 def test_every_password_is_long_and_no_two_are_alike() -> None:

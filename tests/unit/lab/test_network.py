@@ -29,6 +29,21 @@ def test_a_cut_machine_keeps_its_carrier_and_is_in_no_bridge() -> None:
     assert "link set m-node1 up" in batch
 
 
+def test_a_leg_on_the_internet_is_in_no_bridge() -> None:
+    public = MachineSpec("node1", "jw", "/base", (Leg(None, "203.0.113.10/24", "203.0.113.1", "jw_net"),))
+    assert [line.split()[:2] for line in network.port_batch(public, 0)] == [["link", "add"], ["link", "set"]]
+    assert network.leg_netns("jw", public.legs[0]) == "jw_net"
+    assert network.leg_netns("jw", FIRST) == "jw_lab"
+
+
+def test_an_isolated_leg_is_so_at_its_port() -> None:
+    hotel = Leg("lan", "192.168.1.10/24", "192.168.1.1", "jw_r-hotel", isolated=True)
+    assert network.plug_batch("m-anna", hotel) == [
+        "link set m-anna master lan",
+        "link set m-anna type bridge_slave isolated on",
+    ]
+
+
 def test_only_the_first_leg_leads_out() -> None:
     assert network.leg_batch(FIRST, 0)[-1] == "route add default via 10.99.0.1"
     assert network.leg_batch(SECOND, 1) == ["addr add 10.99.1.10/24 dev eth1", "link set eth1 up"]

@@ -19,12 +19,15 @@ prefixes = st.from_regex(r"[a-z][a-z0-9]{0,7}", fullmatch=True)
 @given(prefixes, names, st.sampled_from((0, 1)))
 def test_every_interface_name_fits_the_kernel(prefix: str, name: str, leg: int) -> None:
     assert len(plan.bridge_port(plan.check_name(name), leg)) <= 15
+    assert len(plan.router_port(name)) <= 15
     assert len(plan.host_leg(plan.check_prefix(prefix))) <= 15
 
 
 @given(prefixes, names)
 def test_no_machine_takes_the_labs_own_namespace(prefix: str, name: str) -> None:
-    assert plan.machine_netns(prefix, name) != plan.lab_netns(prefix)
+    own = {plan.lab_netns(prefix), plan.internet_netns(prefix), plan.router_netns(prefix, name)}
+    assert plan.machine_netns(prefix, name) not in own
+    assert len(own) == 3
 
 
 @pytest.mark.parametrize("name", ["", "Node1", "node_1", "-node", "node-", "a" * 14, "node1\n", "../x"])

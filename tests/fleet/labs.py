@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Labs of the tests' own, and what may be left of one."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from lab import Lab
+
+
+def new_lab() -> Lab:
+    """A lab in a folder of its own, with a free prefix and network."""
+    return Lab(Path(tempfile.mkdtemp(prefix="jaywalk-lab-test-", dir="/var/tmp")))
+
+
+def leftovers(lab: Lab, prefix: str) -> list[str]:
+    """What of a lab is still on this host."""
+    found = [str(path) for path in Path("/run/netns").glob(f"{prefix}[-_]*")]
+    found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/jaywalk-lab-{prefix}-*")]
+    found += [
+        line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(lab.directory) in line
+    ]
+    runtime = Path("/run/jaywalk-lab", prefix)
+    for command_line in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = command_line.read_bytes()
+        except OSError:
+            continue
+        if str(lab.directory).encode() in words or f"{runtime}/".encode() in words:
+            found.append(str(command_line))
+    return found + [str(path) for path in (lab.directory, runtime) if path.exists()]

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+from lab import router
+from lab.topology import Street
+
+WAN = "203.0.113.100"
+
+
+def rules(**options: object) -> list[str]:
+    street = Street("home", WAN, **options)  # type: ignore[arg-type]
+    return [line.strip() for line in router.ruleset(street).splitlines()]
+
+
+def test_a_cone_keeps_a_sources_port_and_a_symmetric_nat_does_not() -> None:
+    assert 'oifname "wan" ip saddr 192.168.1.0/24 masquerade' in rules(nat="cone")
+    assert 'oifname "wan" ip saddr 192.168.1.0/24 masquerade fully-random' in rules(nat="symmetric")
+
+
+def test_every_street_lets_answers_in_and_nothing_else() -> None:
+    for nat in ("cone", "symmetric", "none"):
+        lines = rules(nat=nat)
+        assert lines.count("ct state established,related accept") == 2
+        assert 'iifname "wan" drop' in lines
+        assert "type filter hook forward priority filter; policy drop" in lines
+
+
+def test_without_nat_no_address_is_changed() -> None:
+    assert not [line for line in rules(nat="none") if "nat" in line.replace("dnat accept", "")]
+
+
+def test_ports_lead_to_the_machines_in_their_order() -> None:
+    lines = rules(forward=(51820, 51821))
+    assert 'iifname "wan" udp dport 51820 dnat to 192.168.1.10' in lines
+    assert 'iifname "wan" udp dport 51821 dnat to 192.168.1.11' in lines
+    assert not [line for line in lines if 'iifname "lan" ip daddr' in line]
+
+
+def test_a_hairpin_changes_the_source_of_the_streets_own_machines_alone() -> None:
+    """Who comes from outside must be seen as who it is: what peers observe is their endpoint."""
+    lines = rules(forward=(51820,), hairpin=True)
+    assert f'iifname "lan" ip daddr {WAN} udp dport 51820 dnat to 192.168.1.10' in lines
+    assert f'oifname "lan" ip saddr 192.168.1.0/24 ct status dnat snat to {WAN}' in lines
+
+
+def test_new_rules_take_the_place_of_the_old_ones_in_one_step() -> None:
+    assert rules()[:3] == ["table ip street", "delete table ip street", "table ip street {"]
+
+
+def test_a_router_has_both_its_addresses_and_the_way_out() -> None:
+    batch = router.router_batch(Street("home", WAN))
+    assert "addr add 192.168.1.1/24 dev lan" in batch
+    assert batch[-4:] == [
+        "addr flush dev wan",
+        f"addr add {WAN}/24 dev wan",
+        "link set wan up",
+        "route replace default via 203.0.113.1",
+    ]
+
+
+def test_only_a_router_without_nat_answers_for_who_is_behind_it() -> None:
+    assert router.settings(Street("home", WAN)) == ["net.ipv4.ip_forward=1"]
+    assert "net.ipv4.conf.wan.proxy_arp=1" in router.settings(Street("home", WAN, nat="none"))
+
+
+def test_a_routers_port_is_on_the_internet() -> None:
+    assert router.port_batch("jw", Street("home", WAN)) == [
+        "link add w-home type veth peer name wan netns jw_r-home",
+        "link set w-home up",
+    ]
