@@ -95,7 +95,7 @@ class Agent:
                 name=settings.name,
                 request_ip=settings.request_ip,
                 child_prefixes=settings.child_prefixes,
-                endpoint=settings.endpoint(),
+                **settings.whereabouts(),
                 instance=self.instance,
             )
         )
@@ -107,7 +107,7 @@ class Agent:
                 "endpoint",
                 settings.zone,
                 self.public_key,
-                endpoint=settings.endpoint(),
+                **settings.whereabouts(),
                 instance=self.instance,
             )
         )

@@ -29,7 +29,7 @@ from . import status as status_page
 from .agent import Agent, node_of
 from .dataplane import DataPlane
 from .instance import own_instance
-from .settings import ENVIRONMENT, Settings, said
+from .settings import ENVIRONMENT, TRUE, Settings, said
 from .stop import Stopped, StopSignal
 
 log = logging.getLogger("jaywalk")
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _chosen(parser: argparse.ArgumentParser, arguments: argparse.Namespace, words: dict[str, str]) -> str:
     if arguments.command:
         return str(arguments.command)
-    if words.get("agent_mode", "").lower() in ("1", "true", "yes"):
+    if words.get("agent_mode", "").lower() in TRUE:
         return "agent"
     if "controller" in words:
         return "up"

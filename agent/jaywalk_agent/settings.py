@@ -7,12 +7,13 @@ import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from jaywalk import keys, values
 from jaywalk.controller import ControllerAddress, agent_user
 from jaywalk.errors import InvalidValue
 from jaywalk.files import read_secret, read_variables, write_private
-from jaywalk.place import host_label, own_endpoint
+from jaywalk.place import host_label, own_addresses
 from jaywalk.runner import Runner
 
 READ_TIMEOUT = 25.0
@@ -38,6 +39,7 @@ ENVIRONMENT = {
     "log_level": "JAYWALK_LOG_LEVEL",
 }
 """Each flag's environment variable; the original's names where it had one."""
+TRUE = ("1", "true", "yes")
 
 
 CONFIGURATION = Path("/etc/jaywalk")
@@ -96,16 +98,19 @@ class Settings:
     request_ip: tuple[str, ...] = ()
     child_prefixes: tuple[str, ...] = ()
     local_endpoint_ip: str = ""
+    relay_port: int = 0
+    """Of the interface on which this node relays for others; 0 where it does not."""
 
     @classmethod
     def read(cls, words: Mapping[str, str]) -> Settings:
         """Settings out of what was said; raises ``InvalidValue`` with the value and the remedy."""
         zone = values.zone_name(words.get("zone", "zone-blue"))
         endpoint_ip = words.get("local_endpoint_ip", "")
+        listen_port = values.port(words.get("listen_port", "51820"), "listen port")
         return cls(
             zone=zone,
             interface=values.interface_name(words.get("interface", "wg0")),
-            listen_port=values.port(words.get("listen_port", "51820"), "listen port"),
+            listen_port=listen_port,
             name=values.dns_label(words.get("name") or host_label()),
             state_dir=Path(words.get("state_dir", "/var/lib/jaywalk")),
             run_dir=Path("/run/jaywalk") if "state_dir" not in words else Path(words["state_dir"]) / "run",
@@ -119,6 +124,7 @@ class Settings:
             request_ip=_split(words.get("request_ip", "")),
             child_prefixes=_split(words.get("child_prefix", "")),
             local_endpoint_ip=values.address(endpoint_ip, "local endpoint") if endpoint_ip else "",
+            relay_port=_relay_port(words, listen_port),
         )
 
     @property
@@ -157,11 +163,15 @@ class Settings:
         """The controller's name or address alone, or those of its sentinels; none where none was named."""
         return ControllerAddress.parse(self.controller).hosts if self.controller else ()
 
-    def endpoint(self) -> str:
-        """Where peers reach this node now: the operator's word, else what the machine itself knows."""
+    def whereabouts(self) -> dict[str, Any]:
+        """What a request says of where peers reach this node now: the operator's word, else the machine's."""
+        relay = {"relay": self.relay_port}
         if self.local_endpoint_ip:
-            return values.join_endpoint(self.local_endpoint_ip, self.listen_port)
-        return own_endpoint(next(iter(self.controller_hosts()), ""), self.listen_port)
+            endpoint = values.join_endpoint(self.local_endpoint_ip, self.listen_port)
+            return {"endpoint": endpoint, "fixed": True, **relay}
+        first, *others = own_addresses(next(iter(self.controller_hosts()), "")) or [""]
+        endpoint = values.join_endpoint(first, self.listen_port) if first else ""
+        return {"endpoint": endpoint, "local": tuple(others), **relay}
 
     def own_key(self, runner: Runner) -> str:
         """Puts the private key where ``wg`` can read it and returns its public key.
@@ -191,6 +201,17 @@ class Settings:
 
     def _key_on_disk(self, runner: Runner) -> str:
         return self.existing_key(runner) if self.private_key_file.exists() else ""
+
+
+def _relay_port(words: Mapping[str, str], listen_port: int) -> int:
+    if words.get("relay", "").lower() not in TRUE:
+        return 0
+    number = values.port(words.get("relay_port", str(listen_port + 1)), "relay's port")
+    if number == listen_port:
+        raise InvalidValue(
+            f"the relay's port {number} is the interface's own listen port", "give another --relay-port"
+        )
+    return number
 
 
 def _split(text: str) -> tuple[str, ...]:

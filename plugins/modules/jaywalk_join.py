@@ -321,6 +321,7 @@ def declared_request(params: dict[str, Any], controller_host: str, key: str) -> 
         request_ip=params["request_ip"],
         child_prefixes=params["child_prefixes"],
         endpoint=declared_endpoint(params["endpoint"], port) if params["endpoint"] else own,
+        fixed=bool(params["endpoint"]),
     )
 
 

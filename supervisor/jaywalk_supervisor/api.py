@@ -91,7 +91,7 @@ def _peer(peer: Peer, state: ZoneState) -> dict[str, str]:
     seen = state.seen.get(peer.key)
     return {
         "PublicKey": peer.key,
-        "EndpointIP": peer.endpoint,
+        "EndpointIP": peer.observed or peer.endpoint,
         "AllowedIPs": ", ".join(peer.allowed_ips),
         "Zone": state.zone.name,
         "NodeAddress": ", ".join(peer.addresses),

@@ -56,7 +56,7 @@ class Pending:
     @property
     def reports(self) -> bool:
         """Whether this only says that a node is there."""
-        return self.request is not None and self.request.op == REPORT
+        return self.request is not None and self.request.op == REPORT and not self.request.observed
 
 
 @dataclass

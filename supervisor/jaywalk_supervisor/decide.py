@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from jaywalk.errors import RequestRefused
 from jaywalk.models import Lease, Peer
-from jaywalk.requests import Reply, Request
+from jaywalk.requests import REPORT, Reply, Request
 from jaywalk.wishes import with_kept
 from jaywalk.zonelog import Change
 
 from .admission import ABSENT, Decision, admit, default_name, dropped, unclaimed
 from .ipam import Asker, Grant, check_prefixes, choose
 from .orders import ORDERS
+from .seen import refusal
 from .state import ZoneState
 
 __all__ = ["Decision", "decide"]
@@ -54,7 +56,7 @@ def _join(state: ZoneState, request: Request, now: float) -> Decision:
         name=host or request.name or (lease.name if lease else default_name(request.key)),
         addresses=grant.addresses,
         prefixes=prefixes,
-        endpoint=request.endpoint,
+        **_whereabouts(state.peers.get(request.key), request),
         seq=request.seq,
         instance=request.instance or _instance_of(state.peers.get(request.key)),
         host=host,
@@ -82,14 +84,47 @@ def _endpoint(state: ZoneState, request: Request, now: float) -> Decision:
             "not-joined", f"the peer {request.key} is not in zone {state.zone.name}: join first"
         )
     _refuse_stale(state.leases.get(request.key), request)
-    moved = replace(peer, endpoint=request.endpoint, seq=request.seq)
+    moved = replace(peer, **_whereabouts(peer, request), seq=request.seq)
     return admit(state, moved, Grant(peer.addresses), now)
+
+
+def _whereabouts(known: Peer | None, request: Request) -> dict[str, Any]:
+    """What a record says of where its node is; what others saw holds as long as it says so itself."""
+    stays = known is not None and known.endpoint == request.endpoint and not request.fixed
+    if request.relay and not request.endpoint:
+        raise RequestRefused(
+            "relay-unreachable",
+            "a relay needs an endpoint that its peers reach: give it --local-endpoint-ip",
+        )
+    return {
+        "endpoint": request.endpoint,
+        "fixed": request.fixed,
+        "local": request.local,
+        "relay": request.relay,
+        "observed": known.observed if known is not None and stays else "",
+        "symmetric": known is not None and stays and known.symmetric,
+    }
+
+
+def _report(state: ZoneState, request: Request, now: float) -> Decision:
+    """What a member sees of others goes into their records where the zone believes it."""
+    if refusal(state, request):
+        return Decision(ABSENT)
+    observer = state.peers[request.key]
+    known = {key: each for key, each in request.observed.items() if key in state.peers}
+    state.observations.note(observer, known, now)
+    news = [state.observations.believed(state.zone, state.peers, key, now) for key in known]
+    seen = [replace(peer, rev=state.rev + 1) for peer in news if peer is not None]
+    names = " ".join(peer.name for peer in seen)
+    changes = tuple(Change("+", peer.key, peer.to_wire()) for peer in seen)
+    return Decision(Reply(ok=True, name=names, changed=bool(changes)), changes)
 
 
 _DECIDERS: Mapping[str, Callable[[ZoneState, Request, float], Decision]] = {
     "join": _join,
     "leave": _leave,
     "endpoint": _endpoint,
+    REPORT: _report,
     **ORDERS,
 }
 

@@ -17,6 +17,7 @@ from jaywalk.errors import InvalidValue
 from jaywalk.models import Lease, Peer, Zone
 from jaywalk.zonelog import Change, Event, Gap
 
+from .observations import Observations
 from .pools import Pool
 from .prefixes import PrefixIndex
 
@@ -43,7 +44,7 @@ class ZoneState:
 
     ``leases`` holds a record for each key that has addresses, in the mesh or not; ``pools`` and
     ``prefixes`` are indexes over it.  ``seen`` says when keys were last heard of, in seconds since 1970, as
-    far as somebody had Redis asked for it.
+    far as somebody had Redis asked for it, and ``observations`` where peers see one another.
     """
 
     def __init__(self, zone: Zone, epoch: int, rev: int, wait_ms: int = LEAST_WAIT_MS) -> None:
@@ -56,6 +57,7 @@ class ZoneState:
         self.pools = [Pool(cidr, zone.policy.excluded) for cidr in zone.pools]
         self.prefixes = PrefixIndex()
         self.seen: Mapping[str, int] = {}
+        self.observations = Observations()
         self._released: list[tuple[float, str]] = []
 
     @classmethod
@@ -95,6 +97,8 @@ class ZoneState:
         before = Undo(key, self.peers.get(key), self.leases.get(key))
         if before.lease is not None:
             self._unindex(before.lease)
+        if before.peer is not None and (peer is None or peer.endpoint != before.peer.endpoint):
+            self.observations.forget(key)
         _set(self.peers, key, peer)
         _set(self.leases, key, lease)
         if lease is not None:

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from . import values
+from .candidates import candidates
 from .errors import InvalidValue
 from .interface import Interface, WgPeer
 from .models import Peer
@@ -34,9 +36,18 @@ class Node:
     local_networks: tuple[str, ...] = ()
 
 
-def desired(view: ZoneView, node: Node) -> Interface | None:
+@dataclass(frozen=True)
+class Way:
+    """How a peer is tried at the moment; an empty ``endpoint`` leaves to WireGuard the one that it has."""
+
+    endpoint: str
+    keepalive: int = KEEPALIVE
+
+
+def desired(view: ZoneView, node: Node, ways: Mapping[str, Way] = MappingProxyType({})) -> Interface | None:
     """The interface that ``node`` should have, or None while it is not in the zone.
 
+    ``ways`` are those of the peers that somebody finds ways to; others are tried at their best endpoint.
     Raises ``InvalidValue`` where the zone's pool and a network of the machine overlap.
     """
     own = view.peers.get(node.public_key)
@@ -52,7 +63,7 @@ def desired(view: ZoneView, node: Node) -> Interface | None:
         mtu=node.mtu,
         routes=frozenset(_pools_beside(view, own)),
     )
-    return with_peers(empty, view, node, view.peers)
+    return with_peers(empty, view, node, view.peers, ways)
 
 
 def _pools_beside(view: ZoneView, own: Peer) -> list[str]:
@@ -63,9 +74,15 @@ def _pools_beside(view: ZoneView, own: Peer) -> list[str]:
     return [str(pool) for pool in pools if pool.version in versions and pool not in own_pools]
 
 
-def with_peers(current: Interface, view: ZoneView, node: Node, keys: Iterable[str]) -> Interface:
+def with_peers(
+    current: Interface,
+    view: ZoneView,
+    node: Node,
+    keys: Iterable[str],
+    ways: Mapping[str, Way] = MappingProxyType({}),
+) -> Interface:
     """``current`` with the peers of ``keys`` as the zone has them now; costs what the change costs."""
-    changed = [key for key in keys if key != node.public_key]
+    changed, own = [key for key in keys if key != node.public_key], view.peers.get(node.public_key)
     peers, routes, local = dict(current.peers), set(current.routes), _local(view, node)
     # First all that goes, then all that comes: a prefix may move from one peer to another.
     for key in changed:
@@ -75,7 +92,8 @@ def with_peers(current: Interface, view: ZoneView, node: Node, keys: Iterable[st
     for record in (view.peers[key] for key in changed if key in view.peers):
         refused = _refused(view, node, record, local)
         allowed = tuple(sorted(each for each in record.allowed_ips if each not in refused))
-        peers[record.key] = WgPeer(record.key, allowed, record.endpoint, KEEPALIVE)
+        way = ways.get(record.key) or Way(next(iter(candidates(own, record)), ""))
+        peers[record.key] = WgPeer(record.key, allowed, way.endpoint, way.keepalive)
         routes.update(each for each in allowed if each in record.prefixes)
     return replace(current, peers=peers, routes=frozenset(routes))
 

@@ -22,6 +22,10 @@ from .policy import Policy
 SCHEMA = 1
 MAX_PREFIXES = 64
 MAX_REQUESTED = 8
+MAX_LOCAL = 8
+"""Addresses of a node beside its endpoint."""
+_REACHABILITY = frozenset("floyx")
+"""The letters of the fields that a plain open node's record lacks."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,10 @@ class Zone:
 class Peer:
     """A node in a zone, identified by its public key; one value of the hash ``{zone}:peers``.
 
+    ``endpoint`` is what the node says of itself, ``fixed`` that its operator said so; ``local`` are its other
+    addresses, on the same port.  ``observed`` is where reachable peers see it, empty where that is
+    ``endpoint``, and ``symmetric`` tells that its NAT shows each of them another port.  A relay has the port
+    of its second interface in ``relay``, others 0.
     ``since`` is when it got its addresses.  ``host`` is the name under which an operator reserved them, and
     ``kept`` are those of its prefixes that are the operator's and not the node's to give up.
     """
@@ -90,6 +98,11 @@ class Peer:
     addresses: tuple[str, ...]
     prefixes: tuple[str, ...] = ()
     endpoint: str = ""
+    fixed: bool = False
+    local: tuple[str, ...] = ()
+    observed: str = ""
+    symmetric: bool = False
+    relay: int = 0
     seq: int = 0
     rev: int = 0
     instance: str = ""
@@ -106,7 +119,7 @@ class Peer:
             fields["e"] = self.endpoint
         if self.instance:
             fields["m"] = self.instance
-        return {**fields, **_provenance(self)}
+        return {**fields, **_reachability(self), **_provenance(self)}
 
     @classmethod
     def from_wire(cls, key: object, record: object, zone: Zone) -> Peer:
@@ -122,6 +135,7 @@ class Peer:
             seq=wire.natural(data.get("s", 0), "seq"),
             rev=wire.natural(data.get("r", 0), "rev"),
             instance=values.machine_mark(data.get("m", "")),
+            **_reachability_of(data),
             **_provenance_of(data),
         )
         if not peer.addresses:
@@ -196,6 +210,25 @@ def reservation_key(name: str) -> str:
     A hash in the place of a Curve25519 point: nobody has its private key.
     """
     return base64.b64encode(hashlib.sha256(f"jaywalk reservation {name}".encode()).digest()).decode()
+
+
+def _reachability(peer: Peer) -> dict[str, Any]:
+    """The fields of a peer that is no plain open node."""
+    fields: dict[str, Any] = {"f": int(peer.fixed), "l": list(peer.local), "o": peer.observed}
+    fields |= {"y": int(peer.symmetric), "x": peer.relay}
+    return {name: value for name, value in fields.items() if value}
+
+
+def _reachability_of(data: Mapping[str, Any]) -> dict[str, Any]:
+    if _REACHABILITY.isdisjoint(data):
+        return {}
+    return {
+        "fixed": bool(wire.natural(data.get("f", 0), "mark of a fixed endpoint")),
+        "local": wire.each(values.local_address, data.get("l", []), "local addresses", MAX_LOCAL),
+        "observed": values.endpoint(data["o"]) if data.get("o") else "",
+        "symmetric": bool(wire.natural(data.get("y", 0), "mark of a symmetric NAT")),
+        "relay": values.port(data["x"], "relay's port") if data.get("x") else 0,
+    }
 
 
 def _provenance(held: Peer | Lease) -> dict[str, Any]:

@@ -9,8 +9,8 @@ import socket
 
 from .values import Address, host_prefix, join_endpoint
 
-ELSEWHERE = "192.0.2.1"
-"""An address of the documentation range (RFC 5737): its route is the default route."""
+ELSEWHERE = ("192.0.2.1", "2001:db8::1")
+"""Addresses of the documentation ranges (RFC 5737, RFC 3849): their route is the default route."""
 
 
 def host_label() -> str:
@@ -20,15 +20,21 @@ def host_label() -> str:
 
 
 def own_endpoint(controller_host: str, listen_port: int) -> str:
-    """Where peers reach this machine: the address that faces the controller, else that of the default route.
+    """Where peers reach this machine, as far as it knows; empty where it has no address to offer.
 
-    Empty where it has no address to offer; its peers then wait for it to speak first.
+    Its peers then wait for it to speak first.
     """
-    for target in (controller_host, ELSEWHERE):
-        source = source_address(target)
-        if source and _of_a_network(ipaddress.ip_address(source)):
-            return join_endpoint(source, listen_port)
-    return ""
+    return next((join_endpoint(host, listen_port) for host in own_addresses(controller_host)), "")
+
+
+def own_addresses(controller_host: str) -> list[str]:
+    """The addresses from which this machine speaks to others, none twice.
+
+    The one that faces the controller comes first, then those of the default routes.
+    """
+    sources = (source_address(target) for target in (controller_host, *ELSEWHERE) if target)
+    found = [each for each in sources if each and _of_a_network(ipaddress.ip_address(each))]
+    return list(dict.fromkeys(found))
 
 
 def source_address(target: str) -> str:

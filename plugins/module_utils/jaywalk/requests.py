@@ -17,7 +17,7 @@ from typing import Any
 
 from . import keys, values, wire
 from .errors import BadRequest, InvalidValue, RequestRefused
-from .models import MAX_PREFIXES, MAX_REQUESTED, SCHEMA, Lease
+from .models import MAX_LOCAL, MAX_PREFIXES, MAX_REQUESTED, SCHEMA, Lease
 
 MAX_REQUEST_BYTES = 16384
 
@@ -53,8 +53,9 @@ class Request:
     ``request_ip`` holds at most one address a pool, ``child_prefixes`` is the whole list that the peer
     announces; in a ``release`` those to give back, the lease itself staying.  An operator's request may have
     an empty ``key`` and mean the host called ``name``.  ``nonce`` names the answer, ``seq`` orders the
-    requests of one key; a report has the nonce "".  ``observed`` are the endpoints at which a node sees its
-    peers, by public key.  ``notes`` say what became of values that were not in their canonical spelling.
+    requests of one key; a report has the nonce "".  ``fixed``, ``local`` and ``relay`` go into the record of
+    the peer, ``observed`` are the endpoints at which a node sees its peers, by public key.  ``notes`` say
+    what became of values that were not in their canonical spelling.
     """
 
     op: str
@@ -64,6 +65,9 @@ class Request:
     request_ip: tuple[str, ...] = ()
     child_prefixes: tuple[str, ...] = ()
     endpoint: str = ""
+    fixed: bool = False
+    local: tuple[str, ...] = ()
+    relay: int = 0
     nonce: str = field(default_factory=new_nonce)
     seq: int = field(default_factory=new_seq)
     instance: str = ""
@@ -80,6 +84,9 @@ class Request:
         request_ip: Sequence[object] = (),
         child_prefixes: Sequence[object] = (),
         endpoint: str = "",
+        fixed: bool = False,
+        local: Sequence[object] = (),
+        relay: int = 0,
         instance: object = "",
         observed: object = MappingProxyType({}),
     ) -> Request:
@@ -94,6 +101,9 @@ class Request:
                 values.child_prefix, list(child_prefixes), "child prefixes", MAX_PREFIXES
             ),
             endpoint=values.endpoint(endpoint) if endpoint else "",
+            fixed=fixed,
+            local=wire.each(values.local_address, list(local), "local addresses", MAX_LOCAL),
+            relay=values.port(relay, "relay's port") if relay else 0,
             nonce="" if op == REPORT else new_nonce(),
             instance=values.machine_mark(instance),
             observed=_observed(observed),
@@ -114,6 +124,9 @@ class Request:
             "request_ip": list(self.request_ip),
             "child_prefixes": list(self.child_prefixes),
             "endpoint": self.endpoint,
+            "fixed": self.fixed,
+            "local": list(self.local),
+            "relay": self.relay,
             "instance": self.instance,
             "observed": self.observed,
         }
@@ -132,6 +145,9 @@ class Request:
             request_ip=wire.a_list(data.get("request_ip", []), "requested addresses"),
             child_prefixes=wire.a_list(data.get("child_prefixes", []), "child prefixes"),
             endpoint=wire.text(data.get("endpoint", ""), "endpoint"),
+            fixed=data.get("fixed") is True,
+            local=wire.a_list(data.get("local", []), "local addresses"),
+            relay=wire.natural(data.get("relay", 0), "relay's port"),
             instance=data.get("instance", ""),
             observed=data.get("observed", {}),
         )

@@ -63,7 +63,7 @@ def refuse_loops(wanted: Iterable[str], taken: Sequence[Route], endpoints: Mappi
     into = values.networks(wanted)
     other = values.networks(route.prefix for route in taken)
     for key, endpoint in endpoints.items():
-        host = ipaddress.ip_address(endpoint.rpartition(":")[0].strip("[]"))
+        host = ipaddress.ip_address(values.host_of(endpoint))
         inner = [network for network in into if network.version == host.version and host in network]
         outer = [network for network in other if network.version == host.version and host in network]
         longest = max(inner, key=_length, default=None)

@@ -113,6 +113,16 @@ def address(text: object, what: str = "address") -> str:
     return str(parsed)
 
 
+def local_address(text: object) -> str:
+    """An address at which a node's neighbours reach it: neither loopback nor link-local."""
+    found = address(text, "local address")
+    if overlapping(_OF_EACH_MACHINE, host_prefix(found)) is not None:
+        raise InvalidValue(
+            f"the local address {shown(text)} is one that each machine has", "give one of a network"
+        )
+    return found
+
+
 def network(text: object, what: str = "prefix") -> str:
     """A prefix, normalised to its network: ``172.20.1.9/24`` is ``172.20.1.0/24``."""
     try:
@@ -176,6 +186,16 @@ def endpoint(text: object) -> str:
 def join_endpoint(host: str, number: int) -> str:
     """``host`` and port as one endpoint, an IPv6 address in brackets."""
     return f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
+
+
+def host_of(text: str) -> str:
+    """The address of an endpoint that was checked before."""
+    return text.rpartition(":")[0].strip("[]")
+
+
+def port_of(text: str) -> int:
+    """The port of an endpoint that was checked before."""
+    return int(text.rpartition(":")[2])
 
 
 def networks(texts: Iterable[str]) -> list[Network]:

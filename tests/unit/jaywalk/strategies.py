@@ -52,6 +52,7 @@ json_values = st.recursive(
 )
 
 host_lists = st.lists(hosts, min_size=1, max_size=4, unique=True).map(tuple)
+local_lists = st.lists(hosts, max_size=2, unique=True).map(tuple)
 prefix_lists = st.lists(prefixes, max_size=4, unique=True).map(tuple)
 peers = st.builds(
     Peer,
@@ -60,6 +61,11 @@ peers = st.builds(
     addresses=host_lists,
     prefixes=prefix_lists,
     endpoint=endpoints,
+    fixed=st.booleans(),
+    local=local_lists,
+    observed=endpoints,
+    symmetric=st.booleans(),
+    relay=st.integers(0, 65535),
     seq=naturals,
     rev=naturals,
 )
@@ -81,6 +87,9 @@ requests = st.builds(
     request_ip=st.lists(hosts, max_size=4, unique=True).map(tuple),
     child_prefixes=prefix_lists,
     endpoint=endpoints,
+    fixed=st.booleans(),
+    local=local_lists,
+    relay=st.integers(0, 65535),
     nonce=st.builds(new_nonce),
     seq=naturals,
 )
