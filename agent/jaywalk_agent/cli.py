@@ -29,6 +29,7 @@ from . import status as status_page
 from .agent import Agent, node_of
 from .dataplane import DataPlane
 from .instance import own_instance
+from .purge import purge
 from .settings import ENVIRONMENT, TRUE, Settings, said
 from .stop import Stopped, StopSignal
 
@@ -100,17 +101,20 @@ def down(settings: Settings, arguments: argparse.Namespace) -> int:
     """Takes the interface down; the lease stays."""
     with running.only_one(settings.lock_file, settings.zone):
         wireguard.require_tools(SubprocessRunner())
-        _take_down(settings)
+        _take_down(settings, arguments.purge)
     return 0
 
 
-def _take_down(settings: Settings) -> None:
+def _take_down(settings: Settings, everything: bool) -> None:
     runner = SubprocessRunner()
     public_key = ""
     if settings.private_key_file.exists():
         public_key = settings.existing_key(runner)
     done = DataPlane(runner, node_of(settings, public_key)).remove()
     print(f"{settings.interface} is {'down' if done else 'not there'}")
+    if everything:
+        purge(settings, runner)
+        print(f"nothing of zone {settings.zone} is left here")
 
 
 def leave(settings: Settings, arguments: argparse.Namespace) -> int:
@@ -125,7 +129,7 @@ def leave(settings: Settings, arguments: argparse.Namespace) -> int:
         )
         client.ask(request, arguments.timeout).lease_or_raise()
         snapshot.forget(settings.snapshot_file)
-        _take_down(settings)
+        _take_down(settings, arguments.purge)
     print(f"left zone {settings.zone}")
     return 0
 
@@ -171,6 +175,10 @@ def build_parser() -> argparse.ArgumentParser:
         _add_flags(sub)
         if name in ("up", "leave"):
             sub.add_argument("--timeout", type=float, default=60.0, help="seconds to wait for the zone (60)")
+        if name in ("down", "leave"):
+            sub.add_argument(
+                "--purge", action="store_true", help="remove the zone's key, settings and state here too"
+            )
         if name == "status":
             sub.add_argument("--json", action="store_true", help="for scripts")
             sub.add_argument(

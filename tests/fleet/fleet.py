@@ -25,6 +25,18 @@ MEMBERS = ("node1", "node2", "node3")
 ZONE = "zone-blue"
 UNIT = f"jaywalk-agent@{ZONE}"
 INTERFACE = "wg0"
+TRACES = """
+ip -brief link | awk '{ print "interface", $1 }'
+for family in -4 -6; do
+    ip $family route show table all | sed 's/^/route /'
+    ip $family rule | sed 's/^/rule /'
+done
+nft list ruleset | sed 's/^/nft /'
+iptables-save 2>/dev/null | grep '^[*-]' | sed 's/^/iptables /'
+systemctl list-units --all --type=service --plain --no-legend '*jaywalk*' | awk '{ print "unit", $1 }'
+getent passwd | grep jaywalk | sed 's/^/user /'
+find / /run -xdev -name '*jaywalk*' | sed 's/^/file /'
+"""
 
 _RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
 _SENT = re.compile(r"^(\d+) packets transmitted", re.MULTILINE)
@@ -118,6 +130,10 @@ class Fleet:
         """The names of the peers that a node's interface really has."""
         status = self.status(name)
         return {peer["name"] for peer in status["peers"] if peer["state"] != "missing"}
+
+    def traces(self, name: str) -> set[str]:
+        """All that could be ours on a machine: interfaces, routes, rules, units, users and files."""
+        return set(self[name].run(TRACES, timeout=60).stdout.splitlines())
 
     @contextmanager
     def ping(self, source: str, target: str, per_second: int = 50) -> Iterator[PingCount]:

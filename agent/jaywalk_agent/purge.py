@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Taking away what a zone left on this machine: state, settings and the key that was made for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jaywalk.errors import JaywalkError
+from jaywalk.runner import Runner
+
+from .settings import CONFIGURATION, Settings
+
+
+def purge(settings: Settings, runner: Runner, configuration: Path = CONFIGURATION) -> None:
+    """Removes all that the zone has here but the programs; a key file elsewhere is its owner's and stays.
+
+    The caller holds the zone's lock.  Doing it twice changes nothing.  Raises ``JaywalkError``.
+    """
+    service = configuration / f"{settings.zone}.env"
+    if service.exists():
+        unit = f"jaywalk-agent@{settings.zone}"
+        done = runner.run(["systemctl", "disable", "--quiet", unit])
+        if done.returncode != 0:
+            raise JaywalkError(f"{unit} cannot be disabled ({done.stderr.strip()})", "run as root")
+    own = [configuration / f"{settings.zone}.{kind}" for kind in ("env", "password", "key")]
+    for path in [*own, settings.snapshot_file, settings.status_file, settings.lock_file]:
+        _remove(path)
+    if not list(settings.state_dir.glob("*.json")):
+        _remove(settings.state_dir / "instance")
+    for folder in (settings.run_dir, settings.state_dir, configuration):
+        if folder.is_dir() and not list(folder.iterdir()):
+            folder.rmdir()
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise JaywalkError(f"cannot remove {path} ({error.strerror})", "remove it by hand") from None
