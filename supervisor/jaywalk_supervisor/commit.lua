@@ -3,8 +3,9 @@
 --
 -- KEYS  meta, peers, leases, events, then the reply stream of each answer
 -- ARGV  epoch and rev that the decisions were made at; the changes as a JSON list ('' for none);
---       the new wait_ms ('' to keep it); flat JSON lists of strings: peers to set, peers to delete,
---       leases to set, leases to delete; then each answer
+--       the new wait_ms ('' to keep it); how many of the arguments that follow are peers to set, peers to
+--       delete, leases to set, leases to delete (a record to set is two, key and value); all these; then each
+--       answer
 -- Returns OK, CONFLICT (catch up and decide again), INCARNATION (bump first) or GONE (no such zone).
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'rev', 'run_id')
 if not meta[1] then return 'GONE' end
@@ -12,11 +13,15 @@ if not meta[1] then return 'GONE' end
 if meta[3] ~= string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') then return 'INCARNATION' end
 if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] then return 'CONFLICT' end
 
-local function set(hash, list)
-  for i = 1, #list, 2 do redis.call('HSET', hash, list[i], list[i + 1]) end
-end
-local function delete(hash, fields)
-  for i = 1, #fields do redis.call('HDEL', hash, fields[i]) end
+local SLICE = 1000 -- even; Lua's stack holds some thousand values
+local at = 9
+local function write(command, hash, count)
+  local ends = at + tonumber(count)
+  while at < ends do
+    local last = math.min(at + SLICE, ends) - 1
+    redis.call(command, hash, unpack(ARGV, at, last))
+    at = last + 1
+  end
 end
 
 if ARGV[3] ~= '' then
@@ -26,14 +31,14 @@ if ARGV[3] ~= '' then
   -- First, since of all these it alone can fail, and nothing takes back what a script wrote before.
   redis.call('XADD', KEYS[4], 'MAXLEN', '~', '20000', meta[1] .. '-' .. rev, unpack(entry))
   if ARGV[4] ~= '' then redis.call('HSET', KEYS[1], 'wait_ms', ARGV[4]) end
-  set(KEYS[2], cjson.decode(ARGV[5]))
-  delete(KEYS[2], cjson.decode(ARGV[6]))
-  set(KEYS[3], cjson.decode(ARGV[7]))
-  delete(KEYS[3], cjson.decode(ARGV[8]))
+  write('HSET', KEYS[2], ARGV[5])
+  write('HDEL', KEYS[2], ARGV[6])
+  write('HSET', KEYS[3], ARGV[7])
+  write('HDEL', KEYS[3], ARGV[8])
   redis.call('HSET', KEYS[1], 'rev', rev)
 end
 for i = 5, #KEYS do
-  redis.call('XADD', KEYS[i], 'MAXLEN', '1', '*', 'reply', ARGV[i + 4])
+  redis.call('XADD', KEYS[i], 'MAXLEN', '1', '*', 'reply', ARGV[at + i - 5])
   redis.call('EXPIRE', KEYS[i], 600)
 end
 return 'OK'

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, cast
@@ -18,6 +17,7 @@ from jaywalk.requests import Reply
 from jaywalk.zonelog import ZONES, Change, Event, Gap, ZoneKeys
 
 from .state import LEAST_WAIT_MS, ZoneState
+from .writes import writes
 
 OLDEST_REDIS = (7, 0)
 EVICTS_ALL = "allkeys-"
@@ -179,32 +179,13 @@ class Store:
         ``changes`` are applied to ``state`` already.  Returns OK (and ``state`` stands one rev further if
         anything changed), CONFLICT, INCARNATION or GONE.
         """
-        keys, replies = ZoneKeys(state.zone.name), dict(answers)
-        event = json.dumps([change.to_wire() for change in changes], separators=(",", ":")) if changes else ""
         wait_ms = state.wanted_wait_ms
-        touched = list(dict.fromkeys(change.key for change in changes))
-        peers = {key: state.peers[key] for key in touched if key in state.peers}
-        leases = {key: state.leases[key] for key in touched if key in state.leases}
-        outcome = _run(
-            self._commit,
-            [keys.meta, keys.peers, keys.leases, keys.events, *(keys.reply(nonce) for nonce in replies)],
-            [
-                state.epoch,
-                state.rev,
-                event,
-                wait_ms if wait_ms != state.wait_ms else "",
-                _flat(peers),
-                json.dumps([key for key in touched if key not in peers]),
-                _flat(leases),
-                json.dumps([key for key in touched if key not in leases]),
-                *(reply.to_wire() for reply in replies.values()),
-            ],
-        )
+        outcome = _run(self._commit, *writes(state, changes, dict(answers)))
         if outcome == "OK" and changes:
             state.rev += 1
             state.wait_ms = wait_ms
-            if gone := [key for key in touched if key not in leases]:
-                self.redis.hdel(keys.seen, *gone)
+            if gone := [change.key for change in changes if change.key not in state.leases]:
+                self.redis.hdel(ZoneKeys(state.zone.name).seen, *gone)
         return outcome
 
     def seen(self, zone: str) -> dict[str, int]:
@@ -247,19 +228,8 @@ def _cluster(where: ControllerAddress, name: str) -> RedisCluster:
     )
 
 
-def _run(script: Any, keys: list[str], arguments: list[Any]) -> str:
+def _run(script: Any, keys: Sequence[str], arguments: Sequence[Any]) -> str:
     return str(script(keys=keys, args=arguments))
-
-
-def _flat(records: dict[str, Any]) -> str:
-    """Records as the script takes them: key, JSON text, key, JSON text, and so on."""
-    return json.dumps(
-        [
-            text
-            for key, each in records.items()
-            for text in (key, json.dumps(each.to_wire(), separators=(",", ":")))
-        ]
-    )
 
 
 def _script(name: str) -> str:

@@ -6,12 +6,11 @@ Both turn into JSON text by ``to_wire`` and come back by ``from_wire``, which ra
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -89,8 +88,12 @@ class Request:
         relay: int = 0,
         instance: object = "",
         observed: object = MappingProxyType({}),
+        nonce: str | None = None,
+        seq: int | None = None,
     ) -> Request:
-        """A request from a person's or a node's words, each of them checked."""
+        """A request from a person's or a node's words, each of them checked; a new one unless ``nonce`` and
+        ``seq``, checked before, say which.
+        """
         return cls(
             op=op,
             zone=values.zone_name(zone),
@@ -104,7 +107,8 @@ class Request:
             fixed=fixed,
             local=wire.each(values.local_address, list(local), "local addresses", MAX_LOCAL),
             relay=values.port(relay, "relay's port") if relay else 0,
-            nonce="" if op == REPORT else new_nonce(),
+            nonce=("" if op == REPORT else new_nonce()) if nonce is None else nonce,
+            seq=new_seq() if seq is None else seq,
             instance=values.machine_mark(instance),
             observed=_observed(observed),
             notes=_normalised(child_prefixes),
@@ -131,13 +135,13 @@ class Request:
             "observed": self.observed,
         }
         fields.update({name: value for name, value in optional.items() if value})
-        return json.dumps(fields, separators=(",", ":"))
+        return wire.compact(fields)
 
     @classmethod
     def from_wire(cls, text: str, zone: str, ops: Sequence[str]) -> Request:
         """A request as a supervisor takes it from the list of ``zone`` where ``ops`` may be asked for."""
         data = _envelope(text, zone, ops)
-        request = cls.checked(
+        return cls.checked(
             op=data["op"],
             zone=zone,
             key=data.get("key"),
@@ -150,8 +154,9 @@ class Request:
             relay=wire.natural(data.get("relay", 0), "relay's port"),
             instance=data.get("instance", ""),
             observed=data.get("observed", {}),
+            nonce=_awaited(data),
+            seq=wire.natural(data.get("seq"), "seq"),
         )
-        return replace(request, nonce=_awaited(data), seq=wire.natural(data.get("seq"), "seq"))
 
 
 def _envelope(text: str, zone: str, ops: Sequence[str]) -> dict[str, Any]:
@@ -237,7 +242,7 @@ class Reply:
 
     def to_wire(self) -> str:
         if not self.ok:
-            return json.dumps({"ok": False, "code": self.code, "error": self.error})
+            return wire.compact({"ok": False, "code": self.code, "error": self.error})
         fields: dict[str, Any] = {
             "ok": True,
             "state": self.state,
@@ -248,7 +253,7 @@ class Reply:
         }
         if self.notes:
             fields["notes"] = list(self.notes)
-        return json.dumps(fields, separators=(",", ":"))
+        return wire.compact(fields)
 
     @classmethod
     def from_wire(cls, text: str) -> Reply:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reading JSON from a stranger: each function returns a part of the right kind or raises ``InvalidValue``."""
+"""JSON as it travels: written, and read from a stranger, each part of the right kind or ``InvalidValue``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import Any
 
 from . import values
 from .errors import InvalidValue
+
+compact = json.JSONEncoder(separators=(",", ":")).encode
+"""A value as JSON without spaces, since most of what a zone consists of is such text."""
 
 
 def parsed(text: str, kind: type, what: str) -> Any:

@@ -11,7 +11,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
+from . import wire
 from .errors import InvalidValue, JaywalkError
 from .models import Peer, Zone
 
@@ -80,15 +82,21 @@ class Change:
     key: str
     record: dict[str, object] | None = None
 
-    def to_wire(self) -> list[object]:
-        return [self.sign, self.key] if self.record is None else [self.sign, self.key, self.record]
+    @cached_property
+    def text(self) -> str:
+        """The record as JSON, which the event and the hash of the records both hold; empty for none."""
+        return "" if self.record is None else wire.compact(self.record)
+
+    def to_wire(self) -> str:
+        """The line as JSON; nothing in a key needs an escape there."""
+        return f'["{self.sign}","{self.key}",{self.text}]' if self.text else f'["{self.sign}","{self.key}"]'
 
     @classmethod
-    def from_wire(cls, wire: object) -> Change:
-        if isinstance(wire, list) and len(wire) in (2, 3) and wire[0] in ("+", "-", "="):
-            record = wire[2] if len(wire) == 3 else None
-            if isinstance(wire[1], str) and (record is None or isinstance(record, dict)):
-                return cls(wire[0], wire[1], record)
+    def from_wire(cls, line: object) -> Change:
+        if isinstance(line, list) and len(line) in (2, 3) and line[0] in ("+", "-", "="):
+            record = line[2] if len(line) == 3 else None
+            if isinstance(line[1], str) and (record is None or isinstance(record, dict)):
+                return cls(line[0], line[1], record)
         raise InvalidValue("an event of the zone holds a change that is none")
 
 

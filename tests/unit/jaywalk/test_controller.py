@@ -57,7 +57,7 @@ class Commits:
             else:
                 pipe.hdel(KEYS.peers, change.key)
         if self.rev:
-            wire = json.dumps([change.to_wire() for change in changes])
+            wire = f"[{','.join(change.to_wire() for change in changes)}]"
             pipe.xadd(KEYS.events, {"o": wire, "w": 150}, id=f"{self.epoch}-{self.rev}")
         pipe.execute()
 

@@ -230,7 +230,7 @@ def test_what_holds_after_any_requests(requests: list[tuple[Request, int]]) -> N
         assert facts(state) == before, "what is taken back leaves no trace"
         for change in decision.changes:
             state.apply(change)
-            follower.apply(type(change).from_wire(change.to_wire()))
+            follower.apply(type(change).from_wire(json.loads(change.to_wire())))
         state.rev += bool(decision.changes)
         assert facts(state) == after == facts(follower), "who follows the log stands where it leads"
         again = decide(state, request, now)

@@ -89,7 +89,7 @@ class IpamMachine(RuleBasedStateMachine):
         decision = decide(self.state, request, self.now)
         for change in decision.changes:
             self.state.apply(change, decision.peer)
-            self.follower.apply(type(change).from_wire(json.loads(json.dumps(change.to_wire()))))
+            self.follower.apply(type(change).from_wire(json.loads(change.to_wire())))
         self.state.rev += bool(decision.changes)
         assert bool(decision.changes) == decision.reply.changed
         again = decide(self.state, request, self.now)

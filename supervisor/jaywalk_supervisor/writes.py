@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What one commit hands to its script: keys and arguments, without a look at Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from jaywalk import wire
+from jaywalk.requests import Reply
+from jaywalk.zonelog import Change, ZoneKeys
+
+from .state import ZoneState
+
+
+class Writes(NamedTuple):
+    """Keys and arguments of ``commit.lua``, in its order."""
+
+    keys: list[str]
+    arguments: list[str | int]
+
+
+def writes(state: ZoneState, changes: Sequence[Change], replies: Mapping[str, Reply]) -> Writes:
+    """The commit of ``changes``, applied to ``state`` already, with an answer for each nonce."""
+    wait_ms = state.wanted_wait_ms
+    touched = dict.fromkeys(change.key for change in changes)
+    peers = {each.key: each.text for each in changes if each.sign == "+" and each.key in state.peers}
+    leases = {key: wire.compact(state.leases[key].to_wire()) for key in touched if key in state.leases}
+    parts = (
+        [part for record in peers.items() for part in record],
+        [key for key in touched if key not in state.peers],
+        [part for record in leases.items() for part in record],
+        [key for key in touched if key not in state.leases],
+    )
+    keys = ZoneKeys(state.zone.name)
+    return Writes(
+        [keys.meta, keys.peers, keys.leases, keys.events, *map(keys.reply, replies)],
+        [
+            state.epoch,
+            state.rev,
+            f"[{','.join(each.to_wire() for each in changes)}]" if changes else "",
+            wait_ms if wait_ms != state.wait_ms else "",
+            *map(len, parts),
+            *(text for part in parts for text in part),
+            *(reply.to_wire() for reply in replies.values()),
+        ],
+    )
