@@ -12,7 +12,7 @@ from jaywalk.requests import Reply
 from jaywalk.zonelog import Change
 
 from .ipam import Grant
-from .state import ZoneState, lease_of
+from .state import ZoneState
 
 ABSENT = Reply(ok=True, state="absent")
 
@@ -35,12 +35,11 @@ def admit(state: ZoneState, peer: Peer, grant: Grant, now: float, freed: tuple[C
     ``freed`` are changes that go before it, since they give up what it takes.
     """
     known = state.peers.get(peer.key)
-    peer = replace(peer, since=since(state.leases.get(peer.key), grant, now))
-    if known is not None and not freed and replace(known, seq=peer.seq) == replace(peer, rev=known.rev):
-        return Decision(Reply.granted(lease_of(peer), changed=False))
-    admitted = replace(peer, rev=state.rev + 1)
+    admitted = replace(peer, since=since(state.leases.get(peer.key), grant, now), rev=state.rev + 1)
+    if known is not None and not freed and replace(admitted, seq=known.seq, rev=known.rev) == known:
+        return Decision(Reply.granted(admitted, changed=False))
     changes = (*freed, *moves(state, grant, now), Change("+", peer.key, admitted.to_wire()))
-    return Decision(Reply.granted(lease_of(admitted), changed=True), changes, admitted)
+    return Decision(Reply.granted(admitted, changed=True), changes, admitted)
 
 
 def since(held: Lease | None, grant: Grant, now: float) -> int:

@@ -33,6 +33,8 @@ def decide(state: ZoneState, request: Request, now: float) -> Decision:
         decision = _DECIDERS[request.op](state, request, now)
     except RequestRefused as refusal:
         return Decision(Reply.refused(refusal.code, str(refusal)))
+    if not request.notes:
+        return decision
     return replace(decision, reply=replace(decision.reply, notes=request.notes))
 
 

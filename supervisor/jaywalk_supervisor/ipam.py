@@ -61,6 +61,8 @@ def choose(state: ZoneState, asker: Asker, requested: Sequence[str], now: float)
             address, victim = _reused(state, version, now)
             evicted.append(victim)
         addresses.append(address)
+    if not wished and not evicted:
+        return Grant(tuple(addresses))
     displaced = _displaced(state, asker, wished, own, now, evicted)
     return Grant(
         tuple(addresses),
@@ -107,6 +109,8 @@ def check_prefixes(state: ZoneState, keys: Collection[str], prefixes: Sequence[s
 
     What the leases of ``keys`` hold is the peer's own.
     """
+    if not prefixes:
+        return
     pools = values.networks(state.zone.pools)
     own = PrefixIndex()
     for prefix in prefixes:

@@ -113,13 +113,8 @@ class Peer:
     def to_wire(self) -> dict[str, Any]:
         """Letters for names, since every peer reads every record: ten thousand by ten thousand of them."""
         fields: dict[str, Any] = {"n": self.name, "a": list(self.addresses), "s": self.seq, "r": self.rev}
-        if self.prefixes:
-            fields["p"] = list(self.prefixes)
-        if self.endpoint:
-            fields["e"] = self.endpoint
-        if self.instance:
-            fields["m"] = self.instance
-        return {**fields, **_reachability(self), **_provenance(self)}
+        optional = {"p": list(self.prefixes), "e": self.endpoint, "m": self.instance}
+        return _with_given(fields, {**optional, **_reachability(self), **_provenance(self)})
 
     @classmethod
     def from_wire(cls, key: object, record: object, zone: Zone) -> Peer:
@@ -147,6 +142,11 @@ class Peer:
             if values.overlapping(pools, prefix) is not None:
                 raise InvalidValue(f"the child prefix {prefix} of peer {peer.name} overlaps the zone's pools")
         return peer
+
+    @property
+    def state(self) -> str:
+        """The state of its lease."""
+        return "active"
 
     @property
     def allowed_ips(self) -> tuple[str, ...]:
@@ -178,7 +178,7 @@ class Lease:
             fields["p"] = list(self.prefixes)
         if self.released is not None:
             fields["t"] = self.released
-        return {**fields, **_provenance(self)}
+        return _with_given(fields, _provenance(self))
 
     @classmethod
     def from_wire(cls, key: object, record: object) -> Lease:
@@ -214,9 +214,13 @@ def reservation_key(name: str) -> str:
 
 def _reachability(peer: Peer) -> dict[str, Any]:
     """The fields of a peer that is no plain open node."""
-    fields: dict[str, Any] = {"f": int(peer.fixed), "l": list(peer.local), "o": peer.observed}
-    fields |= {"y": int(peer.symmetric), "x": peer.relay}
-    return {name: value for name, value in fields.items() if value}
+    return {
+        "f": int(peer.fixed),
+        "l": list(peer.local),
+        "o": peer.observed,
+        "y": int(peer.symmetric),
+        "x": peer.relay,
+    }
 
 
 def _reachability_of(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -233,8 +237,15 @@ def _reachability_of(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _provenance(held: Peer | Lease) -> dict[str, Any]:
     """The fields that most records lack, so that they cost nothing there."""
-    fields = {"i": held.since, "h": held.host, "k": list(held.kept)}
-    return {name: value for name, value in fields.items() if value}
+    return {"i": held.since, "h": held.host, "k": list(held.kept)}
+
+
+def _with_given(fields: dict[str, Any], optional: dict[str, Any]) -> dict[str, Any]:
+    """Adds those of the fields that say something: most records lack most of them."""
+    for name, value in optional.items():
+        if value:
+            fields[name] = value
+    return fields
 
 
 def _provenance_of(data: Mapping[str, Any]) -> dict[str, Any]:

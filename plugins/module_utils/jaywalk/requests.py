@@ -16,7 +16,7 @@ from typing import Any
 
 from . import keys, values, wire
 from .errors import BadRequest, InvalidValue, RequestRefused
-from .models import MAX_LOCAL, MAX_PREFIXES, MAX_REQUESTED, SCHEMA, Lease
+from .models import MAX_LOCAL, MAX_PREFIXES, MAX_REQUESTED, SCHEMA, Lease, Peer
 
 MAX_REQUEST_BYTES = 16384
 
@@ -226,13 +226,13 @@ class Reply:
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def granted(cls, lease: Lease, changed: bool) -> Reply:
+    def granted(cls, held: Peer | Lease, changed: bool) -> Reply:
         return cls(
             ok=True,
-            state=lease.state,
-            name=lease.name,
-            addresses=lease.addresses,
-            prefixes=lease.prefixes,
+            state=held.state,
+            name=held.name,
+            addresses=held.addresses,
+            prefixes=held.prefixes,
             changed=changed,
         )
 

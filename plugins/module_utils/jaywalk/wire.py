@@ -44,6 +44,8 @@ def a_list(value: object, what: str) -> list[object]:
 def each(check: Any, value: object, what: str, limit: int) -> tuple[str, ...]:
     """A list of at most ``limit`` values, each as ``check`` returns it, none twice."""
     found = a_list(value, what)
+    if not found:
+        return ()
     if len(found) > limit:
         raise InvalidValue(f"there are {len(found)} {what}", f"send at most {limit}")
     return tuple(dict.fromkeys(check(item) for item in found))
