@@ -23,10 +23,11 @@ from jaywalk.models import Zone
 from jaywalk.requests import AGENT_OPS, OPERATOR_OPS, REPORT, Reply, Request, readable_nonce
 from jaywalk.zonelog import Change, ZoneKeys
 
-from . import seen
+from . import journal, seen
 from .acl import check_replay, write_user
 from .decide import Decision, decide
 from .health import Health
+from .journal import Told
 from .leader import BEAT_SECONDS, Leadership
 from .pools import FillWatch
 from .state import Undo, ZoneState
@@ -41,6 +42,9 @@ INBOX_BOUND = 20_000
 """Requests that may wait in one inbox.  What waits longest stays: it is served first, and who was cut off
 asks again within 2 to 60 s.  As much as is served in the 2 s after which agents repeat, so that no storm of
 joins comes near it."""
+COMMIT_BYTES = 256 * 1024
+"""Records of so many bytes go into one commit, and then those of one request more: well below the 1 MB that
+the role lets Redis take as one argument."""
 FUTURE_SECONDS = 86_400.0
 """How far a node's clock may be ahead of ours.  A request from later would make its key deaf until then."""
 
@@ -61,11 +65,16 @@ class Pending:
 
 @dataclass
 class Batch:
-    """What a list of requests comes to on a state to which it is applied already."""
+    """What the first ``taken`` of a list of requests come to on a state to which it is applied already.
+
+    ``size`` are the bytes of the records in ``changes``.
+    """
 
     changes: list[Change] = field(default_factory=list)
     answers: list[tuple[Pending, Reply]] = field(default_factory=list)
     undos: list[Undo] = field(default_factory=list)
+    size: int = 0
+    taken: int = 0
 
 
 class Committer:
@@ -237,31 +246,37 @@ class Committer:
         return Pending(request.nonce, request)
 
     def _commit(self, store: Store, zone: str, pendings: Sequence[Pending]) -> None:
-        """Decides and commits until it passes; a conflict means that somebody else got on, so this ends."""
-        while True:
-            state = self._states[zone]
-            batch = self._decide(state, pendings)
-            answers = [(pending.nonce, reply) for pending, reply in batch.answers if pending.nonce]
-            if not batch.changes and not answers:
-                return
-            try:
-                outcome = store.commit(state, batch.changes, answers)
-            except AWAY:
-                raise
-            except redis.ResponseError as error:
-                state.undo(batch.undos)
-                self._commit_singly(store, zone, pendings, error)
-                return
-            if outcome == "OK":
-                self._note(zone, batch)
-                return
+        """Decides and commits until all is done; a conflict means that somebody else got on, so this ends."""
+        while pendings:
+            batch = self._decide(self._states[zone], pendings)
+            if self._write(store, zone, batch, pendings[: batch.taken]):
+                pendings = pendings[batch.taken :]
+
+    def _write(self, store: Store, zone: str, batch: Batch, pendings: Sequence[Pending]) -> bool:
+        """One attempt to commit what ``pendings`` come to; False where they are to be decided on anew."""
+        state = self._states[zone]
+        answers = [(pending.nonce, reply) for pending, reply in batch.answers if pending.nonce]
+        if not batch.changes and not answers:
+            return True
+        try:
+            outcome = store.commit(state, batch.changes, answers)
+        except AWAY:
+            raise
+        except redis.ResponseError as error:
             state.undo(batch.undos)
-            if outcome == "CONFLICT":
-                self.health.conflicts += 1
-            if outcome == "INCARNATION":
-                store.bump(zone)
-                write_user(store, zone, self.agent_digest)
-            self._states[zone] = store.catch_up(state)
+            self._commit_singly(store, zone, pendings, error)
+            return True
+        if outcome == "OK":
+            self._note(zone, batch)
+            return True
+        state.undo(batch.undos)
+        if outcome == "CONFLICT":
+            self.health.conflicts += 1
+        if outcome == "INCARNATION":
+            store.bump(zone)
+            write_user(store, zone, self.agent_digest)
+        self._states[zone] = store.catch_up(state)
+        return False
 
     def _commit_singly(
         self, store: Store, zone: str, pendings: Sequence[Pending], error: redis.ResponseError
@@ -278,6 +293,9 @@ class Committer:
         batch = Batch()
         now = time.time()
         for pending in pendings:
+            if batch.size > COMMIT_BYTES:
+                break
+            batch.taken += 1
             reply = pending.refusal
             if pending.request is not None:
                 reply = _from_future(pending.request, now) or _take_in(state, pending.request, now, batch)
@@ -287,16 +305,15 @@ class Committer:
 
     def _note(self, zone: str, batch: Batch) -> None:
         self._fill.look(zone, self._states[zone].pools)
+        told: list[Told] = []
         for pending, reply in batch.answers:
-            request = pending.request
             if not reply.ok:
                 self.health.refusals[reply.code] += pending.nonce is not None
-                if request is not None:
-                    log.warning("zone %s: refused %s of %s: %s", zone, request.op, request.key, reply.error)
-            elif reply.changed and request is not None:
-                self.health.commits[request.op] += 1
-                addresses = ", ".join(reply.addresses)
-                log.info("zone %s: %s of %s: %s %s", zone, request.op, request.key, reply.name, addresses)
+            elif reply.changed and pending.request is not None:
+                self.health.commits[pending.request.op] += 1
+            if pending.request is not None and (reply.changed or not reply.ok):
+                told.append((pending.request, reply))
+        journal.tell(zone, told)
 
 
 def _from_future(request: Request, now: float) -> Reply | None:
@@ -322,5 +339,6 @@ def _take_in(state: ZoneState, request: Request, now: float, batch: Batch) -> Re
         log.exception("zone %s: no decision on %s of %s", state.zone.name, request.op, request.key)
         return Reply.refused("internal", "the supervisor failed on this request: see its log")
     batch.changes.extend(decision.changes)
+    batch.size += sum(len(each.text) for each in decision.changes)
     batch.undos.extend(undos)
     return decision.reply

@@ -24,7 +24,7 @@ EVICTS_ALL = "allkeys-"
 """How the names of the memory policies begin that delete any key: leases among them."""
 EVICTS_EXPIRING = "volatile-"
 """The same for keys that expire: answers to requests among them, but no zone's data."""
-BATCH = 64
+BATCH = 256
 """Requests taken from a list at once, and so at most in one commit."""
 PAGE = 500
 AWAY = (

@@ -19,9 +19,9 @@ from jaywalk.requests import Request
 from jaywalk.zonelog import Event, ZoneKeys
 from jaywalk_supervisor import committer as committing_module
 from jaywalk_supervisor.acl import password_hash
-from jaywalk_supervisor.committer import Committer
+from jaywalk_supervisor.committer import COMMIT_BYTES, Committer
 from jaywalk_supervisor.leader import LEASE_MS, Leadership
-from jaywalk_supervisor.store import Store
+from jaywalk_supervisor.store import BATCH, Store
 from tests.redis_server import RedisServer
 from tests.unit.supervisor.support import (
     AGENT_PASSWORD,
@@ -126,6 +126,26 @@ def test_refused_requests_are_answered_and_harm_nobody(redis_server: RedisServer
         store.redis.rpush(KEYS.inbox, b"\xff\xfe\x00", "[" * 5000, "{}", "x" * 20000, good.to_wire())
         until(lambda: store.redis.exists(KEYS.reply(good.nonce)))
         assert committer.health.dropped == 4
+    check_log(store)
+
+
+def test_a_commit_stays_well_below_what_redis_takes_as_one_argument(
+    redis_server: RedisServer, store: Store
+) -> None:
+    requests = [
+        join(
+            "zone-blue",
+            number,
+            child_prefixes=[f"2001:db8:{number:x}:5678:9abc:def0:{part:x}:0/112" for part in range(64)],
+        )
+        for number in range(BATCH // 2)
+    ]
+    with committing(redis_server.address):
+        push(store, requests)
+        until(lambda: answers(store, requests) == len(requests))
+    sizes = [len(fields.get("o", "")) for _, fields in store.redis.xrange(KEYS.events)]
+    assert sum(sizes) > 1.2 * COMMIT_BYTES
+    assert max(sizes) < 1.1 * COMMIT_BYTES
     check_log(store)
 
 
