@@ -157,12 +157,17 @@ def test_whatever_comes_only_invalid_value_goes(value: Any) -> None:
 
 
 @given(
-    st.one_of(st.ip_addresses(v=4).map(str), st.from_regex(r"[0-9]{1,4}(\.[0-9]{1,4}){1,4}", fullmatch=True))
+    st.one_of(
+        st.ip_addresses().map(str),
+        st.from_regex(r"[0-9]{1,4}(\.[0-9]{1,4}){1,4}", fullmatch=True),
+        st.from_regex(r"[0-9a-fA-F:]{0,4}(:(0|[0-9a-fA-F]{0,4})){2,8}", fullmatch=True),
+    )
 )
-def test_the_short_way_for_ipv4_takes_what_ipaddress_takes(text: str) -> None:
+def test_the_short_way_takes_what_ipaddress_takes_and_spells_it_so(text: str) -> None:
     try:
-        parsed = ipaddress.IPv4Address(text)
-        good = not parsed.is_unspecified and not parsed.is_multicast
+        parsed = ipaddress.ip_address(text)
+        mapped = parsed.version == 6 and int(parsed) >> 32 in (0, 0xFFFF) and not parsed.is_loopback
+        good = not parsed.is_unspecified and not parsed.is_multicast and not mapped
     except ValueError:
         good = False
     if good:
