@@ -72,7 +72,8 @@ options:
       - The addresses that the node wants, at most one IPv4 and one IPv6 address.
       - Without one the node keeps the address it has or had, or gets the next free one.
       - An address that another node has moves to this one if the zone's takeover policy says so, and that
-        node gets a fresh one. An address that an operator reserved for another node never moves.
+        node gets a fresh one. Where that depends on when the other node was last seen (C(stale)), check
+        mode takes it for silent. An address that an operator reserved for another node never moves.
     type: list
     elements: str
     default: []
@@ -418,7 +419,7 @@ def join(here: Here, params: dict[str, Any], check_mode: bool) -> Outcome:
     """Has the node be a peer, with its wishes, and its interface be as the zone says."""
     view = here.client.snapshot()
     wishes.refuse_hopeless(view.zone, here.request)
-    taking = view.zone.policy.takeover == "always"
+    taking = view.zone.policy.takeover != "never"
     wishes.refuse_taken(view.peers.values(), here.request, taking=taking)
     mesh.refuse_overlap(view.zone.pools, here.node)
     held = held_lines(here, here.standing(view))

@@ -181,6 +181,7 @@ class Committer:
             if store.bump(name):
                 log.warning("the controller %s started anew: zone %s has a new epoch", self.where, name)
             self._states[name] = store.load(name)
+            self._states[name].listening = time.time()
             store.bound_seen(self._states[name])
             write_user(store, name, self.agent_digest)
         except (InvalidValue, ZoneGone) as error:
@@ -219,14 +220,20 @@ class Committer:
             self._drop(zone, str(error))
 
     def _serve_list(self, store: Store, zone: str, pendings: Sequence[Pending]) -> None:
-        self._commit(store, zone, [each for each in pendings if not each.reports])
         requests = [each.request for each in pendings if each.request is not None]
         state = self._states[zone]
-        if any(each.op == REPORT and seen.refusal(state, each) for each in requests):
+        reports = [each for each in requests if each.op == REPORT]
+        if any(seen.refusal(state, each) for each in reports):
             # While another supervisor led, it may have taken in what this node was granted.
             state = self._states[zone] = store.catch_up(state)
+        self._hear(store, state, reports)
+        self._commit(store, zone, [each for each in pendings if not each.reports])
+        self._hear(store, self._states[zone], [each for each in requests if each.op != REPORT])
+
+    def _hear(self, store: Store, state: ZoneState, requests: Sequence[Request]) -> None:
+        """Keeps that the nodes of ``requests`` are there."""
         heard, dropped = seen.sorted_out(state, requests, time.time())
-        store.note_seen(zone, heard)
+        store.note_seen(state.zone.name, heard)
         self.health.drops.update(dropped)
 
     def _decode(self, text: str, zone: str, ops: Sequence[str]) -> Pending:
@@ -248,7 +255,11 @@ class Committer:
     def _commit(self, store: Store, zone: str, pendings: Sequence[Pending]) -> None:
         """Decides and commits until all is done; a conflict means that somebody else got on, so this ends."""
         while pendings:
-            batch = self._decide(self._states[zone], pendings)
+            state = self._states[zone]
+            if state.zone.policy.takeover == "stale":
+                asking = (each.request for each in pendings if each.request is not None)
+                state.seen = store.seen(zone, seen.holders(state, asking))
+            batch = self._decide(state, pendings)
             if self._write(store, zone, batch, pendings[: batch.taken]):
                 pendings = pendings[batch.taken :]
 

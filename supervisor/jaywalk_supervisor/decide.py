@@ -48,7 +48,7 @@ def _join(state: ZoneState, request: Request, now: float) -> Decision:
     reservation = None if lease is not None and lease.host else unclaimed(state, request.name)
     held = reservation or lease
     keys = frozenset({request.key, reservation.key} if reservation else {request.key})
-    may_take = state.zone.policy.takeover == "always"
+    may_take = state.zone.policy.takeover != "never"
     grant = choose(state, Asker(held.addresses if held else (), keys, may_take), request.request_ip, now)
     kept, host = (held.kept, held.host) if held else ((), "")
     prefixes = with_kept(kept, request.child_prefixes)

@@ -4,8 +4,8 @@
 A key has one address of each IP version that the zone has pools for.  Its lease is sticky: it stays the
 key's own after the node left, until an operator releases it, or until a pool is full and the lease is the
 one that was released first and is out of quarantine.  Where the zone's policy lets a node take a requested
-address from another one, that one gets a fresh address in the same commit; what an operator reserved is
-never taken.
+address from another one, be it at once or when that one was not heard of for long, that one gets a fresh
+address in the same commit; what an operator reserved is never taken.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from jaywalk import values
 from jaywalk.errors import RequestRefused
-from jaywalk.models import reservation_key
+from jaywalk.models import Lease, reservation_key
 
 from .pools import Pool
 from .prefixes import PrefixIndex
@@ -51,7 +51,7 @@ def choose(state: ZoneState, asker: Asker, requested: Sequence[str], now: float)
 
     Raises ``RequestRefused`` where a requested address cannot be had, or a pool is full.
     """
-    wished = _requested(state, asker, requested)
+    wished = _requested(state, asker, requested, now)
     own = {values.version_of(address): address for address in asker.addresses}
     addresses: list[str] = []
     evicted: list[str] = []
@@ -87,13 +87,12 @@ def _displaced(
     """
     displaced: dict[str, tuple[str, ...]] = {}
     for version, address in wished.items():
-        holder = _holder(state, address)
+        holder = holder_of(state, address)
         if holder is None or holder in asker.keys:
             continue
         fresh = _lowest_free(state, version) or own.get(version)
         lease = state.leases[holder]
-        nobodys = lease.key == reservation_key(lease.name)
-        if nobodys or (fresh is None and lease.released is not None):
+        if _is_nobodys(lease) or (fresh is None and lease.released is not None):
             evicted.append(holder)
             continue
         if fresh is None:
@@ -135,7 +134,7 @@ def check_prefixes(state: ZoneState, keys: Collection[str], prefixes: Sequence[s
         own.add(prefix, "")
 
 
-def _requested(state: ZoneState, asker: Asker, requested: Sequence[str]) -> dict[int, str]:
+def _requested(state: ZoneState, asker: Asker, requested: Sequence[str], now: float) -> dict[int, str]:
     """The requested addresses by version, each of them free for the asker or to be taken."""
     wished: dict[int, str] = {}
     for address in requested:
@@ -145,12 +144,12 @@ def _requested(state: ZoneState, asker: Asker, requested: Sequence[str]) -> dict
                 "address",
                 f"both {wished[version]} and {address} are requested: request one IPv{version} address",
             )
-        _check_free(state, asker, address)
+        _check_free(state, asker, address, now)
         wished[version] = address
     return wished
 
 
-def _check_free(state: ZoneState, asker: Asker, address: str) -> None:
+def _check_free(state: ZoneState, asker: Asker, address: str, now: float) -> None:
     pool = state.pool_of(address)
     if pool is None:
         pools = ", ".join(state.zone.pools)
@@ -168,12 +167,31 @@ def _check_free(state: ZoneState, asker: Asker, address: str) -> None:
     holder = pool.holder(address)
     if holder is None or holder in asker.keys:
         return
-    if not asker.may_take or state.leases[holder].state == "reserved":
+    lease = state.leases[holder]
+    if not asker.may_take or lease.state == "reserved":
         raise RequestRefused(
             "address-taken",
             f"the requested address {address} belongs to {_called(state, holder)}: "
             "request another one, or have an operator release that lease",
         )
+    if not _stale(state, lease, now):
+        raise RequestRefused(
+            "address-taken",
+            f"the requested address {address} belongs to {_called(state, holder)}, which was last seen "
+            f"{values.moment(state.last_seen(lease))}: request another one, or wait until it is not heard of "
+            f"for {state.zone.policy.stale_after} s",
+        )
+
+
+def _stale(state: ZoneState, lease: Lease, now: float) -> bool:
+    """Whether the zone's policy lets others take what ``lease`` holds.
+
+    Nobody counts as silent for longer than somebody has listened.
+    """
+    policy = state.zone.policy
+    if policy.takeover != "stale" or _is_nobodys(lease):
+        return True
+    return now - max(state.last_seen(lease), state.listening) >= policy.stale_after
 
 
 def _lowest_free(state: ZoneState, version: int) -> str | None:
@@ -200,7 +218,13 @@ def _pools(state: ZoneState, version: int) -> list[Pool]:
     return [pool for pool in state.pools if pool.version == version]
 
 
-def _holder(state: ZoneState, address: str) -> str | None:
+def _is_nobodys(lease: Lease) -> bool:
+    """Whether an address was imported, and has no owner yet."""
+    return lease.key == reservation_key(lease.name)
+
+
+def holder_of(state: ZoneState, address: str) -> str | None:
+    """The key that has ``address``, or None."""
     pool = state.pool_of(address)
     return None if pool is None else pool.holder(address)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from jaywalk.requests import OPERATOR_OPS, REPORT, Request
 
+from .ipam import holder_of
 from .state import ZoneState
 
 
@@ -21,6 +22,12 @@ def refusal(state: ZoneState, request: Request) -> str:
     if peer is not None and request.instance and peer.instance not in ("", request.instance):
         return "superseded"
     return ""
+
+
+def holders(state: ZoneState, requests: Iterable[Request]) -> set[str]:
+    """The keys that have the addresses for which ``requests`` ask."""
+    found = (holder_of(state, address) for each in requests for address in each.request_ip)
+    return {key for key in found if key is not None}
 
 
 def sorted_out(

@@ -44,7 +44,8 @@ class ZoneState:
 
     ``leases`` holds a record for each key that has addresses, in the mesh or not; ``pools`` and
     ``prefixes`` are indexes over it.  ``seen`` says when keys were last heard of, in seconds since 1970, as
-    far as somebody had Redis asked for it, and ``observations`` where peers see one another.
+    far as somebody asked Redis for it, ``listening`` since when somebody listens to them, and
+    ``observations`` where peers see one another.
     """
 
     def __init__(self, zone: Zone, epoch: int, rev: int, wait_ms: int = LEAST_WAIT_MS) -> None:
@@ -58,6 +59,7 @@ class ZoneState:
         self.prefixes = PrefixIndex()
         self.seen: Mapping[str, int] = {}
         self.observations = Observations()
+        self.listening = 0.0
         self._released: list[tuple[float, str]] = []
 
     @classmethod
@@ -140,6 +142,10 @@ class ZoneState:
         self.epoch, self.rev = event.epoch, event.rev
         if event.wait_ms is not None:
             self.wait_ms = event.wait_ms
+
+    def last_seen(self, lease: Lease) -> float:
+        """When the key of ``lease`` was last heard of, as far as this state knows."""
+        return max(lease.since, lease.released or 0, self.seen.get(lease.key, 0))
 
     def pool_of(self, address: str) -> Pool | None:
         """The pool that ``address`` lies in, or None."""

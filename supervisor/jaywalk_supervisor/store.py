@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, cast
 
@@ -146,7 +146,7 @@ class Store:
 
     def catch_up(self, state: ZoneState) -> ZoneState:
         """Brings ``state`` to where the zone stands; a state that cannot follow is loaded anew."""
-        name, keys = state.zone.name, ZoneKeys(state.zone.name)
+        keys = ZoneKeys(state.zone.name)
         while True:
             epoch, rev = self.redis.hmget(keys.meta, "epoch", "rev")
             if f"{epoch}-{rev}" == state.position:
@@ -156,9 +156,14 @@ class Store:
                 for entry_id, fields in entries:
                     state.follow(Event.from_entry(entry_id, fields))
             except (Gap, InvalidValue):
-                return self.load(name)
+                return self._anew(state)
             if not entries:
-                return self.load(name)
+                return self._anew(state)
+
+    def _anew(self, state: ZoneState) -> ZoneState:
+        loaded = self.load(state.zone.name)
+        loaded.listening = state.listening
+        return loaded
 
     def take(self, lists: Sequence[str], seconds: float) -> tuple[str, list[str]] | None:
         """Waits for requests in any of ``lists``, looked at in their order; at most ``BATCH`` from one."""
@@ -188,9 +193,13 @@ class Store:
                 self.redis.hdel(ZoneKeys(state.zone.name).seen, *gone)
         return outcome
 
-    def seen(self, zone: str) -> dict[str, int]:
-        """When each key of a zone was last heard of, in seconds since 1970."""
-        return seen_at(self.redis.hgetall(ZoneKeys(zone).seen))
+    def seen(self, zone: str, keys: Collection[str] | None = None) -> dict[str, int]:
+        """When each key of a zone (or those of ``keys``) was last heard of, in seconds since 1970."""
+        name = ZoneKeys(zone).seen
+        if keys is None:
+            return seen_at(self.redis.hgetall(name))
+        texts = self.redis.hmget(name, *keys) if keys else []
+        return seen_at({key: text for key, text in zip(keys, texts, strict=True) if text})
 
     def note_seen(self, zone: str, heard: Mapping[str, int]) -> None:
         """Keeps when the nodes of some keys were heard of."""

@@ -13,7 +13,7 @@ from tabulate import tabulate
 from jaywalk import values
 from jaywalk.errors import InvalidValue
 from jaywalk.files import read_secret
-from jaywalk.policy import QUARANTINE, TAKEOVERS
+from jaywalk.policy import QUARANTINE, STALE_AFTER, TAKEOVERS
 
 from . import importer, zones
 from .store import Store
@@ -75,6 +75,12 @@ def _wishes(to: argparse.ArgumentParser) -> None:
         f"(default {TAKEOVERS[0]})",
     )
     to.add_argument(
+        "--stale-after",
+        metavar="SECONDS",
+        help="under --takeover stale, how long a node must be silent until its address may move "
+        f"(default {STALE_AFTER})",
+    )
+    to.add_argument(
         "--quarantine",
         metavar="SECONDS",
         help=f"how long the addresses of a node that left are given to nobody else (default {QUARANTINE})",
@@ -103,6 +109,7 @@ def _wish(options: argparse.Namespace) -> Wish:
         options.takeover,
         options.quarantine,
         options.exclude,
+        options.stale_after,
     )
 
 
@@ -178,6 +185,8 @@ def _facts(zone: dict[str, Any]) -> list[tuple[str, Any]]:
     pools = [(f"pool {pool['cidr']}", f"{pool['held']} of {pool['capacity']} held") for pool in zone["pools"]]
     names = ("name", "description", "peers", "leases", "epoch", "rev")
     policy = [("takeover", zone["policy"]["takeover"]), ("quarantine", f"{zone['policy']['quarantine']} s")]
+    if zone["policy"]["takeover"] == "stale":
+        policy += [("stale after", f"{zone['policy']['stale_after']} s")]
     policy += [("excluded", each) for each in zone["policy"]["excluded"]]
     unseen = [f"{peer['name']} ({peer['last_seen'] or 'never seen'})" for peer in zone["unseen"][:SHOWN]]
     more = len(zone["unseen"]) - len(unseen)

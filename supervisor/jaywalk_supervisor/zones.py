@@ -48,6 +48,7 @@ class Wish:
     takeover: str | None = None
     quarantine: str | None = None
     excluded: Sequence[str] | None = None
+    stale_after: str | None = None
 
     def policy(self, known: Policy) -> Policy:
         """The zone's policy, ``known`` being the one it has."""
@@ -55,6 +56,7 @@ class Wish:
             known.takeover if self.takeover is None else self.takeover,
             known.quarantine if self.quarantine is None else self.quarantine,
             known.excluded if self.excluded is None else [each for each in self.excluded if each != NONE],
+            known.stale_after if self.stale_after is None else self.stale_after,
         )
 
     def applied(self, zone: Zone) -> Zone:
@@ -243,6 +245,7 @@ def show(state: ZoneState) -> dict[str, Any]:
             "takeover": state.zone.policy.takeover,
             "quarantine": state.zone.policy.quarantine,
             "excluded": list(state.zone.policy.excluded),
+            "stale_after": state.zone.policy.stale_after,
         },
         "warnings": [warning for pool in state.pools if (warning := pool.warning())],
         "peers": len(state.peers),

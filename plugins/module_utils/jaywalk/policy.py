@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from . import values, wire
 from .errors import InvalidValue
 
-TAKEOVERS = ("always", "never")
+TAKEOVERS = ("always", "stale", "never")
 QUARANTINE = 3600
 """Seconds; an agent that lost its zone asks again within a minute, so by then nobody routes to who left."""
+
+STALE_AFTER = 900
+"""Seconds; fifteen reports.  A node that reboots, or finds its controller again, is heard of long before."""
 
 
 @dataclass(frozen=True)
@@ -20,24 +23,38 @@ class Policy:
     """A zone's choices.
 
     ``takeover``: whether a node that requests an address gets it although another one has it, who then gets
-    a fresh one (``always``, as the original did).  ``quarantine``: seconds for which the lease of a node that
-    left is not given to others, however full the pool is.  ``excluded``: networks within the zone's pools
-    of which no peer gets an address, since a gateway or another machine has it.
+    a fresh one (``always``, as the original did; ``stale``, once that one was not heard of for
+    ``stale_after`` seconds).  ``quarantine``: seconds for which the lease of a node that left is not given
+    to others, however full the pool is.  ``excluded``: networks within the zone's pools of which no peer
+    gets an address, since a gateway or another machine has it.
     """
 
     takeover: str = "always"
     quarantine: int = QUARANTINE
     excluded: tuple[str, ...] = ()
+    stale_after: int = STALE_AFTER
 
     @classmethod
-    def checked(cls, takeover: object, quarantine: object, excluded: Sequence[object] = ()) -> Policy:
+    def checked(
+        cls,
+        takeover: object,
+        quarantine: object,
+        excluded: Sequence[object] = (),
+        stale_after: object = STALE_AFTER,
+    ) -> Policy:
         """A policy from a person's words."""
         if takeover not in TAKEOVERS:
             raise InvalidValue(
-                f"the takeover policy {values.shown(takeover)} is unknown", f"use {' or '.join(TAKEOVERS)}"
+                f"the takeover policy {values.shown(takeover)} is unknown",
+                f"use one of {', '.join(TAKEOVERS)}",
             )
         kept = dict.fromkeys(values.network(each, "excluded network") for each in excluded)
-        return cls(str(takeover), values.seconds(quarantine, "quarantine"), tuple(kept))
+        return cls(
+            str(takeover),
+            values.seconds(quarantine, "quarantine"),
+            tuple(kept),
+            values.seconds(stale_after, "time after which a node is stale"),
+        )
 
     @classmethod
     def from_wire(cls, text: str) -> Policy:
@@ -54,10 +71,16 @@ class Policy:
             data.get("takeover", cls.takeover),
             data.get("quarantine", cls.quarantine),
             wire.a_list(data.get("excluded", []), "excluded networks"),
+            data.get("stale_after", cls.stale_after),
         )
 
     def to_wire(self) -> str:
-        fields = {"takeover": self.takeover, "quarantine": self.quarantine, "excluded": self.excluded}
+        fields = {
+            "takeover": self.takeover,
+            "quarantine": self.quarantine,
+            "excluded": self.excluded,
+            "stale_after": self.stale_after,
+        }
         return json.dumps({name: value for name, value in fields.items() if value != ()})
 
 

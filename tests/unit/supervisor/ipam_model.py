@@ -16,7 +16,7 @@ class Refused(Exception):
 
 @dataclass
 class Held:
-    """What one key has; ``left`` is the time of leaving, ``joined`` and ``reserved`` say what it is."""
+    """What one key has; ``left`` is the time of leaving, ``heard`` of its last sign of life."""
 
     name: str = ""
     addresses: dict[int, str] = field(default_factory=dict)
@@ -25,6 +25,7 @@ class Held:
     host: str = ""
     state: str = "active"
     left: float = 0
+    heard: float = 0
 
     @property
     def prefixes(self) -> list[str]:
@@ -39,11 +40,14 @@ def waiting(name: str) -> str:
 class Model:
     """One zone."""
 
-    def __init__(self, pools: list[str], takeover: str, quarantine: int, excluded: list[str]) -> None:
+    def __init__(
+        self, pools: list[str], takeover: str, quarantine: int, excluded: list[str], stale_after: int
+    ) -> None:
         self.pools = [ipaddress.ip_network(pool) for pool in pools]
         self.excluded = [ipaddress.ip_network(each) for each in excluded]
         self.takeover = takeover
         self.quarantine = quarantine
+        self.stale_after = stale_after
         self.held: dict[str, Held] = {}
 
     def versions(self) -> list[int]:
@@ -84,7 +88,7 @@ class Model:
             raise Refused("exhausted")
         return key
 
-    def check_addresses(self, wished: list[str], mine: set[str], taking: bool) -> None:
+    def check_addresses(self, wished: list[str], mine: set[str], taking: bool, now: float) -> None:
         seen = set()
         for address in wished:
             version = ipaddress.ip_address(address).version
@@ -100,12 +104,14 @@ class Model:
                 continue
             if not taking or self.held[holder].state == "reserved":
                 raise Refused("address-taken")
+            if self.takeover == "stale" and now - self.held[holder].heard < self.stale_after:
+                raise Refused("address-taken")
 
     def give(
         self, own: dict[int, str], wished: list[str], mine: set[str], taking: bool, now: float
     ) -> dict[int, str]:
         """Chooses addresses, and carries out what that does to others."""
-        self.check_addresses(wished, mine, taking)
+        self.check_addresses(wished, mine, taking, now)
         wishes = {ipaddress.ip_address(address).version: address for address in wished}
         given: dict[int, str] = {}
         evicted: set[str] = set()
@@ -130,7 +136,7 @@ class Model:
                 evicted.add(victim)
                 fresh = self.held[victim].addresses[version]
             moved.append((holder, version, fresh))
-        self.pending = (evicted, moved)
+        self.pending = (evicted, moved, now)
         return given
 
     def check_prefixes(self, prefixes: list[str], mine: set[str]) -> None:
@@ -149,9 +155,10 @@ class Model:
                     raise Refused("prefix-twice")
 
     def settle(self) -> None:
-        evicted, moved = self.pending
+        evicted, moved, now = self.pending
         for holder, version, fresh in moved:
             self.held[holder].addresses[version] = fresh
+            self.held[holder].heard = now
         for key in evicted:
             del self.held[key]
 
@@ -162,7 +169,7 @@ class Model:
             claimed = self.held[waiting(name)]
             mine.add(waiting(name))
         source = claimed or before or Held()
-        given = self.give(source.addresses, wished, mine, self.takeover == "always", now)
+        given = self.give(source.addresses, wished, mine, self.takeover != "never", now)
         kept = list(source.kept)
         beyond = [each for each in announced if not self.covered(each, kept)]
         self.check_prefixes(kept + beyond, mine)
@@ -183,6 +190,10 @@ class Model:
         held = self.held.get(key)
         if held is not None and held.state == "active":
             held.state, held.left, held.announced = "released", now, []
+
+    def hear(self, key: str, now: float) -> None:
+        if key in self.held:
+            self.held[key].heard = now
 
     def of_host(self, name: str) -> str | None:
         if waiting(name) in self.held:
@@ -236,7 +247,9 @@ class Model:
             del self.held[old]
         state = "active" if before and before.state == "active" else "reserved"
         name = name or (before.name if before else "")
-        self.held[key] = Held(name, given, beyond, kept, host, state)
+        stays = before is not None and before.addresses == given
+        heard = before.heard if before is not None and stays else now
+        self.held[key] = Held(name, given, beyond, kept, host, state, heard=heard)
 
     def release(self, key: str, name: str, prefixes: list[str]) -> None:
         key = key or self.of_host(name) or ""

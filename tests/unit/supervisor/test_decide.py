@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from jaywalk.models import Zone
 from jaywalk.policy import QUARANTINE, Policy
 from jaywalk.requests import Reply, Request
+from jaywalk_supervisor import importer
 from jaywalk_supervisor.admission import default_name
 from jaywalk_supervisor.decide import decide
 from jaywalk_supervisor.state import ZoneState
@@ -372,3 +373,27 @@ def test_rekey_of_a_node_that_joined_already_moves_it_in_the_same_commit(blue: Z
     for number in (3, 4):
         carry_out(blue, join("zone-blue", number, name="app"))
     assert carry_out(blue, ask("rekey", 5, name="app")).code == "name-ambiguous"
+
+
+def test_a_stale_holder_loses_what_another_node_asks_for(blue: ZoneState) -> None:
+    blue.zone = replace(blue.zone, policy=Policy("stale", stale_after=900))
+    carry_out(blue, join("zone-blue", 1, request_ip=["10.20.0.5"]))
+    wish = ["10.20.0.5"]
+    blue.seen = {key_of(1): int(NOW) + 300}
+    refused = carry_out(blue, join("zone-blue", 2, request_ip=wish), NOW + 1199)
+    assert refused.code == "address-taken"
+    assert "node1 (active since 1970-01-12T13:46:40Z, " in refused.error
+    assert "last seen 1970-01-12T13:51:40Z" in refused.error
+    blue.listening = NOW + 301
+    assert not carry_out(blue, join("zone-blue", 2, request_ip=wish), NOW + 1200).ok, (
+        "nobody listened so long"
+    )
+    assert carry_out(blue, join("zone-blue", 2, request_ip=wish), NOW + 1201).ok
+    assert blue.leases[key_of(1)].addresses[0] == "10.20.0.1"
+
+
+def test_what_was_imported_needs_not_be_stale(blue: ZoneState) -> None:
+    blue.zone = replace(blue.zone, policy=Policy("stale"))
+    for change in importer.plan(blue, [("10.20.0.0/29", ["10.20.0.5"])], NOW)[0]:
+        blue.apply(change)
+    assert carry_out(blue, join("zone-blue", 1, request_ip=["10.20.0.5"])).ok

@@ -13,11 +13,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from jaywalk.models import Zone, reservation_key
 from jaywalk.policy import Policy
 from jaywalk.requests import Reply, Request
+from jaywalk_supervisor import seen
 from jaywalk_supervisor.decide import decide
 from jaywalk_supervisor.state import ZoneState
 from tests.unit.supervisor.ipam_model import Model, Refused, waiting
 from tests.unit.supervisor.support import key_of
 
+STALE_AFTER = 100
 KEYS = [key_of(number) for number in range(6)]
 NAMES = ["db1", "db2", "web"]
 POOLS = [
@@ -72,20 +74,22 @@ class IpamMachine(RuleBasedStateMachine):
 
     @initialize(
         pools=st.sampled_from(POOLS),
-        takeover=st.sampled_from(["always", "never"]),
+        takeover=st.sampled_from(["always", "stale", "never"]),
         quarantine=st.sampled_from([0, 50, 3600]),
         data=st.data(),
     )
     def start(self, pools: list[str], takeover: str, quarantine: int, data: st.DataObject) -> None:
         excluded = data.draw(st.lists(st.sampled_from(EXCLUDED[pools[0]]), max_size=2))
-        policy = Policy.checked(takeover, quarantine, excluded)
+        policy = Policy.checked(takeover, quarantine, excluded, STALE_AFTER)
         self.state = ZoneState(Zone.checked("zone-blue", pools, "", policy), 1000, 0)
         self.follower = ZoneState(self.state.zone, 1000, 0)
-        self.model = Model(pools, takeover, quarantine, excluded)
+        self.model = Model(pools, takeover, quarantine, excluded, STALE_AFTER)
+        self.seen: dict[str, int] = {}
         self.now = 1_000_000.0
         self.seq = 0
 
     def carry_out(self, request: Request) -> Reply:
+        self.state.seen = self.seen
         decision = decide(self.state, request, self.now)
         for change in decision.changes:
             self.state.apply(change, decision.peer)
@@ -94,7 +98,13 @@ class IpamMachine(RuleBasedStateMachine):
         assert bool(decision.changes) == decision.reply.changed
         again = decide(self.state, request, self.now)
         assert not again.changes, "a repeat changes nothing"
+        self.hear(request)
         return decision.reply
+
+    def hear(self, request: Request) -> None:
+        """As the committer keeps it: what a request tells, as long as its key has a lease."""
+        heard, _ = seen.sorted_out(self.state, [request], self.now)
+        self.seen = {key: at for key, at in {**self.seen, **heard}.items() if key in self.state.leases}
 
     def ask(self, op: str, key: str, **fields: object) -> Reply:
         self.seq += 1
@@ -114,15 +124,24 @@ class IpamMachine(RuleBasedStateMachine):
     @rule(key=keys, name=names, wished=wishes, announced=prefixes)
     def join(self, key: str, name: str, wished: list[str], announced: list[str]) -> None:
         self.both("join", key, name, wished, announced)
+        self.model.hear(key, self.now)
 
     @rule(key=keys, name=names)
     def join_without_a_wish(self, key: str, name: str) -> None:
         self.both("join", key, name, [], [])
+        self.model.hear(key, self.now)
 
     @rule(key=keys)
     def leave(self, key: str) -> None:
         assert self.ask("leave", key).ok
         self.model.leave(key, self.now)
+        self.model.hear(key, self.now)
+
+    @rule(key=keys)
+    def report(self, key: str) -> None:
+        self.hear(Request.checked("report", "zone-blue", key))
+        if key in self.state.peers:
+            self.model.hear(key, self.now)
 
     @rule(key=keys, name=st.sampled_from(["", *NAMES]), wished=wishes, kept=prefixes)
     def reserve(self, key: str, name: str, wished: list[str], kept: list[str]) -> None:

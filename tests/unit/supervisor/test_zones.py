@@ -45,7 +45,12 @@ def command(redis_server: RedisServer, tmp_path: Path) -> Command:
 
 def test_policy_is_set_shown_and_kept(command: Command) -> None:
     made = command("zone", "add", "zone-a", "--cidr", "10.7.0.0/24", "--takeover", "never")
-    assert made["zone"]["policy"] == {"takeover": "never", "quarantine": 3600, "excluded": []}
+    assert made["zone"]["policy"] == {
+        "takeover": "never",
+        "quarantine": 3600,
+        "excluded": [],
+        "stale_after": 900,
+    }
     assert not command("zone", "add", "zone-a", "--cidr", "10.7.0.0/24")["changed"]
     done = command("zone", "set", "zone-a", "--quarantine", "60")
     assert done["changed"]
