@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The REST API for reading: peers, zones and leases in the shapes that the original's clients know."""
+"""The REST API: reads in the shapes that the original's clients know; :mod:`.edits` holds the rest."""
 
 from __future__ import annotations
 
-import ipaddress
+import json
 import logging
-import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib.resources import files
 from typing import Any
 
 from flask import Flask, Response, jsonify, request
@@ -15,13 +15,41 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
 from jaywalk import keys, values
-from jaywalk.errors import ControllerUnreachable, InvalidValue
+from jaywalk.errors import (
+    ControllerDenied,
+    ControllerUnreachable,
+    InvalidValue,
+    JaywalkError,
+    NoAnswer,
+    RequestRefused,
+)
 from jaywalk.models import Peer
+from jaywalk.policy import TAKEOVERS
+from jaywalk.release import installed_version
 
+from . import access, edits
+from .access import need, visible
 from .replica import Replica
 from .state import ZoneState
+from .store import ZoneGone
+from .zones import Conflict, UnknownZone, ZoneInUse, check_known, detailed
 
 log = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 65536
+STATUS: Mapping[type[JaywalkError], int] = {
+    ControllerUnreachable: 503,
+    ControllerDenied: 503,
+    NoAnswer: 503,
+    ZoneGone: 404,
+    UnknownZone: 404,
+    Conflict: 409,
+    ZoneInUse: 409,
+    RequestRefused: 409,
+    InvalidValue: 400,
+    JaywalkError: 500,
+}
+"""What an error of ours is in HTTP: the first kind that fits."""
 
 Answer = tuple[Response, int]
 HealthReport = Callable[[], tuple[dict[str, Any], bool]]
@@ -35,26 +63,44 @@ class KeyConverter(BaseConverter):
     part_isolating = False
 
 
-def create_app(replica: Replica, health: HealthReport) -> Flask:
-    """The API over ``replica``."""
+def create_app(replica: Replica, health: HealthReport, open_reads: bool = True) -> Flask:
+    """The API over ``replica``; unless ``open_reads`` all of it needs a token."""
     app = Flask(__name__, static_folder=None)
     # Flask types its JSON provider by the base class, which has no such attribute.
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.merge_slashes = False
     app.url_map.converters["key"] = KeyConverter
-    app.before_request(_refuse_foreign_host)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(ControllerUnreachable, _unreachable)
+    app.register_error_handler(JaywalkError, _our_error)
     app.register_error_handler(Exception, _internal_error)
-    _add_views(app, replica, health)
+    access.guard(app, replica, open_reads)
+
+    @app.get("/healthz")
+    def healthz() -> Answer:
+        need("read")
+        body, well = health()
+        return jsonify(body), 200 if well else 503
+
+    _add_peers(app, replica)
+    _add_zones(app, replica)
+    _add_document(app)
+    edits.add_views(app, replica)
     return app
 
 
-def _add_views(app: Flask, replica: Replica, health: HealthReport) -> None:
+def _add_peers(app: Flask, replica: Replica) -> None:
     @app.get("/peers")
     def peers() -> Response:
         with replica.zones(with_seen=True) as zones:
-            return jsonify([_peer(peer, zone) for zone in zones.values() for peer in zone.peers.values()])
+            return jsonify(
+                [
+                    _peer(peer, zone)
+                    for name, zone in zones.items()
+                    if visible(name)
+                    for peer in zone.peers.values()
+                ]
+            )
 
     @app.get("/peers/<key:text>")
     def peer(text: str) -> Response | Answer:
@@ -63,27 +109,43 @@ def _add_views(app: Flask, replica: Replica, health: HealthReport) -> None:
                 key = keys.from_url_form(text)
             except InvalidValue:
                 return _message("peer not found", 404)
-            for zone in zones.values():
-                if key in zone.peers:
+            for name, zone in zones.items():
+                if key in zone.peers and visible(name):
                     return jsonify(_peer(zone.peers[key], zone))
         return _message("peer not found", 404)
 
+
+def _add_zones(app: Flask, replica: Replica) -> None:
     @app.get("/zones")
     def list_zones() -> Response:
         with replica.zones() as zones:
-            return jsonify([_zone(zone) for zone in zones.values()])
+            return jsonify([_zone(zone) for name, zone in zones.items() if visible(name)])
+
+    @app.get("/zones/<name>")
+    def zone(name: str) -> Response:
+        """As ``jaywalk-supervisor zone show --json`` has it."""
+        need("read", name)
+        with replica.zones(with_seen=True) as zones:
+            check_known(zones, name)
+            return jsonify(detailed(zones[name]))
 
     @app.get("/ipam/leases/<name>")
     def leases(name: str) -> Response | Answer:
+        need("read", name)
         with replica.zones() as zones:
             if name not in zones:
                 return _message("zone not found", 404)
             return jsonify(_pools(zones[name]))
 
-    @app.get("/healthz")
-    def healthz() -> Answer:
-        body, well = health()
-        return jsonify(body), 200 if well else 503
+
+def _add_document(app: Flask) -> None:
+    document = json.loads(files(__package__).joinpath("openapi.json").read_text(encoding="utf-8"))
+    document["info"]["version"] = installed_version()
+    document["components"]["schemas"]["ZoneWish"]["properties"]["takeover"]["enum"] = list(TAKEOVERS)
+
+    @app.get("/openapi.json")
+    def openapi() -> Response:
+        return jsonify(document)
 
 
 def _peer(peer: Peer, state: ZoneState) -> dict[str, str]:
@@ -123,38 +185,22 @@ def _message(text: str, status: int) -> Answer:
     return jsonify({"message": text}), status
 
 
-def _refuse_foreign_host() -> Answer | None:
-    """A page in a browser here must not read the mesh through a name that it made resolve to this machine."""
-    name = request.host.rpartition(":")[0] if _has_port(request.host) else request.host
-    name = name.strip("[]").lower().rstrip(".")
-    own = {"localhost", socket.gethostname().lower(), socket.gethostname().lower().partition(".")[0]}
-    if name in own or _is_address(name):
-        return None
-    return _message("this server does not go by that name: use its address or localhost", 421)
-
-
-def _has_port(host: str) -> bool:
-    return ":" in host and not host.endswith("]")
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _http_error(error: HTTPException) -> Response | Answer:
     answer, status = _message((error.description or error.name).rstrip("."), error.code or 500)
     for name, value in error.get_headers():
-        if name == "Allow":
+        if name in ("Allow", "WWW-Authenticate"):
             answer.headers[name] = value
     return answer, status
 
 
-def _unreachable(error: ControllerUnreachable) -> Answer:
-    return _message(str(error), 503)
+def _our_error(error: JaywalkError) -> Answer:
+    status = next(status for kind, status in STATUS.items() if isinstance(error, kind))
+    more: dict[str, Any] = {}
+    if isinstance(error, RequestRefused):
+        more = {"code": error.code}
+    elif isinstance(error, ZoneInUse):
+        more = {"cut": error.cut}
+    return jsonify({"message": str(error), **more}), status
 
 
 def _internal_error(error: Exception) -> Answer:

@@ -20,10 +20,10 @@ from jaywalk.errors import InvalidValue, JaywalkError
 from jaywalk.files import read_secret, read_variables
 from jaywalk.release import installed_version
 
-from . import zonecli
+from . import tokencli, zonecli
 from .acl import password_hash
 from .embedded import Embedded
-from .serve import Settings, Supervisor
+from .serve import ApiSettings, Settings, Supervisor
 from .store import Store
 
 log = logging.getLogger(__name__)
@@ -46,12 +46,24 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"jaywalk-supervisor {installed_version()}")
     _common(top, None)
     _option(
-        top, "api-address", API_ADDRESS, f"HOST:PORT of the REST API, on loopback (default {API_ADDRESS})"
+        top,
+        "api-address",
+        None,
+        f"HOST:PORT of the REST API; elsewhere than on loopback it answers to tokens only "
+        f"(JAYWALK_API_ADDRESS, default {API_ADDRESS})",
+    )
+    top.add_argument(
+        "--api-tokens-only",
+        "-api-tokens-only",
+        action="store_true",
+        help="have the API answer to tokens only, on loopback too, for a proxy in front of it "
+        "(JAYWALK_API_TOKENS_ONLY=1)",
     )
     common = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     _common(common, argparse.SUPPRESS)
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
     zonecli.add_commands(commands, common)
+    tokencli.add_commands(commands, common)
     return top
 
 
@@ -94,17 +106,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = words.parse_args(argv)
     try:
         logs.set_up(options.log_level or os.environ.get("JAYWALK_LOG_LEVEL") or "info")
-        return _zones(options) if options.command else _serve(options)
+        return _command(options) if options.command else _serve(options)
     except JaywalkError as error:
         print(f"jaywalk-supervisor: {error}", file=sys.stderr)
         return 2 if isinstance(error, InvalidValue) else 1
 
 
 def _serve(options: argparse.Namespace) -> int:
-    host, port = _api_address(options.api_address)
+    api = _api(options)
     where = _streamer(options)
     if where is not None:
-        return Supervisor(Settings(where, _agent_digest(options, where), host, port)).run()
+        return Supervisor(Settings(where, _agent_digest(options, where), api)).run()
     embedded = _embedded(options)
     try:
         where = embedded.start()
@@ -115,12 +127,12 @@ def _serve(options: argparse.Namespace) -> int:
         )
         digest = password_hash(password or embedded.agent_password())
         log.info("embedded server on %s, agents' password in %s/agents.password", where, embedded.folder)
-        return Supervisor(Settings(where, digest, host, port), embedded).run()
+        return Supervisor(Settings(where, digest, api), embedded).run()
     finally:
         embedded.stop()
 
 
-def _zones(options: argparse.Namespace) -> int:
+def _command(options: argparse.Namespace) -> int:
     if not options.streamer_address:
         # What the service of this machine serves is what a person at its shell means.
         for name, value in read_variables(SERVICE_SETTINGS).items():
@@ -129,7 +141,7 @@ def _zones(options: argparse.Namespace) -> int:
     store = Store.open(where, "jaywalk-supervisor-zone")
     try:
         with translated(where):
-            return zonecli.run(store, options)
+            return tokencli.run(store, options) if options.command == "token" else zonecli.run(store, options)
     finally:
         store.close()
 
@@ -186,21 +198,18 @@ def _default_state_dir() -> str:
     return f"{home}/jaywalk-supervisor"
 
 
-def _api_address(text: str) -> tuple[str, int]:
+def _api(options: argparse.Namespace) -> ApiSettings:
+    text = options.api_address or os.environ.get("JAYWALK_API_ADDRESS") or API_ADDRESS
     host, _, digits = text.rpartition(":")
-    host = host.strip("[]")
+    host = "127.0.0.1" if host == "localhost" else host.strip("[]")
     try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+        loopback = ipaddress.ip_address(host).is_loopback
     except ValueError:
         raise InvalidValue(
             f"the API address '{text}' does not parse", f"give one like {API_ADDRESS}"
         ) from None
-    if not loopback:
-        raise InvalidValue(
-            f"the API address '{text}' is not on loopback, and whoever reaches the API may read the mesh",
-            f"use one like {API_ADDRESS}, and a tunnel or a proxy with a login to reach it from elsewhere",
-        )
-    return ("127.0.0.1" if host == "localhost" else host), values.port(digits, "API port")
+    tokens_only = options.api_tokens_only or "JAYWALK_API_TOKENS_ONLY" in os.environ
+    return ApiSettings(host, values.port(digits, "API port"), loopback, loopback and not tokens_only)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from jaywalk.errors import ControllerUnreachable
 
+from .access import need
 from .health import Health
 from .replica import Replica
 from .state import ZoneState
@@ -42,6 +43,7 @@ def add_metrics(app: Flask, metrics: Metrics) -> None:
 
     @app.get("/metrics")
     def scrape() -> Response:
+        need("read")
         return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 

@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The zones as readers see them: a copy of its own connection, which survives the controller's absence."""
+"""Zones and tokens as the API sees them: a copy of its own connection, which outlives the controller."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 from jaywalk.controller import ControllerAddress
 from jaywalk.errors import ControllerUnreachable, InvalidValue, JaywalkError
 
+from . import tokens
 from .state import ZoneState
 from .store import AWAY, Store
+from .tokens import Token
 
 TIMEOUT = 1.0
 """Seconds that a reader waits for Redis before it is shown the last known state."""
@@ -28,8 +30,8 @@ class Replica:
         self.where = replace(where, timeout=TIMEOUT)
         self._lock = threading.Lock()
         self._store: Store | None = None
-        self._states: dict[str, ZoneState] = {}
-        self._loaded = False
+        self._states: dict[str, ZoneState] | None = None
+        self._tokens: Sequence[Token] | None = None
         self._try_after = 0.0
 
     @contextmanager
@@ -40,40 +42,57 @@ class Replica:
         Raises ``ControllerUnreachable`` where they were never read.
         """
         with self._lock:
-            if time.monotonic() >= self._try_after:
-                self._catch_up(with_seen)
-            if not self._loaded:
-                raise ControllerUnreachable(
-                    f"the controller {self.where} cannot be reached", "check that Redis runs there"
-                )
+            self._catch_up(self._read_zones_and_seen if with_seen else self._read_zones)
+            if self._states is None:
+                raise self._unread()
             yield self._states
+
+    def tokens(self) -> Sequence[Token]:
+        """The tokens of the API, as of now or last known; raises like :meth:`zones`."""
+        with self._lock:
+            self._catch_up(self._read_tokens)
+            if self._tokens is None:
+                raise self._unread()
+            return self._tokens
 
     def close(self) -> None:
         """Ends the connection."""
         with self._lock:
             self._disconnect()
 
-    def _catch_up(self, with_seen: bool) -> None:
+    def _catch_up(self, read: Callable[[Store], None]) -> None:
+        if time.monotonic() < self._try_after:
+            return
         try:
             if self._store is None:
                 self._store = Store.open(self.where, "jaywalk-api")
-            self._states = self._current(self._store)
-            for name, state in self._states.items() if with_seen else ():
-                state.seen = self._store.seen(name)
-            self._loaded = True
+            read(self._store)
         except (JaywalkError, *AWAY):
             self._disconnect()
             self._try_after = time.monotonic() + PAUSE
 
-    def _current(self, store: Store) -> dict[str, ZoneState]:
-        states: dict[str, ZoneState] = {}
+    def _read_tokens(self, store: Store) -> None:
+        self._tokens = tokens.listing(store)
+
+    def _read_zones(self, store: Store) -> None:
+        before, states = self._states or {}, {}
         for name in store.zones():
             try:
-                known = self._states.get(name)
+                known = before.get(name)
                 states[name] = store.load(name) if known is None else store.catch_up(known)
             except InvalidValue:
                 continue  # the committer reports it
-        return states
+        self._states = states
+
+    def _read_zones_and_seen(self, store: Store) -> None:
+        self._read_zones(store)
+        for name, state in (self._states or {}).items():
+            state.seen = store.seen(name)
+
+    def _unread(self) -> ControllerUnreachable:
+        return ControllerUnreachable(
+            f"the controller {self.where} cannot be reached", "check that Redis runs there"
+        )
 
     def _disconnect(self) -> None:
         if self._store is not None:

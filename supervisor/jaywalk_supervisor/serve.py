@@ -13,7 +13,7 @@ from typing import Any
 from waitress.server import create_server
 
 from jaywalk.controller import ControllerAddress
-from jaywalk.errors import ControllerUnreachable, JaywalkError
+from jaywalk.errors import ControllerUnreachable, InvalidValue, JaywalkError
 from jaywalk.models import Zone
 from jaywalk.notify import notify, watchdog_seconds
 from jaywalk.values import join_endpoint
@@ -40,13 +40,22 @@ STALLED_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
+class ApiSettings:
+    """Where the API listens, whether that is on loopback, and whether it may be read without a token."""
+
+    host: str
+    port: int
+    loopback: bool
+    open_reads: bool
+
+
+@dataclass(frozen=True)
 class Settings:
-    """What ``serve`` is told: where Redis is, the hash of the agents' password, where the API listens."""
+    """What ``serve`` is told: where Redis is, the hash of the agents' password, and about the API."""
 
     where: ControllerAddress
     agent_digest: str
-    api_host: str
-    api_port: int
+    api: ApiSettings
 
 
 class Supervisor:
@@ -70,10 +79,12 @@ class Supervisor:
             signal.signal(number, lambda *_: self.stop.set())
         server = self._bind()
         _await(self.settings.where, self.stop)
+        if not self.settings.api.loopback:
+            self._check_exposed()
         self._committing.start()
         serving = threading.Thread(target=server.run, name="api", daemon=True)
         serving.start()
-        log.info("REST API on http://%s", join_endpoint(self.settings.api_host, server.effective_port))
+        log.info("REST API on http://%s", join_endpoint(self.settings.api.host, server.effective_port))
         failed = self._watch(serving)
         notify("STOPPING=1")
         log.info("stopping")
@@ -83,12 +94,22 @@ class Supervisor:
         self._committing.join(STOP_SECONDS)
         return 1 if failed else 0
 
+    def _check_exposed(self) -> None:
+        """Refuses to listen for others while nobody has a token."""
+        host = join_endpoint(self.settings.api.host, self.settings.api.port)
+        if not self.replica.tokens():
+            raise InvalidValue(
+                f"the API address '{host}' is not on loopback, and there is no token yet",
+                "make one with 'jaywalk-supervisor token add', or use an address on loopback",
+            )
+        log.warning("the REST API on %s speaks no TLS: let only a mesh or a proxy with TLS reach it", host)
+
     def _bind(self) -> Any:
-        host, port = self.settings.api_host, self.settings.api_port
+        host, port = self.settings.api.host, self.settings.api.port
         # Waitress warns of each request that waits for a thread; that is load, not trouble.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         try:
-            app = create_app(self.replica, self.report)
+            app = create_app(self.replica, self.report, self.settings.api.open_reads)
             add_metrics(app, Metrics(self.replica, lambda: self.committer.health))
             return create_server(app, host=host, port=port, threads=4, ident="jaywalk-supervisor")
         except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,7 @@ SHOWN = 5
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     """Adds the parsers of the commands; ``common`` holds the options that tell where Redis is."""
-    zone = commands.add_parser("zone", help="add, list, show, change or remove zones", allow_abbrev=False)
-    verbs = zone.add_subparsers(dest="verb", metavar="VERB", required=True)
-
-    def verb(name: str, text: str) -> argparse.ArgumentParser:
-        made: argparse.ArgumentParser = verbs.add_parser(
-            name, parents=[common], help=text, description=text, allow_abbrev=False
-        )
-        made.add_argument("--json", action="store_true", help="print JSON")
-        return made
-
+    verb = verbs_of(commands, common, "zone", "add, list, show, change or remove zones")
     add = verb("add", "make a zone; does nothing if it is there")
     add.add_argument("name", help="a DNS label")
     _wishes(add)
@@ -55,6 +47,23 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     saved.add_argument("file", help="the file that the original's supervisor wrote")
     saved.add_argument("--zone", required=True, help="the zone that takes them, with a pool that holds them")
     saved.add_argument("--json", action="store_true", help="print JSON")
+
+
+def verbs_of(
+    commands: Any, common: argparse.ArgumentParser, command: str, text: str
+) -> Callable[[str, str], argparse.ArgumentParser]:
+    """Adds a command that has verbs, and returns what adds such a verb by its name and its text."""
+    parser = commands.add_parser(command, help=text, allow_abbrev=False)
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+
+    def verb(name: str, text: str) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = verbs.add_parser(
+            name, parents=[common], help=text, description=text, allow_abbrev=False
+        )
+        made.add_argument("--json", action="store_true", help="print JSON")
+        return made
+
+    return verb
 
 
 def _wishes(to: argparse.ArgumentParser) -> None:

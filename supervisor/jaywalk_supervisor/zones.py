@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -21,6 +21,7 @@ from jaywalk.policy import Policy
 from jaywalk.requests import REPORT_SECONDS
 from jaywalk.zonelog import ZONES, ZoneKeys
 
+from . import tokens
 from .acl import password_hash, set_password, write_user
 from .state import ZoneState
 from .store import Store, ZoneGone
@@ -38,6 +39,27 @@ MISSED_SECONDS = 3 * REPORT_SECONDS
 """A node that was not heard of for so long is shown as unseen."""
 
 
+class UnknownZone(InvalidValue):
+    """There is no zone of that name."""
+
+
+class Conflict(InvalidValue):
+    """What is there stands against what is wished."""
+
+
+class ZoneInUse(JaywalkError):
+    """A zone has peers and nobody insists on its end; ``cut`` names what would be cut off."""
+
+    def __init__(self, zone: dict[str, Any], names: Sequence[str]) -> None:
+        self.cut = {"leases": zone["leases"], "peers": list(names)}
+        some = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        super().__init__(
+            f"zone {zone['name']} has {zone['leases']} leases and {zone['peers']} peers ({some}): "
+            "their tunnels would stay as they are and hear of no change, and their addresses be forgotten",
+            "have them leave first, or insist (--force; by REST ?force=true)",
+        )
+
+
 @dataclass(frozen=True)
 class Wish:
     """What a zone should be; None leaves what is there, or the default where there is no zone yet."""
@@ -46,9 +68,9 @@ class Wish:
     cidrs6: Sequence[str] | None = None
     description: str | None = None
     takeover: str | None = None
-    quarantine: str | None = None
+    quarantine: str | int | None = None
     excluded: Sequence[str] | None = None
-    stale_after: str | None = None
+    stale_after: str | int | None = None
 
     def policy(self, known: Policy) -> Policy:
         """The zone's policy, ``known`` being the one it has."""
@@ -74,7 +96,7 @@ class Wish:
 def add(store: Store, name: str, wish: Wish, agent_password: str | None) -> tuple[bool, dict[str, Any]]:
     """Makes a zone, or its description, policy and agents' password what they should be.
 
-    Returns whether anything changed, and the zone.  Raises ``InvalidValue`` where the zone exists with other
+    Returns whether anything changed, and the zone.  Raises ``Conflict`` where the zone exists with other
     pools: those are changed by :func:`change`, so that a slip of the pen changes none.
     """
     pools = [*(wish.cidrs or ()), *(wish.cidrs6 or ())]
@@ -83,7 +105,7 @@ def add(store: Store, name: str, wish: Wish, agent_password: str | None) -> tupl
     store.redis.srem(REMOVED, zone.name)
     known = store.load(zone.name).zone
     if sorted(known.pools) != sorted(zone.pools):
-        raise InvalidValue(
+        raise Conflict(
             f"zone {zone.name} exists with {', '.join(known.pools)} and not with {', '.join(zone.pools)}",
             "give the pools that it has, change them with 'zone set', or give another name",
         )
@@ -97,7 +119,7 @@ def change(
 ) -> tuple[bool, dict[str, Any]]:
     """Changes a zone; returns whether anything changed, and the zone.
 
-    Raises ``InvalidValue`` where a lease or a child prefix would no longer fit its pools.
+    Raises ``Conflict`` where a lease or a child prefix would no longer fit its pools.
     """
     one(store, name)
     changed = _change(store, name, wish.applied)
@@ -127,14 +149,14 @@ def _change(store: Store, name: str, wanted: Callable[[Zone], Zone]) -> bool:
 
 
 def check_pools(state: ZoneState, zone: Zone) -> None:
-    """Raises ``InvalidValue`` where what ``state`` holds does not fit the pools of ``zone``."""
+    """Raises ``Conflict`` where what ``state`` holds does not fit the pools of ``zone``."""
     pools = ZoneState(zone, 0, 0)
     for lease in state.leases.values():
         for address in lease.addresses:
             pool = pools.pool_of(address)
             if pool is None or pool.is_reserved(address):
                 where = "outside them" if pool is None else f"on a reserved address of {pool.cidr}"
-                raise InvalidValue(
+                raise Conflict(
                     f"zone {zone.name} cannot have the pools {', '.join(zone.pools)}: {address} of "
                     f"{lease.name} ({lease.state}) would lie {where}",
                     "give pools that hold all leases, or release that one",
@@ -142,7 +164,7 @@ def check_pools(state: ZoneState, zone: Zone) -> None:
         for prefix in lease.prefixes:
             taken = values.overlapping(values.networks(zone.pools), prefix)
             if taken is not None:
-                raise InvalidValue(
+                raise Conflict(
                     f"the pool {taken} overlaps the child prefix {prefix} of {lease.name}",
                     "give another pool, or have that prefix given back",
                 )
@@ -151,7 +173,7 @@ def check_pools(state: ZoneState, zone: Zone) -> None:
 def remove(store: Store, name: str, force: bool) -> dict[str, Any]:
     """Removes a zone, with all its leases and its agents' user; returns what the zone was.
 
-    Its agents keep their tunnels as they are.  Raises ``JaywalkError`` where it has peers, unless ``force``.
+    Its agents keep their tunnels as they are.  Raises ``ZoneInUse`` where it has peers, unless ``force``.
     """
     try:
         zone = one(store, name)
@@ -161,14 +183,10 @@ def remove(store: Store, name: str, force: bool) -> dict[str, Any]:
     script = store.redis.register_script(_script("remove"))
     everything = [keys.peers, keys.meta, keys.leases, keys.events, keys.inbox, keys.orders, keys.creds]
     if str(script(keys=[*everything, keys.seen, keys.leader], args=["1" if force else ""])) != "OK":
-        names = _some_names(store, name)
-        raise JaywalkError(
-            f"zone {name} has {zone['leases']} leases and {zone['peers']} peers ({names}): "
-            "their tunnels would stay as they are and hear of no change, and their addresses be forgotten",
-            "have them leave first, or give --force",
-        )
+        raise ZoneInUse(zone, sorted(peer.name for peer in store.load(name).peers.values()))
     store.redis.sadd(REMOVED, name)
     store.redis.srem(ZONES, name)
+    tokens.remove_zone(store, name)
     with suppress(redis.ResponseError):  # a managed server has no users for us to delete
         # Ends the connections of its agents, so that they ask again and learn what happened.
         store.on_all("ACL", "DELUSER", agent_user(name))
@@ -181,11 +199,6 @@ def not_removed(store: Store, zones: Sequence[Zone]) -> Iterator[Zone]:
         return iter(())
     removed = store.redis.smembers(REMOVED)
     return (zone for zone in zones if zone.name not in removed)
-
-
-def _some_names(store: Store, name: str) -> str:
-    names = sorted(peer.name for peer in store.load(name).peers.values())
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def _set_password(store: Store, name: str, password: str | None) -> bool:
@@ -209,16 +222,28 @@ def listing(store: Store) -> list[dict[str, Any]]:
 
 
 def one(store: Store, name: str) -> dict[str, Any]:
-    """One zone; raises ``InvalidValue`` where there is none of that name."""
-    names = store.zones()
-    if name not in names:
-        raise InvalidValue(f"the zone '{name}' is unknown", f"there are {', '.join(names) or 'none'}")
+    """One zone; raises ``UnknownZone`` where there is none of that name."""
+    check_known(store.zones(), name)
     return show(store.load(name))
+
+
+def check_known(names: Collection[str], name: str) -> None:
+    """Raises ``UnknownZone`` where ``name`` is not among the ``names`` of zones."""
+    if name not in names:
+        raise UnknownZone(f"the zone '{name}' is unknown", f"there are {', '.join(names) or 'none'}")
 
 
 def with_seen(store: Store, name: str) -> dict[str, Any]:
     """One zone, with when each of its peers was last seen; raises as :func:`one`."""
-    zone, state, seen = one(store, name), store.load(name), store.seen(name)
+    check_known(store.zones(), name)
+    state = store.load(name)
+    state.seen = store.seen(name)
+    return detailed(state)
+
+
+def detailed(state: ZoneState) -> dict[str, Any]:
+    """A zone in plain values, with when each of its peers was last seen."""
+    seen = state.seen
     peers = sorted(state.peers.values(), key=lambda peer: (seen.get(peer.key, 0), peer.name))
     words = [
         {
@@ -230,7 +255,7 @@ def with_seen(store: Store, name: str) -> dict[str, Any]:
     ]
     missed = time.time() - MISSED_SECONDS
     unseen = [word for word, peer in zip(words, peers, strict=True) if seen.get(peer.key, 0) < missed]
-    return {**zone, "seen": words, "unseen": unseen}
+    return {**show(state), "seen": words, "unseen": unseen}
 
 
 def show(state: ZoneState) -> dict[str, Any]:

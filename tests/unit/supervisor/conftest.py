@@ -1,14 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+from flask.testing import FlaskClient
 
 from jaywalk.models import Zone
+from jaywalk_supervisor.api import create_app
+from jaywalk_supervisor.replica import Replica
 from jaywalk_supervisor.state import ZoneState
 from jaywalk_supervisor.store import Store
 from tests.redis_server import RedisServer
+from tests.unit.supervisor.support import BLUE, COMMAND, IMPORTS, RED, Command, well
 
 
 @pytest.fixture
@@ -21,3 +30,37 @@ def store(redis_server: RedisServer) -> Iterator[Store]:
 @pytest.fixture
 def blue() -> ZoneState:
     return ZoneState(Zone.checked("zone-blue", ["10.20.0.0/29", "fd00:20::/64"]), epoch=1000, rev=0)
+
+
+@pytest.fixture
+def command(redis_server: RedisServer, tmp_path: Path) -> Command:
+    """Runs ``jaywalk-supervisor WORDS --json`` and returns what it prints, or its error."""
+    file = tmp_path / "supervisor.password"
+    file.write_text(redis_server.password)
+    where = ["--streamer-address", f"127.0.0.1:{redis_server.port}", "--streamer-user", "supervisor"]
+
+    def run(*words: str) -> Any:
+        done = subprocess.run(
+            [*COMMAND, *words, "--json", *where, "--streamer-passwd-file", str(file)],
+            env={**os.environ, "PYTHONPATH": IMPORTS},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.stderr if done.returncode else json.loads(done.stdout)
+
+    return run
+
+
+@pytest.fixture
+def replica(redis_server: RedisServer, store: Store) -> Iterator[Replica]:
+    store.create(BLUE)
+    store.create(RED)
+    made = Replica(redis_server.address)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def api(replica: Replica) -> FlaskClient:
+    return create_app(replica, well).test_client()

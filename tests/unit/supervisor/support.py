@@ -5,10 +5,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from jaywalk.controller import ControllerAddress, ZoneClient
 from jaywalk.models import Zone
@@ -17,6 +21,10 @@ from jaywalk_supervisor.acl import password_hash
 from jaywalk_supervisor.committer import Committer
 from jaywalk_supervisor.store import Store
 
+COMMAND = [sys.executable, "-c", "from jaywalk_supervisor.cli import main; raise SystemExit(main())"]
+ROOT = Path(__file__).parents[3]
+IMPORTS = os.pathsep.join(str(ROOT / part) for part in ("plugins/module_utils", "supervisor"))
+Command = Callable[..., Any]
 AGENT_PASSWORD = "agents-of-the-tests-0123"
 BLUE = Zone("zone-blue", ("10.20.0.0/20", "fd00:20::/64"), "Tenancy Zone Blue")
 RED = Zone("zone-red", ("10.20.0.0/29",), "Tenancy Zone Red")
@@ -59,3 +67,8 @@ def until(true: Callable[[], object], seconds: float = 20) -> None:
 def client_of(store: Store, zone: str) -> ZoneClient:
     """An operator's client of ``zone`` over the store's connection."""
     return ZoneClient(store.redis, store.where, zone)
+
+
+def well() -> tuple[dict[str, object], bool]:
+    """A health report of a supervisor that is well."""
+    return {"status": "ok"}, True

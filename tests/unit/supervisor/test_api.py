@@ -8,7 +8,6 @@ import http.client
 import json
 import socket
 import threading
-from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
@@ -22,29 +21,11 @@ from jaywalk_supervisor.api import create_app
 from jaywalk_supervisor.replica import Replica
 from jaywalk_supervisor.store import Store
 from tests.redis_server import RedisServer
-from tests.unit.supervisor.support import BLUE, RED, client_of, committing, join, key_of
+from tests.unit.supervisor.support import client_of, committing, join, key_of, well
 
 SLASHES = base64.b64encode(b"\xff" * 32).decode()
 """``//////...8=``: as many slashes as a key can have."""
 PLUS = base64.b64encode(b"\xfb\xef\xbe" * 10 + b"\xfb\xec").decode()
-
-
-def well() -> tuple[dict[str, object], bool]:
-    return {"status": "ok"}, True
-
-
-@pytest.fixture
-def replica(redis_server: RedisServer, store: Store) -> Iterator[Replica]:
-    store.create(BLUE)
-    store.create(RED)
-    made = Replica(redis_server.address)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def api(replica: Replica) -> FlaskClient:
-    return create_app(replica, well).test_client()
 
 
 def settle(redis_server: RedisServer, store: Store, *requests: Request) -> None:
@@ -127,13 +108,6 @@ def test_what_is_not_there(api: FlaskClient, path: str, status: int, message: st
     answer = api.get(path)
     assert answer.status_code == status
     assert answer.get_json()["message"] == message or message is None
-
-
-def test_writing_is_not_allowed(api: FlaskClient) -> None:
-    answer = api.post("/peers", json={"PublicKey": key_of(1)})
-    assert answer.status_code == 405
-    assert answer.get_json()["message"]
-    assert "GET" in answer.headers["Allow"]
 
 
 def test_a_fault_of_ours_is_json_without_its_inside(

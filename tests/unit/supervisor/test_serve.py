@@ -10,7 +10,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -25,11 +24,7 @@ import pytest
 from jaywalk.controller import ControllerAddress, ZoneClient, connect
 from jaywalk_supervisor.store import Store
 from tests.redis_server import RedisServer, _free_port
-from tests.unit.supervisor.support import client_of, join, until
-
-COMMAND = [sys.executable, "-c", "from jaywalk_supervisor.cli import main; raise SystemExit(main())"]
-ROOT = Path(__file__).parents[3]
-IMPORTS = os.pathsep.join(str(ROOT / part) for part in ("plugins/module_utils", "supervisor"))
+from tests.unit.supervisor.support import COMMAND, IMPORTS, client_of, join, until
 
 
 class Process:
@@ -55,8 +50,9 @@ class Process:
         while line not in self.link.recv(4096).decode().splitlines():
             pass
 
-    def get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.api}{path}", timeout=10) as answer:
+    def get(self, path: str, **headers: str) -> Any:
+        request = urllib.request.Request(f"http://127.0.0.1:{self.api}{path}", headers=headers)
+        with urllib.request.urlopen(request, timeout=10) as answer:
             return json.load(answer)
 
     def text(self, path: str) -> str:
@@ -134,6 +130,45 @@ def test_serves_until_it_is_stopped(
     assert all(line.startswith(("<6>", "<4>")) for line in lines)
     assert "Traceback" not in served.log.read_text()
     assert redis_server.password not in served.log.read_text()
+
+
+def test_who_listens_for_others_answers_to_tokens_only(
+    redis_server: RedisServer, tmp_path: Path, started: list[Process]
+) -> None:
+    where, port = streamer(redis_server, tmp_path), _free_port()
+    exposed = [*where, "-api-address", f"0.0.0.0:{port}"]
+    refused = run(*exposed)
+    assert refused.returncode == 2
+    assert f"'0.0.0.0:{port}' is not on loopback, and there is no token yet" in refused.stderr
+    token = run(*where, "token", "add", "ci").stdout.strip()
+    served = Process(tmp_path, *exposed)
+    started.append(served)
+    served.told("READY=1")
+    served.api = port
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        served.get("/peers")
+    assert served.get("/peers", Authorization=f"Bearer {token}") == []
+    assert "speaks no TLS" in served.log.read_text()
+    assert token not in served.log.read_text()
+
+
+@pytest.mark.parametrize("by", ["-api-tokens-only", "JAYWALK_API_TOKENS_ONLY"])
+def test_behind_a_proxy_it_answers_to_tokens_only(
+    redis_server: RedisServer, tmp_path: Path, started: list[Process], by: str
+) -> None:
+    words, variables = ([by], {}) if by.startswith("-") else ([], {by: "1"})
+    served = Process(tmp_path, *streamer(redis_server, tmp_path), *words, **variables)
+    started.append(served)
+    served.told("READY=1")
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        served.get("/peers")
+
+
+def test_commands_are_completed(tmp_path: Path) -> None:
+    line, told = "jaywalk-supervisor token add ci --role op", tmp_path / "told"
+    completing = {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_STDOUT_FILENAME": str(told)}
+    run(COMP_LINE=line, COMP_POINT=str(len(line)), **completing)
+    assert told.read_text().strip() == "operator"
 
 
 def test_stops_amid_requests_without_a_fault(
@@ -241,7 +276,6 @@ def test_zone_add_is_idempotent(redis_server: RedisServer, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
-        (["-api-address", "0.0.0.0:8080"], 2, "the API address '0.0.0.0:8080' is not on loopback"),
         (["-api-address", "nonsense"], 2, "the API address 'nonsense' does not parse"),
         (["-api-address", "127.0.0.1:99999"], 2, "'99999' is out of range"),
         (["-streamer-address", "127.0.0.1:1"], 2, "the controller's password is missing"),

@@ -4,12 +4,8 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,30 +13,7 @@ from jaywalk.zonelog import Gap, ZoneKeys
 from jaywalk_supervisor import zones
 from jaywalk_supervisor.store import Store
 from tests.redis_server import RedisServer
-from tests.unit.supervisor.support import BLUE, RED, client_of, committing, join, key_of, until
-from tests.unit.supervisor.test_serve import COMMAND, IMPORTS
-
-Command = Callable[..., Any]
-
-
-@pytest.fixture
-def command(redis_server: RedisServer, tmp_path: Path) -> Command:
-    """Runs ``jaywalk-supervisor WORDS --json`` and returns what it prints, or its error."""
-    file = tmp_path / "supervisor.password"
-    file.write_text(redis_server.password)
-    where = ["--streamer-address", f"127.0.0.1:{redis_server.port}", "--streamer-user", "supervisor"]
-
-    def run(*words: str) -> Any:
-        done = subprocess.run(
-            [*COMMAND, *words, "--json", *where, "--streamer-passwd-file", str(file)],
-            env={**os.environ, "PYTHONPATH": IMPORTS},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return done.stderr if done.returncode else json.loads(done.stdout)
-
-    return run
+from tests.unit.supervisor.support import BLUE, RED, Command, client_of, committing, join, key_of, until
 
 
 def test_policy_is_set_shown_and_kept(command: Command) -> None:
