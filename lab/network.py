@@ -67,8 +67,9 @@ def plug_batch(port: str, leg: Leg) -> list[str]:
 
 def leg_batch(leg: Leg, number: int) -> list[str]:
     """In the machine's namespace: the leg's address, and the default route if it leads to one."""
-    route = [f"route add default via {leg.gateway}"] if leg.gateway else []
-    return [f"addr add {leg.address} dev eth{number}", f"link set eth{number} up", *route]
+    address6 = [f"addr add {leg.address6} dev eth{number} nodad"] if leg.address6 else []
+    routes = [f"route add default via {gateway}" for gateway in (leg.gateway, leg.gateway6) if gateway]
+    return [f"addr add {leg.address} dev eth{number}", *address6, f"link set eth{number} up", *routes]
 
 
 def leg_netns(prefix: str, leg: Leg) -> str:

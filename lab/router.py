@@ -10,16 +10,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from lab import host, network, plan
-from lab.topology import NETWORK, Street
+from lab.topology import NETWORK, Street, gateway6, place6
 
 LAN_BRIDGE = "lan"
 _TABLE = """\
-table ip street
-delete table ip street
-table ip street {{
+table inet street
+delete table inet street
+table inet street {{
     chain cin {{
         type filter hook input priority filter
         ct state established,related accept
+        icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
         iifname "wan" drop
     }}
     chain cfwd {{
@@ -50,11 +51,11 @@ def ruleset(street: Street) -> str:
 def _nat(street: Street) -> str:
     forwards = ""
     for number, port in enumerate(street.forward):
-        target = f"udp dport {port} dnat to {plan.place(street.network, plan.FIRST_MACHINE + number).ip}"
+        target = f"udp dport {port} dnat ip to {plan.place(street.network, plan.FIRST_MACHINE + number).ip}"
         forwards += f'        iifname "wan" {target}\n'
         if street.hairpin:
             forwards += f'        iifname "lan" ip daddr {street.wan} {target}\n'
-    back = f'        oifname "lan" ip saddr {street.lan} ct status dnat snat to {street.wan}\n'
+    back = f'        oifname "lan" ip saddr {street.lan} ct status dnat snat ip to {street.wan}\n'
     return _NAT.format(
         forwards=forwards,
         lan=street.lan,
@@ -69,6 +70,7 @@ def internet_batch() -> list[str]:
         "link set lo up",
         f"link add {plan.UPLINK} type veth peer name gateway",
         f"addr add {plan.place(NETWORK, plan.GATEWAY)} dev {plan.UPLINK}",
+        f"addr add {gateway6()} dev {plan.UPLINK} nodad",
         f"link set {plan.UPLINK} up",
         "link set gateway up",
         "route add unreachable default",
@@ -88,38 +90,47 @@ def router_batch(street: Street) -> list[str]:
         "link set lo up",
         *network.bridge_batch(LAN_BRIDGE),
         f"addr add {plan.place(street.network, plan.GATEWAY)} dev {LAN_BRIDGE}",
+        *([f"addr add {place6(street.lan6, plan.GATEWAY)} dev {LAN_BRIDGE} nodad"] if street.lan6 else []),
         *wan_batch(street),
     ]
 
 
 def wan_batch(street: Street) -> list[str]:
     """In the router's namespace: the public address and the way out, whatever they were before."""
-    return [
+    batch = [
         "addr flush dev wan",
         f"addr add {street.wan}/{NETWORK.prefixlen} dev wan",
         "link set wan up",
         f"route replace default via {plan.place(NETWORK, plan.GATEWAY).ip}",
     ]
+    if street.lan6:
+        batch += [f"addr add {street.wan6} dev wan nodad", f"route replace default via {gateway6().ip}"]
+    return batch
+
+
+def way_batch(street: Street) -> list[str]:
+    """In the internet's namespace: the gateway's way to a street with IPv6."""
+    return [f"route replace {street.lan6} via {street.wan6.ip}"] if street.lan6 else []
 
 
 def settings(street: Street) -> list[str]:
     """The router's sysctl(8) settings."""
     answers = ["net.ipv4.conf.wan.proxy_arp=1", "net.ipv4.neigh.wan.proxy_delay=0"]
-    return ["net.ipv4.ip_forward=1", *(answers if street.nat == "none" else [])]
+    return [
+        "net.ipv4.ip_forward=1",
+        "net.ipv6.conf.all.forwarding=1",
+        *(answers if street.nat == "none" else []),
+    ]
 
 
 def make_internet(prefix: str) -> None:
     """Make the internet's namespace; its switch is started apart."""
     netns = plan.internet_netns(prefix)
     host.run(["ip", "netns", "add", netns])
-    # Its own kernel has no business with what passes: no IPv6 of its own, no answer for another leg.
-    network.sysctl(
-        netns,
-        "net.ipv6.conf.default.disable_ipv6=1",
-        "net.ipv4.conf.all.arp_ignore=1",
-        "net.ipv4.ip_forward=1",
-    )
     network.ip(internet_batch(), netns)
+    network.sysctl(netns, "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+    # Its own kernel has no business with what passes: no answer for another leg, no words at later ports.
+    network.sysctl(netns, "net.ipv4.conf.all.arp_ignore=1", "net.ipv6.conf.default.disable_ipv6=1")
     network.whole_checksums(netns, plan.UPLINK)
 
 
@@ -131,6 +142,7 @@ def make(prefix: str, street: Street) -> None:
     network.whole_checksums(netns, "wan")
     network.ip(router_batch(street), netns)
     network.sysctl(netns, *settings(street))
+    network.ip(way_batch(street), plan.internet_netns(prefix))
     if Path("/proc/sys/net/bridge/bridge-nf-call-iptables").exists():
         network.sysctl(netns, "net.bridge.bridge-nf-call-iptables=0")
     set_rules(prefix, street)
@@ -144,6 +156,7 @@ def set_rules(prefix: str, street: Street) -> None:
 def renumber(prefix: str, street: Street) -> None:
     """Give the router the public address of `street`, as a provider does over night."""
     network.ip(wan_batch(street), plan.router_netns(prefix, street.name))
+    network.ip(way_batch(street), plan.internet_netns(prefix))
     set_rules(prefix, street)
 
 

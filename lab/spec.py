@@ -53,6 +53,8 @@ class Leg:
     gateway: str | None = None
     netns: str | None = None
     """The namespace of a street's router, or of the internet; None: the lab's own bridges."""
+    address6: str | None = None
+    gateway6: str | None = None
     isolated: bool = False
     """It hears nothing of other isolated legs of its bridge."""
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import ipaddress
 import json
 import os
@@ -16,10 +17,16 @@ from lab import detached, host, network, plan, router, switch
 from lab.errors import LabError
 from lab.settings import switch_socket
 from lab.spec import Leg, write_atomically
-from lab.topology import INTERNET, NETWORK, Topology, check_delay
+from lab.topology import INTERNET, NETWORK, Topology, check_delay, place6
 
 TOOLS = {"ethtool": "ethtool", "nft": "nftables", "conntrack": "conntrack"}
 """Command -> Debian package: what streets take beyond a lab."""
+
+
+def _ends(subnet: ipaddress.IPv4Network, taken: Iterable[Leg], netns: str) -> tuple[str, str]:
+    """The first free address of a network and its gateway."""
+    number = plan.free_place(subnet, [leg.ip for leg in taken if leg.netns == netns])
+    return str(plan.place(subnet, number)), str(plan.place(subnet, plan.GATEWAY).ip)
 
 
 class Streets:
@@ -60,15 +67,17 @@ class Streets:
 
     def leg(self, place: str, taken: Iterable[Leg]) -> Leg:
         """A cable into a street or the internet, with the first address there that none of `taken` has."""
-        topology, isolated = self.topology, False
         if place == INTERNET:
-            netns, subnet, bridge = plan.internet_netns(self._prefix), NETWORK, None
-        else:
-            netns, bridge = plan.router_netns(self._prefix, place), router.LAN_BRIDGE
-            subnet, isolated = topology.street(place).network, topology.street(place).isolated
-        number = plan.free_place(subnet, [leg.ip for leg in taken if leg.netns == netns])
-        gateway = plan.place(subnet, plan.GATEWAY).ip
-        return Leg(bridge, str(plan.place(subnet, number)), str(gateway), netns, isolated)
+            netns = plan.internet_netns(self._prefix)
+            return Leg(None, *_ends(NETWORK, taken, netns), netns)
+        street, netns = self.topology.street(place), plan.router_netns(self._prefix, place)
+        address, gateway = _ends(street.network, taken, netns)
+        leg = Leg(router.LAN_BRIDGE, address, gateway, netns, isolated=street.isolated)
+        if not street.lan6:
+            return leg
+        number = int(leg.ip) - int(street.network.network_address)
+        address6, gateway6 = place6(street.lan6, number), place6(street.lan6, plan.GATEWAY).ip
+        return dataclasses.replace(leg, address6=str(address6), gateway6=str(gateway6))
 
     def street_of(self, leg: Leg) -> str:
         """The street that a leg is in, or `INTERNET`."""

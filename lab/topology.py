@@ -27,9 +27,14 @@ INTERNET = "internet"
 NETWORK = ipaddress.IPv4Network("203.0.113.0/24")
 """The internet, as large as it is here (RFC 5737). Its places: 1 gateway, 10 machines, 100 routers."""
 
+NETWORK6 = ipaddress.IPv6Network("2001:db8::/32")
+"""All of IPv6 (RFC 3849); its first /64 joins the gateway and the routers that have IPv6."""
+
 FIRST_ROUTER = 100
 NATS = ("cone", "symmetric", "none")
 MAX_DELAY_MS = 10_000
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,8 @@ class Street:
     destination. none: public addresses behind a firewall that lets answers in and nothing else."""
     lan: str = "192.168.1.0/24"
     """Any two streets may have the same; without NAT it is a part of the internet's network."""
+    lan6: str = ""
+    """Its IPv6 network, routed and behind the firewall alone; empty where it has no IPv6."""
     forward: tuple[int, ...] = ()
     """UDP ports that lead in: the first to the machine that came first, and so on."""
     hairpin: bool = False
@@ -54,8 +61,13 @@ class Street:
     @property
     def features(self) -> list[str]:
         """What it has beyond its kind of NAT, for a person."""
-        named = {"hairpin": self.hairpin, "isolated": self.isolated}
+        named = {self.lan6: bool(self.lan6), "hairpin": self.hairpin, "isolated": self.isolated}
         return [*(f"port {port}" for port in self.forward), *(name for name, has in named.items() if has)]
+
+    @property
+    def wan6(self) -> ipaddress.IPv6Interface:
+        """The router's IPv6 address, which ends as its IPv4 address does."""
+        return _link6(int(ipaddress.IPv4Address(self.wan)) - int(NETWORK.network_address))
 
     @property
     def network(self) -> ipaddress.IPv4Network:
@@ -138,6 +150,21 @@ class Topology:
         return dataclasses.replace(self, streets=streets)
 
 
+def gateway6() -> ipaddress.IPv6Interface:
+    """The internet's gateway, by which streets with IPv6 reach each other."""
+    return _link6(plan.GATEWAY)
+
+
+def place6(lan6: str, number: int) -> ipaddress.IPv6Interface:
+    """The address at a place of a street's IPv6 network."""
+    network = ipaddress.IPv6Network(lan6)
+    return ipaddress.IPv6Interface((int(network.network_address) + number, network.prefixlen))
+
+
+def _link6(number: int) -> ipaddress.IPv6Interface:
+    return place6(f"{NETWORK6.network_address}/64", number)
+
+
 def check_delay(delay_ms: object) -> None:
     """A round trip of 0 to 10 s, or a LabError."""
     if isinstance(delay_ms, bool) or not isinstance(delay_ms, int | float):
@@ -194,18 +221,32 @@ def _check_lan(street: Street) -> None:
         raise LabError(f"street {street.name!r}: its public address {wan} is not in {NETWORK}")
     if network.prefixlen > 28:
         raise LabError(f"street {street.name!r}: {network} is too small, give a /28 or larger")
+    if street.lan6:
+        _check_lan6(street)
     if (street.nat == "none") != network.subnet_of(NETWORK):
         raise LabError(
             f"street {street.name!r}: lan must be a part of {NETWORK} with nat none, and only then"
         )
 
 
+def _check_lan6(street: Street) -> None:
+    try:
+        network = ipaddress.IPv6Network(street.lan6)
+    except ValueError as error:
+        raise LabError(f"street {street.name!r}: {error}") from error
+    if network.prefixlen > 64 or not network.subnet_of(NETWORK6) or gateway6() in network:
+        raise LabError(f"street {street.name!r}: lan6 must be a /64 or larger of {NETWORK6}, not its first")
+
+
 def _check_public(streets: Any) -> None:
     """No two public addresses or networks may be the same: this is one internet."""
-    seen: list[tuple[str, ipaddress.IPv4Network]] = []
+    seen: list[tuple[str, Network]] = []
     for street in streets:
-        mine = [ipaddress.IPv4Network(street.wan)] + ([street.network] if street.nat == "none" else [])
+        mine: list[Network] = [ipaddress.IPv4Network(street.wan)]
+        mine += [street.network] if street.nat == "none" else []
+        mine += [ipaddress.IPv6Network(street.lan6)] if street.lan6 else []
         for network in mine:
-            if other := next((name for name, taken in seen if taken.overlaps(network)), None):
+            alike = [(name, taken) for name, taken in seen if taken.version == network.version]
+            if other := next((name for name, taken in alike if taken.overlaps(network)), None):
                 raise LabError(f"streets {other!r} and {street.name!r} both have {network}")
         seen += [(street.name, network) for network in mine]

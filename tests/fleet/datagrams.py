@@ -5,15 +5,18 @@
     ask PORT TARGET...            from one local port, print each target's answer, or "silence"
     ask PORT TARGET again=S       the target answers once more after S seconds; print what came of both
     ask PORT TARGET from=OTHER    the target answers from its port OTHER
+    punch PORT [ADDRESS]          by IPv6: send to the same port there for a while; print "heard" or "silence"
 
 A target is ADDRESS:PORT.
 """
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import sys
 import threading
+import time
 
 WAIT = 1.0
 
@@ -53,9 +56,25 @@ def ask(port: int, targets: list[str], options: list[str]) -> None:
                 print("silence", flush=True)
 
 
+def punch(port: int, addresses: list[str]) -> None:
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as one:
+        one.bind(("", port))
+        one.settimeout(WAIT / 4)
+        heard = False
+        for _ in range(12):
+            for address in addresses:
+                one.sendto(b"knock", (address, port))
+            with contextlib.suppress(TimeoutError):
+                heard = bool(one.recv(200)) or heard
+                time.sleep(WAIT / 4)
+        print("heard" if heard else "silence", flush=True)
+
+
 if __name__ == "__main__":
     verb, own, *rest = sys.argv[1:]
     if verb == "serve":
         serve(int(own))
+    elif verb == "punch":
+        punch(int(own), rest)
     else:
         ask(int(own), [word for word in rest if ":" in word], [word for word in rest if "=" in word])

@@ -171,6 +171,15 @@ def test_a_router_that_forgets_lets_no_late_answer_in(
     assert len([answer for answer in answers if answer != "silence"]) == heard
 
 
+@pytest.mark.parametrize(("both", "heard"), [(False, "silence"), (True, "heard")])
+def test_ipv6_passes_firewalls_that_both_sides_have_opened(lab: Lab, both: bool, heard: str) -> None:
+    nodes = place(lab, "anna", "dual1"), place(lab, "ben", "dual2")
+    anna, ben = (str(node.machine.spec.legs[0].address6).partition("/")[0] for node in nodes)
+    listening = nodes[1].start_background(f"python3 {SCRIPT} punch {PORT} {anna if both else ''}")
+    nodes[0].run(f"python3 {SCRIPT} punch {PORT} {ben}")
+    assert listening.wait().stdout.split() == [heard]
+
+
 def test_the_way_takes_its_time_and_a_street_takes_none(lab: Lab, streets: Streets) -> None:
     anna, ben = place(lab, "anna", "cone1"), place(lab, "ben", "cone1")
     streets.delay(60)

@@ -31,20 +31,20 @@ def test_without_nat_no_address_is_changed() -> None:
 
 def test_ports_lead_to_the_machines_in_their_order() -> None:
     lines = rules(forward=(51820, 51821))
-    assert 'iifname "wan" udp dport 51820 dnat to 192.168.1.10' in lines
-    assert 'iifname "wan" udp dport 51821 dnat to 192.168.1.11' in lines
+    assert 'iifname "wan" udp dport 51820 dnat ip to 192.168.1.10' in lines
+    assert 'iifname "wan" udp dport 51821 dnat ip to 192.168.1.11' in lines
     assert not [line for line in lines if 'iifname "lan" ip daddr' in line]
 
 
 def test_a_hairpin_changes_the_source_of_the_streets_own_machines_alone() -> None:
     """Who comes from outside must be seen as who it is: what peers observe is their endpoint."""
     lines = rules(forward=(51820,), hairpin=True)
-    assert f'iifname "lan" ip daddr {WAN} udp dport 51820 dnat to 192.168.1.10' in lines
-    assert f'oifname "lan" ip saddr 192.168.1.0/24 ct status dnat snat to {WAN}' in lines
+    assert f'iifname "lan" ip daddr {WAN} udp dport 51820 dnat ip to 192.168.1.10' in lines
+    assert f'oifname "lan" ip saddr 192.168.1.0/24 ct status dnat snat ip to {WAN}' in lines
 
 
 def test_new_rules_take_the_place_of_the_old_ones_in_one_step() -> None:
-    assert rules()[:3] == ["table ip street", "delete table ip street", "table ip street {"]
+    assert rules()[:3] == ["table inet street", "delete table inet street", "table inet street {"]
 
 
 def test_a_router_has_both_its_addresses_and_the_way_out() -> None:
@@ -59,8 +59,20 @@ def test_a_router_has_both_its_addresses_and_the_way_out() -> None:
 
 
 def test_only_a_router_without_nat_answers_for_who_is_behind_it() -> None:
-    assert router.settings(Street("home", WAN)) == ["net.ipv4.ip_forward=1"]
+    assert not [each for each in router.settings(Street("home", WAN)) if "proxy" in each]
     assert "net.ipv4.conf.wan.proxy_arp=1" in router.settings(Street("home", WAN, nat="none"))
+
+
+def test_a_street_with_ipv6_is_routed_behind_its_firewall() -> None:
+    dual = Street("home", WAN, lan6="2001:db8:1::/64")
+    assert "addr add 2001:db8:1::1/64 dev lan nodad" in router.router_batch(dual)
+    assert router.wan_batch(dual)[-2:] == [
+        "addr add 2001:db8::64/64 dev wan nodad",
+        "route replace default via 2001:db8::1",
+    ]
+    assert router.way_batch(dual) == ["route replace 2001:db8:1::/64 via 2001:db8::64"]
+    assert router.way_batch(Street("home", WAN)) == []
+    assert not [line for line in router.ruleset(dual).splitlines() if "2001:" in line], "no NAT for IPv6"
 
 
 def test_a_routers_port_is_on_the_internet() -> None:
