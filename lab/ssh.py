@@ -88,6 +88,11 @@ class Background:
         """Whether it has not ended yet."""
         return not self._channel.exit_status_ready()
 
+    @property
+    def stderr(self) -> str:
+        """What it has written to its standard error so far."""
+        return self._err.text
+
     def wait(self, timeout: float = 30.0) -> Result:
         """Its result once it has ended by itself; Unreachable if that takes longer."""
         if not self._channel.status_event.wait(timeout):

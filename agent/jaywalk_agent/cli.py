@@ -83,7 +83,7 @@ def _failed(error: JaywalkError, code: int) -> int:
 def run_agent(settings: Settings, arguments: argparse.Namespace) -> int:
     """Joins and follows the zone until a signal comes."""
     with running.only_one(settings.lock_file, settings.zone), suppress(Stopped):
-        Agent(settings, SubprocessRunner(), StopSignal()).run()
+        Agent(settings, settings.runner(), StopSignal()).run()
     notify("STOPPING=1")
     log.info("stopped; the tunnels stay up")
     return 0
@@ -92,7 +92,7 @@ def run_agent(settings: Settings, arguments: argparse.Namespace) -> int:
 def up(settings: Settings, arguments: argparse.Namespace) -> int:
     """Joins once and leaves the tunnels up."""
     with running.only_one(settings.lock_file, settings.zone):
-        lease = Agent(settings, SubprocessRunner(), StopSignal()).up(arguments.timeout)
+        lease = Agent(settings, settings.runner(), StopSignal()).up(arguments.timeout)
     print(f"{settings.interface} is up in zone {settings.zone} with {', '.join(lease.addresses)}")
     return 0
 
@@ -100,13 +100,13 @@ def up(settings: Settings, arguments: argparse.Namespace) -> int:
 def down(settings: Settings, arguments: argparse.Namespace) -> int:
     """Takes the interface down; the lease stays."""
     with running.only_one(settings.lock_file, settings.zone):
-        wireguard.require_tools(SubprocessRunner())
+        wireguard.require_tools(settings.runner())
         _take_down(settings, arguments.purge)
     return 0
 
 
 def _take_down(settings: Settings, everything: bool) -> None:
-    runner = SubprocessRunner()
+    runner = settings.runner()
     public_key = ""
     if settings.private_key_file.exists():
         public_key = settings.existing_key(runner)
@@ -119,7 +119,7 @@ def _take_down(settings: Settings, everything: bool) -> None:
 
 def leave(settings: Settings, arguments: argparse.Namespace) -> int:
     """Tells the zone that this node goes, then takes the interface down."""
-    runner = SubprocessRunner()
+    runner = settings.runner()
     with running.only_one(settings.lock_file, settings.zone):
         public_key = settings.existing_key(runner)
         address = settings.controller_address()
@@ -137,10 +137,10 @@ def leave(settings: Settings, arguments: argparse.Namespace) -> int:
 def status(settings: Settings, arguments: argparse.Namespace) -> int:
     """Shows the zone and the interface; exit code 1 while it is down or, with --wait, not in order."""
     deadline = time.monotonic() + arguments.wait
-    shown = status_page.gather(settings, SubprocessRunner())
+    shown = status_page.gather(settings, settings.runner())
     while not status_page.in_order(shown) and time.monotonic() < deadline:
         time.sleep(WAIT_STEP)
-        shown = status_page.gather(settings, SubprocessRunner())
+        shown = status_page.gather(settings, settings.runner())
     print(json.dumps(shown, indent=2) if arguments.json else status_page.table(shown))
     good = status_page.in_order(shown) if arguments.wait else bool(shown["wireguard"])
     return 0 if good else FAILURE
@@ -224,6 +224,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     flag("--local-endpoint-ip", "address at which peers reach us", metavar="IP")
     flag("--listen-port", "UDP port of WireGuard, 51820", metavar="PORT")
     flag("--interface", "network interface, wg0", metavar="NAME")
+    flag("--netns", "network namespace for the interface, beside a zone with equal pools", metavar="NAME")
     flag("--name", "this node's name, the host's")
     flag("--state-dir", "folder of the snapshot, /var/lib/jaywalk", metavar="DIR")
     flag("--log-level", "debug, info, warning or error", metavar="LEVEL")

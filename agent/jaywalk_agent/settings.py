@@ -14,7 +14,7 @@ from jaywalk.controller import ControllerAddress, agent_user
 from jaywalk.errors import InvalidValue
 from jaywalk.files import read_secret, read_variables, write_private
 from jaywalk.place import host_label, own_addresses
-from jaywalk.runner import Runner
+from jaywalk.runner import NAMESPACES, NamespaceRunner, Runner, SubprocessRunner
 
 READ_TIMEOUT = 25.0
 """Seconds that a silent connection may be waited on; less than half of the unit's watchdog."""
@@ -34,6 +34,7 @@ ENVIRONMENT = {
     "local_endpoint_ip": "JAYWALK_LOCAL_ENDPOINT_IP",
     "listen_port": "JAYWALK_LISTEN_PORT",
     "interface": "JAYWALK_INTERFACE",
+    "netns": "JAYWALK_NETNS",
     "name": "JAYWALK_NAME",
     "state_dir": "JAYWALK_STATE_DIR",
     "log_level": "JAYWALK_LOG_LEVEL",
@@ -98,6 +99,7 @@ class Settings:
     request_ip: tuple[str, ...] = ()
     child_prefixes: tuple[str, ...] = ()
     local_endpoint_ip: str = ""
+    netns: str = ""
     relay_port: int = 0
     """Of the interface on which this node relays for others; 0 where it does not."""
 
@@ -124,6 +126,7 @@ class Settings:
             request_ip=_split(words.get("request_ip", "")),
             child_prefixes=_split(words.get("child_prefix", "")),
             local_endpoint_ip=values.address(endpoint_ip, "local endpoint") if endpoint_ip else "",
+            netns=values.netns_name(words["netns"]) if words.get("netns") else "",
             relay_port=_relay_port(words, listen_port),
         )
 
@@ -172,6 +175,17 @@ class Settings:
         first, *others = own_addresses(next(iter(self.controller_hosts()), "")) or [""]
         endpoint = values.join_endpoint(first, self.listen_port) if first else ""
         return {"endpoint": endpoint, "local": tuple(others), **relay}
+
+    def runner(self) -> Runner:
+        """Runs programs where the interface is: here, or in the network namespace that was named."""
+        plain = SubprocessRunner()
+        if not self.netns:
+            return plain
+        if not Path(NAMESPACES, self.netns).exists():
+            raise InvalidValue(
+                f"there is no network namespace {self.netns}", f"make it: ip netns add {self.netns}"
+            )
+        return NamespaceRunner(plain, self.netns)
 
     def own_key(self, runner: Runner) -> str:
         """Puts the private key where ``wg`` can read it and returns its public key.

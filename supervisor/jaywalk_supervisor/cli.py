@@ -133,7 +133,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _command(options: argparse.Namespace) -> int:
-    if not options.streamer_address:
+    if not options.streamer_address and "JAYWALK_STREAMER_ADDRESS" not in os.environ:
         # What the service of this machine serves is what a person at its shell means.
         for name, value in read_variables(SERVICE_SETTINGS).items():
             os.environ.setdefault(name, value)

@@ -137,8 +137,13 @@ class Fleet:
 
     @contextmanager
     def ping(self, source: str, target: str, per_second: int = 50) -> Iterator[PingCount]:
-        """Pings through the tunnel while the block runs."""
-        address = self.address(target)
+        """Pings a node of the mesh through the tunnel while the block runs."""
+        with self.ping_address(source, self.address(target), per_second) as count:
+            yield count
+
+    @contextmanager
+    def ping_address(self, source: str, address: str, per_second: int = 50) -> Iterator[PingCount]:
+        """Pings an address through the tunnel while the block runs."""
         count = PingCount()
         running = self[source].start_background(f"ping -n -i {1 / per_second} -I {INTERFACE} {address}")
         time.sleep(0.3)

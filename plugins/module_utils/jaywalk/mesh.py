@@ -120,7 +120,7 @@ def refuse_overlap(pools: Sequence[str], node: Node) -> None:
         if taken is not None:
             raise InvalidValue(
                 f"the zone's pool {pool} overlaps {taken}, which this machine already has",
-                "leave that network, or run the agent in a network namespace of its own",
+                "leave that network, or put the zone's interface into a network namespace (--netns)",
             )
 
 

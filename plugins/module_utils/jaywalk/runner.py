@@ -14,6 +14,10 @@ from typing import Any, Protocol
 
 from .errors import CommandFailed, MissingTool
 
+NAMESPACES = "/run/netns"
+NOT_FOUND = 127
+"""The exit code of nsenter(1) where there is no such program."""
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -56,6 +60,23 @@ class SubprocessRunner:
         except OSError as error:
             return Finished(126, "", f"it cannot be run ({error.strerror})")
         return Finished(done.returncode, done.stdout, done.stderr)
+
+
+class NamespaceRunner:
+    """A runner whose programs live in the network namespace ``netns`` (ip-netns(8)).
+
+    ``outside`` is the runner that it was made of; what it runs lives in this process's own namespace.
+    """
+
+    def __init__(self, outside: Runner, netns: str) -> None:
+        self.outside = outside
+        self.netns = netns
+
+    def run(self, argv: Sequence[str], stdin: str | None = None) -> Finished:
+        done = self.outside.run(["nsenter", f"--net={NAMESPACES}/{self.netns}", "--", *argv], stdin)
+        if done.returncode == NOT_FOUND and "failed to execute" in done.stderr:
+            raise MissingTool(argv[0])
+        return done
 
 
 def checked(runner: Runner, argv: Sequence[str], stdin: str | None = None) -> str:

@@ -22,6 +22,7 @@ Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _MACHINE_MARK = re.compile(r"[0-9a-f]{8}")
 _INTERFACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
+_NETNS = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _INTERFACE_WORDS = ("all", "default", "interfaces")
 """Names that ``wg show`` and sysctl take for something else."""
 _OF_EACH_MACHINE = tuple(
@@ -60,6 +61,16 @@ def interface_name(text: object) -> str:
         return text
     raise InvalidValue(
         f"the interface name {shown(text)} is not usable", "use 1 to 15 letters, digits, '_', '.' or '-'"
+    )
+
+
+def netns_name(text: object) -> str:
+    """A network namespace's name, which is a file's (ip-netns(8))."""
+    if isinstance(text, str) and _NETNS.fullmatch(text) and text not in (".", ".."):
+        return text
+    raise InvalidValue(
+        f"the network namespace {shown(text)} is not usable",
+        "use 1 to 64 letters, digits, '_', '.' or '-', as in 'ip netns add red'",
     )
 
 

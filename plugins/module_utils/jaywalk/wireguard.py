@@ -16,7 +16,7 @@ from typing import Any
 
 from .errors import CommandFailed, JaywalkError, MissingTool
 from .interface import Observed, ObservedPeer
-from .runner import Runner, checked
+from .runner import NamespaceRunner, Runner, checked
 
 BYTES_PER_CALL = 512 * 1024
 """Of words to one ``wg set``; Linux bounds a command line at 2 MiB, and a peer takes about 200 bytes."""
@@ -106,14 +106,35 @@ def _prefix(destination: str, family: str) -> str:
 def create(runner: Runner, name: str) -> str:
     """Makes the interface and returns ``kernel`` or the userspace program's name.
 
+    For a network namespace it is made outside and moved there, so that its own packets stay outside.
     Raises ``MissingTool`` or ``JaywalkError`` where neither can be had.
     """
+    if isinstance(runner, NamespaceRunner):
+        return _create_for(runner, name)
     made = runner.run(["ip", "link", "add", "dev", name, "type", "wireguard"])
     if made.returncode == 0:
         return "kernel"
     if not any(text in made.stderr for text in ("Unknown device type", "not supported")):
         raise CommandFailed(["ip", "link", "add", "dev", name], made.returncode, made.stderr)
     return _create_userspace(runner, name)
+
+
+def _create_for(runner: NamespaceRunner, name: str) -> str:
+    # Two userspace interfaces of one name would share a control socket, whatever their namespaces.
+    if runner.outside.run(["ip", "link", "show", "dev", name]).returncode == 0:
+        raise JaywalkError(
+            f"the interface {name} exists outside of the network namespace {runner.netns}",
+            "choose another --interface",
+        )
+    kind = create(runner.outside, name)
+    # A userspace program that has not answered yet still looks for its interface here, and ends without it.
+    checked(runner.outside, ["wg", "show", name, "listen-port"])
+    moved = ["ip", "link", "set", "dev", name, "netns", runner.netns]
+    done = runner.outside.run(moved)
+    if done.returncode != 0:
+        delete(runner.outside, name)
+        raise CommandFailed(moved, done.returncode, done.stderr)
+    return kind
 
 
 def _create_userspace(runner: Runner, name: str) -> str:

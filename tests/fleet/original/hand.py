@@ -57,6 +57,7 @@ class Hand:
         for name in MEMBERS:
             aside = "; ".join(f"mv {path} {path}.aside" for path in KEPT)
             self[name].run(f"systemctl stop {UNIT}; jaywalk down; {aside}; ip -br link")
+        for name in ("control", *MEMBERS):
             self[name].run("umask 077; cat > /root/redis.password", stdin=self.password)
         redis = written("controller", **self.values)
         self.fleet.controller.run(f"systemctl stop {SERVICES}; mkdir -p /root/hand; cd /root/hand; {redis}")
@@ -112,11 +113,12 @@ class Hand:
     def clear_nodes(self) -> None:
         """Ends what was started, and takes away what it left on the nodes and in the zones."""
         for running in self._running:
-            running.stop()
+            print(running.stop().stderr)  # pytest shows it where the test failed
         self._running.clear()
         for name in MEMBERS:
             self[name].run(
                 "for link in $(wg show interfaces); do ip link delete $link; done; "
+                "ip -all netns delete; "
                 f"rm -rf {' '.join(KEPT)} /etc/wireguard/*"
             )
 
@@ -126,7 +128,7 @@ class Hand:
         controller = self.fleet.controller
         self.supervisor.stop()
         stop = f"REDISCLI_AUTH='{self.password}' redis-cli -h 127.0.0.1 shutdown nosave"
-        controller.run(f"{stop}; rm -rf /root/hand")
+        controller.run(f"{stop}; rm -rf /root/hand /root/redis.password")
         controller.run(f"systemctl start {SERVICES}")
         for name in MEMBERS:
             back = "; ".join(f"rm -rf {path}; mv {path}.aside {path}" for path in KEPT)

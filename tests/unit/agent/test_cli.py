@@ -16,7 +16,7 @@ import pytest
 from jaywalk.controller import ZoneClient, connect
 from jaywalk.runner import SubprocessRunner
 from jaywalk_agent import cli
-from jaywalk_agent.settings import ENVIRONMENT
+from jaywalk_agent.settings import ENVIRONMENT, Settings
 from jaywalk_agent.stop import StopSignal
 from tests.netns import Namespace
 from tests.redis_server import RedisServer
@@ -42,7 +42,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stop: StopSignal) -> N
 @pytest.fixture
 def inside(namespace: Callable[[str], Namespace], monkeypatch: pytest.MonkeyPatch) -> Namespace:
     made = namespace("jwu-cli")
-    monkeypatch.setattr(cli, "SubprocessRunner", lambda: made.runner)
+    monkeypatch.setattr(Settings, "runner", lambda _: made.runner)
     return made
 
 

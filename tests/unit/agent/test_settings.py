@@ -172,3 +172,10 @@ def test_every_setting_has_a_flag_and_a_variable() -> None:
     for option, variable in ENVIRONMENT.items():
         assert f"--{option.replace('_', '-')}" in text
         assert f"[{variable}]" in text.replace("\n", "")
+
+
+def test_a_namespace_that_is_not_there_is_named_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(InvalidValue, match="no network namespace jwnone: make it: ip netns add jwnone"):
+        settings_in(tmp_path, netns="jwnone").runner()
+    with pytest.raises(InvalidValue, match="'a/b' is not usable"):
+        settings_in(tmp_path, netns="a/b")

@@ -15,7 +15,7 @@ import pytest
 from jaywalk import keys, plan, wireguard
 from jaywalk.errors import CommandFailed, JaywalkError, MissingTool
 from jaywalk.interface import Interface, WgPeer
-from jaywalk.runner import SubprocessRunner
+from jaywalk.runner import NamespaceRunner, SubprocessRunner
 from tests.netns import Namespace, connect
 
 from . import strategies as mesh
@@ -329,3 +329,33 @@ def test_traffic_loses_nothing_while_other_peers_and_routes_come_and_go(
     output, _ = ping.communicate()
     assert "300 packets transmitted, 300 received" in output
     assert turn > 1
+
+
+def test_an_interface_in_a_namespace_speaks_from_outside_of_it(
+    node: Namespace, wish: Interface, namespace: Make
+) -> None:
+    """The namespace of `node` has the mesh; the socket lies where the runner itself runs."""
+    outside = namespace("jwl-out")
+    runner = NamespaceRunner(outside.runner, node.name)
+    steps = plan.diff(None, replace(wish, name="jwlns0", listen_port=51899, addresses=("10.20.0.1/20",)))
+    steps.apply(runner)
+    assert "jwlns0" in node.run(["ip", "link"])
+    assert "jwlns0" not in outside.run(["ip", "link"])
+    observed = wireguard.observe(runner, "jwlns0")
+    assert observed is not None
+    assert (observed.listen_port, observed.addresses, observed.up) == (51899, ("10.20.0.1/20",), True)
+    assert not plan.diff(
+        observed, replace(wish, name="jwlns0", listen_port=51899, addresses=("10.20.0.1/20",))
+    )
+    plan.diff(observed, None).apply(runner)
+    assert wireguard.observe(runner, "jwlns0") is None
+
+
+def test_a_name_that_is_in_use_outside_is_refused_for_a_namespace(
+    node: Namespace, wish: Interface, namespace: Make
+) -> None:
+    outside = namespace("jwl-out")
+    outside.run(["ip", "link", "add", "jwlns1", "type", "veth"])
+    with pytest.raises(JaywalkError, match="jwlns1 exists outside of the network namespace jwl"):
+        wireguard.create(NamespaceRunner(outside.runner, node.name), "jwlns1")
+    assert "jwlns1" not in node.run(["ip", "link"])
