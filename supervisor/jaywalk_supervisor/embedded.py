@@ -9,6 +9,7 @@ same append-only file.  A lock on the folder keeps two supervisors from doing th
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import secrets
 import shutil
@@ -19,12 +20,15 @@ from pathlib import Path
 
 import redis
 
+from jaywalk import aof
 from jaywalk.controller import ControllerAddress
 from jaywalk.errors import ControllerDenied, ControllerUnreachable, JaywalkError, MissingTool
 from jaywalk.files import read_secret, write_private
 
 from .acl import password_hash
 from .store import Store
+
+log = logging.getLogger(__name__)
 
 USER = "supervisor"
 START_SECONDS = 10.0
@@ -74,9 +78,12 @@ class Embedded:
         """Starts the server and returns when it answers; raises ``JaywalkError`` with the reason if not."""
         self._prepare()
         self._end_leftover()
+        server = find_server()
+        if said := aof.mend(self.folder / "appendonlydir", server):
+            log.warning("%s", said)
         (self.folder / "server.log").write_text("", encoding="utf-8")
         self._process = subprocess.Popen(
-            [find_server(), str(self.folder / "server.conf")],
+            [server, str(self.folder / "server.conf")],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

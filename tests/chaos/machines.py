@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from jaywalk import aof
 from tests.redis_server import RedisServer
 
 ROOT = Path(__file__).parents[2]
@@ -88,20 +89,14 @@ class Tail:
     def lose(self, share: float) -> int:
         """Cuts off that share of the tail, in the midst of a commit as it may be; returns the bytes lost.
 
-        The rest of a torn commit is dropped, which Redis itself does not: ``test_lost_tail.py``.
+        The rest of a torn commit is dropped, as the role has it done before each start of Redis.
         """
         file = self._file()
         size = file.stat().st_size
         floor = self._floor if file == self._first else 0
         os.truncate(file, size - int((size - floor) * share))
-        mend(file)
+        aof.mend(file.parent, "redis-check-aof")
         return size - file.stat().st_size
-
-
-def mend(file: Path) -> None:
-    """Drops what an append-only file holds of a transaction that is not whole."""
-    argv = ["redis-check-aof", "--fix", str(file)]
-    subprocess.run(argv, input=b"y\n", check=True, stdout=subprocess.DEVNULL)
 
 
 def _free_port() -> int:

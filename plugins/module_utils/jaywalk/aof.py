@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Takes a torn commit off the end of Redis's append-only file, before Redis starts.
+
+A Redis of before Valkey's pull request 4342 drops a transaction whose end is missing in memory alone.  Its
+head stays in the file, and the start after next carries it out: half a commit that was lost comes back.
+Nothing but such a tail is ever cut, and what was cut is kept; a file that is broken in another way is left to
+Redis, which says so and refuses to start.
+
+Imports nothing of ours: the role ``controller`` has Redis's unit run it as a file of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+LARGEST_TAIL = 64 * 2**20
+"""Bytes; a transaction holds one commit, and whatever is longer is something else."""
+
+_VALID_UP_TO = re.compile(r"\bok_up_to=(\d+)")
+
+
+class _Torn(Exception):
+    """The file ends here, in the midst of a command."""
+
+
+class _Broken(Exception):
+    """Here is something that no command is."""
+
+
+def mend(folder: Path, program: str) -> str:
+    """Mends the newest file of ``folder`` (``appendonlydir``); returns a sentence if it was torn, else "".
+
+    ``program`` is a Redis or Valkey server, or its ``redis-check-aof``.  Redis must not run.  Raises
+    ``OSError`` where the tail cannot be kept; the file is whole then.
+    """
+    file = newest(folder)
+    valid = _valid_up_to(file, program) if file is not None else None
+    if file is None or valid is None or not 0 < file.stat().st_size - valid <= LARGEST_TAIL:
+        return ""
+    with file.open("rb") as stream:
+        stream.seek(valid)
+        tail = stream.read()
+    if not is_torn(tail):
+        return ""
+    kept = file.with_name(f"{file.name}.torn-{valid}")
+    with kept.open("wb") as stream:
+        stream.write(tail)
+        stream.flush()
+        os.fsync(stream.fileno())
+    with file.open("r+b") as stream:
+        stream.truncate(valid)
+        os.fsync(stream.fileno())
+    return f"{file} ended inside a transaction: cut its last {len(tail)} bytes off, which {kept} keeps"
+
+
+def newest(folder: Path) -> Path | None:
+    """The file that Redis appends to, by the manifest; None where there is none."""
+    manifests = list(folder.glob("*.manifest"))
+    if len(manifests) != 1:
+        return None
+    found: list[tuple[int, str]] = []
+    for line in manifests[0].read_text(encoding="utf-8", errors="replace").splitlines():
+        words = shlex.split(line)
+        entry = dict(zip(words[::2], words[1::2]))
+        if entry.get("type") == "i" and "file" in entry and entry.get("seq", "").isdigit():
+            found.append((int(entry["seq"]), entry["file"]))
+    return folder / os.path.basename(max(found)[1]) if found else None
+
+
+def _valid_up_to(file: Path, program: str) -> int | None:
+    """Up to which byte the checker finds whole commands and transactions; None if it cannot say."""
+    # A server that is called so is the checker.
+    argv = ["redis-check-aof", str(file)]
+    done = subprocess.run(
+        argv, executable=program, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    said = _VALID_UP_TO.search(done.stdout)
+    return int(said.group(1)) if said else None
+
+
+def is_torn(tail: bytes) -> bool:
+    """Whether ``tail`` is the beginning of one command or of one transaction, and nothing else."""
+    place, begun = 0, False
+    try:
+        while place < len(tail):
+            name, place = _command(tail, place)
+            if begun == (name in (b"MULTI", b"EXEC")):
+                return False
+            begun = True
+    except _Torn:
+        return True
+    except _Broken:
+        return False
+    return begun
+
+
+def _command(data: bytes, place: int) -> tuple[bytes, int]:
+    """The name of the command at ``place``, and where it ends."""
+    count, place = _number(data, place, b"*")
+    words: list[bytes] = []
+    for _ in range(count):
+        length, place = _number(data, place, b"$")
+        word = data[place : place + length]
+        if not b"\r\n".startswith(data[place + length : place + length + 2]):
+            raise _Broken
+        place += length + 2
+        if place > len(data):
+            raise _Torn
+        words.append(word)
+    if not words:
+        raise _Broken
+    return words[0].upper(), place
+
+
+def _number(data: bytes, place: int, mark: bytes) -> tuple[int, int]:
+    line = data[place : place + 16]
+    whole = re.match(rb"(.)([0-9]{1,10})\r\n", line)
+    if whole and whole.group(1) == mark:
+        return int(whole.group(2)), place + whole.end()
+    if len(line) < 16 and re.fullmatch(rb"%b[0-9]{0,10}\r?" % re.escape(mark) + rb"|", line):
+        raise _Torn
+    raise _Broken
+
+
+def main() -> int:
+    """``aof.py APPENDONLYDIR``, with ``redis-check-aof`` on the PATH."""
+    said = mend(Path(sys.argv[1]), "redis-check-aof")
+    if said:
+        print(said)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

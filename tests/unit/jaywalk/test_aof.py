@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A torn tail of an append-only file is cut off and kept; whatever else is wrong stays as it is."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaywalk import aof
+
+words = st.lists(st.binary(max_size=12), min_size=1, max_size=4).filter(
+    lambda each: each[0].upper() not in (b"MULTI", b"EXEC")
+)
+
+
+def command(*words: bytes) -> bytes:
+    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
+
+
+def transaction(*commands: list[bytes]) -> bytes:
+    return command(b"MULTI") + b"".join(command(*each) for each in commands) + command(b"EXEC")
+
+
+GOOD = command(b"SELECT", b"0") + transaction([b"SET", b"a", b"1"])
+ODD = b"*1\r\n$4\r\nEXEC\r\n"
+"""A value that looks like a command."""
+COMMIT = transaction([b"HSET", b"{z}:meta", b"rev", b"2"], [b"HSET", b"{z}:peers", b"key", ODD])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "appendonly.aof.manifest").write_text(
+        "file appendonly.aof.1.base.rdb seq 1 type b\n"
+        "file appendonly.aof.9.incr.aof seq 9 type i\n"
+        "file appendonly.aof.10.incr.aof seq 10 type i\n"
+    )
+    (tmp_path / "appendonly.aof.9.incr.aof").write_bytes(COMMIT[:-1])
+    return tmp_path
+
+
+def mended(folder: Path, tail: bytes) -> tuple[bytes, str]:
+    """What is left of the good file with ``tail`` behind it, and what was said."""
+    file = folder / "appendonly.aof.10.incr.aof"
+    file.write_bytes(GOOD + tail)
+    program = shutil.which("redis-server")
+    assert program is not None
+    said = aof.mend(folder, program)
+    return file.read_bytes(), said
+
+
+@given(st.lists(words, max_size=3), st.data())
+def test_any_beginning_of_a_transaction_is_torn(commands: list[list[bytes]], data: st.DataObject) -> None:
+    whole = transaction(*commands)
+    assert not aof.is_torn(whole)
+    assert aof.is_torn(whole[: data.draw(st.integers(1, len(whole) - 1))])
+
+
+@given(words, st.data())
+def test_any_beginning_of_a_command_is_torn(each: list[bytes], data: st.DataObject) -> None:
+    whole = command(*each)
+    assert aof.is_torn(whole[: data.draw(st.integers(1, len(whole) - 1))])
+
+
+def test_a_commit_that_is_torn_anywhere_is_cut_off_and_kept(folder: Path) -> None:
+    for end in range(1, len(COMMIT)):
+        left, said = mended(folder, COMMIT[:end])
+        assert left == GOOD
+        assert f"cut its last {end} bytes off" in said
+        assert (folder / f"appendonly.aof.10.incr.aof.torn-{len(GOOD)}").read_bytes() == COMMIT[:end]
+    assert (folder / "appendonly.aof.9.incr.aof").read_bytes() == COMMIT[:-1], "Redis appends to the other"
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        b"",
+        COMMIT,
+        b"garbage" + COMMIT[:-5],
+        b"\0" * 60,
+        COMMIT.replace(b"$4\r\nHSET", b"$9\r\nHSET", 1) + COMMIT[:-5],
+        COMMIT[: COMMIT.index(ODD) - 60] + b"xx" + COMMIT,
+        command(b"MULTI") + command(b"SET", b"b", b"2") + COMMIT,
+        command(b"MULTI") + command(b"SET", b"b", b"2") + COMMIT[:-5],
+        command(b"MULTI") + b"*0\r\n",
+    ],
+)
+def test_what_is_not_just_torn_is_left_alone(folder: Path, tail: bytes) -> None:
+    assert mended(folder, tail) == (GOOD + tail, "")
+    assert not list(folder.glob("*.torn-*"))
+
+
+def test_a_folder_without_a_log_is_left_alone(tmp_path: Path) -> None:
+    assert aof.mend(tmp_path / "none", "redis-server") == ""
+    (tmp_path / "a.manifest").write_text("file a.1.base.rdb seq 1 type b\n")
+    assert aof.mend(tmp_path, "redis-server") == ""
