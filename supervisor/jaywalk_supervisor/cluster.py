@@ -15,7 +15,7 @@ from jaywalk.models import Zone
 from .committer import REFRESH_SECONDS, Committer
 from .health import Health
 from .store import Store
-from .zones import not_removed
+from .zones import with_defaults
 
 log = logging.getLogger(__name__)
 
@@ -65,10 +65,8 @@ class ClusterCommitter:
     def _session(self) -> None:
         store = Store.open(self.where, "jaywalk-supervisor")
         try:
-            for zone in not_removed(store, self.defaults):
-                store.create(zone)
             while not self.stop.is_set():
-                names = store.zones()
+                names = with_defaults(store, self.defaults)
                 self._end(self._serving.keys() - set(names))
                 for name in names:
                     if name not in self._serving:

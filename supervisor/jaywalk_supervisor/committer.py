@@ -32,7 +32,7 @@ from .leader import BEAT_SECONDS, Leadership
 from .pools import FillWatch
 from .state import Undo, ZoneState
 from .store import AWAY, Store, ZoneGone
-from .zones import not_removed
+from .zones import with_defaults
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +90,7 @@ class Committer:
         self.health = Health()
         self._leadership = Leadership()
         self._fill = FillWatch()
+        self._repeats = journal.Repeats()
         self._states: dict[str, ZoneState] = {}
         self._lists: dict[str, tuple[str, Sequence[str]]] = {}
 
@@ -165,11 +166,7 @@ class Committer:
 
     def _refresh(self, store: Store) -> None:
         """Makes the default zones, takes up zones that appeared, and lets go of those that are gone."""
-        names = store.zones()
-        for zone in not_removed(store, [each for each in self.defaults if each.name not in names]):
-            if store.create(zone):
-                log.info("made zone %s with %s", zone.name, ", ".join(zone.pools))
-            names.append(zone.name)
+        names = with_defaults(store, self.defaults)
         for name in names:
             if name not in self._states:
                 self._open(store, name)
@@ -244,7 +241,7 @@ class Committer:
             self.health.bad[error.reason if isinstance(error, BadRequest) else "value"] += 1
             if nonce is None:
                 self.health.drops["unanswerable"] += 1
-            log.warning("zone %s: a request does not parse: %s", zone, error)
+            journal.tell_unreadable(zone, str(error), self._repeats)
             return Pending(nonce, refusal=Reply.refused("bad-request", str(error)))
         except Exception:
             log.exception("zone %s: a request could not be read", zone)
@@ -324,7 +321,7 @@ class Committer:
                 self.health.commits[pending.request.op] += 1
             if pending.request is not None and (reply.changed or not reply.ok):
                 told.append((pending.request, reply))
-        journal.tell(zone, told)
+        journal.tell(zone, told, self._repeats)
 
 
 def _from_future(request: Request, now: float) -> Reply | None:

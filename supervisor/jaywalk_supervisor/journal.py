@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the log says of a commit: a line for each request, or in a storm of them a count."""
+"""What the log says of a commit: a line for each request, or in a storm of them a count.
+
+A node that is refused asks again every minute, for days.  Its refusal is logged once an hour, and when it is
+another one.
+"""
 
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from jaywalk.requests import Reply, Request
 
@@ -19,7 +24,36 @@ Told = tuple[Request, Reply]
 """A request that changed the zone or was refused, and its answer."""
 
 
-def tell(zone: str, told: Sequence[Told]) -> None:
+SAY_AGAIN_SECONDS = 3600.0
+MOST_REMEMBERED = 10_000
+"""Refused nodes; beyond that the one that was refused first is forgotten, and then logged anew."""
+
+
+class Repeats:
+    """What was said about whom, and how often it was not said since."""
+
+    def __init__(self) -> None:
+        self._said: dict[Hashable, tuple[Hashable, float, int]] = {}
+
+    def unsaid(self, whom: Hashable, what: Hashable) -> int | None:
+        """How often ``what`` was passed over since it was last said, if it is to be said now; else None."""
+        now = time.monotonic()
+        before, since, count = self._said.pop(whom, (None, 0.0, 0))
+        same = before == what
+        if same and now - since < SAY_AGAIN_SECONDS:
+            self._said[whom] = what, since, count + 1
+            return None
+        self._said[whom] = what, now, 0
+        if len(self._said) > MOST_REMEMBERED:
+            del self._said[next(iter(self._said))]
+        return count if same else 0
+
+    def forget(self, whom: Hashable) -> None:
+        """What is said about ``whom`` next is news."""
+        self._said.pop(whom, None)
+
+
+def tell(zone: str, told: Sequence[Told], repeats: Repeats) -> None:
     """Logs what one commit came to; beyond ``MOST_LINES`` the single requests are for ``debug``."""
     many = len(told) > MOST_LINES
     if many:
@@ -31,9 +65,27 @@ def tell(zone: str, told: Sequence[Told]) -> None:
         return
     for request, reply in told:
         if not reply.ok:
-            level = logging.DEBUG if many else logging.WARNING
-            log.log(level, "zone %s: refused %s of %s: %s", zone, request.op, request.key, reply.error)
+            _tell_refusal(zone, request, reply, logging.DEBUG if many else logging.WARNING, repeats)
         else:
+            repeats.forget((zone, request.key))
             level = logging.DEBUG if many else logging.INFO
             held = f"{reply.name} {', '.join(reply.addresses)}"
             log.log(level, "zone %s: %s of %s: %s", zone, request.op, request.key, held)
+
+
+def _tell_refusal(zone: str, request: Request, reply: Reply, level: int, repeats: Repeats) -> None:
+    # Not the sentence: times and numbers in it differ each time.
+    wish = (request.op, reply.code, request.request_ip, request.child_prefixes, request.name)
+    unsaid = repeats.unsaid((zone, request.key), wish)
+    if unsaid is None:
+        return
+    more = f" (and {unsaid} times since this was last logged)" if unsaid else ""
+    log.log(level, "zone %s: refused %s of %s: %s%s", zone, request.op, request.key, reply.error, more)
+
+
+def tell_unreadable(zone: str, reason: str, repeats: Repeats) -> None:
+    """Logs why an entry of an inbox is no request."""
+    unsaid = repeats.unsaid((zone, reason), "unreadable")
+    if unsaid is not None:
+        more = f" (and {unsaid} more since this was last logged)" if unsaid else ""
+        log.warning("zone %s: a request does not parse: %s%s", zone, reason, more)

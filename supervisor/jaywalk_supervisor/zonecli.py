@@ -30,6 +30,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     add = verb("add", "make a zone; does nothing if it is there")
     add.add_argument("name", help="a DNS label")
     _wishes(add)
+    add.add_argument("--check", action="store_true", help="only say what would change")
     verb("list", "list all zones")
     verb("show", "show one zone, its fill and its policy").add_argument("name")
     change = verb("set", "change a zone; its pools may grow, and hold all leases afterwards")
@@ -123,8 +124,15 @@ def _wish(options: argparse.Namespace) -> Wish:
 
 
 def _add(store: Store, options: argparse.Namespace) -> int:
-    changed, zone = zones.add(store, options.name, _wish(options), _agent_password(options))
-    return _told(options, changed, zone, "was made or changed")
+    wish = _wish(options)
+    before, after = zones.foreseen(store, options.name, wish)
+    diff = {"before": before, "after": after}
+    if options.check:
+        words = {"changed": before != after, "diff": diff}
+        print(json.dumps(words) if options.json else "\n".join(_changed_words(before, after)))
+        return 0
+    changed, zone = zones.add(store, options.name, wish, _agent_password(options))
+    return _told(options, changed, zone, "was made or changed", diff=diff)
 
 
 def _set(store: Store, options: argparse.Namespace) -> int:
@@ -137,9 +145,15 @@ def _agent_password(options: argparse.Namespace) -> str | None:
     return read_secret(file, "agents' password") if file else None
 
 
-def _told(options: argparse.Namespace, changed: bool, zone: dict[str, Any], what: str) -> int:
+def _changed_words(before: list[str], after: list[str]) -> list[str]:
+    """What goes and what comes, as a diff has it."""
+    gone = [f"- {line}" for line in before if line not in after]
+    return [*gone, *(f"+ {line}" for line in after if line not in before)]
+
+
+def _told(options: argparse.Namespace, changed: bool, zone: dict[str, Any], what: str, **more: object) -> int:
     if options.json:
-        print(json.dumps({"changed": changed, "zone": zone}))
+        print(json.dumps({"changed": changed, "zone": zone, **more}))
     else:
         print(f"zone {zone['name']} {what if changed else 'is so already'}: {_pools(zone)}")
     return 0

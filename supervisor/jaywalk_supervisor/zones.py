@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -99,19 +99,48 @@ def add(store: Store, name: str, wish: Wish, agent_password: str | None) -> tupl
     Returns whether anything changed, and the zone.  Raises ``Conflict`` where the zone exists with other
     pools: those are changed by :func:`change`, so that a slip of the pen changes none.
     """
-    pools = [*(wish.cidrs or ()), *(wish.cidrs6 or ())]
-    zone = Zone.checked(name, pools, wish.description or "", wish.policy(Policy()))
+    zone = _new(name, wish)
     changed = store.create(zone)
     store.redis.srem(REMOVED, zone.name)
+    kept = _with_pools_of(store.load(zone.name).zone, zone, wish)
+    changed = _change(store, zone.name, kept.applied) or changed
+    return _set_password(store, zone.name, agent_password) or changed, one(store, zone.name)
+
+
+def foreseen(store: Store, name: str, wish: Wish) -> tuple[list[str], list[str]]:
+    """What :func:`add` finds and what it leaves, in lines; the password aside, which nobody is shown.
+
+    Raises as that does.
+    """
+    zone = _new(name, wish)
+    if zone.name not in store.zones():
+        return [], lines(zone)
     known = store.load(zone.name).zone
+    return lines(known), lines(_with_pools_of(known, zone, wish).applied(known))
+
+
+def lines(zone: Zone) -> list[str]:
+    """A zone as diffs show it, a fact a line."""
+    policy = zone.policy
+    facts = [("pool", pool) for pool in zone.pools]
+    facts += [("description", zone.description), ("takeover", policy.takeover)]
+    facts += [("stale after", f"{policy.stale_after} s"), ("quarantine", f"{policy.quarantine} s")]
+    facts += [("excluded", each) for each in policy.excluded]
+    return [f"zone {zone.name} {name} {value}" for name, value in facts]
+
+
+def _new(name: str, wish: Wish) -> Zone:
+    pools = [*(wish.cidrs or ()), *(wish.cidrs6 or ())]
+    return Zone.checked(name, pools, wish.description or "", wish.policy(Policy()))
+
+
+def _with_pools_of(known: Zone, zone: Zone, wish: Wish) -> Wish:
     if sorted(known.pools) != sorted(zone.pools):
         raise Conflict(
             f"zone {zone.name} exists with {', '.join(known.pools)} and not with {', '.join(zone.pools)}",
             "give the pools that it has, change them with 'zone set', or give another name",
         )
-    kept = replace(wish, cidrs=None, cidrs6=None, description=wish.description or None)
-    changed = _change(store, zone.name, kept.applied) or changed
-    return _set_password(store, zone.name, agent_password) or changed, one(store, zone.name)
+    return replace(wish, cidrs=None, cidrs6=None, description=wish.description or None)
 
 
 def change(
@@ -193,12 +222,20 @@ def remove(store: Store, name: str, force: bool) -> dict[str, Any]:
     return zone
 
 
-def not_removed(store: Store, zones: Sequence[Zone]) -> Iterator[Zone]:
-    """Those of ``zones`` that nobody removed by command; asks Redis only where there are any."""
-    if not zones:
-        return iter(())
-    removed = store.redis.smembers(REMOVED)
-    return (zone for zone in zones if zone.name not in removed)
+def with_defaults(store: Store, defaults: Sequence[Zone]) -> list[str]:
+    """The names of all zones, once those of ``defaults`` were made that are missing.
+
+    One that was removed by command is not made again; Redis is asked for those only where one is missing.
+    """
+    names = store.zones()
+    missing = [zone for zone in defaults if zone.name not in names]
+    removed = store.redis.smembers(REMOVED) if missing else ()
+    for zone in missing:
+        if zone.name not in removed:
+            if store.create(zone):
+                log.info("made zone %s with %s", zone.name, ", ".join(zone.pools))
+            names.append(zone.name)
+    return names
 
 
 def _set_password(store: Store, name: str, password: str | None) -> bool:

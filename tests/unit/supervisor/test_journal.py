@@ -6,7 +6,8 @@ import logging
 import pytest
 
 from jaywalk.requests import Reply
-from jaywalk_supervisor.journal import MOST_LINES, Told, tell
+from jaywalk_supervisor import journal
+from jaywalk_supervisor.journal import MOST_LINES, Repeats, Told, tell
 from tests.unit.supervisor.support import join
 
 GRANTED = Reply(ok=True, name="n", addresses=("10.20.0.1",), changed=True)
@@ -25,7 +26,7 @@ def lines(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
 def test_each_request_of_a_small_commit_has_its_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     requests = told(2, 1)
-    tell("zone-blue", requests)
+    tell("zone-blue", requests, Repeats())
     assert lines(caplog, logging.INFO) == [
         f"zone zone-blue: join of {request.key}: n 10.20.0.1" for request, _ in requests[:2]
     ]
@@ -35,7 +36,7 @@ def test_each_request_of_a_small_commit_has_its_line(caplog: pytest.LogCaptureFi
 
 def test_a_storm_is_one_line_that_counts(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    tell("zone-blue", told(MOST_LINES, 3))
+    tell("zone-blue", told(MOST_LINES, 3), Repeats())
     summary = f"zone zone-blue: {MOST_LINES + 3} requests at once: {MOST_LINES} join, 3 exhausted"
     assert [record.getMessage() for record in caplog.records] == [summary]
     assert lines(caplog, logging.WARNING) == [summary]
@@ -43,5 +44,54 @@ def test_a_storm_is_one_line_that_counts(caplog: pytest.LogCaptureFixture) -> No
 
 def test_debug_has_each_request_of_a_storm_too(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    tell("zone-blue", told(MOST_LINES, 1))
+    tell("zone-blue", told(MOST_LINES, 1), Repeats())
     assert len(lines(caplog, logging.DEBUG)) == MOST_LINES + 1
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [1000.0]
+    monkeypatch.setattr(journal.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_refusal_is_logged_once_an_hour_and_when_it_is_another(
+    caplog: pytest.LogCaptureFixture, clock: list[float]
+) -> None:
+    repeats = Repeats()
+
+    def said(code: str, error: str, ip: str = "10.20.0.9") -> list[str]:
+        caplog.clear()
+        reply = Reply.refused(code, error) if code else GRANTED
+        tell("zone-blue", [(join("zone-blue", 1, request_ip=[ip]), reply)], repeats)
+        return [message.partition("=: ")[2] for message in lines(caplog, logging.WARNING)]
+
+    assert said("exhausted", "5 of 5 held") == ["5 of 5 held"]
+    for _ in range(59):
+        clock[0] += 60
+        assert said("exhausted", f"5 of 5 held at {clock[0]}") == []
+    clock[0] += 60
+    assert said("exhausted", "full") == ["full (and 59 times since this was last logged)"]
+    assert said("address-taken", "node2 has it") == ["node2 has it"]
+    assert said("address-taken", "node3 has it", "10.20.0.8") == ["node3 has it"]
+    assert said("", "") == []
+    assert said("address-taken", "node3 has it", "10.20.0.8") == ["node3 has it"], "it had what it wanted"
+
+
+def test_what_does_not_parse_is_logged_once_an_hour(
+    caplog: pytest.LogCaptureFixture, clock: list[float]
+) -> None:
+    repeats = Repeats()
+    for reason in ("no JSON", "no JSON", "too large", "no JSON"):
+        journal.tell_unreadable("zone-blue", reason, repeats)
+    assert len(lines(caplog, logging.WARNING)) == 2
+    clock[0] += 3601
+    journal.tell_unreadable("zone-blue", "no JSON", repeats)
+    assert lines(caplog, logging.WARNING)[-1].endswith("no JSON (and 2 more since this was last logged)")
+
+
+def test_what_was_said_is_remembered_of_so_many_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "MOST_REMEMBERED", 3)
+    repeats = Repeats()
+    assert [repeats.unsaid(whom, "no") for whom in (1, 2, 3, 4)] == [0, 0, 0, 0]
+    assert [repeats.unsaid(whom, "no") for whom in (4, 3, 2, 1)] == [None, None, None, 0]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jaywalk.zonelog import Gap, ZoneKeys
+from jaywalk.zonelog import ZONES, Gap, ZoneKeys
 from jaywalk_supervisor import zones
 from jaywalk_supervisor.store import Store
 from tests.redis_server import RedisServer
@@ -31,6 +31,31 @@ def test_policy_is_set_shown_and_kept(command: Command) -> None:
     assert not command("zone", "set", "zone-a", "--quarantine", "60")["changed"]
     assert "is out of range" in command("zone", "set", "zone-a", "--quarantine", "long")
     assert "the zone 'zone-b' is unknown" in command("zone", "set", "zone-b", "--quarantine", "60")
+
+
+def test_default_zones_are_made_where_they_are_missing(store: Store) -> None:
+    for _ in range(2):
+        assert sorted(zones.with_defaults(store, (BLUE, RED))) == ["zone-blue", "zone-red"]
+    zones.remove(store, "zone-red", force=False)
+    store.redis.delete(ZONES, ZoneKeys("zone-blue").meta)
+    assert zones.with_defaults(store, (BLUE, RED)) == ["zone-blue"], "one that was removed stays so"
+    assert store.load("zone-blue").zone == BLUE
+
+
+def test_add_says_before_what_it_would_change(store: Store, command: Command) -> None:
+    words = ("zone", "add", "zone-a", "--cidr", "10.7.0.0/24")
+    made = command(*words, "--check")
+    assert made["changed"] and made["diff"]["before"] == []
+    assert made["diff"]["after"][0] == "zone zone-a pool 10.7.0.0/24"
+    assert store.zones() == []
+    assert command(*words)["diff"] == made["diff"]
+    assert not command(*words, "--check")["changed"]
+    change = command(*words, "--takeover", "stale", "--stale-after", "60", "--check")
+    before, after = (set(change["diff"][side]) for side in ("before", "after"))
+    assert before - after == {"zone zone-a takeover always", "zone zone-a stale after 900 s"}
+    assert after - before == {"zone zone-a takeover stale", "zone zone-a stale after 60 s"}
+    assert command("zone", "show", "zone-a")["policy"]["takeover"] == "always"
+    assert "exists with 10.7.0.0/24" in command("zone", "add", "zone-a", "--cidr", "10.8.0.0/24", "--check")
 
 
 def test_show_says_who_was_not_heard_of(redis_server: RedisServer, store: Store, command: Command) -> None:
