@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from . import wireguard
@@ -71,7 +72,8 @@ class Plan:
             self._set_up(runner)
         except JaywalkError:
             if creates:
-                wireguard.delete(runner, self.name)
+                with suppress(JaywalkError):
+                    wireguard.delete(runner, self.name)
             raise
 
     def _set_up(self, runner: Runner) -> None:

@@ -139,6 +139,7 @@ def _create_for(runner: NamespaceRunner, name: str) -> str:
 
 def _create_userspace(runner: Runner, name: str) -> str:
     program = _userspace_program()
+    _await_end(name)
     argv = [*_own_unit(name), program, name]
     started = runner.run(argv)
     if started.returncode != 0:
@@ -197,6 +198,11 @@ def delete(runner: Runner, name: str) -> None:
     checked(runner, ["ip", "link", "delete", "dev", name])
     if _has_systemd():
         runner.run(["systemctl", "stop", _unit(name)])
+    _await_end(name)
+
+
+def _await_end(name: str) -> None:
+    """Waits, not for ever, until no control socket of that name is left, say of one deleted by hand."""
     deadline = time.monotonic() + END_SECONDS
     while os.path.exists(f"{CONTROL_SOCKETS}/{name}.sock") and time.monotonic() < deadline:
         time.sleep(0.02)

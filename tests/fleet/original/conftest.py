@@ -27,3 +27,4 @@ def hand(by_hand: Hand) -> Iterator[Hand]:
     """A controller and a supervisor that were started by hand, and nodes that have joined nothing yet."""
     yield by_hand
     by_hand.clear_nodes()
+    by_hand.clear_zones()

@@ -10,6 +10,8 @@ import shlex
 from functools import cache
 from typing import Any
 
+from jaywalk.controller import ControllerAddress, ZoneClient, connect
+from jaywalk.requests import Request
 from lab.node import Node
 from lab.ssh import Background, Result
 from tests.fleet.fleet import INTERFACE, MEMBERS, ROOT, UNIT, Fleet, eventually
@@ -102,8 +104,9 @@ class Hand:
         return self.addresses(name, interface)[0]
 
     def reaches(self, name: str, address: str, interface: str = INTERFACE, count: int = 1) -> bool:
-        """Whether a ping from that interface is answered."""
-        words = f"ping -n -q -c {count} -i 0.2 -W 2 -I {interface} {shlex.quote(address)}"
+        """Whether a ping is answered; from that interface, unless none is named."""
+        through = f"-I {interface}" if interface else ""
+        words = f"ping -n -q -c {count} -i 0.2 -W 2 {through} {shlex.quote(address)}"
         return self[name].run(words, check=False).rc == 0
 
     def will_reach(self, name: str, address: str, interface: str = INTERFACE) -> None:
@@ -118,9 +121,19 @@ class Hand:
         for name in MEMBERS:
             self[name].run(
                 "for link in $(wg show interfaces); do ip link delete $link; done; "
-                "ip -all netns delete; "
+                "systemctl stop 'jaywalk-wireguard-*'; "
+                "ip -all netns delete; ip addr flush dev lo scope global; "
                 f"rm -rf {' '.join(KEPT)} /etc/wireguard/*"
             )
+
+    def clear_zones(self) -> None:
+        """Takes all peers out of the zones, so that the next test finds addresses and prefixes free."""
+        where = ControllerAddress(self.fleet.controller.address, 6379, "default", self.password)
+        for peer in json.loads(self.get("/peers")):
+            zone = ZoneClient(connect(where), where, peer["Zone"])
+            order = Request.checked("release", peer["Zone"], peer["PublicKey"])
+            zone.ask(order, 20, zone.keys.orders).lease_or_raise()
+            zone.client.close()
 
     def give_back(self) -> None:
         """The services as they were."""

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tunnels outlive their makers: all of them stopped, killed and rebooted under a ping and a TCP stream."""
+
+from __future__ import annotations
+
+from tests.fleet.fleet import MEMBERS, UNIT, Fleet, eventually
+from tests.fleet.stream import stream
+
+BLOWS = {
+    "supervisor stopped": ("control", "systemctl stop jaywalk-supervisor"),
+    "supervisor killed": ("control", "systemctl kill -s KILL jaywalk-supervisor"),
+    "Redis stopped": ("control", "systemctl stop redis-server"),
+    "Redis killed": ("control", "systemctl kill -s KILL redis-server"),
+    "agent stopped": ("node1", f"systemctl stop {UNIT}"),
+    "agent killed": ("node1", f"systemctl kill -s KILL {UNIT}"),
+    "agent of the other end killed": ("node2", f"systemctl kill -s KILL {UNIT}"),
+}
+START = {"control": "jaywalk-supervisor redis-server", "node1": UNIT, "node2": UNIT}
+
+
+def test_a_ping_and_a_tcp_stream_lose_nothing_while_all_others_fail(fleet: Fleet) -> None:
+    with fleet.ping("node1", "node2") as count, stream(fleet, "node1", "node2") as transferred:
+        for name, blow in BLOWS.values():
+            fleet[name].run(blow)
+            fleet[name].run(f"systemctl reset-failed; systemctl start {START[name]}", timeout=60)
+        fleet.controller.reboot()
+        fleet["node3"].reboot()
+    assert count.lost == 0
+    assert count.sent > 100
+    assert transferred.sent == transferred.received > 100_000
+    for name in MEMBERS:
+        eventually(
+            lambda: fleet.status(name)["agent"] and not fleet.status(name)["agent"]["trouble"],  # noqa: B023
+            f"{name} follows the zone again",
+            timeout=60,
+        )
+
+
+def test_a_join_waits_for_redis_and_then_succeeds(fleet: Fleet) -> None:
+    """The machine has neither snapshot nor place in the zone; for the supervisor see test_failures.py."""
+    settings = "set -a; . /etc/jaywalk/zone-blue.env; set +a"
+    fleet["node3"].run(f"systemctl stop {UNIT}; {settings}; jaywalk leave")
+    fleet.controller.run("systemctl stop redis-server")
+    try:
+        joining = fleet["node3"].start_background(f"systemctl start {UNIT}")
+        waits = f"journalctl -u {UNIT} --since -20s -o cat | grep 'cannot be reached'"
+        eventually(lambda: fleet["node3"].run(waits, check=False).rc == 0, "the agent says that it waits")
+        assert joining.running
+    finally:
+        fleet.controller.run("systemctl start redis-server")
+    assert joining.wait(90).rc == 0
+    eventually(lambda: "node3" in fleet.peers_of("node1"), "node1 has the peer that waited")
