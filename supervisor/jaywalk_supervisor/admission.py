@@ -32,14 +32,14 @@ class Decision:
 def admit(state: ZoneState, peer: Peer, grant: Grant, now: float, freed: tuple[Change, ...] = ()) -> Decision:
     """The peer's record goes out if it says anything new; its seq and rev alone are nothing new.
 
-    ``freed`` are changes that go before it, since they give up what it takes.
+    ``peer`` is as it would be after this commit.  ``freed`` are changes that go before it, since they give up
+    what it takes.
     """
     known = state.peers.get(peer.key)
-    admitted = replace(peer, since=since(state.leases.get(peer.key), grant, now), rev=state.rev + 1)
-    if known is not None and not freed and replace(admitted, seq=known.seq, rev=known.rev) == known:
-        return Decision(Reply.granted(admitted, changed=False))
-    changes = (*freed, *moves(state, grant, now), Change("+", peer.key, admitted.to_wire()))
-    return Decision(Reply.granted(admitted, changed=True), changes, admitted)
+    if known is not None and not freed and replace(peer, seq=known.seq, rev=known.rev) == known:
+        return Decision(Reply.granted(peer, changed=False))
+    changes = (*freed, *moves(state, grant, now), Change("+", peer.key, peer.to_wire()))
+    return Decision(Reply.granted(peer, changed=True), changes, peer)
 
 
 def since(held: Lease | None, grant: Grant, now: float) -> int:

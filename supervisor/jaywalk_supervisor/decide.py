@@ -17,7 +17,7 @@ from jaywalk.requests import REPORT, Reply, Request
 from jaywalk.wishes import with_kept
 from jaywalk.zonelog import Change
 
-from .admission import ABSENT, Decision, admit, default_name, dropped, unclaimed
+from .admission import ABSENT, Decision, admit, default_name, dropped, since, unclaimed
 from .ipam import Asker, Grant, check_prefixes, choose
 from .orders import ORDERS
 from .seen import refusal
@@ -60,6 +60,8 @@ def _join(state: ZoneState, request: Request, now: float) -> Decision:
         prefixes=prefixes,
         **_whereabouts(state.peers.get(request.key), request),
         seq=request.seq,
+        rev=state.rev + 1,
+        since=since(lease, grant, now),
         instance=request.instance or _instance_of(state.peers.get(request.key)),
         host=host,
         kept=kept,
@@ -86,7 +88,7 @@ def _endpoint(state: ZoneState, request: Request, now: float) -> Decision:
             "not-joined", f"the peer {request.key} is not in zone {state.zone.name}: join first"
         )
     _refuse_stale(state.leases.get(request.key), request)
-    moved = replace(peer, **_whereabouts(peer, request), seq=request.seq)
+    moved = replace(peer, **_whereabouts(peer, request), seq=request.seq, rev=state.rev + 1)
     return admit(state, moved, Grant(peer.addresses), now)
 
 

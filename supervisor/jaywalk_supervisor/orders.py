@@ -64,6 +64,8 @@ def _settle(state: ZoneState, request: Request, now: float, source: Lease | None
             prefixes=wanted.prefixes,
             host=wanted.host,
             kept=wanted.kept,
+            since=wanted.since,
+            rev=state.rev + 1,
         )
         return admit(state, record, grant, now, freed)
     if wanted == lease and not freed:
@@ -102,7 +104,8 @@ def _release(state: ZoneState, request: Request, now: float) -> Decision:
     kept = tuple(each for each in lease.kept if each not in request.child_prefixes)
     peer = state.peers.get(lease.key)
     if peer is not None:
-        return admit(state, replace(peer, prefixes=prefixes, kept=kept), Grant(peer.addresses), now)
+        record = replace(peer, prefixes=prefixes, kept=kept, rev=state.rev + 1)
+        return admit(state, record, Grant(peer.addresses), now)
     rest = replace(lease, prefixes=prefixes, kept=kept)
     changes = () if rest == lease else (Change("=", lease.key, rest.to_wire()),)
     return Decision(Reply.granted(rest, changed=bool(changes)), changes)

@@ -77,11 +77,12 @@ class ZoneState:
         for key in sorted(peers.keys() | leases.keys()):
             try:
                 peer = Peer.from_wire(key, peers[key], state.zone) if key in peers else None
-                lease = Lease.from_wire(key, leases[key]) if key in leases else None
+                # What a peer in the mesh holds is in its own record.
+                lease = lease_of(peer) if peer else Lease.from_wire(key, leases[key])
             except InvalidValue as error:
                 log.error("zone %s: a record in Redis is left out: %s", name, error)
                 continue
-            state.put(key, peer, lease if peer is None else lease_of(peer))
+            state.put(key, peer, lease)
         return state
 
     @property
