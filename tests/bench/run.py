@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from tests.bench import fleet
+from tests.bench import fleet, joins, supervisor
 from tests.bench.results import Figure, save
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +31,12 @@ def apply() -> dict[str, Figure]:
     return {name: Figure(**figure) for name, figure in json.loads(done.stdout).items()}
 
 
-PARTS = {"apply": apply, "fleet": lambda: fleet.measure(say)}
+PARTS = {
+    "apply": apply,
+    "joins": lambda: joins.measure(say),
+    "supervisor": lambda: supervisor.measure(say),
+    "fleet": lambda: fleet.measure(say),
+}
 
 
 def main() -> int:

@@ -48,6 +48,11 @@ class SupervisorProcess:
         self.log = controller.folder / f"supervisor{number}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(self._argv, env=ENVIRONMENT, stdout=log, stderr=log)

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Joins that one supervisor process commits in a second, beside the bare script call of the same size.
+
+Other processes send the requests as nodes do, some joins an RPUSH, and hold the inbox well below the bound
+at which a supervisor cuts it.  All of them are made before the clock starts.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from multiprocessing.synchronize import Barrier
+from statistics import median
+from typing import Any
+
+from jaywalk.controller import ControllerAddress, client_to
+from jaywalk.models import Zone
+from jaywalk.requests import Reply, Request
+from jaywalk.zonelog import ZoneKeys
+from jaywalk_supervisor.decide import decide
+from jaywalk_supervisor.store import Store
+from jaywalk_supervisor.writes import Writes, writes
+from tests.bench.apply import random_key
+from tests.bench.results import Figure
+from tests.bench.service import PATIENCE, await_served, cpu_seconds, redis_with, supervisor
+from tests.chaos.machines import SupervisorProcess
+
+ZONE = Zone("bench", ("10.64.0.0/12",))
+BARE = Zone("bare", ZONE.pools)
+KEYS = ZoneKeys(ZONE.name)
+ROUNDS = 3
+JOINS = 20_000
+BARE_JOINS = 10_000
+PIPELINED = 4
+"""Script calls that the bare client has on their way at once."""
+SENDERS = 2
+AT_ONCE = 100
+WAITING = 8_000
+"""Requests in the inbox at which the senders pause; a supervisor cuts it at 20,000."""
+SAMPLE = 500
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a run came to: joins a second, processor microseconds of the supervisor a join, joins a commit."""
+
+    per_second: float
+    microseconds: float
+    batch: int
+
+
+def request(zone: str, number: int) -> Request:
+    """A join with what an agent says of an open node."""
+    return Request.checked(
+        "join",
+        zone,
+        random_key(),
+        name=f"node{number}",
+        endpoint=f"192.0.2.{1 + number % 250}:51820",
+        instance=f"{number:08x}",
+    )
+
+
+def send(where: ControllerAddress, number: int, count: int, ready: Barrier, nonces: Any) -> None:
+    """One sender: makes its requests, waits for the others, keeps the inbox filled, and names some nonces."""
+    requests = [request(ZONE.name, number * count + index) for index in range(count)]
+    texts = [each.to_wire() for each in requests]
+    client = client_to(where, f"bench-{number}")
+    client.ping()
+    ready.wait(PATIENCE)
+    for begin in range(0, count, AT_ONCE):
+        if client.rpush(KEYS.inbox, *texts[begin : begin + AT_ONCE]) > WAITING:
+            while client.llen(KEYS.inbox) > WAITING // 2:
+                time.sleep(0.005)
+    nonces.put([each.nonce for each in requests[:: max(1, count // SAMPLE)]])
+
+
+def load(process: SupervisorProcess, store: Store, joins: int = JOINS) -> Load:
+    """Has the supervisor commit ``joins`` joins more, and looks at what it answered."""
+    peers, rev = store.redis.hlen(KEYS.peers), int(store.redis.hget(KEYS.meta, "rev"))
+    context = multiprocessing.get_context("spawn")
+    ready, nonces = context.Barrier(SENDERS + 1), context.Queue()
+    share = joins // SENDERS
+    senders = [
+        context.Process(target=send, args=(store.where, number, share, ready, nonces))
+        for number in range(SENDERS)
+    ]
+    for each in senders:
+        each.start()
+    ready.wait(PATIENCE)
+    used, begun = cpu_seconds(process.pid), time.monotonic()
+    while store.redis.hlen(KEYS.peers) < peers + joins:
+        if time.monotonic() - begun > PATIENCE:
+            raise TimeoutError(f"{joins} joins were not committed within {PATIENCE:.0f} s")
+        time.sleep(0.02)
+    took, used = time.monotonic() - begun, cpu_seconds(process.pid) - used
+    _check(store, [nonce for _ in senders for nonce in nonces.get(timeout=PATIENCE)], peers + joins)
+    for each in senders:
+        each.join(PATIENCE)
+    commits = int(store.redis.hget(KEYS.meta, "rev")) - rev
+    return Load(joins / took, used / joins * 1e6, round(joins / commits))
+
+
+def _check(store: Store, nonces: Sequence[str], peers: int) -> None:
+    """No address is given twice, and each of some requests has its answer."""
+    held = [host for lease in store.load(ZONE.name).leases.values() for host in lease.addresses]
+    assert len(held) == len(set(held)) == peers
+    for nonce in nonces:
+        (_, fields), *_ = store.redis.xrange(KEYS.reply(nonce))
+        assert Reply.from_wire(fields["reply"]).lease_or_raise().changed
+
+
+def bare(store: Store, batch: int, joins: int = BARE_JOINS) -> float:
+    """Joins a second of a client that only sends the script calls, ``batch`` joins each, made before."""
+    calls = _calls(store, batch, joins)
+    digest = store.redis.script_load(files("jaywalk_supervisor").joinpath("commit.lua").read_text())
+    begun = time.monotonic()
+    for begin in range(0, len(calls), PIPELINED):
+        with store.redis.pipeline(transaction=False) as pipe:
+            for keys, arguments in calls[begin : begin + PIPELINED]:
+                pipe.evalsha(digest, len(keys), *keys, *arguments)
+            assert set(pipe.execute()) == {"OK"}
+    return batch * len(calls) / (time.monotonic() - begun)
+
+
+def _calls(store: Store, batch: int, joins: int) -> list[Writes]:
+    """The commits that a supervisor would make of ``joins`` joins."""
+    state = store.load(BARE.name)
+    calls = []
+    for begin in range(0, joins, batch):
+        changes, replies = [], {}
+        for number in range(begin, begin + batch):
+            asked = request(BARE.name, number)
+            decision = decide(state, asked, time.time())
+            for change in decision.changes:
+                state.apply(change, decision.peer)
+            changes += decision.changes
+            replies[asked.nonce] = decision.reply
+        calls.append(writes(state, changes, replies))
+        state.rev, state.wait_ms = state.rev + 1, state.wanted_wait_ms
+    return calls
+
+
+def under(fsync: str) -> Figure:
+    """The figure with one of Redis's ways to bring its append-only file to the disk, medians of rounds."""
+    ours, alone = [], []
+    with redis_with(ZONE, BARE, appendfsync=fsync) as (server, store), supervisor(server) as process:
+        await_served(store, ZONE.name)
+        for _ in range(ROUNDS):
+            ours.append(load(process, store))
+            alone.append(bare(store, ours[-1].batch))
+    value, other = median(each.per_second for each in ours), median(alone)
+    return Figure(
+        round(value),
+        "1/s",
+        ROUNDS * JOINS,
+        f"bare EVALSHA of {ours[-1].batch} joins: {other:.0f} joins/s; appendfsync {fsync}, "
+        f"{median(each.microseconds for each in ours):.0f} us of the supervisor's core a join",
+        round(value / other, 2),
+    )
+
+
+def measure(say: Callable[[str], None]) -> dict[str, Figure]:
+    """The rate as the role sets Redis up, and with each commit on the disk before it is answered."""
+    figures = {}
+    for name, fsync in (("joins_per_s", "everysec"), ("joins_per_s_always", "always")):
+        say(f"{ROUNDS} x {JOINS} joins to one supervisor, appendfsync {fsync}")
+        figures[name] = under(fsync)
+    return figures

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a supervisor process costs that has many leases: its memory, and the time until it answers."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+from jaywalk.models import Peer, Zone
+from jaywalk.wire import compact
+from jaywalk.zonelog import ZoneKeys
+from jaywalk_supervisor.pools import Pool
+from jaywalk_supervisor.state import lease_of
+from jaywalk_supervisor.store import Store
+from tests.bench.apply import random_key
+from tests.bench.joins import request
+from tests.bench.results import Figure
+from tests.bench.service import PATIENCE, redis_with, resident_mb, supervisor
+
+PEERS = 10_000
+LEASES = 100_000
+STARTS = 3
+PAGE = 1000
+
+
+def zones(count: int) -> list[Zone]:
+    """Tenants with equal pools."""
+    return [Zone(f"bench{number}", ("10.64.0.0/12",)) for number in range(count)]
+
+
+def fill(store: Store, zone: Zone, count: int) -> None:
+    """Gives ``zone`` as many peers and their leases, in the records that a supervisor writes."""
+    keys, pool = ZoneKeys(zone.name), Pool(zone.pools[0])
+    for begin in range(0, count, PAGE):
+        peers = [peer(pool, number) for number in range(begin, min(begin + PAGE, count))]
+        store.redis.hset(keys.peers, mapping={each.key: compact(each.to_wire()) for each in peers})
+        leases = {each.key: compact(lease_of(each).to_wire()) for each in peers}
+        store.redis.hset(keys.leases, mapping=leases)
+
+
+def peer(pool: Pool, number: int) -> Peer:
+    """An open node, as its join left it."""
+    now = int(time.time())
+    return Peer(
+        random_key(),
+        f"node{number}",
+        (pool.text(pool.first + 1 + number),),
+        endpoint=f"192.0.2.{1 + number % 250}:51820",
+        seq=now * 1_000_000 + number,
+        rev=1 + number,
+        instance=f"{number:08x}",
+        since=now,
+    )
+
+
+def first_answer(store: Store, zone: Zone, number: int) -> None:
+    """Has a new node join ``zone``, and waits for its answer."""
+    keys, asked = ZoneKeys(zone.name), request(zone.name, number)
+    store.redis.rpush(keys.inbox, asked.to_wire())
+    deadline = time.monotonic() + PATIENCE
+    while not store.redis.exists(keys.reply(asked.nonce)):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"zone {zone.name} did not answer a join within {PATIENCE:.0f} s")
+        time.sleep(0.01)
+
+
+def memory(count: int) -> Figure:
+    """Of a supervisor that read 10,000 peers, in ``count`` zones, and answered a join in the last of them."""
+    tenants = zones(count)
+    with redis_with(*tenants) as (server, store):
+        for zone in tenants:
+            fill(store, zone, PEERS // count)
+        with supervisor(server) as process:
+            first_answer(store, tenants[-1], PEERS)
+            held = resident_mb(process.pid)
+    with redis_with() as (server, store), supervisor(server) as process:
+        first_answer(store, Zone("zone-red", ()), 0)
+        empty = resident_mb(process.pid)
+    return Figure(round(held, 1), "MB", 1, f"with no peers: {empty:.1f} MB", round(held / empty, 2))
+
+
+def start() -> Figure:
+    """From the start of the process to the answer to a join that waits for it, beside reading the hashes."""
+    (zone,) = tenants = zones(1)
+    keys = ZoneKeys(zone.name)
+    with redis_with(*tenants) as (server, store):
+        fill(store, zone, LEASES)
+        took, reading = [], []
+        for number in range(STARTS):
+            begun = time.monotonic()
+            with supervisor(server):
+                first_answer(store, zone, LEASES + number)
+                took.append(time.monotonic() - begun)
+            begun = time.monotonic()
+            store.redis.hgetall(keys.peers), store.redis.hgetall(keys.leases)
+            reading.append(time.monotonic() - begun)
+            store.redis.delete(keys.leader)
+    value, other = statistics.median(took), statistics.median(reading)
+    bare = f"HGETALL of both hashes: {other:.2f} s"
+    return Figure(round(value, 1), "s", STARTS, bare, round(value / other, 1))
+
+
+def measure(say: Callable[[str], None]) -> dict[str, Figure]:
+    """All figures of this page."""
+    say(f"a supervisor with {PEERS} peers, in 1 zone and in 100")
+    figures = {"supervisor_rss_1_zone": memory(1), "supervisor_rss_100_zones": memory(100)}
+    say(f"the start of a supervisor on {LEASES} leases")
+    return figures | {"supervisor_start_100k": start()}
