@@ -3,50 +3,57 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from contextlib import ExitStack
-from types import TracebackType
+from typing import Any
+
+from redis.crc import key_slot
 
 from jaywalk.controller import ControllerAddress
-from tests.redis_server import READY_SECONDS, RedisServer, _free_port
+from tests.redis_server import READY_SECONDS, RedisServer, Together, _free_port
 
-SLOTS = 16384
+BOUNDS = [16384 * index // 3 for index in range(4)]
 
 
-class Cluster:
+class Cluster(Together):
     """Three primaries that share the slots evenly; all know the user ``supervisor``."""
 
-    def __init__(self) -> None:
-        self.password = secrets.token_hex(16)
-        self.servers: list[RedisServer] = []
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Cluster:
-        with ExitStack() as stack:
-            for _ in range(3):
-                bus = str(_free_port())
-                server = RedisServer(cluster_enabled="yes", cluster_node_timeout="2000", cluster_port=bus)
-                server.password = self.password
-                self.servers.append(stack.enter_context(server))
-            self._meet()
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.close()
+    def _begin(self, stack: ExitStack) -> None:
+        for _ in range(3):
+            bus = str(_free_port())
+            options = {"cluster_node_timeout": "2000", "cluster_require_full_coverage": "no"}
+            server = RedisServer(cluster_enabled="yes", cluster_port=bus, **options)
+            server.password = self.password
+            self.servers.append(stack.enter_context(server))
+        self._meet()
 
     def address_of(self, user: str, password: str) -> ControllerAddress:
         listed = ",".join(f"127.0.0.1:{server.port}" for server in self.servers)
         return ControllerAddress.parse(f"cluster://{listed}", user, password)
 
+    def shard_of(self, zone: str) -> RedisServer:
+        """The server that the zone's slot was given to at first."""
+        slot = key_slot(f"{{{zone}}}".encode())
+        return next(each for each, last in zip(self.servers, BOUNDS[1:], strict=True) if slot < last)
+
+    def move(self, zone: str, target: RedisServer) -> None:
+        """Moves the zone's slot with all its keys, one key after another."""
+        slot, source = key_slot(f"{{{zone}}}".encode()), self.shard_of(zone)
+        with source.client() as giver, target.client() as taker:
+            names = [each.execute_command("CLUSTER MYID") for each in (giver, taker)]
+            taker.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", names[0])
+            giver.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", names[1])
+            login: Any = ("AUTH2", "supervisor", self.password)
+            while keys := giver.execute_command("CLUSTER GETKEYSINSLOT", slot, 1):
+                giver.execute_command("MIGRATE", target.host, target.port, "", 0, 5000, *login, "KEYS", *keys)
+                time.sleep(0.05)
+            for each in (taker, giver):
+                each.execute_command("CLUSTER SETSLOT", slot, "NODE", names[1])
+
     def _meet(self) -> None:
-        bounds = [SLOTS * index // 3 for index in range(4)]
         for index, server in enumerate(self.servers):
             with server.client() as client:
-                client.execute_command("CLUSTER ADDSLOTSRANGE", bounds[index], bounds[index + 1] - 1)
+                client.execute_command("CLUSTER ADDSLOTSRANGE", BOUNDS[index], BOUNDS[index + 1] - 1)
                 client.execute_command("CLUSTER SET-CONFIG-EPOCH", index + 1)
         for other in self.servers[1:]:
             with self.servers[0].client() as client:

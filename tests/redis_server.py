@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import redis
 
@@ -25,28 +28,31 @@ NOBODY = "user default off resetpass ~* &* +@all"
 READY_SECONDS = 10
 
 
-class RedisServer:
-    """``redis-server`` on a free port of loopback: no default user, a user ``supervisor`` that may do all.
+class Program:
+    """``redis-server`` as a process on a free port of loopback, by a file in a folder of its own.
 
-    Keeps an append-only file, so that :meth:`restart` loses nothing.  ``options`` are further ones of
-    ``redis.conf``, with a ``_`` for each ``-``.
+    The file is written once: what the server itself changes in it stays when it is started again.
     """
 
-    def __init__(self, program: str = "redis-server", **options: str) -> None:
+    words: tuple[str, ...] = ()
+
+    def __init__(self, program: str) -> None:
         self.host = "127.0.0.1"
         self.port = 0
-        self.password = secrets.token_hex(16)
         self._program = shutil.which(program) or program
-        self.options = options
         self._folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> RedisServer:
+    def configuration(self, folder: Path) -> str:
+        raise NotImplementedError
+
+    def client(self) -> redis.Redis:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
         self._folder = Path(tempfile.mkdtemp(prefix="jwl-redis-"))
-        # Without rights of the default user Redis 7 drops each transaction as it reads its append-only file.
-        users = f"{NOBODY}\nuser supervisor on >{self.password} ~* &* +@all\n"
-        (self._folder / "users.acl").write_text(users, encoding="ascii")
         self.port = _free_port()
+        (self._folder / "redis.conf").write_text(self.configuration(self._folder), encoding="ascii")
         self.start()
         return self
 
@@ -61,6 +67,85 @@ class RedisServer:
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    def start(self) -> None:
+        """Starts it on its port and waits until it answers."""
+        assert self._folder is not None
+        argv = [self._program, str(self._folder / "redis.conf"), *self.words]
+        with (self._folder / "redis.log").open("ab") as log:
+            self._process = subprocess.Popen(argv, stdout=log, stderr=log)
+        self._wait_until_ready()
+
+    def stop(self) -> None:
+        """Ends it as its service manager would; what was acknowledged stays."""
+        if self._process is not None:
+            self._process.terminate()
+            self.resume()
+            self._process.wait(timeout=READY_SECONDS)
+            self._process = None
+
+    def crash(self) -> None:
+        """Ends it without a word."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(timeout=READY_SECONDS)
+        self._process = None
+
+    def pause(self) -> None:
+        """Halts it; its connections stay."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def _wait_until_ready(self) -> None:
+        assert self._process is not None and self._folder is not None
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                break
+            try:
+                with self.client() as client:
+                    client.ping()
+            except redis.RedisError:
+                time.sleep(0.02)
+            else:
+                return
+        said = (self._folder / "redis.log").read_text(errors="replace")
+        raise RuntimeError(f"redis-server did not start: {said[-2000:]}")
+
+
+class RedisServer(Program):
+    """A Redis without a default user, and with a user ``supervisor`` that may do all.
+
+    Keeps an append-only file, so that :meth:`restart` loses nothing.  ``options`` are further ones of
+    ``redis.conf``, with a ``_`` for each ``-``.
+    """
+
+    def __init__(self, program: str = "redis-server", **options: str) -> None:
+        super().__init__(program)
+        self.password = secrets.token_hex(16)
+        self.options = options
+
+    def configuration(self, folder: Path) -> str:
+        # Without rights of the default user Redis 7 drops each transaction as it reads its append-only file.
+        users = f"{NOBODY}\nuser supervisor on >{self.password} ~* &* +@all\n"
+        (folder / "users.acl").write_text(users, encoding="ascii")
+        words = {
+            "port": str(self.port),
+            "bind": self.host,
+            "dir": str(folder),
+            "aclfile": str(folder / "users.acl"),
+            "appendonly": "yes",
+            "appendfsync": "always",
+            "save": '""',
+            **self.options,
+        }
+        return "".join(f"{name.replace('_', '-')} {value}\n" for name, value in words.items())
 
     @property
     def address(self) -> ControllerAddress:
@@ -92,61 +177,28 @@ class RedisServer:
             client.execute_command("ACL", "SAVE")
         return self.address_of(agent_user(zone), password)
 
-    def start(self) -> None:
-        """Starts it on its port and waits until it answers."""
-        assert self._folder is not None
-        words = {
-            "port": str(self.port),
-            "bind": self.host,
-            "dir": str(self._folder),
-            "aclfile": str(self._folder / "users.acl"),
-            "appendonly": "yes",
-            "appendfsync": "always",
-            "save": "",
-            "daemonize": "no",
-            **self.options,
-        }
-        argv = [
-            self._program,
-            *(word for name, value in words.items() for word in (f"--{name.replace('_', '-')}", value)),
-        ]
-        with (self._folder / "redis.log").open("ab") as log:
-            self._process = subprocess.Popen(argv, stdout=log, stderr=log)
-        self._wait_until_ready()
 
-    def stop(self) -> None:
-        """Ends it as its service manager would; what was acknowledged stays."""
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait(timeout=READY_SECONDS)
-            self._process = None
+class Together:
+    """Programs that start and end together; ``_begin`` starts them, and leaves their end to the stack."""
 
-    def crash(self) -> None:
-        """Ends it without a word."""
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait(timeout=READY_SECONDS)
-        self._process = None
+    def __init__(self) -> None:
+        self.password = secrets.token_hex(16)
+        self.servers: list[RedisServer] = []
+        self._stack = ExitStack()
 
-    def restart(self) -> None:
-        self.stop()
-        self.start()
+    def _begin(self, stack: ExitStack) -> None:
+        raise NotImplementedError
 
-    def _wait_until_ready(self) -> None:
-        assert self._process is not None and self._folder is not None
-        deadline = time.monotonic() + READY_SECONDS
-        while time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                break
-            try:
-                with self.client() as client:
-                    client.ping()
-            except redis.RedisError:
-                time.sleep(0.02)
-            else:
-                return
-        said = (self._folder / "redis.log").read_text(errors="replace")
-        raise RuntimeError(f"redis-server did not start: {said[-2000:]}")
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._begin(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
 
 
 def _free_port() -> int:

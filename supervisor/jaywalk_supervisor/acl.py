@@ -86,8 +86,8 @@ def check_replay(store: Store) -> None:
     Redis (to 8.2, issue 14541) and Valkey (to 9.0, issue 3983) replay the append-only file as the default
     user, and silently leave out every transaction and script where that user has no rights.
     """
-    answer = store.redis.execute_command("ACL", "DRYRUN", "default", "XADD", "key", "*", "field", "value")
-    if answer not in ("OK", b"OK") and store.redis.info("persistence").get("aof_enabled"):
+    answers = store.on_all("ACL", "DRYRUN", "default", "XADD", "key", "*", "field", "value")
+    if set(answers) != {"OK"} and any(each.get("aof_enabled") for each in store.info("persistence")):
         log.error(
             "the controller's default user has no rights, and Redis may then lose all commits at a restart: "
             "write 'user default off resetpass ~* &* +@all' into its ACL file (nobody can log in as it)"

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cache
 from importlib.resources import files
 from typing import Any, cast
 
@@ -57,13 +59,9 @@ class Store:
         self.where = where
         # redis-py types each command for its synchronous and its asynchronous client at once.
         self.redis: Any = client
-        self._commit = client.register_script(_script("commit"))
-        self._bump = client.register_script(_script("bump"))
-        self._create = client.register_script(_script("create"))
         self.run_id = ""
         self.version: tuple[int, ...] = ()
         self.evicts_answers = False
-        self._everywhere = {"target_nodes": RedisCluster.ALL_NODES} if where.nodes else {}
 
     @classmethod
     def open(cls, where: ControllerAddress, name: str) -> Store:
@@ -83,8 +81,8 @@ class Store:
 
     def _look(self) -> None:
         try:
-            server, *_ = self._info("server")
-            policies = {str(memory.get("maxmemory_policy", "")) for memory in self._info("memory")}
+            server, *_ = self.info("server")
+            policies = {str(memory.get("maxmemory_policy", "")) for memory in self.info("memory")}
         except redis.exceptions.BusyLoadingError:
             raise ControllerUnreachable(
                 f"the controller {self.where} still loads its data", "wait until it is done"
@@ -109,28 +107,56 @@ class Store:
             )
         self.evicts_answers |= policy.startswith(EVICTS_EXPIRING)
 
-    def _info(self, section: str) -> list[dict[str, Any]]:
-        """A section of INFO from each server that there is."""
-        answer = self.redis.info(section, **self._everywhere)
-        return list(answer.values()) if self._everywhere else [answer]
+    def info(self, section: str) -> list[dict[str, Any]]:
+        """A section of INFO, as :meth:`on_all` asks."""
+        return self.on_all("INFO", section)
 
     def close(self) -> None:
         """Ends the connection."""
         self.redis.close()
 
     def zones(self) -> list[str]:
-        """The names of all zones, sorted; those of ``where.zone`` alone if it names one."""
-        return sorted(name for name in self.redis.smembers(ZONES) if self.where.zone in ("", name))
+        """The names of all zones, sorted; ``where.zone`` alone if it names one.
 
-    def on_all(self, *words: str) -> None:
-        """Runs a command that is about no key on each server that there is."""
-        self.redis.execute_command(*words, **self._everywhere)
+        The list of all may lie on another shard, whose absence is no reason to leave that zone alone.
+        """
+        return [self.where.zone] if self.where.zone else sorted(self.redis.smembers(ZONES))
+
+    def on_all(self, *words: str) -> list[Any]:
+        """The answers to a command that is about no key, of each server of a cluster that is there.
+
+        Lets redis-py's error through where none is.
+        """
+        if not self.where.nodes:
+            return [self.redis.execute_command(*words)]
+        answers, trouble = [], redis.ConnectionError("no server is known")
+        for node in self.redis.get_nodes():
+            try:
+                answers.append(self.redis.execute_command(*words, target_nodes=node))
+            except redis.ConnectionError as error:
+                trouble = error
+            except redis.TimeoutError as error:
+                trouble = redis.ConnectionError(str(error))
+        if not answers:
+            raise trouble
+        return answers
+
+    def run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> str:
+        """Runs the script ``<script>.lua`` on the server that has ``keys``, and needs no other one.
+
+        redis-py's own way loads a missing script into all servers of a cluster, and fails where one is away.
+        """
+        text, digest = _script(script)
+        try:
+            return str(self.redis.evalsha(digest, len(keys), *keys, *arguments))
+        except redis.exceptions.NoScriptError:
+            return str(self.redis.eval(text, len(keys), *keys, *arguments))
 
     def create(self, zone: Zone) -> bool:
         """Makes ``zone`` unless one of its name is there; returns whether it was made."""
         pools, description = zone.to_wire()["pools"], zone.description
         arguments = [SCHEMA, LEAST_WAIT_MS, pools, description, zone.policy.to_wire()]
-        made = _run(self._create, [ZoneKeys(zone.name).meta], arguments) == "CREATED"
+        made = self.run("create", [ZoneKeys(zone.name).meta], arguments) == "CREATED"
         self.redis.sadd(ZONES, zone.name)
         return made
 
@@ -185,7 +211,7 @@ class Store:
         anything changed), CONFLICT, INCARNATION or GONE.
         """
         wait_ms = state.wanted_wait_ms
-        outcome = _run(self._commit, *writes(state, changes, dict(answers)))
+        outcome = self.run("commit", *writes(state, changes, dict(answers)))
         if outcome == "OK" and changes:
             state.rev += 1
             state.wait_ms = wait_ms
@@ -215,7 +241,7 @@ class Store:
     def bump(self, zone: str) -> bool:
         """Opens a new epoch if the server started anew since the last commit; returns whether it did."""
         keys = ZoneKeys(zone)
-        return _run(self._bump, [keys.meta, keys.events], []) == "BUMPED"
+        return self.run("bump", [keys.meta, keys.events], []) == "BUMPED"
 
 
 def _cluster(where: ControllerAddress, name: str) -> RedisCluster:
@@ -237,9 +263,8 @@ def _cluster(where: ControllerAddress, name: str) -> RedisCluster:
     )
 
 
-def _run(script: Any, keys: Sequence[str], arguments: Sequence[Any]) -> str:
-    return str(script(keys=keys, args=arguments))
-
-
-def _script(name: str) -> str:
-    return files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8")
+@cache
+def _script(name: str) -> tuple[str, str]:
+    """The text of a script, and the name that Redis gives it."""
+    text = files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8")
+    return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()

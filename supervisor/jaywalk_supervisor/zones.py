@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib.resources import files
 from typing import Any
 
 import redis
@@ -24,7 +23,7 @@ from jaywalk.zonelog import ZONES, ZoneKeys
 from . import tokens
 from .acl import password_hash, set_password, write_user
 from .state import ZoneState
-from .store import Store, ZoneGone
+from .store import AWAY, Store, ZoneGone
 
 NONE = "none"
 """The word that empties a list."""
@@ -156,7 +155,6 @@ def change(
 
 
 def _change(store: Store, name: str, wanted: Callable[[Zone], Zone]) -> bool:
-    script = store.redis.register_script(_script("change"))
     keys = ZoneKeys(name)
     while True:
         state = store.load(name)
@@ -168,7 +166,7 @@ def _change(store: Store, name: str, wanted: Callable[[Zone], Zone]) -> bool:
             check_pools(state, zone)
         fields = [text for field, value in zone.to_wire().items() for text in (field, value)]
         arguments = [state.epoch, state.rev, "1" if new_pools else "", *fields]
-        outcome = str(script(keys=[keys.meta, keys.events], args=arguments))
+        outcome = store.run("change", [keys.meta, keys.events], arguments)
         if outcome == "OK":
             return True
         if outcome == "INCARNATION":
@@ -209,9 +207,8 @@ def remove(store: Store, name: str, force: bool) -> dict[str, Any]:
     except ZoneGone:
         zone = {"name": name, "peers": 0, "leases": 0}
     keys = ZoneKeys(name)
-    script = store.redis.register_script(_script("remove"))
     everything = [keys.peers, keys.meta, keys.leases, keys.events, keys.inbox, keys.orders, keys.creds]
-    if str(script(keys=[*everything, keys.seen, keys.leader], args=["1" if force else ""])) != "OK":
+    if store.run("remove", [*everything, keys.seen, keys.leader], ["1" if force else ""]) != "OK":
         raise ZoneInUse(zone, sorted(peer.name for peer in store.load(name).peers.values()))
     store.redis.sadd(REMOVED, name)
     store.redis.srem(ZONES, name)
@@ -231,11 +228,22 @@ def with_defaults(store: Store, defaults: Sequence[Zone]) -> list[str]:
     missing = [zone for zone in defaults if zone.name not in names]
     removed = store.redis.smembers(REMOVED) if missing else ()
     for zone in missing:
-        if zone.name not in removed:
-            if store.create(zone):
-                log.info("made zone %s with %s", zone.name, ", ".join(zone.pools))
+        if zone.name not in removed and _is_there(store, zone):
             names.append(zone.name)
     return names
+
+
+def _is_there(store: Store, zone: Zone) -> bool:
+    """Makes a zone; False where it has to wait for its shard, which keeps no other one waiting."""
+    try:
+        made = store.create(zone)
+    except AWAY:
+        if not store.where.nodes:
+            raise
+        return False
+    if made:
+        log.info("made zone %s with %s", zone.name, ", ".join(zone.pools))
+    return True
 
 
 def _set_password(store: Store, name: str, password: str | None) -> bool:
@@ -247,10 +255,6 @@ def _set_password(store: Store, name: str, password: str | None) -> bool:
 
 def _version(pool: str) -> int:
     return 6 if ":" in pool else 4
-
-
-def _script(name: str) -> str:
-    return files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8")
 
 
 def listing(store: Store) -> list[dict[str, Any]]:

@@ -249,6 +249,11 @@ def translated(where: ControllerAddress) -> Iterator[None]:
             "check that Redis runs there, listens on that address and is not behind a firewall",
         ) from None
     except redis.RedisError as error:
+        if str(error).startswith("NOREPLICAS"):
+            raise ControllerUnreachable(
+                f"the controller {where} has too few replicas to take anything in",
+                "wait until its replicas are back",
+            ) from None
         raise ControllerDenied(
             f"the controller {where} refused a command ({error})", "look into the log of Redis"
         ) from None

@@ -5,22 +5,24 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 
 from jaywalk.controller import ControllerAddress, ZoneClient, connect, locate
-from jaywalk.errors import ControllerDenied
+from jaywalk.errors import ControllerDenied, ControllerUnreachable, NoAnswer
 from jaywalk.models import Zone
 from jaywalk.requests import Request
 from jaywalk_agent import follow
-from jaywalk_agent.follow import Follower
+from jaywalk_agent.follow import Follower, Update
 from jaywalk_agent.stop import StopSignal
 from jaywalk_supervisor.acl import password_hash
 from jaywalk_supervisor.cluster import ClusterCommitter
 from jaywalk_supervisor.replica import Replica
 from jaywalk_supervisor.store import Store
 from tests.redis_cluster import Cluster
+from tests.redis_server import RedisServer
 from tests.unit.agent.test_follow import Backoff
 from tests.unit.supervisor.support import AGENT_PASSWORD, join, key_of, until
 
@@ -85,37 +87,96 @@ def test_a_zone_that_appears_is_served(cluster: Cluster, supervisor: ClusterComm
     assert client(agent_of(cluster, "zone-new")).ask(join("zone-new", 1), 20).addresses == ("10.30.0.1",)
 
 
+def test_a_shard_that_is_away_stops_its_own_zones_alone(
+    cluster: Cluster, supervisor: ClusterCommitter
+) -> None:
+    gone = cluster.shard_of("zone-red")
+    gone.crash()
+    (other,) = {cluster.shard_of("zone-blue")} - {gone}
+    until(lambda: _state(other)["cluster_slots_fail"] != "0")
+    assert client(agent_of(cluster, "zone-blue")).ask(join("zone-blue", 1), 20).ok
+    gone.start()
+    until(lambda: _answers(agent_of(cluster, "zone-red")), 40)
+
+
 def test_an_agent_outlives_a_restart_of_its_shard(
     cluster: Cluster, supervisor: ClusterCommitter, stop: StopSignal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Wishes:
-        def join(self) -> Request:
-            return join("zone-blue", 0)
-
-        def moved(self) -> Request:
-            return Request.checked("endpoint", "zone-blue", key_of(0))
-
     monkeypatch.setattr(follow, "RECONNECT", Backoff(0.2))
+    follower, updates = joined(cluster, stop)
+    epoch = follower.view.epoch  # type: ignore[union-attr]
+    cluster.shard_of("zone-blue").restart()
+    goes_on(cluster, follower, updates)
+    assert follower.view.epoch > epoch  # type: ignore[union-attr]
+
+
+def test_all_follow_a_zone_to_another_shard(
+    cluster: Cluster, supervisor: ClusterCommitter, stop: StopSignal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its slot is moved key by key, as ``redis-cli --cluster reshard`` does, while requests come in."""
+    monkeypatch.setattr(follow, "RECONNECT", Backoff(0.2))
+    follower, updates = joined(cluster, stop)
+    before, address = locate(follower.address()).port, follower.view.peers[key_of(0)].addresses  # type: ignore[union-attr]
+    stopped = threading.Event()
+    asking = threading.Thread(target=_ask_on, args=(cluster, stopped))
+    asking.start()
+    cluster.move("zone-blue", cluster.servers[0])
+    stopped.set()
+    asking.join()
+    assert locate(follower.address()).port == cluster.servers[0].port != before
+    goes_on(cluster, follower, updates)
+    assert follower.view.peers[key_of(0)].addresses == address  # type: ignore[union-attr]
+    operator = replace(cluster.address_of("supervisor", cluster.password), zone="zone-blue")
+    leases = client(operator).leases()
+    assert len({lease.addresses for lease in leases}) == len(leases)
+
+
+def _ask_on(cluster: Cluster, stopped: threading.Event) -> None:
+    """Has nodes join, one after another; some come at a moment when nobody can take them in."""
+    number = 100
+    while not stopped.is_set():
+        with suppress(ControllerUnreachable, NoAnswer):
+            where = replace(agent_of(cluster, "zone-blue"), timeout=1)
+            client(where).ask(join("zone-blue", number), 1)
+        number += 1
+
+
+class Wishes:
+    def join(self) -> Request:
+        return join("zone-blue", 0)
+
+    def moved(self) -> Request:
+        return Request.checked("endpoint", "zone-blue", key_of(0))
+
+
+def joined(cluster: Cluster, stop: StopSignal) -> tuple[Follower, Iterator[Update]]:
+    """An agent in zone-blue, and its updates."""
     where = agent_of(cluster, "zone-blue")
     follower = Follower(lambda: where, "zone-blue", key_of(0), Wishes(), stop)
     updates = follower.updates()
     while not follower.joined or follower._pending is not None:
         next(updates)
-    assert follower.view is not None
-    epoch = follower.view.epoch
-    shard = next(server for server in cluster.servers if server.port == locate(where).port)
-    shard.restart()
+    return follower, updates
+
+
+def goes_on(cluster: Cluster, follower: Follower, updates: Iterator[Update]) -> None:
+    """Another node joins, and the agent hears of it."""
     operator = replace(cluster.address_of("supervisor", cluster.password), zone="zone-blue")
     until(lambda: _answers(operator), 40)
+    assert follower.view is not None
     while key_of(1) not in follower.view.peers:
         next(updates)
-    assert follower.view.epoch > epoch
     assert follower.joined
     updates.close()  # type: ignore[attr-defined]
 
 
-def _answers(operator: ControllerAddress) -> bool:
+def _state(server: RedisServer) -> dict[str, str]:
+    with server.client() as operator:
+        return dict(operator.execute_command("CLUSTER INFO"))
+
+
+def _answers(where: ControllerAddress) -> bool:
     try:
-        return client(operator).ask(join("zone-blue", 1), 5).ok
+        return client(where).ask(join(where.zone, 1), 5).ok
     except Exception:
         return False

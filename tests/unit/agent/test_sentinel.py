@@ -32,7 +32,7 @@ class Wishes:
 
 @pytest.fixture(params=["closed", "open"])
 def sentinels(request: pytest.FixtureRequest) -> Iterator[Sentinels]:
-    with Sentinels(request.param == "closed", USER, AGENT_PASSWORD) as started:
+    with Sentinels((USER, AGENT_PASSWORD) if request.param == "closed" else None) as started:
         yield started
 
 
