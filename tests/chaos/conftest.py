@@ -8,10 +8,13 @@ from redis.backoff import FullJitterBackoff
 
 from jaywalk_agent import follow
 
+from .stages import KINDS
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("chaos")
     group.addoption("--minutes", type=float, default=0.0, help="rounds of chaos for so long; else one round")
+    group.addoption("--kind", choices=tuple(KINDS), help="what rounds are played on, whatever the seed says")
     group.addoption("--seed", type=int, default=None, help="the seed of a round, to run it again")
 
 

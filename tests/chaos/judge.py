@@ -161,7 +161,8 @@ class Tap:
         while not self._stop.wait(0.02):
             with suppress(redis.RedisError, OSError), self._connect() as client:
                 era, last = self._era(), "0"
-                while not self._stop.is_set():
+                # What is seen after a loss is seen anew, from whoever has the zone then.
+                while not self._stop.is_set() and self._era() == era:
                     answer: Any = client.xread({self._events: last}, block=300)
                     for entry, fields in dict(answer).get(self._events, []) if answer else []:
                         self.take(entry, fields, era)

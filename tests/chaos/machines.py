@@ -23,28 +23,31 @@ ENVIRONMENT = {
 class Controller:
     """How each supervisor command finds its Redis, and the password of the agents."""
 
-    def __init__(self, server: RedisServer, folder: Path, agent_password: str) -> None:
+    def __init__(self, password: str, folder: Path, agent_password: str) -> None:
         self.folder = folder
-        passwords = {"supervisor": server.password, "agents": agent_password}
+        passwords = {"supervisor": password, "agents": agent_password}
         for name, password in passwords.items():
             (folder / name).write_text(password, encoding="ascii")
-        self.argv = [
+
+    def argv(self, where: str) -> list[str]:
+        """The command, for the Redis at ``where``."""
+        return [
             *(sys.executable, "-m", "jaywalk_supervisor.cli"),
-            *("--streamer-address", f"{server.host}:{server.port}", "--streamer-user", "supervisor"),
-            *("--streamer-passwd-file", str(folder / "supervisor")),
-            *("--agent-password-file", str(folder / "agents")),
+            *("--streamer-address", where, "--streamer-user", "supervisor"),
+            *("--streamer-passwd-file", str(self.folder / "supervisor")),
+            *("--agent-password-file", str(self.folder / "agents")),
         ]
 
-    def add_zone(self, name: str, pools: tuple[str, str]) -> None:
+    def add_zone(self, where: str, name: str, pools: tuple[str, str]) -> None:
         words = ["zone", "add", name, "--cidr", pools[0], "--cidr6", pools[1]]
-        subprocess.run([*self.argv, *words], check=True, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
+        subprocess.run([*self.argv(where), *words], check=True, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
 
 
 class SupervisorProcess:
     """``jaywalk-supervisor``, started, killed, stopped in its tracks, and started again."""
 
-    def __init__(self, controller: Controller, number: int) -> None:
-        self._argv = [*controller.argv, "--api-address", f"127.0.0.1:{_free_port()}"]
+    def __init__(self, controller: Controller, number: int, where: str) -> None:
+        self._argv = [*controller.argv(where), "--api-address", f"127.0.0.1:{_free_port()}"]
         self.log = controller.folder / f"supervisor{number}.log"
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -1,23 +1,28 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A TCP relay in front of one server: carries bytes until it is told to cut or to freeze."""
+"""A TCP relay in front of servers: carries bytes until it is told to cut or to freeze."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from types import TracebackType
 
 
 class Relay:
-    """Listens on a free port of loopback and carries to ``(host, port)``, in a thread of its own.
+    """Listens for each of the ``ports`` of loopback on a port of its own, in a thread of its own.
 
-    What a frozen relay holds is delivered late, when it heals: answers and requests of another time.
+    What a frozen relay holds is delivered late, when it heals: answers and requests of another time.  Where
+    a sentinel or a shard names one of ``ports`` to its client, the relay names its own port in its place.
     """
 
-    def __init__(self, host: str, port: int) -> None:
-        self._target = (host, port)
-        self.port = 0
+    def __init__(self, ports: Iterable[int]) -> None:
+        self.ports = dict.fromkeys(ports, 0)
+        """The relay's port for each that it carries to."""
+        # As RESP writes a port: alone as a text or a number, or behind the address in a redirection.
+        self._named = re.compile(rb"(?<=[\n:])(%s)(?=\r\n)" % b"|".join(b"%d" % port for port in self.ports))
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
@@ -64,14 +69,19 @@ class Relay:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._open.set()
-        server = self._loop.run_until_complete(asyncio.start_server(self._carry, "127.0.0.1", 0))
-        self.port = int(server.sockets[0].getsockname()[1])
+        servers = [self._loop.run_until_complete(self._listen(port)) for port in self.ports]
         self._ready.set()
         self._loop.run_forever()
-        server.close()
+        for server in servers:
+            server.close()
         self._loop.run_until_complete(asyncio.sleep(0))
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _listen(self, port: int) -> asyncio.Server:
+        server = await asyncio.start_server(partial(self._carry, port), "127.0.0.1", 0)
+        self.ports[port] = int(server.sockets[0].getsockname()[1])
+        return server
+
+    async def _carry(self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writers = [writer]
         own = asyncio.current_task()
         assert own is not None
@@ -79,11 +89,11 @@ class Relay:
         try:
             if self._is_cut:
                 return
-            far_reader, far_writer = await asyncio.open_connection(*self._target)
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
             writers.append(far_writer)
             ways = [
                 asyncio.create_task(self._pump(reader, far_writer)),
-                asyncio.create_task(self._pump(far_reader, writer)),
+                asyncio.create_task(self._pump(far_reader, writer, self._renamed)),
             ]
             try:
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -97,14 +107,22 @@ class Relay:
             for each in writers:
                 each.close()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _renamed(self, data: bytes) -> bytes:
+        return self._named.sub(lambda found: b"%d" % self.ports[int(found[0])], data)
+
+    async def _pump(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        passed: Callable[[bytes], bytes] = bytes,
+    ) -> None:
         while True:
             try:
                 data = await reader.read(65536)
                 await self._open.wait()
                 if not data:
                     return
-                writer.write(data)
+                writer.write(passed(data))
                 await writer.drain()
             except OSError:
                 return

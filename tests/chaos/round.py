@@ -1,33 +1,29 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One round: a fresh Redis, supervisors and agents, what the seed does to them, and the verdict."""
+"""One round: a fresh controller, supervisors and agents, what the seed does to them, and the verdict."""
 
 from __future__ import annotations
 
 import random
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import replace
+from contextlib import ExitStack, suppress
 from ipaddress import ip_network
 from pathlib import Path
 
 import redis
 
-from jaywalk.controller import ControllerAddress, agent_user
-from tests.redis_server import RedisServer
+from jaywalk.controller import agent_user
 
 from .agents import ChaosAgent
 from .judge import Picture, Tap, faults
-from .machines import Controller, SupervisorProcess, Tail
+from .machines import Controller, SupervisorProcess
 from .relay import Relay
 from .schedule import Step, schedule
+from .stages import KINDS, ZONES
 
 PASSWORD = "agents-of-the-chaos-0123"
 POOLS = ("10.30.0.0/27", "fd00:30::/64")
-ZONES = ("zone-one", "zone-two")
-"""Two tenants with the same pools: what one has never matters to the other."""
 AGENTS = 24
 GROUPS = 4
 LOOK_SECONDS = 0.5
@@ -38,38 +34,40 @@ SETTLE_SECONDS = 40.0
 class Round:
     """``run`` returns the sentences of what went wrong, none if all is well."""
 
-    def __init__(self, seed: int, folder: Path, seconds: float) -> None:
+    def __init__(self, seed: int, folder: Path, seconds: float, kind: str) -> None:
         self.rng = random.Random(seed)
         self.folder = folder
-        self.era = 0
-        self.server = RedisServer()
-        self.up = True
+        self.eras = dict.fromkeys(ZONES, 0)
+        self.stage = KINDS[kind]()
         supervisors = self.rng.choice((2, 3))
-        self.steps = schedule(self.rng, seconds, supervisors, GROUPS, AGENTS)
-        self._supervisors = supervisors
+        # Groups of agents come first, then each supervisor with a way of its own.
+        groups = GROUPS + supervisors
+        self.steps = schedule(self.rng, seconds, supervisors, self.stage.outages, groups, AGENTS)
+        self._groups, self._supervisors = groups, supervisors
         self.done: Counter[str] = Counter()
-        self.lost_bytes = 0
 
     def run(self) -> list[str]:
         with ExitStack() as stack:
-            stack.enter_context(self.server)
+            stack.enter_context(self.stage)
             self._set_up(stack)
             wrong = self._befall() or self._settle() or self._verdict()
-            if wrong and self.server._folder is not None:
-                shutil.copytree(self.server._folder, self.folder / "redis")
+            if wrong:
+                self.stage.keep(self.folder)
             return wrong
 
     def _set_up(self, stack: ExitStack) -> None:
-        controller = Controller(self.server, self.folder, PASSWORD)
+        controller = Controller(self.stage.password, self.folder, PASSWORD)
         for zone in ZONES:
-            controller.add_zone(zone, POOLS)
-        self.tail = Tail(self.server)
-        self.supervisors = [SupervisorProcess(controller, number) for number in range(self._supervisors)]
+            controller.add_zone(self.stage.text(self.stage.direct()), zone, POOLS)
+        self.stage.begin_of_tail()
+        ports = list(self.stage.direct())
+        self.relays = [stack.enter_context(Relay(ports)) for _ in range(self._groups)]
+        ways = [self.stage.text(relay.ports) for relay in self.relays[GROUPS:]]
+        self.supervisors = [SupervisorProcess(controller, number, way) for number, way in enumerate(ways)]
         for supervisor in self.supervisors:
             stack.callback(supervisor.kill)
             supervisor.start()
-        self.relays = [stack.enter_context(Relay(self.server.host, self.server.port)) for _ in range(GROUPS)]
-        self.taps = {zone: Tap(self.server.client, zone, lambda: self.era) for zone in ZONES}
+        self.taps = {zone: self._tap(zone) for zone in ZONES}
         for tap in self.taps.values():
             stack.callback(tap.stop)
             tap.start()
@@ -78,19 +76,20 @@ class Round:
             stack.callback(agent.end)
             agent.live(pause=self.rng.uniform(0, 3))
 
+    def _tap(self, zone: str) -> Tap:
+        return Tap(lambda: self.stage.server_of(zone).client(), zone, lambda: self.eras[zone])
+
     def _agent(self, number: int) -> ChaosAgent:
         """Some ask for an address or announce a prefix; some of those want the same."""
         zone = ZONES[number % len(ZONES)]
-        agent = ChaosAgent(number, zone, self.folder, lambda: self.era)
+        agent = ChaosAgent(number, zone, self.folder, lambda: self.eras[zone])
         if self.rng.random() < 0.4:
             agent.requested = (f"10.30.0.{self.rng.randint(1, 20)}",)
         if self.rng.random() < 0.4:
             agent.prefixes = (f"172.20.{self.rng.randint(0, 15)}.0/{self.rng.choice((23, 24, 25))}",)
-        relay = self.relays[self.rng.randrange(GROUPS)]
-        agent.agents_way = lambda: ControllerAddress(
-            "127.0.0.1", relay.port, agent_user(zone), PASSWORD, timeout=1.0
-        )
-        agent.operators_way = replace(self.server.address, timeout=1.0)
+        ports = self.relays[self.rng.randrange(GROUPS)].ports
+        agent.agents_way = lambda: self.stage.address(zone, ports, agent_user(zone), PASSWORD)
+        agent.operators_way = self.stage.address(zone, self.stage.direct(), "supervisor", self.stage.password)
         return agent
 
     def _befall(self) -> list[str]:
@@ -120,31 +119,16 @@ class Round:
             "cut": relay.cut,
             "freeze": relay.freeze,
             "heal": relay.heal,
-            "stop": self._stop,
-            "crash": self._crash,
-            "lose": lambda: self._lose(step.value),
-            "start": self._start,
+            **dict.fromkeys(("stop", "crash", "lose", "start", "hold", "let-go"), lambda: self._fail(step)),
             "move": lambda: self._move(agent),
             "announce": lambda: self._announce(agent, step),
         }
         deeds.get(step.deed, lambda: agent.live(step.deed, step.value))()
 
-    def _stop(self) -> None:
-        self.up = False
-        self.server.stop()
-
-    def _crash(self) -> None:
-        self.up = False
-        self.server.crash()
-
-    def _lose(self, share: float) -> None:
-        self._crash()
-        self.lost_bytes += self.tail.lose(share)
-        self.era += 1
-
-    def _start(self) -> None:
-        self.server.start()
-        self.up = True
+    def _fail(self, step: Step) -> None:
+        """What is asked for from now on is of another era; what was asked before may be lost."""
+        for zone in self.stage.befall(step.deed, step.target, step.value):
+            self.eras[zone] += 1
 
     def _move(self, agent: ChaosAgent) -> None:
         agent.port += 1
@@ -155,13 +139,13 @@ class Round:
         agent.live("restart", step.value)
 
     def _pictures(self) -> Iterator[tuple[str, Picture]]:
-        with self.server.client() as client:
-            for zone in ZONES:
+        for zone in ZONES:
+            with self.stage.server_of(zone).client() as client:
                 yield zone, Picture.take(client, zone)
 
     def _look(self) -> list[str]:
         wrong = [f"{zone}: {fault}" for zone, tap in self.taps.items() for fault in tap.faults]
-        if self.up:
+        with suppress(redis.RedisError):  # it is away
             wrong += [f"{zone}: {fault}" for zone, picture in self._pictures() for fault in faults(picture)]
         codes = [supervisor.ended for supervisor in self.supervisors]
         wrong += [
@@ -197,7 +181,7 @@ class Round:
         if follower.trouble or agent.trouble or follower._pending is not None:
             yield f"{where} is not done: {agent.trouble or follower.trouble or follower._pending}"
             return
-        with self.server.client() as client:
+        with self.stage.server_of(agent.zone).client() as client:
             picture = Picture.take(client, agent.zone)
         known = {
             key: (peer.name, list(peer.addresses), list(peer.prefixes), peer.endpoint, peer.rev)
@@ -237,7 +221,7 @@ class Round:
             yield f"{agent.zone}/{agent.name} was never told a lease"
             return
         last = agent.acks[-1]
-        for address in last.addresses if last.era == self.era else ():
+        for address in last.addresses if last.era == self.eras[agent.zone] else ():
             holder = holders.get(address)
             if holder != agent.key and (holder, address) not in asked:
                 yield f"{agent.zone}/{agent.name} was told {address}, and {holder or 'nobody'} has it"

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -21,14 +21,28 @@ class Step:
         return f"{self.at:6.2f} s  {self.deed} {self.target} ({self.value:.2f})"
 
 
-def schedule(rng: random.Random, seconds: float, supervisors: int, groups: int, agents: int) -> list[Step]:
-    """All steps in order; whatever is broken is mended again by the end of ``seconds``."""
+Faults = Mapping[str, tuple[str, float, float]]
+"""Each fault with what mends it, and how many seconds it lasts: at least, and at most."""
+
+
+def schedule(
+    rng: random.Random,
+    seconds: float,
+    supervisors: int,
+    servers: Sequence[tuple[float, Faults]],
+    groups: int,
+    agents: int,
+) -> list[Step]:
+    """All steps in order; whatever is broken is mended again by the end of ``seconds``.
+
+    ``servers`` says for each how many seconds on average lie between its outages, and which there are.
+    """
     steps: list[Step] = []
     for target in range(supervisors):
         faults = {"kill": ("revive", 0.2, 3.0), "pause": ("resume", 0.5, 5.0)}
         steps += _outages(rng, seconds, target, 7.0, faults)
-    faults = dict.fromkeys(("crash", "lose", "stop"), ("start", 0.05, 1.5))
-    steps += _outages(rng, seconds, 0, 3.0, faults)
+    for target, (mean, faults_of_it) in enumerate(servers):
+        steps += _outages(rng, seconds, target, mean, faults_of_it)
     for target in range(groups):
         faults = dict.fromkeys(("cut", "freeze"), ("heal", 0.2, 4.0))
         steps += _outages(rng, seconds, target, 5.0, faults)
@@ -43,7 +57,7 @@ def _outages(
     seconds: float,
     target: int,
     mean: float,
-    faults: dict[str, tuple[str, float, float]],
+    faults: Faults,
 ) -> Iterator[Step]:
     """One after the other for ``target``; each fault names what mends it, and how long it lasts."""
     at = rng.expovariate(1 / mean)

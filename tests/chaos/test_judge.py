@@ -6,15 +6,14 @@ from __future__ import annotations
 import copy
 import json
 import random
-import socket
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from .judge import Picture, Tap, faults
-from .relay import Relay
 from .schedule import schedule
+from .stages import KINDS, Stage
 
 A, B, C = ("A" * 43 + "=", "B" * 43 + "=", "C" * 43 + "=")
 
@@ -96,36 +95,18 @@ def test_a_revision_that_is_used_twice_or_lost_is_found() -> None:
     assert "9-6 was used twice" in tap.faults[0]
 
 
-def test_a_seed_says_all_that_happens() -> None:
-    first, again, other = (schedule(random.Random(seed), 60, 3, 4, 24) for seed in (5, 5, 6))
+@pytest.mark.parametrize("stage", KINDS.values())
+def test_a_seed_says_all_that_happens(stage: type[Stage]) -> None:
+    first, again, other = (schedule(random.Random(seed), 99, 3, stage.outages, 4, 24) for seed in (5, 5, 6))
     assert first == again != other
-    assert {"kill", "pause", "stop", "crash", "lose", "cut", "freeze"} < {step.deed for step in first}
-    for fault, mended in {"kill": "revive", "pause": "resume", "cut": "heal", "freeze": "heal"}.items():
+    mends = {"kill": "revive", "pause": "resume", "cut": "heal", "freeze": "heal"}
+    for _, faults_of_it in stage.outages:
+        mends |= {fault: mended for fault, (mended, _, _) in faults_of_it.items()}
+    assert mends.keys() < {step.deed for step in first}
+    for fault, mended in mends.items():
         for step in first:
             if step.deed == fault:
                 assert any(
                     later.deed == mended and later.target == step.target and later.at >= step.at
                     for later in first
                 )
-
-
-def test_a_relay_carries_freezes_and_cuts() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server, Relay(*server.getsockname()) as relay:
-        with socket.create_connection(("127.0.0.1", relay.port), 5) as near:
-            far, _ = server.accept()
-            far.settimeout(5)
-            near.sendall(b"one")
-            assert far.recv(9) == b"one"
-            relay.freeze()
-            near.sendall(b"two")
-            far.settimeout(0.2)
-            with pytest.raises(TimeoutError):
-                far.recv(9)
-            relay.heal()
-            far.settimeout(5)
-            assert far.recv(9) == b"two"
-            relay.cut()
-            assert far.recv(9) == b""
-            far.close()
-        with socket.create_connection(("127.0.0.1", relay.port), 5) as refused:
-            assert refused.recv(9) == b""

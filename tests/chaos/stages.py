@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a round is played on: one Redis, one under Sentinel, or a cluster; and what befalls it there."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from jaywalk.controller import ControllerAddress
+from tests.redis_cluster import Cluster
+from tests.redis_sentinels import SERVICE, Sentinels
+from tests.redis_server import Program, RedisServer, Together
+
+from .machines import Tail
+from .schedule import Faults
+
+ZONES = ("zone-one", "zone-two")
+"""Two tenants with the same pools: what one has never matters to the other.  In a cluster they lie on
+different shards."""
+LOSSY = {"crash": ("start", 0.05, 1.5), "lose": ("start", 0.05, 1.5), "stop": ("start", 0.05, 1.5)}
+
+
+class Stage(Together):
+    """One Redis; the base of the others.
+
+    ``outages`` says how often on average, in seconds, and which, for each of its parts that fails by itself.
+    """
+
+    kind = "single"
+    outages: tuple[tuple[float, Faults], ...] = ((3.0, LOSSY),)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lost_bytes = 0
+
+    def _begin(self, stack: ExitStack) -> None:
+        server = stack.enter_context(RedisServer())
+        self.servers, self.password = [server], server.password
+
+    @property
+    def programs(self) -> Collection[Program]:
+        """All that somebody connects to."""
+        return self.servers
+
+    def begin_of_tail(self) -> None:
+        """What is there now no fault takes away."""
+        self.tails = [Tail(server) for server in self.servers]
+
+    def text(self, ports: Mapping[int, int]) -> str:
+        """The address as people write it, each port by its place in ``ports``."""
+        return f"127.0.0.1:{ports[self.servers[0].port]}"
+
+    def address(self, zone: str, ports: Mapping[int, int], user: str, password: str) -> ControllerAddress:
+        return replace(ControllerAddress.parse(self.text(ports), user, password), zone=zone, timeout=1.0)
+
+    def direct(self) -> dict[int, int]:
+        """The ports of somebody who needs no relay."""
+        return {each.port: each.port for each in self.programs}
+
+    def server_of(self, zone: str) -> RedisServer:
+        """The one that has the zone now; raises what redis-py does where nobody knows."""
+        return self.servers[0]
+
+    def befall(self, deed: str, target: int, value: float) -> Collection[str]:
+        """Does it to the ``target``-th part; returns the zones that may have lost a tail by it."""
+        server = self.servers[target]
+        if deed == "lose":
+            server.crash()
+            self.lost_bytes += self.tails[target].lose(value)
+            return [zone for zone in ZONES if self.server_of(zone) is server]
+        {"crash": server.crash, "stop": server.stop, "start": server.start}[deed]()
+        return ()
+
+    def losses(self) -> str:
+        """What it came to, for people."""
+        return f"{self.lost_bytes} bytes of log lost"
+
+    def keep(self, folder: Path) -> None:
+        """Copies what the servers wrote, for whoever looks into a failed round."""
+        for server in self.servers:
+            if server._folder is not None:
+                shutil.copytree(server._folder, folder / f"redis-{server.port}")
+
+
+class SentinelStage(Stage):
+    """A primary with two replicas and three sentinels.
+
+    What a primary had not sent to the replica that takes its place is lost, and so is what one that was
+    held said before it learned that it was replaced.
+    """
+
+    kind = "sentinel"
+    outages = ((4.0, {"crash": ("start", 0.2, 6.0), "hold": ("let-go", 0.5, 6.0)}),)
+
+    def _begin(self, stack: ExitStack) -> None:
+        self._sentinels = stack.enter_context(Sentinels())
+        self.servers, self.password = self._sentinels.servers, self._sentinels.password
+        self._failed = self._last = self.servers[0]
+        self._failovers = 0
+
+    @property
+    def programs(self) -> Collection[Program]:
+        return [*self.servers, *self._sentinels.sentinels]
+
+    def begin_of_tail(self) -> None:
+        with self.servers[0].client() as client:
+            client.wait(2, 5000)
+
+    def text(self, ports: Mapping[int, int]) -> str:
+        listed = ",".join(f"127.0.0.1:{ports[each.port]}" for each in self._sentinels.sentinels)
+        return f"sentinel://{listed}/{SERVICE}"
+
+    def server_of(self, zone: str) -> RedisServer:
+        return self._sentinels.primary
+
+    def losses(self) -> str:
+        return f"{self._failovers} failovers"
+
+    def befall(self, deed: str, target: int, value: float) -> Collection[str]:
+        self._count()
+        if deed in ("crash", "hold"):
+            self._failed = self._last
+        server = self._failed
+        {"crash": server.crash, "hold": server.pause, "start": server.start, "let-go": server.resume}[deed]()
+        return ZONES
+
+    def _count(self) -> None:
+        before, self._last = self._last, self._sentinels.primary
+        self._failovers += before is not self._last
+
+
+class ClusterStage(Stage):
+    """Three shards, of which each fails by itself."""
+
+    kind = "cluster"
+    outages = ((5.0, LOSSY),) * 3
+
+    def _begin(self, stack: ExitStack) -> None:
+        self._cluster = stack.enter_context(Cluster())
+        self.servers, self.password = self._cluster.servers, self._cluster.password
+
+    def text(self, ports: Mapping[int, int]) -> str:
+        return "cluster://" + ",".join(f"127.0.0.1:{ports[each.port]}" for each in self.servers)
+
+    def server_of(self, zone: str) -> RedisServer:
+        return self._cluster.shard_of(zone)
+
+
+KINDS: Mapping[str, type[Stage]] = {each.kind: each for each in (Stage, SentinelStage, ClusterStage)}
+
+
+def kind_of(seed: int) -> str:
+    """Half of the rounds on one Redis, the others on either of those that fail in more ways."""
+    return ("single", "single", "sentinel", "cluster")[seed % 4]

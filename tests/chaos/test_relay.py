@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A relay holds up all that its clients say, also what a sentinel or a shard sends them on to."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from jaywalk.controller import ZoneClient, connect, locate
+from jaywalk.errors import ControllerUnreachable
+
+from .relay import Relay
+from .stages import KINDS, ZONES, Stage
+
+
+def test_a_relay_carries_freezes_and_cuts() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, Relay([server.getsockname()[1]]) as relay:
+        (port,) = relay.ports.values()
+        with socket.create_connection(("127.0.0.1", port), 5) as near:
+            far, _ = server.accept()
+            far.settimeout(5)
+            near.sendall(b"one")
+            assert far.recv(9) == b"one"
+            relay.freeze()
+            near.sendall(b"two")
+            far.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                far.recv(9)
+            relay.heal()
+            far.settimeout(5)
+            assert far.recv(9) == b"two"
+            relay.cut()
+            assert far.recv(9) == b""
+            far.close()
+        with socket.create_connection(("127.0.0.1", port), 5) as refused:
+            assert refused.recv(9) == b""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nobody_gets_past_a_relay(kind: str) -> None:
+    with KINDS[kind]() as stage, Relay(stage.direct()) as relay:
+        assert not set(relay.ports) & set(relay.ports.values())
+        for zone in ZONES:
+            where = stage.address(zone, relay.ports, "supervisor", stage.password)
+            assert locate(where).port == relay.ports[stage.server_of(zone).port]
+        assert _is_answered(stage, relay)
+        relay.freeze()
+        assert not _is_answered(stage, relay)
+        relay.heal()
+        assert _is_answered(stage, relay)
+        relay.cut()
+        assert not _is_answered(stage, relay)
+
+
+def _is_answered(stage: Stage, relay: Relay) -> bool:
+    where = stage.address(ZONES[0], relay.ports, "supervisor", stage.password)
+    try:
+        client = ZoneClient(connect(where), where, ZONES[0])
+        assert client.leases() == []
+    except ControllerUnreachable:
+        return False
+    client.client.close()
+    return True
