@@ -65,6 +65,8 @@ class Agent:
 
     def run(self) -> None:
         """The loop; ends by :class:`jaywalk_agent.stop.Stopped`, and leaves the tunnels up."""
+        for note in self.join().notes:
+            log.info("%s", note)
         for update in self.follower.updates():
             self._bring(update)
             self._save(update)
@@ -79,11 +81,12 @@ class Agent:
         # What this machine refuses, it refuses before the zone hears of it.
         self.dataplane.plan(self.follower.view)
         with self.stop.waiting():
-            lease = client.ask(self.join(), timeout).lease_or_raise()
+            request = self.join()
+            lease = client.ask(request, timeout).lease_or_raise()
             self.follower.view = client.snapshot()
         self.dataplane.bring_to(self.follower.view)
         snapshot.save(self.settings.snapshot_file, self.follower.view)
-        return lease
+        return replace(lease, notes=request.notes)
 
     def join(self) -> Request:
         settings = self.settings

@@ -93,6 +93,8 @@ def up(settings: Settings, arguments: argparse.Namespace) -> int:
     """Joins once and leaves the tunnels up."""
     with running.only_one(settings.lock_file, settings.zone):
         lease = Agent(settings, settings.runner(), StopSignal()).up(arguments.timeout)
+    for note in lease.notes:
+        print(f"jaywalk: {note}", file=sys.stderr)
     print(f"{settings.interface} is up in zone {settings.zone} with {', '.join(lease.addresses)}")
     return 0
 

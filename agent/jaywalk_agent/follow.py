@@ -11,7 +11,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from redis.backoff import FullJitterBackoff
@@ -99,6 +99,7 @@ class Follower:
     _member: bool = False
     _pending: Pending | None = None
     _endpoint: str = ""
+    _former: tuple[str, ...] = ()
     _resyncs: int = 0
     _next_tick: float = field(default_factory=time.monotonic)
     _next_report: float = 0.0
@@ -133,7 +134,8 @@ class Follower:
         """
         failures = 0
         self._member = self.joined
-        self._pending = Pending(self.asker.join())
+        self._remember()
+        self._pending = Pending(self._wishes())
         while True:
             try:
                 yield from self._tick()
@@ -177,7 +179,7 @@ class Follower:
         else:
             # Made anew: this node may have another address by now.
             joining = self._pending.request.op == "join"
-            self._pending = Pending(self.asker.join() if joining else self.asker.moved())
+            self._pending = Pending(self._wishes() if joining else self.asker.moved())
 
     def _resync(self, client: ZoneClient) -> Iterator[Update]:
         before = self.view
@@ -195,7 +197,7 @@ class Follower:
         if before is not None and not same and own != before.peers.get(self.own_key) and self.joined:
             # Redis lost the last thing that it granted: the node is in the zone as it once was, and asks for
             # all of it again, whatever else it was asking for.
-            self._pending = Pending(self.asker.join())
+            self._pending = Pending(self._wishes())
         yield Update(self.view)
 
     def _listen(self, client: ZoneClient) -> Iterator[Update]:
@@ -280,7 +282,7 @@ class Follower:
             raise RequestRefused(reply.code, reply.error)
         # The lease that this node has stays in force; the wish is repeated in case somebody mends it.
         self._trouble = f"the zone refused a request: {reply.error}"
-        self._pending = Pending(self.asker.join(), next_send=time.monotonic() + LONGEST_REPEAT)
+        self._pending = Pending(self._wishes(), next_send=time.monotonic() + LONGEST_REPEAT)
 
     def _notice(self, dropped: bool) -> None:
         """Takes note of whether this node is in the zone; ``dropped`` tells a removal from a loss."""
@@ -290,10 +292,19 @@ class Follower:
         awaited = self._pending is not None and self._pending.tries > 0 and self._pending.request.op == "join"
         if self.joined:
             self._member, self.removed = True, False
+            self._remember()
         elif self._member and not self.removed and not awaited:
             log.warning("zone %s %s this node", self.zone, "removed" if dropped else "lost")
             self.removed = dropped
-            self._pending = None if dropped else Pending(self.asker.join())
+            self._pending = None if dropped else Pending(self._wishes())
+
+    def _remember(self) -> None:
+        own = self.view.peers.get(self.own_key) if self.view else None
+        self._former = own.addresses if own else ()
+
+    def _wishes(self) -> Request:
+        """All that this node wishes for, and softly what it had, should Redis not know it any more."""
+        return replace(self.asker.join(), former_ip=self._former)
 
     def _stand_down_if_superseded(self) -> None:
         """The newest join of a key wins: once ours is answered, another machine's mark came after it."""

@@ -18,7 +18,7 @@ from jaywalk.wishes import with_kept
 from jaywalk.zonelog import Change
 
 from .admission import ABSENT, Decision, admit, default_name, dropped, since, unclaimed
-from .ipam import Asker, Grant, check_prefixes, choose
+from .ipam import Asker, Grant, check_prefixes, choose, still_free
 from .orders import ORDERS
 from .seen import refusal
 from .state import ZoneState
@@ -49,7 +49,8 @@ def _join(state: ZoneState, request: Request, now: float) -> Decision:
     held = reservation or lease
     keys = frozenset({request.key, reservation.key} if reservation else {request.key})
     may_take = state.zone.policy.takeover != "never"
-    grant = choose(state, Asker(held.addresses if held else (), keys, may_take), request.request_ip, now)
+    own = held.addresses if held else still_free(state, request.former_ip)
+    grant = choose(state, Asker(own, keys, may_take), request.request_ip, now)
     kept, host = (held.kept, held.host) if held else ((), "")
     prefixes = with_kept(kept, request.child_prefixes)
     check_prefixes(state, keys, prefixes)

@@ -10,7 +10,7 @@ address in the same commit; what an operator reserved is never taken.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from jaywalk import values
@@ -68,6 +68,16 @@ def choose(state: ZoneState, asker: Asker, requested: Sequence[str], now: float)
         tuple(addresses),
         tuple(dict.fromkeys(evicted)),
         tuple((key, moved) for key, moved in displaced.items() if key not in evicted),
+    )
+
+
+def still_free(state: ZoneState, addresses: Iterable[str]) -> tuple[str, ...]:
+    """Those of ``addresses`` that a new key could have."""
+    pools = ((address, state.pool_of(address)) for address in addresses)
+    return tuple(
+        address
+        for address, pool in pools
+        if pool is not None and pool.holder(address) is None and not pool.is_reserved(address)
     )
 
 

@@ -52,9 +52,10 @@ class Request:
     ``request_ip`` holds at most one address a pool, ``child_prefixes`` is the whole list that the peer
     announces; in a ``release`` those to give back, the lease itself staying.  An operator's request may have
     an empty ``key`` and mean the host called ``name``.  ``nonce`` names the answer, ``seq`` orders the
-    requests of one key; a report has the nonce "".  ``fixed``, ``local`` and ``relay`` go into the record of
-    the peer, ``observed`` are the endpoints at which a node sees its peers, by public key.  ``notes`` say
-    what became of values that were not in their canonical spelling.
+    requests of one key; a report has the nonce "".  ``former_ip`` are the addresses that a node had as far as
+    it remembers: where Redis lost its lease it gets them again if they are free.  ``fixed``, ``local`` and
+    ``relay`` go into the record of the peer, ``observed`` are the endpoints at which a node sees its peers,
+    by public key.  ``notes`` say what became of values that were not in their canonical spelling.
     """
 
     op: str
@@ -62,6 +63,7 @@ class Request:
     key: str
     name: str = ""
     request_ip: tuple[str, ...] = ()
+    former_ip: tuple[str, ...] = ()
     child_prefixes: tuple[str, ...] = ()
     endpoint: str = ""
     fixed: bool = False
@@ -88,6 +90,7 @@ class Request:
         relay: int = 0,
         instance: object = "",
         observed: object = MappingProxyType({}),
+        former_ip: Sequence[object] = (),
         nonce: str | None = None,
         seq: int | None = None,
     ) -> Request:
@@ -100,6 +103,7 @@ class Request:
             key="" if op in OPERATOR_OPS and name and not key else keys.public_key(key),
             name=values.dns_label(name) if name else "",
             request_ip=wire.each(_requested, list(request_ip), "requested addresses", MAX_REQUESTED),
+            former_ip=wire.each(_requested, list(former_ip), "former addresses", MAX_REQUESTED),
             child_prefixes=wire.each(
                 values.child_prefix, list(child_prefixes), "child prefixes", MAX_PREFIXES
             ),
@@ -126,6 +130,7 @@ class Request:
             "nonce": self.nonce,
             "name": self.name,
             "request_ip": list(self.request_ip),
+            "former_ip": list(self.former_ip),
             "child_prefixes": list(self.child_prefixes),
             "endpoint": self.endpoint,
             "fixed": self.fixed,
@@ -147,6 +152,7 @@ class Request:
             key=data.get("key"),
             name=wire.text(data.get("name", ""), "name"),
             request_ip=wire.a_list(data.get("request_ip", []), "requested addresses"),
+            former_ip=wire.a_list(data.get("former_ip", []), "former addresses"),
             child_prefixes=wire.a_list(data.get("child_prefixes", []), "child prefixes"),
             endpoint=wire.text(data.get("endpoint", ""), "endpoint"),
             fixed=data.get("fixed") is True,

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from unittest import mock
 
@@ -131,6 +132,18 @@ def test_is_ready_when_the_interface_is_and_leaves_it_up(
     states = [line for line in systemd.said if line.startswith("STATUS=")]
     assert states[-1] == "STATUS=following zone zone-blue"
     assert systemd.said.count("READY=1") == 1
+
+
+@pytest.mark.usefixtures("supervisor")
+def test_a_prefix_that_is_taken_as_its_network_is_told_of(
+    inside: Namespace, stop: StopSignal, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    note = "the child prefix 172.20.1.9/24 is taken as its network 172.20.1.0/24"
+    odd = replace(settings, child_prefixes=("172.20.1.9/24",))
+    reply = Agent(odd, inside.runner, stop).up(20)
+    assert (reply.prefixes, reply.notes) == (("172.20.1.0/24",), (note,))
+    run(Agent(odd, inside.runner, stop), lambda: until(lambda: note in caplog.messages))
 
 
 def test_comes_up_from_its_snapshot_with_nobody_to_ask(

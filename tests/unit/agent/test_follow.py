@@ -343,16 +343,41 @@ def test_a_node_that_was_removed_joins_again_when_it_starts(joined: Node, node: 
 
 
 def test_a_node_that_the_zone_lost_joins_again(joined: Node) -> None:
-    joined.server.stop()
-    assert joined.server._folder is not None
-    shutil.rmtree(joined.server._folder / "appendonlydir")
-    joined.server.start()
+    empty(joined.server)
     with joined.server.client() as redis:
         # All is there again before the node looks: nothing but the log itself tells that it is another one.
         until(lambda: redis.exists(KEYS.meta) and "agent-zone-blue" in redis.acl_users())
     old = joined.follower.view
     joined.until(lambda follower: follower.view is not old and follower.joined and not follower.trouble)
     assert not joined.follower.removed
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_node_that_the_zone_lost_gets_its_address_again_if_it_is_free(
+    supervisor: Callable[[], None], node: Callable[..., Node], taken: bool
+) -> None:
+    supervisor()
+    returning = node(request_ip=("10.20.0.9",))
+    returning.until(lambda follower: follower.joined and follower._pending is None)
+    returning.wishes.request_ip = ()
+    empty(returning.server)
+    with returning.server.client() as redis:
+        until(lambda: redis.exists(KEYS.meta) and "agent-zone-blue" in redis.acl_users())
+    if taken:
+        assert returning.ask(join("zone-blue", 1, request_ip=["10.20.0.9"])).ok
+    old = returning.follower.view
+    returning.until(lambda follower: follower.view is not old and follower.joined and not follower.trouble)
+    assert returning.follower.view is not None
+    addresses = returning.follower.view.peers[OWN].addresses
+    assert addresses == (("10.20.0.1" if taken else "10.20.0.9"), "fd00:20::1" if not taken else "fd00:20::2")
+
+
+def empty(server: RedisServer) -> None:
+    """Redis comes back with nothing."""
+    server.stop()
+    assert server._folder is not None
+    shutil.rmtree(server._folder / "appendonlydir")
+    server.start()
 
 
 def test_a_zone_that_was_emptied_and_made_anew_is_joined_again(

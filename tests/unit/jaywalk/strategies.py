@@ -85,6 +85,7 @@ requests = st.builds(
     key=any_keys,
     name=st.one_of(st.just(""), labels),
     request_ip=st.lists(hosts, max_size=4, unique=True).map(tuple),
+    former_ip=st.lists(hosts, max_size=4, unique=True).map(tuple),
     child_prefixes=prefix_lists,
     endpoint=endpoints,
     fixed=st.booleans(),

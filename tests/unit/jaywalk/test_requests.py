@@ -76,6 +76,8 @@ def test_refusal_comes_back_as_the_supervisors_words() -> None:
         ({"nonce": "A" * 32}, "nonce"),
         ({"request_ip": "10.20.0.1"}, "no list"),
         ({"request_ip": [f"10.20.0.{n}" for n in range(1, 10)]}, "9 requested addresses"),
+        ({"former_ip": ["10.20.0.300"]}, "'10.20.0.300' is no IP address"),
+        ({"former_ip": "10.20.0.1"}, "no list"),
         ({"child_prefixes": [f"172.20.{n}.0/24" for n in range(65)]}, "65 child prefixes"),
         ({"child_prefixes": ["0.0.0.0/0"]}, "default route"),
         ({"endpoint": "127.0.0.1:1"}, "loopback"),

@@ -50,6 +50,32 @@ class Model:
         self.stale_after = stale_after
         self.held: dict[str, Held] = {}
 
+    def accepts(self, pools: list[str]) -> bool:
+        """Whether all that is held fits ``pools``, which are the zone's then."""
+        before = self.pools
+        kept = [pool for pool in before if str(pool) in pools]
+        self.pools = kept + [ipaddress.ip_network(each) for each in pools if each not in map(str, kept)]
+        self.pools.sort(key=lambda pool: pool.version)
+        if not self.all_fits():
+            self.pools = before
+            return False
+        return True
+
+    def all_fits(self) -> bool:
+        for each in self.excluded:
+            if not any(each.version == pool.version and each.subnet_of(pool) for pool in self.pools):  # type: ignore[arg-type]
+                return False
+        for held in self.held.values():
+            if not all(self.usable(address) for address in held.addresses.values()):
+                return False
+            if any(self.in_a_pool(prefix) for prefix in held.prefixes):
+                return False
+        return True
+
+    def in_a_pool(self, prefix: str) -> bool:
+        network = ipaddress.ip_network(prefix)
+        return any(network.version == pool.version and network.overlaps(pool) for pool in self.pools)
+
     def versions(self) -> list[int]:
         return list(dict.fromkeys(pool.version for pool in self.pools))
 
@@ -142,9 +168,8 @@ class Model:
     def check_prefixes(self, prefixes: list[str], mine: set[str]) -> None:
         networks = [ipaddress.ip_network(prefix) for prefix in prefixes]
         for number, network in enumerate(networks):
-            for pool in self.pools:
-                if network.version == pool.version and network.overlaps(pool):
-                    raise Refused("prefix-in-pool")
+            if self.in_a_pool(str(network)):
+                raise Refused("prefix-in-pool")
             for key, held in self.held.items():
                 for each in held.prefixes:
                     other = ipaddress.ip_network(each)
@@ -162,14 +187,26 @@ class Model:
         for key in evicted:
             del self.held[key]
 
-    def join(self, key: str, name: str, wished: list[str], announced: list[str], now: float) -> None:
+    def join(
+        self,
+        key: str,
+        name: str,
+        wished: list[str],
+        announced: list[str],
+        now: float,
+        former: list[str] | None = None,
+    ) -> None:
         mine, before = {key}, self.held.get(key)
         claimed = None
         if waiting(name) in self.held and not (before and before.host):
             claimed = self.held[waiting(name)]
             mine.add(waiting(name))
         source = claimed or before or Held()
-        given = self.give(source.addresses, wished, mine, self.takeover != "never", now)
+        own = source.addresses
+        if not claimed and not before:
+            free = [each for each in former or [] if self.usable(each) and self.holder(each) is None]
+            own = {ipaddress.ip_address(each).version: each for each in free}
+        given = self.give(own, wished, mine, self.takeover != "never", now)
         kept = list(source.kept)
         beyond = [each for each in announced if not self.covered(each, kept)]
         self.check_prefixes(kept + beyond, mine)

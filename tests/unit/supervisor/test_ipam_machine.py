@@ -10,10 +10,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from jaywalk.errors import InvalidValue
 from jaywalk.models import Zone, reservation_key
 from jaywalk.policy import Policy
 from jaywalk.requests import Reply, Request
-from jaywalk_supervisor import seen
+from jaywalk_supervisor import seen, zones
 from jaywalk_supervisor.decide import decide
 from jaywalk_supervisor.state import ZoneState
 from tests.unit.supervisor.ipam_model import Model, Refused, waiting
@@ -37,6 +38,14 @@ EXCLUDED = {
     "fd00:20::/125": ["fd00:20::1", "fd00:20::4/126"],
 }
 """Parts of the first pool of each choice of pools."""
+OTHER_POOLS = [
+    *POOLS,
+    ["10.20.0.0/28"],
+    ["10.20.0.0/29", "10.30.0.0/30"],
+    ["10.20.0.0/28", "fd00:20::/125"],
+    ["fd00:20::/124", "fd00:30::/127"],
+]
+"""What an operator may make of a zone's pools while it runs."""
 keys = st.sampled_from(KEYS)
 names = st.sampled_from(NAMES)
 wishes = st.lists(
@@ -67,6 +76,10 @@ prefixes = st.lists(
     max_size=3,
     unique=True,
 )
+
+
+def versions(pools: list[str]) -> set[int]:
+    return {6 if ":" in pool else 4 for pool in pools}
 
 
 class IpamMachine(RuleBasedStateMachine):
@@ -130,6 +143,51 @@ class IpamMachine(RuleBasedStateMachine):
     def join_without_a_wish(self, key: str, name: str) -> None:
         self.both("join", key, name, [], [])
         self.model.hear(key, self.now)
+
+    @rule(key=keys, name=names, former=wishes)
+    def join_with_what_it_had(self, key: str, name: str, former: list[str]) -> None:
+        reply = self.ask("join", key, name=name, former_ip=former)
+        code = ""
+        try:
+            self.model.join(key, name, [], [], self.now, former)
+        except Refused as refused:
+            code = str(refused)
+        assert (reply.ok, reply.code) == (not code, code)
+        self.model.hear(key, self.now)
+
+    @rule(data=st.data())
+    def pools_change(self, data: st.DataObject) -> None:
+        others = [each for each in OTHER_POOLS if versions(each) == set(self.model.versions())]
+        pools = data.draw(st.sampled_from(others))
+        wish = zones.Wish([each for each in pools if "." in each], [each for each in pools if ":" in each])
+        try:
+            wanted = wish.applied(self.state.zone)
+            zones.check_pools(self.state, wanted)
+        except InvalidValue:
+            assert not self.model.accepts(pools)
+            return
+        assert self.model.accepts(pools)
+        self.read_anew(wanted)
+
+    @rule(
+        takeover=st.sampled_from(["always", "stale", "never"]),
+        quarantine=st.sampled_from([0, 50, 3600]),
+        stale_after=st.sampled_from([0, STALE_AFTER]),
+    )
+    def policy_changes(self, takeover: str, quarantine: int, stale_after: int) -> None:
+        wish = zones.Wish(takeover=takeover, quarantine=str(quarantine), stale_after=str(stale_after))
+        self.read_anew(wish.applied(self.state.zone))
+        self.model.takeover, self.model.quarantine = takeover, quarantine
+        self.model.stale_after = stale_after
+
+    def read_anew(self, zone: Zone) -> None:
+        """Both supervisors do so when a zone was changed."""
+        for name in ("state", "follower"):
+            before: ZoneState = getattr(self, name)
+            read = ZoneState(zone, before.epoch + 1, before.rev + 1)
+            for key, lease in before.leases.items():
+                read.put(key, before.peers.get(key), lease)
+            setattr(self, name, read)
 
     @rule(key=keys)
     def leave(self, key: str) -> None:
