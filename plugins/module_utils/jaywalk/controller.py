@@ -328,7 +328,14 @@ class ZoneClient:
             epoch, rev = self.client.hmget(self.keys.meta, "epoch", "rev")
         if epoch is None or rev is None:
             raise self._unknown_zone()
-        return bool(epoch == str(view.epoch) and rev.isdigit() and int(rev) >= view.rev)
+        if epoch != str(view.epoch) or not rev.isdigit() or int(rev) < view.rev:
+            return False
+        return int(rev) == view.rev or self._is_in_log(f"{view.epoch}-{view.rev + 1}")
+
+    def _is_in_log(self, position: str) -> bool:
+        """Spares who was away for long a page of a log that was trimmed beyond it."""
+        with translated(self.where):
+            return bool(self.client.xrange(self.keys.events, position, position, count=1))
 
     def _unknown_zone(self) -> InvalidValue:
         return InvalidValue(

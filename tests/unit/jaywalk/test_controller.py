@@ -358,6 +358,17 @@ def test_restart_while_a_reader_waits_is_noticed_and_survived(
     assert zone.read(view)[0] == {mesh.key(2)}
 
 
+def test_log_goes_on_only_while_it_holds_what_a_reader_lacks(commits: Commits, zone: ZoneClient) -> None:
+    commits.join(1)
+    view = zone.snapshot()
+    commits.join(2)
+    commits.join(3)
+    assert zone.goes_on_from(view)
+    commits.redis.xtrim(KEYS.events, maxlen=1, approximate=False)
+    assert not zone.goes_on_from(view)
+    assert zone.goes_on_from(zone.snapshot())
+
+
 def test_no_error_ever_holds_a_password(redis_server: RedisServer, commits: Commits) -> None:
     """Provokes one of each kind and reads all that a log or a traceback would show."""
     good = redis_server.add_agent("zone-blue", "s3cret-of-the-agents")
