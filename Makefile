@@ -17,7 +17,7 @@ MINUTES ?= 60
 SEED ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit integration fleet chaos lint format bench lab lab-down wheel wheelhouse dist \
+.PHONY: help setup demo test unit integration fleet chaos lint format bench plot lab lab-down wheel wheelhouse dist \
 	constraints clean
 
 help: ## list the targets
@@ -52,6 +52,9 @@ format: setup ## let ruff lay out the code
 
 bench: setup wheelhouse ## measure, and write build/bench.json
 	@$(PY) tests/bench/run.py $(ARGS)
+
+plot: ## draw fan-out and storm from build/bench.json into docs/figures
+	@$(PY) tests/bench/plot.py
 
 lab: setup ## boot N machines on this box: make lab N=8, or make lab STREETS=lab/streets.yml
 	@$(PY) -m lab up $(if $(STREETS),--streets $(STREETS),$(N))

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 from tabulate import tabulate
 
-from tests.bench import fleet, joins, supervisor
+from tests.bench import comeback, fanout, fleet, joins, storm, supervisor
 from tests.bench.results import Figure, save
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,18 +24,31 @@ def say(text: str) -> None:
     print(f"bench: {text}", file=sys.stderr, flush=True)
 
 
-def apply() -> dict[str, Figure]:
-    """The part that needs a network namespace to itself."""
-    say("bringing an interface to a zone of 1,000 peers")
-    command = ["unshare", "--net", sys.executable, "-m", "tests.bench.apply"]
+def apart(module: str) -> dict[str, Figure]:
+    """A part that needs a network namespace to itself."""
+    command = ["unshare", "--net", sys.executable, "-m", module]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, text=True)
     return {name: Figure(**figure) for name, figure in json.loads(done.stdout).items()}
+
+
+def apply() -> dict[str, Figure]:
+    say("bringing an interface to a zone of 1,000 peers")
+    return apart("tests.bench.apply")
+
+
+def rss() -> dict[str, Figure]:
+    say("an agent's memory in zones of 10, 1,000 and 10,000 peers")
+    return apart("tests.bench.rss")
 
 
 PARTS = {
     "apply": apply,
     "joins": lambda: joins.measure(say),
     "supervisor": lambda: supervisor.measure(say),
+    "fanout": lambda: fanout.measure(say),
+    "storm": lambda: storm.measure(say),
+    "snapshot": lambda: comeback.measure(say),
+    "rss": rss,
     "fleet": lambda: fleet.measure(say),
 }
 
@@ -45,9 +59,10 @@ def main() -> int:
     parser.add_argument("part", nargs="*", choices=[*PARTS, []], help=f"{', '.join(PARTS)}; all by default")
     chosen = parser.parse_args().part or list(PARTS)
     figures: dict[str, Figure] = {}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: ended"))
     for part in chosen:
         figures |= PARTS[part]()
-    save(OUTPUT, figures)
+        save(OUTPUT, figures)
     rows = [
         (name, figure.value, figure.unit, figure.n, figure.peer, figure.ratio)
         for name, figure in figures.items()

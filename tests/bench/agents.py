@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A worker full of agents: the real follower, each with its own socket and its own copy of the zone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from jaywalk.controller import ControllerAddress
+from jaywalk.requests import Request, new_nonce
+from jaywalk.zonelog import ZoneView
+from jaywalk_agent import snapshot
+from jaywalk_agent.follow import Follower
+from jaywalk_agent.stop import StopSignal
+from tests.bench.node import Node
+from tests.bench.worker import Crowd, serve
+
+
+class Unstopped(StopSignal):
+    """These agents end with their process, so that no signal has to find its way to them."""
+
+    def __init__(self) -> None:
+        self._asked = self._waiting = False
+
+
+class SimulatedAgent:
+    """``Agent.run`` without its data plane; it goes on to its zone only once ``gate`` is open.
+
+    Without ``memory`` it waits there connected and with a copy of the zone, and has yet to join; with one it
+    waits before it connects.  Its request has a fixed ``seq``, so that agents may share a node.
+    """
+
+    def __init__(
+        self, node: Node, zone: str, where: ControllerAddress, gate: threading.Event, memory: Path | None
+    ) -> None:
+        self.at = 0.0
+        self._gate = gate
+        # A follower makes its request at its start, and anew once it is connected; that one goes out.
+        self._free = 0 if memory else 1
+        request = Request.checked(
+            "join", zone, node.key, node.name, endpoint=node.endpoint, instance=node.instance
+        )
+        self._request = replace(request, seq=node.seq)
+        view = snapshot.load(memory, zone) if memory else None
+        self.rev = view.rev if view else -1
+        self.follower = Follower(
+            lambda: where, zone, node.key, self, Unstopped(), view, instance=node.instance
+        )
+
+    def join(self) -> Request:
+        if not self._free:
+            self._gate.wait()
+        self._free = max(0, self._free - 1)
+        return replace(self._request, nonce=new_nonce())
+
+    def moved(self) -> Request:
+        return self._request
+
+    def run(self) -> None:
+        for update in self.follower.updates():
+            if update.view.rev != self.rev:
+                self.rev, self.at = update.view.rev, time.monotonic()
+
+    def stands(self, rev: int = 0, peers: int = 0, settled: int = 0) -> bool:
+        view = self.follower.view
+        if view is None or (settled and (self.follower.waiting or not self.follower.joined)):
+            return False
+        return self.rev >= rev and len(view.peers) >= peers
+
+
+class Agents(Crowd):
+    """Agents that start together, or that come back together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._gate = threading.Event()
+
+    def start(
+        self, first: int, count: int, zone: str, way: list[str], identities: int = 0, memory: str = ""
+    ) -> int:
+        """Starts agents up to their gate: ``identities`` nodes that they share, or (0) each its own."""
+        where = ControllerAddress(way[0], int(way[1]), way[2], way[3])
+        numbers = (number % identities if identities else number for number in range(first, first + count))
+        path = Path(memory) if memory else None
+        return self._start(SimulatedAgent(Node(number), zone, where, self._gate, path) for number in numbers)
+
+    def join(self) -> float:
+        """Opens the gate, and returns when that was."""
+        now = time.monotonic()
+        self._gate.set()
+        return now
+
+    def digest(self) -> str:
+        """What their copies of the zone come to; empty where they are not all equal."""
+        views = [each.follower.view for each in self.members]
+        if any(view.position != views[0].position or view.peers != views[0].peers for view in views):
+            return ""
+        return digest_of(views[0])
+
+
+def digest_of(view: ZoneView) -> str:
+    """The same for equal copies of a zone."""
+    records = sorted((key, json.dumps(peer.to_wire())) for key, peer in view.peers.items())
+    return hashlib.sha256(json.dumps([view.position, records]).encode()).hexdigest()
+
+
+if __name__ == "__main__":
+    serve(Agents())

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A worker full of bare readers: as many sockets and threads, an XREAD, hiredis, and no more."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+import hiredis
+
+from tests.bench.worker import Crowd, serve
+
+BLOCK_MS = 4000
+"""As long as an agent blocks in one XREAD."""
+BUFFER = 65536
+
+
+class BareReader:
+    """Reads on from the last id that it saw, with a pause after each answer as agents make it."""
+
+    def __init__(self, stream: str, way: list[str], pause: float) -> None:
+        self.at = 0.0
+        self.seen = 0
+        self._stream, self._way, self._pause = stream, way, pause
+        self._ready = False
+
+    def run(self) -> None:
+        host, port, user, password = self._way
+        connection = socket.create_connection((host, int(port)))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        reader = hiredis.Reader()
+        connection.sendall(hiredis.pack_command(("AUTH", user, password)))
+        reader.feed(connection.recv(BUFFER))
+        assert reader.gets() == b"OK"
+        self._ready = True
+        last: bytes | str = "0-0"
+        while True:
+            words = ("XREAD", "COUNT", "500", "BLOCK", BLOCK_MS, "STREAMS", self._stream, last)
+            connection.sendall(hiredis.pack_command(words))
+            while (answer := reader.gets()) is False:
+                reader.feed(connection.recv(BUFFER))
+            if answer:
+                entries = answer[0][1]
+                last = entries[-1][0]
+                self.seen += len(entries)
+                self.at = time.monotonic()
+                time.sleep(self._pause)
+
+    def stands(self, seen: int = 0) -> bool:
+        return self._ready and self.seen >= seen
+
+
+class Bare(Crowd):
+    def start(self, first: int, count: int, stream: str, way: list[str], pause: float) -> int:
+        """Connects readers that wait for the first entry of ``stream``."""
+        return self._start(BareReader(stream, way, pause) for _ in range(count))
+
+
+if __name__ == "__main__":
+    serve(Bare())

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One join until the last of M agents has applied it, beside a bare XADD to as many bare XREADs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from tests.bench.node import Node
+from tests.bench.results import Figure
+from tests.bench.stage import ZONE, Crowd, Stage, most_sockets, request_of, stage, words_of
+
+SIZES = (100, 1000, 5000, 10000)
+ROUNDS = 9
+QUIET = 1.5
+"""Seconds between two joins: all agents have read on, and none looks after its interface yet."""
+IDENTITIES = 20
+"""Peers of the zone, which the agents share: ten thousand times ten thousand records would fill 80 GB."""
+EVENTS = f"{{{ZONE}}}:events"
+
+
+def agents(ground: Stage, count: int) -> list[float]:
+    """Seconds from a request to join to the last agent that has applied it, a round each."""
+    times = []
+    with Crowd("tests.bench.agents") as crowd, ground.client() as client:
+        crowd.start(count, zone=ZONE, way=words_of(ground.agents_way), identities=IDENTITIES)
+        crowd.ask("join")
+        crowd.until(settled=1)
+        rev = ground.view().rev
+        for _ in range(ROUNDS):
+            time.sleep(QUIET)
+            rev += 1
+            crowd.tell("until", rev=rev)
+            begun = time.monotonic()
+            client.submit(request_of(Node(1000 + rev)))
+            times.append(max(crowd.answers()) - begun)
+    return times
+
+
+def bare(ground: Stage, count: int) -> list[float]:
+    """Seconds from an XADD of the same entry to the last bare reader that has it, a round each."""
+    times = []
+    stream = f"{{{ZONE}}}:bare"
+    entry = ground.redis.xrevrange(EVENTS, count=1)[0][1]
+    with Crowd("tests.bench.bare") as crowd:
+        crowd.start(count, stream=stream, way=words_of(ground.server.address), pause=0.1)
+        for round_ in range(ROUNDS):
+            time.sleep(QUIET)
+            crowd.tell("until", seen=round_ + 1)
+            begun = time.monotonic()
+            ground.redis.xadd(stream, entry)
+            times.append(max(crowd.answers()) - begun)
+    ground.redis.delete(stream)
+    return times
+
+
+def measure(say: Callable[[str], None]) -> dict[str, Figure]:
+    """All sizes that Redis can have as many clients for here."""
+    sizes = [size for size in SIZES if size <= most_sockets()]
+    figures = {}
+    with stage() as ground:
+        ground.add_nodes(range(IDENTITIES))
+        for count in sizes:
+            say(f"one join to {count} agents")
+            ours, other = agents(ground, count), bare(ground, count)
+            figures[f"fanout_last_ms_{count}"] = Figure.against(ours, other, f"bare XADD to {count} XREADs")
+    return figures

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The nodes of a simulated zone: the same number is the same node in each process."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+
+FIRST_SEQ = 1_700_000_000_000_000
+"""Microseconds since 1970: a day of the past, so that no request comes from the future."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """What a machine would bring along."""
+
+    number: int
+
+    @property
+    def key(self) -> str:
+        return base64.b64encode(hashlib.sha256(f"bench {self.number}".encode()).digest()).decode()
+
+    @property
+    def name(self) -> str:
+        return f"node{self.number}"
+
+    @property
+    def endpoint(self) -> str:
+        return f"198.18.{self.number // 250 % 256}.{self.number % 250 + 1}:51820"
+
+    @property
+    def instance(self) -> str:
+        return f"{self.number:08x}"
+
+    @property
+    def seq(self) -> int:
+        return FIRST_SEQ + self.number
