@@ -18,6 +18,7 @@ from jaywalk.runner import Runner
 from . import running, snapshot
 from .dataplane import DataPlane
 from .follow import Follower, Update
+from .forward import Forwarding
 from .instance import own_instance
 from .settings import Settings
 from .stop import StopSignal
@@ -45,6 +46,7 @@ class Agent:
         self.instance = own_instance(settings.state_dir)
         self.stop = stop
         self.dataplane = DataPlane(runner, node_of(settings, self.public_key), self.controller.hosts)
+        self.forwarding = Forwarding(runner, settings.interface, settings.forward)
         self.follower = Follower(
             address=settings.controller_address,
             zone=settings.zone,
@@ -85,6 +87,7 @@ class Agent:
             lease = client.ask(request, timeout).lease_or_raise()
             self.follower.view = client.snapshot()
         self.dataplane.bring_to(self.follower.view)
+        self._forward(Update(self.follower.view))
         snapshot.save(self.settings.snapshot_file, self.follower.view)
         return replace(lease, notes=request.notes)
 
@@ -125,9 +128,11 @@ class Agent:
         try:
             if self.follower.removed or self.follower.superseded:
                 done = self.dataplane.remove()
+                self.forwarding.remove()
                 snapshot.forget(self.settings.snapshot_file)
             else:
                 done = self.dataplane.bring_to(update.view, update.changed)
+                self._forward(update)
         except JaywalkError as error:
             if not self._ready:
                 raise
@@ -139,6 +144,13 @@ class Agent:
         if done:
             log.info("zone %s at %s: %s", update.view.zone.name, update.view.position, _summary(update, done))
         self._warn_of_skipped(update)
+
+    def _forward(self, update: Update) -> None:
+        """Looks after the way to this node's own networks, at each full look and when they change."""
+        own = update.view.peers.get(self.public_key)
+        if update.changed is None or self.public_key in update.changed:
+            for line in self.forwarding.bring(own.prefixes if own else ()):
+                log.info("forwarding: %s", line)
 
     def _warn_of_skipped(self, update: Update) -> None:
         """Says once, at a full look, what of the zone this node does not take."""

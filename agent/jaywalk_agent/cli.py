@@ -28,6 +28,7 @@ from . import running, snapshot
 from . import status as status_page
 from .agent import Agent, node_of
 from .dataplane import DataPlane
+from .forward import Forwarding
 from .instance import own_instance
 from .purge import purge
 from .settings import ENVIRONMENT, TRUE, Settings, said
@@ -113,6 +114,7 @@ def _take_down(settings: Settings, everything: bool) -> None:
     if settings.private_key_file.exists():
         public_key = settings.existing_key(runner)
     done = DataPlane(runner, node_of(settings, public_key)).remove()
+    Forwarding(runner, settings.interface, wanted=False).remove()
     print(f"{settings.interface} is {'down' if done else 'not there'}")
     if everything:
         purge(settings, runner)
@@ -226,6 +228,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     flag("--local-endpoint-ip", "address at which peers reach us", metavar="IP")
     flag("--listen-port", "UDP port of WireGuard, 51820", metavar="PORT")
     flag("--interface", "network interface, wg0", metavar="NAME")
+    flag("--forward", "forward between the mesh and the child prefixes of this node", action="store_true")
     flag("--netns", "network namespace for the interface, beside a zone with equal pools", metavar="NAME")
     flag("--name", "this node's name, the host's")
     flag("--state-dir", "folder of the snapshot, /var/lib/jaywalk", metavar="DIR")

@@ -35,6 +35,7 @@ ENVIRONMENT = {
     "listen_port": "JAYWALK_LISTEN_PORT",
     "interface": "JAYWALK_INTERFACE",
     "netns": "JAYWALK_NETNS",
+    "forward": "JAYWALK_FORWARD",
     "name": "JAYWALK_NAME",
     "state_dir": "JAYWALK_STATE_DIR",
     "log_level": "JAYWALK_LOG_LEVEL",
@@ -100,6 +101,7 @@ class Settings:
     child_prefixes: tuple[str, ...] = ()
     local_endpoint_ip: str = ""
     netns: str = ""
+    forward: bool = False
     relay_port: int = 0
     """Of the interface on which this node relays for others; 0 where it does not."""
 
@@ -127,6 +129,7 @@ class Settings:
             child_prefixes=_split(words.get("child_prefix", "")),
             local_endpoint_ip=values.address(endpoint_ip, "local endpoint") if endpoint_ip else "",
             netns=values.netns_name(words["netns"]) if words.get("netns") else "",
+            forward=words.get("forward", "").lower() in TRUE,
             relay_port=_relay_port(words, listen_port),
         )
 

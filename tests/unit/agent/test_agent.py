@@ -278,7 +278,7 @@ def test_up_says_at_once_that_nobody_is_there(inside: Namespace, stop: StopSigna
 def test_a_clock_that_was_set_back_does_no_harm(
     inside: Namespace, settings: Settings, stop: StopSignal
 ) -> None:
-    with mock.patch("jaywalk.models.time.time_ns", return_value=time.time_ns() + 20 * 3600 * 10**9):
+    with mock.patch("jaywalk.requests.time.time_ns", return_value=time.time_ns() + 20 * 3600 * 10**9):
         Agent(settings, inside.runner, stop).up(20)
     moved = settings_in(
         settings.state_dir,

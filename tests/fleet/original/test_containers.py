@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Containers across nodes: networks behind two nodes reach each other, and a third node reaches both.
+
+A network namespace on a bridge stands for a container, with the rules that a container engine would make.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.fleet.fleet import eventually
+from tests.fleet.original.hand import Hand
+
+NETWORKS = {"node1": "172.24.0", "node2": "172.28.0"}
+ENGINE = """
+ip link add net1 type bridge && ip addr add {network}.1/24 dev net1 && ip link set net1 up
+ip netns add box && ip link add box0 type veth peer name eth0 netns box
+ip link set box0 master net1 up && ip -n box addr add {network}.2/24 dev eth0
+ip -n box link set eth0 up && ip -n box link set lo up && ip -n box route add default via {network}.1
+nft -f - <<'RULES'
+table ip engine {{
+    chain postrouting {{
+        type nat hook postrouting priority srcnat; ip saddr {network}.0/24 oifname != "net1" masquerade
+    }}
+}}
+{firewall}
+RULES
+"""
+FIREWALLS = {
+    # As Docker has it: all that nobody accepted is dropped, and users' rules come first.
+    "node1": """
+        table ip filter {
+            chain DOCKER-USER { }
+            chain FORWARD {
+                type filter hook forward priority filter; policy drop; jump DOCKER-USER
+                ct state established,related accept
+                iifname "net1" accept
+            }
+        }""",
+    # An operator's own.
+    "node2": """
+        table inet firewall {
+            chain forward {
+                type filter hook forward priority filter; policy drop; ct state established accept
+            }
+        }""",
+}
+AWAY = """
+ip netns delete box; ip link delete net1; rm -rf /tmp/served
+for table in 'ip engine' 'ip filter' 'inet firewall'; do nft delete table $table 2>/dev/null; done; true
+"""
+SERVE = "mkdir -p /tmp/served; cd /tmp/served; echo hello > page; ip netns exec box python3 -m http.server"
+
+
+@pytest.fixture
+def engines(hand: Hand) -> Iterator[None]:
+    """Each of two nodes has a container network of its own, and a container in it."""
+    for name, network in NETWORKS.items():
+        hand[name].run(ENGINE.format(network=network, firewall=FIREWALLS[name]))
+    yield
+    for name in NETWORKS:
+        hand[name].run(AWAY)
+
+
+def test_containers_of_two_nodes_and_a_third_node_reach_each_other(hand: Hand, engines: None) -> None:
+    keys = {name: hand.make_key(name) for name in NETWORKS}
+    agents = {
+        name: hand.start(name, "containers", CONTAINER_NETWORK=f"{network}.0/24", **keys[name])
+        for name, network in NETWORKS.items()
+    }
+    hand.start("node3", "join with files")
+    for name in ("node1", "node2", "node3"):
+        hand.joined(name)
+    box = "ip netns exec box"
+    ping = "ping -n -q -c 2 -i 0.2 -W 2"
+    for name, other in (("node1", "node2"), ("node2", "node1")):
+        answer = f"{box} {ping} {NETWORKS[other]}.2"
+        eventually(lambda: hand[name].run(answer, check=False).rc == 0, f"{name}'s container pings")  # noqa: B023
+    for network in NETWORKS.values():
+        hand.will_reach("node3", f"{network}.2")
+
+    server = hand["node2"].start_background(SERVE)
+    download = f"curl -sSf --max-time 5 http://{NETWORKS['node2']}.2:8000/page"
+    eventually(lambda: hand["node1"].run(f"{box} {download}", check=False).stdout == "hello\n", "a download")
+    assert hand["node3"].run(download).stdout == "hello\n"
+    # The server saw the container itself, and not its node.
+    assert f"{NETWORKS['node1']}.2 - -" in server.stop().stderr
+
+    forwards = "sysctl -n net.ipv4.conf.net1.forwarding"
+    for name, agent in agents.items():
+        assert "jaywalk wg0" in hand[name].run("nft list ruleset").stdout
+        assert hand[name].run(forwards).stdout == "1\n"
+        agent.stop()
+        hand.run(name, "down")
+        assert "jaywalk" not in hand[name].run("nft list ruleset").stdout
+        assert hand[name].run(forwards).stdout == "0\n"
