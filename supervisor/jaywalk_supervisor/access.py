@@ -60,9 +60,9 @@ def visible(zone: str) -> bool:
 
 
 def asker() -> str:
-    """Who asks, for the log."""
+    """The name of the request's token; empty where it has none."""
     token = _token()
-    return "nobody" if token is None else f"token {token.name}"
+    return "" if token is None else token.name
 
 
 def _token() -> Token | None:

@@ -204,5 +204,5 @@ def _our_error(error: JaywalkError) -> Answer:
 
 
 def _internal_error(error: Exception) -> Answer:
-    log.error("no answer to %s %s", request.method, request.path, exc_info=error)
+    log.error("no answer to %s %s", request.method, values.shown(request.path), exc_info=error)
     return _message("internal error: see the supervisor's log", 500)

@@ -53,8 +53,10 @@ def add_views(app: Flask, replica: Replica) -> None:
 
     @app.after_request
     def note(answer: Response) -> Response:
-        if request.method not in READS:
-            log.info("%s by %s: %d", f"{request.method} {request.path}", asker(), answer.status_code)
+        if request.method not in READS and (name := asker()):
+            # Quoted, since a path may hold what looks like a line of the log.
+            path = values.shown(request.path)
+            log.info("%s %s by token %s: %d", request.method, path, name, answer.status_code)
         return answer
 
 

@@ -77,17 +77,25 @@ class Replica:
     def _read_zones(self, store: Store) -> None:
         before, states = self._states or {}, {}
         for name in store.zones():
+            known = before.get(name)
             try:
-                known = before.get(name)
                 states[name] = store.load(name) if known is None else store.catch_up(known)
             except InvalidValue:
                 continue  # the committer reports it
+            except AWAY:
+                if known is None or not store.where.nodes:
+                    raise
+                states[name] = known  # its shard is away, which says nothing of the others
         self._states = states
 
     def _read_zones_and_seen(self, store: Store) -> None:
         self._read_zones(store)
         for name, state in (self._states or {}).items():
-            state.seen = store.seen(name)
+            try:
+                state.seen = store.seen(name)
+            except AWAY:
+                if not store.where.nodes:
+                    raise
 
     def _unread(self) -> ControllerUnreachable:
         return ControllerUnreachable(

@@ -18,7 +18,7 @@ from jaywalk.models import Zone
 from jaywalk.notify import notify, watchdog_seconds
 from jaywalk.values import join_endpoint
 
-from .api import create_app
+from .api import MAX_BODY_BYTES, create_app
 from .cluster import ClusterCommitter
 from .committer import Committer
 from .embedded import Embedded
@@ -111,7 +111,11 @@ class Supervisor:
         try:
             app = create_app(self.replica, self.report, self.settings.api.open_reads)
             add_metrics(app, Metrics(self.replica, lambda: self.committer.health))
-            return create_server(app, host=host, port=port, threads=4, ident="jaywalk-supervisor")
+            # What is larger than the API takes is not even kept on the disk; a little more it refuses itself.
+            most = 16 * MAX_BODY_BYTES
+            return create_server(
+                app, host=host, port=port, threads=4, ident="jaywalk-supervisor", max_request_body_size=most
+            )
         except OSError as error:
             raise JaywalkError(
                 f"cannot listen on {join_endpoint(host, port)} ({error.strerror})",

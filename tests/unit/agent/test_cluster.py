@@ -90,11 +90,20 @@ def test_a_zone_that_appears_is_served(cluster: Cluster, supervisor: ClusterComm
 def test_a_shard_that_is_away_stops_its_own_zones_alone(
     cluster: Cluster, supervisor: ClusterCommitter
 ) -> None:
-    gone = cluster.shard_of("zone-red")
+    replica, gone = Replica(cluster.address_of("supervisor", cluster.password)), cluster.shard_of("zone-red")
+    with replica.zones() as zones:
+        assert set(zones) == {zone.name for zone in ZONES}
     gone.crash()
     (other,) = {cluster.shard_of("zone-blue")} - {gone}
     until(lambda: _state(other)["cluster_slots_fail"] != "0")
     assert client(agent_of(cluster, "zone-blue")).ask(join("zone-blue", 1), 20).ok
+    with replica.zones(with_seen=True) as zones:
+        assert {name: len(state.peers) for name, state in zones.items()} == {
+            "zone-blue": 1,
+            "zone-green": 0,
+            "zone-red": 0,
+        }
+    replica.close()
     gone.start()
     until(lambda: _answers(agent_of(cluster, "zone-red")), 40)
 

@@ -301,7 +301,9 @@ def test_the_log_says_who_changed_what_and_no_secret(
     with caplog.at_level(logging.DEBUG):
         call("admin", "PATCH", "/zones/zone-red", {"agent_password": "secret-of-agents"})
         call("read", "DELETE", "/zones/zone-red")
-    assert "PATCH /zones/zone-red by token its-admin: 200" in caplog.messages
-    assert "DELETE /zones/zone-red by token its-read: 403" in caplog.messages
+        call("read", "DELETE", "/zones/zone-red%0aanother line")
+    assert "PATCH '/zones/zone-red' by token its-admin: 200" in caplog.messages
+    assert "DELETE '/zones/zone-red' by token its-read: 403" in caplog.messages
+    assert "DELETE '/zones/zone-red?another line' by token its-read: 403" in caplog.messages
     assert "secret-of-agents" not in caplog.text
     assert not [header for header in bearer.values() if header["Authorization"].split()[1] in caplog.text]

@@ -152,6 +152,20 @@ def test_who_listens_for_others_answers_to_tokens_only(
     assert token not in served.log.read_text()
 
 
+def test_a_huge_body_is_refused_before_it_is_sent(
+    redis_server: RedisServer, tmp_path: Path, started: list[Process]
+) -> None:
+    served = Process(tmp_path, *streamer(redis_server, tmp_path))
+    started.append(served)
+    served.told("READY=1")
+    connection = http.client.HTTPConnection("127.0.0.1", served.api, timeout=10)
+    connection.putrequest("POST", "/zones")
+    connection.putheader("Content-Length", str(2**30))
+    connection.endheaders()
+    assert connection.getresponse().status == 413
+    connection.close()
+
+
 @pytest.mark.parametrize("by", ["-api-tokens-only", "JAYWALK_API_TOKENS_ONLY"])
 def test_behind_a_proxy_it_answers_to_tokens_only(
     redis_server: RedisServer, tmp_path: Path, started: list[Process], by: str
