@@ -205,7 +205,13 @@ class Agent:
 
 def node_of(settings: Settings, public_key: str) -> Node:
     """The settings as the pure core knows a node."""
-    return Node(public_key, str(settings.private_key_file), settings.interface, settings.listen_port)
+    return Node(
+        public_key,
+        str(settings.private_key_file),
+        settings.interface,
+        settings.listen_port,
+        requested=settings.request_ip,
+    )
 
 
 def _summary(update: Update, done: plan.Plan) -> str:

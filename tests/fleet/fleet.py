@@ -142,10 +142,13 @@ class Fleet:
             yield count
 
     @contextmanager
-    def ping_address(self, source: str, address: str, per_second: int = 50) -> Iterator[PingCount]:
-        """Pings an address through the tunnel while the block runs."""
+    def ping_address(
+        self, source: str, address: str, per_second: int = 50, interface: str = INTERFACE
+    ) -> Iterator[PingCount]:
+        """Pings an address while the block runs; whichever way the routes lead, if no interface is named."""
+        through = f"-I {interface}" if interface else ""
         count = PingCount()
-        running = self[source].start_background(f"ping -n -i {1 / per_second} -I {INTERFACE} {address}")
+        running = self[source].start_background(f"ping -n -i {1 / per_second} {through} {address}")
         time.sleep(0.3)
         try:
             yield count

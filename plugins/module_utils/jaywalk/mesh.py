@@ -25,7 +25,8 @@ class Node:
     """What a node brings to the mesh: its key, and how its interface is to be called and heard.
 
     ``local_networks`` are the networks that it has without the mesh, and the controller's own address:
-    nothing that the zone says may cover them.
+    nothing that the zone says may cover them.  ``requested`` are addresses that it asks of the zone, and may
+    have already by the interface of another mesh that it is to leave.
     """
 
     public_key: str
@@ -34,6 +35,7 @@ class Node:
     listen_port: int = 51820
     mtu: int | None = None
     local_networks: tuple[str, ...] = ()
+    requested: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,8 @@ def _refused(view: ZoneView, node: Node, record: Peer, local: Sequence[Network])
 
 def refuse_overlap(pools: Sequence[str], node: Node) -> None:
     """Raises ``InvalidValue`` where a pool overlaps a network that the machine already has."""
-    local = _machine(node)
+    own = {values.host_prefix(host) for host in node.requested}
+    local = [network for network in _machine(node) if str(network) not in own]
     for pool in pools:
         taken = values.overlapping(local, pool)
         if taken is not None:

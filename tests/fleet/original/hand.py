@@ -21,7 +21,7 @@ SERVICES = "jaywalk-supervisor redis-server"
 KEPT = ("/etc/jaywalk", "/var/lib/jaywalk")
 """What the services have on a node; moved aside, since a command by hand would find it."""
 
-_BLOCK = re.compile(r"^```shell\n# (?P<title>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^ *```shell\n *# (?P<title>[^\n]*)\n(?P<text>.*?)^ *```$", re.MULTILINE | re.DOTALL)
 _GAP = re.compile(r"<([A-Z][A-Z_0-9]*)>")
 
 
@@ -141,7 +141,7 @@ class Hand:
         controller = self.fleet.controller
         self.supervisor.stop()
         stop = f"REDISCLI_AUTH='{self.password}' redis-cli -h 127.0.0.1 shutdown nosave"
-        controller.run(f"{stop}; rm -rf /root/hand /root/redis.password")
+        controller.run(f"{stop}; rm -rf /root/hand /root/redis.password ipam-blue.json")
         controller.run(f"systemctl start {SERVICES}")
         for name in MEMBERS:
             back = "; ".join(f"rm -rf {path}; mv {path}.aside {path}" for path in KEPT)

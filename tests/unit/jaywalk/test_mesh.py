@@ -52,6 +52,16 @@ def test_a_pool_over_the_machines_own_network_is_refused() -> None:
         mesh.desired(view_of([peer(0)]), node)
 
 
+def test_the_requested_address_may_be_there_already_alone_and_no_other() -> None:
+    node = Node(key(0), "k", local_networks=("10.20.0.1/32",), requested=("10.20.0.1",))
+    assert mesh.desired(view_of([peer(0)]), node) is not None
+    for local, requested in (("10.20.0.1/32", "10.20.0.2"), ("10.20.0.1/24", "10.20.0.1")):
+        with pytest.raises(InvalidValue, match="overlaps 10"):
+            mesh.desired(
+                view_of([peer(0)]), Node(key(0), "k", local_networks=(local,), requested=(requested,))
+            )
+
+
 def test_a_prefix_over_the_machines_own_network_is_left_out_and_the_rest_taken() -> None:
     node = Node(key(0), "k", local_networks=("192.168.1.7/24", "198.51.100.1/32"))
     view = view_of([peer(0), peer(1, ("192.168.0.0/16", "172.20.1.0/24")), peer(2, ("198.51.100.0/24",))])
