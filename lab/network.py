@@ -7,9 +7,10 @@ namespace gets nothing but the operator's leg and its connected route.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lab import host, plan, switch
@@ -101,6 +102,17 @@ def ip(batch: Sequence[str], netns: str | None = None) -> None:
 def netns_exists(name: str) -> bool:
     """Whether ip-netns(8) knows the name."""
     return Path("/run/netns", name).exists()
+
+
+@contextlib.contextmanager
+def new_netns(name: str) -> Iterator[None]:
+    """Make a namespace, and furnish it in the block: all of it or nothing."""
+    host.run(["ip", "netns", "add", name])
+    try:
+        yield
+    except LabError:
+        host.run(["ip", "netns", "del", name])
+        raise
 
 
 def routed() -> list[ipaddress.IPv4Network]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lab import host, network, plan
+from lab import network, plan
 from lab.topology import NETWORK, Street, gateway6, place6
 
 LAN_BRIDGE = "lan"
@@ -126,26 +126,26 @@ def settings(street: Street) -> list[str]:
 def make_internet(prefix: str) -> None:
     """Make the internet's namespace; its switch is started apart."""
     netns = plan.internet_netns(prefix)
-    host.run(["ip", "netns", "add", netns])
-    network.ip(internet_batch(), netns)
-    network.sysctl(netns, "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
-    # Its own kernel has no business with what passes: no answer for another leg, no words at later ports.
-    network.sysctl(netns, "net.ipv4.conf.all.arp_ignore=1", "net.ipv6.conf.default.disable_ipv6=1")
-    network.whole_checksums(netns, plan.UPLINK)
+    with network.new_netns(netns):
+        network.ip(internet_batch(), netns)
+        network.sysctl(netns, "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+        # Its own kernel has no business with what passes: no answer for another leg, no words at later ports.
+        network.sysctl(netns, "net.ipv4.conf.all.arp_ignore=1", "net.ipv6.conf.default.disable_ipv6=1")
+        network.whole_checksums(netns, plan.UPLINK)
 
 
 def make(prefix: str, street: Street) -> None:
     """Make a street's router and plug it into the internet."""
     netns = plan.router_netns(prefix, street.name)
-    host.run(["ip", "netns", "add", netns])
-    network.ip(port_batch(prefix, street), plan.internet_netns(prefix))
-    network.whole_checksums(netns, "wan")
-    network.ip(router_batch(street), netns)
-    network.sysctl(netns, *settings(street))
-    network.ip(way_batch(street), plan.internet_netns(prefix))
-    if Path("/proc/sys/net/bridge/bridge-nf-call-iptables").exists():
-        network.sysctl(netns, "net.bridge.bridge-nf-call-iptables=0")
-    set_rules(prefix, street)
+    with network.new_netns(netns):
+        network.ip(port_batch(prefix, street), plan.internet_netns(prefix))
+        network.whole_checksums(netns, "wan")
+        network.ip(router_batch(street), netns)
+        network.sysctl(netns, *settings(street))
+        network.ip(way_batch(street), plan.internet_netns(prefix))
+        if Path("/proc/sys/net/bridge/bridge-nf-call-iptables").exists():
+            network.sysctl(netns, "net.bridge.bridge-nf-call-iptables=0")
+        set_rules(prefix, street)
 
 
 def set_rules(prefix: str, street: Street) -> None:
