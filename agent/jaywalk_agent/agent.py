@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 from jaywalk import plan, wireguard
@@ -16,10 +17,12 @@ from jaywalk.requests import Reply, Request
 from jaywalk.runner import Runner
 
 from . import running, snapshot
+from .courier import Courier
 from .dataplane import DataPlane
 from .follow import Follower, Update
 from .forward import Forwarding
 from .instance import own_instance
+from .pathfinder import Pathfinder
 from .settings import Settings
 from .stop import StopSignal
 
@@ -47,6 +50,8 @@ class Agent:
         self.stop = stop
         self.dataplane = DataPlane(runner, node_of(settings, self.public_key), self.controller.hosts)
         self.forwarding = Forwarding(runner, settings.interface, settings.forward)
+        courier = Courier(settings.controller_address, self._report_of, self.moved)
+        self.pathfinder = Pathfinder(runner, self.dataplane, courier, settings.paths_file)
         self.follower = Follower(
             address=settings.controller_address,
             zone=settings.zone,
@@ -56,6 +61,7 @@ class Agent:
             view=snapshot.load(settings.snapshot_file, settings.zone),
             alive=self._alive,
             instance=self.instance,
+            observed=self.pathfinder.observer.observed,
         )
         self._ready = False
         self._saved = ""
@@ -69,10 +75,11 @@ class Agent:
         """The loop; ends by :class:`jaywalk_agent.stop.Stopped`, and leaves the tunnels up."""
         for note in self.join().notes:
             log.info("%s", note)
-        for update in self.follower.updates():
-            self._bring(update)
-            self._save(update)
-            self._report()
+        with self.pathfinder.running():
+            for update in self.follower.updates():
+                self._bring(update)
+                self._save(update)
+                self._report()
 
     def up(self, timeout: float) -> Reply:
         """Joins and brings the interface up once; raises ``NoAnswer`` after ``timeout`` seconds."""
@@ -118,6 +125,9 @@ class Agent:
             )
         )
 
+    def _report_of(self, observed: Mapping[str, str]) -> Request:
+        return self.follower.report(observed)
+
     def _in_order(self, request: Request) -> Request:
         """A clock that was set back must not make our requests look older than those before."""
         own = self.follower.view.peers.get(self.public_key) if self.follower.view else None
@@ -126,13 +136,8 @@ class Agent:
     def _bring(self, update: Update) -> None:
         """Brings the interface to the zone; what fails later than at the start waits for the next look."""
         try:
-            if self.follower.removed or self.follower.superseded:
-                done = self.dataplane.remove()
-                self.forwarding.remove()
-                snapshot.forget(self.settings.snapshot_file)
-            else:
-                done = self.dataplane.bring_to(update.view, update.changed)
-                self._forward(update)
+            with self.dataplane.lock:
+                done = self._bring_interface(update)
         except JaywalkError as error:
             if not self._ready:
                 raise
@@ -144,6 +149,18 @@ class Agent:
         if done:
             log.info("zone %s at %s: %s", update.view.zone.name, update.view.position, _summary(update, done))
         self._warn_of_skipped(update)
+
+    def _bring_interface(self, update: Update) -> plan.Plan:
+        if self.follower.removed or self.follower.superseded:
+            self.pathfinder.remove()
+            done = self.dataplane.remove()
+            self.forwarding.remove()
+            snapshot.forget(self.settings.snapshot_file)
+            return done
+        self.pathfinder.learn(update.view, update.changed)
+        done = self.dataplane.bring_to(update.view, update.changed)
+        self._forward(update)
+        return done
 
     def _forward(self, update: Update) -> None:
         """Looks after the way to this node's own networks, at each full look and when they change."""

@@ -24,6 +24,7 @@ from jaywalk.release import installed_version
 from jaywalk.requests import Request
 from jaywalk.runner import SubprocessRunner
 
+from . import doctor as examination
 from . import running, snapshot
 from . import status as status_page
 from .agent import Agent, node_of
@@ -31,6 +32,7 @@ from .dataplane import DataPlane
 from .forward import Forwarding
 from .instance import own_instance
 from .purge import purge
+from .relays import RelayPlane
 from .settings import ENVIRONMENT, TRUE, Settings, said
 from .stop import Stopped, StopSignal
 
@@ -113,7 +115,9 @@ def _take_down(settings: Settings, everything: bool) -> None:
     public_key = ""
     if settings.private_key_file.exists():
         public_key = settings.existing_key(runner)
-    done = DataPlane(runner, node_of(settings, public_key)).remove()
+    node = node_of(settings, public_key)
+    relays = RelayPlane(runner, node).remove()
+    done = DataPlane(runner, node).remove() or relays
     Forwarding(runner, settings.interface, wanted=False).remove()
     print(f"{settings.interface} is {'down' if done else 'not there'}")
     if everything:
@@ -157,7 +161,22 @@ def keygen(settings: Settings, arguments: argparse.Namespace) -> int:
     return 0
 
 
-COMMANDS = {"agent": run_agent, "up": up, "down": down, "leave": leave, "status": status, "keygen": keygen}
+def doctor(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Looks at all that this node's mesh rests on; exit code 1 while something is bad."""
+    findings = examination.examine(settings, settings.runner())
+    print(examination.as_json(findings) if arguments.json else examination.as_text(findings))
+    return 0 if examination.healthy(findings) else FAILURE
+
+
+COMMANDS = {
+    "agent": run_agent,
+    "up": up,
+    "down": down,
+    "leave": leave,
+    "status": status,
+    "doctor": doctor,
+    "keygen": keygen,
+}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -183,8 +202,9 @@ def build_parser() -> argparse.ArgumentParser:
             sub.add_argument(
                 "--purge", action="store_true", help="remove the zone's key, settings and state here too"
             )
-        if name == "status":
+        if name in ("status", "doctor"):
             sub.add_argument("--json", action="store_true", help="for scripts")
+        if name == "status":
             sub.add_argument(
                 "--wait",
                 type=float,
@@ -227,6 +247,8 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     )
     flag("--local-endpoint-ip", "address at which peers reach us", metavar="IP")
     flag("--listen-port", "UDP port of WireGuard, 51820", metavar="PORT")
+    flag("--relay", "carry the traffic of peers that cannot reach each other", action="store_true")
+    flag("--relay-port", "UDP port of the relay, the listen port plus one", metavar="PORT")
     flag("--interface", "network interface, wg0", metavar="NAME")
     flag("--forward", "forward between the mesh and the child prefixes of this node", action="store_true")
     flag("--netns", "network namespace for the interface, beside a zone with equal pools", metavar="NAME")

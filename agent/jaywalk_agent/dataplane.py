@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from jaywalk import mesh, place, plan, wireguard
 from jaywalk.errors import InvalidValue
-from jaywalk.interface import Interface, Observed
-from jaywalk.mesh import Node
+from jaywalk.interface import Interface, Observed, WgPeer
+from jaywalk.mesh import Node, Way
 from jaywalk.plan import Plan
 from jaywalk.runner import Runner
 from jaywalk.zonelog import ZoneView
@@ -21,7 +22,8 @@ class DataPlane:
 
     ``node`` holds the machine's own networks as the last full look found them; ``_last`` is what the
     interface was last brought to, None when only a look tells.  No peer may cover the address of
-    ``controller_hosts``.
+    ``controller_hosts``.  ``ways`` are how peers are tried at the moment.  Whoever calls from one of several
+    threads holds ``lock``.
     """
 
     def __init__(self, runner: Runner, node: Node, controller_hosts: Sequence[str] = ()) -> None:
@@ -30,6 +32,8 @@ class DataPlane:
         self._controller_hosts = controller_hosts
         self._controller: list[str] = []
         self._last: Interface | None = None
+        self.ways: Mapping[str, Way] = {}
+        self.lock = threading.RLock()
 
     def bring_to(self, view: ZoneView, changed: Collection[str] | None = None) -> Plan:
         """Makes the interface what the zone says and returns what was done.
@@ -47,12 +51,51 @@ class DataPlane:
         """What the interface should be, and what :meth:`bring_to` would do; changes nothing."""
         if self._last is None or changed is None or self.node.public_key in changed:
             return self._full_plan(view)
-        wanted = mesh.with_peers(self._last, view, self.node, changed)
+        wanted = mesh.with_peers(self._last, view, self.node, changed, self.ways)
         steps = [
             *plan.peer_steps(self._last.peers, wanted.peers, time.time(), only=changed),
-            *plan.route_steps(wanted.name, self._last.routes, wanted.routes),
+            *plan.route_steps(wanted, self._last.routes),
         ]
         return wanted, Plan(wanted.name, tuple(steps))
+
+    @property
+    def peers(self) -> Mapping[str, WgPeer]:
+        """The peers as the interface was last brought to have them; none where only a look tells."""
+        return self._last.peers if self._last is not None else {}
+
+    def rewire(self, ways: Mapping[str, Way], changed: Iterable[str], fires: Mapping[str, str]) -> Plan:
+        """Tries peers in other ways; those of ``fires`` (key: endpoint) begin anew, which ends their session.
+
+        Does nothing while the interface is not known to be what it should be.
+        """
+        self.ways = ways
+        if self._last is None:
+            return Plan(self.node.interface)
+        before = dict(self._last.peers)
+        after = dict(before)
+        steps = []
+        for key in before.keys() & fires.keys():
+            after[key] = replace(before[key], endpoint=fires[key], keepalive=mesh.KEEPALIVE)
+            steps.append(plan.renewal(after[key]))
+        for key in (before.keys() & set(changed)) - fires.keys():
+            after[key] = replace(before[key], endpoint=ways[key].endpoint, keepalive=ways[key].keepalive)
+        steps += plan.peer_steps(
+            before, after, time.time(), only=(set(changed) & before.keys()) - fires.keys()
+        )
+        done = Plan(self.node.interface, tuple(steps))
+        done.apply(self._runner)
+        self._last = replace(self._last, peers=after)
+        return done
+
+    def touch_endpoints(self) -> None:
+        """Sets each peer's endpoint to what it is.
+
+        Userspace WireGuard else goes on from an address that this machine no longer has; for the kernel's it
+        changes nothing.
+        """
+        peers = wireguard.dump(self._runner, self.node.interface).values()
+        words = [("peer", each.key, "endpoint", each.endpoint) for each in peers if each.endpoint]
+        wireguard.set_many(self._runner, self.node.interface, words)
 
     def remove(self) -> Plan:
         """Deletes the interface if it is there and is ours."""
@@ -71,7 +114,7 @@ class DataPlane:
         self._controller = found or self._controller
         self.node = replace(self.node, local_networks=(*own_networks, *self._controller))
         mesh.refuse_overlap(view.zone.pools, self.node)
-        wanted = mesh.desired(view, self.node)
+        wanted = mesh.desired(view, self.node, self.ways)
         if wanted is None:
             return None, Plan(self.node.interface)
         return wanted, plan.diff(observed, wanted)

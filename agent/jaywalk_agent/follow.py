@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -93,12 +93,13 @@ class Follower:
     view: ZoneView | None = None
     alive: Callable[[], None] = lambda: None
     instance: str = ""
+    observed: Callable[[], Mapping[str, str]] = dict
     removed: bool = False
     superseded: bool = False
     _trouble: str = ""
     _member: bool = False
     _pending: Pending | None = None
-    _endpoint: str = ""
+    _place: tuple[str, ...] = ()
     _former: tuple[str, ...] = ()
     _resyncs: int = 0
     _next_tick: float = field(default_factory=time.monotonic)
@@ -252,9 +253,14 @@ class Follower:
         if now < self._next_report or not self.joined:
             return
         with self.stop.waiting():
-            client.submit(Request.checked(REPORT, self.zone, self.own_key, instance=self.instance))
+            client.submit(self.report(self.observed()))
         # Agents that came back together drift apart.
         self._next_report = now + REPORT_SECONDS * random.uniform(0.75, 1.25)
+
+    def report(self, observed: Mapping[str, str]) -> Request:
+        """The word that this node is there, with the endpoints at which it sees peers, by key."""
+        own = self.own_key
+        return Request.checked(REPORT, self.zone, own, instance=self.instance, observed=observed)
 
     def _send(self, client: ZoneClient) -> None:
         """Sends the request that is due."""
@@ -271,7 +277,7 @@ class Follower:
         assert self._pending is not None
         request, self._pending = self._pending.request, None
         if reply.ok:
-            self._endpoint = request.endpoint
+            self._place = (request.endpoint, *request.local)
             self._trouble = ""
             self._stand_down_if_superseded()
             return
@@ -322,7 +328,7 @@ class Follower:
         """Asks for a new endpoint once this node's address is another one than it told the zone."""
         if self._pending is None and self.joined:
             moved = self.asker.moved()
-            if moved.endpoint and moved.endpoint != self._endpoint:
+            if moved.endpoint and (moved.endpoint, *moved.local) != self._place:
                 self._pending = Pending(moved)
 
     def _tick(self) -> Iterator[Update]:

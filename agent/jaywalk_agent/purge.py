@@ -23,7 +23,8 @@ def purge(settings: Settings, runner: Runner, configuration: Path = CONFIGURATIO
         if done.returncode != 0:
             raise JaywalkError(f"{unit} cannot be disabled ({done.stderr.strip()})", "run as root")
     own = [configuration / f"{settings.zone}.{kind}" for kind in ("env", "password", "key")]
-    for path in [*own, settings.snapshot_file, settings.status_file, settings.lock_file]:
+    kept = (settings.snapshot_file, settings.status_file, settings.paths_file, settings.lock_file)
+    for path in [*own, *kept]:
         _remove(path)
     if not list(settings.state_dir.glob("*.json")):
         _remove(settings.state_dir / "instance")

@@ -33,6 +33,8 @@ ENVIRONMENT = {
     "child_prefix": "JAYWALK_REQUESTED_CHILD_PREFIX",
     "local_endpoint_ip": "JAYWALK_LOCAL_ENDPOINT_IP",
     "listen_port": "JAYWALK_LISTEN_PORT",
+    "relay": "JAYWALK_RELAY",
+    "relay_port": "JAYWALK_RELAY_PORT",
     "interface": "JAYWALK_INTERFACE",
     "netns": "JAYWALK_NETNS",
     "forward": "JAYWALK_FORWARD",
@@ -142,6 +144,11 @@ class Settings:
     def status_file(self) -> Path:
         """Where the running agent says how it is."""
         return self.run_dir / f"{self.zone}.status"
+
+    @property
+    def paths_file(self) -> Path:
+        """Where the running agent says how it reaches its peers."""
+        return self.run_dir / f"{self.zone}.paths"
 
     @property
     def lock_file(self) -> Path:

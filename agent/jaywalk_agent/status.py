@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from jaywalk.models import Peer
 from jaywalk.runner import Runner
 from jaywalk.zonelog import ZoneView
 
-from . import running, snapshot
+from . import outcomes, running, snapshot
 from .agent import node_of
 from .dataplane import DataPlane
+from .outcomes import Outcome
 from .settings import Settings
 
 
@@ -35,6 +37,7 @@ def gather(settings: Settings, runner: Runner, now: float | None = None) -> dict
         )
     public_key = settings.existing_key(runner)
     own = view.peers.get(public_key)
+    found = outcomes.load(settings.paths_file)
     return {
         "zone": settings.zone,
         "interface": settings.interface,
@@ -45,9 +48,9 @@ def gather(settings: Settings, runner: Runner, now: float | None = None) -> dict
         "endpoint": own.endpoint if own else "",
         "position": view.position,
         "agent": agent,
-        "differences": _differences(settings, runner, view, public_key),
+        "differences": _differences(settings, runner, view, public_key, found),
         "peers": [
-            _peer(record, observed, moment)
+            _peer(record, observed, moment) | _path(record, observed, moment, view, found)
             for record in sorted(view.peers.values(), key=lambda each: (each.name, each.key))
             if record.key != public_key
         ],
@@ -68,11 +71,15 @@ def _agent(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _differences(settings: Settings, runner: Runner, view: ZoneView, public_key: str) -> list[str]:
+def _differences(
+    settings: Settings, runner: Runner, view: ZoneView, public_key: str, found: Mapping[str, Outcome]
+) -> list[str]:
     """What a plan would do now; empty while the interface equals the zone."""
     try:
         hosts = settings.controller_hosts()
-        _, steps = DataPlane(runner, node_of(settings, public_key), hosts).plan(view)
+        plane = DataPlane(runner, node_of(settings, public_key), hosts)
+        plane.ways = {key: each.way for key, each in found.items()}
+        _, steps = plane.plan(view)
     except JaywalkError as error:
         return [str(error)]
     return list(plan.commands(steps)) or (["create the interface"] if steps else [])
@@ -92,6 +99,19 @@ def _peer(record: Peer, observed: Observed | None, now: float) -> dict[str, Any]
         "sent": seen.sent if seen else 0,
         "state": _state(seen, age),
     }
+
+
+def _path(
+    record: Peer, observed: Observed | None, now: float, view: ZoneView, found: Mapping[str, Outcome]
+) -> dict[str, Any]:
+    """How the peer is reached: as the agent found, or, where it has nothing to find, as WireGuard shows."""
+    seen = observed.peers.get(record.key) if observed else None
+    fresh = seen is not None and now - seen.handshake < plan.SETTLED_SECONDS
+    outcome = found.get(record.key)
+    if outcome is None or outcome.path == outcomes.PLAIN:
+        return {"path": "direct" if fresh else "none", "via": None}
+    relay = view.peers.get(outcome.relay)
+    return {"path": outcome.path, "via": relay.name if relay is not None else None}
 
 
 def _state(seen: ObservedPeer | None, age: int | None) -> str:
@@ -133,8 +153,9 @@ def table(status: dict[str, Any]) -> str:
             peer["received"],
             peer["sent"],
             peer["state"],
+            peer["path"] + (f" by {peer['via']}" if peer["via"] else ""),
         )
         for peer in status["peers"]
     ]
-    headers = ("PEER", "ADDRESSES", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT", "STATE")
+    headers = ("PEER", "ADDRESSES", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT", "STATE", "PATH")
     return tabulate(rows, tablefmt="plain") + "\n\n" + tabulate(peers, headers=headers, tablefmt="plain")

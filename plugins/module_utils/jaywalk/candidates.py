@@ -8,7 +8,6 @@ from collections.abc import Iterable
 
 from . import values
 from .models import Peer
-from .zonelog import ZoneView
 
 OBSERVERS = 3
 """Peers that tell at once where they see another one.  Two can show a symmetric NAT, one may be away."""
@@ -48,9 +47,9 @@ def is_plain(own: Peer | None, other: Peer) -> bool:
     return not (own is not None and own.observed) and not other.observed
 
 
-def relays(view: ZoneView) -> list[Peer]:
+def relays(peers: Iterable[Peer]) -> list[Peer]:
     """The zone's usable relays by key: one that its peers see elsewhere than it says cannot be reached."""
-    offered = (peer for peer in view.peers.values() if peer.relay and peer.endpoint and not peer.observed)
+    offered = (peer for peer in peers if peer.relay and peer.endpoint and not peer.observed)
     return sorted(offered, key=lambda peer: peer.key)[:MOST_RELAYS]
 
 
@@ -64,12 +63,12 @@ def may_observe(observer: Peer) -> bool:
     return bool(observer.endpoint) and not observer.observed
 
 
-def observers(view: ZoneView, key: str) -> list[str]:
+def observers(peers: Iterable[Peer], key: str) -> list[str]:
     """The keys of those who tell at once where they see the peer ``key``.
 
     Relays do, and three others that its key picks, so that a thousand open nodes do not all tell the same.
     """
-    able = [peer for peer in view.peers.values() if peer.key != key and may_observe(peer)]
+    able = [peer for peer in peers if peer.key != key and may_observe(peer)]
     chosen = sorted(able, key=lambda peer: (not peer.relay, _lot(key, peer.key)))
     return [peer.key for peer in chosen[: OBSERVERS + sum(bool(peer.relay) for peer in able)]]
 

@@ -3,10 +3,31 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from . import keys, values
+
+ROUTE_METRIC = 2048
+"""Behind what others give their routes (0 and 1024 by default, 100 to 1024 by DHCP): theirs go first."""
+
+
+def server_name(interface: str) -> str:
+    """The interface on which a relay listens for those that it carries, beside its own ``interface``."""
+    return f"{interface[:9]}-relay"
+
+
+def client_name(interface: str, relay: str) -> str:
+    """The interface to the relay with the public key ``relay``, beside ``interface``."""
+    return f"{interface[:8]}-{hashlib.sha256(f'{interface} {relay}'.encode()).hexdigest()[:6]}"
+
+
+def is_relays(interface: str, name: str) -> bool:
+    """Whether ``name`` is a relay's interface, or one to a relay, beside ``interface``."""
+    client = re.fullmatch(re.escape(interface[:8]) + "-[0-9a-f]{6}", name)
+    return name == server_name(interface) or client is not None
 
 
 @dataclass(frozen=True)
@@ -57,7 +78,7 @@ class Interface:
 
     ``private_key_file`` is where ``wg`` reads the key; only its public half is compared.  ``mtu`` and
     ``listen_port`` of None leave the machine's choice alone.  ``routes`` are all the prefixes that are
-    routed into the interface, beside those that its own addresses bring.
+    routed into the interface, beside those that its own addresses bring; they have ``metric``.
     """
 
     name: str
@@ -68,6 +89,7 @@ class Interface:
     mtu: int | None = None
     peers: Mapping[str, WgPeer] = field(default_factory=dict)
     routes: frozenset[str] = frozenset()
+    metric: int = ROUTE_METRIC
 
 
 @dataclass(frozen=True)

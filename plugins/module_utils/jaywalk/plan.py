@@ -19,8 +19,6 @@ from .runner import Runner
 
 SETTLED_SECONDS = 180
 """A session ends this long after its handshake (WireGuard paper, section 6.1, Reject-After-Time)."""
-ROUTE_METRIC = 2048
-"""Behind what others give their routes (0 and 1024 by default, 100 to 1024 by DHCP): theirs go first."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ def diff(observed: Observed | None, desired: Interface | None, now: float | None
         return Plan(observed.name, (gone,))
     moment = time.time() if now is None else now
     is_now = observed or Observed(desired.name, "", "", 0, (), 0, up=False)
-    routes = list(route_steps(desired.name, is_now.routes, desired.routes))
+    routes = list(route_steps(desired, is_now.routes))
     steps = [
         *_creation(observed, desired),
         *_settings(is_now, desired),
@@ -155,6 +153,16 @@ def _keeps_endpoint(before: WgPeer, after: WgPeer, now: float) -> bool:
     return bool(before.endpoint) and before.endpoint != after.endpoint and alive
 
 
+def renewal(peer: WgPeer) -> Step:
+    """Forgets a peer and makes it anew, since WireGuard speaks first at an endpoint only once in 5 s.
+
+    Breaks its session: only ever for a peer that has no live path.
+    """
+    fresh = ("peer", peer.key, "endpoint", peer.endpoint, "persistent-keepalive", str(peer.keepalive))
+    words = ("peer", peer.key, "remove", *fresh, "allowed-ips", ",".join(peer.allowed_ips))
+    return Step(added=(f"peer {peer.key} endpoint {peer.endpoint}",), wg=words)
+
+
 def _creation(observed: Observed | None, desired: Interface) -> Iterator[Step]:
     if observed is None:
         yield Step(added=(f"interface {desired.name}",), creates=True)
@@ -206,7 +214,7 @@ def _restored(is_now: Observed, desired: Interface) -> Iterator[Step]:
     routes = sorted(each for each in is_now.routes & desired.routes if _is_ipv4(each))
     lines = (
         *(_replace(each, name) for each in addresses),
-        *(f"route replace {each} dev {name} metric {ROUTE_METRIC}" for each in routes),
+        *(f"route replace {_route(desired, each)}" for each in routes),
     )
     if lines:
         yield Step(ip=lines)
@@ -221,17 +229,21 @@ def _replace(cidr: str, name: str) -> str:
     return f"addr replace {cidr} dev {name}" + (" nodad" if ":" in cidr else "")
 
 
-def route_steps(name: str, observed: Iterable[str], desired: Iterable[str]) -> Iterator[Step]:
-    """Steps for the routes into the interface ``name``.
+def route_steps(desired: Interface, observed: Iterable[str]) -> Iterator[Step]:
+    """Steps from the routes into an interface that ``observed`` names to those that it should have.
 
     ``route add`` with a high metric, and not ``replace``: a route that the machine has elsewhere to the
     same prefix stays and goes first.
     """
-    before, after = set(observed), set(desired)
-    for prefix in sorted(before - after):
-        yield Step(removed=(f"route {prefix}",), ip=(f"route del {prefix} dev {name}",))
-    for prefix in sorted(after - before):
-        yield Step(added=(f"route {prefix}",), ip=(f"route add {prefix} dev {name} metric {ROUTE_METRIC}",))
+    before = set(observed)
+    for prefix in sorted(before - desired.routes):
+        yield Step(removed=(f"route {prefix}",), ip=(f"route del {prefix} dev {desired.name}",))
+    for prefix in sorted(desired.routes - before):
+        yield Step(added=(f"route {prefix}",), ip=(f"route add {_route(desired, prefix)}",))
+
+
+def _route(interface: Interface, prefix: str) -> str:
+    return f"{prefix} dev {interface.name} metric {interface.metric}"
 
 
 def _lines(observed: Observed) -> Iterator[str]:

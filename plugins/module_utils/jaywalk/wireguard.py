@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .errors import CommandFailed, JaywalkError, MissingTool
-from .interface import Observed, ObservedPeer
+from .interface import Observed, ObservedPeer, is_relays
 from .runner import NamespaceRunner, Runner, checked
 
 BYTES_PER_CALL = 512 * 1024
@@ -54,6 +54,45 @@ def observe(runner: Runner, name: str) -> Observed | None:
         peers={peer.key: peer for peer in map(_peer, peers)},
         routes=_routes(runner, name),
     )
+
+
+def dump(runner: Runner, name: str) -> dict[str, ObservedPeer]:
+    """The peers of an interface as they are at this moment; none where it is not there."""
+    shown = runner.run(["wg", "show", name, "dump"])
+    if shown.returncode != 0:
+        return {}
+    return {peer.key: peer for peer in map(_peer, shown.stdout.splitlines()[1:])}
+
+
+def ports(runner: Runner) -> dict[str, int]:
+    """The UDP port of each WireGuard interface of this machine."""
+    shown = runner.run(["wg", "show", "all", "listen-port"])
+    lines = (line.split() for line in shown.stdout.splitlines() if shown.returncode == 0)
+    return {words[0]: int(words[1]) for words in lines if len(words) == 2 and words[1].isdigit()}
+
+
+def link_to(runner: Runner, host: str) -> tuple[str, int]:
+    """The interface that leads to ``host``, and its MTU in bytes; ("", 0) where none does."""
+    found = runner.run(["ip", "-json", "route", "get", host])
+    name = str(json.loads(found.stdout or "[{}]")[0].get("dev", "")) if found.returncode == 0 else ""
+    shown = runner.run(["ip", "-json", "link", "show", "dev", name]) if name else None
+    if shown is None or shown.returncode != 0:
+        return "", 0
+    return name, int(json.loads(shown.stdout)[0].get("mtu", 0))
+
+
+def keep(runner: Runner, setting: str, value: str) -> None:
+    """Sets a kernel setting such as ``net/ipv4/conf/wg0/rp_filter``, in the runner's network namespace.
+
+    By ``tee``, since not every machine has sysctl(8).
+    """
+    checked(runner, ["tee", f"/proc/sys/{setting}"], f"{value}\n")
+
+
+def kept(runner: Runner, setting: str) -> str:
+    """What :func:`keep` has set, or somebody else; empty where there is no such setting."""
+    shown = runner.run(["cat", f"/proc/sys/{setting}"])
+    return shown.stdout.strip() if shown.returncode == 0 else ""
 
 
 def _kind(link: dict[str, Any]) -> str:
@@ -266,12 +305,15 @@ def require_wireguard(runner: Runner) -> None:
 
 
 def local_networks(runner: Runner, without: str) -> list[str]:
-    """The networks that this machine has by its other interfaces; loopback and link-local are left out."""
+    """The networks that this machine has by its other interfaces; loopback and link-local are left out.
+
+    So are the interfaces to relays, which bear the addresses of ``without`` once more.
+    """
     shown = json.loads(checked(runner, ["ip", "-json", "addr", "show"]) or "[]")
     return [
         f"{each['local']}/{each['prefixlen']}"
         for link in shown
-        if link.get("ifname") != without
+        if link.get("ifname") != without and not is_relays(without, str(link.get("ifname")))
         for each in link.get("addr_info", [])
         if each.get("scope") == "global"
     ]

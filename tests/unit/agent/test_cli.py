@@ -23,7 +23,7 @@ from tests.redis_server import RedisServer
 from tests.unit.supervisor.support import AGENT_PASSWORD, committing, join
 
 INTERFACE = "jwucli0"
-COMMANDS = ("up", "down", "leave", "status", "keygen")
+COMMANDS = ("up", "down", "leave", "status", "doctor", "keygen")
 
 
 @pytest.fixture(autouse=True)

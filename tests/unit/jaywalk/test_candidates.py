@@ -11,21 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaywalk import candidates
-from jaywalk.models import Peer, Zone
-from jaywalk.zonelog import ZoneView
+from jaywalk.models import Peer
 from tests.unit.jaywalk.strategies import key
 
-ZONE = Zone("zone-blue", ("10.20.0.0/16",))
 NAT, OTHER_NAT = "203.0.113.1", "203.0.113.2"
 
 
 def peer(number: int, endpoint: str = "", **fields: Any) -> Peer:
     endpoint = endpoint or f"192.168.1.{number + 1}:51820"
     return Peer(key(number), f"node{number}", (f"10.20.0.{number + 1}",), endpoint=endpoint, **fields)
-
-
-def view_of(*peers: Peer) -> ZoneView:
-    return ZoneView(ZONE, 1, 1, {each.key: each for each in peers})
 
 
 def test_an_open_peer_is_tried_where_it_says() -> None:
@@ -60,26 +54,24 @@ def test_a_peer_without_an_address_is_tried_where_it_was_seen_or_nowhere() -> No
 
 def test_a_relay_that_is_seen_behind_a_nat_is_none() -> None:
     good, bad, silent = peer(1, relay=51821), peer(2, relay=51821, observed=f"{NAT}:9"), peer(3)
-    view = view_of(good, bad, silent)
-    assert candidates.relays(view) == [good]
+    assert candidates.relays([good, bad, silent]) == [good]
     assert candidates.relay_endpoint(good) == "192.168.1.2:51821"
 
 
 def test_of_many_relays_every_node_takes_the_same_few() -> None:
     everyone = [peer(number, relay=51821) for number in range(9)]
-    taken = candidates.relays(view_of(*everyone))
+    taken = candidates.relays(everyone)
     assert len(taken) == candidates.MOST_RELAYS
-    assert taken == candidates.relays(view_of(*reversed(everyone)))
+    assert taken == candidates.relays(reversed(everyone))
 
 
 def test_relays_and_three_others_tell_of_a_peer_at_once_and_none_behind_a_nat() -> None:
     nodes = [peer(number) for number in range(20)]
     nodes[4] = replace(nodes[4], relay=51821)
     nodes[5] = replace(nodes[5], observed=f"{NAT}:9")
-    view = view_of(*nodes)
     asked: Counter[str] = Counter()
     for node in nodes:
-        chosen = candidates.observers(view, node.key)
+        chosen = candidates.observers(nodes, node.key)
         assert node.key not in chosen
         assert nodes[5].key not in chosen
         assert (nodes[4].key in chosen) == (node is not nodes[4])

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What this node sees of its peers' endpoints: for the zone, which gives it to those who look for them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from jaywalk import candidates, values
+from jaywalk.errors import InvalidValue
+from jaywalk.interface import ObservedPeer
+from jaywalk.models import Peer
+from jaywalk.requests import MAX_OBSERVED, REPORT_SECONDS
+
+from .path import SESSION
+
+PAUSE = 1.0
+"""Seconds between two reports out of turn."""
+
+
+class Observer:
+    """Compares where peers speak from with what the zone says, and has news told: at once if it is our turn.
+
+    ``tell`` sends a report in the background, and returns whether it could take it.
+    """
+
+    def __init__(self, tell: Callable[[Mapping[str, str]], bool]) -> None:
+        self._tell = tell
+        self._seen: dict[str, str] = {}
+        self._settled: dict[str, tuple[str, float]] = {}
+        self._next = 0.0
+
+    def observed(self) -> dict[str, str]:
+        """For the report of the minute: the endpoints that the zone does not know, as many as go into one."""
+        return dict(list(self._seen.items())[:MAX_OBSERVED])
+
+    def look(
+        self, records: Mapping[str, Peer], own: Peer | None, peers: Mapping[str, ObservedPeer], now: float
+    ) -> None:
+        """Takes in what ``wg`` shows at ``now`` (seconds, monotonic)."""
+        self._seen = {}
+        self._settled = {key: each for key, each in self._settled.items() if key in records}
+        if own is None or not candidates.may_observe(own):
+            return
+        for key, peer in peers.items():
+            if key in records and (endpoint := _news(records[key], peer)):
+                self._seen[key] = endpoint
+        if now < self._next or not self._seen:
+            return
+        urgent = {
+            key: each for key, each in self._seen.items() if self._is_ours(records, own, key, each, now)
+        }
+        if urgent and self._tell(dict(list(urgent.items())[:MAX_OBSERVED])):
+            self._next = now + PAUSE
+            self._settled |= {key: (endpoint, now) for key, endpoint in urgent.items()}
+
+    def _is_ours(self, records: Mapping[str, Peer], own: Peer, key: str, endpoint: str, now: float) -> bool:
+        """Whether to tell at once: not what was told just now, nor what others are there for."""
+        settled, at = self._settled.get(key, ("", 0.0))
+        if settled == endpoint and now - at < REPORT_SECONDS:
+            return False
+        if own.key in candidates.observers(records.values(), key):
+            return True
+        self._settled[key] = endpoint, now
+        return False
+
+
+def _news(record: Peer, peer: ObservedPeer) -> str:
+    """Where a peer speaks from, if it is not where its record says; empty otherwise."""
+    fresh = time.time() - peer.handshake < SESSION
+    if not fresh or not peer.endpoint or record.fixed:
+        return ""
+    try:
+        endpoint = values.endpoint(peer.endpoint)
+    except InvalidValue:
+        return ""
+    return "" if endpoint == (record.observed or record.endpoint) else endpoint

@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The hands of :class:`.paths.Paths`: looks at the interface, asks peers, and does as it is told.
+
+A thread of its own, since a path may break while the agent waits for its controller, and must be mended
+without one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from jaywalk import candidates, plan, wireguard
+from jaywalk.errors import JaywalkError
+from jaywalk.interface import client_name, server_name
+from jaywalk.models import Peer
+from jaywalk.runner import NamespaceRunner, Runner
+from jaywalk.zonelog import ZoneView
+
+from . import outcomes
+from .courier import Courier
+from .dataplane import DataPlane
+from .heartbeat import Heartbeat, inside
+from .moves import Moves
+from .observer import Observer
+from .outcomes import Outcome
+from .path import Seen, Target
+from .paths import Orders, Paths
+from .relays import RelayPlane, Wanted
+
+log = logging.getLogger(__name__)
+
+LOOKING_SHARE = 20
+"""A twentieth of the time, at most, goes into looks at the interface."""
+RELAYS_KEPT = 600.0
+"""Seconds for which interfaces to relays outlive their need, so that they do not come and go."""
+FULL_LOOK = 60.0
+"""Seconds between two looks at the relays' interfaces, which bring back what somebody deleted."""
+AFTER_TROUBLE = 5.0
+SERVER = ""
+"""Stands for the relay's own interface among those to relays."""
+
+
+class Pathfinder:
+    """Finds the ways to the peers of one node.
+
+    ``learn`` is called by the thread that follows the zone; all else happens in the finder's own.
+    """
+
+    def __init__(self, runner: Runner, dataplane: DataPlane, courier: Courier, file: Path) -> None:
+        self._runner = runner
+        self._dataplane = dataplane
+        self._courier = courier
+        self._file = file
+        self._before = outcomes.load(file)
+        self._published: dict[str, Outcome] = {}
+        self.observer = Observer(courier.report)
+        self._moves = Moves()
+        self._relay_plane = RelayPlane(runner, dataplane.node)
+        self.machine = Paths(dataplane.node.public_key)
+        self._records: dict[str, Peer] = {}
+        self._hosts: dict[str, str] = {}
+        self._pools: tuple[str, ...] = ()
+        self._sockets: dict[str | None, tuple[int, Heartbeat]] = {}
+        self._relays_until = 0.0
+        self._next_look = 0.0
+        self._next_full_look = 0.0
+        self._brought: tuple[object, ...] = ()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK)
+        self._trouble = ""
+        self._end = threading.Event()
+
+    @property
+    def own(self) -> Peer | None:
+        """This node's record."""
+        return self._records.get(self._dataplane.node.public_key)
+
+    def learn(self, view: ZoneView, changed: Collection[str] | None) -> None:
+        """Takes in the zone before the interface is brought to it; call it with the data plane's lock."""
+        keys = set(self._records) | set(view.peers) if changed is None else set(changed)
+        relays_before, own_before = self._relays(), self.own
+        for key in keys:
+            self._take(key, view.peers.get(key))
+        self._pools = view.zone.pools
+        if (relays_before, own_before) != (self._relays(), self.own):
+            keys = set(self._records)
+        now = time.monotonic()
+        gone = keys - self._records.keys()
+        self.machine.learn((self._target(each) for each in keys & self._others()), gone, now)
+        for key, outcome in self._before.items():
+            if outcome.relay:
+                self.machine.resume(key, outcome.relay, now)
+        self._before = {}
+        if changed is None:
+            self._look(now)
+        self._dataplane.ways = self.machine.ways()
+        os.eventfd_write(self._wake, 1)
+
+    def _take(self, key: str, record: Peer | None) -> None:
+        for host in self._records[key].addresses if key in self._records else ():
+            self._hosts.pop(host, None)
+        if record is None:
+            self._records.pop(key, None)
+            return
+        self._records[key] = record
+        self._hosts.update(dict.fromkeys(record.addresses, key))
+
+    def _others(self) -> set[str]:
+        return set(self._records) - {self._dataplane.node.public_key}
+
+    def _relays(self) -> list[Peer]:
+        return candidates.relays(self._records.values())
+
+    def _target(self, key: str) -> Target:
+        own, other = self.own, self._records[key]
+        here = own.observed if own is not None else ""
+        return Target(
+            key=key,
+            candidates=candidates.candidates(own, other),
+            here=here,
+            plain=candidates.is_plain(own, other) and not self._relays(),
+            hard=bool(here and other.observed) and not candidates.same_nat(own, other),
+        )
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Finds ways until the block ends."""
+        thread = threading.Thread(target=self._run, name="pathfinder", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._end.set()
+            thread.join(AFTER_TROUBLE)
+
+    def _run(self) -> None:
+        while not self._end.is_set():
+            try:
+                pause = self._turn()
+                self._trouble = ""
+            except (JaywalkError, OSError) as error:
+                if str(error) != self._trouble:
+                    log.warning("paths: %s", error)
+                self._trouble, pause = str(error), AFTER_TROUBLE
+            self._listen(pause)
+
+    def _turn(self) -> float:
+        with self._dataplane.lock:
+            now = time.monotonic()
+            if self._moves.happened(now):
+                self._moved()
+            if now >= self._next_look:
+                self._look(now)
+            orders = self.machine.step(now)
+            fires = dict(orders.fires)
+            if fires or orders.changed:
+                done = self._dataplane.rewire(self.machine.ways(), orders.changed, fires)
+                for line in plan.commands(done):
+                    log.debug("%s", line)
+            self._open_sockets()
+            self._ask(orders)
+            self._publish(now)
+            self._bring_relays(now)
+            return self.machine.pause(now)
+
+    def _look(self, now: float) -> None:
+        """Looks at the interface, and again after a pause that keeps looks cheap."""
+        started = time.monotonic()
+        peers = wireguard.dump(self._runner, self._dataplane.node.interface)
+        seen = {key: Seen(each.handshake, each.received, each.sent) for key, each in peers.items()}
+        self.machine.looked(seen, now, time.time())
+        self.observer.look(self._records, self.own, peers, now)
+        cost = time.monotonic() - started
+        self._next_look = now + max(self.machine.pause(now), cost * LOOKING_SHARE)
+
+    def _bring_relays(self, now: float) -> None:
+        relays = [each for each in self._relays() if each.key != self._dataplane.node.public_key]
+        if relays and self.machine.needs_relays(now):
+            self._relays_until = now + RELAYS_KEPT
+        wanted = self._wanted(relays if now < self._relays_until else [])
+        self.machine.use_relays([each.key for each in wanted.relays] if wanted is not None else [])
+        full = now >= self._next_full_look
+        brought = (wanted and (wanted.own, wanted.relays, wanted.carried), id(self._dataplane.peers))
+        if brought == self._brought and not full:
+            return
+        self._brought = ()
+        self._next_full_look = now + FULL_LOOK if full else self._next_full_look
+        for done in self._relay_plane.bring_to(wanted, look=full):
+            for line in plan.commands(done):
+                log.debug("%s", line)
+        self._brought = brought
+
+    def _moved(self) -> None:
+        """This machine has another address: its peers and the zone are to hear of it at once."""
+        log.info("this node has another address")
+        self._dataplane.touch_endpoints()
+        self.machine.moved()
+        self._courier.moved()
+
+    def _publish(self, now: float) -> None:
+        """Says for each peer how it is reached, to whoever asks for the status."""
+        found = {key: self._outcome(key, now) for key in self.machine.paths}
+        if found != self._published:
+            outcomes.save(self._file, found)
+            self._published = found
+
+    def _outcome(self, key: str, now: float) -> Outcome:
+        path, relay = self.machine.outcome(key, now)
+        way = self.machine.paths[key].way()
+        return Outcome(path, relay or "", way.endpoint, way.keepalive)
+
+    def _wanted(self, relays: list[Peer]) -> Wanted | None:
+        own, peers = self.own, self._dataplane.peers
+        if own is None or not peers or not (relays or own.relay):
+            return None
+        allowed = {key: peer.allowed_ips for key, peer in peers.items()}
+        return Wanted(own, self._pools, allowed, tuple(relays), self.machine.carried())
+
+    def _open_sockets(self) -> None:
+        """One socket an interface; anew where the interface was made anew."""
+        own, name = self.own, self._dataplane.node.interface
+        if own is None or not own.addresses:
+            return
+        names: dict[str | None, str] = {None: name}
+        names |= {key: client_name(name, key) for key in self.machine.relays}
+        if own.relay:
+            names[SERVER] = server_name(name)
+        for key in [each for each in self._sockets if each not in names]:
+            self._sockets.pop(key)[1].close()
+        netns = self._runner.netns if isinstance(self._runner, NamespaceRunner) else ""
+        with inside(netns):
+            for key, interface in names.items():
+                self._open_socket(key, interface, own.addresses[0])
+
+    def _open_socket(self, key: str | None, interface: str, address: str) -> None:
+        try:
+            index = socket.if_nametoindex(interface)
+            if key in self._sockets and self._sockets[key][0] == index:
+                return
+            if key in self._sockets:
+                self._sockets.pop(key)[1].close()
+            self._sockets[key] = index, Heartbeat(interface, address)
+        except OSError as error:
+            log.debug("no questions on %s: %s", interface, error)
+
+    def _ask(self, orders: Orders) -> None:
+        for key, relay in orders.beats:
+            if relay in self._sockets and key in self._records:
+                self._sockets[relay][1].ask(self._records[key].addresses[0])
+
+    def _listen(self, pause: float) -> None:
+        """Hears questions and answers until the pause is over, or until one of them is news."""
+        until = time.monotonic() + pause
+        while (left := until - time.monotonic()) > 0 and not self._end.is_set():
+            sockets = {beat.socket.fileno(): (key, beat) for key, (_, beat) in self._sockets.items()}
+            others = [self._moves.socket.fileno(), self._wake]
+            ready, _, _ = select.select([*sockets, *others], [], [], min(left, 1.0))
+            with self._dataplane.lock:
+                news = [self._hear(*sockets[each]) for each in ready if each in sockets]
+                if self._moves.socket.fileno() in ready:
+                    self._moves.hear(time.monotonic())
+                if self._wake in ready:
+                    os.eventfd_read(self._wake)
+                if any(news) or self._wake in ready or self._moves.due(time.monotonic()):
+                    return
+
+    def _hear(self, relay: str | None, beat: Heartbeat) -> bool:
+        now, news = time.monotonic(), False
+        for host, asks in beat.heard():
+            key = self._hosts.get(host)
+            if key is None or relay == SERVER or (asks and relay is not None):
+                continue
+            news |= self.machine.heard(key, now) if asks else self.machine.answered(key, relay, now)
+        return news
+
+    def remove(self) -> None:
+        """Takes the relays' interfaces away; this node is no member any more."""
+        self._records.clear()
+        self._hosts.clear()
+        self.machine = Paths(self._dataplane.node.public_key)
+        self._relay_plane.remove()
+        self._file.unlink(missing_ok=True)

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The interfaces of a node to its zone's relays, and a relay's own one for all others.
+
+Each relay has an interface of its own on each node, so that both ends of a pair may choose another relay, or
+still go straight, and lose nothing: a packet is taken in by whichever way it comes.  A peer is carried while
+a route to its prefixes leads into a relay's interface, before the one that leads to it straight.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from jaywalk import plan, values, wireguard
+from jaywalk.candidates import relay_endpoint
+from jaywalk.interface import Interface, WgPeer, client_name, is_relays, server_name
+from jaywalk.mesh import KEEPALIVE, Node
+from jaywalk.models import Peer
+from jaywalk.runner import Runner, checked
+
+RELAY_METRIC = 1536
+"""And up to 255 more: before the routes that lead straight to a peer, behind all that are not the mesh's."""
+RULE_PREFERENCE = 5182
+STRICT, LOOSE = "1", "2"
+"""rp_filter: what comes from a peer by a relay may go back straight (kernel, ip-sysctl)."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the relays are to do for a node: its record, its peers' prefixes, who is carried by whom."""
+
+    own: Peer
+    pools: tuple[str, ...]
+    allowed: Mapping[str, tuple[str, ...]]
+    """Of each peer, what this node takes from it."""
+    relays: tuple[Peer, ...] = ()
+    carried: Mapping[str, str] = field(default_factory=dict)
+
+
+def _metric(name: str) -> int:
+    """Another one for each interface: the kernel keeps two routes to one prefix apart by it."""
+    return RELAY_METRIC + int(hashlib.sha256(name.encode()).hexdigest()[:2], 16)
+
+
+def server(node: Node, wanted: Wanted) -> Interface:
+    """A relay's own interface: each peer may come, and WireGuard says where it is."""
+    peers = {key: WgPeer(key, allowed) for key, allowed in wanted.allowed.items()}
+    return Interface(
+        name=server_name(node.interface),
+        public_key=node.public_key,
+        private_key_file=node.private_key_file,
+        listen_port=wanted.own.relay,
+        peers=peers,
+        routes=_own_ipv6_pools(wanted),
+        metric=_metric(server_name(node.interface)),
+        addresses=_addresses(wanted),
+    )
+
+
+def client(node: Node, wanted: Wanted, relay: Peer) -> Interface:
+    """The interface to one relay: it may speak for the whole mesh, and carries whom it is to carry."""
+    prefixes = {
+        prefix for allowed in wanted.allowed.values() for prefix in allowed if not _in(wanted, prefix)
+    }
+    allowed = tuple(sorted({*wanted.pools, *prefixes}))
+    carried = (key for key, by in wanted.carried.items() if by == relay.key)
+    routes = {prefix for key in carried for prefix in wanted.allowed.get(key, ())}
+    return Interface(
+        name=client_name(node.interface, relay.key),
+        public_key=node.public_key,
+        private_key_file=node.private_key_file,
+        peers={relay.key: WgPeer(relay.key, allowed, relay_endpoint(relay), KEEPALIVE)},
+        routes=frozenset(routes) | _own_ipv6_pools(wanted),
+        metric=_metric(client_name(node.interface, relay.key)),
+        addresses=_addresses(wanted),
+    )
+
+
+def _addresses(wanted: Wanted) -> tuple[str, ...]:
+    """The node's own addresses once more: what leaves here speaks from them, and the kernel's check of
+    sources takes nothing in by an interface that has none."""
+    return tuple(map(values.host_prefix, wanted.own.addresses))
+
+
+def _in(wanted: Wanted, prefix: str) -> bool:
+    return values.overlapping(values.networks(wanted.pools), prefix) is not None
+
+
+def _own_ipv6_pools(wanted: Wanted) -> frozenset[str]:
+    """The pools that sockets need a route to which are bound to a relay's interface.
+
+    For IPv4 the kernel takes what is bound for on-link.  All that is not bound takes the interface that has
+    the addresses, whose own route the kernel puts first.
+    """
+    pools = values.networks(wanted.pools)
+    found = (values.holding(pools, host) for host in wanted.own.addresses)
+    return frozenset(str(pool) for pool in found if pool is not None and pool.version == 6)
+
+
+class RelayPlane:
+    """The relay interfaces of one node, made and removed as they are wanted."""
+
+    def __init__(self, runner: Runner, node: Node) -> None:
+        self._runner = runner
+        self._node = node
+        self._last: dict[str, Interface] = {}
+        self._rule: int | None = None
+
+    def bring_to(self, wanted: Wanted | None, look: bool = False) -> list[plan.Plan]:
+        """Makes the relay interfaces what they should be; None: there is to be none.
+
+        Without ``look`` it compares with what it did last.  Raises ``JaywalkError``.
+        """
+        interfaces = {each.name: each for each in self._interfaces(wanted)}
+        done = []
+        for name in self._known(look) - interfaces.keys():
+            done.append(self._remove(name))
+        for name, interface in interfaces.items():
+            last = self._last.pop(name, None)
+            steps = self._steps(interface, None if look else last)
+            steps.apply(self._runner)
+            if last is None:
+                self._open(interface, wanted)
+            self._last[name] = interface
+            if steps:
+                done.append(steps)
+        return done
+
+    def remove(self) -> bool:
+        """Removes all relay interfaces that bear our key, whoever made them; returns whether any did."""
+        return bool(self.bring_to(None, look=True))
+
+    def _interfaces(self, wanted: Wanted | None) -> Iterable[Interface]:
+        if wanted is None:
+            return
+        if wanted.own.relay:
+            yield server(self._node, wanted)
+        for relay in wanted.relays:
+            yield client(self._node, wanted, relay)
+
+    def _known(self, look: bool) -> set[str]:
+        if not look:
+            return set(self._last)
+        shown = checked(self._runner, ["wg", "show", "all", "dump"])
+        lines = (line.split("\t") for line in shown.splitlines())
+        return {
+            each[0]
+            for each in lines
+            if len(each) == 5
+            and is_relays(self._node.interface, each[0])
+            and each[2] == self._node.public_key
+        }
+
+    def _steps(self, interface: Interface, last: Interface | None) -> plan.Plan:
+        if last is None:
+            return plan.diff(wireguard.observe(self._runner, interface.name), interface)
+        steps = (
+            *plan.peer_steps(last.peers, interface.peers, 0.0),
+            *plan.route_steps(interface, last.routes),
+        )
+        return plan.Plan(interface.name, steps)
+
+    def _open(self, interface: Interface, wanted: Wanted | None) -> None:
+        """Lets packets take one way there and another one back; a relay also passes them on."""
+        everywhere = wireguard.kept(self._runner, "net/ipv4/conf/all/rp_filter")
+        for name in (self._node.interface, interface.name):
+            setting = f"net/ipv4/conf/{name}/rp_filter"
+            # The stricter of both counts, and 2 is the highest number.
+            if STRICT in (everywhere, here := wireguard.kept(self._runner, setting)) and here != LOOSE:
+                wireguard.keep(self._runner, setting, LOOSE)
+        if wanted is None or interface.name != server_name(self._node.interface):
+            return
+        wireguard.keep(self._runner, f"net/ipv4/conf/{interface.name}/forwarding", "1")
+        self._rule = wanted.own.relay
+        for family in ("-4", "-6"):
+            self._drop_rules(family, interface.name)
+            way = ["default", "dev", interface.name, "table", str(self._rule)]
+            checked(self._runner, ["ip", family, "route", "replace", *way])
+            rule = ["iif", interface.name, "lookup", str(self._rule), "pref", str(RULE_PREFERENCE)]
+            checked(self._runner, ["ip", family, "rule", "add", *rule])
+
+    def _drop_rules(self, family: str, name: str) -> None:
+        shown = checked(self._runner, ["ip", "-json", family, "rule", "show"])
+        for rule in json.loads(shown or "[]"):
+            if rule.get("iif") == name:
+                words = ["iif", name, "lookup", str(rule.get("table")), "pref", str(rule.get("priority"))]
+                checked(self._runner, ["ip", family, "rule", "del", *words])
+
+    def _remove(self, name: str) -> plan.Plan:
+        self._last.pop(name, None)
+        gone = plan.diff(wireguard.observe(self._runner, name), None)
+        gone.apply(self._runner)
+        if name == server_name(self._node.interface):
+            for family in ("-4", "-6"):
+                self._drop_rules(family, name)
+        if not self._last:
+            default = wireguard.kept(self._runner, "net/ipv4/conf/default/rp_filter")
+            setting = f"net/ipv4/conf/{self._node.interface}/rp_filter"
+            if wireguard.kept(self._runner, setting) not in ("", default):
+                wireguard.keep(self._runner, setting, default)
+        return gone
+
+
+def forwards_ipv6(runner: Runner) -> bool:
+    """Whether the kernel passes IPv6 on at all; there is no setting for one interface alone."""
+    return wireguard.kept(runner, "net/ipv6/conf/all/forwarding") == "1"

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A small internet of network namespaces with NATs, and agents that run in them as processes; needs root.
+
+It has no delay.  The lab's streets have some, and whole machines: this is for what a developer runs often.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tests.netns import Namespace, connect
+
+NETWORK = "198.51.100"
+CONTROLLER = f"{NETWORK}.1"
+NAT = """
+table ip street {{
+    chain post {{
+        type nat hook postrouting priority srcnat
+        oifname "wan" ip saddr 192.168.0.0/16 masquerade {random}
+    }}
+    chain in {{
+        type filter hook input priority filter
+        ct state established,related accept
+        iifname "wan" drop
+    }}
+    chain through {{
+        type filter hook forward priority filter; policy drop
+        iifname "lan" accept
+        ct state established,related accept
+    }}
+}}
+"""
+BLOCK = """
+table ip block {{
+    chain pre {{
+        type filter hook prerouting priority raw
+        ip saddr {one} ip daddr {other} drop
+        ip saddr {other} ip daddr {one} drop
+    }}
+}}
+"""
+
+
+class Internet:
+    """A bridge, a controller with its supervisor on it, and whatever nodes a test puts there."""
+
+    def __init__(self, folder: Path, tag: str) -> None:
+        self._folder = folder
+        self._tag = tag
+        self._stack = ExitStack()
+        self._processes: list[subprocess.Popen[str]] = []
+        self._password = folder / "password"
+
+    def __enter__(self) -> Internet:
+        self._core = self._namespace("core")
+        self._core.run(["ip", "link", "add", "dev", "br0", "type", "bridge"])
+        self._core.run(["ip", "link", "set", "dev", "br0", "up"])
+        self.hub = self.public("hub", CONTROLLER)
+        self._password.write_text(secrets.token_hex(16))
+        self._password.chmod(0o600)
+        secret = self._password.read_text()
+        self.start(
+            self.hub,
+            *(
+                "redis-server",
+                "--port",
+                "6379",
+                "--bind",
+                CONTROLLER,
+                "--save",
+                "",
+                "--dir",
+                str(self._folder),
+            ),
+            *("--requirepass", secret),
+        )
+        self.start(
+            self.hub,
+            *(sys.executable, "-m", "jaywalk_supervisor.cli", "--streamer-address", f"{CONTROLLER}:6379"),
+            *("--streamer-passwd-file", str(self._password), "--agent-password-file", str(self._password)),
+        )
+        eventually(True, lambda: "serving 2 zones" in self.log(self.hub))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in reversed(self._processes):
+            process.terminate()
+        for process in self._processes:
+            process.communicate(timeout=20)
+        self._stack.close()
+
+    def log(self, where: Namespace) -> str:
+        """What the programs in there said so far."""
+        return (self._folder / f"{where.name}.log").read_text()
+
+    def _namespace(self, name: str) -> Namespace:
+        return self._stack.enter_context(Namespace(f"{self._tag}-{name}"))
+
+    def start(self, where: Namespace, *argv: str) -> subprocess.Popen[str]:
+        """Starts a program that ends with this internet."""
+        with (self._folder / f"{where.name}.log").open("a") as log:
+            entered = ["nsenter", f"--net=/run/netns/{where.name}", "--", *argv]
+            process = subprocess.Popen(entered, stdout=log, stderr=subprocess.STDOUT, text=True)
+        self._processes.append(process)
+        return process
+
+    def public(self, name: str, address: str) -> Namespace:
+        """A host with an open address."""
+        host = self._namespace(name)
+        self.plug(host, f"{address}/24", "wan")
+        host.run(["ip", "route", "add", "default", "dev", "wan"])
+        return host
+
+    def plug(self, host: Namespace, cidr: str, link: str) -> None:
+        """A cable from the bridge to a host."""
+        connect(self._core, host, "0.0.0.0/32", cidr, link)
+        port = f"p{secrets.token_hex(4)}"
+        self._core.run(["ip", "link", "set", "dev", link, "down"])
+        self._core.run(["ip", "link", "set", "dev", link, "name", port, "master", "br0", "up"])
+
+    def behind_nat(
+        self, name: str, address: str, lan: str, random: bool = False
+    ) -> tuple[Namespace, Namespace]:
+        """A host behind a router of its own (which comes second): ``lan`` is ``192.168.1``."""
+        router = self._namespace(f"{name}-nat")
+        self.plug(router, f"{address}/24", "wan")
+        host = self._namespace(name)
+        connect(router, host, f"{lan}.1/24", f"{lan}.2/24", "lan")
+        host.run(["ip", "route", "add", "default", "via", f"{lan}.1"])
+        router.run(["tee", "/proc/sys/net/ipv4/ip_forward"], "1")
+        router.run(["nft", "-f", "-"], NAT.format(random="fully-random" if random else ""))
+        return host, router
+
+    def node(self, where: Namespace, interface: str, *words: str) -> Agent:
+        """An agent in ``where``, started and not waited for."""
+        return Agent(self, where, self._folder / where.name, interface, self._password, words)
+
+
+class Agent:
+    """A node of the zone: the agent as its users start it."""
+
+    def __init__(
+        self,
+        internet: Internet,
+        where: Namespace,
+        folder: Path,
+        interface: str,
+        password: Path,
+        words: tuple[str, ...],
+    ) -> None:
+        self.where = where
+        self._internet = internet
+        self._name = where.name.split("-", 2)[-1]
+        self._argv = [
+            *(sys.executable, "-m", "jaywalk_agent.cli", "--controller", CONTROLLER, "--name", self._name),
+            *("--controller-user", "default", "--controller-password-file", str(password)),
+            *(
+                "--interface",
+                interface,
+                "--state-dir",
+                str(folder),
+                "--private-key-file",
+                str(folder / "key"),
+            ),
+            *("--log-level", "debug", *words),
+        ]
+        self.start()
+
+    def start(self) -> None:
+        self.process = self._internet.start(self.where, *self._argv, "--agent-mode")
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        self.process.send_signal(number)
+        self.process.wait(20)
+
+    def command(self, *words: str) -> tuple[int, str]:
+        done = self.where.runner.run([*self._argv, *words])
+        return done.returncode, done.stdout + done.stderr
+
+    def status(self) -> dict[str, Any]:
+        """``jaywalk status --json``; empty while there is none."""
+        done = self.where.runner.run([*self._argv, "status", "--json"])
+        return dict(json.loads(done.stdout)) if done.stdout.startswith("{") else {}
+
+    def path(self, name: str) -> tuple[str, str | None]:
+        """How this node reaches another one, and by whom."""
+        found = [each for each in self.status().get("peers", []) if each["name"] == name]
+        return (found[0]["path"], found[0]["via"]) if found else ("none", None)
+
+    def address(self) -> str:
+        return str(self.status()["addresses"][0])
+
+
+def block(router: Namespace, one: str, other: str) -> None:
+    """Lets no packet pass between two addresses, without a word to either."""
+    router.run(["nft", "-f", "-"], BLOCK.format(one=one, other=other))
+
+
+def unblock(router: Namespace) -> None:
+    router.run(["nft", "delete", "table", "ip", "block"])
+
+
+def eventually(wanted: Any, look: Callable[[], Any], seconds: float = 40) -> None:
+    """Waits until ``look()`` gives what is wanted."""
+    deadline = time.monotonic() + seconds
+    while (found := look()) != wanted:
+        assert time.monotonic() < deadline, f"{found} instead of {wanted}"
+        time.sleep(0.2)
