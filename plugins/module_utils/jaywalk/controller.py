@@ -325,17 +325,26 @@ class ZoneClient:
     def goes_on_from(self, view: ZoneView) -> bool:
         """Whether the log still goes on from where ``view`` stands; raises like :meth:`snapshot`."""
         with translated(self.where):
-            epoch, rev = self.client.hmget(self.keys.meta, "epoch", "rev")
-        if epoch is None or rev is None:
+            place = cast("list[str | None]", self.client.hmget(self.keys.meta, "epoch", "rev"))
+        if None in place:
             raise self._unknown_zone()
-        if epoch != str(view.epoch) or not rev.isdigit() or int(rev) < view.rev:
-            return False
-        return int(rev) == view.rev or self._is_in_log(f"{view.epoch}-{view.rev + 1}")
+        if place == view.position.split("-"):
+            return True
+        following = f"{view.epoch}-{view.rev + 1}"
+        return self._has(view, following, following) or self._has(view, f"{view.epoch + 1}-0", "+")
 
-    def _is_in_log(self, position: str) -> bool:
-        """Spares who was away for long a page of a log that was trimmed beyond it."""
+    def _has(self, view: ZoneView, first: str, last: str) -> bool:
+        """Whether the first entry from ``first`` to ``last`` follows on ``view``.
+
+        One entry tells: who was away for long is spared a page of a log that was trimmed beyond it, and who
+        lost nothing in a restart of Redis sees that by the entry which opened the new epoch.
+        """
         with translated(self.where):
-            return bool(self.client.xrange(self.keys.events, position, position, count=1))
+            entries = cast("list[Entry]", self.client.xrange(self.keys.events, first, last, count=1))
+        try:
+            return any(view.precedes(Event.from_entry(*entry)) for entry in entries)
+        except InvalidValue:
+            return False
 
     def _unknown_zone(self) -> InvalidValue:
         return InvalidValue(

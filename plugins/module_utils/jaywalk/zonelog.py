@@ -162,14 +162,16 @@ class ZoneView:
         """The stream id after which this reader reads on."""
         return f"{self.epoch}-{self.rev}"
 
+    def precedes(self, event: Event) -> bool:
+        """Whether ``event`` is the next one: of this epoch, or the one that ended it with nothing lost."""
+        return self.epoch in (event.epoch, event.previous_epoch) and event.rev == self.rev + 1
+
     def apply(self, event: Event) -> set[str]:
         """Takes one event in and returns the keys whose peers changed, or may now have what others had.
 
         Raises ``Gap``.
         """
-        follows = event.epoch == self.epoch and event.rev == self.rev + 1
-        bumped = event.previous_epoch == self.epoch and event.rev == self.rev + 1
-        if not follows and not bumped:
+        if not self.precedes(event):
             raise Gap(
                 f"zone {self.zone.name} stands at {self.position} and the log at {event.epoch}-{event.rev}"
             )

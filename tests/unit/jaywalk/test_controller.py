@@ -44,6 +44,15 @@ class Commits:
         self.rev += 1
         self._write([Change("-", mesh.key(number))])
 
+    def bump(self, lost: int = 0) -> None:
+        """A new epoch as after a restart of Redis, which lost the last ``lost`` revisions."""
+        for rev in range(self.rev - lost + 1, self.rev + 1):
+            self.redis.xdel(KEYS.events, f"{self.epoch}-{rev}")
+        self.rev += 1 - lost
+        self.redis.xadd(KEYS.events, {"prev": self.epoch}, id=f"{self.epoch + 1}-{self.rev}")
+        self.epoch += 1
+        self.redis.hset(KEYS.meta, mapping={"epoch": self.epoch, "rev": self.rev})
+
     def answer(self, nonce: str, reply: Reply) -> None:
         self.redis.xadd(KEYS.reply(nonce), {"reply": reply.to_wire()})
 
@@ -367,6 +376,39 @@ def test_log_goes_on_only_while_it_holds_what_a_reader_lacks(commits: Commits, z
     commits.redis.xtrim(KEYS.events, maxlen=1, approximate=False)
     assert not zone.goes_on_from(view)
     assert zone.goes_on_from(zone.snapshot())
+
+
+@pytest.mark.parametrize("later", [0, 1, 2])
+def test_log_goes_on_over_a_restart_that_lost_nothing(commits: Commits, zone: ZoneClient, later: int) -> None:
+    commits.join(1)
+    behind = zone.snapshot()
+    commits.join(2)
+    level = zone.snapshot()
+    commits.bump()
+    for number in range(later):
+        commits.join(3 + number)
+        commits.bump()
+    for view in (behind, level):
+        assert zone.goes_on_from(view)
+        zone.read(view)
+        assert (view.position, view.peers) == (f"{commits.epoch}-{commits.rev}", zone.snapshot().peers)
+
+
+@pytest.mark.parametrize(("lost", "later"), [(1, 0), (1, 1), (1, 5), (2, 0), (2, 1), (2, 5)])
+def test_who_saw_what_a_restart_lost_is_told_that_the_log_does_not_go_on(
+    commits: Commits, zone: ZoneClient, lost: int, later: int
+) -> None:
+    commits.join(1)
+    commits.join(2)
+    safe = zone.snapshot()
+    commits.join(3)
+    commits.join(4)
+    ahead = zone.snapshot()
+    commits.bump(lost)
+    for number in range(later):
+        commits.join(5 + number)
+    assert not zone.goes_on_from(ahead)
+    assert zone.goes_on_from(safe)
 
 
 def test_no_error_ever_holds_a_password(redis_server: RedisServer, commits: Commits) -> None:
