@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Collection, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
+
+import redis
 
 from jaywalk.controller import ControllerAddress
 from tests.redis_cluster import Cluster
@@ -89,17 +92,20 @@ class SentinelStage(Stage):
     """A primary with two replicas and three sentinels.
 
     What a primary had not sent to the replica that takes its place is lost, and so is what one that was
-    held said before it learned that it was replaced.
+    held said before it learned that it was replaced.  "lose" sees to it that there is something to lose.
     """
 
     kind = "sentinel"
-    outages = ((4.0, {"crash": ("start", 0.2, 6.0), "hold": ("let-go", 0.5, 6.0)}),)
+    outages = (
+        (4.0, {"crash": ("start", 0.2, 6.0), "hold": ("let-go", 0.5, 6.0), "lose": ("start", 2.0, 6.0)}),
+    )
 
     def _begin(self, stack: ExitStack) -> None:
         self._sentinels = stack.enter_context(Sentinels())
         self.servers, self.password = self._sentinels.servers, self._sentinels.password
         self._failed = self._last = self.servers[0]
         self._failovers = 0
+        self._behind: list[RedisServer] = []
 
     @property
     def programs(self) -> Collection[Program]:
@@ -121,11 +127,27 @@ class SentinelStage(Stage):
 
     def befall(self, deed: str, target: int, value: float) -> Collection[str]:
         self._count()
-        if deed in ("crash", "hold"):
+        if deed in ("crash", "hold", "lose"):
             self._failed = self._last
+        if deed == "lose":
+            self._leave_behind(value)
         server = self._failed
-        {"crash": server.crash, "hold": server.pause, "start": server.start, "let-go": server.resume}[deed]()
+        deeds = {"start": server.start, "hold": server.pause, "let-go": server.resume}
+        deeds.get(deed, server.crash)()
+        for replica in self._behind:
+            replica.start()
+        self._behind = []
         return ZONES
+
+    def _leave_behind(self, seconds: float) -> None:
+        """Has the primary go on alone for so long, as its operator may allow, and its replicas miss that."""
+        replicas = [server for server in self.servers if server is not self._last]
+        for replica in replicas:
+            replica.crash()
+        with suppress(redis.RedisError), self._last.client() as client:
+            client.config_set("min-replicas-to-write", 0)
+        time.sleep(seconds)
+        self._behind = replicas
 
     def _count(self) -> None:
         before, self._last = self._last, self._sentinels.primary
