@@ -17,6 +17,7 @@ from jaywalk.controller import ControllerAddress, ZoneClient, agent_user, connec
 from jaywalk.requests import Request
 from lab import product
 from lab.fleet import Lab
+from tests.bench import tunnels
 from tests.bench.apply import random_key, timed
 from tests.bench.results import Figure, percentile
 from tests.fleet.fleet import MEMBERS, ROOT, UNIT, ZONE, Fleet
@@ -178,4 +179,5 @@ def measure(say: Callable[[str], None]) -> dict[str, Figure]:
         figures |= join_latency(machines)
         say(f"{CHURN} nodes join and leave under a ping")
         figures |= churn_loss(machines)
+        figures |= tunnels.measure(machines, say)
     return figures

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Figures of a fleet's tunnels: how long a move and a reboot are felt, and what a tunnel carries."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import statistics
+import time
+from collections.abc import Callable
+
+from tests.bench.results import Figure
+from tests.fleet.fleet import UNIT, ZONE, Fleet, PingCount, eventually
+
+PER_SECOND = 50
+MOVES = 3
+REBOOTS = 3
+ROUNDS = 11
+SECONDS = 2
+"""Of one iperf3 run; ours and the bare one take turns."""
+BARE = "bare0"
+SAME_NODE = (
+    "set -a; . /etc/jaywalk/{zone}.env; set +a; export JAYWALK_PRIVATE_KEY_FILE=/root/moved/key "
+    "JAYWALK_STATE_DIR=/root/moved; jaywalk {command}"
+)
+
+
+def gap(count: PingCount) -> float:
+    """The longest time without an answer, in seconds."""
+    missing = [number for number in count.missing if number != count.sent]
+    runs = itertools.groupby(enumerate(missing), lambda pair: pair[1] - pair[0])
+    return max((len(list(run)) for _, run in runs), default=0) / PER_SECOND
+
+
+def move_gap(fleet: Fleet) -> dict[str, Figure]:
+    """node1's key and address move to node2 and back again, as node3's ping of that address feels it."""
+    fleet["node2"].run(f"systemctl stop {UNIT}; jaywalk down; mkdir -p -m 700 /root/moved")
+    key = fleet["node1"].run(f"cat /etc/jaywalk/{ZONE}.key").stdout
+    fleet["node2"].run("umask 077; cat > /root/moved/key", stdin=key)
+    address = fleet.address("node1")
+    answers = f"ping -n -c 1 -W 1 {address}"
+    gaps = []
+    for _ in range(MOVES):
+        with fleet.ping_address("node3", address, PER_SECOND) as count:
+            fleet["node2"].run(SAME_NODE.format(zone=ZONE, command="up"))
+            time.sleep(2)
+        gaps.append(gap(count))
+        fleet["node2"].run(SAME_NODE.format(zone=ZONE, command="down"))
+        fleet["node1"].run(f"systemctl restart {UNIT}; jaywalk status --wait 20")
+        eventually(lambda: fleet["node3"].run(answers, check=False).rc == 0, "node1 has its place back")
+    fleet["node2"].run(f"rm -rf /root/moved; systemctl start {UNIT}; jaywalk status --wait 20")
+    return {"move_gap": Figure(round(statistics.median(gaps), 2), "s", len(gaps))}
+
+
+def reboot_to_mesh(fleet: Fleet) -> dict[str, Figure]:
+    """A machine reboots with nobody to ask: how long another's ping through the tunnel has no answer."""
+    gaps, boots = [], []
+    fleet.controller.crash()
+    try:
+        for _ in range(REBOOTS):
+            with fleet.ping("node1", "node3", PER_SECOND) as count:
+                begun = time.monotonic()
+                fleet["node3"].reboot()
+                boots.append(time.monotonic() - begun)
+                time.sleep(5)
+            gaps.append(gap(count))
+    finally:
+        fleet.controller.boot()
+    ours, machine = statistics.median(gaps), statistics.median(boots)
+    against = f"until its sshd answers: {machine:.2f} s"
+    return {"reboot_to_mesh": Figure(round(ours, 2), "s", len(gaps), against, round(ours / machine, 2))}
+
+
+def tunnel_throughput(fleet: Fleet) -> dict[str, Figure]:
+    """TCP from node1 to node2 through the mesh, and through bare wireguard-go on the same machines."""
+    ends = {"node1": "10.98.0.1", "node2": "10.98.0.2"}
+    make_key = "umask 077; wg genkey | tee /root/bare.key | wg pubkey"
+    keys = {name: fleet[name].run(make_key).stdout.strip() for name in ends}
+    try:
+        for name, other in (("node1", "node2"), ("node2", "node1")):
+            fleet[name].run(
+                f"systemd-run -q --collect --unit={BARE} --service-type=forking wireguard-go {BARE} && "
+                f"wg set {BARE} listen-port 51899 private-key /root/bare.key peer {keys[other]} "
+                f"endpoint {fleet[other].address}:51899 allowed-ips {ends[other]}/32 && "
+                f"ip addr add {ends[name]}/24 dev {BARE} && ip link set {BARE} up"
+            )
+        fleet["node2"].run("systemd-run -q --collect --unit=bench-iperf3 iperf3 -s")
+        ways = {"ours": fleet.address("node2"), "bare": ends["node2"]}
+        rounds = []
+        for number in range(ROUNDS):
+            order = sorted(ways, reverse=bool(number % 2))
+            rounds.append({way: _megabits(fleet, ways[way]) for way in order})
+    finally:
+        away = f"systemctl stop bench-iperf3; ip link delete {BARE}; rm -f /root/bare.key"
+        for name in ends:
+            fleet[name].run(away, check=False)
+    ours, bare = (statistics.median(each[way] for each in rounds) for way in ("ours", "bare"))
+    # Of the rounds' own ratios: what else the machine does changes from one round to the next.
+    ratio = statistics.median(each["ours"] / each["bare"] for each in rounds)
+    against = f"bare wireguard-go: {bare:.0f} Mbit/s"
+    return {"tunnel_throughput": Figure(round(ours), "Mbit/s", ROUNDS, against, round(ratio, 3))}
+
+
+def _megabits(fleet: Fleet, address: str) -> float:
+    done = fleet["node1"].run(f"iperf3 -c {address} -t {SECONDS} -O 0.5 --json", timeout=60)
+    return float(json.loads(done.stdout)["end"]["sum_received"]["bits_per_second"]) / 1e6
+
+
+def measure(fleet: Fleet, say: Callable[[str], None]) -> dict[str, Figure]:
+    """All figures of the tunnels."""
+    say("what a tunnel carries, beside bare wireguard-go")
+    figures = tunnel_throughput(fleet)
+    say(f"{MOVES} moves of a key to another machine and back")
+    figures |= move_gap(fleet)
+    say(f"{REBOOTS} reboots with the controller gone")
+    return figures | reboot_to_mesh(fleet)
