@@ -108,6 +108,7 @@ class DataPlane:
         observed = self._observe()
         if observed is None:
             wireguard.require_wireguard(self._runner)
+            self._refuse_used_port()
         own_networks = wireguard.local_networks(self._runner, without=self.node.interface)
         # A name that does not resolve at the moment stands for what it last stood for.
         found = [prefix for host in self._controller_hosts for prefix in place.host_prefixes(host)]
@@ -118,6 +119,15 @@ class DataPlane:
         if wanted is None:
             return None, Plan(self.node.interface)
         return wanted, plan.diff(observed, wanted)
+
+    def _refuse_used_port(self) -> None:
+        port = self.node.listen_port
+        holder = next((name for name, used in wireguard.ports(self._runner).items() if used == port), None)
+        if holder is not None:
+            raise InvalidValue(
+                f"UDP port {port} is the interface {holder}'s",
+                f"give {self.node.interface} another --listen-port",
+            )
 
     def _observe(self) -> Observed | None:
         name = self.node.interface

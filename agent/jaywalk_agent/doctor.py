@@ -61,7 +61,9 @@ def examine(settings: Settings, runner: Runner) -> list[Finding]:
     findings = []
     for about, look in LOOKS.items():
         try:
-            findings += [Finding(grade, about, sentence) for grade, sentence in look(patient)]
+            # One by one: what was found before a look failed stays.
+            for grade, sentence in look(patient):
+                findings.append(Finding(grade, about, sentence))
         except (JaywalkError, OSError) as error:
             findings.append(Finding(BAD, about, str(error)))
     return findings

@@ -7,10 +7,11 @@ event; one that is older than the key's last change is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from jaywalk import values
 from jaywalk.errors import RequestRefused
 from jaywalk.models import Lease, Peer
 from jaywalk.requests import REPORT, Reply, Request
@@ -54,6 +55,7 @@ def _join(state: ZoneState, request: Request, now: float) -> Decision:
     kept, host = (held.kept, held.host) if held else ((), "")
     prefixes = with_kept(kept, request.child_prefixes)
     check_prefixes(state, keys, prefixes)
+    _refuse_covering(state, request, [each for each in prefixes if held is None or each not in held.prefixes])
     peer = Peer(
         key=request.key,
         name=host or request.name or (lease.name if lease else default_name(request.key)),
@@ -91,6 +93,25 @@ def _endpoint(state: ZoneState, request: Request, now: float) -> Decision:
     _refuse_stale(state.leases.get(request.key), request)
     moved = replace(peer, **_whereabouts(peer, request), seq=request.seq, rev=state.rev + 1)
     return admit(state, moved, Grant(peer.addresses), now)
+
+
+def _refuse_covering(state: ZoneState, request: Request, fresh: Sequence[str]) -> None:
+    """A prefix that covers where a tunnel ends would lead that tunnel's own packets into the mesh."""
+    if not fresh:
+        return
+    networks = values.networks(fresh)
+    ends = {request.endpoint: "this node itself"}
+    ends |= {
+        each.observed or each.endpoint: each.name for each in state.peers.values() if each.key != request.key
+    }
+    ends.pop("", None)
+    for endpoint, name in ends.items():
+        covered = values.holding(networks, values.host_of(endpoint))
+        if covered is not None:
+            raise RequestRefused(
+                "prefix-covers-endpoint",
+                f"the child prefix {covered} covers {endpoint}, where peers reach {name}: leave it out",
+            )
 
 
 def _whereabouts(known: Peer | None, request: Request) -> dict[str, Any]:

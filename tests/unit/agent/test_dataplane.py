@@ -40,6 +40,7 @@ class Machine(ModelInterface):
             mock.patch.object(wireguard, "observe", lambda runner, name: runner.observed()),
             mock.patch.object(wireguard, "local_networks", return_value=local),
             mock.patch.object(wireguard, "require_wireguard"),
+            mock.patch.object(wireguard, "ports", return_value={}),
         ):
             yield
 
@@ -242,3 +243,18 @@ def test_without_any_wireguard_nothing_is_touched(
     with pytest.raises(JaywalkError, match="/nonexistent/tun is missing"):
         plane.bring_to(view_of())
     assert not any("add" in call for call in inside.runner.calls)
+
+
+@pytest.mark.wireguard
+def test_two_interfaces_on_one_port_are_refused_by_name(
+    namespace: Callable[[str], Namespace], tmp_path: Path
+) -> None:
+    inside = namespace("jwu-port")
+    file = tmp_path / "key"
+    public, _ = keys.ensure_key_file(inside.runner, str(file))
+    view = view_of(replace(peer(0), key=public))
+    DataPlane(inside.runner, Node(public, str(file), "jwuport0", 51999)).bring_to(view)
+    other = DataPlane(inside.runner, Node(public, str(file), "jwuport1", 51999))
+    with pytest.raises(InvalidValue, match="UDP port 51999 is the interface jwuport0's"):
+        other.bring_to(view_of(replace(peer(0), key=public)))
+    assert "jwuport1" not in inside.run(["ip", "link"])

@@ -397,3 +397,24 @@ def test_what_was_imported_needs_not_be_stale(blue: ZoneState) -> None:
     for change in importer.plan(blue, [("10.20.0.0/29", ["10.20.0.5"])], NOW)[0]:
         blue.apply(change)
     assert carry_out(blue, join("zone-blue", 1, request_ip=["10.20.0.5"])).ok
+
+
+@pytest.mark.parametrize(
+    ("prefix", "words"),
+    [("192.0.2.0/28", "192.0.2.7:51820, where peers reach node1"), ("198.51.100.0/24", "this node itself")],
+)
+def test_a_prefix_that_covers_where_a_tunnel_ends_is_refused(
+    blue: ZoneState, prefix: str, words: str
+) -> None:
+    carry_out(blue, join("zone-blue", 1, endpoint="192.0.2.7:51820"))
+    reply = carry_out(blue, join("zone-blue", 2, endpoint="198.51.100.9:51820", child_prefixes=[prefix]))
+    assert (reply.ok, reply.code) == (False, "prefix-covers-endpoint")
+    assert words in reply.error
+    assert key_of(2) not in blue.leases
+
+
+def test_a_prefix_like_the_inner_network_of_a_node_behind_nat_is_granted(blue: ZoneState) -> None:
+    carry_out(blue, join("zone-blue", 1, endpoint="192.0.2.7:51820"))
+    carry_out(blue, join("zone-blue", 2, endpoint="192.168.1.9:51820"))
+    carry_out(blue, ask("report", 1, observed={key_of(2): "203.0.113.7:4711"}))
+    assert carry_out(blue, join("zone-blue", 3, child_prefixes=["192.168.1.0/24"])).ok

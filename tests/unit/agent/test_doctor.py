@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the doctor says of a node that is well, and of each thing that can be wrong with one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from jaywalk import keys
+from jaywalk.models import Peer
+from jaywalk.runner import SubprocessRunner
+from jaywalk_agent import doctor, snapshot
+from jaywalk_agent.doctor import BAD, GOOD, WARNING, Finding
+from jaywalk_agent.settings import Settings
+from tests.netns import Namespace
+from tests.redis_server import RedisServer
+from tests.unit.agent.support import peer, settings_in, view_of
+from tests.unit.supervisor.support import AGENT_PASSWORD, committing
+
+pytestmark = pytest.mark.wireguard
+
+
+@pytest.fixture
+def inside(namespace: Callable[[str], Namespace]) -> Namespace:
+    return namespace("jwu-doctor")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return settings_in(tmp_path, interface="jwudoc0", listen_port="51998", local_endpoint_ip="192.0.2.1")
+
+
+def examined(settings: Settings, inside: Namespace) -> dict[str, list[Finding]]:
+    found: dict[str, list[Finding]] = {}
+    for finding in doctor.examine(settings, inside.runner):
+        found.setdefault(finding.about, []).append(finding)
+    return found
+
+
+def joined(settings: Settings, *others: Peer, **fields: object) -> None:
+    """Writes the zone to disk as this node last saw it."""
+    public = keys.ensure_key_file(SubprocessRunner(), str(settings.private_key_file))[0]
+    own = replace(peer(0), key=public, **fields)  # type: ignore[arg-type]
+    snapshot.save(settings.snapshot_file, view_of(own, *others))
+
+
+def test_a_machine_that_never_joined_gets_a_sentence_for_each_thing_that_lacks(
+    settings: Settings, inside: Namespace
+) -> None:
+    found = examined(settings, inside)
+    assert {about: each[0].grade for about, each in found.items()} == {
+        "key": BAD,
+        "agent": WARNING,
+        "controller": BAD,
+        "interface": BAD,
+        "addresses": BAD if not found["addresses"][0].sentence.startswith("this machine speaks") else GOOD,
+        "nat": WARNING,
+    }
+    assert "no private key" in found["key"][0].sentence
+    assert "no controller was named" in found["controller"][0].sentence
+
+
+def test_a_key_that_others_may_read_is_bad(settings: Settings, inside: Namespace) -> None:
+    keys.ensure_key_file(SubprocessRunner(), str(settings.private_key_file))
+    settings.private_key_file.chmod(0o644)
+    assert "mode 0644" in examined(settings, inside)["key"][0].sentence
+
+
+def test_a_supervisor_that_answers_is_told_from_a_controller_alone(
+    settings: Settings, inside: Namespace, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(
+        settings,
+        controller=f"{redis_server.host}:{redis_server.port}",
+        controller_user="agent-zone-blue",
+        controller_password=AGENT_PASSWORD,
+    )
+    joined(settings)
+    with committing(redis_server.address):
+        assert [each.grade for each in examined(settings, inside)["controller"]] == [GOOD, GOOD]
+    monkeypatch.setattr(doctor, "ANSWER_SECONDS", 0.5)
+    alone = examined(settings, inside)["controller"]
+    assert [each.grade for each in alone] == [GOOD, BAD]
+    assert "no supervisor answered" in alone[1].sentence
+
+
+def test_a_port_that_another_interface_has_is_named(settings: Settings, inside: Namespace) -> None:
+    file = settings.private_key_file
+    keys.ensure_key_file(SubprocessRunner(), str(file))
+    inside.run(["wireguard-go", "jwudoc1"])
+    inside.run(["wg", "set", "jwudoc1", "listen-port", "51998"])
+    assert "UDP port 51998 is jwudoc1's" in examined(settings, inside)["interface"][0].sentence
+
+
+@pytest.mark.parametrize(
+    ("fields", "grade", "words"),
+    [
+        ({"fixed": True, "endpoint": "192.0.2.1:51820"}, GOOD, "the operator says"),
+        (
+            {"observed": "203.0.113.7:4711"},
+            GOOD,
+            "behind a NAT, and open peers see this node at 203.0.113.7:4711",
+        ),
+        ({"observed": "203.0.113.7:1", "symmetric": True}, WARNING, "the zone has no relay"),
+        ({}, GOOD, "no open peer sees this node elsewhere"),
+    ],
+)
+def test_the_nat_is_known_by_what_open_peers_see(
+    settings: Settings, inside: Namespace, fields: dict[str, object], grade: str, words: str
+) -> None:
+    joined(settings, peer(1, endpoint="192.0.2.9:51820"), **fields)
+    found = examined(settings, inside)["nat"][0]
+    assert found.grade == grade
+    assert words in found.sentence
+
+
+def test_with_a_relay_a_symmetric_nat_is_provided_for(settings: Settings, inside: Namespace) -> None:
+    relay = peer(1, endpoint="192.0.2.9:51820", relay=51821)
+    joined(settings, relay, observed="203.0.113.7:1", symmetric=True)
+    assert "a relay carries what cannot be direct (node1)" in examined(settings, inside)["nat"][0].sentence
+
+
+def test_a_relay_that_nobody_can_reach_is_told_what_to_forward(settings: Settings, inside: Namespace) -> None:
+    settings = replace(settings, relay_port=51999)
+    joined(settings, endpoint="192.168.1.2:51998", observed="203.0.113.7:1", relay=51999)
+    found = examined(settings, inside)["relay"][0]
+    assert found.grade == BAD
+    assert "Forward UDP 51998 and 51999" in found.sentence
+
+
+def test_the_words_and_the_json_say_the_same() -> None:
+    findings = [Finding(GOOD, "key", "fine"), Finding(WARNING, "nat", "symmetric")]
+    assert doctor.healthy(findings)
+    assert not doctor.healthy([*findings, Finding(BAD, "mtu", "too small")])
+    assert json.loads(doctor.as_json(findings))["findings"][1]["about"] == "nat"
+    assert doctor.as_text(findings).splitlines()[1].split() == ["warning", "nat", "symmetric"]
