@@ -136,3 +136,72 @@ def test_a_zone_that_cannot_be_made_fails_the_play_with_its_reason(fleet: Fleet)
     assert play.rc != 0
     assert "10.20.0.0/33" in play.output
     assert "is no prefix" in play.output
+
+
+def zones_with(fleet: Fleet, **policy: object) -> str:
+    """The operator's zones as a variable, with that policy for the fleet's own."""
+    zones = [zone | (policy if zone["name"] == ZONE else {}) for zone in fleet.secrets["jaywalk_zones"]]
+    return json.dumps({"jaywalk_zones": zones})
+
+
+def test_a_zones_policy_follows_the_inventory(fleet: Fleet) -> None:
+    def policy() -> dict[str, object]:
+        shown = fleet.controller.run(f"jaywalk-supervisor zone show {ZONE} --json").stdout
+        return dict(json.loads(shown)["policy"])
+
+    before = policy()
+    wanted = zones_with(fleet, takeover="stale", stale_after=600, quarantine=60, exclude=["10.20.15.1"])
+    try:
+        play = fleet.play("--limit", "control", "--check", "--diff", "-e", wanted)
+        assert play.changed["control"] == 1
+        assert f"- zone {ZONE} takeover always" in play.output
+        assert f"+ zone {ZONE} takeover stale" in play.output
+        assert policy() == before
+        assert fleet.play("--limit", "control", "-e", wanted).changed["control"] == 1
+        expected = {"takeover": "stale", "stale_after": 600, "quarantine": 60}
+        assert policy() == {**expected, "excluded": ["10.20.15.1/32"]}
+        assert fleet.play("--limit", "control", "-e", wanted).changed["control"] == 0
+    finally:
+        back = zones_with(fleet, takeover="always", stale_after=900, quarantine=3600, exclude=["none"])
+        fleet.play("--limit", "control", "-e", back)
+    assert policy() == before
+
+
+def test_an_address_of_the_controller_in_no_known_form_fails_the_play(fleet: Fleet) -> None:
+    for address in ("redis://192.0.2.10", "sentinel://192.0.2.10", "192.0.2.10:6379"):
+        play = fleet.play("--limit", "node1", "-e", f"jaywalk_controller_address={address}", check=False)
+        assert play.rc != 0
+        assert f"jaywalk_controller_address is {address}. Give an address" in play.output
+
+
+SENTINEL = """
+set -e
+cat > /run/sentinel.conf <<END
+port 26379
+bind 0.0.0.0
+protected-mode no
+dir /tmp
+sentinel monitor mymaster ADDRESS 6379 1
+sentinel auth-user mymaster supervisor
+sentinel auth-pass mymaster $(cat /etc/jaywalk-supervisor/controller.password)
+END
+systemd-run --quiet --unit test-sentinel redis-server /run/sentinel.conf --sentinel
+"""
+
+
+def test_supervisor_and_agents_find_the_controller_through_a_sentinel(fleet: Fleet) -> None:
+    here = fleet.controller.address
+    fleet.controller.run(SENTINEL.replace("ADDRESS", here))
+    address = f"sentinel://{here}/mymaster"
+    try:
+        with fleet.ping("node1", "node2") as count:
+            fleet.play("--limit", "control,node1", "-e", f"jaywalk_controller_address={address}")
+            assert fleet.status("node1")["agent"]["trouble"] == ""
+            for name, file in (("control", "jaywalk-supervisor/supervisor"), ("node1", f"jaywalk/{ZONE}")):
+                assert f"={address}\n" in fleet[name].run(f"cat /etc/{file}.env").stdout
+            used = "ss -Htn state established dport = :6379"
+            assert here in fleet["node1"].run(used).stdout
+        assert count.lost == 0
+    finally:
+        fleet.play("--limit", "control,node1")
+        fleet.controller.run("systemctl stop test-sentinel; rm /run/sentinel.conf")
