@@ -155,11 +155,12 @@ class RedisServer(Program):
     def address_of(self, user: str, password: str) -> ControllerAddress:
         return ControllerAddress(self.host, self.port, user, password)
 
-    def client(self) -> redis.Redis:
-        """A connection of the supervisor."""
+    def client(self, timeout: float | None = None) -> redis.Redis:
+        """A connection of the supervisor, which waits for ``timeout`` seconds for an answer."""
         return redis.Redis(
             host=self.host,
             port=self.port,
+            socket_timeout=timeout,
             username="supervisor",
             password=self.password,
             decode_responses=True,

@@ -27,6 +27,8 @@ POOLS = ("10.30.0.0/27", "fd00:30::/64")
 AGENTS = 24
 GROUPS = 4
 LOOK_SECONDS = 0.5
+PATIENCE = 10.0
+"""Seconds for an answer of Redis once nothing is wrong any more."""
 SETTLE_SECONDS = 40.0
 """Failures last no longer than the waits of a supervisor (5 s) and of an agent (see ``conftest``)."""
 
@@ -77,7 +79,7 @@ class Round:
             agent.live(pause=self.rng.uniform(0, 3))
 
     def _tap(self, zone: str) -> Tap:
-        return Tap(lambda: self.stage.server_of(zone).client(), zone, lambda: self.eras[zone])
+        return Tap(lambda: self.stage.server_of(zone).client(LOOK_SECONDS * 4), zone, lambda: self.eras[zone])
 
     def _agent(self, number: int) -> ChaosAgent:
         """Some ask for an address or announce a prefix; some of those want the same."""
@@ -138,15 +140,16 @@ class Round:
         agent.prefixes = (f"172.21.{agent.number}.0/24",)
         agent.live("restart", step.value)
 
-    def _pictures(self) -> Iterator[tuple[str, Picture]]:
+    def _pictures(self, timeout: float) -> Iterator[tuple[str, Picture]]:
         for zone in ZONES:
-            with self.stage.server_of(zone).client() as client:
+            with self.stage.server_of(zone).client(timeout) as client:
                 yield zone, Picture.take(client, zone)
 
     def _look(self) -> list[str]:
         wrong = [f"{zone}: {fault}" for zone, tap in self.taps.items() for fault in tap.faults]
-        with suppress(redis.RedisError):  # it is away
-            wrong += [f"{zone}: {fault}" for zone, picture in self._pictures() for fault in faults(picture)]
+        with suppress(redis.RedisError):  # it is away, or held
+            pictures = list(self._pictures(LOOK_SECONDS))
+            wrong += [f"{zone}: {fault}" for zone, picture in pictures for fault in faults(picture)]
         codes = [supervisor.ended for supervisor in self.supervisors]
         wrong += [
             f"supervisor {number} ended: {code}" for number, code in enumerate(codes) if code is not None
@@ -181,7 +184,7 @@ class Round:
         if follower.trouble or agent.trouble or follower._pending is not None:
             yield f"{where} is not done: {agent.trouble or follower.trouble or follower._pending}"
             return
-        with self.stage.server_of(agent.zone).client() as client:
+        with self.stage.server_of(agent.zone).client(PATIENCE) as client:
             picture = Picture.take(client, agent.zone)
         known = {
             key: (peer.name, list(peer.addresses), list(peer.prefixes), peer.endpoint, peer.rev)
@@ -204,7 +207,7 @@ class Round:
 
     def _verdict(self) -> list[str]:
         wrong: list[str] = []
-        for zone, picture in self._pictures():
+        for zone, picture in self._pictures(PATIENCE):
             wrong += [f"{zone}: {fault}" for fault in self.taps[zone].lost(picture)]
             holders = {address: key for key, lease in picture.leases.items() for address in lease["a"]}
             members = [agent for agent in self.agents if agent.zone == zone]
