@@ -37,8 +37,8 @@ from .relays import RelayPlane, Wanted
 
 log = logging.getLogger(__name__)
 
-LOOKING_SHARE = 20
-"""A twentieth of the time, at most, goes into looks at the interface."""
+SHARE = 40
+"""A fortieth of a core, at most, goes into a turn; about as much again into the programs that it calls."""
 RELAYS_KEPT = 600.0
 """Seconds for which interfaces to relays outlive their need, so that they do not come and go."""
 FULL_LOOK = 60.0
@@ -153,7 +153,7 @@ class Pathfinder:
 
     def _turn(self) -> float:
         with self._dataplane.lock:
-            now = time.monotonic()
+            now, spent = time.monotonic(), time.thread_time()
             if self._moves.happened(now):
                 self._moved()
             if now >= self._next_look:
@@ -168,17 +168,16 @@ class Pathfinder:
             self._ask(orders)
             self._publish(now)
             self._bring_relays(now)
-            return self.machine.pause(now)
+            # Time of this thread, since on a busy machine a turn waits more than it works.
+            return max(self.machine.pause(now), (time.thread_time() - spent) * SHARE)
 
     def _look(self, now: float) -> None:
-        """Looks at the interface, and again after a pause that keeps looks cheap."""
-        started = time.monotonic()
+        """Looks at the interface."""
         peers = wireguard.dump(self._runner, self._dataplane.node.interface)
         seen = {key: Seen(each.handshake, each.received, each.sent) for key, each in peers.items()}
         self.machine.looked(seen, now, time.time())
         self.observer.look(self._records, self.own, peers, now)
-        cost = time.monotonic() - started
-        self._next_look = now + max(self.machine.pause(now), cost * LOOKING_SHARE)
+        self._next_look = now + self.machine.pause(now)
 
     def _bring_relays(self, now: float) -> None:
         relays = [each for each in self._relays() if each.key != self._dataplane.node.public_key]

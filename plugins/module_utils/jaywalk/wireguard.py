@@ -65,10 +65,13 @@ def dump(runner: Runner, name: str) -> dict[str, ObservedPeer]:
 
 
 def ports(runner: Runner) -> dict[str, int]:
-    """The UDP port of each WireGuard interface of this machine."""
+    """The UDP port of each WireGuard interface in the runner's network namespace."""
     shown = runner.run(["wg", "show", "all", "listen-port"])
     lines = (line.split() for line in shown.stdout.splitlines() if shown.returncode == 0)
-    return {words[0]: int(words[1]) for words in lines if len(words) == 2 and words[1].isdigit()}
+    found = {words[0]: int(words[1]) for words in lines if len(words) == 2 and words[1].isdigit()}
+    # Userspace interfaces are listed whatever namespace they are in.
+    here = {str(link.get("ifname")) for link in json.loads(checked(runner, ["ip", "-json", "link", "show"]))}
+    return {name: port for name, port in found.items() if name in here}
 
 
 def link_to(runner: Runner, host: str) -> tuple[str, int]:
