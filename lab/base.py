@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The base tree: one Debian that every machine's disk starts from, read-only, built once.
 
-It lies in a folder named by a hash of the recipe, so another recipe builds another tree and no
+It lies in a folder named by a hash of its recipe, so another recipe builds another tree and no
 running lab loses the ground under it.
 """
 
@@ -13,14 +13,14 @@ import hashlib
 import json
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lab import host
 from lab.errors import LabError
 from lab.spec import write_atomically
 
-SUITE = "bookworm"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 # python3-apt: Ansible's apt module needs it, and a lab machine could not fetch it.
@@ -72,18 +72,32 @@ REMOVED = (
 )
 
 
-def recipe_hash() -> str:
-    """Names the tree: 12 hex digits over all that decides its content."""
-    recipe = [SUITE, PACKAGES, PATHS_LEFT_OUT, FILES, REMOVED]
-    return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides a tree's content; the defaults are those of the lab's machines."""
+
+    suite: str = "bookworm"
+    packages: tuple[str, ...] = PACKAGES
+    files: Mapping[str, str] = field(default_factory=lambda: FILES)
+    removed: tuple[str, ...] = REMOVED
+
+    @property
+    def digest(self) -> str:
+        """Names the tree: 12 hex digits."""
+        recipe = [self.suite, self.packages, PATHS_LEFT_OUT, self.files, self.removed]
+        return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]
 
 
-def source_lines(index_targets: str, keyring: Path = KEYRING) -> list[str]:
+MACHINE = Recipe()
+"""What a machine of the lab starts from, if nobody says otherwise."""
+
+
+def source_lines(index_targets: str, suite: str, keyring: Path = KEYRING) -> list[str]:
     """The lines of this host's own apt sources that lead to the suite, as sources.list(5) wants them.
 
     `index_targets` is what `apt-get indextargets` prints in the format URI|RELEASE|COMPONENT.
     """
-    releases = {SUITE, f"{SUITE}-updates", f"{SUITE}-security"}
+    releases = {suite, f"{suite}-updates", f"{suite}-security"}
     lines = []
     for target in index_targets.splitlines():
         uri, release, component = target.split("|")
@@ -92,21 +106,26 @@ def source_lines(index_targets: str, keyring: Path = KEYRING) -> list[str]:
     return lines
 
 
-def _sources() -> list[str]:
+def _sources(suite: str) -> list[str]:
     """This host's sources for the suite; none where it runs another one (mmdebstrap then takes Debian's)."""
     fields = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)"
     listed = host.run(["apt-get", "indextargets", "--format", fields, "Created-By: Packages"], check=False)
-    return source_lines(listed)
+    return source_lines(listed, suite)
 
 
-def _debootstrap(tree: Path, log: Path, report: Callable[[str], None]) -> None:
-    """Install the packages into `tree` with this host's ways to a mirror (proxy and the like)."""
+def _debootstrap(recipe: Recipe, tree: Path, log: Path, report: Callable[[str], None]) -> None:
+    """Install the recipe's packages into `tree` with this host's ways to a mirror (proxy and the like)."""
     settings = tree.with_suffix(".apt.conf")
     acquire = host.run(["apt-config", "dump", "--format", '%f "%v";%n', "Acquire"])
     write_atomically(settings, acquire, 0o600)
-    command = ["mmdebstrap", "--variant=minbase", f"--aptopt={settings}", f"--include={','.join(PACKAGES)}"]
+    command = [
+        "mmdebstrap",
+        "--variant=minbase",
+        f"--aptopt={settings}",
+        f"--include={','.join(recipe.packages)}",
+    ]
     command += [f"--dpkgopt=path-exclude={path}" for path in PATHS_LEFT_OUT]
-    command += [SUITE, str(tree), *_sources()]
+    command += [recipe.suite, str(tree), *_sources(recipe.suite)]
     try:
         code = _run_with_progress(command, log, report)
     finally:
@@ -137,31 +156,45 @@ def _run_with_progress(command: list[str], log: Path, report: Callable[[str], No
         return process.wait()
 
 
-def finish(tree: Path, files: dict[str, str], removed: Iterable[str]) -> None:
+def finish(tree: Path, files: Mapping[str, str], removed: Iterable[str]) -> None:
     """Turn a fresh installation into a base: remove what a machine must make itself, write our settings."""
     for pattern in removed:
         # Not Path.glob, which overlooks a link whose target only exists inside the tree.
         for name in glob.glob(pattern, root_dir=tree):  # noqa: PTH207
             (tree / name).unlink()
     for name, text in files.items():
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_text(text, encoding="utf-8")
 
 
-def ensure(cache: Path, report: Callable[[str], None]) -> Path:
-    """Give the base tree's folder; build it first (about half a minute) if this recipe has none yet."""
-    tree = cache / "lab" / f"base-{recipe_hash()}"
-    if tree.is_dir():
-        return tree
-    tree.parent.mkdir(parents=True, exist_ok=True)
-    with (tree.parent / "base.lock").open("w", encoding="ascii") as lock:
+def build(recipe: Recipe, tree: Path, log: Path, report: Callable[[str], None]) -> None:
+    """Make the recipe's tree in a folder that is not there yet (about half a minute)."""
+    host.require({"mmdebstrap": "mmdebstrap"})
+    _debootstrap(recipe, tree, log, report)
+    finish(tree, recipe.files, recipe.removed)
+
+
+def once(place: Path, make: Callable[[Path], None]) -> Path:
+    """Give the folder `place`; where it is missing, `make` fills one beside it, which then takes its name."""
+    if place.is_dir():
+        return place
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.with_suffix(".lock").open("w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if tree.is_dir():
-            return tree
-        host.require({"mmdebstrap": "mmdebstrap"})
+        if not place.is_dir():
+            growing = place.with_name(f"{place.name}.growing")
+            shutil.rmtree(growing, ignore_errors=True)
+            make(growing)
+            growing.rename(place)
+    return place
+
+
+def ensure(cache: Path, report: Callable[[str], None], recipe: Recipe = MACHINE) -> Path:
+    """Give the base tree's folder; build it first if this recipe has none yet."""
+    tree = cache / "lab" / f"base-{recipe.digest}"
+
+    def make(growing: Path) -> None:
         report(f"building the base tree, once, in {tree}")
-        growing = tree.with_name(f"{tree.name}.growing")
-        shutil.rmtree(growing, ignore_errors=True)
-        _debootstrap(growing, tree.with_suffix(".log"), report)
-        finish(growing, FILES, REMOVED)
-        growing.rename(tree)
-    return tree
+        build(recipe, growing, tree.with_suffix(".log"), report)
+
+    return once(tree, make)

@@ -14,14 +14,14 @@ http://elsewhere.example/|nodistro|main
 
 
 def test_only_the_suites_own_main_is_taken_from_the_host() -> None:
-    assert base.source_lines(TARGETS, Path("/ring.gpg")) == [
+    assert base.source_lines(TARGETS, "bookworm", Path("/ring.gpg")) == [
         "deb [signed-by=/ring.gpg] http://mirror.example/debian/ bookworm main",
         "deb [signed-by=/ring.gpg] http://mirror.example/debian/ bookworm-updates main",
     ]
 
 
 def test_a_host_without_the_suite_leaves_the_choice_to_mmdebstrap() -> None:
-    assert base.source_lines("") == []
+    assert base.source_lines("", "bookworm") == []
 
 
 def test_finishing_removes_what_a_machine_makes_itself(tmp_path: Path) -> None:
