@@ -8,6 +8,7 @@ export PATH := $(VENV)/bin:$(PATH)
 export PYTHONPATH := plugins/module_utils:agent:supervisor:.
 export HYPOTHESIS_STORAGE_DIRECTORY := build/.hypothesis
 export LC_ALL := C.UTF-8
+export INSIDE
 
 N ?= 4
 STREETS ?=
@@ -15,10 +16,11 @@ PYTHON_VERSION ?= 3.11
 PLATFORM ?=
 MINUTES ?= 60
 SEED ?=
+INSIDE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit integration fleet chaos lint format bench plot lab lab-down wheel wheelhouse dist \
-	constraints clean
+.PHONY: help setup demo test unit integration fleet chaos test-kernel lint format bench plot lab lab-down \
+	wheel wheelhouse dist constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -29,8 +31,8 @@ setup: ## install what developing and the lab need (Debian packages, a Python en
 demo: setup wheelhouse ## a mesh of real machines on this box, rolled out by the playbook
 	@$(PY) scripts/demo
 
-test: setup wheelhouse ## unit, chaos, integration and fleet tests, in one run of pytest
-	@$(PY) -m pytest tests/unit tests/chaos tests/integration tests/fleet $(ARGS)
+test: setup wheelhouse ## unit, chaos, integration, kernel and fleet tests, in one run of pytest
+	@$(PY) -m pytest tests/unit tests/chaos tests/integration tests/kernel tests/fleet $(ARGS)
 
 unit: setup ## unit tests only
 	@$(PY) -m pytest tests/unit $(ARGS)
@@ -43,6 +45,9 @@ fleet: setup wheelhouse ## the roles and the agent on the lab's machines
 
 chaos: setup ## fail supervisors, Redis and the network at random: make chaos MINUTES=60, or one round SEED=7
 	@$(PY) -m pytest tests/chaos -s --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+test-kernel: setup ## the interface's tests on kernel WireGuard, in a virtual machine: INSIDE='-k handshake'
+	@$(PY) -m pytest tests/kernel -s $(ARGS)
 
 lint: setup ## ruff, mypy, import-linter, shellcheck, ansible-lint, ansible-test sanity
 	@scripts/lint

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.netns import Namespace
+from tests.netns import Namespace, kernel_has_wireguard
 from tests.redis_server import RedisServer
 
 # How fast an example runs says more about this machine's other work than about the code.
@@ -30,3 +30,10 @@ def namespace() -> Iterator[Callable[[str], Namespace]]:
     """Makes network namespaces with the given names, unique a process, and removes them after the test."""
     with ExitStack() as stack:
         yield lambda name: stack.enter_context(Namespace(f"{name}-{os.getpid()}"))
+
+
+@pytest.fixture
+def no_kernel_wireguard() -> None:
+    """For a test of what happens where the kernel has no WireGuard."""
+    if kernel_has_wireguard():
+        pytest.skip("this kernel has WireGuard")

@@ -8,6 +8,7 @@ sockets of all of them in one folder, ``/var/run/wireguard``.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -80,6 +81,13 @@ class Namespace:
         """Starts a program that the caller waits for or ends."""
         entered = [NSENTER, f"--net=/run/netns/{self.name}", "--", *argv]
         return subprocess.Popen(entered, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+@functools.cache
+def kernel_has_wireguard() -> bool:
+    """Whether interfaces made here are the kernel's own; False without root, too."""
+    make = ["unshare", "--net", "ip", "link", "add", "dev", "jwprobe", "type", "wireguard"]
+    return subprocess.run(make, capture_output=True, check=False).returncode == 0
 
 
 def connect(

@@ -16,6 +16,7 @@ from unittest import mock
 
 import pytest
 
+from jaywalk import wireguard
 from jaywalk.controller import ZoneClient, connect
 from jaywalk.errors import CommandFailed, ControllerUnreachable, InvalidValue, JaywalkError, RequestRefused
 from jaywalk.requests import Request
@@ -231,13 +232,15 @@ def test_what_this_machine_refuses_the_zone_never_hears_of(
     settings: Settings,
     stop: StopSignal,
     monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     if conflict == "network":
         inside.run(["ip", "addr", "add", "10.20.9.1/24", "dev", "lo"])
     elif conflict == "interface":
-        inside.run(["wireguard-go", INTERFACE])
+        wireguard.create(inside.runner, INTERFACE)
         inside.run(["wg", "set", INTERFACE, "private-key", "/dev/stdin"], stdin=inside.run(["wg", "genkey"]))
     else:
+        request.getfixturevalue("no_kernel_wireguard")
         monkeypatch.setattr("jaywalk.wireguard.TUN", "/nonexistent/tun")
     before = inside.run(["ip", "-oneline", "link"])
     agent = Agent(settings, inside.runner, stop)

@@ -232,11 +232,10 @@ def test_makes_mends_and_removes_a_real_interface(
 
 
 @pytest.mark.wireguard
+@pytest.mark.usefixtures("no_kernel_wireguard")
 def test_without_any_wireguard_nothing_is_touched(
     namespace: Callable[[str], Namespace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if wireguard.os.path.isdir("/sys/module/wireguard"):
-        pytest.skip("this kernel has WireGuard itself")
     inside = namespace("jwu-notun")
     monkeypatch.setattr(wireguard, "TUN", "/nonexistent/tun")
     plane = DataPlane(inside.runner, Node(key(0), "/etc/key0", "jwunotun0"))

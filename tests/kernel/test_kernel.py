@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""All tests that make WireGuard interfaces, once more, on a kernel that has WireGuard.
+
+They run in a virtual machine; each of them is one subtest here.  ``make test-kernel`` shows its console as it
+works, and ``make test-kernel INSIDE='-k handshake'`` hands words to the pytest inside.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import tarfile
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lab import image, virtual
+from lab.errors import LabError
+from lab.settings import cache_folder
+
+ROOT = Path(__file__).parents[2]
+KERNEL, CONSTRAINTS = (ROOT / "requirements" / name for name in ("kernel.txt", "constraints.txt"))
+SECONDS = 1800
+"""Many times what a run takes; it is for a machine that hangs."""
+TESTS = (
+    "tests/unit/jaywalk/test_kernel_wireguard.py",
+    "tests/unit/jaywalk/test_wireguard.py",
+    "tests/unit/agent/test_dataplane.py",
+    "tests/unit/agent/test_agent.py",
+    "tests/kernel/test_agent_unit.py",
+    "tests/integration/test_modules.py",
+)
+pytestmark = pytest.mark.timeout(SECONDS + 600)  # with the time that building the machine's disk takes, once
+JOB = """#!/bin/sh
+cd ansible_collections/jaywalking/mesh || exit
+export JAYWALK_DISPOSABLE=1 PYTHONPATH=plugins/module_utils:agent:supervisor:.
+exec python -m pytest -v --color no --timeout 600 -m wireguard --junitxml "$RESULTS/junit.xml" {words}
+"""
+
+
+@pytest.fixture(scope="module")
+def machine() -> image.Image:
+    return image.ensure(cache_folder(), say, requirements(), CONSTRAINTS)
+
+
+def requirements() -> list[str]:
+    """What the tests inside import, each in its exact version."""
+    pins = dict(line.split("==") for line in lines(CONSTRAINTS))
+    versions = {name.lower().replace("_", "-"): version for name, version in pins.items()}
+    return [f"{wanted}=={versions[wanted.partition('[')[0]]}" for wanted in lines(KERNEL)]
+
+
+def lines(path: Path) -> list[str]:
+    return [line for line in path.read_text().splitlines() if not line.startswith("#")]
+
+
+def say(line: str) -> None:
+    print(f"\nvm: {line}", end="", flush=True)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Path:
+    """The checkout, new files included, and what is to be done with it."""
+    made = subprocess.run(
+        [ROOT / "scripts/tree", "--all", "kernel"], check=True, capture_output=True, text=True
+    )
+    run = tmp_path / "run"
+    words = [*TESTS, *shlex.split(os.environ.get("INSIDE", ""))]
+    run.write_text(JOB.format(words=shlex.join(words)))
+    run.chmod(0o755)
+    archive = tmp_path / "job.tar"
+    with tarfile.open(archive, "w") as tar:
+        tar.add(run, "run")
+        tar.add(Path(made.stdout.strip()).parents[1], "ansible_collections")
+    return archive
+
+
+def test_on_the_kernels_own_wireguard(machine: image.Image, job: Path, subtests: pytest.Subtests) -> None:
+    left = virtual.run(machine, job, SECONDS, say)
+    cases = list(ET.fromstring(left["junit.xml"]).iter("testcase"))
+    for case in cases:
+        with subtests.test(f"{case.get('classname')}::{case.get('name')}"):
+            report(case)
+    assert left["code"].strip() == "0", "the pytest inside did not end well, see its console above"
+    skipped = [str(case.get("classname")) for case in cases if case.find("skipped") is not None]
+    assert cases and not any("test_kernel_wireguard" in name for name in skipped), skipped
+
+
+def report(case: ET.Element) -> None:
+    """Ends this test as the one inside ended."""
+    for kind in ("failure", "error"):
+        for found in case.iter(kind):
+            pytest.fail(f"{found.get('message')}\n{found.text}", pytrace=False)
+    for found in case.iter("skipped"):
+        pytest.skip(str(found.get("message")))
+
+
+def test_a_machine_that_takes_too_long_is_ended(machine: image.Image, job: Path) -> None:
+    with pytest.raises(LabError, match="not done within 1 s"):
+        virtual.run(machine, job, 1, say)
+
+
+def test_a_machine_that_does_not_start_is_quoted(machine: image.Image, job: Path, tmp_path: Path) -> None:
+    lame = replace(machine, kernel=tmp_path / "no-kernel")
+    with pytest.raises(LabError, match=r"ended without a result(.*\n)*.*no-kernel"):
+        virtual.run(lame, job, 60, say)
