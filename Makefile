@@ -12,7 +12,7 @@ export INSIDE
 
 N ?= 4
 STREETS ?=
-PYTHON_VERSION ?= 3.11
+PYTHON_VERSION ?= 3.11,3.13
 PLATFORM ?=
 MINUTES ?= 60
 SEED ?=
@@ -20,7 +20,7 @@ INSIDE ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test unit integration fleet chaos test-kernel lint format bench plot lab lab-down \
-	wheel wheelhouse dist constraints clean
+	wheel zipapp wheelhouse dist constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -70,7 +70,10 @@ lab-down: setup ## take the lab down
 wheel: setup ## build the wheel of library, agent and supervisor into build/wheel
 	@scripts/wheel
 
-wheelhouse: setup ## gather the wheels for an air-gapped fleet (PYTHON_VERSION=3.11 PLATFORM=...)
+zipapp: setup ## build the agent as one file, build/jaywalk.pyz, for nodes without pip
+	@scripts/zipapp
+
+wheelhouse: setup ## gather the wheels for an air-gapped fleet (PYTHON_VERSION=3.12 PLATFORM=...)
 	@scripts/wheelhouse $(PYTHON_VERSION) $(PLATFORM)
 
 dist: setup ## build the collection into build/dist

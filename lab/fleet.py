@@ -90,22 +90,30 @@ class Lab:
             self._nodes[name] = Node(self._folder(name), self.key, self.known_hosts)
         return self._nodes[name]
 
-    def up(self, names: Iterable[str], timeout: float = 60.0, topology: Topology | None = None) -> None:
+    def up(
+        self,
+        names: Iterable[str],
+        timeout: float = 60.0,
+        topology: Topology | None = None,
+        recipe: base.Recipe | None = None,
+    ) -> None:
         """Make the lab if there is none, boot the named machines that are off, and wait for their ssh.
 
         `topology` gives a new lab its streets; machines of its own that are not named there have a
-        place in the lab's network, as they have in a lab without streets.
+        place in the lab's network, as they have in a lab without streets.  New machines start from the
+        tree of `recipe`, or from the lab's own.
         """
         wanted = [plan.check_name(name) for name in names]
         host.preflight()
         known = LabSpec.load(self.directory)
-        tree = Path(known.base) if known else base.ensure(self._cache, self._report)
+        own = Path(known.base) if known else base.ensure(self._cache, self._report)
+        tree = base.ensure(self._cache, self._report, recipe) if recipe else own
         with self._changing():
-            self._ensure_lab(tree)
+            self._ensure_lab(own)
             if topology is not None or self.streets.exist:
                 self.streets.ensure(topology)
             for name in wanted:
-                self._ensure_machine(name)
+                self._ensure_machine(name, tree)
             self._write_known_hosts()
             starting = [node for node in map(self.node, wanted) if not node.machine.is_on]
             boots = {node.name: node.machine.boots for node in starting}
@@ -120,6 +128,16 @@ class Lab:
         """Boot one machine more."""
         self.up([name])
         return self.node(name)
+
+    def remove(self, name: str) -> None:
+        """Take one machine away, with its disk."""
+        node = self.node(name)
+        with self._changing():
+            node.close()
+            node.machine.remove()
+            shutil.rmtree(self._folder(name))
+            del self._nodes[name]
+            self._write_known_hosts()
 
     def move(self, name: str, place: str) -> None:
         """Unplug a machine and plug it in elsewhere: in a street, or straight on the internet."""
@@ -280,7 +298,7 @@ class Lab:
         control_sockets(prefix).mkdir(mode=0o700, parents=True, exist_ok=True)
         (RUNTIME / prefix / "owner").write_text(str(self.directory), encoding="utf-8")
 
-    def _ensure_machine(self, name: str) -> None:
+    def _ensure_machine(self, name: str, tree: Path) -> None:
         """Make a machine's folder with its name and keys on its disk."""
         folder = self._folder(name)
         if (folder / "machine.json").exists():
@@ -288,7 +306,7 @@ class Lab:
         spec, leg = self.spec, self._new_leg(name)
         shutil.rmtree(folder, ignore_errors=True)
         self._furnish(folder / "upper", name)
-        MachineSpec(name, spec.prefix, spec.base, (leg,)).save(folder)
+        MachineSpec(name, spec.prefix, str(tree), (leg,)).save(folder)
 
     def _new_leg(self, name: str) -> Leg:
         homes = self.streets.topology.machines if self.streets.exist else {}

@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 import json
-import re
 import secrets
 import shlex
-from functools import cache
 from typing import Any
 
 from jaywalk.controller import ControllerAddress, ZoneClient, connect
@@ -15,26 +13,13 @@ from jaywalk.requests import Request
 from lab.node import Node
 from lab.ssh import Background, Result
 from tests.fleet.fleet import INTERFACE, MEMBERS, ROOT, UNIT, Fleet, eventually
+from tests.fleet.page import Page
 
 PAGE = ROOT / "docs" / "original.md"
+written = Page(PAGE).written
 SERVICES = "jaywalk-supervisor redis-server"
 KEPT = ("/etc/jaywalk", "/var/lib/jaywalk")
 """What the services have on a node; moved aside, since a command by hand would find it."""
-
-_BLOCK = re.compile(r"^ *```shell\n *# (?P<title>[^\n]*)\n(?P<text>.*?)^ *```$", re.MULTILINE | re.DOTALL)
-_GAP = re.compile(r"<([A-Z][A-Z_0-9]*)>")
-
-
-@cache
-def _blocks() -> dict[str, str]:
-    found = [(each["title"], each["text"]) for each in _BLOCK.finditer(PAGE.read_text(encoding="utf-8"))]
-    assert len(found) == len(dict(found)), "two blocks of docs/original.md have one title"
-    return dict(found)
-
-
-def written(title: str, **values: str) -> str:
-    """The commands of the block that begins with `# title`, `values` in the place of `<...>`."""
-    return _GAP.sub(lambda gap: values[gap[1]], _blocks()[title])
 
 
 class Hand:
