@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from tests.bench import comeback, fanout, fleet, joins, storm, supervisor
+from tests.bench import comeback, fanout, fleet, joins, nat, storm, supervisor
 from tests.bench.results import Figure, save
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,6 +50,7 @@ PARTS = {
     "snapshot": lambda: comeback.measure(say),
     "rss": rss,
     "fleet": lambda: fleet.measure(say),
+    "nat": lambda: nat.measure(say),
 }
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -66,17 +67,44 @@ class Play:
 class PingCount:
     """What a ping lost; filled when its block ends."""
 
+    per_second: int
+    on_the_way: int = 1
+    """How many of the last may still have been on their way when the ping was ended."""
     sent: int = 0
     missing: tuple[int, ...] = ()
 
     @property
+    def _unanswered(self) -> list[int]:
+        return [number for number in self.missing if number <= self.sent - self.on_the_way]
+
+    @property
     def lost(self) -> int:
-        """How many got no answer; not the very last one, which was on its way when the ping was ended."""
-        return len([number for number in self.missing if number != self.sent])
+        """How many got no answer, but for those on their way."""
+        return len(self._unanswered)
+
+    @property
+    def recovered(self) -> bool:
+        """Whether answers came at the end, whatever was lost before."""
+        end = range(max(1, self.sent - 3 * self.on_the_way), self.sent + 1)
+        return not set(end) <= set(self.missing)
+
+    @property
+    def gap(self) -> float:
+        """The longest time without an answer, in seconds."""
+        longest = run = 0
+        for before, number in zip((0, *self._unanswered), self._unanswered, strict=False):
+            run = run + 1 if number == before + 1 else 1
+            longest = max(longest, run)
+        return longest / self.per_second
 
 
 class Fleet:
     """The lab's machines and the operator's commands."""
+
+    round_trip = 0.02
+    """Seconds at most that an answer takes when all is well."""
+    through = INTERFACE
+    """The interface by which peers are pinged; empty: whichever way the routes lead."""
 
     def __init__(self, lab: Lab, inventory: Path) -> None:
         self.lab = lab
@@ -138,7 +166,7 @@ class Fleet:
     @contextmanager
     def ping(self, source: str, target: str, per_second: int = 50) -> Iterator[PingCount]:
         """Pings a node of the mesh through the tunnel while the block runs."""
-        with self.ping_address(source, self.address(target), per_second) as count:
+        with self.ping_address(source, self.address(target), per_second, self.through) as count:
             yield count
 
     @contextmanager
@@ -147,7 +175,7 @@ class Fleet:
     ) -> Iterator[PingCount]:
         """Pings an address while the block runs; whichever way the routes lead, if no interface is named."""
         through = f"-I {interface}" if interface else ""
-        count = PingCount()
+        count = PingCount(per_second, math.ceil(per_second * self.round_trip))
         running = self[source].start_background(f"ping -n -i {1 / per_second} {through} {address}")
         time.sleep(0.3)
         try:
