@@ -6,9 +6,9 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 
-from jaywalk import firewall, routes, values
+from jaywalk import firewall, routes, values, wireguard
 from jaywalk.errors import InvalidValue
-from jaywalk.runner import Runner, checked
+from jaywalk.runner import Runner
 
 FORWARD = "net/ipv4/conf/{}/forwarding"
 """By device (ip-sysctl), with slashes, since a device's name may have dots."""
@@ -69,13 +69,12 @@ class Forwarding:
         return sorted(found - {"lo", beside})
 
     def _is_on(self, name: str) -> bool:
-        return checked(self._runner, ["sysctl", "-n", name]).strip() != "0"
+        return wireguard.kept(self._runner, name) != "0"
 
     def _set(self, devices: Sequence[str], value: int) -> list[str]:
-        words = [f"{FORWARD.format(device)}={value}" for device in devices]
-        if words:
-            checked(self._runner, ["sysctl", "-qw", *words])
-        return words
+        for device in devices:
+            wireguard.keep(self._runner, FORWARD.format(device), str(value))
+        return [f"{FORWARD.format(device)}={value}" for device in devices]
 
 
 def _leads_to(network: values.Network, route: str) -> bool:

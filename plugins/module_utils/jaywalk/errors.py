@@ -42,7 +42,6 @@ class MissingTool(JaywalkError):
         "wg": "install the package wireguard-tools",
         "ip": "install the package iproute2",
         "nft": "install the package nftables",
-        "sysctl": "install the package procps",
         "redis": "install the Python library redis (Debian: python3-redis), or run the module with the "
         "agent's own interpreter",
     }

@@ -64,12 +64,12 @@ def bring(runner: Runner, interface: str, prefixes: Sequence[str]) -> list[str]:
 
 
 def kept(runner: Runner, interface: str) -> list[str]:
-    """The prefixes that the machine has our rules for; none on a machine without ``nft``."""
+    """The prefixes that the machine has our rules for; none without ``nft`` or a kernel that has it."""
     try:
-        shown = checked(runner, ["nft", "list", "tables"])
+        tables = runner.run(["nft", "list", "tables"])
     except MissingTool:
         return []
-    if f"table {_own_table(interface)}" not in shown.splitlines():
+    if tables.returncode != 0 or f"table {_own_table(interface)}" not in tables.stdout.splitlines():
         return []
     return sorted({rule.comment.split()[-1] for rule in _present(_ruleset(runner), interface)})
 

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -86,8 +87,12 @@ def test_the_rules_of_another_interface_are_left_alone(machine: Namespace) -> No
     assert firewall.kept(machine.runner, "wg1") == [V4]
 
 
-def test_a_machine_without_nft_has_no_rules_of_ours(
-    machine: Namespace, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("nft", [None, "#!/bin/sh\nexit 1\n"])
+def test_a_machine_that_has_no_nftables_has_no_rules_of_ours(
+    nft: str | None, machine: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PATH", "/nonexistent")
+    if nft:
+        (tmp_path / "nft").write_text(nft)
+        (tmp_path / "nft").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
     assert firewall.kept(machine.runner, "wg0") == []
