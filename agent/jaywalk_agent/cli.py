@@ -163,7 +163,8 @@ def keygen(settings: Settings, arguments: argparse.Namespace) -> int:
 
 def doctor(settings: Settings, arguments: argparse.Namespace) -> int:
     """Looks at all that this node's mesh rests on; exit code 1 while something is bad."""
-    findings = examination.examine(settings, settings.runner())
+    servers = [each for each in arguments.stun.split(",") if each]
+    findings = examination.examine(settings, settings.runner(), servers)
     print(examination.as_json(findings) if arguments.json else examination.as_text(findings))
     return 0 if examination.healthy(findings) else FAILURE
 
@@ -204,6 +205,9 @@ def build_parser() -> argparse.ArgumentParser:
             )
         if name in ("status", "doctor"):
             sub.add_argument("--json", action="store_true", help="for scripts")
+        if name == "doctor":
+            text = "also ask these STUN servers, HOST[:PORT],...; two tell of which kind a NAT is"
+            sub.add_argument("--stun", default="", metavar="HOSTS", help=text)
         if name == "status":
             sub.add_argument(
                 "--wait",

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from jaywalk.requests import Request
 from jaywalk.runner import Runner
 from jaywalk.zonelog import ZoneView
 
-from . import running, snapshot
+from . import running, snapshot, stun
 from .agent import node_of
 from .dataplane import DataPlane
 from .instance import own_instance
@@ -53,8 +53,11 @@ class Patient:
     own: Peer | None
 
 
-def examine(settings: Settings, runner: Runner) -> list[Finding]:
-    """All findings; what cannot be looked at is a finding too, and keeps no other look back."""
+def examine(settings: Settings, runner: Runner, servers: Sequence[str] = ()) -> list[Finding]:
+    """All findings; what cannot be looked at is a finding too, and keeps no other look back.
+
+    ``servers`` are STUN servers to ask as well.
+    """
     view = snapshot.load(settings.snapshot_file, settings.zone)
     key = settings.existing_key(runner) if settings.private_key_file.exists() else ""
     patient = Patient(settings, runner, view, view.peers.get(key) if view is not None else None)
@@ -66,6 +69,9 @@ def examine(settings: Settings, runner: Runner) -> list[Finding]:
                 findings.append(Finding(grade, about, sentence))
         except (JaywalkError, OSError) as error:
             findings.append(Finding(BAD, about, str(error)))
+    if servers:
+        well, sentence = stun.label(stun.ask(servers), own_addresses(""))
+        findings.append(Finding(GOOD if well else WARNING, "stun", sentence))
     return findings
 
 
