@@ -37,7 +37,8 @@ def redis_with(*zones: Zone, **options: str) -> Iterator[tuple[RedisServer, Stor
 def supervisor(server: RedisServer) -> Iterator[SupervisorProcess]:
     """``jaywalk-supervisor`` as a service manager starts it, its log in a file; gone at the end."""
     with tempfile.TemporaryDirectory(prefix="jwb-") as folder:
-        process = SupervisorProcess(Controller(server, Path(folder), "agents-of-the-bench"), 0)
+        controller = Controller(server.password, Path(folder), "agents-of-the-bench")
+        process = SupervisorProcess(controller, 0, f"127.0.0.1:{server.port}")
         process.start()
         try:
             yield process

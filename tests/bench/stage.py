@@ -106,9 +106,10 @@ def stage() -> Iterator[Stage]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jw-bench-")))
         server = stack.enter_context(redis_server())
-        controller = Controller(server, folder, PASSWORD)
-        controller.add_zone(ZONE, POOLS)
-        supervisor = SupervisorProcess(controller, 0)
+        controller = Controller(server.password, folder, PASSWORD)
+        where = f"127.0.0.1:{server.port}"
+        controller.add_zone(where, ZONE, POOLS)
+        supervisor = SupervisorProcess(controller, 0, where)
         stack.callback(supervisor.kill)
         supervisor.start()
         yield Stage(server, controller)
