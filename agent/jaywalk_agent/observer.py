@@ -38,14 +38,12 @@ class Observer:
         self, records: Mapping[str, Peer], own: Peer | None, peers: Mapping[str, ObservedPeer], now: float
     ) -> None:
         """Takes in what ``wg`` shows at ``now`` (seconds, monotonic)."""
-        self._seen = {}
         self._settled = {key: each for key, each in self._settled.items() if key in records}
-        if own is None or not candidates.may_observe(own):
-            return
-        for key, peer in peers.items():
-            if key in records and (endpoint := _news(records[key], peer)):
-                self._seen[key] = endpoint
-        if now < self._next or not self._seen:
+        able = own is not None and candidates.may_observe(own)
+        news = {key: _news(records[key], peer) for key, peer in peers.items() if able and key in records}
+        # In one step: another thread reads it.
+        self._seen = {key: endpoint for key, endpoint in news.items() if endpoint}
+        if own is None or now < self._next or not self._seen:
             return
         urgent = {
             key: each for key, each in self._seen.items() if self._is_ours(records, own, key, each, now)

@@ -13,8 +13,9 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from jaywalk import candidates, plan, wireguard
@@ -142,14 +143,24 @@ class Pathfinder:
 
     def _run(self) -> None:
         while not self._end.is_set():
-            try:
-                pause = self._turn()
-                self._trouble = ""
-            except (JaywalkError, OSError) as error:
-                if str(error) != self._trouble:
-                    log.warning("paths: %s", error)
-                self._trouble, pause = str(error), AFTER_TROUBLE
-            self._listen(pause)
+            # In trouble too it hears its peers' questions: who does not answer is taken for dead.
+            pause = self._guarded(self._turn)
+            self._guarded(partial(self._listen, pause))
+
+    def _guarded(self, act: Callable[[], float]) -> float:
+        """The pause that ``act`` asks for, or the one after trouble, which never ends this thread."""
+        try:
+            pause = act()
+        except (JaywalkError, OSError) as error:
+            if str(error) != self._trouble:
+                log.warning("paths: %s", error)
+            self._trouble = str(error)
+            return AFTER_TROUBLE
+        except Exception:
+            log.exception("the paths could not be looked after")
+            self._end.wait(1.0)
+            return AFTER_TROUBLE
+        return pause
 
     def _turn(self) -> float:
         with self._dataplane.lock:
@@ -254,7 +265,7 @@ class Pathfinder:
             if relay in self._sockets and key in self._records:
                 self._sockets[relay][1].ask(self._records[key].addresses[0])
 
-    def _listen(self, pause: float) -> None:
+    def _listen(self, pause: float) -> float:
         """Hears questions and answers until the pause is over, or until one of them is news."""
         until = time.monotonic() + pause
         while (left := until - time.monotonic()) > 0 and not self._end.is_set():
@@ -268,7 +279,8 @@ class Pathfinder:
                 if self._wake in ready:
                     os.eventfd_read(self._wake)
                 if any(news) or self._wake in ready or self._moves.due(time.monotonic()):
-                    return
+                    break
+        return 0.0
 
     def _hear(self, relay: str | None, beat: Heartbeat) -> bool:
         now, news = time.monotonic(), False
