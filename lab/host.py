@@ -21,6 +21,11 @@ TOOLS = {
 """Command -> Debian package: what a lab takes once its base tree is there."""
 
 
+INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
+INOTIFY_INSTANCES = 1024
+"""Linux allows 128 to all of root; a machine takes five to ten, and wireguard-go ends where it gets none."""
+
+
 def run(command: Sequence[str], *, stdin: str = "", check: bool = True) -> str:
     """Run a command of this host and give back what it printed; CommandFailed if it failed."""
     done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
@@ -47,3 +52,5 @@ def preflight() -> None:
         raise LabError("/dev/net/tun is missing, which userspace WireGuard needs: modprobe tun")
     if "\toverlay\n" not in Path("/proc/filesystems").read_text(encoding="ascii"):
         run(["modprobe", "overlay"])
+    if int(INOTIFY.read_text(encoding="ascii")) < INOTIFY_INSTANCES:
+        INOTIFY.write_text(f"{INOTIFY_INSTANCES}\n", encoding="ascii")

@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -31,7 +32,7 @@ from .journal import Told
 from .leader import BEAT_SECONDS, Leadership
 from .pools import FillWatch
 from .state import Undo, ZoneState
-from .store import AWAY, Store, ZoneGone
+from .store import AWAY, BATCH, Store, ZoneGone
 from .zones import with_defaults
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,15 @@ class Pending:
 
 
 @dataclass
+class Taken:
+    """Requests of one zone that were taken from a list and read; ``full`` if there may well be more."""
+
+    zone: str
+    pendings: list[Pending]
+    full: bool
+
+
+@dataclass
 class Batch:
     """What the first ``taken`` of a list of requests come to on a state to which it is applied already.
 
@@ -93,6 +103,8 @@ class Committer:
         self._repeats = journal.Repeats()
         self._states: dict[str, ZoneState] = {}
         self._lists: dict[str, tuple[str, Sequence[str]]] = {}
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="commit")
+        self._ahead: Taken | None = None
 
     def run(self) -> None:
         """Serves, and connects anew for as long as it takes whenever Redis was away."""
@@ -109,8 +121,10 @@ class Committer:
                 self.health.trouble = "the committer failed and starts again: see the log"
             failures = 1 if self._states else failures + 1
             self._states.clear()
+            self._ahead = None
             self.health.turn = time.monotonic()
             self.stop.wait(backoff.compute(failures))
+        self._writer.shutdown()
 
     def _report(self, trouble: str) -> None:
         """Once for each kind of trouble, since a Redis that is away stays so for many attempts."""
@@ -140,7 +154,7 @@ class Committer:
 
     def _serve(self, store: Store) -> None:
         refreshed, beat = time.monotonic(), 0.0
-        while not self.stop.is_set():
+        while not self.stop.is_set() or self._ahead is not None:
             now = self.health.turn = time.monotonic()
             if now - refreshed >= REFRESH_SECONDS:
                 self._refresh(store)
@@ -201,22 +215,32 @@ class Committer:
 
     def _turn(self, store: Store) -> None:
         """Takes the requests of one list; that list then goes last, so that none starves."""
-        lists = [name for name, (zone, _) in self._lists.items() if zone in self.health.led]
+        taken, self._ahead = self._ahead or self._take(store), None
+        if taken is None or taken.zone not in self._states:
+            return
+        try:
+            self._serve_list(store, taken)
+        except ZoneGone as error:
+            self._drop(taken.zone, str(error))
+
+    def _take(self, store: Store) -> Taken | None:
+        lists = self._led_lists()
         if not lists:
             self.stop.wait(BEAT_SECONDS)
-            return
+            return None
         taken = store.take(lists, BEAT_SECONDS)
-        if taken is None:
-            return
-        name, texts = taken
+        return self._read(*taken) if taken else None
+
+    def _led_lists(self) -> list[str]:
+        return [name for name, (zone, _) in self._lists.items() if zone in self.health.led]
+
+    def _read(self, name: str, texts: Sequence[str]) -> Taken:
         zone, ops = self._lists[name] = self._lists.pop(name)
         log.debug("zone %s: took %d requests from %s", zone, len(texts), name)
-        try:
-            self._serve_list(store, zone, [self._decode(text, zone, ops) for text in texts])
-        except ZoneGone as error:
-            self._drop(zone, str(error))
+        return Taken(zone, [self._decode(text, zone, ops) for text in texts], len(texts) == BATCH)
 
-    def _serve_list(self, store: Store, zone: str, pendings: Sequence[Pending]) -> None:
+    def _serve_list(self, store: Store, taken: Taken) -> None:
+        zone, pendings = taken.zone, taken.pendings
         requests = [each.request for each in pendings if each.request is not None]
         state = self._states[zone]
         reports = [each for each in requests if each.op == REPORT]
@@ -224,7 +248,7 @@ class Committer:
             # While another supervisor led, it may have taken in what this node was granted.
             state = self._states[zone] = store.catch_up(state)
         self._hear(store, state, reports)
-        self._commit(store, zone, [each for each in pendings if not each.reports])
+        self._commit(store, zone, [each for each in pendings if not each.reports], taken.full)
         self._hear(store, self._states[zone], [each for each in requests if each.op != REPORT])
 
     def _hear(self, store: Store, state: ZoneState, requests: Sequence[Request]) -> None:
@@ -249,7 +273,7 @@ class Committer:
             return Pending(None)
         return Pending(request.nonce, request)
 
-    def _commit(self, store: Store, zone: str, pendings: Sequence[Pending]) -> None:
+    def _commit(self, store: Store, zone: str, pendings: Sequence[Pending], more_wait: bool = False) -> None:
         """Decides and commits until all is done; a conflict means that somebody else got on, so this ends."""
         while pendings:
             state = self._states[zone]
@@ -257,17 +281,19 @@ class Committer:
                 asking = (each.request for each in pendings if each.request is not None)
                 state.seen = store.seen(zone, seen.holders(state, asking))
             batch = self._decide(state, pendings)
-            if self._write(store, zone, batch, pendings[: batch.taken]):
+            if self._write(store, zone, batch, pendings[: batch.taken], more_wait):
                 pendings = pendings[batch.taken :]
 
-    def _write(self, store: Store, zone: str, batch: Batch, pendings: Sequence[Pending]) -> bool:
+    def _write(
+        self, store: Store, zone: str, batch: Batch, pendings: Sequence[Pending], more_wait: bool
+    ) -> bool:
         """One attempt to commit what ``pendings`` come to; False where they are to be decided on anew."""
         state = self._states[zone]
         answers = [(pending.nonce, reply) for pending, reply in batch.answers if pending.nonce]
         if not batch.changes and not answers:
             return True
         try:
-            outcome = store.commit(state, batch.changes, answers)
+            outcome = self._written(store, state, batch.changes, answers, more_wait)
         except AWAY:
             raise
         except redis.ResponseError as error:
@@ -285,6 +311,27 @@ class Committer:
             write_user(store, zone, self.agent_digest)
         self._states[zone] = store.catch_up(state)
         return False
+
+    def _written(
+        self,
+        store: Store,
+        state: ZoneState,
+        changes: Sequence[Change],
+        answers: Sequence[tuple[str, Reply]],
+        more_wait: bool,
+    ) -> str:
+        """Commits; in a storm it reads the next requests meanwhile, which takes a fifth of the time."""
+        ahead = more_wait and self._ahead is None and not self.stop.is_set()
+        lists = self._led_lists() if ahead else []
+        taken = store.take_waiting(lists) if lists else None
+        if taken is None:
+            return store.commit(state, changes, answers)
+        commit = self._writer.submit(store.commit, state, changes, answers)
+        try:
+            self._ahead = self._read(*taken)
+        finally:
+            outcome = commit.result()
+        return outcome
 
     def _commit_singly(
         self, store: Store, zone: str, pendings: Sequence[Pending], error: redis.ResponseError

@@ -196,6 +196,11 @@ class Store:
         answer = self.redis.blmpop(seconds, len(lists), *lists, direction="LEFT", count=BATCH)
         return (answer[0], answer[1]) if answer else None
 
+    def take_waiting(self, lists: Sequence[str]) -> tuple[str, list[str]] | None:
+        """As :meth:`take`, of what is there already."""
+        answer = self.redis.lmpop(len(lists), *lists, direction="LEFT", count=BATCH)
+        return (answer[0], answer[1]) if answer else None
+
     def trim(self, inbox: str, bound: int) -> int:
         """Cuts a list down to the ``bound`` entries that wait longest; returns how many went."""
         with self.redis.pipeline(transaction=True) as pipe:

@@ -50,7 +50,7 @@ class Zone:
         if not networks:
             raise InvalidValue(f"the zone {name} has no pool", "give --cidr, --cidr6 or both")
         for excluded in policy.excluded:
-            first, _, length = excluded.partition("/")
+            first, length = excluded.split("/")
             around = values.holding(values.networks(networks), first)
             if around is None or int(length) < around.prefixlen:
                 raise InvalidValue(

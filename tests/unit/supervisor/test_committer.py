@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import threading
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -127,6 +128,26 @@ def test_refused_requests_are_answered_and_harm_nobody(redis_server: RedisServer
         until(lambda: store.redis.exists(KEYS.reply(good.nonce)))
         assert committer.health.dropped == 4
     check_log(store)
+
+
+@pytest.mark.parametrize("supervisors", [1, 2])
+def test_a_supervisor_that_stops_amid_a_storm_loses_no_request(
+    redis_server: RedisServer, store: Store, supervisors: int
+) -> None:
+    """What was taken from the inbox is answered before it stops, and the rest still waits there."""
+    store.create(BLUE)
+    asked = [join("zone-blue", number) for number in range(6 * BATCH)]
+    store.redis.rpush(KEYS.inbox, *(each.to_wire() for each in asked))
+    with ExitStack() as running:
+        for _ in range(supervisors):
+            running.enter_context(committing(redis_server.address))
+        until(lambda: store.redis.hlen(KEYS.peers) > 0)
+    answered = [each for each in asked if store.redis.exists(KEYS.reply(each.nonce))]
+    waiting = store.redis.llen(KEYS.inbox)
+    assert len(answered) + waiting == len(asked)
+    assert store.redis.hlen(KEYS.peers) == len(answered) >= BATCH
+    check_log(store)
+    check_no_address_twice(store)
 
 
 def test_a_commit_stays_well_below_what_redis_takes_as_one_argument(
