@@ -25,6 +25,7 @@ MAX_REQUESTED = 8
 MAX_LOCAL = 8
 """Addresses of a node beside its endpoint."""
 _REACHABILITY = frozenset("floyx")
+_RESERVED = frozenset("hk")
 """The letters of the fields that a plain open node's record lacks."""
 
 
@@ -130,8 +131,9 @@ class Peer:
             seq=wire.natural(data.get("s", 0), "seq"),
             rev=wire.natural(data.get("r", 0), "rev"),
             instance=values.machine_mark(data.get("m", "")),
+            since=wire.natural(data.get("i", 0), "start"),
             **_reachability_of(data),
-            **_provenance_of(data),
+            **_reserved_of(data),
         )
         if not peer.addresses:
             raise InvalidValue(f"the peer {peer.key} has no address", "have it join again")
@@ -151,7 +153,7 @@ class Peer:
     @property
     def allowed_ips(self) -> tuple[str, ...]:
         """What may come from and go to this peer: its own addresses and its child prefixes."""
-        return tuple(values.host_prefix(host) for host in self.addresses) + self.prefixes
+        return (*map(values.host_prefix, self.addresses), *self.prefixes)
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,8 @@ class Lease:
             prefixes=wire.each(values.child_prefix, data.get("p", []), "child prefixes", MAX_PREFIXES),
             released=released,
             seq=wire.natural(data.get("s", 0), "seq"),
-            **_provenance_of(data),
+            since=wire.natural(data.get("i", 0), "start"),
+            **_reserved_of(data),
         )
 
     @property
@@ -248,9 +251,10 @@ def _with_given(fields: dict[str, Any], optional: dict[str, Any]) -> dict[str, A
     return fields
 
 
-def _provenance_of(data: Mapping[str, Any]) -> dict[str, Any]:
+def _reserved_of(data: Mapping[str, Any]) -> dict[str, Any]:
+    if _RESERVED.isdisjoint(data):
+        return {}
     return {
-        "since": wire.natural(data.get("i", 0), "start"),
         "host": values.dns_label(data["h"], "host's name") if data.get("h") else "",
         "kept": wire.each(values.child_prefix, data.get("k", []), "reserved prefixes", MAX_PREFIXES),
     }

@@ -48,7 +48,7 @@ def each(check: Any, value: object, what: str, limit: int) -> tuple[str, ...]:
         return ()
     if len(found) > limit:
         raise InvalidValue(f"there are {len(found)} {what}", f"send at most {limit}")
-    return tuple(dict.fromkeys(check(item) for item in found))
+    return tuple(dict.fromkeys(map(check, found)))
 
 
 def text(value: object, what: str) -> str:
