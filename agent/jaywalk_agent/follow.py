@@ -35,6 +35,8 @@ RECONNECT = FullJitterBackoff(cap=30.0, base=0.5)
 """Ten thousand agents that lost their controller come back spread over this."""
 RESYNC = FullJitterBackoff(cap=30.0, base=1.0)
 """A gap is seen by all agents at once, and snapshots are large."""
+RETURN_SECONDS = 60.0
+"""A Redis that has just started knows no agent until a supervisor is back: its refusals count later."""
 SLOWEST = 10
 """Failures in a row after which a backoff has reached its cap."""
 NAP = 5.0
@@ -133,7 +135,7 @@ class Follower:
 
         Raises the controller's or the zone's refusal only while this node was never in the zone.
         """
-        failures = 0
+        failures, away = 0, -RETURN_SECONDS
         self._member = self.joined
         self._remember()
         self._pending = Pending(self._wishes())
@@ -144,7 +146,9 @@ class Follower:
                     failures = 0
                     yield update
             except (ControllerUnreachable, ControllerDenied, InvalidValue) as error:
-                if self.view is None and not isinstance(error, ControllerUnreachable):
+                if isinstance(error, ControllerUnreachable):
+                    away = time.monotonic()
+                elif self.view is None and time.monotonic() - away >= RETURN_SECONDS:
                     raise
                 self._trouble = str(error)
                 failures = min(failures + 1, SLOWEST)

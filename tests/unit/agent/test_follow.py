@@ -185,6 +185,22 @@ def test_a_join_waits_for_a_supervisor(
     assert redis_server.client().llen(KEYS.inbox) == 0
 
 
+def test_a_first_start_outlasts_a_redis_that_returns_without_its_users(
+    redis_server: RedisServer, node: Callable[..., Node], supervisor: Callable[[], None]
+) -> None:
+    redis_server.stop()
+    lonely = node()
+    steps = [("refused user", supervisor), ("cannot be reached", redis_server.start)]
+
+    def alive() -> None:
+        if steps and steps[-1][0] in lonely.follower.trouble:
+            steps.pop()[1]()
+
+    lonely.follower.alive = alive
+    lonely.until(lambda follower: follower.joined and not follower.trouble)
+    assert not steps
+
+
 def test_a_request_is_repeated_ever_more_slowly() -> None:
     pending = follow.Pending(Wishes().join())
     now, pauses = 0.0, []
