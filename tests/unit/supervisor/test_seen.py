@@ -13,7 +13,7 @@ from jaywalk.controller import ControllerAddress, connect
 from jaywalk.requests import Request
 from jaywalk.zonelog import ZoneKeys
 from jaywalk_supervisor import zones
-from jaywalk_supervisor.committer import Committer
+from jaywalk_supervisor.committer import Committer, Taken
 from jaywalk_supervisor.store import Store
 from tests.redis_server import RedisServer
 from tests.unit.supervisor.support import (
@@ -110,7 +110,7 @@ def test_who_leads_again_believes_nodes_that_joined_meanwhile(
 def serve(committer: Committer, store: Store, *requests: Request) -> None:
     texts = [request.to_wire() for request in requests]
     pendings = [committer._decode(text, "zone-blue", ("join", "report")) for text in texts]
-    committer._serve_list(store, "zone-blue", pendings)
+    committer._serve_list(store, Taken("zone-blue", pendings, full=False))
 
 
 def test_agents_neither_read_nor_write_it(redis_server: RedisServer) -> None:
