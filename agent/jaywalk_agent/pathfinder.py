@@ -67,6 +67,7 @@ class Pathfinder:
         self._relay_plane = RelayPlane(runner, dataplane.node)
         self.machine = Paths(dataplane.node.public_key)
         self._records: dict[str, Peer] = {}
+        self._relaying: dict[str, Peer] = {}
         self._hosts: dict[str, str] = {}
         self._pools: tuple[str, ...] = ()
         self._sockets: dict[str | None, tuple[int, Heartbeat]] = {}
@@ -90,11 +91,13 @@ class Pathfinder:
         for key in keys:
             self._take(key, view.peers.get(key))
         self._pools = view.zone.pools
-        if (relays_before, own_before) != (self._relays(), self.own):
+        relays = self._relays()
+        if (relays_before, own_before) != (relays, self.own):
             keys = set(self._records)
         now = time.monotonic()
         gone = keys - self._records.keys()
-        self.machine.learn((self._target(each) for each in keys & self._others()), gone, now)
+        others = keys - gone - {self._dataplane.node.public_key}
+        self.machine.learn((self._target(each, bool(relays)) for each in others), gone, now)
         for key, outcome in self._before.items():
             if outcome.relay:
                 self.machine.resume(key, outcome.relay, now)
@@ -107,26 +110,26 @@ class Pathfinder:
     def _take(self, key: str, record: Peer | None) -> None:
         for host in self._records[key].addresses if key in self._records else ():
             self._hosts.pop(host, None)
+        self._relaying.pop(key, None)
         if record is None:
             self._records.pop(key, None)
             return
         self._records[key] = record
+        if record.relay:
+            self._relaying[key] = record
         self._hosts.update(dict.fromkeys(record.addresses, key))
 
-    def _others(self) -> set[str]:
-        return set(self._records) - {self._dataplane.node.public_key}
-
     def _relays(self) -> list[Peer]:
-        return candidates.relays(self._records.values())
+        return candidates.relays(self._relaying.values())
 
-    def _target(self, key: str) -> Target:
+    def _target(self, key: str, relayed: bool) -> Target:
         own, other = self.own, self._records[key]
         here = own.observed if own is not None else ""
         return Target(
             key=key,
             candidates=candidates.candidates(own, other),
             here=here,
-            plain=candidates.is_plain(own, other) and not self._relays(),
+            plain=candidates.is_plain(own, other) and not relayed,
             hard=bool(here and other.observed) and not candidates.same_nat(own, other),
         )
 
@@ -294,6 +297,7 @@ class Pathfinder:
     def remove(self) -> None:
         """Takes the relays' interfaces away; this node is no member any more."""
         self._records.clear()
+        self._relaying.clear()
         self._hosts.clear()
         self.machine = Paths(self._dataplane.node.public_key)
         self._relay_plane.remove()

@@ -24,7 +24,8 @@ DRAWN = 3
 """Rounds after which a lot says who fires first.  Behind a router that lets stray packets in, only the inner
 side may begin, and nobody knows which router is such a one."""
 HURRY = 1.0
-"""Seconds that a path gets to answer once the zone says that one of its ends is somewhere else."""
+"""Seconds that a path gets to answer once the zone says that one of its ends is somewhere else, or its other
+end answers by a relay only."""
 RELAY_PAUSE = 10.0
 """Seconds between two questions to a relay that carries nothing for us."""
 HOT, WARM, COLD = 0.2, 2.0, 30.0
@@ -104,6 +105,10 @@ class Paths:
         if relay is not None:
             news = not path.relay_pulse.alive(now)
             path.relay_pulse.answer(now)
+            if news and path.state is State.DIRECT:
+                # The agent is there and did not answer straight: either it does now, or the path is dead.
+                path.hurry = now
+                path.pulse.wake()
             return news
         news = path.carried or path.state not in (State.DIRECT, State.PLAIN)
         path.beats += 1
@@ -229,10 +234,11 @@ class Paths:
         path.tries += 1
 
     def _direct(self, path: Path, now: float, orders: Orders) -> None:
-        asking = path.busy_until > now or 0 < path.pulse.silent(now) <= MUTE
+        # Also where only WireGuard answered so far: what comes back to life in time is not given up.
+        waits = any(0 < pulse.silent(now) <= MUTE for pulse in (path.pulse, path.life))
+        asking = path.busy_until > now or waits
         _ask(path, now, orders, BUSY_PAUSE if asking else IDLE_PAUSE)
-        # An agent that answers by the relay and not straight is there: then it is the path that is dead.
-        dead = path.life.silent(now) > MUTE or (path.pulse.dead(now) and path.relay_pulse.alive(now))
+        dead = path.life.silent(now) > MUTE
         hurried = path.hurry is not None and now - path.hurry > HURRY and path.pulse.silent(now) > 0
         if dead or hurried:
             path.hurry = None
@@ -291,6 +297,8 @@ class Paths:
             path.base = Seen()
         elif (target.candidates, target.here) == (old.candidates, old.here):
             return
+        elif path.state is State.RELAY and path.seen.handshake:
+            path.tries, path.next_try = 0, min(path.next_try, now + HURRY)
         elif path.state is not State.DIRECT:
             path.tries = 0
             self._try(path, 0, now)

@@ -159,6 +159,12 @@ class Fleet:
         status = self.status(name)
         return {peer["name"] for peer in status["peers"] if peer["state"] != "missing"}
 
+    def said(self, name: str, words: str, unit: str = UNIT) -> bool:
+        """Whether a unit said so since its last start."""
+        run = f"$(systemctl show -P InvocationID {unit})"
+        heard = self[name].run(f"journalctl _SYSTEMD_INVOCATION_ID={run} -o cat")
+        return words in heard.stdout
+
     def traces(self, name: str) -> set[str]:
         """All that could be ours on a machine: interfaces, routes, rules, units, users and files."""
         return set(self[name].run(TRACES, timeout=60).stdout.splitlines())

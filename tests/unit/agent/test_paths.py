@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jaywalk.mesh import KEEPALIVE, Way
@@ -387,6 +387,15 @@ def test_idle_paths_cost_two_questions_a_minute_busy_ones_thirty() -> None:
 words = st.sampled_from(("shake", "answer", "silence", "move", "data", "relays", "norelays", "wait", "heard"))
 
 
+@example(script=[("shake", 1.0), ("norelays", 1.0), ("shake", 10.0), ("answer", 5.0)], seed=0)
+@example(
+    script=[("shake", 10.0), ("norelays", 1.0), ("shake", 1.0), ("answer", 2.0), ("relays", 3.0)],
+    seed=0,
+)
+@example(
+    script=[("shake", 10.0), ("silence", 7.0), ("shake", 12.0), ("answer", 3.0), ("move", 1.0)],
+    seed=0,
+)
 @given(script=st.lists(st.tuples(words, st.floats(0.2, 20)), max_size=25), seed=st.integers(0, 9))
 def test_whatever_happens_a_live_path_is_kept_and_a_dead_one_soon_carried(
     script: list[tuple[str, float]], seed: int
