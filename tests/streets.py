@@ -22,6 +22,8 @@ from tests.netns import Namespace, connect
 
 NETWORK = "198.51.100"
 CONTROLLER = f"{NETWORK}.1"
+NETWORK6 = "fd51:"
+CONTROLLER6 = f"{NETWORK6}:1"
 NAT = """
 table ip street {{
     chain post {{
@@ -44,8 +46,7 @@ BLOCK = """
 table ip block {{
     chain pre {{
         type filter hook prerouting priority raw
-        ip saddr {one} ip daddr {other} drop
-        ip saddr {other} ip daddr {one} drop
+        {rules}
     }}
 }}
 """
@@ -65,7 +66,7 @@ class Internet:
         self._core = self._namespace("core")
         self._core.run(["ip", "link", "add", "dev", "br0", "type", "bridge"])
         self._core.run(["ip", "link", "set", "dev", "br0", "up"])
-        self.hub = self.public("hub", CONTROLLER)
+        self.hub = self.public("hub", CONTROLLER, CONTROLLER6)
         self._password.write_text(secrets.token_hex(16))
         self._password.chmod(0o600)
         secret = self._password.read_text()
@@ -77,6 +78,7 @@ class Internet:
                 "6379",
                 "--bind",
                 CONTROLLER,
+                CONTROLLER6,
                 "--save",
                 "",
                 "--dir",
@@ -116,12 +118,18 @@ class Internet:
         self._processes.append(process)
         return process
 
-    def public(self, name: str, address: str) -> Namespace:
-        """A host with an open address."""
+    def public(self, name: str, *addresses: str) -> Namespace:
+        """A host with open addresses, of either IP version."""
         host = self._namespace(name)
-        self.plug(host, f"{address}/24", "wan")
-        host.run(["ip", "route", "add", "default", "dev", "wan"])
+        for number, address in enumerate(addresses):
+            self.open(host, address, f"wan{number}" if number else "wan")
         return host
+
+    def open(self, host: Namespace, address: str, link: str) -> None:
+        """Gives a host an open address, and the way out from it."""
+        self.plug(host, f"{address}/{64 if ':' in address else 24}", link)
+        family = "-6" if ":" in address else "-4"
+        host.run(["ip", family, "route", "add", "default", "dev", link])
 
     def plug(self, host: Namespace, cidr: str, link: str) -> None:
         """A cable from the bridge to a host."""
@@ -205,7 +213,17 @@ class Agent:
 
 def block(router: Namespace, one: str, other: str) -> None:
     """Lets no packet pass between two addresses, without a word to either."""
-    router.run(["nft", "-f", "-"], BLOCK.format(one=one, other=other))
+    ways = ((one, other), (other, one))
+    _drop(router, *(f"ip saddr {source} ip daddr {target}" for source, target in ways))
+
+
+def mute(router: Namespace) -> None:
+    """Lets no UDP through, and all else."""
+    _drop(router, "meta l4proto udp")
+
+
+def _drop(router: Namespace, *packets: str) -> None:
+    router.run(["nft", "-f", "-"], BLOCK.format(rules="\n".join(f"{each} drop" for each in packets)))
 
 
 def unblock(router: Namespace) -> None:

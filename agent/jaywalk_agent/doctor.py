@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import json
 import stat
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from jaywalk import values, wireguard
+from jaywalk import plan, values, wireguard
 from jaywalk.candidates import may_observe, relays
 from jaywalk.controller import ZoneClient, connect
 from jaywalk.errors import JaywalkError
@@ -145,6 +146,30 @@ def _interface(patient: Patient) -> Iterator[tuple[str, str]]:
         yield GOOD, "no network of this machine overlaps the zone's"
 
 
+def _peers(patient: Patient) -> Iterator[tuple[str, str]]:
+    if patient.own is None or patient.view is None or len(patient.view.peers) < 2:
+        return
+    others, answering = len(patient.view.peers) - 1, _answering(patient)
+    if answering:
+        yield GOOD, f"{len(answering)} of {others} peers answer"
+        return
+    seen = wireguard.dump(patient.runner, patient.settings.interface).values()
+    sent, came = sum(each.sent for each in seen), sum(each.received for each in seen)
+    yield (
+        BAD,
+        (
+            f"none of {others} peers answers ({sent} bytes sent, {came} received): all are away, or a "
+            f"firewall lets no UDP from port {patient.settings.listen_port} out to them"
+        ),
+    )
+
+
+def _answering(patient: Patient) -> set[str]:
+    """The keys of the peers with a session."""
+    seen = wireguard.dump(patient.runner, patient.settings.interface)
+    return {key for key, each in seen.items() if time.time() - each.handshake < plan.SETTLED_SECONDS}
+
+
 def _nat(patient: Patient) -> Iterator[tuple[str, str]]:
     own, view = patient.own, patient.view
     if own is None or view is None:
@@ -155,10 +180,10 @@ def _nat(patient: Patient) -> Iterator[tuple[str, str]]:
         yield WARNING, f"behind a symmetric NAT, seen at {_host(own)}: {_symmetric(view, own)}"
     elif own.observed:
         yield GOOD, f"behind a NAT, and open peers see this node at {own.observed}"
-    elif any(may_observe(peer) for peer in view.peers.values() if peer.key != own.key):
+    elif any(may_observe(view.peers[key]) for key in _answering(patient) & view.peers.keys()):
         yield GOOD, f"no open peer sees this node elsewhere than at {own.endpoint or 'no address'}"
     else:
-        yield WARNING, "no peer is open, so that nobody can tell where this node is seen"
+        yield WARNING, "no open peer answers, so that nobody can tell where this node is seen"
 
 
 def _symmetric(view: ZoneView, own: Peer) -> str:
@@ -232,6 +257,7 @@ LOOKS: dict[str, Callable[[Patient], Iterator[tuple[str, str]]]] = {
     "controller": _controller,
     "interface": _interface,
     "addresses": _versions,
+    "peers": _peers,
     "nat": _nat,
     "relay": _relay,
     "mtu": _mtu,

@@ -67,11 +67,12 @@ def client(node: Node, wanted: Wanted, relay: Peer) -> Interface:
     allowed = tuple(sorted({*wanted.pools, *prefixes}))
     carried = (key for key, by in wanted.carried.items() if by == relay.key)
     routes = {prefix for key in carried for prefix in wanted.allowed.get(key, ())}
+    endpoint = relay_endpoint(wanted.own, relay)
     return Interface(
         name=client_name(node.interface, relay.key),
         public_key=node.public_key,
         private_key_file=node.private_key_file,
-        peers={relay.key: WgPeer(relay.key, allowed, relay_endpoint(relay), KEEPALIVE)},
+        peers={relay.key: WgPeer(relay.key, allowed, endpoint, KEEPALIVE)},
         routes=frozenset(routes) | _own_ipv6_pools(wanted),
         metric=_metric(client_name(node.interface, relay.key)),
         addresses=_addresses(wanted),

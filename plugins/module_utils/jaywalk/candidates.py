@@ -53,9 +53,12 @@ def relays(peers: Iterable[Peer]) -> list[Peer]:
     return sorted(offered, key=lambda peer: peer.key)[:MOST_RELAYS]
 
 
-def relay_endpoint(relay: Peer) -> str:
-    """Where the relay's second interface listens."""
-    return values.join_endpoint(values.host_of(relay.endpoint), relay.relay)
+def relay_endpoint(own: Peer, relay: Peer) -> str:
+    """Where the relay's second interface listens, at the first of its addresses of an IP version of ours."""
+    versions = {values.version_of(values.host_of(each)) for each in said_by(own)}
+    hosts = [values.host_of(each) for each in said_by(relay)]
+    reached = (host for host in hosts if values.version_of(host) in versions)
+    return values.join_endpoint(next(reached, hosts[0]), relay.relay)
 
 
 def may_observe(observer: Peer) -> bool:

@@ -106,7 +106,7 @@ def test_a_port_that_another_interface_has_is_named(settings: Settings, inside: 
             "behind a NAT, and open peers see this node at 203.0.113.7:4711",
         ),
         ({"observed": "203.0.113.7:1", "symmetric": True}, WARNING, "the zone has no relay"),
-        ({}, GOOD, "no open peer sees this node elsewhere"),
+        ({}, WARNING, "no open peer answers"),
     ],
 )
 def test_the_nat_is_known_by_what_open_peers_see(

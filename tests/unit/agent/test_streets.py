@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.netns import Namespace
-from tests.streets import NETWORK, Agent, Internet, block, eventually, unblock
+from tests.streets import CONTROLLER6, NETWORK, NETWORK6, Agent, Internet, block, eventually, mute, unblock
 
 pytestmark = [pytest.mark.wireguard, pytest.mark.timeout(300)]
 
@@ -90,4 +90,50 @@ def test_a_blocked_path_goes_by_the_relay_and_comes_back_without_loss(internet: 
     unblock(router)
     eventually(DIRECT, lambda: one.path("other"), 90)
     eventually(DIRECT, lambda: other.path("one"), 90)
+    assert ping.lost() == 0
+
+
+def test_a_relay_carries_between_nodes_that_share_no_ip_version(internet: Internet) -> None:
+    """The relay calls itself by its IPv4 address, which the node with IPv6 alone cannot reach."""
+    internet.node(internet.hub, "jwsv0", "--relay")
+    four = internet.node(internet.public("four", f"{NETWORK}.4"), "jwsv4")
+    place = internet.public("six", f"{NETWORK6}:6")
+    six = internet.node(place, "jwsv6", "--controller", f"[{CONTROLLER6}]:6379")
+    eventually(DIRECT, lambda: six.path("hub"))
+    eventually(("relayed", "hub"), lambda: six.path("four"))
+    eventually(("relayed", "hub"), lambda: four.path("six"))
+    eventually(True, lambda: reached(six, four))
+
+
+def test_symmetric_nats_are_passed_by_over_ipv6(internet: Internet) -> None:
+    internet.node(internet.hub, "jwsx0", "--relay")
+    nodes = {}
+    for name, number in (("one", 11), ("other", 12)):
+        place, _ = internet.behind_nat(name, f"{NETWORK}.{number}", f"192.168.{number}", random=True)
+        internet.open(place, f"{NETWORK6}:{number}", "six")
+        nodes[name] = internet.node(place, f"jwsx{number}")
+    eventually(DIRECT, lambda: nodes["one"].path("other"))
+    eventually(DIRECT, lambda: nodes["other"].path("one"))
+    assert reached(nodes["one"], nodes["other"])
+
+
+def test_a_network_without_udp_is_told_so_and_joins_in_once_it_has_some(internet: Internet) -> None:
+    internet.node(internet.hub, "jwsm0", "--relay")
+    other = internet.node(internet.public("other", f"{NETWORK}.2"), "jwsm2")
+    place, router = internet.behind_nat("mute", f"{NETWORK}.11", "192.168.1")
+    eventually(DIRECT, lambda: other.path("hub"))
+    mute(router)
+    ping = Ping(other.where, "10.20.0.1")
+    one = internet.node(place, "jwsm1")
+    eventually(True, lambda: "none of 2 peers answers" in one.command("doctor")[1])
+    code, findings = one.command("doctor")
+    assert code == 1
+    assert "a supervisor answers" in findings
+    assert "lets no UDP" in findings
+    assert [one.path(name) for name in ("hub", "other")] == [("none", None)] * 2
+    assert other.path("hub") == DIRECT
+    unblock(router)
+    eventually(DIRECT, lambda: one.path("hub"), 60)
+    eventually(DIRECT, lambda: one.path("other"), 60)
+    assert "2 of 2 peers answer" in one.command("doctor")[1]
     assert ping.lost() == 0

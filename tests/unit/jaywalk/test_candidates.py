@@ -55,7 +55,16 @@ def test_a_peer_without_an_address_is_tried_where_it_was_seen_or_nowhere() -> No
 def test_a_relay_that_is_seen_behind_a_nat_is_none() -> None:
     good, bad, silent = peer(1, relay=51821), peer(2, relay=51821, observed=f"{NAT}:9"), peer(3)
     assert candidates.relays([good, bad, silent]) == [good]
-    assert candidates.relay_endpoint(good) == "192.168.1.2:51821"
+    assert candidates.relay_endpoint(peer(0), good) == "192.168.1.2:51821"
+
+
+def test_a_relay_is_spoken_to_by_an_ip_version_that_both_have() -> None:
+    relay, six = peer(1, relay=51821, local=("fd00::1",)), peer(2, "[fd00::2]:51820")
+    assert candidates.relay_endpoint(six, relay) == "[fd00::1]:51821"
+    assert candidates.relay_endpoint(peer(0, local=("fd00::9",)), relay) == "192.168.1.2:51821"
+    unplaced = Peer(key(3), "node3", ("10.20.0.4",))
+    assert candidates.relay_endpoint(unplaced, relay) == "192.168.1.2:51821"
+    assert candidates.relay_endpoint(six, replace(relay, local=())) == "192.168.1.2:51821"
 
 
 def test_of_many_relays_every_node_takes_the_same_few() -> None:
