@@ -10,7 +10,8 @@ from typing import Any
 from redis.crc import key_slot
 
 from jaywalk.controller import ControllerAddress
-from tests.redis_server import READY_SECONDS, RedisServer, Together, _free_port
+from tests.ports import free_port
+from tests.redis_server import READY_SECONDS, RedisServer, Together
 
 BOUNDS = [16384 * index // 3 for index in range(4)]
 
@@ -20,7 +21,7 @@ class Cluster(Together):
 
     def _begin(self, stack: ExitStack) -> None:
         for _ in range(3):
-            bus = str(_free_port())
+            bus = str(free_port())
             options = {"cluster_node_timeout": "2000", "cluster_require_full_coverage": "no"}
             server = RedisServer(cluster_enabled="yes", cluster_port=bus, **options)
             server.password = self.password

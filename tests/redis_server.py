@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -19,6 +18,7 @@ from typing import Any, Self
 import redis
 
 from jaywalk.controller import ControllerAddress, agent_user
+from tests.ports import free_port
 
 AGENT_COMMANDS = (
     *("+hello", "+auth", "+ping", "+client|setname", "+client|id", "+xread", "+xrange"),
@@ -51,7 +51,7 @@ class Program:
 
     def __enter__(self) -> Self:
         self._folder = Path(tempfile.mkdtemp(prefix="jwl-redis-"))
-        self.port = _free_port()
+        self.port = free_port()
         (self._folder / "redis.conf").write_text(self.configuration(self._folder), encoding="ascii")
         self.start()
         return self
@@ -200,9 +200,3 @@ class Together:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 from jaywalk import aof
+from tests.ports import free_port
 from tests.redis_server import RedisServer
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +47,7 @@ class SupervisorProcess:
     """``jaywalk-supervisor``, started, killed, stopped in its tracks, and started again."""
 
     def __init__(self, controller: Controller, number: int, where: str) -> None:
-        self._argv = [*controller.argv(where), "--api-address", f"127.0.0.1:{_free_port()}"]
+        self._argv = [*controller.argv(where), "--api-address", f"127.0.0.1:{free_port()}"]
         self.log = controller.folder / f"supervisor{number}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -105,9 +105,3 @@ class Tail:
         os.truncate(file, size - int((size - floor) * share))
         aof.mend(file.parent, "redis-check-aof")
         return size - file.stat().st_size
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -78,7 +78,6 @@ class Meeting:
 class Town(Fleet):
     """The machines of `lab/streets.yml`, with a mesh."""
 
-    round_trip = 0.4
     through = ""
 
     def peer(self, source: str, target: str) -> dict[str, Any]:

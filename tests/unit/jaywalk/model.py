@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from jaywalk.interface import Interface, Observed, ObservedPeer, WgPeer
 from jaywalk.runner import Finished
 
-NAME = "wg0"
+NAME = "jwmodel0"
+"""Nobody has it: whoever deletes an interface looks whether a program on this host still holds its name."""
 
 
 @dataclass

@@ -207,12 +207,12 @@ def test_commands_name_what_apply_calls_and_nothing_secret() -> None:
         routes=frozenset(["172.20.1.0/24"]),
     )
     assert plan.commands(plan.diff(None, desired, NOW)) == [
-        "ip link add dev wg0 type wireguard",
-        "wg set wg0 private-key /etc/key1",
-        "wg set wg0 listen-port 51820",
-        "ip addr replace 10.20.0.1/20 dev wg0",
-        "ip link set dev wg0 up",
-        "ip route add 172.20.1.0/24 dev wg0 metric 2048",
+        f"ip link add dev {NAME} type wireguard",
+        f"wg set {NAME} private-key /etc/key1",
+        f"wg set {NAME} listen-port 51820",
+        f"ip addr replace 10.20.0.1/20 dev {NAME}",
+        f"ip link set dev {NAME} up",
+        f"ip route add 172.20.1.0/24 dev {NAME} metric 2048",
     ]
 
 

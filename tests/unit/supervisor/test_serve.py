@@ -23,7 +23,8 @@ import pytest
 
 from jaywalk.controller import ControllerAddress, ZoneClient, connect
 from jaywalk_supervisor.store import Store
-from tests.redis_server import RedisServer, _free_port
+from tests.ports import free_port
+from tests.redis_server import RedisServer
 from tests.unit.supervisor.support import COMMAND, IMPORTS, client_of, join, until
 
 
@@ -31,7 +32,7 @@ class Process:
     """``jaywalk-supervisor`` with a systemd that listens."""
 
     def __init__(self, folder: Path, *words: str, **environment: str) -> None:
-        self.api = _free_port()
+        self.api = free_port()
         self.log = folder / "supervisor.log"
         self.link = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         path = folder / f"notify-{self.api}"
@@ -135,7 +136,7 @@ def test_serves_until_it_is_stopped(
 def test_who_listens_for_others_answers_to_tokens_only(
     redis_server: RedisServer, tmp_path: Path, started: list[Process]
 ) -> None:
-    where, port = streamer(redis_server, tmp_path), _free_port()
+    where, port = streamer(redis_server, tmp_path), free_port()
     exposed = [*where, "-api-address", f"0.0.0.0:{port}"]
     refused = run(*exposed)
     assert refused.returncode == 2
@@ -237,7 +238,7 @@ def test_embedded_server_keeps_leases(tmp_path: Path, started: list[Process], pr
     else:
         binary = shutil.which(program)
         assert binary, "the package redis-server is part of the development setup"
-    port = _free_port()
+    port = free_port()
     words = ["-state-dir", str(tmp_path / "state"), "-embedded-port", str(port)]
     addresses = []
     for end in (Process.stop, Process.kill, Process.stop):
@@ -258,10 +259,10 @@ def test_embedded_server_keeps_leases(tmp_path: Path, started: list[Process], pr
 
 
 def test_second_supervisor_on_one_state_folder_is_refused(tmp_path: Path, started: list[Process]) -> None:
-    words = ["-state-dir", str(tmp_path / "state"), "-embedded-port", str(_free_port())]
+    words = ["-state-dir", str(tmp_path / "state"), "-embedded-port", str(free_port())]
     started.append(Process(tmp_path, *words))
     started[0].told("READY=1")
-    second = run(*words, "-api-address", f"127.0.0.1:{_free_port()}")
+    second = run(*words, "-api-address", f"127.0.0.1:{free_port()}")
     assert second.returncode == 1
     assert "another supervisor runs on" in second.stderr
     assert started[0].get("/healthz")
@@ -323,7 +324,7 @@ def test_wrong_password_is_refused_at_once(redis_server: RedisServer, tmp_path: 
         "-streamer-passwd-file",
         wrong,
         "-api-address",
-        f"127.0.0.1:{_free_port()}",
+        f"127.0.0.1:{free_port()}",
     )
     assert done.returncode == 1
     assert f"the controller {where} refused user 'supervisor'" in done.stderr
@@ -340,7 +341,7 @@ def test_a_redis_that_deletes_leases_is_refused_at_the_start(
     redis_server: RedisServer, tmp_path: Path
 ) -> None:
     redis_server.client().config_set("maxmemory-policy", "allkeys-lru")
-    done = run(*streamer(redis_server, tmp_path), "-api-address", f"127.0.0.1:{_free_port()}")
+    done = run(*streamer(redis_server, tmp_path), "-api-address", f"127.0.0.1:{free_port()}")
     assert done.returncode == 2
     assert "has the memory policy allkeys-lru, and would delete leases" in done.stderr
     assert "set 'maxmemory-policy noeviction'" in done.stderr

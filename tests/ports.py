@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Free ports for the servers that tests start."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on.
+
+    Between this look and the server's start nothing holds it: so no two workers look among the same ports.
+    """
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port // 2 % WORKERS == WORKER:  # half of it, since most ports given here are odd
+            return port
