@@ -78,7 +78,9 @@ def join_latency(fleet: Fleet) -> dict[str, Figure]:
         time.sleep(PAUSE)
     time.sleep(1)
     applied = [_applied(fleet, name) for name in MEMBERS]
-    latencies = [max(times[position] for times in applied) - begun for position, begun in asked.items()]
+    latencies = [
+        max(_reached(times, position) for times in applied) - begun for position, begun in asked.items()
+    ]
     bare = bare_round_trips(fleet)
     figures = {}
     for percent in (50, 99):
@@ -91,6 +93,16 @@ def join_latency(fleet: Fleet) -> dict[str, Figure]:
             round(value / other, 2),
         )
     return figures
+
+
+def _reached(times: dict[str, float], position: str) -> float:
+    """When a node stood at a position or beyond: on a busy machine it takes several events in one step."""
+    return min(at for reached, at in times.items() if _order(reached) >= _order(position))
+
+
+def _order(position: str) -> tuple[int, int]:
+    epoch, _, rev = position.partition("-")
+    return int(epoch), int(rev)
 
 
 def _applied(fleet: Fleet, name: str) -> dict[str, float]:
