@@ -63,7 +63,7 @@ class Internet:
         self._password = folder / "password"
 
     def __enter__(self) -> Internet:
-        self._core = self._namespace("core")
+        self._core = self.namespace("core")
         self._core.run(["ip", "link", "add", "dev", "br0", "type", "bridge"])
         self._core.run(["ip", "link", "set", "dev", "br0", "up"])
         self.hub = self.public("hub", CONTROLLER, CONTROLLER6)
@@ -107,7 +107,8 @@ class Internet:
         """What the programs in there said so far."""
         return (self._folder / f"{where.name}.log").read_text()
 
-    def _namespace(self, name: str) -> Namespace:
+    def namespace(self, name: str) -> Namespace:
+        """One with nothing in it."""
         return self._stack.enter_context(Namespace(f"{self._tag}-{name}"))
 
     def start(self, where: Namespace, *argv: str) -> subprocess.Popen[str]:
@@ -120,7 +121,7 @@ class Internet:
 
     def public(self, name: str, *addresses: str) -> Namespace:
         """A host with open addresses, of either IP version."""
-        host = self._namespace(name)
+        host = self.namespace(name)
         for number, address in enumerate(addresses):
             self.open(host, address, f"wan{number}" if number else "wan")
         return host
@@ -142,9 +143,9 @@ class Internet:
         self, name: str, address: str, lan: str, random: bool = False
     ) -> tuple[Namespace, Namespace]:
         """A host behind a router of its own (which comes second): ``lan`` is ``192.168.1``."""
-        router = self._namespace(f"{name}-nat")
+        router = self.namespace(f"{name}-nat")
         self.plug(router, f"{address}/24", "wan")
-        host = self._namespace(name)
+        host = self.namespace(name)
         connect(router, host, f"{lan}.1/24", f"{lan}.2/24", "lan")
         host.run(["ip", "route", "add", "default", "via", f"{lan}.1"])
         router.run(["tee", "/proc/sys/net/ipv4/ip_forward"], "1")

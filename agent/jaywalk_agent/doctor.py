@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from jaywalk import plan, values, wireguard
+from jaywalk import mesh, plan, values, wireguard
 from jaywalk.candidates import may_observe, relays
 from jaywalk.controller import ZoneClient, connect
 from jaywalk.errors import JaywalkError
@@ -142,8 +142,10 @@ def _interface(patient: Patient) -> Iterator[tuple[str, str]]:
     if patient.view is not None and patient.own is not None:
         node = node_of(settings, patient.own.key)
         # Raises where a network of this machine overlaps the zone's.
-        DataPlane(runner, node, settings.controller_hosts()).plan(patient.view)
+        plane = DataPlane(runner, node, settings.controller_hosts())
+        plane.plan(patient.view)
         yield GOOD, "no network of this machine overlaps the zone's"
+        yield from ((WARNING, sentence) for sentence in mesh.refused_prefixes(patient.view, plane.node))
 
 
 def _peers(patient: Patient) -> Iterator[tuple[str, str]]:
@@ -215,7 +217,17 @@ def _relay(patient: Patient) -> Iterator[tuple[str, str]]:
             ),
         )
         return
-    peers = wireguard.dump(patient.runner, server_name(settings.interface)).values()
+    name = server_name(settings.interface)
+    if wireguard.ports(patient.runner).get(name) != own.relay:
+        yield (
+            BAD,
+            (
+                f"no peer uses this relay: {name} does not listen on UDP {own.relay}. See whose port that is "
+                f"('ss -lunp sport = {own.relay}'), and give another --relay-port"
+            ),
+        )
+        return
+    peers = wireguard.dump(patient.runner, name).values()
     came = sum(bool(peer.handshake) for peer in peers)
     yield GOOD, f"a relay on UDP {own.relay}; {came} of {len(peers)} peers have come"
     if any(":" in address for address in own.addresses) and not forwards_ipv6(patient.runner):

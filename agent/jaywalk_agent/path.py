@@ -74,7 +74,6 @@ class Path:
     state: State = State.START
     index: int = 0
     fired: bool = False
-    leads: bool = True
     hurry: float | None = None
     """Since when it has to prove itself, since one of its ends is said to be somewhere else."""
     tries: int = 0

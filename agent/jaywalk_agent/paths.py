@@ -18,11 +18,10 @@ from jaywalk.mesh import Way
 from .path import MUTE, SESSION, SLOT, STAGGER, Path, Seen, State, Target
 from .pulse import BUSY_PAUSE, IDLE_PAUSE, Pulse
 
-BACKOFF = (2.0, 5.0, 15.0, 60.0, 300.0)
-"""Seconds from one round through all endpoints to the next."""
-DRAWN = 3
-"""Rounds after which a lot says who fires first.  Behind a router that lets stray packets in, only the inner
-side may begin, and nobody knows which router is such a one."""
+BACKOFF = (2.0, 5.0, 15.0, *[60.0] * 6, 300.0)
+"""Seconds from one round through all endpoints to the next.  Behind a router that lets stray packets in, only
+the inner side may begin, once the router has forgotten the last stray (30 s): in half of the rounds that are
+a minute apart it happens to."""
 HURRY = 1.0
 """Seconds that a path gets to answer once the zone says that one of its ends is somewhere else, or its other
 end answers by a relay only."""
@@ -215,16 +214,13 @@ class Paths:
                 self._try(path, path.index + 1, now)
         elif age >= SLOT:
             self._try(path, path.index + 1, now)
-        elif not path.fired and (path.leads or age >= STAGGER):
+        elif not path.fired and (self._own < path.target.key or age >= STAGGER):
             orders.fires.append((path.target.key, path.target.candidates[path.index]))
             path.fired, path.seen, path.base = True, Seen(), Seen()
 
     def _try(self, path: Path, index: int, now: float) -> None:
         """Begins the slot of the endpoint ``index``, or rests after the last one."""
         if index < len(path.target.candidates):
-            if index == 0:
-                drawn = path.tries >= DRAWN
-                path.leads = self._rng.random() < 0.5 if drawn else self._own < path.target.key
             path.enter(State.PROBE, now)
             path.index = index
             return

@@ -3,20 +3,38 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from jaywalk.wireguard import create
 from tests.netns import Namespace
-from tests.streets import CONTROLLER6, NETWORK, NETWORK6, Agent, Internet, block, eventually, mute, unblock
+from tests.streets import (
+    CONTROLLER,
+    CONTROLLER6,
+    NETWORK,
+    NETWORK6,
+    Agent,
+    Internet,
+    block,
+    eventually,
+    mute,
+    unblock,
+)
 
 pytestmark = [pytest.mark.wireguard, pytest.mark.timeout(300)]
 
 DIRECT = ("direct", None)
+TAKE_PORT = (
+    "import socket, time; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('', 51999)); time.sleep(600)"
+)
 
 
 @pytest.fixture
@@ -137,3 +155,84 @@ def test_a_network_without_udp_is_told_so_and_joins_in_once_it_has_some(internet
     eventually(DIRECT, lambda: one.path("other"), 60)
     assert "2 of 2 peers answer" in one.command("doctor")[1]
     assert ping.lost() == 0
+
+
+def test_an_interface_in_a_namespace_finds_its_paths_as_any_other(internet: Internet) -> None:
+    """Its packets go out from where the agent is; questions, relays and routes are inside."""
+    internet.node(internet.hub, "jwsn0", "--relay")
+    cone = internet.node(internet.behind_nat("cone", f"{NETWORK}.11", "192.168.1")[0], "jwsn11")
+    inner = internet.namespace("inner")
+    place, router = internet.behind_nat("symm", f"{NETWORK}.12", "192.168.2", random=True)
+    symmetric = internet.node(place, "jwsn12", "--netns", inner.name)
+    internet.node(internet.public("open", f"{NETWORK}.2"), "jwsn2")
+    eventually(("relayed", "hub"), lambda: symmetric.path("cone"))
+    eventually(("relayed", "hub"), lambda: cone.path("symm"))
+    eventually(DIRECT, lambda: symmetric.path("open"))
+    ping = Ping(inner, cone.address())
+    time.sleep(3)
+    assert ping.lost() == 0
+    code, findings = symmetric.command("doctor")
+    assert code == 0, findings
+    block(router, "192.168.2.2", f"{NETWORK}.2")
+    eventually(("relayed", "hub"), lambda: symmetric.path("open"))
+    symmetric.stop()
+    assert symmetric.command("down")[0] == 0
+    assert [link["ifname"] for link in json.loads(inner.run(["ip", "-json", "link", "show"]))] == ["lo"]
+
+
+def test_relays_that_cannot_be_used_know_it_and_are_passed_by(internet: Internet) -> None:
+    """One is behind a NAT, the port of the other one is a stranger's."""
+    internet.node(internet.hub, "jwsu0", "--relay")
+    hidden = internet.node(internet.behind_nat("hidden", f"{NETWORK}.3", "192.168.3")[0], "jwsu3", "--relay")
+    taken = internet.public("taken", f"{NETWORK}.4")
+    internet.start(taken, sys.executable, "-c", TAKE_PORT)
+    taken_relay = internet.node(taken, "jwsu4", "--relay", "--relay-port", "51999")
+    cone = internet.node(internet.behind_nat("cone", f"{NETWORK}.11", "192.168.1")[0], "jwsu11")
+    place, _ = internet.behind_nat("symm", f"{NETWORK}.12", "192.168.2", random=True)
+    symmetric = internet.node(place, "jwsu12")
+    eventually(("relayed", "hub"), lambda: cone.path("symm"), 60)
+    eventually(("relayed", "hub"), lambda: symmetric.path("cone"), 60)
+    assert reached(cone, symmetric)
+    assert "Forward UDP 51820 and 51821 to it" in hidden.command("doctor")[1]
+    assert "does not listen on UDP 51999" in taken_relay.command("doctor")[1]
+    assert taken_relay.path("hub") == DIRECT
+
+
+def test_a_relay_carries_for_nobody_of_another_zone(internet: Internet) -> None:
+    """Who knows its key, port and addresses, but is no member, gets no word from it."""
+    hub = internet.node(internet.hub, "jwsz0", "--relay")
+    other = internet.node(internet.public("other", f"{NETWORK}.2"), "jwsz2")
+    eventually(DIRECT, lambda: other.path("hub"))
+    ping = Ping(other.where, hub.address())
+    outsider = internet.public("outsider", f"{NETWORK}.3")
+    make(outsider, "jwsz3", hub.status()["public_key"], f"{CONTROLLER}:51821")
+    assert outsider.runner.run(["ping", "-c", "3", "-i", "0.5", "-W", "1", other.address()]).returncode != 0
+    handshake = outsider.run(["wg", "show", "jwsz3", "latest-handshakes"]).split()[1]
+    assert handshake == "0"
+    assert int(outsider.run(["wg", "show", "jwsz3", "transfer"]).split()[2]) > 0, "it knocked"
+    assert ping.lost() == 0
+
+
+def make(where: Namespace, name: str, peer: str, endpoint: str) -> None:
+    """Makes a WireGuard interface by hand, with a key that no zone knows and an address that others have."""
+    create(where.runner, name)
+    where.run(["wg", "set", name, "private-key", "/dev/stdin"], where.run(["wg", "genkey"]))
+    where.run(["wg", "set", name, "peer", peer, "endpoint", endpoint, "allowed-ips", "10.20.0.0/20"])
+    where.run(["ip", "addr", "add", "10.20.0.9/20", "dev", name])
+    where.run(["ip", "link", "set", "dev", name, "up"])
+
+
+def test_a_prefix_over_a_nodes_own_network_or_its_controller_is_left_out_there(internet: Internet) -> None:
+    place, _ = internet.behind_nat("cone", f"{NETWORK}.11", "192.168.1")
+    prefixes = ("192.168.0.0/16", f"{NETWORK}.0/30", "172.20.1.0/24")
+    open_place = internet.public("greedy", f"{NETWORK}.9")
+    greedy = internet.node(open_place, "jwsp9", "--child-prefix", ",".join(prefixes))
+    eventually(True, lambda: bool(greedy.status()))
+    cone = internet.node(place, "jwsp11")
+    eventually(DIRECT, lambda: cone.path("greedy"))
+    code, findings = cone.command("doctor")
+    assert code == 0
+    for prefix, own in zip(prefixes, ("192.168.1.0/24", f"{CONTROLLER}/32"), strict=False):
+        assert f"{prefix} of peer greedy is left out: it overlaps {own}" in findings
+    routed = json.loads(place.run(["ip", "-json", "route", "show", "dev", "jwsp11"]))
+    assert {each["dst"] for each in routed} == {"10.20.0.0/20", "172.20.1.0/24"}
