@@ -22,10 +22,10 @@ from jaywalk.zonelog import ZoneView
 from jaywalk_agent.dataplane import DataPlane
 from tests.netns import Namespace
 from tests.unit.agent.support import event, peer, view_of
-from tests.unit.jaywalk.model import ModelInterface
+from tests.unit.jaywalk.model import NAME, ModelInterface
 from tests.unit.jaywalk.strategies import key
 
-OWN = Node(key(0), "/etc/key0")
+OWN = Node(key(0), "/etc/key0", NAME)
 PREFIXES = ("172.20.1.0/24", "172.20.2.0/24", "172.20.3.0/24", "192.168.7.0/24")
 LOCAL = ["192.168.7.9/24"]
 """So the last of the prefixes is one that this node does not take."""
@@ -107,7 +107,7 @@ def test_one_change_is_one_command_that_names_one_peer() -> None:
         plane.bring_to(view)
         model.words.clear()
         plane.bring_to(view, event(view, peer(50, endpoint="192.0.2.5:51820")))
-    assert model.words[:5] == ["wg", "set", "wg0", "peer", key(50)]
+    assert model.words[:5] == ["wg", "set", NAME, "peer", key(50)]
     assert model.words.count("peer") == 1
     assert "ip" not in model.words
 
@@ -158,7 +158,7 @@ def test_an_interface_with_another_key_is_left_alone(member: bool) -> None:
     plane = DataPlane(model, OWN)
     with model.looked_at([]):
         for act in (lambda: plane.bring_to(view), plane.remove):
-            with pytest.raises(InvalidValue, match="wg0 is in use with another key"):
+            with pytest.raises(InvalidValue, match=f"{NAME} is in use with another key"):
                 act()
     assert model.words == []
 
