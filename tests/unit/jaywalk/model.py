@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 from jaywalk.interface import Interface, Observed, ObservedPeer, WgPeer
 from jaywalk.runner import Finished
 
-NAME = "jwmodel0"
-"""Nobody has it: whoever deletes an interface looks whether a program on this host still holds its name."""
+NAME = "wg0"
 
 
 @dataclass

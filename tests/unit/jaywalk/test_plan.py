@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaywalk import plan
+from jaywalk import plan, wireguard
 from jaywalk.errors import CommandFailed
 from jaywalk.interface import Interface, Observed, ObservedPeer, WgPeer
 from jaywalk.runner import Finished
@@ -36,6 +37,14 @@ subsets_of_addresses = st.lists(st.sampled_from(ADDRESSES), unique=True).map(tup
 subsets_of_routes = st.frozensets(st.sampled_from(ROUTES))
 mtus = st.sampled_from([1280, 1380, 1420])
 handshakes = st.sampled_from([0, NOW - 5, NOW - 179, NOW - 181, NOW - 9999])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_program_holds_the_name(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Whoever deletes an interface waits for its program, and this host may have one of that name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wireguard, "CONTROL_SOCKETS", str(tmp_path_factory.mktemp("sockets")))
+        yield
 
 
 @st.composite
