@@ -16,6 +16,11 @@ from .path import SESSION
 
 PAUSE = 1.0
 """Seconds between two reports out of turn."""
+AGAIN = 6.0
+"""Seconds after which a word is said once more, and from then on in the reports of the minute alone: a zone
+does not change a record twice in 5 s."""
+
+_NOTHING = ("", 0.0, 0.0)
 
 
 class Observer:
@@ -27,7 +32,8 @@ class Observer:
     def __init__(self, tell: Callable[[Mapping[str, str]], bool]) -> None:
         self._tell = tell
         self._seen: dict[str, str] = {}
-        self._settled: dict[str, tuple[str, float]] = {}
+        self._settled: dict[str, tuple[str, float, float]] = {}
+        """By key: the endpoint that was told, when, and for how many seconds that does."""
         self._next = 0.0
 
     def observed(self) -> dict[str, str]:
@@ -50,17 +56,21 @@ class Observer:
         }
         if urgent and self._tell(dict(list(urgent.items())[:MAX_OBSERVED])):
             self._next = now + PAUSE
-            self._settled |= {key: (endpoint, now) for key, endpoint in urgent.items()}
+            self._settled |= {key: self._told(key, endpoint, now) for key, endpoint in urgent.items()}
 
     def _is_ours(self, records: Mapping[str, Peer], own: Peer, key: str, endpoint: str, now: float) -> bool:
         """Whether to tell at once: not what was told just now, nor what others are there for."""
-        settled, at = self._settled.get(key, ("", 0.0))
-        if settled == endpoint and now - at < REPORT_SECONDS:
+        settled, at, pause = self._settled.get(key, _NOTHING)
+        if settled == endpoint and now - at < pause:
             return False
         if own.key in candidates.observers(records.values(), key):
             return True
-        self._settled[key] = endpoint, now
+        self._settled[key] = endpoint, now, REPORT_SECONDS
         return False
+
+    def _told(self, key: str, endpoint: str, now: float) -> tuple[str, float, float]:
+        before = self._settled.get(key, _NOTHING)[0]
+        return endpoint, now, REPORT_SECONDS if before == endpoint else AGAIN
 
 
 def _news(record: Peer, peer: ObservedPeer) -> str:

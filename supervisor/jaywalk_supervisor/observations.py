@@ -50,8 +50,9 @@ class Observations:
                 del words[next(iter(words))]
 
     def forget(self, key: str) -> None:
-        """Drops all that was said about a peer: it left, or is somewhere else now."""
+        """Drops all that was said about a peer: it left or is elsewhere now, and the next word is news."""
         self._words.pop(key, None)
+        self._changed.pop(key, None)
 
     def believed(self, zone: Zone, peers: Mapping[str, Peer], key: str, now: float) -> Peer | None:
         """The record of the peer ``key`` as it should be by now, or None while that is how it is.

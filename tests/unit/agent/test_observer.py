@@ -12,7 +12,7 @@ from jaywalk.candidates import observers
 from jaywalk.interface import ObservedPeer
 from jaywalk.models import Peer
 from jaywalk.requests import REPORT_SECONDS
-from jaywalk_agent.observer import Observer
+from jaywalk_agent.observer import AGAIN, Observer
 from tests.unit.agent.support import peer
 from tests.unit.jaywalk.strategies import key
 
@@ -50,20 +50,22 @@ def zone() -> Zone:
     return Zone()
 
 
-def test_news_of_a_peer_is_told_at_once_and_once(zone: Zone) -> None:
+def test_news_of_a_peer_is_told_at_once_and_once_more_for_a_zone_that_had_changed_just_then(
+    zone: Zone,
+) -> None:
     observer = zone.observer()
-    for now in (100.0, 100.2, 110.0):
+    for now in (100.0, 100.2, 100.0 + AGAIN - 0.2, 100.0 + AGAIN, 100.0 + 3 * AGAIN):
         observer.look(zone.records, zone.first, zone.seen_at(SEEN), now)
-    assert zone.told == [{zone.spoke.key: SEEN}]
-    observer.look(zone.records, zone.first, zone.seen_at("203.0.113.8:1"), 112.0)
-    assert zone.told[1:] == [{zone.spoke.key: "203.0.113.8:1"}]
+    assert zone.told == [{zone.spoke.key: SEEN}] * 2
+    observer.look(zone.records, zone.first, zone.seen_at("203.0.113.8:1"), 120.0)
+    assert zone.told[2:] == [{zone.spoke.key: "203.0.113.8:1"}]
 
 
 def test_what_the_zone_does_not_believe_is_said_again_a_minute_later(zone: Zone) -> None:
     observer = zone.observer()
-    for now in (100.0, 101.0 + REPORT_SECONDS):
+    for now in (100.0, 100.0 + AGAIN, 101.0 + REPORT_SECONDS, 102.0 + AGAIN + REPORT_SECONDS):
         observer.look(zone.records, zone.first, zone.seen_at(SEEN), now)
-    assert len(zone.told) == 2
+    assert len(zone.told) == 3
 
 
 def test_a_word_that_could_not_be_sent_is_sent_at_the_next_look(zone: Zone) -> None:

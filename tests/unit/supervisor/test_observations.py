@@ -121,6 +121,14 @@ def test_a_new_word_of_the_node_itself_ends_what_was_seen(blue: ZoneState) -> No
     assert spoke(blue).observed == "203.0.113.8:1", "what was seen before it moved does not count"
 
 
+def test_a_node_that_left_and_came_back_is_seen_at_once(blue: ZoneState) -> None:
+    street(blue)
+    report(blue, 1, SEEN)
+    carry_out(blue, ask("leave", SPOKE), NOW + 1)
+    carry_out(blue, join("zone-blue", SPOKE, endpoint="192.168.1.9:51820"), NOW + 2)
+    assert report(blue, 1, SEEN, NOW + 3).changed
+
+
 def test_a_rejoin_from_the_same_place_keeps_what_was_seen(blue: ZoneState) -> None:
     street(blue)
     report(blue, 1, SEEN)
