@@ -61,6 +61,11 @@ def bare(*argv: str, stdin: str = "") -> None:
     subprocess.run(argv, input=stdin, text=True, check=True, capture_output=True)
 
 
+def _apply_bare(configuration: str, batch: str) -> None:
+    bare("wg", "syncconf", NAME, "/dev/stdin", stdin=configuration)
+    bare("ip", "-batch", "-", stdin=batch)
+
+
 def one_peer(runner: SubprocessRunner, node: Node, view: ZoneView) -> Figure:
     """One peer more on an interface with 1,000: an event's way against the same `wg set`."""
     plane = DataPlane(runner, node)
@@ -86,14 +91,7 @@ def full_state(runner: SubprocessRunner, node: Node, view: ZoneView, private: st
         _fresh(runner)
         ours.append(timed(lambda: DataPlane(runner, node).bring_to(view)))
         _fresh(runner)
-        other.append(
-            timed(
-                lambda: (
-                    bare("wg", "syncconf", NAME, "/dev/stdin", stdin=configuration),
-                    bare("ip", "-batch", "-", stdin=batch),
-                )
-            )
-        )
+        other.append(timed(lambda: _apply_bare(configuration, batch)))
     wireguard.delete(runner, NAME)
     return Figure.against(ours, other, "wg syncconf + ip -batch")
 

@@ -29,14 +29,14 @@ class BareReader:
         connection = socket.create_connection((host, int(port)))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         reader = hiredis.Reader()
-        connection.sendall(hiredis.pack_command(("AUTH", user, password)))
+        connection.sendall(hiredis.pack_command(("AUTH", user, password)))  # type: ignore[arg-type]
         reader.feed(connection.recv(BUFFER))
         assert reader.gets() == b"OK"
         self._ready = True
         last: bytes | str = "0-0"
         while True:
             words = ("XREAD", "COUNT", "500", "BLOCK", BLOCK_MS, "STREAMS", self._stream, last)
-            connection.sendall(hiredis.pack_command(words))
+            connection.sendall(hiredis.pack_command(words))  # type: ignore[arg-type]
             while (answer := reader.gets()) is False:
                 reader.feed(connection.recv(BUFFER))
             if answer:

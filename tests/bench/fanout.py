@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from tests.bench.node import Node
 from tests.bench.results import Figure
@@ -41,7 +42,8 @@ def bare(ground: Stage, count: int) -> list[float]:
     """Seconds from an XADD of the same entry to the last bare reader that has it, a round each."""
     times = []
     stream = f"{{{ZONE}}}:bare"
-    entry = ground.redis.xrevrange(EVENTS, count=1)[0][1]
+    newest: Any = ground.redis.xrevrange(EVENTS, count=1)
+    entry = newest[0][1]
     with Crowd("tests.bench.bare") as crowd:
         crowd.start(count, stream=stream, way=words_of(ground.server.address), pause=0.1)
         for round_ in range(ROUNDS):

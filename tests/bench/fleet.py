@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import redis
 
@@ -159,7 +160,7 @@ def _answer(client: redis.Redis, inbox: str, events: str, ended: threading.Event
 def _listen(client: redis.Redis, events: str, heard: threading.Barrier, ended: threading.Event) -> None:
     last = "0"
     while True:
-        found = client.xread({events: last}, block=2000)
+        found: Any = client.xread({events: last}, block=2000)
         for _, entries in found or []:
             last = entries[-1][0]
         if ended.is_set():

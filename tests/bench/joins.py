@@ -19,7 +19,7 @@ from typing import Any
 from jaywalk.controller import ControllerAddress, client_to
 from jaywalk.models import Zone
 from jaywalk.requests import Reply, Request
-from jaywalk.zonelog import ZoneKeys
+from jaywalk.zonelog import Change, ZoneKeys
 from jaywalk_supervisor.decide import decide
 from jaywalk_supervisor.store import Store
 from jaywalk_supervisor.writes import Writes, writes
@@ -131,7 +131,8 @@ def _calls(store: Store, batch: int, joins: int) -> list[Writes]:
     state = store.load(BARE.name)
     calls = []
     for begin in range(0, joins, batch):
-        changes, replies = [], {}
+        changes: list[Change] = []
+        replies = {}
         for number in range(begin, begin + batch):
             asked = request(BARE.name, number)
             decision = decide(state, asked, time.time())

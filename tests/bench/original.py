@@ -39,12 +39,12 @@ class OriginalAgent:
         host, port, user, password = self._way
         hears, says = (_connection(host, int(port), user, password) for _ in range(2))
         reader = hiredis.Reader()
-        hears.sendall(hiredis.pack_command(("SUBSCRIBE", CHANNEL)))
+        hears.sendall(hiredis.pack_command(("SUBSCRIBE", CHANNEL)))  # type: ignore[arg-type]
         while reader.gets() is False:
             reader.feed(hears.recv(BUFFER))
         self._ready = True
         self._gate.wait()
-        says.sendall(hiredis.pack_command(("PUBLISH", CHANNEL, self._request())))
+        says.sendall(hiredis.pack_command(("PUBLISH", CHANNEL, self._request())))  # type: ignore[arg-type]
         while True:
             while (message := reader.gets()) is False:
                 reader.feed(hears.recv(BUFFER))
@@ -71,7 +71,7 @@ class OriginalAgent:
 def _connection(host: str, port: int, user: str, password: str) -> socket.socket:
     connection = socket.create_connection((host, port))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.sendall(hiredis.pack_command(("AUTH", user, password)))
+    connection.sendall(hiredis.pack_command(("AUTH", user, password)))  # type: ignore[arg-type]
     assert connection.recv(BUFFER) == b"+OK\r\n"
     return connection
 

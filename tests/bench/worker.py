@@ -32,7 +32,7 @@ class Member(Protocol):
 
     def run(self) -> None: ...
 
-    def stands(self, **goal: int) -> bool:
+    def stands(self, *_: Any, **goal: Any) -> bool:
         """Whether it is where it should come to."""
 
 
@@ -55,7 +55,8 @@ class Crowd:
     def until(self, **goal: int) -> float:
         """Waits until all stand at the goal; returns when the last of them came there."""
         _wait_for(lambda: all(each.stands(**goal) for each in self.members))
-        return max(each.at for each in self.members)
+        last: float = max(each.at for each in self.members)
+        return last
 
     def cpu(self) -> float:
         """Seconds of processor time of this process so far."""

@@ -101,7 +101,7 @@ class ChaosAgent:
                 self.requested,
                 self.prefixes,
                 self.endpoint,
-                self.instance,
+                instance=self.instance,
             )
         )
 

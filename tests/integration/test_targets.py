@@ -24,7 +24,7 @@ TARGETS = sorted(
 
 @pytest.fixture(scope="module")
 def tree() -> Path:
-    command = [ROOT / "scripts/tree", "--all", "integration"]
+    command = [str(ROOT / "scripts/tree"), "--all", "integration"]
     return Path(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
 
 

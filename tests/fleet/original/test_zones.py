@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from tests.fleet.fleet import eventually
 from tests.fleet.original.hand import Hand
@@ -12,8 +13,8 @@ SAME = "10.20.0.30"
 CAPTURE = "timeout 60 tcpdump -l -n -i {} {}"
 
 
-def status(hand: Hand, name: str, words: str) -> dict[str, object]:
-    shown: dict[str, object] = json.loads(hand[name].run(f"jaywalk status --json {words}").stdout)
+def status(hand: Hand, name: str, words: str) -> dict[str, Any]:
+    shown: dict[str, Any] = json.loads(hand[name].run(f"jaywalk status --json {words}").stdout)
     return shown
 
 

@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -93,8 +94,12 @@ def test_chooses_the_command(
     for variable, value in environment.items():
         monkeypatch.setenv(variable, value)
     ran: list[str] = []
-    commands = {name: lambda *_, name=name: ran.append(name) or 0 for name in cli.COMMANDS}
-    monkeypatch.setattr(cli, "COMMANDS", commands)
+
+    def note(name: str, *_: object) -> int:
+        ran.append(name)
+        return 0
+
+    monkeypatch.setattr(cli, "COMMANDS", {name: partial(note, name) for name in cli.COMMANDS})
     assert cli.main(argv) == 0
     assert ran == [called]
 

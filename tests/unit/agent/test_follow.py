@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -500,7 +501,7 @@ def test_a_burst_is_followed_by_a_full_look(joined: Node) -> None:
 
 
 def test_a_signal_ends_the_wait_for_events(joined: Node) -> None:
-    joined.until(lambda follower: follower._next_tick - follow.time.monotonic() > follow.LOOK_AFTER)
+    joined.until(lambda follower: follower._next_tick - time.monotonic() > follow.LOOK_AFTER)
     threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGTERM]).start()
     with pytest.raises(Stopped):
         next(joined.updates)

@@ -15,6 +15,7 @@ from jaywalk.errors import JaywalkError
 from jaywalk.interface import Interface, ObservedPeer
 from jaywalk.runner import SubprocessRunner
 from jaywalk_agent import running, snapshot, status
+from jaywalk_agent.agent import node_of
 from jaywalk_agent.dataplane import DataPlane
 from jaywalk_agent.settings import Settings
 from tests.unit.agent.support import peer, settings_in, view_of
@@ -56,7 +57,7 @@ def up(settings: Settings) -> Host:
     view = snapshot.load(settings.snapshot_file, settings.zone)
     assert view is not None
     with mock.patch.object(wireguard, "observe", host.look):
-        plane = DataPlane(SubprocessRunner(), status.node_of(settings, settings.own_key(SubprocessRunner())))
+        plane = DataPlane(SubprocessRunner(), node_of(settings, settings.own_key(SubprocessRunner())))
         with (
             mock.patch.object(wireguard, "local_networks", return_value=[]),
             mock.patch.object(wireguard, "require_wireguard"),

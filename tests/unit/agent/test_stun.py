@@ -14,6 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jaywalk import values
+from jaywalk.errors import InvalidValue
 from jaywalk_agent import stun
 
 Answer = Callable[[bytes, tuple[str, int]], bytes | None]
@@ -95,7 +97,7 @@ def test_what_servers_say_becomes_one_sentence(
     monkeypatch: pytest.MonkeyPatch, answers: list[Answer], own: list[str], well: bool, words: str
 ) -> None:
     # A loopback address is no endpoint anywhere else.
-    monkeypatch.setattr(stun.values, "endpoint", lambda text: text if text[0].isdigit() else _refuse(text))
+    monkeypatch.setattr(values, "endpoint", lambda text: text if text[0].isdigit() else _refuse(text))
     with ExitStack() as stack:
         servers = [stack.enter_context(serving(answer)) for answer in answers]
         started = time.monotonic()
@@ -106,7 +108,7 @@ def test_what_servers_say_becomes_one_sentence(
 
 
 def _refuse(text: str) -> str:
-    raise stun.InvalidValue(text)
+    raise InvalidValue(text)
 
 
 def test_a_server_that_does_not_exist_is_named() -> None:

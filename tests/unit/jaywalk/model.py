@@ -107,7 +107,7 @@ class ModelInterface:
         elif tuple(argv) == ("ip", "link", "add", "dev", NAME, "type", "wireguard") and not self.exists:
             self.exists = True
         elif tuple(argv) == ("ip", "link", "delete", "dev", NAME) and self.exists:
-            self.__init__(key_files=self.key_files, words=self.words)  # type: ignore[misc]
+            self.__init__(key_files=self.key_files, words=self.words)
         else:
             raise AssertionError(f"no such command here and now: {argv}")
         return Finished(0, "", "")

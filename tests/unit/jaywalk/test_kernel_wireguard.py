@@ -101,8 +101,8 @@ def test_the_kernel_is_chosen_although_a_program_could_do_it(node: Namespace, tm
 
 def test_a_removed_interface_leaves_nothing(node: Namespace, tmp_path: Path) -> None:
     def traces() -> list[str]:
-        looks = (["ip", "-details", "link"], ["ip", "addr"], ["ip", "rule"])
-        looks += (["ip", "route", "show", "table", "all"], ["ip", "-6", "route", "show", "table", "all"])
+        looks = [["ip", "-details", "link"], ["ip", "addr"], ["ip", "rule"]]
+        looks += [["ip", "route", "show", "table", "all"], ["ip", "-6", "route", "show", "table", "all"]]
         return [node.run(look) for look in (*looks, ["ss", "-Hlnu"])]
 
     before = traces()
@@ -133,13 +133,13 @@ def test_a_running_interface_is_left_alone_and_one_more_peer_loses_no_packet(
     one, two = bring_both(pair, tmp_path)
     index = details(left)["ifindex"]
     ping = left.start(["ping", "-i", "0.02", "-c", "250", "-W", "5", "10.20.0.2"])
-    newcomers = {}
+    newcomers: set[str] = set()
     while ping.poll() is None:
         assert bring(left, one) == []
         number = len(newcomers) + 3
         prefix = f"172.{16 + number // 256}.{number % 256}.0/24"
         newcomer = WgPeer(mesh.key(number), (prefix,), "", 25)
-        newcomers[newcomer.key] = newcomer
+        newcomers.add(newcomer.key)
         one = replace(one, peers={**one.peers, newcomer.key: newcomer}, routes=one.routes | {prefix})
         (peers, routes) = bring(left, one)
         assert peers[:3] == ("wg", "set", NAME) and newcomer.key in peers and two.public_key not in peers

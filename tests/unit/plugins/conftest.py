@@ -93,7 +93,7 @@ class Machine:
 
 
 @pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     scripted = Machine()
     monkeypatch.setattr(
         basic.AnsibleModule, "get_bin_path", lambda _self, program, **_options: scripted.get_bin_path(program)

@@ -138,7 +138,7 @@ class Model:
     ) -> dict[int, str]:
         """Chooses addresses, and carries out what that does to others."""
         self.check_addresses(wished, mine, taking, now)
-        wishes = {ipaddress.ip_address(address).version: address for address in wished}
+        wishes: dict[int, str] = {ipaddress.ip_address(address).version: address for address in wished}
         given: dict[int, str] = {}
         evicted: set[str] = set()
         for version in self.versions():

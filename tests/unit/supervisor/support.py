@@ -35,7 +35,7 @@ def key_of(number: int) -> str:
     return base64.b64encode(hashlib.sha256(str(number).encode()).digest()).decode()
 
 
-def join(zone: str, number: int, **fields: object) -> Request:
+def join(zone: str, number: int, **fields: Any) -> Request:
     fields.setdefault("name", f"node{number}")
     return Request.checked("join", zone, key_of(number), **fields)
 

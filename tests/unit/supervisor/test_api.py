@@ -172,11 +172,12 @@ def test_keys_in_urls_over_the_real_server(redis_server: RedisServer, store: Sto
     settle(redis_server, store, *joins)
     server = create_server(create_app(replica, well), host="127.0.0.1", port=0)
     threading.Thread(target=server.run, daemon=True).start()
+    port = server.effective_port  # type: ignore[union-attr]
     try:
         for key in keys:
             forms = {key, quote(key, safe=""), quote(key), url_form(key), url_form(key).rstrip("=")}
             for form in forms:
-                assert fetch(server.effective_port, f"/peers/{form}")["PublicKey"] == key, form
+                assert fetch(port, f"/peers/{form}")["PublicKey"] == key, form
     finally:
         server.close()
 
@@ -186,7 +187,7 @@ def fetch(port: int, path: str) -> dict[str, str]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     connection.request("GET", path)
     answer = connection.getresponse()
-    body = json.loads(answer.read())
+    body: dict[str, str] = json.loads(answer.read())
     assert answer.status == 200, body
     connection.close()
     return body

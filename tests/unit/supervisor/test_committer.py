@@ -21,7 +21,9 @@ from jaywalk.zonelog import Event, ZoneKeys
 from jaywalk_supervisor import committer as committing_module
 from jaywalk_supervisor.acl import password_hash
 from jaywalk_supervisor.committer import COMMIT_BYTES, Committer
+from jaywalk_supervisor.decide import decide
 from jaywalk_supervisor.leader import LEASE_MS, Leadership
+from jaywalk_supervisor.state import ZoneState
 from jaywalk_supervisor.store import BATCH, Store
 from tests.redis_server import RedisServer
 from tests.unit.supervisor.support import (
@@ -181,12 +183,10 @@ def test_full_zone_answers_exhausted(redis_server: RedisServer, store: Store) ->
 def test_a_request_that_breaks_the_decision_harms_only_itself(
     redis_server: RedisServer, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = committing_module.decide
-
-    def fragile(state: object, request: Request, now: float) -> object:
+    def fragile(state: ZoneState, request: Request, now: float) -> object:
         if request.name == "poison":
             raise ZeroDivisionError
-        return real(state, request, now)
+        return decide(state, request, now)
 
     monkeypatch.setattr(committing_module, "decide", fragile)
     requests = [join("zone-blue", 1), join("zone-blue", 2, name="poison"), join("zone-blue", 3)]

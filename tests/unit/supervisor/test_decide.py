@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -29,7 +30,7 @@ def carry_out(state: ZoneState, request: Request, now: float = NOW) -> Reply:
     return decision.reply
 
 
-def ask(op: str, number: int, **fields: object) -> Request:
+def ask(op: str, number: int, **fields: Any) -> Request:
     return Request.checked(op, "zone-blue", key_of(number), **fields)
 
 
@@ -300,7 +301,7 @@ def test_an_order_takes_no_address_from_a_node(blue: ZoneState) -> None:
     assert carry_out(blue, ask("reserve", 2, request_ip=["10.20.0.1"])).code == "address-taken"
 
 
-def host(op: str, name: str, **fields: object) -> Request:
+def host(op: str, name: str, **fields: Any) -> Request:
     return Request.checked(op, "zone-blue", "", name=name, **fields)
 
 

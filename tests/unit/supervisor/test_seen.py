@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import pytest
 import redis
@@ -30,7 +31,7 @@ KEYS = ZoneKeys("zone-blue")
 LONG_AGO = 1_000_000_000
 
 
-def report(number: int, **fields: object) -> Request:
+def report(number: int, **fields: Any) -> Request:
     return Request.checked("report", "zone-blue", key_of(number), **fields)
 
 

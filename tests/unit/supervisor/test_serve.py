@@ -240,7 +240,7 @@ def test_embedded_server_keeps_leases(tmp_path: Path, started: list[Process], pr
         assert binary, "the package redis-server is part of the development setup"
     port = free_port()
     words = ["-state-dir", str(tmp_path / "state"), "-embedded-port", str(port)]
-    addresses = []
+    addresses: list[str] = []
     for end in (Process.stop, Process.kill, Process.stop):
         served = Process(tmp_path, *words, JAYWALK_REDIS_SERVER=str(binary))
         started.append(served)
