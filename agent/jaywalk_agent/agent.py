@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
-from jaywalk import plan, wireguard
+from jaywalk import driver, plan
 from jaywalk.controller import TIMEOUT, ZoneClient, connect
 from jaywalk.errors import JaywalkError
 from jaywalk.mesh import Node, refused_prefixes
@@ -22,7 +22,9 @@ from .dataplane import DataPlane
 from .follow import Follower, Update
 from .forward import Forwarding
 from .instance import own_instance
+from .onlooker import Onlooker
 from .pathfinder import Pathfinder
+from .places import PLACES
 from .settings import Settings
 from .stop import StopSignal
 
@@ -42,7 +44,7 @@ class Agent:
     """Follows one zone on one interface; it is also the :class:`follow.Asker` of its follower."""
 
     def __init__(self, settings: Settings, runner: Runner, stop: StopSignal) -> None:
-        wireguard.require_tools(runner)
+        driver.of_this_machine(runner).require_tools()
         self.settings = settings
         self.controller = settings.controller_address()
         self.public_key = settings.own_key(runner)
@@ -51,7 +53,11 @@ class Agent:
         self.dataplane = DataPlane(runner, node_of(settings, self.public_key), self.controller.hosts)
         self.forwarding = Forwarding(runner, settings.interface, settings.forward)
         courier = Courier(settings.controller_address, self._report_of, self.moved)
-        self.pathfinder = Pathfinder(runner, self.dataplane, courier, settings.paths_file)
+        self.pathfinder = (
+            Pathfinder(runner, self.dataplane, courier, settings.paths_file)
+            if PLACES.mends_paths
+            else Onlooker(runner, settings.interface, self.public_key, courier)
+        )
         self.follower = Follower(
             address=settings.controller_address,
             zone=settings.zone,

@@ -16,7 +16,7 @@ from typing import Any
 
 import argcomplete
 
-from jaywalk import keys, logs, wireguard
+from jaywalk import driver, keys, logs
 from jaywalk.controller import ZoneClient, connect
 from jaywalk.errors import InvalidValue, JaywalkError
 from jaywalk.notify import notify
@@ -31,9 +31,10 @@ from .agent import Agent, node_of
 from .dataplane import DataPlane
 from .forward import Forwarding
 from .instance import own_instance
+from .places import PLACES
 from .purge import purge
 from .relays import RelayPlane
-from .settings import ENVIRONMENT, TRUE, Settings, said
+from .settings import CONFIGURATION, ENVIRONMENT, TRUE, Settings, said
 from .stop import Stopped, StopSignal
 
 log = logging.getLogger("jaywalk")
@@ -105,7 +106,7 @@ def up(settings: Settings, arguments: argparse.Namespace) -> int:
 def down(settings: Settings, arguments: argparse.Namespace) -> int:
     """Takes the interface down; the lease stays."""
     with running.only_one(settings.lock_file, settings.zone):
-        wireguard.require_tools(settings.runner())
+        driver.of_this_machine(settings.runner()).require_tools()
         _take_down(settings, arguments.purge)
     return 0
 
@@ -186,7 +187,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="jaywalk",
         description="Joins this node to an encrypted WireGuard mesh and keeps it there.",
         epilog="Each flag has its variable in brackets; what neither says is read from the settings of the "
-        "zone's service, /etc/jaywalk/<zone>.env. Exit codes: 0 done, 1 failed, 2 bad value.",
+        f"zone's service, {CONFIGURATION}/<zone>.env. Exit codes: 0 done, 1 failed, 2 bad value.",
     )
     parser.add_argument("--version", action="version", version=f"jaywalk {installed_version()}")
     _add_flags(parser)
@@ -239,7 +240,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
     )
     flag("--zone", "the zone to join, zone-blue")
-    flag("--private-key-file", "WireGuard key, /etc/jaywalk/<zone>.key", metavar="FILE")
+    flag("--private-key-file", f"WireGuard key, {CONFIGURATION}/<zone>.key", metavar="FILE")
     flag("--private-key", "the key itself; prefer the file", metavar="KEY")
     flag("--public-key", "its public half, only checked", metavar="KEY")
     flag("--request-ip", "ask for this address, one a pool", action="append", metavar="IP")
@@ -257,7 +258,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     flag("--forward", "forward between the mesh and the child prefixes of this node", action="store_true")
     flag("--netns", "network namespace for the interface, beside a zone with equal pools", metavar="NAME")
     flag("--name", "this node's name, the host's")
-    flag("--state-dir", "folder of the snapshot, /var/lib/jaywalk", metavar="DIR")
+    flag("--state-dir", f"folder of the snapshot, {PLACES.state}", metavar="DIR")
     flag("--log-level", "debug, info, warning or error", metavar="LEVEL")
     flag("--agent-mode", "stay and follow the zone", action="store_true")
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from jaywalk import mesh, place, plan, wireguard
+from jaywalk import driver, mesh, place, plan
 from jaywalk.errors import InvalidValue
 from jaywalk.interface import Interface, Observed, WgPeer
 from jaywalk.mesh import Node, Way
@@ -28,6 +28,7 @@ class DataPlane:
 
     def __init__(self, runner: Runner, node: Node, controller_hosts: Sequence[str] = ()) -> None:
         self._runner = runner
+        self._driver = driver.of_this_machine(runner)
         self.node = node
         self._controller_hosts = controller_hosts
         self._controller: list[str] = []
@@ -93,9 +94,9 @@ class DataPlane:
         Userspace WireGuard else goes on from an address that this machine no longer has; for the kernel's it
         changes nothing.
         """
-        peers = wireguard.dump(self._runner, self.node.interface).values()
+        peers = self._driver.dump(self.node.interface).values()
         words = [("peer", each.key, "endpoint", each.endpoint) for each in peers if each.endpoint]
-        wireguard.set_many(self._runner, self.node.interface, words)
+        self._driver.set_many(self.node.interface, words)
 
     def remove(self) -> Plan:
         """Deletes the interface if it is there and is ours."""
@@ -107,9 +108,9 @@ class DataPlane:
     def _full_plan(self, view: ZoneView) -> tuple[Interface | None, Plan]:
         observed = self._observe()
         if observed is None:
-            wireguard.require_wireguard(self._runner)
+            self._driver.require_wireguard()
             self._refuse_used_port()
-        own_networks = wireguard.local_networks(self._runner, without=self.node.interface)
+        own_networks = self._driver.local_networks(without=self.node.interface)
         # A name that does not resolve at the moment stands for what it last stood for.
         found = [prefix for host in self._controller_hosts for prefix in place.host_prefixes(host)]
         self._controller = found or self._controller
@@ -122,7 +123,7 @@ class DataPlane:
 
     def _refuse_used_port(self) -> None:
         port = self.node.listen_port
-        holder = next((name for name, used in wireguard.ports(self._runner).items() if used == port), None)
+        holder = next((name for name, used in self._driver.ports().items() if used == port), None)
         if holder is not None:
             raise InvalidValue(
                 f"UDP port {port} is the interface {holder}'s",
@@ -131,7 +132,7 @@ class DataPlane:
 
     def _observe(self) -> Observed | None:
         name = self.node.interface
-        observed = wireguard.observe(self._runner, name)
+        observed = self._driver.observe(name)
         if observed is not None and observed.public_key not in ("", self.node.public_key):
             raise InvalidValue(
                 f"the interface {name} is in use with another key",

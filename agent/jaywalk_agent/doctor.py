@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from jaywalk import mesh, plan, values, wireguard
+from jaywalk import driver, mesh, plan, values
 from jaywalk.candidates import may_observe, relays
 from jaywalk.controller import ZoneClient, connect
 from jaywalk.errors import JaywalkError
@@ -21,10 +21,11 @@ from jaywalk.requests import Request
 from jaywalk.runner import Runner
 from jaywalk.zonelog import ZoneView
 
-from . import running, snapshot, stun
+from . import onlooker, running, snapshot, stun
 from .agent import node_of
 from .dataplane import DataPlane
 from .instance import own_instance
+from .places import PLACES
 from .relays import forwards_ipv6
 from .settings import Settings
 
@@ -52,6 +53,11 @@ class Patient:
     runner: Runner
     view: ZoneView | None
     own: Peer | None
+
+    @property
+    def driver(self) -> driver.Driver:
+        """The hands of this machine's platform."""
+        return driver.of_this_machine(self.runner)
 
 
 def examine(settings: Settings, runner: Runner, servers: Sequence[str] = ()) -> list[Finding]:
@@ -127,8 +133,7 @@ def _controller(patient: Patient) -> Iterator[tuple[str, str]]:
 
 def _interface(patient: Patient) -> Iterator[tuple[str, str]]:
     settings, runner = patient.settings, patient.runner
-    observed = wireguard.observe(runner, settings.interface)
-    others = wireguard.ports(runner)
+    observed, others = patient.driver.observe(settings.interface), patient.driver.ports()
     holder = next((name for name, port in others.items() if port == settings.listen_port), settings.interface)
     if holder != settings.interface:
         yield BAD, f"UDP port {settings.listen_port} is {holder}'s: give one of them another --listen-port"
@@ -155,7 +160,7 @@ def _peers(patient: Patient) -> Iterator[tuple[str, str]]:
     if answering:
         yield GOOD, f"{len(answering)} of {others} peers answer"
         return
-    seen = wireguard.dump(patient.runner, patient.settings.interface).values()
+    seen = patient.driver.dump(patient.settings.interface).values()
     sent, came = sum(each.sent for each in seen), sum(each.received for each in seen)
     yield (
         BAD,
@@ -168,7 +173,7 @@ def _peers(patient: Patient) -> Iterator[tuple[str, str]]:
 
 def _answering(patient: Patient) -> set[str]:
     """The keys of the peers with a session."""
-    seen = wireguard.dump(patient.runner, patient.settings.interface)
+    seen = patient.driver.dump(patient.settings.interface)
     return {key for key, each in seen.items() if time.time() - each.handshake < plan.SETTLED_SECONDS}
 
 
@@ -189,6 +194,8 @@ def _nat(patient: Patient) -> Iterator[tuple[str, str]]:
 
 
 def _symmetric(view: ZoneView, own: Peer) -> str:
+    if not PLACES.mends_paths:
+        return "peers behind NATs are out of reach, since no relay carries anything for this platform"
     others = [peer for peer in relays(view.peers.values()) if peer.key != own.key]
     if others:
         return f"a relay carries what cannot be direct ({', '.join(peer.name for peer in others)})"
@@ -218,7 +225,7 @@ def _relay(patient: Patient) -> Iterator[tuple[str, str]]:
         )
         return
     name = server_name(settings.interface)
-    if wireguard.ports(patient.runner).get(name) != own.relay:
+    if patient.driver.ports().get(name) != own.relay:
         yield (
             BAD,
             (
@@ -227,11 +234,16 @@ def _relay(patient: Patient) -> Iterator[tuple[str, str]]:
             ),
         )
         return
-    peers = wireguard.dump(patient.runner, name).values()
+    peers = patient.driver.dump(name).values()
     came = sum(bool(peer.handshake) for peer in peers)
     yield GOOD, f"a relay on UDP {own.relay}; {came} of {len(peers)} peers have come"
     if any(":" in address for address in own.addresses) and not forwards_ipv6(patient.runner):
         yield WARNING, "it does not pass IPv6 on: run 'sysctl -w net.ipv6.conf.all.forwarding=1'"
+
+
+def _paths(patient: Patient) -> Iterator[tuple[str, str]]:
+    if not PLACES.mends_paths:
+        yield WARNING, onlooker.SENTENCE
 
 
 def _versions(patient: Patient) -> Iterator[tuple[str, str]]:
@@ -243,12 +255,12 @@ def _versions(patient: Patient) -> Iterator[tuple[str, str]]:
 
 
 def _mtu(patient: Patient) -> Iterator[tuple[str, str]]:
-    observed = wireguard.observe(patient.runner, patient.settings.interface)
+    observed = patient.driver.observe(patient.settings.interface)
     if observed is None:
         return
     for endpoint in {peer.endpoint for peer in observed.peers.values() if peer.handshake}:
         host = values.host_of(endpoint)
-        link, mtu = wireguard.link_to(patient.runner, host)
+        link, mtu = patient.driver.link_to(host)
         needed = observed.mtu + OVERHEAD[values.version_of(host)]
         if mtu and mtu < needed:
             fitting = mtu - OVERHEAD[6]
@@ -271,6 +283,7 @@ LOOKS: dict[str, Callable[[Patient], Iterator[tuple[str, str]]]] = {
     "addresses": _versions,
     "peers": _peers,
     "nat": _nat,
+    "paths": _paths,
     "relay": _relay,
     "mtu": _mtu,
 }

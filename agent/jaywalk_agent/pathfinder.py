@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from jaywalk import candidates, plan, wireguard
+from jaywalk import candidates, driver, plan
 from jaywalk.errors import JaywalkError
 from jaywalk.interface import client_name, server_name
 from jaywalk.models import Peer
@@ -57,6 +57,7 @@ class Pathfinder:
 
     def __init__(self, runner: Runner, dataplane: DataPlane, courier: Courier, file: Path) -> None:
         self._runner = runner
+        self._driver = driver.of_this_machine(runner)
         self._dataplane = dataplane
         self._courier = courier
         self._file = file
@@ -187,7 +188,7 @@ class Pathfinder:
 
     def _look(self, now: float) -> None:
         """Looks at the interface."""
-        peers = wireguard.dump(self._runner, self._dataplane.node.interface)
+        peers = self._driver.dump(self._dataplane.node.interface)
         seen = {key: Seen(each.handshake, each.received, each.sent) for key, each in peers.items()}
         self.machine.looked(seen, now, time.time())
         self.observer.look(self._records, self.own, peers, now)

@@ -8,6 +8,7 @@ from pathlib import Path
 from jaywalk.errors import JaywalkError
 from jaywalk.runner import Runner
 
+from .places import PLACES
 from .settings import CONFIGURATION, Settings
 
 
@@ -18,10 +19,10 @@ def purge(settings: Settings, runner: Runner, configuration: Path = CONFIGURATIO
     """
     service = configuration / f"{settings.zone}.env"
     if service.exists():
-        unit = f"jaywalk-agent@{settings.zone}"
-        done = runner.run(["systemctl", "disable", "--quiet", unit])
+        disable = [word.format(zone=settings.zone) for word in PLACES.disable]
+        done = runner.run(disable)
         if done.returncode != 0:
-            raise JaywalkError(f"{unit} cannot be disabled ({done.stderr.strip()})", "run as root")
+            raise JaywalkError(f"{disable[-1]} cannot be disabled ({done.stderr.strip()})", "run as root")
     own = [configuration / f"{settings.zone}.{kind}" for kind in ("env", "password", "key")]
     kept = (settings.snapshot_file, settings.status_file, settings.paths_file, settings.lock_file)
     for path in [*own, *kept]:

@@ -73,6 +73,17 @@ def is_running(lock_file: Path) -> bool:
     return False
 
 
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process, be it another user's; ``pid`` is what a file says it is."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError, TypeError):
+        return False
+    return pid > 0  # kill(2) takes others for groups of processes
+
+
 def _open(lock_file: Path) -> IO[str]:
     try:
         lock_file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)

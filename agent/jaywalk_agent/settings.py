@@ -16,6 +16,8 @@ from jaywalk.files import read_secret, read_variables, write_private
 from jaywalk.place import host_label, own_addresses
 from jaywalk.runner import NAMESPACES, NamespaceRunner, Runner, SubprocessRunner
 
+from .places import PLACES, Places
+
 READ_TIMEOUT = 25.0
 """Seconds that a silent connection may be waited on; less than half of the unit's watchdog."""
 
@@ -46,7 +48,7 @@ ENVIRONMENT = {
 TRUE = ("1", "true", "yes")
 
 
-CONFIGURATION = Path("/etc/jaywalk")
+CONFIGURATION = PLACES.configuration
 """The folder of the services' settings, one file a zone."""
 
 
@@ -113,14 +115,14 @@ class Settings:
         zone = values.zone_name(words.get("zone", "zone-blue"))
         endpoint_ip = words.get("local_endpoint_ip", "")
         listen_port = values.port(words.get("listen_port", "51820"), "listen port")
-        return cls(
+        settings = cls(
             zone=zone,
             interface=values.interface_name(words.get("interface", "wg0")),
             listen_port=listen_port,
             name=values.dns_label(words.get("name") or host_label()),
-            state_dir=Path(words.get("state_dir", "/var/lib/jaywalk")),
-            run_dir=Path("/run/jaywalk") if "state_dir" not in words else Path(words["state_dir"]) / "run",
-            private_key_file=Path(words.get("private_key_file", f"/etc/jaywalk/{zone}.key")),
+            state_dir=Path(words.get("state_dir", PLACES.state)),
+            run_dir=PLACES.run if "state_dir" not in words else Path(words["state_dir"]) / "run",
+            private_key_file=Path(words.get("private_key_file", CONFIGURATION / f"{zone}.key")),
             controller=words.get("controller", ""),
             controller_user=words.get("controller_user", agent_user(zone)),
             controller_password=words.get("controller_password", ""),
@@ -134,6 +136,15 @@ class Settings:
             forward=words.get("forward", "").lower() in TRUE,
             relay_port=_relay_port(words, listen_port),
         )
+        settings.refuse_missing(PLACES)
+        return settings
+
+    def refuse_missing(self, places: Places) -> None:
+        """Raises ``InvalidValue`` for what is wished for and not there on the platform."""
+        wishes = {"--relay": self.relay_port, "--forward": self.forward, "--netns": self.netns}
+        flag = next((name for name, wish in wishes.items() if wish), None)
+        if flag and not places.mends_paths:
+            raise InvalidValue(f"{flag} works on Linux only", "leave it out, or give it to a Linux node")
 
     @property
     def snapshot_file(self) -> Path:

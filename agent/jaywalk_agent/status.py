@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
 
-from jaywalk import plan, wireguard
+from jaywalk import driver, plan
 from jaywalk.errors import JaywalkError
 from jaywalk.interface import Observed, ObservedPeer
 from jaywalk.models import Peer
@@ -28,7 +27,7 @@ def gather(settings: Settings, runner: Runner, now: float | None = None) -> dict
     """All that is known of this node in its zone, for JSON; raises ``JaywalkError`` where nothing is."""
     moment = time.time() if now is None else now
     view = snapshot.load(settings.snapshot_file, settings.zone)
-    observed = wireguard.observe(runner, settings.interface)
+    observed = driver.of_this_machine(runner).observe(settings.interface)
     agent = _agent(settings)
     if view is None:
         raise JaywalkError(
@@ -61,7 +60,7 @@ def _agent(settings: Settings) -> dict[str, Any]:
     """How the agent says it is; until it has said anything it is taken to wait for the zone."""
     alive = running.is_running(settings.lock_file)
     report = running.Report.read(settings.status_file) if alive else None
-    if report is not None and not Path(f"/proc/{report.pid}").exists():
+    if report is not None and not running.is_alive(report.pid):
         report = None  # the word of one that ran before
     return {
         "running": alive,

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from . import wireguard
+from . import driver
 from .errors import JaywalkError
 from .interface import Interface, Observed, ObservedPeer, WgPeer
 from .runner import Runner
@@ -60,23 +60,21 @@ class Plan:
 
         An interface that was made here and cannot be set up is taken away again.
         """
+        hands = driver.of_this_machine(runner)
         if any(step.deletes for step in self.steps):
-            wireguard.delete(runner, self.name)
+            hands.delete(self.name)
             return
         creates = any(step.creates for step in self.steps)
         if creates:
-            wireguard.create(runner, self.name)
+            hands.create(self.name)
         try:
-            self._set_up(runner)
+            hands.set_many(self.name, [step.wg for step in self.steps if step.wg])
+            hands.change(self.name, [line for step in self.steps for line in step.ip])
         except JaywalkError:
             if creates:
                 with suppress(JaywalkError):
-                    wireguard.delete(runner, self.name)
+                    hands.delete(self.name)
             raise
-
-    def _set_up(self, runner: Runner) -> None:
-        wireguard.set_many(runner, self.name, [step.wg for step in self.steps if step.wg])
-        wireguard.ip_batch(runner, [line for step in self.steps for line in step.ip])
 
 
 def diff(observed: Observed | None, desired: Interface | None, now: float | None = None) -> Plan:

@@ -41,18 +41,27 @@ def observe(runner: Runner, name: str) -> Observed | None:
         raise CommandFailed(["wg", "show", name, "dump"], shown.returncode, shown.stderr)
     if link is None or shown.returncode != 0:
         raise JaywalkError(f"{name} exists and is not WireGuard", "choose another interface name")
-    own, *peers = shown.stdout.splitlines()
-    public, listen_port = own.split("\t")[1:3]
-    return Observed(
-        name=name,
+    return observed(
+        name,
+        shown.stdout,
         kind="kernel" if _kind(link) == "wireguard" else "userspace",
-        public_key="" if public == "(none)" else public,
-        listen_port=int(listen_port),
         addresses=_addresses(link),
         mtu=int(link.get("mtu", 0)),
         up="UP" in link.get("flags", []),
-        peers={peer.key: peer for peer in map(_peer, peers)},
         routes=_routes(runner, name),
+    )
+
+
+def observed(name: str, dump: str, **link: Any) -> Observed:
+    """The interface from what ``wg show dump`` says, and ``link``, what the platform says about it."""
+    own, *peers = dump.splitlines()
+    public, listen_port = own.split("\t")[1:3]
+    return Observed(
+        name=name,
+        public_key="" if public == "(none)" else public,
+        listen_port=int(listen_port),
+        peers={peer.key: peer for peer in map(_peer, peers)},
+        **link,
     )
 
 
@@ -66,12 +75,17 @@ def dump(runner: Runner, name: str) -> dict[str, ObservedPeer]:
 
 def ports(runner: Runner) -> dict[str, int]:
     """The UDP port of each WireGuard interface in the runner's network namespace."""
-    shown = runner.run(["wg", "show", "all", "listen-port"])
-    lines = (line.split() for line in shown.stdout.splitlines() if shown.returncode == 0)
-    found = {words[0]: int(words[1]) for words in lines if len(words) == 2 and words[1].isdigit()}
+    found = listed_ports(runner)
     # Userspace interfaces are listed whatever namespace they are in.
     here = {str(link.get("ifname")) for link in json.loads(checked(runner, ["ip", "-json", "link", "show"]))}
     return {name: port for name, port in found.items() if name in here}
+
+
+def listed_ports(runner: Runner) -> dict[str, int]:
+    """The UDP port of each WireGuard interface that ``wg`` lists, by the system's name."""
+    shown = runner.run(["wg", "show", "all", "listen-port"])
+    lines = (line.split() for line in shown.stdout.splitlines() if shown.returncode == 0)
+    return {words[0]: int(words[1]) for words in lines if len(words) == 2 and words[1].isdigit()}
 
 
 def link_to(runner: Runner, host: str) -> tuple[str, int]:

@@ -5,8 +5,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -52,6 +56,23 @@ def test_the_report_is_read_back(tmp_path: Path) -> None:
     report = running.Report.read(tmp_path / "status")
     assert report is not None
     assert (report.pid, report.trouble) == (os.getpid(), "no route")
+
+
+def test_a_process_is_told_from_one_that_ended() -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    assert running.is_alive(child.pid)
+    child.wait()
+    assert not running.is_alive(child.pid)
+
+
+@pytest.mark.parametrize("pid", [0, -1, 2**70, "1", None])
+def test_what_is_no_number_of_a_process_is_none(pid: Any) -> None:
+    assert not running.is_alive(pid)
+
+
+def test_a_process_of_another_user_is_one() -> None:
+    with mock.patch("os.kill", side_effect=PermissionError):
+        assert running.is_alive(1)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"pid": 1, "trouble": "", "since": 0, "more": 1}'])

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a platform does for a plan: the one place that knows which platform this is."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Protocol
+
+from . import wireguard
+from .darwin import Darwin
+from .interface import Observed, ObservedPeer
+from .runner import Runner
+
+
+class Driver(Protocol):
+    """Looks at, makes, changes and deletes the WireGuard interfaces of a machine.
+
+    All methods raise ``JaywalkError``: ``MissingTool`` where a program is not installed, ``CommandFailed``
+    where one failed.
+    """
+
+    def observe(self, name: str) -> Observed | None:
+        """The interface as it is, or None."""
+
+    def dump(self, name: str) -> dict[str, ObservedPeer]:
+        """The interface's peers as they are at this moment; none where it is not there."""
+
+    def ports(self) -> dict[str, int]:
+        """The UDP port of each WireGuard interface."""
+
+    def link_to(self, host: str) -> tuple[str, int]:
+        """The interface that leads to ``host``, and its MTU in bytes; ("", 0) where none does."""
+
+    def create(self, name: str) -> None:
+        """Makes the interface."""
+
+    def delete(self, name: str) -> None:
+        """Deletes the interface, with all that runs it."""
+
+    def set_many(self, name: str, parts: Sequence[Sequence[str]]) -> None:
+        """Carries out the parts of ``wg set``, each for one peer or one setting."""
+
+    def change(self, name: str, lines: Sequence[str]) -> None:
+        """Carries out a plan's lines, written as ``ip -batch`` takes them; one that fails keeps none back."""
+
+    def require_tools(self) -> None:
+        """Raises before anything is touched where a program is missing."""
+
+    def require_wireguard(self) -> None:
+        """Raises before anything is touched where :meth:`create` cannot succeed."""
+
+    def local_networks(self, without: str) -> list[str]:
+        """The networks that this machine has by its other interfaces."""
+
+
+class Linux:
+    """The driver for Linux: ``wg`` and ``ip``."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+
+    def observe(self, name: str) -> Observed | None:
+        return wireguard.observe(self._runner, name)
+
+    def dump(self, name: str) -> dict[str, ObservedPeer]:
+        return wireguard.dump(self._runner, name)
+
+    def ports(self) -> dict[str, int]:
+        return wireguard.ports(self._runner)
+
+    def link_to(self, host: str) -> tuple[str, int]:
+        return wireguard.link_to(self._runner, host)
+
+    def create(self, name: str) -> None:
+        wireguard.create(self._runner, name)
+
+    def delete(self, name: str) -> None:
+        wireguard.delete(self._runner, name)
+
+    def set_many(self, name: str, parts: Sequence[Sequence[str]]) -> None:
+        wireguard.set_many(self._runner, name, parts)
+
+    def change(self, name: str, lines: Sequence[str]) -> None:
+        wireguard.ip_batch(self._runner, lines)
+
+    def require_tools(self) -> None:
+        wireguard.require_tools(self._runner)
+
+    def require_wireguard(self) -> None:
+        wireguard.require_wireguard(self._runner)
+
+    def local_networks(self, without: str) -> list[str]:
+        return wireguard.local_networks(self._runner, without)
+
+
+def of_this_machine(runner: Runner) -> Driver:
+    """The driver for the platform that this process runs on."""
+    return Darwin(runner) if sys.platform == "darwin" else Linux(runner)

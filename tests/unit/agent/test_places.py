@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Each platform's own places, and the launchd job that macOS takes."""
+
+from __future__ import annotations
+
+import plistlib
+import sys
+from pathlib import Path
+
+import pytest
+
+from jaywalk.errors import InvalidValue
+from jaywalk_agent import cli, places
+from tests.unit.agent.support import settings_in
+
+PLIST = Path(__file__).parents[3] / "agent/launchd/jaywalk.agent.zone-blue.plist"
+
+
+def test_a_machine_has_the_places_of_its_platform() -> None:
+    assert places.of("darwin").configuration == Path("/usr/local/etc/wireguard")
+    assert places.of("linux").configuration == Path("/etc/jaywalk")
+    assert places.PLACES is places.of(sys.platform)
+
+
+@pytest.mark.parametrize(
+    ("words", "flag"),
+    [({"relay": "1"}, "--relay"), ({"forward": "1"}, "--forward"), ({"netns": "red"}, "--netns")],
+)
+def test_what_rests_on_linux_is_refused_elsewhere(tmp_path: Path, words: dict[str, str], flag: str) -> None:
+    wished = settings_in(tmp_path, **words)
+    wished.refuse_missing(places.LINUX)
+    settings_in(tmp_path).refuse_missing(places.DARWIN)
+    with pytest.raises(InvalidValue, match=f"{flag} works on Linux only"):
+        wished.refuse_missing(places.DARWIN)
+
+
+def test_the_launchd_job_starts_the_agent_and_leaves_the_tunnels_when_it_ends() -> None:
+    job = plistlib.loads(PLIST.read_bytes())
+    program, *flags = job["ProgramArguments"]
+    arguments = cli.build_parser().parse_args(flags)
+    assert program == "/usr/local/bin/jaywalk"
+    assert (arguments.agent_mode, arguments.zone) == (True, "zone-blue")
+    assert job["AbandonProcessGroup"] is True
+    assert job["Umask"] == 0o077
+    assert job["Label"] == places.DARWIN.disable[-1].partition("/")[2].format(zone="zone-blue")
