@@ -61,6 +61,7 @@ def up(settings: Settings) -> Host:
         with (
             mock.patch.object(wireguard, "local_networks", return_value=[]),
             mock.patch.object(wireguard, "require_wireguard"),
+            mock.patch.object(wireguard, "ports", return_value={}),
         ):
             wanted, steps = plane.plan(view)
     assert isinstance(wanted, Interface)
