@@ -7,6 +7,8 @@ that people published of macOS 10.13 to 14; what is called, and how, follows wg-
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -134,7 +136,7 @@ class Recorded:
 def a_mac(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Recorded:
     """A Mac for whoever asks which platform this is; ``folder`` is to hold the control sockets."""
     recorded = Recorded(folder)
-    monkeypatch.setattr(driver.sys, "platform", "darwin")
-    monkeypatch.setattr(darwin.shutil, "which", lambda program: f"/opt/homebrew/bin/{program}")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(shutil, "which", lambda program: f"/opt/homebrew/bin/{program}")
     monkeypatch.setattr(driver, "Darwin", lambda runner: darwin.Darwin(runner, str(folder)))
     return recorded

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -162,7 +163,7 @@ def test_routes_are_read_in_the_columns_of_every_release() -> None:
 def test_a_mac_without_wireguard_is_told_what_to_install(
     mac: Recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(darwin.shutil, "which", lambda _program: None)
+    monkeypatch.setattr(shutil, "which", lambda _program: None)
     with pytest.raises(JaywalkError, match="brew install wireguard-go"):
         plan.diff(None, WISH).apply(mac)
     assert mac.calls == []
