@@ -13,8 +13,8 @@ from jaywalk import keys, values
 from jaywalk.controller import ControllerAddress, agent_user
 from jaywalk.errors import InvalidValue
 from jaywalk.files import read_secret, read_variables, write_private
-from jaywalk.place import host_label, own_addresses
-from jaywalk.runner import NAMESPACES, NamespaceRunner, Runner, SubprocessRunner
+from jaywalk.place import host_label, whereabouts
+from jaywalk.runner import Runner, SubprocessRunner, in_namespace
 
 from .places import PLACES, Places
 
@@ -188,25 +188,15 @@ class Settings:
         return ControllerAddress.parse(self.controller).hosts if self.controller else ()
 
     def whereabouts(self) -> dict[str, Any]:
-        """What a request says of where peers reach this node now: the operator's word, else the machine's."""
-        relay = {"relay": self.relay_port}
-        if self.local_endpoint_ip:
-            endpoint = values.join_endpoint(self.local_endpoint_ip, self.listen_port)
-            return {"endpoint": endpoint, "fixed": True, **relay}
-        first, *others = own_addresses(next(iter(self.controller_hosts()), "")) or [""]
-        endpoint = values.join_endpoint(first, self.listen_port) if first else ""
-        return {"endpoint": endpoint, "local": tuple(others), **relay}
+        """What a request says of where peers reach this node now, and as a relay."""
+        host, port = self.local_endpoint_ip, self.listen_port
+        declared = values.join_endpoint(host, port) if host else ""
+        controller = next(iter(self.controller_hosts()), "")
+        return {**whereabouts(controller, port, declared), "relay": self.relay_port}
 
     def runner(self) -> Runner:
         """Runs programs where the interface is: here, or in the network namespace that was named."""
-        plain = SubprocessRunner()
-        if not self.netns:
-            return plain
-        if not Path(NAMESPACES, self.netns).exists():
-            raise InvalidValue(
-                f"there is no network namespace {self.netns}", f"make it: ip netns add {self.netns}"
-            )
-        return NamespaceRunner(plain, self.netns)
+        return in_namespace(SubprocessRunner(), self.netns)
 
     def own_key(self, runner: Runner) -> str:
         """Puts the private key where ``wg`` can read it and returns its public key.

@@ -65,7 +65,8 @@ options:
     default: 51820
   name:
     description:
-      - The node's name in the zone, a DNS label. The default is the first label of its host name.
+      - The node's name in the zone, a DNS label. A node that is new there gets the first label of its host
+        name.
     type: str
   request_ip:
     description:
@@ -80,15 +81,23 @@ options:
   child_prefixes:
     description:
       - All networks behind this node that its peers are to reach through it, beside those that an operator
-        reserved for it. One that is left out is given back to the zone.
+        reserved for it. One that is left out of the list is given back to the zone, all of them by an empty
+        list.
+      - The module only announces them. The agent's C(--forward) has the machine forward, since what that
+        takes (rules among those of others, such as Docker's) has to be looked after from then on.
     type: list
     elements: str
-    default: []
   endpoint:
     description:
       - Where the node's peers reach it, as V(ADDRESS) or V(ADDRESS:PORT). Without a port it is
         O(listen_port).
-      - The default is the node's own address towards the controller.
+      - The default is what the node's agent was told (C(--local-endpoint-ip)), else the node's own address
+        towards the controller. An empty string takes the latter in any case.
+    type: str
+  netns:
+    description:
+      - The network namespace that the interface is to be in, an existing one. Its own packets stay outside.
+        So a node can be in two zones whose pools overlap.
     type: str
 requirements:
   - wireguard-tools and iproute2 on the node
@@ -96,8 +105,12 @@ requirements:
 notes:
   - The interface is what the zone was when the module ran. The agent follows the zone from then on, and
     brings the tunnels back after a restart of the machine. On a node of one key both compute the same
-    interface, so an agent on the same zone and interface does not disturb. Give it the same wishes as the
-    module, since the last request counts, and stop it before O(state=absent).
+    interface, so an agent on the same zone and interface does not disturb.
+  - Of a node that is in the zone already, what O(name), O(request_ip), O(child_prefixes) and O(endpoint)
+    leave unsaid stays as it is, say by the agent's word, and so does whether it is a relay. An agent says all
+    of its own wishes whenever it starts, so give it the same as the module, and stop it before
+    O(state=absent).
+  - A relay needs an agent, since it has to take in each newcomer and to answer who asks whether it is there.
 seealso:
   - module: jaywalking.mesh.jaywalk_lease
   - module: jaywalking.mesh.wireguard_iface
@@ -236,6 +249,7 @@ interface:
 
 import ipaddress
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -266,6 +280,7 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.interface 
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.mesh import Node
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.models import Peer
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.requests import Request
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.runner import Runner, in_namespace
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zonelog import ZoneView
 
 ARGUMENT_SPEC: dict[str, Any] = {
@@ -276,8 +291,9 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "listen_port": {"type": "int", "default": 51820},
     "name": {"type": "str"},
     "request_ip": {"type": "list", "elements": "str", "default": []},
-    "child_prefixes": {"type": "list", "elements": "str", "default": []},
+    "child_prefixes": {"type": "list", "elements": "str"},
     "endpoint": {"type": "str"},
+    "netns": {"type": "str"},
 }
 
 
@@ -285,7 +301,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
 class Here:
     """This node as it was found, and what is asked of the zone; ``new_key`` while it has no key yet."""
 
-    runner: ModuleRunner
+    runner: Runner
     client: ZoneClient
     node: Node
     new_key: bool
@@ -313,22 +329,36 @@ def declared_endpoint(text: str, listen_port: int) -> str:
 def declared_request(params: dict[str, Any], controller_host: str, key: str) -> Request:
     """What the options ask of the zone; raises ``InvalidValue``."""
     port = values.port(params["listen_port"], "listen port")
-    own = place.own_endpoint(controller_host, port)
+    declared = declared_endpoint(params["endpoint"], port) if params["endpoint"] else ""
     return Request.checked(
         "join" if params["state"] == "present" else "leave",
         params["zone"],
         key,
         name=params["name"] or place.host_label(),
         request_ip=params["request_ip"],
-        child_prefixes=params["child_prefixes"],
-        endpoint=declared_endpoint(params["endpoint"], port) if params["endpoint"] else own,
-        fixed=bool(params["endpoint"]),
+        child_prefixes=params["child_prefixes"] or (),
+        **place.whereabouts(controller_host, port, declared),
     )
 
 
-def look(module: AnsibleModule, runner: ModuleRunner) -> Here:
+def completed(wish: Request, params: dict[str, Any], own: Peer | None) -> Request:
+    """The wish with what the options leave unsaid as the node's own record has it."""
+    if own is None:
+        return wish
+    unsaid: dict[str, Any] = {"relay": own.relay}
+    if params["name"] is None:
+        unsaid["name"] = own.name
+    if params["child_prefixes"] is None:
+        unsaid["child_prefixes"] = own.prefixes
+    if params["endpoint"] is None and own.fixed:
+        unsaid.update(endpoint=own.endpoint, fixed=True, local=own.local)
+    return replace(wish, **unsaid)
+
+
+def look(module: AnsibleModule, outside: ModuleRunner) -> Here:
     """Checks the options, the node's tools, key and interface, and reaches the controller, in this order."""
     params = module.params
+    runner = in_namespace(outside, values.netns_name(params["netns"]) if params["netns"] else "")
     zone = values.zone_name(params["zone"])
     name = values.interface_name(params["interface"])
     path = params["private_key_file"] or f"/etc/jaywalk/{zone}.key"
@@ -354,14 +384,21 @@ def held_lines(here: Here, peer: Peer | None) -> tuple[str, ...]:
     """What the zone holds of the node, in words."""
     if peer is None:
         return ()
-    return wishes.lines(here.about(), peer.name, peer.addresses, peer.prefixes, peer.endpoint)
+    return record_lines(here, peer, peer.addresses)
+
+
+def record_lines(here: Here, peer: Peer, hosts: Iterable[str]) -> tuple[str, ...]:
+    """A record in words, with ``hosts`` for its addresses; no relay's port, which no option changes."""
+    lines = wishes.lines(here.about(), peer.name, hosts, peer.prefixes, peer.endpoint)
+    facts = [f"local-address {host}" for host in peer.local] + ["endpoint is fixed"] * peer.fixed
+    return (*lines, *(f"{here.about()} {fact}" for fact in facts))
 
 
 def granted_lines(here: Here, view: ZoneView, known: tuple[str, ...]) -> tuple[str, ...]:
     """The same after a join; an address that was not ``known`` before it stays without its number."""
     peer = view.peers[here.request.key]
     hosts = wishes.foretold(view.zone, peer.addresses, known)
-    return wishes.lines(here.about(), peer.name, hosts, peer.prefixes, peer.endpoint)
+    return record_lines(here, peer, hosts)
 
 
 def foreseen(here: Here, view: ZoneView, known: tuple[str, ...]) -> ZoneView:
@@ -370,7 +407,7 @@ def foreseen(here: Here, view: ZoneView, known: tuple[str, ...]) -> ZoneView:
     own = here.standing(view)
     kept, host = (own.kept, own.host) if own else ((), "")
     prefixes = wishes.with_kept(kept, wish.child_prefixes)
-    peer = Peer(wish.key, host or wish.name, known, prefixes, wish.endpoint)
+    peer = Peer(wish.key, host or wish.name, known, prefixes, **wishes.whereabouts(own, wish))
     return replace(view, peers={**view.peers, wish.key: peer})
 
 
@@ -418,6 +455,7 @@ def with_own_key(here: Here) -> Here:
 def join(here: Here, params: dict[str, Any], check_mode: bool) -> Outcome:
     """Has the node be a peer, with its wishes, and its interface be as the zone says."""
     view = here.client.snapshot()
+    here = replace(here, request=completed(here.request, params, here.standing(view)))
     wishes.refuse_hopeless(view.zone, here.request)
     taking = view.zone.policy.takeover != "never"
     wishes.refuse_taken(view.peers.values(), here.request, taking=taking)

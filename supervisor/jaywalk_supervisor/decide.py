@@ -15,7 +15,7 @@ from jaywalk import values
 from jaywalk.errors import RequestRefused
 from jaywalk.models import Lease, Peer
 from jaywalk.requests import REPORT, Reply, Request
-from jaywalk.wishes import with_kept
+from jaywalk.wishes import whereabouts, with_kept
 from jaywalk.zonelog import Change
 
 from .admission import ABSENT, Decision, admit, default_name, dropped, since, unclaimed
@@ -115,21 +115,12 @@ def _refuse_covering(state: ZoneState, request: Request, fresh: Sequence[str]) -
 
 
 def _whereabouts(known: Peer | None, request: Request) -> dict[str, Any]:
-    """What a record says of where its node is; what others saw holds as long as it says so itself."""
-    stays = known is not None and known.endpoint == request.endpoint and not request.fixed
     if request.relay and not request.endpoint:
         raise RequestRefused(
             "relay-unreachable",
             "a relay needs an endpoint that its peers reach: give it --local-endpoint-ip",
         )
-    return {
-        "endpoint": request.endpoint,
-        "fixed": request.fixed,
-        "local": request.local,
-        "relay": request.relay,
-        "observed": known.observed if known is not None and stays else "",
-        "symmetric": known is not None and stays and known.symmetric,
-    }
+    return whereabouts(known, request)
 
 
 def _report(state: ZoneState, request: Request, now: float) -> Decision:

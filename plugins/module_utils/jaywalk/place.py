@@ -6,6 +6,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+from typing import Any
 
 from .values import Address, host_prefix, join_endpoint
 
@@ -19,12 +20,15 @@ def host_label() -> str:
     return label[:63].rstrip("-") or "node"
 
 
-def own_endpoint(controller_host: str, listen_port: int) -> str:
-    """Where peers reach this machine, as far as it knows; empty where it has no address to offer.
+def whereabouts(controller_host: str, listen_port: int, declared: str = "") -> dict[str, Any]:
+    """What a request says of where peers reach this node: its operator's word ``declared``, else its own.
 
-    Its peers then wait for it to speak first.
+    The endpoint is empty where it has no address to offer; its peers then wait for it to speak first.
     """
-    return next((join_endpoint(host, listen_port) for host in own_addresses(controller_host)), "")
+    if declared:
+        return {"endpoint": declared, "fixed": True}
+    first, *others = own_addresses(controller_host) or [""]
+    return {"endpoint": join_endpoint(first, listen_port) if first else "", "local": tuple(others)}
 
 
 def own_addresses(controller_host: str) -> list[str]:

@@ -7,12 +7,13 @@ Secrets go in by ``stdin`` or by a file's path, never in ``argv``, which every u
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .errors import CommandFailed, MissingTool
+from .errors import CommandFailed, InvalidValue, MissingTool
 
 NAMESPACES = "/run/netns"
 NOT_FOUND = 127
@@ -77,6 +78,15 @@ class NamespaceRunner:
         if done.returncode == NOT_FOUND and "failed to execute" in done.stderr:
             raise MissingTool(argv[0])
         return done
+
+
+def in_namespace(runner: Runner, netns: str) -> Runner:
+    """``runner``, in the network namespace ``netns`` if that is not empty; raises ``InvalidValue``."""
+    if not netns:
+        return runner
+    if not os.path.exists(f"{NAMESPACES}/{netns}"):
+        raise InvalidValue(f"there is no network namespace {netns}", f"make it: ip netns add {netns}")
+    return NamespaceRunner(runner, netns)
 
 
 def checked(runner: Runner, argv: Sequence[str], stdin: str | None = None) -> str:

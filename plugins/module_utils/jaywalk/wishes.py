@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
-from typing import Union
+from typing import Any, Union
 
 from . import values
 from .errors import InvalidValue
@@ -88,6 +88,19 @@ def with_kept(kept: Iterable[str], announced: Iterable[str]) -> tuple[str, ...]:
 def _covered(prefix: str, networks: Iterable[values.Network]) -> bool:
     wider = values.overlapping(networks, prefix)
     return wider is not None and wider.prefixlen <= ipaddress.ip_network(prefix).prefixlen
+
+
+def whereabouts(known: Peer | None, request: Request) -> dict[str, Any]:
+    """What a record will say of where its node is; what others saw holds as long as it says so itself."""
+    stays = known is not None and known.endpoint == request.endpoint and not request.fixed
+    return {
+        "endpoint": request.endpoint,
+        "fixed": request.fixed,
+        "local": request.local,
+        "relay": request.relay,
+        "observed": known.observed if known is not None and stays else "",
+        "symmetric": known is not None and stays and known.symmetric,
+    }
 
 
 def known_addresses(held: Held | None, request: Request) -> tuple[str, ...]:

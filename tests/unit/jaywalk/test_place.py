@@ -29,14 +29,14 @@ def test_host_name_becomes_a_label(monkeypatch: pytest.MonkeyPatch, host: str, l
 def test_loopback_is_no_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     assert place.source_address("127.0.0.1") == "127.0.0.1"
     monkeypatch.setattr(place, "ELSEWHERE", ("127.0.0.1", "::1"))
-    assert place.own_endpoint("127.0.0.1", 51820) == ""
+    assert place.whereabouts("127.0.0.1", 51820)["endpoint"] == ""
 
 
 def test_address_towards_the_controller_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     sources = {"controller.example": "2001:db8::1", place.ELSEWHERE[0]: "192.0.2.9"}
     monkeypatch.setattr(place, "source_address", lambda target: sources.get(target, ""))
-    assert place.own_endpoint("controller.example", 51820) == "[2001:db8::1]:51820"
-    assert place.own_endpoint("unknown.example", 51820) == "192.0.2.9:51820"
+    assert place.whereabouts("controller.example", 51820)["endpoint"] == "[2001:db8::1]:51820"
+    assert place.whereabouts("unknown.example", 51820)["endpoint"] == "192.0.2.9:51820"
 
 
 def test_addresses_of_both_default_routes_come_along_none_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,9 +49,9 @@ def test_addresses_of_both_default_routes_come_along_none_twice(monkeypatch: pyt
 def test_address_that_no_peer_reaches_is_not_offered(monkeypatch: pytest.MonkeyPatch, facing: str) -> None:
     sources = {"ctl": facing, place.ELSEWHERE[0]: "192.0.2.6"}
     monkeypatch.setattr(place, "source_address", lambda target: sources.get(target, ""))
-    assert place.own_endpoint("ctl", 51820) == "192.0.2.6:51820"
+    assert place.whereabouts("ctl", 51820)["endpoint"] == "192.0.2.6:51820"
     del sources[place.ELSEWHERE[0]]
-    assert place.own_endpoint("ctl", 51820) == ""
+    assert place.whereabouts("ctl", 51820)["endpoint"] == ""
 
 
 @pytest.mark.parametrize(

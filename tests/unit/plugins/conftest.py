@@ -107,8 +107,11 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 
 @pytest.fixture
-def run_module(capsys: pytest.CaptureFixture[str]) -> RunModule:
-    """Runs a module with these options and returns what it says; ``failed`` is there if it failed."""
+def run_module(machine: Machine, capsys: pytest.CaptureFixture[str]) -> RunModule:
+    """Runs a module with these options and returns what it says; ``failed`` is there if it failed.
+
+    Never on this host: with it comes the machine that is scripted.
+    """
 
     def run(module: ModuleType, check: bool = False, **options: Any) -> Result:
         arguments = {"_ansible_check_mode": check, "_ansible_diff": True, **options}

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk import controller as client
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk import place
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.requests import Request
 from ansible_collections.jaywalking.mesh.plugins.modules import (
     jaywalk_join,
     jaywalk_lease,
@@ -38,6 +41,13 @@ def refused_options(lasting_controller: Controller, tmp_path: Path) -> dict[str,
 def leases(run_module: RunModule, controller: Controller) -> list[Result]:
     found: list[Result] = run_module(jaywalk_lease_info, **controller.as_operator)["leases"]
     return found
+
+
+def zone_of(options: dict[str, Any]) -> client.ZoneClient:
+    """The zone as the node's agent reaches it."""
+    password = Path(options["controller_password_file"]).read_text().strip()
+    where = client.ControllerAddress.parse(options["controller"], Controller.AGENT_USER, password)
+    return client.ZoneClient(client.connect(where, name="agent"), where, "zone-blue")
 
 
 def settle(machine: Machine, key_file: str, address: str) -> None:
@@ -108,6 +118,48 @@ def test_new_wishes_are_asked_for_and_shown(
     assert done["lease"]["child_prefixes"] == ["172.20.1.0/24"]
 
 
+def test_what_is_not_said_stays_as_the_agent_said_it(
+    run_module: RunModule, machine: Machine, controller: Controller, options: dict[str, Any]
+) -> None:
+    first = run_module(jaywalk_join, **options)
+    settle(machine, options["private_key_file"], "10.20.0.1/20")
+    zone, own = zone_of(options), first["lease"]["public_key"]
+    said = Request.checked(
+        "join",
+        "zone-blue",
+        own,
+        name="web",
+        child_prefixes=["172.20.1.0/24"],
+        endpoint="203.0.113.9:51820",
+        fixed=True,
+        relay=51821,
+    )
+    zone.ask(said, 10.0).lease_or_raise()
+    before = zone.snapshot().peers[own]
+    del options["name"], options["endpoint"]
+    assert not run_module(jaywalk_join, **options)["changed"]
+    assert run_module(jaywalk_join, **options, request_ip=["10.20.0.9"])["changed"]
+    after = zone.snapshot().peers[own]
+    assert after == replace(before, addresses=("10.20.0.9",), seq=after.seq, rev=after.rev, since=after.since)
+
+
+def test_what_is_said_counts_and_the_machines_own_addresses_come_along(
+    run_module: RunModule, machine: Machine, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place, "own_addresses", lambda _controller: ["192.0.2.7", "2001:db8::7"])
+    own = run_module(jaywalk_join, **options, child_prefixes=["172.20.1.0/24"])["lease"]["public_key"]
+    settle(machine, options["private_key_file"], "10.20.0.1/20")
+    done = run_module(jaywalk_join, **{**options, "endpoint": ""}, child_prefixes=[])
+    assert done["diff"]["before"].splitlines()[:3] == [
+        "zone zone-blue child-prefix 172.20.1.0/24",
+        "zone zone-blue endpoint 192.0.2.1:51820",
+        "zone zone-blue endpoint is fixed",
+    ]
+    peer = zone_of(options).snapshot().peers[own]
+    assert (peer.prefixes, peer.endpoint, peer.fixed) == ((), "192.0.2.7:51820", False)
+    assert peer.local == ("2001:db8::7",)
+
+
 def test_leaving_takes_the_peer_and_the_interface(
     run_module: RunModule, machine: Machine, controller: Controller, options: dict[str, Any]
 ) -> None:
@@ -160,6 +212,8 @@ def test_node_that_cannot_have_an_interface_asks_for_no_lease(
         ({"zone": "zone-none"}, "refused user 'agent-zone-none'"),
         ({"name": "node_1"}, "the name 'node_1' is no DNS label"),
         ({"interface": "a/b"}, "the interface name 'a/b' is not usable"),
+        ({"netns": "../jw"}, "'../jw'"),
+        ({"netns": "jw-none"}, "there is no network namespace jw-none: make it: ip netns add jw-none"),
         ({"listen_port": 0}, "the listen port '0' is out of range"),
         ({"timeout": 0}, "the timeout 0 is out of range"),
         ({"endpoint": "127.0.0.1"}, "is a loopback address"),
