@@ -17,6 +17,7 @@ PLATFORM ?=
 MINUTES ?= 60
 SEED ?=
 INSIDE ?=
+WORKERS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test unit integration fleet chaos test-kernel lint format bench plot lab lab-down \
@@ -31,8 +32,10 @@ setup: ## install what developing and the lab need (Debian packages, a Python en
 demo: setup wheelhouse ## a mesh of real machines on this box, rolled out by the playbook
 	@$(PY) scripts/demo
 
+# What takes longest is first, and three workers have each about a third of it (see tests/workers.py).
 test: setup wheelhouse ## unit, chaos, integration, kernel and fleet tests, in one run of pytest
-	@$(PY) -m pytest tests/unit tests/chaos tests/integration tests/kernel tests/fleet $(ARGS)
+	@$(PY) -m pytest -n $(WORKERS) --no-loadscope-reorder \
+		tests/kernel tests/fleet tests/integration tests/chaos tests/unit $(ARGS)
 
 unit: setup ## unit tests only
 	@$(PY) -m pytest tests/unit $(ARGS)

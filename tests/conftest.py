@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -16,6 +17,17 @@ from tests.redis_server import RedisServer
 # How fast an example runs says more about this machine's other work than about the code.
 settings.register_profile("jaywalk", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("jaywalk")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Only where xdist is, and several workers are asked for: the virtual machine has none."""
+    from tests import workers
+
+    reporter = config.pluginmanager.getplugin("terminalreporter")
+    if reporter is not None:
+        config.pluginmanager.register(workers.Progress(reporter))
+    return workers.ByFile(config, log)
 
 
 @pytest.fixture
