@@ -24,9 +24,9 @@ from jaywalk.zonelog import ZoneView
 from . import onlooker, running, snapshot, stun
 from .agent import node_of
 from .dataplane import DataPlane
+from .forward import forwards_ipv6
 from .instance import own_instance
 from .places import PLACES
-from .relays import forwards_ipv6
 from .settings import Settings
 
 GOOD, WARNING, BAD = "good", "warning", "bad"
@@ -238,7 +238,7 @@ def _relay(patient: Patient) -> Iterator[tuple[str, str]]:
     came = sum(bool(peer.handshake) for peer in peers)
     yield GOOD, f"a relay on UDP {own.relay}; {came} of {len(peers)} peers have come"
     if any(":" in address for address in own.addresses) and not forwards_ipv6(patient.runner):
-        yield WARNING, "it does not pass IPv6 on: run 'sysctl -w net.ipv6.conf.all.forwarding=1'"
+        yield WARNING, "it does not pass IPv6 on until a running agent has the machine forward it"
 
 
 def _paths(patient: Patient) -> Iterator[tuple[str, str]]:

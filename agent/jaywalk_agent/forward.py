@@ -7,13 +7,13 @@ import ipaddress
 from collections.abc import Sequence
 
 from jaywalk import firewall, routes, values, wireguard
-from jaywalk.errors import InvalidValue
-from jaywalk.runner import Runner
+from jaywalk.runner import Runner, checked
 
 FORWARD = "net/ipv4/conf/{}/forwarding"
 """By device (ip-sysctl), with slashes, since a device's name may have dots."""
 FORWARD_ALL = "net/ipv4/ip_forward"
-FORWARD_ALL_6 = "net/ipv6/conf/all/forwarding"
+DEVICES_6 = "net/ipv6/conf"
+FORWARD_ALL_6 = f"{DEVICES_6}/all/forwarding"
 
 
 class Forwarding:
@@ -31,8 +31,7 @@ class Forwarding:
     def bring(self, prefixes: Sequence[str]) -> list[str]:
         """Makes the machine forward between the tunnel and ``prefixes``; returns what was done, for the log.
 
-        Raises ``JaywalkError``: without ``nft``, and where IPv6 is wanted and not forwarded, which is the
-        operator's to decide.
+        Raises ``JaywalkError``, say without ``nft``.
         """
         if not self._wanted or not prefixes:
             done = [] if self._cleared else self.remove()
@@ -44,15 +43,15 @@ class Forwarding:
         off = [device for device in self._devices(version_4) if not self._is_on(FORWARD.format(device))]
         if off:
             done += self._set(off, 1)
-        if len(version_4) < len(prefixes) and not self._is_on(FORWARD_ALL_6):
-            raise InvalidValue(
-                "this machine does not forward IPv6, so that peers do not reach its IPv6 child prefixes",
-                "set net.ipv6.conf.all.forwarding=1, and accept_ra=2 where a router gives its address",
-            )
+        if len(version_4) < len(prefixes):
+            done += forward_ipv6(self._runner)
         return done
 
     def remove(self) -> list[str]:
-        """Takes away what :meth:`bring` did, in this run or an earlier one; returns what was done."""
+        """Takes away what :meth:`bring` did, in this run or an earlier one; returns what was done.
+
+        IPv6 goes on to be forwarded (:func:`forward_ipv6`).
+        """
         prefixes = firewall.kept(self._runner, self._interface)
         done = firewall.bring(self._runner, self._interface, ()) if prefixes else []
         if prefixes and not self._is_on(FORWARD_ALL):
@@ -75,6 +74,35 @@ class Forwarding:
         for device in devices:
             wireguard.keep(self._runner, FORWARD.format(device), str(value))
         return [f"{FORWARD.format(device)}={value}" for device in devices]
+
+
+def forwards_ipv6(runner: Runner) -> bool:
+    """Whether the kernel passes IPv6 on at all; there is no setting for one device alone."""
+    return wireguard.kept(runner, FORWARD_ALL_6) == "1"
+
+
+def forward_ipv6(runner: Runner) -> list[str]:
+    """Makes the machine forward IPv6 and go on listening to its routers; returns what was done, for the log.
+
+    A device that forwards is deaf to router advertisements, and loses the default route that it has from one
+    at once, unless its accept_ra is 2 (ip-sysctl).  Nothing switches it off again, since by then others may
+    count on it, and nobody could tell.
+    """
+    if wireguard.kept(runner, FORWARD_ALL_6) != "0":
+        return []
+    devices = checked(runner, ["ls", f"/proc/sys/{DEVICES_6}"]).split()
+    hearing = [f"{DEVICES_6}/{device}/accept_ra" for device in devices if _hears_routers(runner, device)]
+    for setting, value in (wished := [*((each, "2") for each in hearing), (FORWARD_ALL_6, "1")]):
+        wireguard.keep(runner, setting, value)
+    return [f"{setting}={value}" for setting, value in wished]
+
+
+def _hears_routers(runner: Runner, device: str) -> bool:
+    """Whether a device is one that forwarding would make deaf; ``default`` stands for those to come."""
+    accepts, forwards = (
+        wireguard.kept(runner, f"{DEVICES_6}/{device}/{each}") for each in ("accept_ra", "forwarding")
+    )
+    return (accepts, forwards) == ("1", "0") and device != "all"
 
 
 def _leads_to(network: values.Network, route: str) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -19,6 +20,10 @@ from jaywalk.interface import Interface, WgPeer, client_name, is_relays, server_
 from jaywalk.mesh import KEEPALIVE, Node
 from jaywalk.models import Peer
 from jaywalk.runner import Runner, checked
+
+from .forward import forward_ipv6
+
+log = logging.getLogger(__name__)
 
 RELAY_METRIC = 1536
 """And up to 255 more: before the routes that lead straight to a peer, behind all that are not the mesh's."""
@@ -124,6 +129,8 @@ class RelayPlane:
             steps.apply(self._runner)
             if last is None:
                 self._open(interface, wanted)
+            if (last is None or look) and name == server_name(self._node.interface):
+                self._pass_ipv6_on(wanted)
             self._last[name] = interface
             if steps:
                 done.append(steps)
@@ -182,6 +189,12 @@ class RelayPlane:
             rule = ["iif", interface.name, "lookup", str(self._rule), "pref", str(RULE_PREFERENCE)]
             checked(self._runner, ["ip", family, "rule", "add", *rule])
 
+    def _pass_ipv6_on(self, wanted: Wanted | None) -> None:
+        carried = wanted.allowed.values() if wanted is not None else ()
+        if any(":" in prefix for allowed in carried for prefix in allowed):
+            for line in forward_ipv6(self._runner):
+                log.info("forwarding: %s", line)
+
     def _drop_rules(self, family: str, name: str) -> None:
         shown = checked(self._runner, ["ip", "-json", family, "rule", "show"])
         for rule in json.loads(shown or "[]"):
@@ -202,8 +215,3 @@ class RelayPlane:
             if wireguard.kept(self._runner, setting) not in ("", default):
                 wireguard.keep(self._runner, setting, default)
         return gone
-
-
-def forwards_ipv6(runner: Runner) -> bool:
-    """Whether the kernel passes IPv6 on at all; there is no setting for one interface alone."""
-    return wireguard.kept(runner, "net/ipv6/conf/all/forwarding") == "1"

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
+import time
 from collections.abc import Callable
 
 import pytest
 
-from jaywalk.errors import InvalidValue
-from jaywalk_agent.forward import Forwarding
-from tests.netns import Namespace
+from jaywalk_agent.forward import Forwarding, forwards_ipv6
+from tests.netns import Namespace, connect
 
 pytestmark = [
     pytest.mark.wireguard,
@@ -72,10 +73,72 @@ def test_a_machine_that_forwards_anyway_goes_on(machine: Namespace) -> None:
     assert forwarding(machine) == ["jwt", "jwbr", "jwlan"]
 
 
-def test_ipv6_is_the_operators_decision_and_ipv4_works_meanwhile(machine: Namespace) -> None:
+ADVERTISEMENT = """
+import socket, struct
+link = socket.if_nametoindex("jwup")
+raw = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+# Type 134, the kernel's checksum, 64 hops, a router for half an hour (RFC 4861, 4.2).
+raw.sendto(struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0), ("ff02::1", 0, 0, link))
+"""
+
+
+@pytest.fixture
+def provider(machine: Namespace, namespace: Callable[[str], Namespace]) -> Namespace:
+    """The router at which the machine hangs, and knows that the machine leads to fd20:1::/64."""
+    made = namespace("jwfo-up")
+    made.run(["sysctl", "-qw", "net.ipv6.conf.all.forwarding=1"])
+    connect(machine, made, "fd00:a::1/64", "fd00:a::2/64", link="jwup")
+    made.run(["ip", "route", "add", "fd20:1::/64", "via", "fd00:a::1"])
+    return made
+
+
+@pytest.fixture
+def container(machine: Namespace, namespace: Callable[[str], Namespace]) -> Namespace:
+    made = namespace("jwfo-in")
+    connect(machine, made, "fd20:1::1/64", "fd20:1::2/64", link="jwin")
+    made.run(["ip", "route", "add", "default", "via", "fd20:1::1"])
+    return made
+
+
+def hears(machine: Namespace, provider: Namespace) -> bool:
+    """Whether the machine takes its provider's advertisement for a default route, within some seconds."""
+    for _ in range(50):
+        # Before the provider's own address is sure nothing leaves it.
+        provider.runner.run([sys.executable, "-c", ADVERTISEMENT])
+        if "proto ra" in machine.run(["ip", "-6", "route", "show", "default"]):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def pings(provider: Namespace) -> bool:
+    return provider.runner.run(["ping", "-c", "1", "-W", "2", "fd20:1::2"]).returncode == 0
+
+
+def test_ipv6_is_forwarded_and_the_default_route_of_a_router_stays(
+    machine: Namespace, provider: Namespace, container: Namespace
+) -> None:
     forward = Forwarding(machine.runner, "jwt", wanted=True)
-    with pytest.raises(InvalidValue, match=r"net\.ipv6\.conf\.all\.forwarding=1"):
-        forward.bring((PREFIX, "fd20:1::/64"))
-    assert forwarding(machine) == ["jwt", "jwbr"]
-    machine.run(["sysctl", "-qw", "net.ipv6.conf.all.forwarding=1"])
+    assert hears(machine, provider)
+    assert not pings(provider)
+    done = forward.bring((PREFIX, "fd20:1::/64"))
+    assert pings(provider)
+    assert "proto ra" in machine.run(["ip", "-6", "route", "show", "default"])
+    machine.run(["ip", "-6", "route", "delete", "default"])
+    assert hears(machine, provider), "also what its router says from now on"
+    assert done[-1] == "net/ipv6/conf/all/forwarding=1"
     assert forward.bring((PREFIX, "fd20:1::/64")) == []
+
+
+def test_a_device_that_was_to_be_deaf_stays_so(machine: Namespace) -> None:
+    machine.run(["sysctl", "-qw", "net.ipv6.conf.jwlan.accept_ra=0", "net.ipv6.conf.jwbr.forwarding=1"])
+    done = Forwarding(machine.runner, "jwt", wanted=True).bring(("fd20:1::/64",))
+    assert {each for each in done if "/jw" in each and "accept_ra" in each} == {
+        "net/ipv6/conf/jwt/accept_ra=2"
+    }
+
+
+def test_without_ipv6_prefixes_ipv6_is_left_alone(machine: Namespace) -> None:
+    Forwarding(machine.runner, "jwt", wanted=True).bring((PREFIX,))
+    assert not forwards_ipv6(machine.runner)

@@ -12,7 +12,8 @@ from jaywalk import keys
 from jaywalk.interface import client_name, is_relays, server_name
 from jaywalk.mesh import Node
 from jaywalk.models import Peer
-from jaywalk_agent.relays import RELAY_METRIC, RelayPlane, Wanted, client, forwards_ipv6, server
+from jaywalk_agent.forward import forwards_ipv6
+from jaywalk_agent.relays import RELAY_METRIC, RelayPlane, Wanted, client, server
 from tests.netns import Namespace
 from tests.unit.jaywalk.strategies import key
 
@@ -89,6 +90,22 @@ def test_relay_interfaces_come_and_go_without_a_trace(
     assert not forwards_ipv6(inside.runner)
     assert RelayPlane(inside.runner, Node(public, str(file), "jwurly")).remove(), "also another agent's"
     assert traces(inside) == before
+
+
+@pytest.mark.wireguard
+def test_a_relay_passes_ipv6_on_where_a_peer_has_it_and_sees_to_it_again(
+    namespace: Callable[[str], Namespace], tmp_path: Path
+) -> None:
+    inside, file = namespace("jwu-relay6"), tmp_path / "key"
+    public, _ = keys.ensure_key_file(inside.runner, str(file))
+    inside.run(["ip", "tuntap", "add", "dev", "jwurl6", "mode", "tun"])
+    plane, own = RelayPlane(inside.runner, Node(public, str(file), "jwurl6")), me(relay=51898)
+    pools, spoke = ("10.20.0.0/20", "fd20::/64"), {SPOKE: ("10.20.0.3/32", "fd20::3/128")}
+    for _ in range(2):
+        plane.bring_to(Wanted(own, pools, spoke), look=True)
+        assert forwards_ipv6(inside.runner)
+        inside.run(["sysctl", "-qw", "net.ipv6.conf.all.forwarding=0"])
+    plane.remove()
 
 
 def traces(inside: Namespace) -> list[str]:
