@@ -220,7 +220,8 @@ class Follower:
         if changed:
             self._resyncs = 0
             self._next_tick = min(self._next_tick, time.monotonic() + LOOK_AFTER)
-            self._notice(dropped=self.own_key in changed)
+            if self.own_key in changed:
+                self._notice(dropped=True)
         if changed or reply is not None:
             yield Update(self.view, frozenset(changed))
         if changed:

@@ -36,7 +36,7 @@ def admit(state: ZoneState, peer: Peer, grant: Grant, now: float, freed: tuple[C
     what it takes.
     """
     known = state.peers.get(peer.key)
-    if known is not None and not freed and replace(peer, seq=known.seq, rev=known.rev) == known:
+    if known is not None and not freed and peer._replace(seq=known.seq, rev=known.rev) == known:
         return Decision(Reply.granted(peer, changed=False))
     changes = (*freed, *moves(state, grant, now), Change("+", peer.key, peer.to_wire()))
     return Decision(Reply.granted(peer, changed=True), changes, peer)
@@ -54,7 +54,7 @@ def moves(state: ZoneState, grant: Grant, now: float) -> Iterator[Change]:
     for key, addresses in grant.displaced:
         peer = state.peers.get(key)
         if peer is not None:
-            moved = replace(peer, addresses=addresses, since=int(now), rev=state.rev + 1)
+            moved = peer._replace(addresses=addresses, since=int(now), rev=state.rev + 1)
             yield Change("+", key, moved.to_wire())
         else:
             yield Change("=", key, replace(state.leases[key], addresses=addresses, since=int(now)).to_wire())

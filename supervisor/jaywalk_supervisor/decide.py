@@ -91,7 +91,7 @@ def _endpoint(state: ZoneState, request: Request, now: float) -> Decision:
             "not-joined", f"the peer {request.key} is not in zone {state.zone.name}: join first"
         )
     _refuse_stale(state.leases.get(request.key), request)
-    moved = replace(peer, **_whereabouts(peer, request), seq=request.seq, rev=state.rev + 1)
+    moved = peer._replace(**_whereabouts(peer, request), seq=request.seq, rev=state.rev + 1)
     return admit(state, moved, Grant(peer.addresses), now)
 
 
@@ -131,7 +131,7 @@ def _report(state: ZoneState, request: Request, now: float) -> Decision:
     known = {key: each for key, each in request.observed.items() if key in state.peers}
     state.observations.note(observer, known, now)
     news = [state.observations.believed(state.zone, state.peers, key, now) for key in known]
-    seen = [replace(peer, rev=state.rev + 1) for peer in news if peer is not None]
+    seen = [peer._replace(rev=state.rev + 1) for peer in news if peer is not None]
     names = " ".join(peer.name for peer in seen)
     changes = tuple(Change("+", peer.key, peer.to_wire()) for peer in seen)
     return Decision(Reply(ok=True, name=names, changed=bool(changes)), changes)

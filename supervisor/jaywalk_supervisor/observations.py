@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from jaywalk import values
 from jaywalk.candidates import may_observe, said_by
@@ -71,7 +71,7 @@ class Observations:
         current = peer.observed or peer.endpoint
         chosen = current if current in afar else afar[-1]
         symmetric = len({values.port_of(each) for each in afar if _same_host(each, chosen)}) > 1
-        seen = replace(peer, observed="" if chosen in own else chosen, symmetric=symmetric)
+        seen = peer._replace(observed="" if chosen in own else chosen, symmetric=symmetric)
         if seen == peer:
             return None
         self._changed[key] = now

@@ -57,8 +57,7 @@ def _settle(state: ZoneState, request: Request, now: float, source: Lease | None
     check_prefixes(state, keys, wanted.prefixes)
     freed = dropped(state, source, now) if source else ()
     if peer is not None:
-        record = replace(
-            peer,
+        record = peer._replace(
             name=wanted.name,
             addresses=wanted.addresses,
             prefixes=wanted.prefixes,
@@ -104,7 +103,7 @@ def _release(state: ZoneState, request: Request, now: float) -> Decision:
     kept = tuple(each for each in lease.kept if each not in request.child_prefixes)
     peer = state.peers.get(lease.key)
     if peer is not None:
-        record = replace(peer, prefixes=prefixes, kept=kept, rev=state.rev + 1)
+        record = peer._replace(prefixes=prefixes, kept=kept, rev=state.rev + 1)
         return admit(state, record, Grant(peer.addresses), now)
     rest = replace(lease, prefixes=prefixes, kept=kept)
     changes = () if rest == lease else (Change("=", lease.key, rest.to_wire()),)

@@ -7,22 +7,30 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from jaywalk.zonelog import ZoneKeys
+from jaywalk_supervisor.state import LEAST_WAIT_MS, PEERS_PER_MS
 from tests.bench.node import Node
 from tests.bench.results import Figure
 from tests.bench.stage import ZONE, Crowd, Stage, most_sockets, request_of, stage, words_of
 
 SIZES = (100, 1000, 5000, 10000)
 ROUNDS = 9
-QUIET = 1.5
-"""Seconds between two joins: all agents have read on, and none looks after its interface yet."""
+QUIET = 3.0
+"""Seconds between two joins: all agents have read on, have looked after their interface, and wait again."""
 IDENTITIES = 20
 """Peers of the zone, which the agents share: ten thousand times ten thousand records would fill 80 GB."""
-EVENTS = f"{{{ZONE}}}:events"
+EVENTS = ZoneKeys(ZONE).events
+
+
+def wait_ms_of(count: int) -> int:
+    """How long the readers of a zone of so many peers wait between two reads."""
+    return max(LEAST_WAIT_MS, count // PEERS_PER_MS)
 
 
 def agents(ground: Stage, count: int) -> list[float]:
     """Seconds from a request to join to the last agent that has applied it, a round each."""
     times = []
+    ground.redis.hset(ZoneKeys(ZONE).meta, "wait_ms", wait_ms_of(count))
     with Crowd("tests.bench.agents") as crowd, ground.client() as client:
         crowd.start(count, zone=ZONE, way=words_of(ground.agents_way), identities=IDENTITIES)
         crowd.ask("join")
@@ -45,7 +53,8 @@ def bare(ground: Stage, count: int) -> list[float]:
     newest: Any = ground.redis.xrevrange(EVENTS, count=1)
     entry = newest[0][1]
     with Crowd("tests.bench.bare") as crowd:
-        crowd.start(count, stream=stream, way=words_of(ground.server.address), pause=0.1)
+        pause = wait_ms_of(count) / 1000
+        crowd.start(count, stream=stream, way=words_of(ground.server.address), pause=pause)
         for round_ in range(ROUNDS):
             time.sleep(QUIET)
             crowd.tell("until", seen=round_ + 1)

@@ -29,6 +29,7 @@ _OF_EACH_MACHINE = tuple(
     ipaddress.ip_network(text) for text in ("127.0.0.0/8", "169.254.0.0/16", "::1/128", "fe80::/10")
 )
 """Loopback and link-local (RFC 6890); at 169.254.169.254 a cloud tells each machine its secrets."""
+_ENDPOINT = re.compile(r"(?:\[(?P<bracketed>[^\[\]]*)\]|(?P<plain>[^:]*)):(?P<port>[0-9]{1,10})")
 _DIGITS = 10
 """A number with more digits than this is in no range, and costs time to read."""
 
@@ -177,21 +178,21 @@ def interface_address(text: object) -> str:
 
 def endpoint(text: object) -> str:
     """Where a peer's WireGuard listens: ``192.0.2.1:51820`` or ``[2001:db8::1]:51820``."""
-    remedy = "give ADDRESS:PORT, with an IPv6 address in brackets"
-    host, colon, digits = text.rpartition(":") if isinstance(text, str) else ("", "", "")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise InvalidValue(f"the endpoint {shown(text)} has an IPv6 address without brackets", remedy)
-    if not colon or not digits.isdigit():
-        raise InvalidValue(f"the endpoint {shown(text)} does not parse", remedy)
+    parts = _ENDPOINT.fullmatch(text) if isinstance(text, str) else None
+    if parts is None:
+        bare = isinstance(text, str) and text.count(":") > 1 and "[" not in text
+        fault = "has an IPv6 address without brackets" if bare else "does not parse"
+        raise InvalidValue(
+            f"the endpoint {shown(text)} {fault}", "give ADDRESS:PORT, with an IPv6 address in brackets"
+        )
+    host = parts["bracketed"] or parts["plain"] or ""
     if not _is_plain(host):
         host = address(host, f"endpoint {shown(text)} with address")
     if host.startswith("127.") or host == "::1":
         raise InvalidValue(
             f"the endpoint {shown(text)} is a loopback address", "give one that peers can reach"
         )
-    return join_endpoint(host, port(digits, "endpoint's port"))
+    return join_endpoint(host, port(int(parts["port"]), "endpoint's port"))
 
 
 def join_endpoint(host: str, number: int) -> str:

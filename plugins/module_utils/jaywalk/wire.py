@@ -43,10 +43,7 @@ def a_list(value: object, what: str) -> list[object]:
 
 def each(check: Any, value: object, what: str, limit: int) -> tuple[str, ...]:
     """A list of at most ``limit`` values, each as ``check`` returns it, none twice."""
-    found = a_list(value, what)
-    if not found:
-        return ()
-    if len(found) > limit:
+    if len(found := a_list(value, what)) > limit:
         raise InvalidValue(f"there are {len(found)} {what}", f"send at most {limit}")
     return tuple(dict.fromkeys(map(check, found)))
 
@@ -60,7 +57,7 @@ def text(value: object, what: str) -> str:
 
 def natural(value: object, what: str) -> int:
     """A whole number that JSON readers of any kind keep exactly (RFC 8259, section 6)."""
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53:
+    if type(value) is int and 0 <= value < 2**53:  # a bool is an int, too
         return value
     raise InvalidValue(f"the {what} {values.shown(value)} is no natural number below 2^53", "send an integer")
 

@@ -30,39 +30,39 @@ class ZoneKeys:
     def _key(self, part: str) -> str:
         return f"{{{self.zone}}}:{part}"
 
-    @property
+    @cached_property
     def meta(self) -> str:
         return self._key("meta")
 
-    @property
+    @cached_property
     def peers(self) -> str:
         return self._key("peers")
 
-    @property
+    @cached_property
     def events(self) -> str:
         return self._key("events")
 
-    @property
+    @cached_property
     def leases(self) -> str:
         return self._key("leases")
 
-    @property
+    @cached_property
     def inbox(self) -> str:
         return self._key("inbox")
 
-    @property
+    @cached_property
     def orders(self) -> str:
         return self._key("orders")
 
-    @property
+    @cached_property
     def creds(self) -> str:
         return self._key("creds")
 
-    @property
+    @cached_property
     def seen(self) -> str:
         return self._key("seen")
 
-    @property
+    @cached_property
     def leader(self) -> str:
         return self._key("leader")
 
@@ -120,7 +120,7 @@ class Event:
         Its fields: ``o`` (JSON list of changes), ``w`` (wait_ms), ``prev`` (a bump), ``zone`` (changed).
         """
         try:
-            epoch, rev = (int(part) for part in entry_id.split("-"))
+            epoch, rev = map(int, entry_id.split("-"))
             wait = wait_of(fields["w"]) if "w" in fields else None
             previous = int(fields["prev"]) if "prev" in fields else None
             changes = json.loads(fields.get("o", "[]"))
@@ -128,7 +128,7 @@ class Event:
             raise InvalidValue(f"the event {entry_id} of the zone does not parse") from None
         if not isinstance(changes, list):
             raise InvalidValue(f"the event {entry_id} of the zone holds no list of changes")
-        parsed = tuple(Change.from_wire(change) for change in changes)
+        parsed = tuple(map(Change.from_wire, changes))
         return cls(epoch, rev, parsed, wait, previous, "zone" in fields)
 
 
@@ -198,10 +198,12 @@ class ZoneView:
     def _claim(self, peer: Peer) -> set[str]:
         """Enters what ``peer`` claims; returns the keys of others that claim the same."""
         rivals: set[str] = set()
+        alone = (peer.key,)
         for each in peer.allowed_ips:
-            others = self._claims.get(each, ())
-            self._claims[each] = (*others, peer.key)
-            rivals.update(others)
+            others = self._claims.setdefault(each, alone)
+            if others is not alone:
+                self._claims[each] = others + alone
+                rivals.update(others)
         return rivals
 
     def _unclaim(self, peer: Peer) -> set[str]:
@@ -239,9 +241,12 @@ class ZoneView:
         known = self.peers.get(key)
         if known is not None and known.rev > peer.rev:
             return set()
-        self.rejected.pop(key[:64], None)
-        if known == peer:
-            return set()
-        released = self._unclaim(known) if known else set()
+        if self.rejected:
+            self.rejected.pop(key[:64], None)
+        changed = {key}
+        if known is not None:
+            if known == peer:
+                return set()
+            changed |= self._unclaim(known)
         self.peers[key] = peer
-        return {key} | released | self._claim(peer)
+        return changed | self._claim(peer)

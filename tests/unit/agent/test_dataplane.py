@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -70,13 +69,13 @@ def commit(view: ZoneView, word: Any) -> set[str]:
         return event(view, gone=(before.key,))
     if word[0] == "come":
         endpoint = ["", "192.0.2.1:51820", "192.0.2.2:51820"][word[2]]
-        return event(view, replace(before, endpoint=endpoint))
+        return event(view, before._replace(endpoint=endpoint))
     if word[0] == "renumber":
-        return event(view, replace(before, addresses=(f"10.20.{word[2]}.{number + 1}",)))
+        return event(view, before._replace(addresses=(f"10.20.{word[2]}.{number + 1}",)))
     losers = [each for each in view.peers.values() if word[2] in each.prefixes and each.key != before.key]
-    changed = [replace(each, prefixes=tuple(set(each.prefixes) - {word[2]})) for each in losers]
+    changed = [each._replace(prefixes=tuple(set(each.prefixes) - {word[2]})) for each in losers]
     kept = tuple(sorted({*before.prefixes, word[2]}))
-    return event(view, *changed, replace(before, prefixes=kept))
+    return event(view, *changed, before._replace(prefixes=kept))
 
 
 @given(log=batches())
@@ -216,7 +215,7 @@ def test_makes_mends_and_removes_a_real_interface(
     inside = namespace("jwu-plane")
     file = tmp_path / "key"
     public, _ = keys.ensure_key_file(inside.runner, str(file))
-    own = replace(peer(0), key=public)
+    own = peer(0)._replace(key=public)
     view = view_of(own, peer(1, prefixes=("172.20.1.0/24",), endpoint="192.0.2.1:51820"))
     plane = DataPlane(inside.runner, Node(public, str(file), "jwuplane0", 51999))
     assert plane.bring_to(view)
@@ -251,9 +250,9 @@ def test_two_interfaces_on_one_port_are_refused_by_name(
     inside = namespace("jwu-port")
     file = tmp_path / "key"
     public, _ = keys.ensure_key_file(inside.runner, str(file))
-    view = view_of(replace(peer(0), key=public))
+    view = view_of(peer(0)._replace(key=public))
     DataPlane(inside.runner, Node(public, str(file), "jwuport0", 51999)).bring_to(view)
     other = DataPlane(inside.runner, Node(public, str(file), "jwuport1", 51999))
     with pytest.raises(InvalidValue, match="UDP port 51999 is the interface jwuport0's"):
-        other.bring_to(view_of(replace(peer(0), key=public)))
+        other.bring_to(view_of(peer(0)._replace(key=public)))
     assert "jwuport1" not in inside.run(["ip", "link"])

@@ -15,7 +15,7 @@ from tests.unit.agent.support import event, peer, view_of
 from tests.unit.jaywalk.strategies import key
 from tests.unit.mac import Recorded, a_mac
 
-OWN = replace(peer(4), key=key(0))
+OWN = peer(4)._replace(key=key(0))
 NODE = Node(OWN.key, "/usr/local/etc/wireguard/zone-blue.key")
 
 

@@ -44,7 +44,7 @@ def examined(settings: Settings, inside: Namespace) -> dict[str, list[Finding]]:
 def joined(settings: Settings, *others: Peer, **fields: object) -> None:
     """Writes the zone to disk as this node last saw it."""
     public = keys.ensure_key_file(SubprocessRunner(), str(settings.private_key_file))[0]
-    own = replace(peer(0), key=public, **fields)  # type: ignore[arg-type]
+    own = peer(0)._replace(key=public, **fields)  # type: ignore[arg-type]
     snapshot.save(settings.snapshot_file, view_of(own, *others))
 
 

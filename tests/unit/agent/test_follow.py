@@ -447,7 +447,7 @@ def test_meta_that_does_not_parse_ends_nobody_who_was_in_the_zone(
     store.redis.hset(KEYS.meta, field, "garbage")
     with pytest.raises(InvalidValue):
         node().until(lambda follower: follower.joined)
-    member = node(view=view_of(replace(peer(0), key=OWN)))
+    member = node(view=view_of(peer(0)._replace(key=OWN)))
     member.alive_until(lambda: member.follower.trouble)
     assert member.follower.joined
 
@@ -480,7 +480,7 @@ def test_a_wrong_password_or_zone_ends_it_only_at_the_first_start(
     with pytest.raises(error) as caught:
         node(password=password).until(lambda follower: follower.joined)
     assert "zone-blue" in str(caught.value)
-    member = node(view=view_of(replace(peer(0), key=OWN)), password=password)
+    member = node(view=view_of(peer(0)._replace(key=OWN)), password=password)
     assert next(member.updates).changed is None
     member.alive_until(lambda: "zone-blue" in member.follower.trouble)
     assert member.follower.joined

@@ -37,7 +37,7 @@ def member(tmp_path: Path) -> Settings:
     """A node whose snapshot holds itself and three peers."""
     settings = settings_in(tmp_path)
     public = settings.own_key(SubprocessRunner())
-    own = replace(peer(0, endpoint="192.0.2.10:51820"), key=public)
+    own = peer(0, endpoint="192.0.2.10:51820")._replace(key=public)
     snapshot.save(settings.snapshot_file, view_of(own, *map(peer, (1, 2, 3)), rev=9))
     return settings
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -54,21 +55,23 @@ json_values = st.recursive(
 host_lists = st.lists(hosts, min_size=1, max_size=4, unique=True).map(tuple)
 local_lists = st.lists(hosts, max_size=2, unique=True).map(tuple)
 prefix_lists = st.lists(prefixes, max_size=4, unique=True).map(tuple)
-peers = st.builds(
-    Peer,
-    key=any_keys,
-    name=labels,
-    addresses=host_lists,
-    prefixes=prefix_lists,
-    endpoint=endpoints,
-    fixed=st.booleans(),
-    local=local_lists,
-    observed=endpoints,
-    symmetric=st.booleans(),
-    relay=st.integers(0, 65535),
-    seq=naturals,
-    rev=naturals,
+_peers: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {
+        "key": any_keys,
+        "name": labels,
+        "addresses": host_lists,
+        "prefixes": prefix_lists,
+        "endpoint": endpoints,
+        "fixed": st.booleans(),
+        "local": local_lists,
+        "observed": endpoints,
+        "symmetric": st.booleans(),
+        "relay": st.integers(0, 65535),
+        "seq": naturals,
+        "rev": naturals,
+    }
 )
+peers = _peers.map(lambda fields: Peer(**fields))
 leases = st.builds(
     Lease,
     key=any_keys,

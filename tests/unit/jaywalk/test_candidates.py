@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
@@ -49,7 +48,7 @@ def test_the_operators_word_comes_first() -> None:
 def test_a_peer_without_an_address_is_tried_where_it_was_seen_or_nowhere() -> None:
     silent = Peer(key(1), "node1", ("10.20.0.2",))
     assert candidates.candidates(None, silent) == ()
-    assert candidates.candidates(None, replace(silent, observed=f"{NAT}:1")) == (f"{NAT}:1",)
+    assert candidates.candidates(None, silent._replace(observed=f"{NAT}:1")) == (f"{NAT}:1",)
 
 
 def test_a_relay_that_is_seen_behind_a_nat_is_none() -> None:
@@ -64,7 +63,7 @@ def test_a_relay_is_spoken_to_by_an_ip_version_that_both_have() -> None:
     assert candidates.relay_endpoint(peer(0, local=("fd00::9",)), relay) == "192.168.1.2:51821"
     unplaced = Peer(key(3), "node3", ("10.20.0.4",))
     assert candidates.relay_endpoint(unplaced, relay) == "192.168.1.2:51821"
-    assert candidates.relay_endpoint(six, replace(relay, local=())) == "192.168.1.2:51821"
+    assert candidates.relay_endpoint(six, relay._replace(local=())) == "192.168.1.2:51821"
 
 
 def test_of_many_relays_every_node_takes_the_same_few() -> None:
@@ -76,8 +75,8 @@ def test_of_many_relays_every_node_takes_the_same_few() -> None:
 
 def test_relays_and_three_others_tell_of_a_peer_at_once_and_none_behind_a_nat() -> None:
     nodes = [peer(number) for number in range(20)]
-    nodes[4] = replace(nodes[4], relay=51821)
-    nodes[5] = replace(nodes[5], observed=f"{NAT}:9")
+    nodes[4] = nodes[4]._replace(relay=51821)
+    nodes[5] = nodes[5]._replace(observed=f"{NAT}:9")
     asked: Counter[str] = Counter()
     for node in nodes:
         chosen = candidates.observers(nodes, node.key)
