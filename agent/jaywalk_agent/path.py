@@ -106,6 +106,9 @@ class Path:
         if self.state in (State.START, State.PLAIN):
             endpoint = self.target.candidates[0] if self.target.candidates else ""
             return Way(endpoint, KEEPALIVE if self.awake else 0)
+        if self.state is State.RELAY and not self.carried and not self.shaken and self.target.candidates:
+            # Not where the round ended, which is the least likely place.
+            return Way(self.target.candidates[0], KEEPALIVE)
         # Who is carried is left in peace between two rounds: WireGuard would call at a dead end for ever.
         resting = self.carried and self.state is not State.DIRECT and not self.fired
         return Way("", 0 if resting else KEEPALIVE)

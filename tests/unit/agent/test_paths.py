@@ -290,7 +290,10 @@ def test_without_a_way_through_each_endpoint_gets_its_slot_and_pauses_grow() -> 
     for gap, pause in zip(gaps, BACKOFF[1:], strict=False):
         assert 0.75 * pause <= gap <= 1.25 * pause + 2 * SLOT + 1
     assert world.outcome == ("none", None)
-    assert world.way.keepalive == KEEPALIVE, "without a relay WireGuard goes on trying by itself"
+    assert world.way == Way(PUBLIC, KEEPALIVE), "without a relay WireGuard goes on trying by itself"
+    world.shake()
+    world.look()
+    assert world.way.endpoint == "", "who came by itself is answered where it is"
 
 
 def test_who_is_carried_is_left_in_peace_between_two_rounds() -> None:
