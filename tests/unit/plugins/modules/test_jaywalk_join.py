@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +139,7 @@ def test_what_is_not_said_stays_as_the_agent_said_it(
     assert not run_module(jaywalk_join, **options)["changed"]
     assert run_module(jaywalk_join, **options, request_ip=["10.20.0.9"])["changed"]
     after = zone.snapshot().peers[own]
-    assert after == replace(before, addresses=("10.20.0.9",), seq=after.seq, rev=after.rev, since=after.since)
+    assert after == before._replace(addresses=("10.20.0.9",), seq=after.seq, rev=after.rev, since=after.since)
 
 
 def test_what_is_said_counts_and_the_machines_own_addresses_come_along(
