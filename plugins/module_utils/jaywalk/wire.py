@@ -57,7 +57,7 @@ def text(value: object, what: str) -> str:
 
 def natural(value: object, what: str) -> int:
     """A whole number that JSON readers of any kind keep exactly (RFC 8259, section 6)."""
-    if type(value) is int and 0 <= value < 2**53:  # a bool is an int, too
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53:
         return value
     raise InvalidValue(f"the {what} {values.shown(value)} is no natural number below 2^53", "send an integer")
 
