@@ -17,6 +17,10 @@ PORT = 51819
 """UDP, on the mesh address of each node; whoever cannot be asked there counts as one without an agent."""
 QUESTION, ANSWER = b"jaywalk?", b"jaywalk!"
 SIZE = 36
+ROOM = 1 << 20
+"""Bytes for what comes in: answers of a thousand peers that were asked at once; a datagram takes 768."""
+SO_RCVBUFFORCE = 33
+"""socket(7); beyond net.core.rmem_max, by CAP_NET_ADMIN."""
 CLONE_NEWNET = 0x40000000
 MOST = 256
 """Datagrams taken in at a time, so that nobody can keep an agent busy with questions."""
@@ -56,6 +60,7 @@ class Heartbeat:
             socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
         )
         try:
+            self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, ROOM)
             # Before it is bound: sockets of other interfaces have the same address and port.
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
             self.socket.bind((address, PORT))

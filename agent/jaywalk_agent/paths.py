@@ -233,7 +233,9 @@ class Paths:
         # Also where only WireGuard answered so far: what comes back to life in time is not given up.
         waits = any(0 < pulse.silent(now) <= MUTE for pulse in (path.pulse, path.life))
         asking = path.busy_until > now or waits
-        _ask(path, now, orders, BUSY_PAUSE if asking else IDLE_PAUSE)
+        # A thousand peers that were asked at once drift apart, so that their answers find room.
+        idle = IDLE_PAUSE * self._rng.uniform(0.9, 1.0)
+        _ask(path, now, orders, BUSY_PAUSE if asking else idle)
         dead = path.life.silent(now) > MUTE
         hurried = path.hurry is not None and now - path.hurry > HURRY and path.pulse.silent(now) > 0
         if dead or hurried:

@@ -36,6 +36,11 @@ def apply() -> dict[str, Figure]:
     return apart("tests.bench.apply")
 
 
+def beats() -> dict[str, Figure]:
+    say("watching 1,000 idle paths")
+    return apart("tests.bench.beats")
+
+
 def rss() -> dict[str, Figure]:
     say("an agent's memory in zones of 10, 1,000 and 10,000 peers")
     return apart("tests.bench.rss")
@@ -49,6 +54,7 @@ PARTS = {
     "storm": lambda: storm.measure(say),
     "snapshot": lambda: comeback.measure(say),
     "rss": rss,
+    "beats": beats,
     "fleet": lambda: fleet.measure(say),
     "nat": lambda: nat.measure(say),
 }

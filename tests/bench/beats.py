@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What it costs an agent to watch 1,000 idle paths: the real pathfinder with its socket and its clock.
+
+A thousand WireGuards do not fit onto one machine, so a cable stands for the interface: at its far end one
+program answers for all peers, and asks for them too, and ``wg show dump`` is a file of as many lines.  Runs
+in a network namespace of its own (``unshare --net``); prints its figures as JSON.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import resource
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, cast
+
+from jaywalk import plan
+from jaywalk.mesh import Node, Way
+from jaywalk.models import Peer, Zone
+from jaywalk.runner import Finished, SubprocessRunner
+from jaywalk.zonelog import ZoneView
+from jaywalk_agent.courier import Courier
+from jaywalk_agent.dataplane import DataPlane
+from jaywalk_agent.heartbeat import PORT, QUESTION
+from jaywalk_agent.path import BEAT
+from jaywalk_agent.pathfinder import Pathfinder
+from jaywalk_agent.pulse import IDLE_PAUSE
+from tests.bench.results import Figure
+
+PEERS = 1000
+NAME, FAR = "jwbeat0", "jwbeat1"
+OWN, GATEWAY = "10.64.0.1", "10.64.0.2"
+FIRST = int(ip_address("10.64.4.0"))
+OUTER = 28
+"""Bytes of IPv4 and UDP around a sealed datagram."""
+SETTLE, SECONDS = 20.0, 90.0
+PKTINFO = struct.Struct("=I4s4s")
+SO_RCVBUFFORCE = 33
+IP_PKTINFO = 8
+"""socket(7), ip(7): of older Pythons without a name."""
+
+
+class Interface(SubprocessRunner):
+    """Has a file printed where ``wg`` would be asked, and runs all else."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def run(self, argv: Sequence[str], stdin: str | None = None) -> Finished:
+        return super().run(["cat", str(self._file)] if list(argv) == ["wg", "show", NAME, "dump"] else argv)
+
+
+class Plane:
+    """As much of a data plane as a pathfinder of settled paths asks for."""
+
+    def __init__(self) -> None:
+        self.node = Node(key_of(0), "/nowhere", NAME)
+        self.lock = threading.RLock()
+        self.ways: Mapping[str, Way] = {}
+        self.peers: Mapping[str, Peer] = {}
+
+    def rewire(self, *_: object) -> plan.Plan:
+        return plan.Plan(NAME)
+
+
+def key_of(number: int) -> str:
+    return base64.b64encode(struct.pack(">I28x", number + 1)).decode()
+
+
+def address_of(number: int) -> str:
+    return str(ip_address(FIRST + number)) if number else OWN
+
+
+def record(number: int) -> Peer:
+    """Each is seen behind a NAT of its own, so that all pairs are watched."""
+    seen = f"198.18.{number // 250}.{number % 250 + 1}:4711"
+    return Peer(
+        key_of(number), f"n{number}", (address_of(number),), endpoint="192.0.2.1:51820", observed=seen
+    )
+
+
+def dump() -> str:
+    """What ``wg show dump`` says of peers that all have a young session (wg(8))."""
+    lines = ["(none)\t(none)\t51820\toff"]
+    for number in range(1, PEERS + 1):
+        words = [key_of(number), "(none)", record(number).observed, f"{address_of(number)}/32"]
+        lines.append("\t".join([*words, str(int(time.time())), "92", "148", "25"]))
+    return "\n".join(lines) + "\n"
+
+
+def answer() -> None:
+    """The far end: answers what is asked of any peer, and asks on behalf of each in turn."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+        # A thousand machines would have a thousand queues.
+        sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 23)
+        sock.bind(("", PORT))
+        sock.settimeout(IDLE_PAUSE / PEERS)
+        print("ready", flush=True)
+        number, due = 0, time.monotonic() + SETTLE / 2
+        while True:
+            try:
+                data, found, _, where = sock.recvmsg(64, 64)
+                if data.startswith(QUESTION):
+                    sock.sendmsg([b"jaywalk!" + data[8:]], found, 0, where)
+            except TimeoutError:
+                pass
+            while due < time.monotonic():
+                number, due = number % PEERS + 1, due + IDLE_PAUSE / PEERS
+                source = socket.inet_aton(address_of(number))
+                asks = [(socket.IPPROTO_IP, IP_PKTINFO, PKTINFO.pack(0, source, source))]
+                sock.sendmsg([QUESTION + bytes(28)], asks, 0, (OWN, PORT))
+
+
+def ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True)
+
+
+def far_end() -> subprocess.Popen[str]:
+    """Starts it in a namespace of its own, at the other end of the cable."""
+    start = ["unshare", "--net", "sh", "-c", 'read go; exec "$@"', "far", sys.executable, "-m", __spec__.name]
+    far = subprocess.Popen([*start, "answer"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert far.stdin is not None and far.stdout is not None
+    time.sleep(0.5)
+    ip("link", "add", "dev", NAME, "type", "veth", "peer", "name", FAR, "netns", str(far.pid))
+    ip("address", "add", f"{OWN}/30", "dev", NAME)
+    ip("link", "set", "dev", NAME, "up")
+    # By one neighbour, since a host remembers 1,024 in all of its namespaces together.
+    ip("route", "add", f"{ip_address(FIRST)}/22", "via", GATEWAY, "dev", NAME)
+    there = ["nsenter", "--target", str(far.pid), "--net", "ip"]
+    for words in (
+        ["link", "set", "dev", "lo", "up"],
+        ["address", "add", f"{GATEWAY}/30", "dev", FAR],
+        ["link", "set", "dev", FAR, "up"],
+        ["route", "add", "local", f"{ip_address(FIRST)}/22", "dev", "lo"],
+    ):
+        subprocess.run([*there, *words], check=True)
+    far.stdin.write("go\n")
+    far.stdin.flush()
+    far.stdout.readline()
+    return far
+
+
+def spent() -> float:
+    """Seconds of processor time of this process and of the programs that it ran."""
+    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return sum(used.ru_utime + used.ru_stime for used in map(resource.getrusage, whose))
+
+
+def datagrams() -> int:
+    shown = subprocess.run(["ip", "-json", "-stats", "link", "show", NAME], check=True, capture_output=True)
+    counted = json.loads(shown.stdout)[0]["stats64"]
+    return int(counted["rx"]["packets"]) + int(counted["tx"]["packets"])
+
+
+def measure(folder: Path) -> dict[str, Figure]:
+    (folder / "dump").write_text(dump(), encoding="ascii")
+    plane: Any = Plane()
+    finder = Pathfinder(
+        Interface(folder / "dump"), cast(DataPlane, plane), cast(Courier, _Silent()), folder / "paths"
+    )
+    view = ZoneView(
+        Zone("bench", ("10.64.0.0/16",)), 1, 1, {key_of(each): record(each) for each in range(PEERS + 1)}
+    )
+    finder.learn(view, None)
+    with finder.running():
+        time.sleep(SETTLE)
+        cpu, count, begun = spent(), datagrams(), time.monotonic()
+        time.sleep(SECONDS)
+        cpu, count, seconds = spent() - cpu, datagrams() - count, time.monotonic() - begun
+        direct = sum(
+            finder.machine.outcome(each, time.monotonic())[0] == "direct" for each in finder.machine.paths
+        )
+    if direct != PEERS:
+        raise RuntimeError(f"{direct} of {PEERS} paths are direct")
+    rate = count / seconds
+    return {
+        f"heartbeat_{PEERS}_cpu": Figure(round(100 * cpu / seconds, 2), "% of a core", PEERS),
+        f"heartbeat_{PEERS}_bytes": Figure(round(rate * (BEAT + OUTER) / 1000, 1), "kB/s", round(rate)),
+    }
+
+
+class _Silent:
+    """In the place of a courier, since nobody is to be told of anything."""
+
+    def report(self, observed: Mapping[str, str]) -> bool:
+        return True
+
+    def moved(self) -> None:
+        """Does nothing."""
+
+
+def main() -> None:
+    if sys.argv[1:] == ["answer"]:
+        answer()
+        return
+    far = far_end()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            figures = measure(Path(folder))
+    finally:
+        far.kill()
+        far.communicate()
+    json.dump({name: asdict(figure) for name, figure in figures.items()}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
