@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from jaywalk import driver, mesh, plan, values
 from jaywalk.candidates import may_observe, relays
 from jaywalk.controller import ZoneClient, connect
 from jaywalk.errors import JaywalkError
-from jaywalk.interface import server_name
+from jaywalk.interface import ObservedPeer, server_name
 from jaywalk.models import Peer
 from jaywalk.place import own_addresses
 from jaywalk.requests import Request
@@ -156,12 +156,12 @@ def _interface(patient: Patient) -> Iterator[tuple[str, str]]:
 def _peers(patient: Patient) -> Iterator[tuple[str, str]]:
     if patient.own is None or patient.view is None or len(patient.view.peers) < 2:
         return
-    others, answering = len(patient.view.peers) - 1, _answering(patient)
+    seen = _seen(patient)
+    others, answering = len(patient.view.peers) - 1, _answering(seen)
     if answering:
         yield GOOD, f"{len(answering)} of {others} peers answer"
         return
-    seen = patient.driver.dump(patient.settings.interface).values()
-    sent, came = sum(each.sent for each in seen), sum(each.received for each in seen)
+    sent, came = sum(each.sent for each in seen.values()), sum(each.received for each in seen.values())
     yield (
         BAD,
         (
@@ -171,9 +171,12 @@ def _peers(patient: Patient) -> Iterator[tuple[str, str]]:
     )
 
 
-def _answering(patient: Patient) -> set[str]:
+def _seen(patient: Patient) -> dict[str, ObservedPeer]:
+    return patient.driver.dump(patient.settings.interface)
+
+
+def _answering(seen: Mapping[str, ObservedPeer]) -> set[str]:
     """The keys of the peers with a session."""
-    seen = patient.driver.dump(patient.settings.interface)
     return {key for key, each in seen.items() if time.time() - each.handshake < plan.SETTLED_SECONDS}
 
 
@@ -187,7 +190,7 @@ def _nat(patient: Patient) -> Iterator[tuple[str, str]]:
         yield WARNING, f"behind a symmetric NAT, seen at {_host(own)}: {_symmetric(view, own)}"
     elif own.observed:
         yield GOOD, f"behind a NAT, and open peers see this node at {own.observed}"
-    elif any(may_observe(view.peers[key]) for key in _answering(patient) & view.peers.keys()):
+    elif any(may_observe(view.peers[key]) for key in _answering(_seen(patient)) & view.peers.keys()):
         yield GOOD, f"no open peer sees this node elsewhere than at {own.endpoint or 'no address'}"
     else:
         yield WARNING, "no open peer answers, so that nobody can tell where this node is seen"

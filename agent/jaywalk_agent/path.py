@@ -75,7 +75,7 @@ class Path:
     index: int = 0
     fired: bool = False
     hurry: float | None = None
-    """Since when it has to prove itself, since one of its ends is said to be somewhere else."""
+    """Since when it has to prove itself: an end is said to be somewhere else, or answers by a relay."""
     tries: int = 0
     next_try: float = 0.0
     seen: Seen = field(default_factory=Seen)

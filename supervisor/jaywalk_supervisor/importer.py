@@ -74,13 +74,12 @@ def plan(
     state: ZoneState, saved: list[tuple[str, list[str]]], now: float
 ) -> tuple[list[Change], dict[str, list[str]]]:
     """The leases to be made, and what of the saved state makes none."""
-    pools = values.networks(state.zone.pools)
     changes: list[Change] = []
     held: list[str] = []
     outside: list[str] = []
     children: list[str] = []
     for cidr, hosts in saved:
-        if values.overlapping(pools, cidr) is None:
+        if values.overlapping(state.zone.networks, cidr) is None:
             children.append(cidr)
             continue
         for host in sorted(hosts, key=lambda each: int(ipaddress.ip_address(values.address(each)))):

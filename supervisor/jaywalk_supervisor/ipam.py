@@ -120,10 +120,9 @@ def check_prefixes(state: ZoneState, keys: Collection[str], prefixes: Sequence[s
     """
     if not prefixes:
         return
-    pools = values.networks(state.zone.pools)
     own = PrefixIndex()
     for prefix in prefixes:
-        if (pool := values.overlapping(pools, prefix)) is not None:
+        if (pool := values.overlapping(state.zone.networks, prefix)) is not None:
             raise RequestRefused(
                 "prefix-in-pool",
                 f"the child prefix {prefix} overlaps the pool {pool} of zone {state.zone.name}: "

@@ -80,12 +80,11 @@ class Observations:
     def _heard(self, zone: Zone, peers: Mapping[str, Peer], peer: Peer, now: float) -> list[str]:
         """The endpoints that count, the newest word last: those of the best kind of observers alone."""
         words = sorted(self._words.get(peer.key, {}).items(), key=lambda each: each[1].at)
-        pools = values.networks(zone.pools)
         by_rank: dict[bool, list[str]] = {True: [], False: []}
         for observer, word in words:
             who = peers.get(observer)
             fresh = now - word.at < BELIEVED_SECONDS
-            inside = values.holding(pools, values.host_of(word.endpoint)) is not None
+            inside = zone.holds(values.host_of(word.endpoint))
             if who is not None and who.key != peer.key and fresh and not inside and may_observe(who):
                 by_rank[bool(who.relay) or who.fixed].append(word.endpoint)
         return by_rank[True] or by_rank[False]

@@ -28,6 +28,11 @@ PEERS_PER_MS = 10
 """Agents wait 0.1 ms a peer between two reads, so that waking them all stays a fifth of a Redis core."""
 
 
+def wait_ms_of(peers: int) -> int:
+    """How long the agents of a zone of so many peers are to wait between two reads."""
+    return max(LEAST_WAIT_MS, peers // PEERS_PER_MS)
+
+
 Record = TypeVar("Record")
 
 
@@ -93,7 +98,7 @@ class ZoneState:
     @property
     def wanted_wait_ms(self) -> int:
         """What ``meta.wait_ms`` should be for the peers that are there."""
-        return max(LEAST_WAIT_MS, len(self.peers) // PEERS_PER_MS)
+        return wait_ms_of(len(self.peers))
 
     def put(self, key: str, peer: Peer | None, lease: Lease | None) -> Undo:
         """Gives ``key`` this peer and this lease (None for none) and returns what it had."""

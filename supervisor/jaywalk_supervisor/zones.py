@@ -189,7 +189,7 @@ def check_pools(state: ZoneState, zone: Zone) -> None:
                     "give pools that hold all leases, or release that one",
                 )
         for prefix in lease.prefixes:
-            taken = values.overlapping(values.networks(zone.pools), prefix)
+            taken = values.overlapping(zone.networks, prefix)
             if taken is not None:
                 raise Conflict(
                     f"the pool {taken} overlaps the child prefix {prefix} of {lease.name}",

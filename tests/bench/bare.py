@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import socket
 import time
 
 import hiredis
 
+from tests.bench.raw import connected, packed
 from tests.bench.worker import Crowd, serve
 
 BLOCK_MS = 4000
@@ -25,18 +25,13 @@ class BareReader:
         self._ready = False
 
     def run(self) -> None:
-        host, port, user, password = self._way
-        connection = socket.create_connection((host, int(port)))
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = connected(self._way)
         reader = hiredis.Reader()
-        connection.sendall(hiredis.pack_command(("AUTH", user, password)))  # type: ignore[arg-type]
-        reader.feed(connection.recv(BUFFER))
-        assert reader.gets() == b"OK"
         self._ready = True
         last: bytes | str = "0-0"
         while True:
             words = ("XREAD", "COUNT", "500", "BLOCK", BLOCK_MS, "STREAMS", self._stream, last)
-            connection.sendall(hiredis.pack_command(words))  # type: ignore[arg-type]
+            connection.sendall(packed(*words))
             while (answer := reader.gets()) is False:
                 reader.feed(connection.recv(BUFFER))
             if answer:

@@ -8,7 +8,6 @@ in a network namespace of its own (``unshare --net``); prints its figures as JSO
 
 from __future__ import annotations
 
-import base64
 import json
 import resource
 import socket
@@ -31,10 +30,11 @@ from jaywalk.runner import Finished, SubprocessRunner
 from jaywalk.zonelog import ZoneView
 from jaywalk_agent.courier import Courier
 from jaywalk_agent.dataplane import DataPlane
-from jaywalk_agent.heartbeat import PORT, QUESTION
+from jaywalk_agent.heartbeat import ANSWER, PORT, QUESTION, SO_RCVBUFFORCE
 from jaywalk_agent.path import BEAT
 from jaywalk_agent.pathfinder import Pathfinder
 from jaywalk_agent.pulse import IDLE_PAUSE
+from tests.bench.node import Node as Client
 from tests.bench.results import Figure
 
 PEERS = 1000
@@ -45,9 +45,8 @@ OUTER = 28
 """Bytes of IPv4 and UDP around a sealed datagram."""
 SETTLE, SECONDS = 20.0, 90.0
 PKTINFO = struct.Struct("=I4s4s")
-SO_RCVBUFFORCE = 33
 IP_PKTINFO = 8
-"""socket(7), ip(7): of older Pythons without a name."""
+"""ip(7): of older Pythons without a name."""
 
 
 class Interface(SubprocessRunner):
@@ -64,7 +63,7 @@ class Plane:
     """As much of a data plane as a pathfinder of settled paths asks for."""
 
     def __init__(self) -> None:
-        self.node = Node(key_of(0), "/nowhere", NAME)
+        self.node = Node(Client(0).key, "/nowhere", NAME)
         self.lock = threading.RLock()
         self.ways: Mapping[str, Way] = {}
         self.peers: Mapping[str, Peer] = {}
@@ -73,27 +72,22 @@ class Plane:
         return plan.Plan(NAME)
 
 
-def key_of(number: int) -> str:
-    return base64.b64encode(struct.pack(">I28x", number + 1)).decode()
-
-
 def address_of(number: int) -> str:
     return str(ip_address(FIRST + number)) if number else OWN
 
 
 def record(number: int) -> Peer:
     """Each is seen behind a NAT of its own, so that all pairs are watched."""
-    seen = f"198.18.{number // 250}.{number % 250 + 1}:4711"
-    return Peer(
-        key_of(number), f"n{number}", (address_of(number),), endpoint="192.0.2.1:51820", observed=seen
-    )
+    node = Client(number)
+    own = "192.0.2.1:51820"
+    return Peer(node.key, node.name, (address_of(number),), endpoint=own, observed=node.endpoint)
 
 
 def dump() -> str:
     """What ``wg show dump`` says of peers that all have a young session (wg(8))."""
     lines = ["(none)\t(none)\t51820\toff"]
     for number in range(1, PEERS + 1):
-        words = [key_of(number), "(none)", record(number).observed, f"{address_of(number)}/32"]
+        words = [Client(number).key, "(none)", record(number).observed, f"{address_of(number)}/32"]
         lines.append("\t".join([*words, str(int(time.time())), "92", "148", "25"]))
     return "\n".join(lines) + "\n"
 
@@ -112,7 +106,7 @@ def answer() -> None:
             try:
                 data, found, _, where = sock.recvmsg(64, 64)
                 if data.startswith(QUESTION):
-                    sock.sendmsg([b"jaywalk!" + data[8:]], found, 0, where)
+                    sock.sendmsg([ANSWER + data[len(QUESTION) :]], found, 0, where)
             except TimeoutError:
                 pass
             while due < time.monotonic():
@@ -170,7 +164,7 @@ def measure(folder: Path) -> dict[str, Figure]:
         Interface(folder / "dump"), cast(DataPlane, plane), cast(Courier, _Silent()), folder / "paths"
     )
     view = ZoneView(
-        Zone("bench", ("10.64.0.0/16",)), 1, 1, {key_of(each): record(each) for each in range(PEERS + 1)}
+        Zone("bench", ("10.64.0.0/16",)), 1, 1, {Client(each).key: record(each) for each in range(PEERS + 1)}
     )
     finder.learn(view, None)
     with finder.running():

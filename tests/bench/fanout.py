@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jaywalk.zonelog import ZoneKeys
-from jaywalk_supervisor.state import LEAST_WAIT_MS, PEERS_PER_MS
+from jaywalk_supervisor.state import wait_ms_of
 from tests.bench.node import Node
 from tests.bench.results import Figure
 from tests.bench.stage import ZONE, Crowd, Stage, most_sockets, request_of, stage, words_of
@@ -20,11 +20,6 @@ QUIET = 3.0
 IDENTITIES = 20
 """Peers of the zone, which the agents share: ten thousand times ten thousand records would fill 80 GB."""
 EVENTS = ZoneKeys(ZONE).events
-
-
-def wait_ms_of(count: int) -> int:
-    """How long the readers of a zone of so many peers wait between two reads."""
-    return max(LEAST_WAIT_MS, count // PEERS_PER_MS)
 
 
 def agents(ground: Stage, count: int) -> list[float]:

@@ -10,7 +10,6 @@ its favour.
 from __future__ import annotations
 
 import json
-import socket
 import threading
 import time
 from ipaddress import ip_address
@@ -19,6 +18,7 @@ from typing import Any
 import hiredis
 
 from tests.bench.node import Node
+from tests.bench.raw import connected, packed
 from tests.bench.worker import Crowd, serve
 from tests.redis_server import RedisServer
 
@@ -36,15 +36,14 @@ class OriginalAgent:
         self._ready = False
 
     def run(self) -> None:
-        host, port, user, password = self._way
-        hears, says = (_connection(host, int(port), user, password) for _ in range(2))
+        hears, says = connected(self._way), connected(self._way)
         reader = hiredis.Reader()
-        hears.sendall(hiredis.pack_command(("SUBSCRIBE", CHANNEL)))  # type: ignore[arg-type]
+        hears.sendall(packed("SUBSCRIBE", CHANNEL))
         while reader.gets() is False:
             reader.feed(hears.recv(BUFFER))
         self._ready = True
         self._gate.wait()
-        says.sendall(hiredis.pack_command(("PUBLISH", CHANNEL, self._request())))  # type: ignore[arg-type]
+        says.sendall(packed("PUBLISH", CHANNEL, self._request()))
         while True:
             while (message := reader.gets()) is False:
                 reader.feed(hears.recv(BUFFER))
@@ -66,14 +65,6 @@ class OriginalAgent:
 
     def stands(self, peers: int = 0) -> bool:
         return self._ready and len(self.peers) >= peers
-
-
-def _connection(host: str, port: int, user: str, password: str) -> socket.socket:
-    connection = socket.create_connection((host, port))
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.sendall(hiredis.pack_command(("AUTH", user, password)))  # type: ignore[arg-type]
-    assert connection.recv(BUFFER) == b"+OK\r\n"
-    return connection
 
 
 class OriginalAgents(Crowd):

@@ -49,6 +49,14 @@ podman run --detach --name box --network net1 --cap-add NET_RAW \
 BOX = "podman exec box /bin/busybox"
 
 
+def will_do(fleet: Fleet, name: str, command: str, wanted: str = "") -> None:
+    """Waits until a command succeeds on a machine and prints what is wanted."""
+    eventually(
+        lambda: (done := fleet[name].run(command, check=False)).rc == 0 and wanted in done.stdout,
+        f"{name}: {command}",
+    )
+
+
 @pytest.fixture
 def engines(fleet: Fleet, tmp_path: Path) -> Iterator[Fleet]:
     """The fleet with two machines more; each has a container network of its own, and a container in it."""
@@ -65,15 +73,13 @@ def engines(fleet: Fleet, tmp_path: Path) -> Iterator[Fleet]:
 
 def test_containers_reach_each_other_without_a_published_port(engines: Fleet) -> None:
     for name, other in (("pod1", "pod2"), ("pod2", "pod1")):
-        ping = f"{BOX} ping -c 1 -W 2 {NETWORKS[other]}.2"
-        eventually(lambda: engines[name].run(ping, check=False).rc == 0, f"{name}'s container pings")  # noqa: B023
+        will_do(engines, name, f"{BOX} ping -c 1 -W 2 {NETWORKS[other]}.2")
     page = f"http://{NETWORKS['pod2']}.2/page"
     assert engines["pod1"].run(f"{BOX} wget -q -O - {page}").stdout == "hello\n"
     # The server saw the container itself, and not its node.
     assert f"{NETWORKS['pod1']}.2" in engines["pod2"].run("podman logs box 2>&1").stdout
     for network in NETWORKS.values():
-        fetch = f"curl -sSf --max-time 5 http://{network}.2/page"
-        eventually(lambda: engines["node3"].run(fetch, check=False).stdout == "hello\n", "node3 reads")  # noqa: B023
+        will_do(engines, "node3", f"curl -sSf --max-time 5 http://{network}.2/page", "hello\n")
 
     for name in NETWORKS:
         assert "jaywalk" in engines[name].run("nft list ruleset").stdout

@@ -165,6 +165,7 @@ class Darwin:
 
     def _routes(self, real: str, addresses: Sequence[str]) -> frozenset[str]:
         own = [ipaddress.ip_interface(each).network for each in addresses]
+        # mypy does not see that two networks of one version are of one type.
         return frozenset(
             str(network)
             for family in ("inet", "inet6")

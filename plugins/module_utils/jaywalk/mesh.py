@@ -70,9 +70,9 @@ def desired(view: ZoneView, node: Node, ways: Mapping[str, Way] = MappingProxyTy
 
 def _pools_beside(view: ZoneView, own: Peer) -> list[str]:
     """The pools that the interface's own prefixes leave out, of the IP versions that it speaks."""
-    own_pools = {values.holding(values.networks(view.zone.pools), host) for host in own.addresses}
+    pools = view.zone.networks
+    own_pools = {values.holding(pools, host) for host in own.addresses}
     versions = {pool.version for pool in own_pools if pool is not None}
-    pools = values.networks(view.zone.pools)
     return [str(pool) for pool in pools if pool.version in versions and pool not in own_pools]
 
 

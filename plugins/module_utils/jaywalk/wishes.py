@@ -39,15 +39,14 @@ def lines(
 
 def refuse_hopeless(zone: Zone, request: Request) -> None:
     """Raises ``InvalidValue`` on wishes that the zone's pools alone forbid."""
-    pools = values.networks(zone.pools)
     for host in request.request_ip:
-        if values.holding(pools, host) is None:
+        if not zone.holds(host):
             raise InvalidValue(
                 f"the requested address {host} lies outside the pools of zone {zone.name}",
                 f"request one inside {' or '.join(zone.pools)}",
             )
     for prefix in request.child_prefixes:
-        pool = values.overlapping(pools, prefix)
+        pool = values.overlapping(zone.networks, prefix)
         if pool is not None:
             raise InvalidValue(
                 f"the child prefix {prefix} overlaps the pool {pool} of zone {zone.name}",
