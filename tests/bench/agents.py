@@ -66,6 +66,8 @@ class SimulatedAgent:
                 self.rev, self.at = update.view.rev, time.monotonic()
 
     def stands(self, rev: int = 0, peers: int = 0, settled: int = 0) -> bool:
+        if rev and not (peers or settled):
+            return self.rev >= rev
         view = self.follower.view
         if view is None or (settled and (self.follower.waiting or not self.follower.joined)):
             return False

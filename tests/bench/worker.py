@@ -6,13 +6,14 @@ A worker reads commands as JSON lines from standard input, answers each with a l
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any, Protocol
 
@@ -20,6 +21,8 @@ SLICE = 200
 """Clients that connect at a time: fewer than the kernel's queue of a listening socket."""
 SWITCH_SECONDS = 0.1
 """A client gives way when it waits for its socket; hundreds that ask every 5 ms would fill a core."""
+YOUNG = gc.get_threshold()[0]
+"""New objects of one client after which Python looks for garbage, as often as it would in its own process."""
 POLL = 0.02
 STACK_BYTES = 256 * 1024
 """Of each thread; a client's calls do not go deep."""
@@ -47,14 +50,15 @@ class Crowd:
         waiting = iter(members)
         while batch := list(islice(waiting, SLICE)):
             self.members += batch
+            gc.set_threshold(YOUNG * len(self.members))
             for each in batch:
                 threading.Thread(target=each.run, daemon=True).start()
-            _wait_for(lambda batch=batch: all(each.stands(**goal) for each in batch))
+            _wait_for_all(batch, goal)
         return len(self.members)
 
     def until(self, **goal: int) -> float:
         """Waits until all stand at the goal; returns when the last of them came there."""
-        _wait_for(lambda: all(each.stands(**goal) for each in self.members))
+        _wait_for_all(self.members, goal)
         last: float = max(each.at for each in self.members)
         return last
 
@@ -63,9 +67,11 @@ class Crowd:
         return time.process_time()
 
 
-def _wait_for(true: Callable[[], bool]) -> None:
-    while not true():
-        time.sleep(POLL)
+def _wait_for_all(members: Iterable[Member], goal: Mapping[str, int]) -> None:
+    """One after the other, since a look at all of them again and again takes time from those it waits for."""
+    for each in members:
+        while not each.stands(**goal):
+            time.sleep(POLL)
 
 
 def serve(crowd: Crowd) -> None:
