@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from redis.backoff import FullJitterBackoff
 
@@ -43,8 +43,7 @@ NAP = 5.0
 """Seconds; longer waits are cut into naps, so that the watchdog hears of us."""
 
 
-@dataclass(frozen=True)
-class Update:
+class Update(NamedTuple):
     """The zone as it is now; ``changed`` are the keys that an event named, None for "look at all"."""
 
     view: ZoneView
@@ -210,7 +209,10 @@ class Follower:
         assert self.view is not None
         try:
             changed, reply = self._read(client, self.view)
-            self._refuse_silence(client, self.view, heard=bool(changed) or reply is not None)
+            if changed or reply is not None:
+                self._heard = time.monotonic()
+            else:
+                self._refuse_silence(client, self.view)
         except Gap as gap:
             log.info("%s; taking a snapshot", gap)
             yield from self._resync(client)
@@ -219,7 +221,7 @@ class Follower:
             self._answered(reply)
         if changed:
             self._resyncs = 0
-            self._next_tick = min(self._next_tick, time.monotonic() + LOOK_AFTER)
+            self._next_tick = min(self._next_tick, self._heard + LOOK_AFTER)
             if self.own_key in changed:
                 self._notice(dropped=True)
         if changed or reply is not None:
@@ -236,17 +238,15 @@ class Follower:
         with self.stop.waiting():
             return client.read(view, nonce, block=max(0.0, until - time.monotonic()))
 
-    def _refuse_silence(self, client: ZoneClient, view: ZoneView, heard: bool) -> None:
+    def _refuse_silence(self, client: ZoneClient, view: ZoneView) -> None:
         """Asks once a minute whether a silent log is the one we follow: one that was emptied says nothing.
 
         Raises ``Gap`` where it is another, and ``InvalidValue`` where there is none.
         """
         now = time.monotonic()
-        silent = now - self._heard >= TICK
-        if heard or silent:
-            self._heard = now
-        if heard or not silent:
+        if now - self._heard < TICK:
             return
+        self._heard = now
         with self.stop.waiting():
             goes_on = client.goes_on_from(view)
         if not goes_on:

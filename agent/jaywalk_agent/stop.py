@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType
 
 
@@ -26,18 +24,22 @@ class StopSignal:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._asked = True
         if self._waiting:
+            # A wait that is only being entered has no end that would say so.
+            self._waiting = False
             raise Stopped
 
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Marks a wait that a signal may break off."""
+    def waiting(self) -> StopSignal:
+        """Marks a wait that a signal may break off: ``with stop.waiting():``."""
+        return self
+
+    def __enter__(self) -> None:
         self._waiting = True
-        try:
-            if self._asked:
-                raise Stopped
-            yield
-        finally:
+        if self._asked:
             self._waiting = False
+            raise Stopped
+
+    def __exit__(self, *_: object) -> None:
+        self._waiting = False
 
     def sleep(self, seconds: float) -> None:
         """Sleeps, or raises :class:`Stopped` as soon as a signal comes."""

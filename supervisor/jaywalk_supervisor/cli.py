@@ -15,7 +15,7 @@ from pathlib import Path
 import argcomplete
 
 from jaywalk import logs, values
-from jaywalk.controller import ControllerAddress, translated
+from jaywalk.controller import ControllerAddress, Translated
 from jaywalk.errors import InvalidValue, JaywalkError
 from jaywalk.files import read_secret, read_variables
 from jaywalk.release import installed_version
@@ -140,7 +140,7 @@ def _command(options: argparse.Namespace) -> int:
     where = _streamer(options) or _embedded(options).address()
     store = Store.open(where, "jaywalk-supervisor-zone")
     try:
-        with translated(where):
+        with Translated(where):
             return tokencli.run(store, options) if options.command == "token" else zonecli.run(store, options)
     finally:
         store.close()

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from jaywalk.controller import ControllerAddress, translated
+from jaywalk.controller import ControllerAddress, Translated
 from jaywalk.errors import JaywalkError
 from jaywalk.models import Zone
 
@@ -49,7 +49,7 @@ class ClusterCommitter:
         """Serves until ``stop`` is set."""
         while not self.stop.is_set():
             try:
-                with translated(self.where):
+                with Translated(self.where):
                     self._session()
             except JaywalkError as error:
                 if str(error) != self._own.trouble:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
 
-from jaywalk.controller import ControllerAddress, translated
+from jaywalk.controller import ControllerAddress, Translated
 from jaywalk.errors import BadRequest, InvalidValue, JaywalkError
 from jaywalk.models import Zone
 from jaywalk.requests import AGENT_OPS, OPERATOR_OPS, REPORT, Reply, Request, readable_nonce
@@ -112,7 +112,7 @@ class Committer:
         failures = 0
         while not self.stop.is_set():
             try:
-                with translated(self.where):
+                with Translated(self.where):
                     self._session()
             except JaywalkError as error:
                 self._report(str(error))

@@ -14,7 +14,7 @@ from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import NotFound, UnsupportedMediaType
 
 from jaywalk import keys, values
-from jaywalk.controller import TIMEOUT, ControllerAddress, ZoneClient, connect, translated
+from jaywalk.controller import TIMEOUT, ControllerAddress, Translated, ZoneClient, connect
 from jaywalk.errors import InvalidValue
 from jaywalk.requests import Request
 
@@ -128,7 +128,7 @@ def _add_leases(app: Flask, replica: Replica) -> None:
 def _store(where: ControllerAddress) -> Iterator[Store]:
     store = Store.open(where, "jaywalk-api")
     try:
-        with translated(where):
+        with Translated(where):
             yield store
     finally:
         store.close()

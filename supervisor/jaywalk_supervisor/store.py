@@ -12,7 +12,7 @@ from typing import Any, cast
 import redis
 from redis.cluster import ClusterNode, RedisCluster
 
-from jaywalk.controller import ControllerAddress, client_to, locate, seen_at, translated
+from jaywalk.controller import ControllerAddress, Translated, client_to, locate, seen_at
 from jaywalk.errors import ControllerUnreachable, InvalidValue, JaywalkError
 from jaywalk.models import SCHEMA, Zone
 from jaywalk.requests import Reply
@@ -73,7 +73,7 @@ class Store:
         """
         if not where.nodes:
             where = locate(where)
-        with translated(where):
+        with Translated(where):
             client = _cluster(where, name) if where.nodes else client_to(where, name)
             store = cls(client, where)
             store._look()

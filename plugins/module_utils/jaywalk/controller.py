@@ -11,13 +11,12 @@ import re
 import socket
 import struct
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from . import values
-from .errors import ControllerDenied, ControllerUnreachable, InvalidValue, MissingTool, NoAnswer
+from .errors import ControllerDenied, ControllerUnreachable, InvalidValue, JaywalkError, MissingTool, NoAnswer
 from .models import Lease, Zone
 from .requests import Reply, Request
 from .zonelog import Event, Gap, ZoneKeys, ZoneView, wait_of
@@ -47,6 +46,8 @@ PAGE = 500
 
 Entry = tuple[str, dict[str, str]]
 """One entry of a stream: its id and its fields."""
+RawEntry = tuple[str, list[str]]
+"""The same as Redis sends it: each field's name, then its value."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def connect(where: ControllerAddress, name: str = "jaywalk") -> redis.Redis:
     if not HAS_REDIS:
         raise MissingTool("redis")
     where = locate(where)
-    with translated(where):
+    with Translated(where):
         client = client_to(where, name)
         client.ping()
         _let_the_kernel_time(client)
@@ -182,7 +183,7 @@ def locate(where: ControllerAddress) -> ControllerAddress:
     if not where.sentinels:
         return where
     login = {"username": where.user or None, "password": where.password}
-    with translated(where):
+    with Translated(where):
         try:
             host, port = _primary(where)
         except MasterNotFoundError as error:
@@ -204,7 +205,7 @@ def _shard(where: ControllerAddress) -> ControllerAddress:
     for host, port in where.nodes:
         here = replace(where, host=host, port=port, nodes=())
         try:
-            with translated(here), client_to(here, "jaywalk-locate") as client:
+            with Translated(here), client_to(here, "jaywalk-locate") as client:
                 try:
                     client.hget(ZoneKeys(where.zone).meta, "epoch")
                 except redis.exceptions.MovedError as moved:
@@ -232,48 +233,60 @@ def _no_primary(where: ControllerAddress) -> ControllerUnreachable:
     )
 
 
-@contextmanager
-def translated(where: ControllerAddress) -> Iterator[None]:
-    """Turns redis-py's errors into ours, with the address and the user named and never the password."""
-    try:
-        yield
-    except (redis.AuthenticationError, redis.exceptions.AuthorizationError):
-        raise ControllerDenied(
-            f"the controller {where} refused user '{where.user or 'default'}'",
-            "check the password, and that the zone exists ('jaywalk-supervisor zone list')",
-        ) from None
-    except redis.exceptions.NoPermissionError as error:
-        raise ControllerDenied(
-            f"the controller {where} does not let user '{where.user or 'default'}' do this ({error})",
-            "use a user that may",
-        ) from None
-    except (redis.exceptions.AskError, redis.exceptions.ClusterDownError) as error:
-        raise ControllerUnreachable(
+class Translated:
+    """Turns redis-py's errors into ours, with the address and the user named and never the password.
+
+    A class, since a node makes one at each wake-up, and ``contextmanager`` takes four times as long.
+    """
+
+    __slots__ = ("_where",)
+
+    def __init__(self, where: ControllerAddress) -> None:
+        self._where = where
+
+    def __enter__(self) -> None:
+        """Does nothing."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if error is not None and (ours := _translation(self._where, error)) is not None:
+            raise ours from None
+
+
+def _translation(where: ControllerAddress, error: BaseException) -> JaywalkError | None:
+    user = f"user '{where.user or 'default'}'"
+    refused = f"the controller {where} refused {user}"
+    if isinstance(error, (redis.AuthenticationError, redis.exceptions.AuthorizationError)):
+        return ControllerDenied(
+            refused, "check the password, and that the zone exists ('jaywalk-supervisor zone list')"
+        )
+    if isinstance(error, redis.exceptions.NoPermissionError):
+        return ControllerDenied(
+            f"the controller {where} does not let {user} do this ({error})", "use a user that may"
+        )
+    if isinstance(error, (redis.exceptions.AskError, redis.exceptions.ClusterDownError)):
+        return ControllerUnreachable(
             f"the controller {where} does not hold the zone at the moment ({error})",
             "wait until the cluster is whole",
-        ) from None
-    except redis.exceptions.ReadOnlyError:
-        raise ControllerUnreachable(
-            f"the controller {where} is a read-only replica", "name the primary"
-        ) from None
-    except (*UNANSWERED, OSError, UnicodeError) as error:
+        )
+    if isinstance(error, redis.exceptions.ReadOnlyError):
+        return ControllerUnreachable(f"the controller {where} is a read-only replica", "name the primary")
+    if isinstance(error, (*UNANSWERED, OSError, UnicodeError)):
         if "NOAUTH" in str(error) or "WRONGPASS" in str(error):
-            raise ControllerDenied(
-                f"the controller {where} refused user '{where.user or 'default'}'", "check the password"
-            ) from None
-        raise ControllerUnreachable(
+            return ControllerDenied(refused, "check the password")
+        return ControllerUnreachable(
             f"the controller {where} cannot be reached ({_reason(error)})",
             "check that Redis runs there, listens on that address and is not behind a firewall",
-        ) from None
-    except redis.RedisError as error:
-        if str(error).startswith("NOREPLICAS"):
-            raise ControllerUnreachable(
-                f"the controller {where} has too few replicas to take anything in",
-                "wait until its replicas are back",
-            ) from None
-        raise ControllerDenied(
-            f"the controller {where} refused a command ({error})", "look into the log of Redis"
-        ) from None
+        )
+    if not isinstance(error, redis.RedisError):
+        return None
+    if str(error).startswith("NOREPLICAS"):
+        return ControllerUnreachable(
+            f"the controller {where} has too few replicas to take anything in",
+            "wait until its replicas are back",
+        )
+    return ControllerDenied(
+        f"the controller {where} refused a command ({error})", "look into the log of Redis"
+    )
 
 
 def _reason(error: BaseException) -> str:
@@ -299,7 +312,7 @@ class ZoneClient:
         Raises ``InvalidValue`` where there is no such zone yet.
         """
         view = self.head()
-        with translated(self.where):
+        with Translated(self.where):
             for key, record in self.client.hscan_iter(self.keys.peers, count=PAGE):
                 view.put(key, record)
         self._catch_up(view)
@@ -318,7 +331,7 @@ class ZoneClient:
 
     def head(self) -> ZoneView:
         """The zone without its peers; raises like :meth:`snapshot`."""
-        with translated(self.where):
+        with Translated(self.where):
             meta = cast("dict[str, str]", self.client.hgetall(self.keys.meta))
         if not meta:
             raise self._unknown_zone()
@@ -326,24 +339,24 @@ class ZoneClient:
 
     def lease(self, key: str) -> Lease | None:
         """The lease of one key, or None; only operators may read it."""
-        with translated(self.where):
+        with Translated(self.where):
             record = self.client.hget(self.keys.leases, key)
         return None if record is None else Lease.from_wire(key, record)
 
     def leases(self) -> list[Lease]:
         """All leases of the zone by key; only operators may read them."""
-        with translated(self.where):
+        with Translated(self.where):
             records = dict(self.client.hscan_iter(self.keys.leases, count=PAGE))
         return [Lease.from_wire(key, records[key]) for key in sorted(records)]
 
     def seen(self) -> dict[str, int]:
         """When each key was last heard of, in seconds since 1970; only operators may read it."""
-        with translated(self.where):
+        with Translated(self.where):
             return seen_at(cast("dict[str, str]", self.client.hgetall(self.keys.seen)))
 
     def goes_on_from(self, view: ZoneView) -> bool:
         """Whether the log still goes on from where ``view`` stands; raises like :meth:`snapshot`."""
-        with translated(self.where):
+        with Translated(self.where):
             place = cast("list[str | None]", self.client.hmget(self.keys.meta, "epoch", "rev"))
         if None in place:
             raise self._unknown_zone()
@@ -358,7 +371,7 @@ class ZoneClient:
         One entry tells: who was away for long is spared a page of a log that was trimmed beyond it, and who
         lost nothing in a restart of Redis sees that by the entry which opened the new epoch.
         """
-        with translated(self.where):
+        with Translated(self.where):
             entries = cast("list[Entry]", self.client.xrange(self.keys.events, first, last, count=1))
         try:
             return any(view.precedes(Event.from_entry(*entry)) for entry in entries)
@@ -381,7 +394,7 @@ class ZoneClient:
         if nonce:
             streams[self.keys.reply(nonce)] = "0"
         batches = self._xread(streams, block)
-        reply = self._reply(batches.get(self.keys.reply(nonce), []))
+        reply = self._reply(batches.get(self.keys.reply(nonce))) if nonce else None
         entries = batches.get(self.keys.events, [])
         changed = _take_in(view, entries)
         while reply is not None and len(entries) == PAGE:
@@ -391,7 +404,7 @@ class ZoneClient:
 
     def submit(self, request: Request, to: str = "") -> None:
         """Puts a request into the zone's inbox (or the list ``to``); it may be sent twice without harm."""
-        with translated(self.where):
+        with Translated(self.where):
             self.client.rpush(to or self.keys.inbox, request.to_wire())
 
     def ask(self, request: Request, timeout: float, to: str = "") -> Reply:
@@ -401,7 +414,7 @@ class ZoneClient:
         while (left := deadline - time.monotonic()) > 0:
             self.submit(request, to)
             key = self.keys.reply(request.nonce)
-            reply = self._reply(self._xread({key: "0"}, min(pause, left)).get(key, []))
+            reply = self._reply(self._xread({key: "0"}, min(pause, left)).get(key))
             if reply is not None:
                 return reply
             pause *= 2
@@ -410,7 +423,7 @@ class ZoneClient:
             "check that jaywalk-supervisor runs and reaches the same controller",
         )
 
-    def _xread(self, streams: dict[str, str], block: float) -> dict[str, list[Entry]]:
+    def _xread(self, streams: dict[str, str], block: float) -> dict[str, list[RawEntry]]:
         """One XREAD, straight on the client's connection.
 
         Redis answers all readers of a zone in one go, so that what each of them spends counts; the way
@@ -418,19 +431,21 @@ class ZoneClient:
         """
         wait = max(1, int(min(block, self.where.timeout * 0.8) * 1000))
         connection: Any = self.client.connection
-        with translated(self.where):
+        with Translated(self.where):
             connection.send_command(
                 "XREAD", "COUNT", PAGE, "BLOCK", wait, "STREAMS", *streams, *streams.values()
             )
             answer = connection.read_response()
-        return {
-            name: [(entry_id, dict(zip(fields[::2], fields[1::2]))) for entry_id, fields in entries]
-            for name, entries in answer or ()
-        }
+        return dict(answer or ())
 
     @staticmethod
-    def _reply(entries: list[Entry]) -> Reply | None:
-        return Reply.from_wire(entries[-1][1].get("reply", "")) if entries else None
+    def _reply(entries: list[RawEntry] | None) -> Reply | None:
+        return Reply.from_wire(_paired(entries[-1][1]).get("reply", "")) if entries else None
+
+
+def _paired(words: list[str]) -> dict[str, str]:
+    """The fields of an entry by name."""
+    return dict(zip(words[::2], words[1::2]))
 
 
 def seen_at(record: Mapping[str, str]) -> dict[str, int]:
@@ -438,12 +453,12 @@ def seen_at(record: Mapping[str, str]) -> dict[str, int]:
     return {key: int(text) for key, text in record.items() if text.isascii() and text.isdigit()}
 
 
-def _take_in(view: ZoneView, entries: list[Entry]) -> set[str]:
+def _take_in(view: ZoneView, entries: list[RawEntry]) -> set[str]:
     """Applies events as Redis gave them; returns the keys that changed, raises ``Gap``."""
     changed: set[str] = set()
-    for entry_id, fields in entries:
+    for entry_id, words in entries:
         try:
-            changed |= view.apply(Event.from_entry(entry_id, fields))
+            changed |= view.apply(Event.from_entry(entry_id, _paired(words)))
         except InvalidValue as error:
             raise Gap(str(error)) from None
     return changed

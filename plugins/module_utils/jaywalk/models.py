@@ -83,14 +83,19 @@ class Zone:
         return tuple(values.networks(self.pools))
 
     @cached_property
-    def _bounds(self) -> tuple[tuple[int, int, int], ...]:
-        """IP version, mask and network of each pool: all addresses of a zone are held against them."""
-        return tuple((each.version, int(each.netmask), int(each.network_address)) for each in self.networks)
+    def _bounds(self) -> tuple[tuple[int, bytes, bytes], ...]:
+        """Bytes of an address, first and last one of each pool: all addresses are held against them."""
+        return tuple(
+            (each.max_prefixlen // 8, each.network_address.packed, each.broadcast_address.packed)
+            for each in self.networks
+        )
 
     def holds(self, host: str) -> bool:
         """Whether ``host``, an address that was checked before, lies in a pool."""
-        version, number = values.version_of(host), values.integer_of(host)
-        found = [first for each, mask, first in self._bounds if each == version and number & mask == first]
+        number = values.packed(host)
+        found = [
+            size for size, first, last in self._bounds if size == len(number) and first <= number <= last
+        ]
         return bool(found)
 
     def prefix_length(self, host: str) -> int | None:

@@ -29,7 +29,7 @@ _OF_EACH_MACHINE = tuple(
     ipaddress.ip_network(text) for text in ("127.0.0.0/8", "169.254.0.0/16", "::1/128", "fe80::/10")
 )
 """Loopback and link-local (RFC 6890); at 169.254.169.254 a cloud tells each machine its secrets."""
-_ENDPOINT = re.compile(r"(?:\[(?P<bracketed>[^\[\]]*)\]|(?P<plain>[^:]*)):(?P<port>[0-9]{1,10})")
+_ENDPOINT = re.compile(r"(?:\[([^\[\]]*)\]|([^:]*)):([0-9]{1,10})")
 _DIGITS = 10
 """A number with more digits than this is in no range, and costs time to read."""
 
@@ -185,14 +185,15 @@ def endpoint(text: object) -> str:
         raise InvalidValue(
             f"the endpoint {shown(text)} {fault}", "give ADDRESS:PORT, with an IPv6 address in brackets"
         )
-    host = parts["bracketed"] or parts["plain"] or ""
+    bracketed, plain, digits = parts.groups()
+    host = bracketed or plain or ""
     if not _is_plain(host):
         host = address(host, f"endpoint {shown(text)} with address")
     if host.startswith("127.") or host == "::1":
         raise InvalidValue(
             f"the endpoint {shown(text)} is a loopback address", "give one that peers can reach"
         )
-    return join_endpoint(host, port(int(parts["port"]), "endpoint's port"))
+    return join_endpoint(host, port(int(digits), "endpoint's port"))
 
 
 def join_endpoint(host: str, number: int) -> str:
@@ -235,10 +236,14 @@ def version_of(text: str) -> int:
     return 6 if ":" in text else 4
 
 
+def packed(host: str) -> bytes:
+    """An address that was checked before as the 4 or 16 bytes that travel."""
+    return socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
+
+
 def integer_of(host: str) -> int:
     """An address that was checked before as an integer."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return int.from_bytes(socket.inet_pton(family, host), "big")
+    return int.from_bytes(packed(host), "big")
 
 
 def overlapping(taken: Iterable[Network], prefix: str) -> Network | None:

@@ -8,10 +8,10 @@ to Redis.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 from . import wire
 from .errors import InvalidValue, JaywalkError
@@ -100,8 +100,7 @@ class Change:
         raise InvalidValue("an event of the zone holds a change that is none")
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(NamedTuple):
     """One entry of the log: a commit's changes, the bump to a new epoch after Redis restarted, or the
     word that the zone itself was changed, which supervisors then read anew.
     """
@@ -123,7 +122,7 @@ class Event:
             epoch, rev = map(int, entry_id.split("-"))
             wait = wait_of(fields["w"]) if "w" in fields else None
             previous = int(fields["prev"]) if "prev" in fields else None
-            changes = json.loads(fields.get("o", "[]"))
+            changes = wire.decoded(fields.get("o", "[]"))
         except (ValueError, RecursionError):
             raise InvalidValue(f"the event {entry_id} of the zone does not parse") from None
         if not isinstance(changes, list):
