@@ -253,6 +253,8 @@ class Committer:
 
     def _hear(self, store: Store, state: ZoneState, requests: Sequence[Request]) -> None:
         """Keeps that the nodes of ``requests`` are there."""
+        if not requests:
+            return
         heard, dropped = seen.sorted_out(state, requests, time.time())
         store.note_seen(state.zone.name, heard)
         self.health.drops.update(dropped)

@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 
 from jaywalk.errors import InvalidValue
 from jaywalk.models import Lease, Peer, Zone
-from jaywalk.zonelog import Change, Event, Gap
+from jaywalk.zonelog import Change, Event, Gap, ZoneKeys
 
 from .observations import Observations
 from .pools import Pool
@@ -55,6 +55,7 @@ class ZoneState:
 
     def __init__(self, zone: Zone, epoch: int, rev: int, wait_ms: int = LEAST_WAIT_MS) -> None:
         self.zone = zone
+        self.keys = ZoneKeys(zone.name)
         self.epoch = epoch
         self.rev = rev
         self.wait_ms = wait_ms

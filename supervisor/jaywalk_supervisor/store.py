@@ -172,7 +172,7 @@ class Store:
 
     def catch_up(self, state: ZoneState) -> ZoneState:
         """Brings ``state`` to where the zone stands; a state that cannot follow is loaded anew."""
-        keys = ZoneKeys(state.zone.name)
+        keys = state.keys
         while True:
             epoch, rev = self.redis.hmget(keys.meta, "epoch", "rev")
             if f"{epoch}-{rev}" == state.position:
@@ -221,7 +221,7 @@ class Store:
             state.rev += 1
             state.wait_ms = wait_ms
             if gone := [change.key for change in changes if change.key not in state.leases]:
-                self.redis.hdel(ZoneKeys(state.zone.name).seen, *gone)
+                self.redis.hdel(state.keys.seen, *gone)
         return outcome
 
     def seen(self, zone: str, keys: Collection[str] | None = None) -> dict[str, int]:
@@ -239,7 +239,7 @@ class Store:
 
     def bound_seen(self, state: ZoneState) -> None:
         """Forgets keys that have no lease, should a supervisor have ended before it could."""
-        name = ZoneKeys(state.zone.name).seen
+        name = state.keys.seen
         if self.redis.hlen(name) > len(state.leases):
             self.redis.hdel(name, *(set(self.redis.hkeys(name)) - state.leases.keys()))
 

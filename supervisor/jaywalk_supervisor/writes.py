@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from jaywalk import wire
 from jaywalk.requests import Reply
-from jaywalk.zonelog import Change, ZoneKeys
+from jaywalk.zonelog import Change
 
 from .state import ZoneState
 
@@ -32,7 +32,7 @@ def writes(state: ZoneState, changes: Sequence[Change], replies: Mapping[str, Re
         [part for record in leases.items() for part in record],
         [key for key in touched if key not in state.leases],
     )
-    keys = ZoneKeys(state.zone.name)
+    keys = state.keys
     return Writes(
         [keys.meta, keys.peers, keys.leases, keys.events, *map(keys.reply, replies)],
         [

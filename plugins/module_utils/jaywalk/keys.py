@@ -15,15 +15,16 @@ from .errors import InvalidValue
 from .files import read_secret, write_private
 from .runner import Runner, checked
 
-_KEY = re.compile("[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
-"""32 bytes in base64.  It leaves two bits unused: a quarter of the letters end a key's one spelling."""
-_NO_KEY = "A" * 43 + "="
-"""To WireGuard a key of zeros says that there is none."""
+_KEY = re.compile("(?!A{43})[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
+"""32 bytes in base64, but not all zeros: to WireGuard those say that there is no key.
+
+Base64 leaves two bits unused: a quarter of the letters end a key's one spelling.
+"""
 
 
 def public_key(text: object) -> str:
     """Returns ``text`` if it is a public key in its one canonical spelling; raises ``InvalidValue``."""
-    if isinstance(text, str) and _is_key(text):
+    if isinstance(text, str) and _KEY.fullmatch(text):
         return text
     raise InvalidValue(
         f"{values.shown(text)} is no WireGuard public key",
@@ -33,15 +34,11 @@ def public_key(text: object) -> str:
 
 def private_key(text: str, source: str) -> str:
     """Returns ``text`` if it is a private key; the error names ``source``, never the text."""
-    if _is_key(text):
+    if _KEY.fullmatch(text):
         return text
     raise InvalidValue(
         f"{source} holds no WireGuard private key", "give 32 bytes in base64, as 'wg genkey' prints them"
     )
-
-
-def _is_key(text: str) -> bool:
-    return _KEY.fullmatch(text) is not None and text != _NO_KEY
 
 
 def url_form(key: str) -> str:

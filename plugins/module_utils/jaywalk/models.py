@@ -25,8 +25,7 @@ MAX_PREFIXES = 64
 MAX_REQUESTED = 8
 MAX_LOCAL = 8
 """Addresses of a node beside its endpoint."""
-_REACHABILITY = frozenset("floyx")
-_RESERVED = frozenset("hk")
+_SELDOM = frozenset("floyxhk")
 """The letters of the fields that a plain open node's record lacks."""
 
 
@@ -156,9 +155,9 @@ class Peer(NamedTuple):
             rev=wire.natural(data.get("r", 0), "rev"),
             instance=values.machine_mark(data.get("m", "")),
             since=wire.natural(data.get("i", 0), "start"),
-            **_reachability_of(data),
-            **_reserved_of(data),
         )
+        if not _SELDOM.isdisjoint(data):
+            peer = peer._replace(**_reachability_of(data), **_reserved_of(data))
         if not peer.addresses:
             raise InvalidValue(f"the peer {peer.key} has no address", "have it join again")
         for host in peer.addresses:
@@ -251,8 +250,6 @@ def _reachability(peer: Peer) -> dict[str, Any]:
 
 
 def _reachability_of(data: Mapping[str, Any]) -> dict[str, Any]:
-    if _REACHABILITY.isdisjoint(data):
-        return {}
     return {
         "fixed": bool(wire.natural(data.get("f", 0), "mark of a fixed endpoint")),
         "local": wire.each(values.local_address, data.get("l", []), "local addresses", MAX_LOCAL),
@@ -276,8 +273,6 @@ def _with_given(fields: dict[str, Any], optional: dict[str, Any]) -> dict[str, A
 
 
 def _reserved_of(data: Mapping[str, Any]) -> dict[str, Any]:
-    if _RESERVED.isdisjoint(data):
-        return {}
     return {
         "host": values.dns_label(data["h"], "host's name") if data.get("h") else "",
         "kept": wire.each(values.child_prefix, data.get("k", []), "reserved prefixes", MAX_PREFIXES),

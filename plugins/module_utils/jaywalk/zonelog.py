@@ -74,9 +74,12 @@ class Gap(JaywalkError):
     """The log does not go on where the reader stands: take a snapshot."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Change:
-    """One line of an event: ``+`` a peer is there or differs, ``-`` it left, ``=`` only its lease changed."""
+    """One line of an event: ``+`` a peer is there or differs, ``-`` it left, ``=`` only its lease changed.
+
+    Not frozen, since every node makes one of each, and that takes twice as long.
+    """
 
     sign: str
     key: str
