@@ -17,6 +17,8 @@ SIZES = (100, 1000, 5000, 10000)
 ROUNDS = 9
 QUIET = 3.0
 """Seconds between two joins: all agents have read on, have looked after their interface, and wait again."""
+HEARD = 0.1
+"""Seconds in which the crowd's processes take in what to wait for, so that this falls into no join."""
 IDENTITIES = 20
 """Peers of the zone, which the agents share: ten thousand times ten thousand records would fill 80 GB."""
 EVENTS = ZoneKeys(ZONE).events
@@ -34,9 +36,11 @@ def agents(ground: Stage, count: int) -> list[float]:
         for _ in range(ROUNDS):
             time.sleep(QUIET)
             rev += 1
+            request = request_of(Node(1000 + rev))
             crowd.tell("until", rev=rev)
+            time.sleep(HEARD)
             begun = time.monotonic()
-            client.submit(request_of(Node(1000 + rev)))
+            client.submit(request)
             times.append(max(crowd.answers()) - begun)
     return times
 
@@ -53,6 +57,7 @@ def bare(ground: Stage, count: int) -> list[float]:
         for round_ in range(ROUNDS):
             time.sleep(QUIET)
             crowd.tell("until", seen=round_ + 1)
+            time.sleep(HEARD)
             begun = time.monotonic()
             ground.redis.xadd(stream, entry)
             times.append(max(crowd.answers()) - begun)
