@@ -207,9 +207,11 @@ class Follower:
     def _listen(self, client: ZoneClient) -> Iterator[Update]:
         """One read: events, an answer, both, or a gap that asks for a snapshot."""
         assert self.view is not None
+        standing = self.view.rev
         try:
             changed, reply = self._read(client, self.view)
-            if changed or reply is not None:
+            moved = self.view.rev != standing
+            if moved or reply is not None:
                 self._heard = time.monotonic()
             else:
                 self._refuse_silence(client, self.view)
@@ -219,11 +221,11 @@ class Follower:
             return
         if reply is not None:
             self._answered(reply)
-        if changed:
+        if moved:
             self._resyncs = 0
             self._next_tick = min(self._next_tick, self._heard + LOOK_AFTER)
-            if self.own_key in changed:
-                self._notice(dropped=True)
+        if self.own_key in changed:
+            self._notice(dropped=True)
         if changed or reply is not None:
             yield Update(self.view, frozenset(changed))
         if changed:

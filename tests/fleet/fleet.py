@@ -159,6 +159,23 @@ class Fleet:
         status = self.status(name)
         return {peer["name"] for peer in status["peers"] if peer["state"] != "missing"}
 
+    def is_whole(self) -> bool:
+        """Whether each member is where the controller is, with all the others on its interface.
+
+        What an interface holds does not say so alone: it may be from before the controller lost something.
+        """
+        shown = self.controller.run(f"jaywalk-supervisor zone show {ZONE} --json", check=False)
+        if shown.rc:
+            return False
+        zone = json.loads(shown.stdout)
+        for name in MEMBERS:
+            status = self.status(name)
+            if status["position"] != f"{zone['epoch']}-{zone['rev']}" or status["agent"]["trouble"]:
+                return False
+            if self.peers_of(name) != set(MEMBERS) - {name}:
+                return False
+        return True
+
     def said(self, name: str, words: str, unit: str = UNIT) -> bool:
         """Whether a unit said so since its last start."""
         run = f"$(systemctl show -P InvocationID {unit})"

@@ -500,6 +500,17 @@ def test_a_burst_is_followed_by_a_full_look(joined: Node) -> None:
     assert next(joined.updates).changed is None
 
 
+def test_an_epoch_in_which_nobody_changed_is_followed_by_a_full_look_too(joined: Node) -> None:
+    """So that the snapshot and the status stand where the zone does."""
+    joined.until(lambda follower: follower._next_tick - time.monotonic() > follow.LOOK_AFTER)
+    assert joined.follower.view is not None
+    epoch = joined.follower.view.epoch
+    joined.server.stop()
+    joined.server.start()
+    joined.alive_until(lambda: joined.follower.view and joined.follower.view.epoch != epoch)
+    assert joined.follower._next_tick - time.monotonic() <= follow.LOOK_AFTER
+
+
 def test_a_signal_ends_the_wait_for_events(joined: Node) -> None:
     joined.until(lambda follower: follower._next_tick - time.monotonic() > follow.LOOK_AFTER)
     threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGTERM]).start()
