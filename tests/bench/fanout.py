@@ -11,10 +11,13 @@ from jaywalk.zonelog import ZoneKeys
 from jaywalk_supervisor.state import wait_ms_of
 from tests.bench.node import Node
 from tests.bench.results import Figure
-from tests.bench.stage import ZONE, Crowd, Stage, most_sockets, request_of, stage, words_of
+from tests.bench.stage import ZONE, Crowd, Stage, most_sockets, request_of, stage, words_of, workers_for
 
 SIZES = (100, 1000, 5000, 10000)
-ROUNDS = 9
+TURNS = 3
+"""How often agents and bare readers take turns, since what else runs on the machine comes and goes."""
+ROUNDS = 5
+"""Joins, or entries, of one turn."""
 QUIET = 3.0
 """Seconds between two joins: all agents have read on, have looked after their interface, and wait again."""
 HEARD = 0.1
@@ -28,7 +31,7 @@ def agents(ground: Stage, count: int) -> list[float]:
     """Seconds from a request to join to the last agent that has applied it, a round each."""
     times = []
     ground.redis.hset(ZoneKeys(ZONE).meta, "wait_ms", wait_ms_of(count))
-    with Crowd("tests.bench.agents") as crowd, ground.client() as client:
+    with Crowd("tests.bench.agents", workers_for(count)) as crowd, ground.client() as client:
         crowd.start(count, zone=ZONE, way=words_of(ground.agents_way), identities=IDENTITIES)
         crowd.ask("join")
         crowd.until(settled=1)
@@ -51,7 +54,7 @@ def bare(ground: Stage, count: int) -> list[float]:
     stream = f"{{{ZONE}}}:bare"
     newest: Any = ground.redis.xrevrange(EVENTS, count=1)
     entry = newest[0][1]
-    with Crowd("tests.bench.bare") as crowd:
+    with Crowd("tests.bench.bare", workers_for(count)) as crowd:
         pause = wait_ms_of(count) / 1000
         crowd.start(count, stream=stream, way=words_of(ground.server.address), pause=pause)
         for round_ in range(ROUNDS):
@@ -73,6 +76,9 @@ def measure(say: Callable[[str], None]) -> dict[str, Figure]:
         ground.add_nodes(range(IDENTITIES))
         for count in sizes:
             say(f"one join to {count} agents")
-            ours, other = agents(ground, count), bare(ground, count)
+            ours, other = [], []
+            for _ in range(TURNS):
+                ours += agents(ground, count)
+                other += bare(ground, count)
             figures[f"fanout_last_ms_{count}"] = Figure.against(ours, other, f"bare XADD to {count} XREADs")
     return figures

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,12 @@ from tests.redis_server import RedisServer
 ZONE = "zone-bench"
 POOLS = ("10.64.0.0/16", "fd00:64::/64")
 PASSWORD = "agents-of-the-bench-0123"
+PROCESSORS = sorted(os.sched_getaffinity(0))
 WORKERS = 8
 """Processes that hold a crowd: with more threads in each, those wait for its interpreter."""
+FEW = 1000
+"""So many clients are held by one process a processor: of several in turn on one, each finds its caches cold,
+which is much of the time that they all take."""
 SPARE_FILES = 500
 """Open files that a process needs beside its sockets."""
 PATIENCE = 240.0
@@ -119,7 +124,7 @@ def stage() -> Iterator[Stage]:
 class Crowd:
     """Worker processes of one kind, each with its share of the clients."""
 
-    def __init__(self, module: str) -> None:
+    def __init__(self, module: str, workers: int = WORKERS) -> None:
         argv = [sys.executable, "-m", module]
         environment = {**ENVIRONMENT, "PYTHONPATH": f"{ENVIRONMENT['PYTHONPATH']}:{ROOT}"}
         # In sessions of their own, so that Ctrl-C reaches them only as the end of their input.
@@ -133,7 +138,7 @@ class Crowd:
                 stdout=subprocess.PIPE,
                 start_new_session=True,
             )
-            for _ in range(WORKERS)
+            for _ in range(workers)
         ]
         _seat(self._processes)
 
@@ -146,7 +151,7 @@ class Crowd:
             each.communicate()
 
     def tell(self, do: str, **words: Any) -> None:
-        self._tell([{"do": do, **words}] * WORKERS)
+        self._tell([{"do": do, **words}] * len(self._processes))
 
     def _tell(self, commands: list[dict[str, Any]]) -> None:
         for process, command in zip(self._processes, commands):
@@ -171,8 +176,9 @@ class Crowd:
 
     def start(self, count: int, **words: Any) -> None:
         """Starts ``count`` clients, spread over the workers."""
-        shares = [count // WORKERS + (number < count % WORKERS) for number in range(WORKERS)]
-        firsts = [sum(shares[:number]) for number in range(WORKERS)]
+        workers = len(self._processes)
+        shares = [count // workers + (number < count % workers) for number in range(workers)]
+        firsts = [sum(shares[:number]) for number in range(workers)]
         self._tell(
             [{"do": "start", "first": first, "count": share, **words} for first, share in zip(firsts, shares)]
         )
@@ -194,10 +200,14 @@ def _seat(processes: Sequence[subprocess.Popen[str]]) -> None:
     An agent has an interpreter to itself.  Here hundreds share one, and where a second wakes amid the turn of
     a first, on another processor or in its place, both only wait for each other.
     """
-    processors = sorted(os.sched_getaffinity(0))
-    for number, process in enumerate(processes):
-        os.sched_setaffinity(process.pid, {processors[number % len(processors)]})
+    for processor, process in zip(cycle(PROCESSORS), processes):
+        os.sched_setaffinity(process.pid, {processor})
         os.sched_setscheduler(process.pid, os.SCHED_BATCH, os.sched_param(0))
+
+
+def workers_for(count: int) -> int:
+    """How many processes disturb a crowd of this size least."""
+    return len(PROCESSORS) if count <= FEW else WORKERS
 
 
 def words_of(where: ControllerAddress) -> list[str]:
