@@ -210,8 +210,8 @@ class Follower:
         standing = self.view.rev
         try:
             changed, reply = self._read(client, self.view)
-            moved = self.view.rev != standing
-            if moved or reply is not None:
+            advanced = self.view.rev != standing
+            if advanced or reply is not None:
                 self._heard = time.monotonic()
             else:
                 self._refuse_silence(client, self.view)
@@ -221,7 +221,7 @@ class Follower:
             return
         if reply is not None:
             self._answered(reply)
-        if moved:
+        if advanced:
             self._resyncs = 0
             self._next_tick = min(self._next_tick, self._heard + LOOK_AFTER)
         if self.own_key in changed:
