@@ -156,8 +156,7 @@ class Fleet:
 
     def peers_of(self, name: str) -> set[str]:
         """The names of the peers that a node's interface really has."""
-        status = self.status(name)
-        return {peer["name"] for peer in status["peers"] if peer["state"] != "missing"}
+        return _reached(self.status(name))
 
     def is_whole(self) -> bool:
         """Whether each member is where the controller is, with all the others on its interface.
@@ -172,7 +171,7 @@ class Fleet:
             status = self.status(name)
             if status["position"] != f"{zone['epoch']}-{zone['rev']}" or status["agent"]["trouble"]:
                 return False
-            if self.peers_of(name) != set(MEMBERS) - {name}:
+            if _reached(status) != set(MEMBERS) - {name}:
                 return False
         return True
 
@@ -211,6 +210,11 @@ class Fleet:
             count.sent = int(found.group(1))
             answered = {int(number) for number in _ANSWER.findall(output)}
             count.missing = tuple(sorted(set(range(1, count.sent + 1)) - answered))
+
+
+def _reached(status: dict[str, Any]) -> set[str]:
+    """The names of the peers that the interface of a status really has."""
+    return {peer["name"] for peer in status["peers"] if peer["state"] != "missing"}
 
 
 def eventually(holds: Callable[[], bool], what: str, timeout: float = 30.0) -> None:
