@@ -60,9 +60,9 @@ class DataPlane:
         return wanted, Plan(wanted.name, tuple(steps))
 
     @property
-    def peers(self) -> Mapping[str, WgPeer]:
-        """The peers as the interface was last brought to have them; none where only a look tells."""
-        return self._last.peers if self._last is not None else {}
+    def peers(self) -> Mapping[str, WgPeer] | None:
+        """The peers as the interface was last brought to have them; None where only a look tells."""
+        return self._last.peers if self._last is not None else None
 
     def rewire(self, ways: Mapping[str, Way], changed: Iterable[str], fires: Mapping[str, str]) -> Plan:
         """Tries peers in other ways; those of ``fires`` (key: endpoint) begin anew, which ends their session.

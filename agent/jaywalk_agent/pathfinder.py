@@ -13,14 +13,14 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from jaywalk import candidates, driver, plan
 from jaywalk.errors import JaywalkError
-from jaywalk.interface import client_name, server_name
+from jaywalk.interface import WgPeer, client_name, server_name
 from jaywalk.models import Peer
 from jaywalk.runner import NamespaceRunner, Runner
 from jaywalk.zonelog import ZoneView
@@ -75,7 +75,7 @@ class Pathfinder:
         self._relays_until = 0.0
         self._next_look = 0.0
         self._next_full_look = 0.0
-        self._brought: tuple[object, ...] = ()
+        self._brought: tuple[object, Mapping[str, WgPeer] | None] = (None, None)
         self._wake = os.eventfd(0, os.EFD_NONBLOCK)
         self._trouble = ""
         self._end = threading.Event()
@@ -195,21 +195,26 @@ class Pathfinder:
         self._next_look = now + self.machine.pause(now)
 
     def _bring_relays(self, now: float) -> None:
+        peers = self._dataplane.peers
+        if self.own is None or peers is None:
+            # The interface stays as it is while it is unknown what it should be, and so do the relays'.
+            return
         relays = [each for each in self._relays() if each.key != self._dataplane.node.public_key]
         if relays and self.machine.needs_relays(now):
             self._relays_until = now + RELAYS_KEPT
-        wanted = self._wanted(relays if now < self._relays_until else [])
+        wanted = self._wanted(self.own, peers, relays if now < self._relays_until else [])
         self.machine.use_relays([each.key for each in wanted.relays] if wanted is not None else [])
         full = now >= self._next_full_look
-        brought = (wanted and (wanted.own, wanted.relays, wanted.carried), id(self._dataplane.peers))
-        if brought == self._brought and not full:
+        facts = wanted and (wanted.own, wanted.relays, wanted.carried)
+        # The mapping itself is kept and compared: the id of one that was freed may be another's by now.
+        if facts == self._brought[0] and peers is self._brought[1] and not full:
             return
-        self._brought = ()
+        self._brought = (None, None)
         self._next_full_look = now + FULL_LOOK if full else self._next_full_look
         for done in self._relay_plane.bring_to(wanted, look=full):
             for line in plan.commands(done):
                 log.debug("%s", line)
-        self._brought = brought
+        self._brought = (facts, peers)
 
     def _moved(self) -> None:
         """This machine has another address: its peers and the zone are to hear of it at once."""
@@ -230,9 +235,8 @@ class Pathfinder:
         way = self.machine.paths[key].way()
         return Outcome(path, relay or "", way.endpoint, way.keepalive)
 
-    def _wanted(self, relays: list[Peer]) -> Wanted | None:
-        own, peers = self.own, self._dataplane.peers
-        if own is None or not peers or not (relays or own.relay):
+    def _wanted(self, own: Peer, peers: Mapping[str, WgPeer], relays: list[Peer]) -> Wanted | None:
+        if not peers or not (relays or own.relay):
             return None
         allowed = {key: peer.allowed_ips for key, peer in peers.items()}
         return Wanted(own, self._pools, allowed, tuple(relays), self.machine.carried())

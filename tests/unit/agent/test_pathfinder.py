@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The thread that looks after the paths: what it does with what the data plane tells it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from jaywalk import plan
+from jaywalk.interface import WgPeer
+from jaywalk.mesh import Node, Way
+from jaywalk.runner import Finished
+from jaywalk_agent import pathfinder
+from jaywalk_agent.courier import Courier
+from jaywalk_agent.dataplane import DataPlane
+from jaywalk_agent.pathfinder import Pathfinder
+from jaywalk_agent.relays import Wanted
+from tests.unit.agent.support import peer, view_of
+from tests.unit.jaywalk.strategies import key
+
+
+class Plane:
+    """As much of a data plane as the relays' interfaces ask for."""
+
+    def __init__(self) -> None:
+        self.node = Node(key(0), "/nowhere", "jwunone")
+        self.lock = threading.RLock()
+        self.ways: Mapping[str, Way] = {}
+        self.peers: Mapping[str, WgPeer] | None = None
+
+    def rewire(self, *_: object) -> plan.Plan:
+        return plan.Plan("jwunone")
+
+
+class Relays:
+    """In the place of the relay interfaces: remembers what they were asked to be."""
+
+    def __init__(self, *_: object) -> None:
+        self.asked: list[Wanted | None] = []
+
+    def bring_to(self, wanted: Wanted | None, look: bool = False) -> list[plan.Plan]:
+        self.asked.append(wanted)
+        return []
+
+
+class Nothing:
+    """A machine without a WireGuard interface."""
+
+    def run(self, argv: Sequence[str], stdin: str | None = None) -> Finished:
+        return Finished(1, "", "")
+
+
+@pytest.fixture
+def relay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Pathfinder, Plane, Relays]:
+    """A relay's pathfinder, whose own record is all that the zone has."""
+    relays, plane = Relays(), Plane()
+    monkeypatch.setattr(pathfinder, "RelayPlane", lambda *_: relays)
+    finder = Pathfinder(Nothing(), cast(DataPlane, plane), cast(Courier, _Silent()), tmp_path / "paths")
+    finder.learn(view_of(peer(0, endpoint="192.0.2.1:51820", relay=51821)), None)
+    return finder, plane, relays
+
+
+class _Silent:
+    """In the place of a courier, since nobody is to be told of anything."""
+
+    def report(self, observed: Mapping[str, str]) -> bool:
+        return True
+
+
+def peers_of(*numbers: int) -> dict[str, WgPeer]:
+    return {key(each): WgPeer(key(each), (f"10.20.0.{each + 1}/32",)) for each in numbers}
+
+
+def turn(finder: Any) -> None:
+    finder._turn()
+
+
+def test_a_relay_hears_of_a_peer_that_joined_by_the_second_of_two_changes_between_turns(
+    relay: tuple[Pathfinder, Plane, Relays],
+) -> None:
+    """The second mapping lies where the first one lay, which was freed by the change between them."""
+    finder, plane, relays = relay
+    plane.peers = peers_of(1)
+    turn(finder)
+    where = id(plane.peers)
+    plane.peers = peers_of(1, 2)
+    others = []
+    for _ in range(1000):
+        plane.peers = peers_of(1, 2, 3)
+        if id(plane.peers) == where:
+            break
+        others.append(plane.peers)
+    turn(finder)
+    last = relays.asked[-1]
+    assert last is not None
+    assert set(last.allowed) == {key(1), key(2), key(3)}
+
+
+def test_relay_interfaces_stay_while_it_is_unknown_what_the_interface_should_be(
+    relay: tuple[Pathfinder, Plane, Relays],
+) -> None:
+    finder, plane, relays = relay
+    plane.peers = peers_of(1)
+    turn(finder)
+    asked = len(relays.asked)
+    plane.peers = None
+    turn(finder)
+    assert relays.asked[asked:] == []
+    plane.peers = {}
+    turn(finder)
+    assert relays.asked[asked:] == [None], "a relay without peers needs no interface"
