@@ -1,0 +1,175 @@
+# Copyright: (c) 2026, Jaywalking maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Filters of the roles: what is wrong with an operator's variables, before anything is touched."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk import values
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.errors import InvalidValue
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.models import Zone
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.policy import Policy
+
+SHORTEST_PASSWORD = 16
+BOOLEANS = ("yes", "no", "true", "false", "on", "off", "1", "0")
+ZONE_FIELDS = (
+    *("name", "cidr", "cidr6", "description", "agent_password"),
+    *("takeover", "stale_after", "quarantine", "exclude"),
+)
+
+Check = Callable[[Any, str], Any]
+
+
+def as_list(value: Any) -> list[Any]:
+    """``value`` as a list: an inventory in INI form and ``-e`` give lists as text with commas."""
+    if value is None or value == "":
+        return []
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def problems(variables: Mapping[str, Any], kinds: Mapping[str, str]) -> list[str]:
+    """Sentences about what is wrong with ``variables``; ``kinds`` names the check of each one.
+
+    A variable whose value is None counts as not given.  No sentence shows a password.
+    """
+    found: list[str] = []
+    for name, kind in kinds.items():
+        if kind not in CHECKS:
+            raise AnsibleFilterError(f"{kind} is no kind of variable: use one of {', '.join(CHECKS)}")
+        value = variables.get(name)
+        if value is None:
+            continue
+        try:
+            CHECKS[kind](value, name)
+        except InvalidValue as error:
+            found.append(str(error))
+    return found
+
+
+def _boolean(value: Any, name: str) -> None:
+    if not isinstance(value, bool) and str(value).lower() not in BOOLEANS:
+        raise InvalidValue(f"{name} is {values.shown(value)}", "use true or false")
+
+
+def _password(value: Any, name: str) -> None:
+    if not isinstance(value, str):
+        raise InvalidValue(f"{name} is a {type(value).__name__} and no text", "quote it in the inventory")
+    length = len(value.strip())
+    if length < SHORTEST_PASSWORD:
+        raise InvalidValue(
+            f"{name} has {length} characters and needs at least {SHORTEST_PASSWORD}",
+            "make one, for example with `openssl rand -hex 32`, and keep it in ansible-vault",
+        )
+
+
+def _text(value: Any, name: str) -> None:
+    if not isinstance(value, str):
+        raise InvalidValue(f"{name} is {values.shown(value)} and no text", "quote it in the inventory")
+
+
+def _choice(*choices: str) -> Check:
+    def check(value: Any, name: str) -> None:
+        if value not in choices:
+            raise InvalidValue(f"{name} is {values.shown(value)}", f"use one of {', '.join(choices)}")
+
+    return check
+
+
+def _each(check: Callable[[Any, str], Any]) -> Check:
+    def check_all(value: Any, name: str) -> None:
+        if isinstance(value, Mapping):
+            raise InvalidValue(f"{name} is a dictionary", "give a list")
+        for part in as_list(value):
+            check(part, f"{name}: value")
+
+    return check_all
+
+
+def _listen_address(value: Any, what: str) -> None:
+    """An address to listen on: a host's own, or all of them (0.0.0.0, ::)."""
+    try:
+        if isinstance(value, str) and ipaddress.ip_address(value).is_unspecified:
+            return
+    except ValueError:
+        pass
+    values.address(value, what)
+
+
+def _zones(value: Any, name: str) -> None:
+    if not isinstance(value, (list, tuple)) or not all(isinstance(zone, Mapping) for zone in value):
+        raise InvalidValue(f"{name} is no list of zones", "give a list of dictionaries, each with a name")
+    found: list[str] = []
+    names = [str(zone.get("name", "")) for zone in value]
+    for index, zone in enumerate(value):
+        about = f"{name}: zone {names[index]}" if names[index] else f"{name}: zone {index + 1}"
+        try:
+            _zone(zone, about)
+        except InvalidValue as error:
+            found.append(f"{about}: {error}")
+        if names[index] in names[:index]:
+            found.append(f"{about} is declared twice: declare it once")
+    if found:
+        raise InvalidValue("; ".join(found))
+
+
+def _zone(zone: Mapping[str, Any], about: str) -> None:
+    unknown = sorted(str(field) for field in zone if field not in ZONE_FIELDS)
+    if unknown:
+        raise InvalidValue(f"{', '.join(unknown)} is unknown", f"a zone has {', '.join(ZONE_FIELDS)}")
+    values.zone_name(zone.get("name"))
+    pools: list[str] = []
+    for field, version in (("cidr", 4), ("cidr6", 6)):
+        for pool in as_list(zone.get(field)):
+            if values.version_of(values.network(pool, field)) != version:
+                raise InvalidValue(
+                    f"the {field} {values.shown(pool)} is not IPv{version}", "use the other field"
+                )
+            pools.append(pool)
+    policy = Policy.checked(
+        _given(zone, "takeover", Policy.takeover),
+        _given(zone, "quarantine", Policy.quarantine),
+        [each for each in as_list(zone.get("exclude")) if each != "none"],
+        _given(zone, "stale_after", Policy.stale_after),
+    )
+    description = _given(zone, "description", "")
+    _text(description, "the description")
+    if pools:
+        Zone.checked(zone["name"], pools, description, policy)
+    else:
+        raise InvalidValue("it has no pool", "give cidr, cidr6 or both")
+    _password(_given(zone, "agent_password", ""), "its agent_password")
+
+
+def _given(zone: Mapping[str, Any], field: str, default: Any) -> Any:
+    value = zone.get(field)
+    return default if value is None else value
+
+
+CHECKS: dict[str, Check] = {
+    "bool": _boolean,
+    "state": _choice("present", "absent"),
+    "level": _choice("debug", "info", "warning", "error"),
+    "undeclared": _choice("warn", "remove"),
+    "text": _text,
+    "password": _password,
+    "port": values.port,
+    "zone": lambda value, name: values.zone_name(value),
+    "addresses": _each(values.address),
+    "listen_addresses": _each(_listen_address),
+    "prefixes": _each(values.child_prefix),
+    "zones": _zones,
+}
+
+
+class FilterModule:
+    """What Ansible looks for."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"problems": problems, "as_list": as_list}

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An operator's variables that cannot work are named before anything is touched."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleFilterError
+from ansible_collections.jaywalking.mesh.plugins.filter import variables
+
+PASSWORD = "0123456789abcdef"
+
+
+def zone(**fields: Any) -> dict[str, Any]:
+    return {"name": "zone-a", "cidr": "10.20.0.0/20", "agent_password": PASSWORD, **fields}
+
+
+GOOD: dict[str, tuple[str, list[Any]]] = {
+    "a boolean": ("bool", [True, False, "false", "Yes", "0", 1]),
+    "a port": ("port", [6379, "6379"]),
+    "a password": ("password", [PASSWORD, f"{PASSWORD}\n"]),
+    "listen addresses": (
+        "listen_addresses",
+        ["127.0.0.1", "127.0.0.1, 192.0.2.1", ["::1"], ["0.0.0.0"], ["::"]],
+    ),
+    "zones": (
+        "zones",
+        [
+            [zone()],
+            [zone(cidr=None, cidr6="fd20::/64")],
+            [zone(cidr="10.20.0.0/20,10.21.0.0/24"), zone(name="zone-b", cidr=["10.20.0.0/20"])],
+            [zone(takeover="stale", stale_after="60", quarantine=0, exclude="10.20.0.1, 10.20.0.2")],
+            [zone(exclude=["none"], description=None)],
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("what", GOOD)
+def test_what_can_work_passes(what: str) -> None:
+    kind, given = GOOD[what]
+    for value in given:
+        assert variables.problems({"x": value}, {"x": kind}) == [], value
+
+
+BAD = [
+    ("bool", "maybe", "x is 'maybe': use true or false"),
+    ("bool", 7, "x is '7': use true or false"),
+    ("port", 70000, "'70000' is out of range"),
+    ("port", "x", "the x 'x' is out of range"),
+    ("port", True, "out of range"),
+    ("password", 1234567890123456, "x is a int and no text: quote it"),
+    ("password", "short", "x has 5 characters and needs at least 16"),
+    ("state", "gone", "use one of present, absent"),
+    ("listen_addresses", "here", "the x: value 'here' is no IP address"),
+    ("listen_addresses", ["192.0.2.1", "224.0.0.1"], "'224.0.0.1' is no host's address"),
+    ("listen_addresses", {"a": "b"}, "x is a dictionary: give a list"),
+    ("zones", "zone-a", "x is no list of zones"),
+    ("zones", [zone(cidr="10.20.0.0/33")], "x: zone zone-a: the cidr '10.20.0.0/33' is no prefix"),
+    ("zones", [zone(cidr6="10.9.0.0/24")], "the cidr6 '10.9.0.0/24' is not IPv6"),
+    ("zones", [zone(cidr="fd00::/64")], "the cidr 'fd00::/64' is not IPv4"),
+    ("zones", [zone(cidr=["10.20.0.0/20", "10.20.1.0/24"])], "overlap"),
+    ("zones", [zone(cidr=None)], "it has no pool: give cidr, cidr6 or both"),
+    ("zones", [zone(quarantine="soon")], "the quarantine 'soon' is out of range"),
+    ("zones", [zone(takeover="seldom")], "the takeover policy 'seldom' is unknown"),
+    ("zones", [zone(exclude=["192.0.2.1"])], "lies in no pool"),
+    ("zones", [zone(name="Zone A")], "'Zone A' is no DNS label"),
+    ("zones", [zone(), zone()], "zone zone-a is declared twice"),
+    ("zones", [zone(agent_password=12345678901234567890)], "quote it"),
+    ("zones", [zone(agent_password=None)], "has 0 characters"),
+    ("zones", [zone(cdir="10.0.0.0/8")], "cdir is unknown"),
+]
+
+
+@pytest.mark.parametrize(("kind", "value", "said"), BAD)
+def test_what_cannot_work_is_named(kind: str, value: object, said: str) -> None:
+    found = variables.problems({"x": value}, {"x": kind})
+    assert len(found) == 1
+    assert said in found[0]
+    assert PASSWORD not in found[0]
+
+
+def test_all_zones_are_named_at_once() -> None:
+    (found,) = variables.problems({"x": [zone(cidr="no"), zone(name="b", quarantine=-1)]}, {"x": "zones"})
+    assert "zone zone-a: " in found
+    assert "zone b: " in found
+
+
+def test_a_variable_that_is_not_given_is_no_problem() -> None:
+    assert variables.problems({"x": None}, {"x": "port", "y": "bool"}) == []
+
+
+def test_an_unknown_kind_is_an_error_of_the_role() -> None:
+    with pytest.raises(AnsibleFilterError, match="no kind of variable"):
+        variables.problems({"x": 1}, {"x": "ports"})
+
+
+@pytest.mark.parametrize(
+    ("value", "parts"),
+    [
+        (None, []),
+        ("", []),
+        ("192.0.2.1", ["192.0.2.1"]),
+        ("127.0.0.1, 192.0.2.1,", ["127.0.0.1", "192.0.2.1"]),
+        (["a", "b"], ["a", "b"]),
+    ],
+)
+def test_text_becomes_a_list_at_its_commas(value: object, parts: list[str]) -> None:
+    assert variables.FilterModule().filters()["as_list"](value) == parts
