@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
-from jaywalk import driver, plan
+from jaywalk import describe, driver, plan
 from jaywalk.controller import TIMEOUT, ZoneClient, connect
 from jaywalk.errors import JaywalkError
 from jaywalk.mesh import Node, refused_prefixes
@@ -18,7 +18,7 @@ from jaywalk.runner import Runner
 
 from . import running, snapshot
 from .courier import Courier
-from .dataplane import DataPlane
+from .dataplane import DataPlane, names_of
 from .follow import Follower, Update
 from .forward import Forwarding
 from .instance import own_instance
@@ -34,10 +34,6 @@ SAVING_SHARE = 20
 """A twentieth of the time, at most, goes into snapshots on disk."""
 MOST_WARNINGS = 20
 """Of one look; a zone in disorder must not fill the journal of each of its nodes."""
-
-
-NAMED = 3
-"""Peers that a line of the log names."""
 
 
 class Agent:
@@ -152,6 +148,8 @@ class Agent:
         self._trouble = ""
         for line in plan.commands(done):
             log.debug("%s", line)
+        for sentence in done.found[:MOST_WARNINGS]:
+            log.warning("%s: %s", self.settings.interface, sentence)
         if done:
             log.info("zone %s at %s: %s", update.view.zone.name, update.view.position, _summary(update, done))
         self._warn_of_skipped(update)
@@ -238,13 +236,6 @@ def node_of(settings: Settings, public_key: str) -> Node:
 
 
 def _summary(update: Update, done: plan.Plan) -> str:
-    """What was done, for the log: how many steps, and whom an event was about."""
-    about = [_name(update, key) for key in sorted(update.changed or ())[:NAMED]]
-    more = len(update.changed or ()) - len(about)
-    names = ", ".join(about) + (f" and {more} more" if more > 0 else "")
-    return f"{len(done.steps)} steps" + (f" for {names}" if names else "")
-
-
-def _name(update: Update, key: str) -> str:
-    peer = update.view.peers.get(key)
-    return f"{key[:8]}... that left" if peer is None else peer.name
+    """What was done, for the log; in names, since nobody knows peers by their keys."""
+    keys = {step.wg[1] for step in done.steps if step.wg[:1] == ("peer",)}
+    return describe.changes(done, names_of(update.view, keys))

@@ -8,7 +8,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from jaywalk import driver, mesh, place, plan
+from jaywalk import describe, driver, mesh, place, plan
 from jaywalk.errors import InvalidValue
 from jaywalk.interface import Interface, Observed, WgPeer
 from jaywalk.mesh import Node, Way
@@ -21,7 +21,8 @@ class DataPlane:
     """One interface of one node.
 
     ``node`` holds the machine's own networks as the last full look found them; ``_last`` is what the
-    interface was last brought to, None when only a look tells.  No peer may cover the address of
+    interface was last brought to, None when only a look tells; ``_brought`` is the same and outlives a
+    failure, so that the next full look can say what others did since.  No peer may cover the address of
     ``controller_hosts``.  ``ways`` are how peers are tried at the moment.  Whoever calls from one of several
     threads holds ``lock``.
     """
@@ -33,11 +34,12 @@ class DataPlane:
         self._controller_hosts = controller_hosts
         self._controller: list[str] = []
         self._last: Interface | None = None
+        self._brought: Interface | None = None
         self.ways: Mapping[str, Way] = {}
         self.lock = threading.RLock()
 
     def bring_to(self, view: ZoneView, changed: Collection[str] | None = None) -> Plan:
-        """Makes the interface what the zone says and returns what was done.
+        """Makes the interface what the zone says; returns what was done, and found to be done by others.
 
         ``changed`` are the keys that an event named; None asks for a full look.  While this node is not in
         the zone the interface stays as it is.  Raises ``JaywalkError``, and looks anew the next time.
@@ -45,7 +47,7 @@ class DataPlane:
         wanted, steps = self.plan(view, changed)
         self._last = None
         steps.apply(self._runner)
-        self._last = wanted
+        self._last = self._brought = wanted
         return steps
 
     def plan(self, view: ZoneView, changed: Collection[str] | None = None) -> tuple[Interface | None, Plan]:
@@ -85,7 +87,7 @@ class DataPlane:
         )
         done = Plan(self.node.interface, tuple(steps))
         done.apply(self._runner)
-        self._last = replace(self._last, peers=after)
+        self._last = self._brought = replace(self._last, peers=after)
         return done
 
     def touch_endpoints(self) -> None:
@@ -100,7 +102,7 @@ class DataPlane:
 
     def remove(self) -> Plan:
         """Deletes the interface if it is there and is ours."""
-        self._last = None
+        self._last = self._brought = None
         steps = plan.diff(self._observe(), None)
         steps.apply(self._runner)
         return steps
@@ -119,7 +121,14 @@ class DataPlane:
         wanted = mesh.desired(view, self.node, self.ways)
         if wanted is None:
             return None, Plan(self.node.interface)
-        return wanted, plan.diff(observed, wanted)
+        return wanted, replace(plan.diff(observed, wanted), found=self._drift(observed, wanted, view))
+
+    def _drift(self, observed: Observed | None, wanted: Interface, view: ZoneView) -> tuple[str, ...]:
+        if self._brought is None:
+            return ()
+        return describe.drift(
+            observed, self._brought, wanted, view.zone.name, names_of(view, self._brought.peers)
+        )
 
     def _refuse_used_port(self) -> None:
         port = self.node.listen_port
@@ -139,3 +148,8 @@ class DataPlane:
                 f"choose another --interface, or take it down with 'ip link delete {name}'",
             )
         return observed
+
+
+def names_of(view: ZoneView, keys: Iterable[str]) -> dict[str, str]:
+    """The names of the peers with these public keys, as far as the zone has them."""
+    return {key: view.peers[key].name for key in keys if key in view.peers}

@@ -38,10 +38,15 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps from what is to what should be; an empty plan says that nothing differs."""
+    """The steps from what is to what should be; an empty plan says that nothing differs.
+
+    ``found`` says in sentences what others did to the interface since it was last brought to what it should
+    be (:func:`jaywalk.describe.drift`); who keeps no memory of an interface leaves it empty.
+    """
 
     name: str
     steps: tuple[Step, ...] = ()
+    found: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.steps)

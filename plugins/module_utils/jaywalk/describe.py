@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Plans in words for the journal: what a plan changes, and what others did to an interface before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+
+from .interface import Interface, Observed, WgPeer
+from .plan import Plan, Step
+
+LISTED = 3
+"""Things that a sentence names one by one; the rest is a number."""
+KEY_CHARACTERS = 8
+"""Of a public key that has no name, enough to find it by ``wg show``."""
+_NO_NAMES: Mapping[str, str] = MappingProxyType({})
+
+
+def changes(plan: Plan, names: Mapping[str, str] = _NO_NAMES) -> str:
+    """What the plan changes, in one line; ``names`` are the peers' names by public key."""
+    grouped: dict[str, list[str]] = {}
+    for step in plan.steps:
+        for verb, thing in _changes(step, names):
+            grouped.setdefault(verb, []).append(thing)
+    return ", ".join(f"{verb} {listed(sorted(things))}".rstrip() for verb, things in grouped.items())
+
+
+def listed(things: Sequence[str]) -> str:
+    """The first of ``things`` by name and the number of the others."""
+    more = len(things) - LISTED
+    return ", ".join(things[:LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _changes(step: Step, names: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    if step.creates or step.deletes:
+        yield "made the interface" if step.creates else "deleted the interface", ""
+    elif step.wg[:1] == ("peer",):
+        yield f"{_peer_verb(step)} peer", peer_name(step.wg[1], names)
+    else:
+        for line in step.removed:
+            kind, _, value = line.partition(" ")
+            # What is only set anew is told by its new value alone.
+            if kind in _LISTED_KINDS:
+                yield f"removed {kind}", value
+        for line in step.added:
+            kind, _, value = line.partition(" ")
+            yield f"{'added' if kind in _LISTED_KINDS else 'set'} {kind}", value
+
+
+_LISTED_KINDS = ("address", "route")
+"""Of which an interface has any number."""
+
+
+def _peer_verb(step: Step) -> str:
+    if step.wg[2:3] == ("remove",):
+        return "removed" if len(step.wg) == 3 else "began anew with"
+    return "added" if f"peer {step.wg[1]}" in step.added else "changed"
+
+
+def peer_name(key: str, names: Mapping[str, str]) -> str:
+    """A peer's name, or the beginning of its public key."""
+    return names.get(key) or f"{key[:KEY_CHARACTERS]}..."
+
+
+def drift(
+    observed: Observed | None,
+    last: Interface,
+    desired: Interface,
+    zone: str,
+    names: Mapping[str, str] = _NO_NAMES,
+) -> tuple[str, ...]:
+    """What others did to the interface since it was brought to ``last``, a sentence each.
+
+    Of what the zone itself changed since (``desired`` differs from ``last``) nothing is said, and neither is
+    what follows from an interface or a link that is gone.
+    """
+    if observed is None:
+        return (f"interface {last.name} was gone",)
+    return (
+        *_lost_settings(observed, last, desired),
+        *_lost_link(observed, last, desired),
+        *_lost_peers(observed, last, desired, names),
+        *_foreign(observed, last, desired, zone),
+    )
+
+
+def _lost_settings(observed: Observed, last: Interface, desired: Interface) -> Iterator[str]:
+    if observed.public_key != last.public_key == desired.public_key:
+        yield "the private key was another one" if observed.public_key else "the private key was gone"
+    if last.listen_port == desired.listen_port not in (None, observed.listen_port):
+        yield f"the listen port was {observed.listen_port}"
+    if last.mtu == desired.mtu not in (None, observed.mtu):
+        yield f"the MTU was {observed.mtu}"
+
+
+def _lost_link(observed: Observed, last: Interface, desired: Interface) -> Iterator[str]:
+    if not observed.up:
+        yield f"link {last.name} was down"
+    addresses = [each for each in last.addresses if each in desired.addresses]
+    gone = [each for each in addresses if each not in observed.addresses and (observed.up or "." in each)]
+    yield from (f"address {each} was gone" for each in gone)
+    if observed.up:
+        yield from (
+            f"route {each} was gone" for each in sorted((last.routes & desired.routes) - observed.routes)
+        )
+
+
+def _lost_peers(
+    observed: Observed, last: Interface, desired: Interface, names: Mapping[str, str]
+) -> Iterator[str]:
+    kept = [key for key in last.peers if key in desired.peers]
+    gone = sorted(peer_name(key, names) for key in kept if key not in observed.peers)
+    if gone:
+        yield f"{_peers(gone)} {listed(gone)} {'were' if len(gone) > 1 else 'was'} gone"
+    for key in kept:
+        wanted, found = last.peers[key].allowed_ips, observed.peers.get(key)
+        if (
+            found is not None
+            and wanted == desired.peers[key].allowed_ips
+            and set(found.allowed_ips) != set(wanted)
+        ):
+            others = listed(found.allowed_ips) or "none"
+            yield f"the allowed IPs of peer {peer_name(key, names)} were {others}"
+
+
+def _peers(names: Sequence[str]) -> str:
+    return "peers" if len(names) > 1 else "peer"
+
+
+def _foreign(observed: Observed, last: Interface, desired: Interface, zone: str) -> Iterator[str]:
+    reason = f"which zone {zone} does not have: another program put it there"
+    for key in sorted(observed.peers.keys() - last.peers.keys() - desired.peers.keys()):
+        yield f"removed peer {_shown(observed.peers[key])}, {reason}"
+    for each in observed.addresses:
+        if each not in last.addresses and each not in desired.addresses:
+            yield f"removed address {each}, {reason}"
+    for each in sorted(observed.routes - last.routes - desired.routes):
+        yield f"removed route {each}, {reason}"
+
+
+def _shown(peer: WgPeer) -> str:
+    return f"{peer.key} ({peer.endpoint})" if peer.endpoint else peer.key
