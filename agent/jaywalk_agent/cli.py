@@ -12,29 +12,27 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
 import argcomplete
 
 from jaywalk import driver, keys, logs
+from jaywalk.arguments import ArgumentParser
 from jaywalk.controller import ZoneClient, connect
 from jaywalk.errors import InvalidValue, JaywalkError
 from jaywalk.notify import notify
-from jaywalk.release import installed_version
 from jaywalk.requests import Request
 from jaywalk.runner import SubprocessRunner
 
 from . import doctor as examination
-from . import running, snapshot
+from . import flags, running, snapshot
 from . import status as status_page
 from .agent import Agent, node_of
 from .dataplane import DataPlane
 from .forward import Forwarding
 from .instance import own_instance
-from .places import PLACES
 from .purge import purge
 from .relays import RelayPlane
-from .settings import CONFIGURATION, ENVIRONMENT, TRUE, Settings, said
+from .settings import Settings, said
 from .stop import Stopped, StopSignal
 
 log = logging.getLogger("jaywalk")
@@ -69,14 +67,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILURE
 
 
-def _chosen(parser: argparse.ArgumentParser, arguments: argparse.Namespace, words: dict[str, str]) -> str:
+def _chosen(parser: ArgumentParser, arguments: argparse.Namespace, words: dict[str, str]) -> str:
     if arguments.command:
         return str(arguments.command)
-    if words.get("agent_mode", "").lower() in TRUE:
+    if words.get("agent_mode") == "true":
         return "agent"
-    if "controller" in words:
-        return "up"
-    return parser.error("say what to do: --agent-mode with --controller, or one of the commands")
+    if "controller" not in words:
+        parser.error("say what to do: --agent-mode with --controller, or one of the commands")
+    return "up"
 
 
 def _failed(error: JaywalkError, code: int) -> int:
@@ -181,86 +179,11 @@ COMMANDS = {
 }
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of ``jaywalk``; the flags may stand before or behind a command."""
-    parser = argparse.ArgumentParser(
-        prog="jaywalk",
-        description="Joins this node to an encrypted WireGuard mesh and keeps it there.",
-        epilog="Each flag has its variable in brackets; what neither says is read from the settings of the "
-        f"zone's service, {CONFIGURATION}/<zone>.env. Exit codes: 0 done, 1 failed, 2 bad value.",
+def build_parser() -> ArgumentParser:
+    """The parser of ``jaywalk``."""
+    return flags.build_parser(
+        {name: function.__doc__ or "" for name, function in COMMANDS.items() if name != "agent"}
     )
-    parser.add_argument("--version", action="version", version=f"jaywalk {installed_version()}")
-    _add_flags(parser)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for name, function in COMMANDS.items():
-        if name == "agent":
-            continue
-        summary = (function.__doc__ or "").split(";")[0].rstrip(".")
-        sub = commands.add_parser(name, help=summary, description=function.__doc__)
-        _add_flags(sub)
-        if name in ("up", "leave"):
-            sub.add_argument("--timeout", type=float, default=60.0, help="seconds to wait for the zone (60)")
-        if name in ("down", "leave"):
-            sub.add_argument(
-                "--purge", action="store_true", help="remove the zone's key, settings and state here too"
-            )
-        if name in ("status", "doctor"):
-            sub.add_argument("--json", action="store_true", help="for scripts")
-        if name == "doctor":
-            text = "also ask these STUN servers, HOST[:PORT],...; two tell of which kind a NAT is"
-            sub.add_argument("--stun", default="", metavar="HOSTS", help=text)
-        if name == "status":
-            sub.add_argument(
-                "--wait",
-                type=float,
-                default=0.0,
-                metavar="SECONDS",
-                help="until all is in order, at most this long",
-            )
-    parser.set_defaults(timeout=60.0)
-    return parser
-
-
-def _add_flags(parser: argparse.ArgumentParser) -> None:
-    def flag(name: str, text: str, **more: Any) -> None:
-        variable = ENVIRONMENT[name.lstrip("-").replace("-", "_")]
-        # Suppressed defaults keep a flag before the command from being undone behind it.
-        parser.add_argument(name, default=argparse.SUPPRESS, help=f"{text} [{variable}]", **more)
-
-    flag(
-        "--controller",
-        "HOST[:PORT] of the controller, port 6379, or sentinel://HOST[:PORT],.../SERVICE, or cluster://HOST[:PORT],...",
-        metavar="HOST",
-    )
-    flag("--controller-user", "its user, agent-<zone>", metavar="USER")
-    flag("--controller-password-file", "file with its password", metavar="FILE")
-    flag(
-        "--controller-password",
-        "its password; every user of this machine can read it here, prefer the file",
-        metavar="TEXT",
-    )
-    flag("--zone", "the zone to join, zone-blue")
-    flag("--private-key-file", f"WireGuard key, {CONFIGURATION}/<zone>.key", metavar="FILE")
-    flag("--private-key", "the key itself; prefer the file", metavar="KEY")
-    flag("--public-key", "its public half, only checked", metavar="KEY")
-    flag("--request-ip", "ask for this address, one a pool", action="append", metavar="IP")
-    flag(
-        "--child-prefix",
-        "announce this prefix, may be repeated",
-        action="append",
-        metavar="PREFIX",
-    )
-    flag("--local-endpoint-ip", "address at which peers reach us", metavar="IP")
-    flag("--listen-port", "UDP port of WireGuard, 51820", metavar="PORT")
-    flag("--relay", "carry the traffic of peers that cannot reach each other", action="store_true")
-    flag("--relay-port", "UDP port of the relay, the listen port plus one", metavar="PORT")
-    flag("--interface", "network interface, wg0", metavar="NAME")
-    flag("--forward", "forward between the mesh and the child prefixes of this node", action="store_true")
-    flag("--netns", "network namespace for the interface, beside a zone with equal pools", metavar="NAME")
-    flag("--name", "this node's name, the host's")
-    flag("--state-dir", f"folder of the snapshot, {PLACES.state}", metavar="DIR")
-    flag("--log-level", "debug, info, warning or error", metavar="LEVEL")
-    flag("--agent-mode", "stay and follow the zone", action="store_true")
 
 
 if __name__ == "__main__":

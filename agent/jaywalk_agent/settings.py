@@ -45,8 +45,8 @@ ENVIRONMENT = {
     "log_level": "JAYWALK_LOG_LEVEL",
 }
 """Each flag's environment variable; the original's names where it had one."""
-TRUE = ("1", "true", "yes")
-
+SWITCHES = ("agent_mode", "relay", "forward")
+"""Options that are on or off."""
 
 CONFIGURATION = PLACES.configuration
 """The folder of the services' settings, one file a zone."""
@@ -70,7 +70,11 @@ def _service_file(folder: Path, zone: str) -> dict[str, str]:
 
 
 def _said_by(environment: Mapping[str, str]) -> dict[str, str]:
-    return {option: environment[name] for option, name in ENVIRONMENT.items() if environment.get(name)}
+    """The options that have a variable; one that is on or off as ``true`` or ``false``."""
+    words = {option: environment[name] for option, name in ENVIRONMENT.items() if environment.get(name)}
+    for option in words.keys() & set(SWITCHES):
+        words[option] = str(values.boolean(words[option], ENVIRONMENT[option])).lower()
+    return words
 
 
 def _said_here(arguments: argparse.Namespace, environment: Mapping[str, str]) -> dict[str, str]:
@@ -78,10 +82,15 @@ def _said_here(arguments: argparse.Namespace, environment: Mapping[str, str]) ->
     words = _said_by(environment)
     for option in ENVIRONMENT:
         flag = getattr(arguments, option, None)
-        value = ",".join(flag) if isinstance(flag, list) else flag
-        if value is not None:
-            words[option] = str(value)
+        if flag is not None:
+            words[option] = _as_text(flag)
     return words
+
+
+def _as_text(flag: object) -> str:
+    if isinstance(flag, bool):
+        return str(flag).lower()
+    return ",".join(flag) if isinstance(flag, list) else str(flag)
 
 
 @dataclass(frozen=True)
@@ -128,12 +137,12 @@ class Settings:
             controller_password=words.get("controller_password", ""),
             controller_password_file=words.get("controller_password_file", ""),
             private_key=words.get("private_key", ""),
-            public_key=keys.public_key(words["public_key"]) if "public_key" in words else "",
+            public_key=_public_key(words["public_key"]) if "public_key" in words else "",
             request_ip=_split(words.get("request_ip", "")),
             child_prefixes=_split(words.get("child_prefix", "")),
             local_endpoint_ip=values.address(endpoint_ip, "local endpoint") if endpoint_ip else "",
             netns=values.netns_name(words["netns"]) if words.get("netns") else "",
-            forward=words.get("forward", "").lower() in TRUE,
+            forward=_is_on(words, "forward"),
             relay_port=_relay_port(words, listen_port),
         )
         settings.refuse_missing(PLACES)
@@ -210,7 +219,7 @@ class Settings:
         public, _ = keys.ensure_key_file(runner, str(self.private_key_file))
         if self.public_key and self.public_key != public:
             raise InvalidValue(
-                f"the public key {self.public_key} does not belong to the private key",
+                "the key of --public-key does not belong to the private key",
                 f"give {public}, or leave --public-key out",
             )
         return public
@@ -228,8 +237,16 @@ class Settings:
         return self.existing_key(runner) if self.private_key_file.exists() else ""
 
 
+def _public_key(text: str) -> str:
+    """A public key; errors do not quote it, since a private one looks the same and may have been given."""
+    try:
+        return keys.public_key(text)
+    except InvalidValue as error:
+        raise InvalidValue("--public-key holds no WireGuard public key", error.remedy) from None
+
+
 def _relay_port(words: Mapping[str, str], listen_port: int) -> int:
-    if words.get("relay", "").lower() not in TRUE:
+    if not _is_on(words, "relay"):
         return 0
     number = values.port(words.get("relay_port", str(listen_port + 1)), "relay's port")
     if number == listen_port:
@@ -237,6 +254,10 @@ def _relay_port(words: Mapping[str, str], listen_port: int) -> int:
             f"the relay's port {number} is the interface's own listen port", "give another --relay-port"
         )
     return number
+
+
+def _is_on(words: Mapping[str, str], option: str) -> bool:
+    return values.boolean(words.get(option, "false"), f"--{option}")
 
 
 def _split(text: str) -> tuple[str, ...]:

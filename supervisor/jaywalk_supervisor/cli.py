@@ -15,6 +15,7 @@ from pathlib import Path
 import argcomplete
 
 from jaywalk import logs, values
+from jaywalk.arguments import ArgumentParser
 from jaywalk.controller import ControllerAddress, Translated
 from jaywalk.errors import InvalidValue, JaywalkError
 from jaywalk.files import read_secret, read_variables
@@ -34,14 +35,13 @@ SERVICE_SETTINGS = "/etc/jaywalk-supervisor/supervisor.env"
 EMBEDDED_PORT = 6379
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> ArgumentParser:
     """The command line; long options take one dash or two, as the original's did."""
-    top = argparse.ArgumentParser(
+    top = ArgumentParser(
         prog="jaywalk-supervisor",
         description="Decides on joins and addresses of a Jaywalking mesh, and serves its REST API. "
         "Without a command it serves until it is stopped.",
         epilog="Without -streamer-address a Redis-compatible server is started beside it, on loopback.",
-        allow_abbrev=False,
     )
     top.add_argument("--version", action="version", version=f"jaywalk-supervisor {installed_version()}")
     _common(top, None)
@@ -52,14 +52,12 @@ def parser() -> argparse.ArgumentParser:
         f"HOST:PORT of the REST API; elsewhere than on loopback it answers to tokens only "
         f"(JAYWALK_API_ADDRESS, default {API_ADDRESS})",
     )
-    top.add_argument(
+    top.add_switch(
         "--api-tokens-only",
-        "-api-tokens-only",
-        action="store_true",
         help="have the API answer to tokens only, on loopback too, for a proxy in front of it "
         "(JAYWALK_API_TOKENS_ONLY=1)",
     )
-    common = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    common = ArgumentParser(add_help=False)
     _common(common, argparse.SUPPRESS)
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
     zonecli.add_commands(commands, common)
@@ -67,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _common(to: argparse.ArgumentParser, default: str | None) -> None:
+def _common(to: ArgumentParser, default: str | None) -> None:
     _option(to, "streamer-address", default, "HOST[:PORT] of Redis (JAYWALK_STREAMER_ADDRESS)")
     _option(to, "streamer-user", default, "Redis user (JAYWALK_STREAMER_USER, default 'default')", "USER")
     _option(
@@ -93,10 +91,8 @@ def _common(to: argparse.ArgumentParser, default: str | None) -> None:
     )
 
 
-def _option(
-    to: argparse.ArgumentParser, name: str, default: str | None, text: str, metavar: str = "ADDRESS"
-) -> None:
-    to.add_argument(f"--{name}", f"-{name}", default=default, help=text, metavar=metavar)
+def _option(to: ArgumentParser, name: str, default: str | None, text: str, metavar: str = "ADDRESS") -> None:
+    to.add_argument(f"--{name}", default=default, help=text, metavar=metavar)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -208,8 +204,15 @@ def _api(options: argparse.Namespace) -> ApiSettings:
         raise InvalidValue(
             f"the API address '{text}' does not parse", f"give one like {API_ADDRESS}"
         ) from None
-    tokens_only = options.api_tokens_only or "JAYWALK_API_TOKENS_ONLY" in os.environ
+    tokens_only = _tokens_only(options)
     return ApiSettings(host, values.port(digits, "API port"), loopback, loopback and not tokens_only)
+
+
+def _tokens_only(options: argparse.Namespace) -> bool:
+    if options.api_tokens_only is not None:
+        return bool(options.api_tokens_only)
+    variable = "JAYWALK_API_TOKENS_ONLY"
+    return values.boolean(os.environ.get(variable) or "false", variable)
 
 
 if __name__ == "__main__":

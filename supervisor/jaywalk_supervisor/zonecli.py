@@ -43,7 +43,6 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         "import",
         parents=[common],
         help="take over the addresses that the original saved (ipam-red.json)",
-        allow_abbrev=False,
     )
     saved.add_argument("file", help="the file that the original's supervisor wrote")
     saved.add_argument("--zone", required=True, help="the zone that takes them, with a pool that holds them")
@@ -54,13 +53,11 @@ def verbs_of(
     commands: Any, common: argparse.ArgumentParser, command: str, text: str
 ) -> Callable[[str, str], argparse.ArgumentParser]:
     """Adds a command that has verbs, and returns what adds such a verb by its name and its text."""
-    parser = commands.add_parser(command, help=text, allow_abbrev=False)
+    parser = commands.add_parser(command, help=text)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
 
     def verb(name: str, text: str) -> argparse.ArgumentParser:
-        made: argparse.ArgumentParser = verbs.add_parser(
-            name, parents=[common], help=text, description=text, allow_abbrev=False
-        )
+        made: argparse.ArgumentParser = verbs.add_parser(name, parents=[common], help=text, description=text)
         made.add_argument("--json", action="store_true", help="print JSON")
         return made
 

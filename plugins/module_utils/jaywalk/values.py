@@ -30,6 +30,8 @@ _OF_EACH_MACHINE = tuple(
 )
 """Loopback and link-local (RFC 6890); at 169.254.169.254 a cloud tells each machine its secrets."""
 _ENDPOINT = re.compile(r"(?:\[([^\[\]]*)\]|([^:]*)):([0-9]{1,10})")
+_TRUE = ("1", "t", "true", "yes", "on")
+_FALSE = ("0", "f", "false", "no", "off")
 _DIGITS = 10
 """A number with more digits than this is in no range, and costs time to read."""
 
@@ -72,6 +74,16 @@ def netns_name(text: object) -> str:
     raise InvalidValue(
         f"the network namespace {shown(text)} is not usable",
         "use 1 to 64 letters, digits, '_', '.' or '-', as in 'ip netns add red'",
+    )
+
+
+def boolean(text: object, what: str) -> bool:
+    """Whether ``text`` says yes: as Go's strconv.ParseBool reads it, or yes, no, on, off; in any case."""
+    word = text.lower() if isinstance(text, str) else ""
+    if word in _TRUE or word in _FALSE:
+        return word in _TRUE
+    raise InvalidValue(
+        f"{what} is neither true nor false", "give true or false (1 or 0, yes or no, on or off)"
     )
 
 

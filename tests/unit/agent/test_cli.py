@@ -118,7 +118,7 @@ def test_without_a_word_it_says_what_to_do(capsys: pytest.CaptureFixture[str]) -
         (["up", "--request-ip", "10.20.0.999"], ["'10.20.0.999'", "10.20.0.30"]),
         (["up", "--child-prefix", "172.20.1.0/33"], ["'172.20.1.0/33'", "172.20.1.0/24"]),
         (["up", "--child-prefix", "0.0.0.0/0"], ["0.0.0.0/0", "smaller prefix"]),
-        (["up", "--public-key", "AAAA"], ["'AAAA'", "32 bytes"]),
+        (["up", "--public-key", "AAAA"], ["--public-key", "32 bytes"]),
         (["up", "--listen-port", "70000"], ["'70000'", "1 to 65535"]),
         (["up", "--local-endpoint-ip", "127.0.0.1"], ["127.0.0.1", "loopback"]),
         (["up", "--log-level", "loud"], ["'loud'", "debug"]),

@@ -13,7 +13,7 @@ from jaywalk.errors import InvalidValue
 from jaywalk.place import host_label
 from jaywalk.runner import SubprocessRunner
 from jaywalk_agent.cli import build_parser
-from jaywalk_agent.settings import ENVIRONMENT, Settings, said
+from jaywalk_agent.settings import ENVIRONMENT, SWITCHES, Settings, said
 from tests.unit.agent.support import settings_in
 
 ORIGINAL_NAMES = {
@@ -42,7 +42,49 @@ def words(
 
 @pytest.mark.parametrize(("variable", "option"), ORIGINAL_NAMES.items())
 def test_takes_the_originals_variables(variable: str, option: str) -> None:
-    assert words([], {variable: "said"}) == {option: "said"}
+    said = "true" if option in SWITCHES else "said"
+    assert words([], {variable: said}) == {option: said}
+
+
+@pytest.mark.parametrize("option", ENVIRONMENT)
+def test_takes_each_flag_with_one_dash_or_two_and_its_value_behind_it_or_joined(option: str) -> None:
+    flag, said = option.replace("_", "-"), "true" if option in SWITCHES else "-odd=value"
+    apart = [] if option in SWITCHES else [said]
+    for form in ([f"-{flag}={said}"], [f"--{flag}={said}"], [f"-{flag}", *apart], [f"--{flag}", *apart]):
+        assert words([*form, "-zone", "a", "status"])[option] == (said if option != "zone" else "a")
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        *((each, "true") for each in ("1", "t", "T", "TRUE", "true", "True", "yes", "on")),
+        *((each, "false") for each in ("0", "f", "F", "FALSE", "false", "False", "no", "off")),
+    ],
+)
+@pytest.mark.parametrize("option", SWITCHES)
+def test_a_setting_that_is_on_or_off_is_read_as_go_reads_it(option: str, text: str, meant: str) -> None:
+    assert words([], {ENVIRONMENT[option]: text}) == {option: meant}
+    assert words([f"-{option.replace('_', '-')}={text}"]) == {option: meant}
+
+
+@pytest.mark.parametrize("option", SWITCHES)
+def test_a_setting_that_is_neither_on_nor_off_is_an_error_that_names_it(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(InvalidValue, match=f"{ENVIRONMENT[option]} is neither true nor false"):
+        words([], {ENVIRONMENT[option]: "maybe"})
+    (tmp_path / "zone-red.env").write_text(f"{ENVIRONMENT[option]}=2\n")
+    with pytest.raises(InvalidValue, match=f"{ENVIRONMENT[option]} is neither true nor false"):
+        words([], folder=tmp_path)
+    flag = option.replace("_", "-")
+    with pytest.raises(SystemExit):
+        words([f"--{flag}=maybe"])
+    assert f"--{flag}: give true or false" in capsys.readouterr().err
+
+
+def test_off_by_flag_wins_over_on_by_variable() -> None:
+    assert words(["--relay=false"], {"JAYWALK_RELAY": "1"}) == {"relay": "false"}
+    assert Settings.read({"relay": "false", "forward": "0"}).relay_port == 0
 
 
 def test_a_flag_wins_over_its_variable_and_a_variable_over_the_default() -> None:
@@ -100,13 +142,27 @@ def test_defaults_follow_the_zone() -> None:
         ("listen_port", "70000", "70000"),
         ("listen_port", "0", "'0'"),
         ("name", "Big_Name", "Big_Name"),
-        ("public_key", "AAAA", "AAAA"),
         ("local_endpoint_ip", "10.0.0.999", "10.0.0.999"),
     ],
 )
 def test_a_bad_value_is_named(option: str, value: str, shown: str) -> None:
     with pytest.raises(InvalidValue, match=shown):
         Settings.read({option: value})
+
+
+@pytest.mark.parametrize("text", ["AAAA", "4GgaQCy68nzNsUE5aJ9fuLzHhB65tAlwbmA72MWnOm8"])
+def test_a_public_key_that_is_none_is_not_quoted_since_it_may_be_the_private_one(text: str) -> None:
+    with pytest.raises(InvalidValue, match="--public-key holds no WireGuard public key") as raised:
+        Settings.read({"public_key": text})
+    assert text not in str(raised.value)
+
+
+def test_a_private_key_given_as_the_public_one_is_not_quoted(tmp_path: Path) -> None:
+    private = keys.generate(SubprocessRunner())
+    settings = settings_in(tmp_path, private_key=private, public_key=private)
+    with pytest.raises(InvalidValue, match="does not belong to the private key") as raised:
+        settings.own_key(SubprocessRunner())
+    assert private not in str(raised.value)
 
 
 def test_the_password_file_is_read_anew_each_time(tmp_path: Path) -> None:

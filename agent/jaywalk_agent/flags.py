@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command line of ``jaywalk``: the original's flags, each with its variable, and the commands' own."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from jaywalk.arguments import ArgumentParser, seconds
+from jaywalk.release import installed_version
+
+from .places import PLACES
+from .settings import CONFIGURATION, ENVIRONMENT, SWITCHES
+
+TIMEOUT_SECONDS = 60.0
+"""How long ``up`` and ``leave`` wait for the zone."""
+
+FLAGS: Mapping[str, tuple[str, str]] = {
+    "controller": (
+        "HOST",
+        "HOST[:PORT] of the controller, port 6379, or sentinel://HOST[:PORT],.../SERVICE, or "
+        "cluster://HOST[:PORT],...",
+    ),
+    "controller_user": ("USER", "its user, agent-<zone>"),
+    "controller_password_file": ("FILE", "file with its password"),
+    "controller_password": (
+        "TEXT",
+        "its password; every user of this machine can read it here, prefer the file",
+    ),
+    "zone": ("ZONE", "the zone to join, zone-blue"),
+    "private_key_file": ("FILE", f"WireGuard key, {CONFIGURATION}/<zone>.key"),
+    "private_key": ("KEY", "the key itself; prefer the file"),
+    "public_key": ("KEY", "its public half, only checked"),
+    "request_ip": ("IP", "ask for this address, one a pool"),
+    "child_prefix": ("PREFIX", "announce this prefix, may be repeated"),
+    "local_endpoint_ip": ("IP", "address at which peers reach us"),
+    "listen_port": ("PORT", "UDP port of WireGuard, 51820"),
+    "relay": ("", "carry the traffic of peers that cannot reach each other"),
+    "relay_port": ("PORT", "UDP port of the relay, the listen port plus one"),
+    "interface": ("NAME", "network interface, wg0"),
+    "forward": ("", "forward between the mesh and the child prefixes of this node"),
+    "netns": ("NAME", "network namespace for the interface, beside a zone with equal pools"),
+    "name": ("NAME", "this node's name, the host's"),
+    "state_dir": ("DIR", f"folder of the snapshot, {PLACES.state}"),
+    "log_level": ("LEVEL", "debug, info, warning or error"),
+    "agent_mode": ("", "stay and follow the zone"),
+}
+"""Each flag's placeholder and help; it has the variable that ``ENVIRONMENT`` names."""
+LISTS = ("request_ip", "child_prefix")
+"""Flags that may be repeated."""
+
+
+def build_parser(commands: Mapping[str, str]) -> ArgumentParser:
+    """The parser of ``jaywalk``, with ``commands`` and what each does; flags may stand before or behind."""
+    parser = ArgumentParser(
+        prog="jaywalk",
+        description="Joins this node to an encrypted WireGuard mesh and keeps it there.",
+        epilog="Each flag has its variable in brackets; what neither says is read from the settings of the "
+        f"zone's service, {CONFIGURATION}/<zone>.env. A flag takes one dash or two, and one that is on or "
+        "off also =true or =false. Exit codes: 0 done, 1 failed, 2 bad value.",
+    )
+    parser.add_argument("--version", action="version", version=f"jaywalk {installed_version()}")
+    _add_flags(parser)
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, text in commands.items():
+        sub = subparsers.add_parser(name, help=text.split(";")[0].rstrip("."), description=text)
+        _add_flags(sub)
+        for flag, more in _own_flags(name).items():
+            sub.add_argument(flag, **more)
+    parser.set_defaults(timeout=TIMEOUT_SECONDS)
+    return parser
+
+
+def _add_flags(parser: ArgumentParser) -> None:
+    for option, (metavar, text) in FLAGS.items():
+        flag = f"--{option.replace('_', '-')}"
+        # Suppressed defaults keep a flag before the command from being undone behind it.
+        more: dict[str, Any] = {"default": argparse.SUPPRESS, "help": f"{text} [{ENVIRONMENT[option]}]"}
+        if option in SWITCHES:
+            parser.add_switch(flag, **more)
+        else:
+            parser.add_argument(
+                flag, metavar=metavar, action="append" if option in LISTS else "store", **more
+            )
+
+
+def _own_flags(command: str) -> dict[str, dict[str, Any]]:
+    """The flags that ``command`` alone has."""
+    flags: dict[str, dict[str, Any]] = {}
+    if command in ("up", "leave"):
+        text = f"seconds to wait for the zone ({TIMEOUT_SECONDS:.0f})"
+        flags["--timeout"] = {
+            "type": seconds,
+            "default": TIMEOUT_SECONDS,
+            "metavar": "SECONDS",
+            "help": text,
+        }
+    if command in ("down", "leave"):
+        text = "remove the zone's key, settings and state here too"
+        flags["--purge"] = {"action": "store_true", "help": text}
+    if command in ("status", "doctor"):
+        flags["--json"] = {"action": "store_true", "help": "for scripts"}
+    if command == "doctor":
+        text = "also ask these STUN servers, HOST[:PORT],...; two tell of which kind a NAT is"
+        flags["--stun"] = {"default": "", "metavar": "HOSTS", "help": text}
+    if command == "status":
+        text = "until all is in order, at most this long"
+        flags["--wait"] = {"type": seconds, "default": 0.0, "metavar": "SECONDS", "help": text}
+    return flags
