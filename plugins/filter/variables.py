@@ -60,7 +60,8 @@ def _boolean(value: Any, name: str) -> None:
 
 def _password(value: Any, name: str) -> None:
     if not isinstance(value, str):
-        raise InvalidValue(f"{name} is a {type(value).__name__} and no text", "quote it in the inventory")
+        kind = "number" if isinstance(value, (int, float)) else type(value).__name__
+        raise InvalidValue(f"{name} is a {kind} and no text", "quote it in the inventory")
     length = len(value.strip())
     if length < SHORTEST_PASSWORD:
         raise InvalidValue(
@@ -80,6 +81,14 @@ def _choice(*choices: str) -> Check:
             raise InvalidValue(f"{name} is {values.shown(value)}", f"use one of {', '.join(choices)}")
 
     return check
+
+
+def _share(value: Any, name: str) -> None:
+    """A number of machines, or a share of all of them in percent."""
+    text = str(value)
+    digits = text[:-1] if text.endswith("%") else text
+    if isinstance(value, (bool, float)) or not digits.isdigit() or int(digits) == 0:
+        raise InvalidValue(f"{name} is {values.shown(value)}", "give a number, or a share like 25%")
 
 
 def _each(check: Callable[[Any, str], Any]) -> Check:
@@ -160,10 +169,15 @@ CHECKS: dict[str, Check] = {
     "text": _text,
     "password": _password,
     "port": values.port,
+    "share": _share,
     "zone": lambda value, name: values.zone_name(value),
+    "interface": lambda value, name: values.interface_name(value),
+    "netns": lambda value, name: values.netns_name(value),
+    "label": values.dns_label,
+    "mtu": lambda value, name: values.mtu(value),
     "addresses": _each(values.address),
     "listen_addresses": _each(_listen_address),
-    "prefixes": _each(values.child_prefix),
+    "prefixes": _each(lambda value, name: values.child_prefix(value)),
     "zones": _zones,
 }
 

@@ -114,13 +114,13 @@ def test_a_changed_variable_restarts_only_the_agent_and_breaks_no_tunnel(fleet: 
 
 
 def test_a_wish_that_the_zone_refuses_fails_the_play_and_leaves_the_mesh(fleet: Fleet) -> None:
-    """node3 asks for an address outside the pool: the play says why not, and node3 keeps its own."""
+    """node3 asks for the pool's network address: the play says why not, and node3 keeps its own."""
     own = fleet.address("node3")
     with fleet.ping("node1", "node3") as count:
-        play = fleet.play("--limit", "node3", "-e", "jaywalk_request_ip=192.0.2.7", check=False)
+        play = fleet.play("--limit", "node3", "-e", "jaywalk_request_ip=10.20.0.0", check=False)
         assert play.rc != 0
         assert "runs on node3 with its last good state" in play.output
-        assert "192.0.2.7" in play.output.split("last good state")[1]
+        assert "10.20.0.0" in play.output.split("last good state")[1]
         assert fleet.address("node3") == own
         fleet.play("--limit", "node3")
     assert fleet.status("node3")["agent"]["trouble"] == ""

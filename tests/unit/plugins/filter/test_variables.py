@@ -50,7 +50,7 @@ BAD = [
     ("port", 70000, "'70000' is out of range"),
     ("port", "x", "the x 'x' is out of range"),
     ("port", True, "out of range"),
-    ("password", 1234567890123456, "x is a int and no text: quote it"),
+    ("password", 1234567890123456, "x is a number and no text: quote it"),
     ("password", "short", "x has 5 characters and needs at least 16"),
     ("state", "gone", "use one of present, absent"),
     ("listen_addresses", "here", "the x: value 'here' is no IP address"),

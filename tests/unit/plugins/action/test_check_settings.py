@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an operator's inventory says is checked as a whole, before any machine is asked."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.jaywalking.mesh.plugins.action import check_settings
+from ansible_collections.jaywalking.mesh.plugins.plugin_utils import settings
+
+ROOT = Path(__file__).parents[4]
+PASSWORD = "0123456789abcdef"
+ZONE = {"name": "zone-blue", "cidr": "10.20.0.0/20", "agent_password": PASSWORD}
+AGENT: dict[str, Any] = {"jaywalk_zones": [ZONE]}
+
+
+def problems(role: str = "agent", **variables: Any) -> list[str]:
+    return list(check_settings.problems_of({**AGENT, **variables}, role))
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"jaywalk_relay": "no", "jaywalk_forward": True, "jaywalk_purge": "false"},
+        {"jaywalk_listen_port": "51821", "jaywalk_relay_port": 51822},
+        {"jaywalk_request_ip": "10.20.0.5"},
+        {"jaywalk_request_ip": ["10.20.0.5", "fd20::5"]},
+        {"jaywalk_child_prefixes": "172.20.1.0/24, 172.20.2.0/24"},
+        {"jaywalk_restart_batch": 3},
+        {"jaywalk_restart_batch": "50%"},
+        {"jaywalk_name": None},
+    ],
+)
+def test_what_can_work_passes(variables: dict[str, Any]) -> None:
+    assert problems(**variables) == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"jaywalk_relay": "maybe"}, "jaywalk_relay is 'maybe': use true or false"),
+        ({"jaywalk_listen_port": 70000}, "'70000' is out of range"),
+        ({"jaywalk_listen_port": 65535, "jaywalk_relay": "yes"}, "plus one, 65536"),
+        ({"jaywalk_relay_port": 51820}, "which is jaywalk_listen_port too"),
+        ({"jaywalk_request_ip": "192.0.2.7"}, "lies outside of 10.20.0.0/20, the pool of zone-blue"),
+        ({"jaywalk_request_ip": "10.20.0.999"}, "is no IP address"),
+        ({"jaywalk_child_prefixes": ["172.20.1.0/33"]}, "'172.20.1.0/33' is no prefix"),
+        ({"jaywalk_interface": "a" * 22}, "is not usable"),
+        ({"jaywalk_zone": "zone-green"}, "jaywalk_zones has no zone zone-green: it declares zone-blue"),
+        ({"jaywalk_zones": [{**ZONE, "agent_password": 1e5}]}, "quote it"),
+        ({"jaywalk_zones": None}, "jaywalk_zones is missing"),
+        ({"jaywalk_name": "Web 1"}, "no DNS label"),
+        ({"jaywalk_restart_batch": "0"}, "a share like 25%"),
+        ({"jaywalk_restart_batch": "some"}, "a share like 25%"),
+        ({"jaywalk_wheelhouse": 7}, "quote it"),
+    ],
+)
+def test_what_cannot_work_is_named(variables: dict[str, Any], said: str) -> None:
+    (found,) = problems(**variables)
+    assert said in found
+    assert PASSWORD not in found
+
+
+def test_whoever_takes_a_machine_out_need_not_mend_its_settings() -> None:
+    assert problems(jaywalk_state="absent", jaywalk_zones=None, jaywalk_listen_port=70000) == []
+    assert problems(jaywalk_state="absent", jaywalk_purge="perhaps") != []
+
+
+@pytest.mark.parametrize("role", settings.GROUPS.values())
+def test_each_option_of_a_role_has_a_check(role: str) -> None:
+    for name, option in check_settings.options_of(role).items():
+        assert name in settings.KINDS or option.get("type", "str") in settings.KIND_OF_TYPE, name
+
+
+def test_two_machines_that_ask_for_one_address_are_named() -> None:
+    machines = {
+        "web1": {"jaywalk_request_ip": "10.20.0.5"},
+        "web2": {"jaywalk_request_ip": ["fd20::5", "10.20.0.5"]},
+        "gone": {"jaywalk_request_ip": "10.20.0.5", "jaywalk_state": "absent"},
+        "red": {"jaywalk_request_ip": "10.20.0.5", "jaywalk_zone": "zone-red"},
+    }
+    (found,) = settings.shared_addresses(machines)
+    assert found[:2] == ("web1", "web2")
+    assert "10.20.0.5 in zone-blue" in found[2]
+
+
+def test_a_misspelt_name_is_told_the_right_one_and_a_name_of_its_own_is_left_alone() -> None:
+    names = ["jaywalk_child_prefix", "jaywalk_listenport", "jaywalk_customer", "ansible_host"]
+    found = list(settings.misspelt(names, check_settings.known_names()))
+    assert found == [
+        "there is no variable jaywalk_child_prefix: write jaywalk_child_prefixes",
+        "there is no variable jaywalk_listenport: write jaywalk_listen_port",
+    ]
+
+
+INVENTORY = """
+[controller]
+control
+[supervisor]
+control
+[agents]
+web1 jaywalk_request_ip=10.20.0.5 jaywalk_relay=maybe
+web2 jaywalk_request_ip=10.20.0.5 jaywalk_lisen_port=51821
+"""
+
+
+def play(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs site.yml in check mode on machines that are not there."""
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "group_vars/all.yml").write_text(
+        yaml.safe_dump({**AGENT, "jaywalk_controller_password": 1234567890123456})
+    )
+    (tmp_path / "hosts.ini").write_text(INVENTORY)
+    command = [sys.executable, "-m", "ansible.cli.playbook", "--check", "-i", str(tmp_path / "hosts.ini")]
+    return subprocess.run(
+        [*command, "playbooks/site.yml", *arguments],
+        cwd=ROOT,
+        env=dict(os.environ, ANSIBLE_NOCOLOR="1"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_play_names_all_that_cannot_work_before_it_connects_to_anything(tmp_path: Path) -> None:
+    done = play(tmp_path)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "UNREACHABLE" not in done.stdout
+    for said in (
+        "control: jaywalk_controller_password is a number and no text: quote it",
+        "web1: jaywalk_relay is 'maybe'",
+        "web1 and web2 both have the jaywalk_request_ip 10.20.0.5 in zone-blue",
+        "there is no variable jaywalk_lisen_port: write jaywalk_listen_port",
+    ):
+        assert said in done.stdout
+
+
+def test_a_limited_play_is_not_held_up_by_other_machines(tmp_path: Path) -> None:
+    done = play(tmp_path, "--limit", "web2", "-e", json.dumps({"jaywalk_request_ip": "10.20.0.70000"}))
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "web2: the jaywalk_request_ip: value '10.20.0.70000' is no IP address" in done.stdout
+    assert "web1:" not in done.stdout
