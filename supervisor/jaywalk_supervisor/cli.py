@@ -33,6 +33,8 @@ API_ADDRESS = "127.0.0.1:8080"
 STATE_DIR = "/var/lib/jaywalk-supervisor"
 SERVICE_SETTINGS = "/etc/jaywalk-supervisor/supervisor.env"
 EMBEDDED_PORT = 6379
+YES = ("yes", "true", "on", "1")
+NO = ("no", "false", "off", "0")
 
 
 def parser() -> ArgumentParser:
@@ -56,6 +58,13 @@ def parser() -> ArgumentParser:
         "--api-tokens-only",
         help="have the API answer to tokens only, on loopback too, for a proxy in front of it "
         "(JAYWALK_API_TOKENS_ONLY=1)",
+    )
+    _option(
+        top,
+        "default-zones",
+        None,
+        "whether to make zone-red and zone-blue where they are missing (JAYWALK_DEFAULT_ZONES, default yes)",
+        "YES|NO",
     )
     common = ArgumentParser(add_help=False)
     _common(common, argparse.SUPPRESS)
@@ -110,9 +119,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _serve(options: argparse.Namespace) -> int:
     api = _api(options)
+    defaults = _default_zones(options)
     where = _streamer(options)
     if where is not None:
-        return Supervisor(Settings(where, _agent_digest(options, where), api)).run()
+        return Supervisor(Settings(where, _agent_digest(options, where), api, defaults)).run()
     embedded = _embedded(options)
     try:
         where = embedded.start()
@@ -123,7 +133,7 @@ def _serve(options: argparse.Namespace) -> int:
         )
         digest = password_hash(password or embedded.agent_password())
         log.info("embedded server on %s, agents' password in %s/agents.password", where, embedded.folder)
-        return Supervisor(Settings(where, digest, api), embedded).run()
+        return Supervisor(Settings(where, digest, api, defaults), embedded).run()
     finally:
         embedded.stop()
 
@@ -192,6 +202,13 @@ def _default_state_dir() -> str:
         return STATE_DIR
     home = os.environ.get("XDG_STATE_HOME") or str(Path("~/.local/state").expanduser())
     return f"{home}/jaywalk-supervisor"
+
+
+def _default_zones(options: argparse.Namespace) -> bool:
+    text = options.default_zones or os.environ.get("JAYWALK_DEFAULT_ZONES") or "yes"
+    if text.lower() not in (*YES, *NO):
+        raise InvalidValue(f"the default-zones {values.shown(text)} is unknown", "use yes or no")
+    return text.lower() in YES
 
 
 def _api(options: argparse.Namespace) -> ApiSettings:

@@ -14,7 +14,7 @@ from jaywalk.models import Zone
 
 from .committer import REFRESH_SECONDS, Committer
 from .health import Health
-from .store import Store
+from .store import Store, client_name
 from .zones import with_defaults
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class ClusterCommitter:
         self._end(list(self._serving))
 
     def _session(self) -> None:
-        store = Store.open(self.where, "jaywalk-supervisor")
+        store = Store.open(self.where, client_name())
         try:
             while not self.stop.is_set():
                 names = with_defaults(store, self.defaults)

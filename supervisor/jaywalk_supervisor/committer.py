@@ -32,7 +32,7 @@ from .journal import Told
 from .leader import BEAT_SECONDS, Leadership
 from .pools import FillWatch
 from .state import Undo, ZoneState
-from .store import AWAY, BATCH, Store, ZoneGone
+from .store import AWAY, BATCH, Store, ZoneGone, client_name
 from .zones import with_defaults
 
 log = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ class Committer:
 
     def _session(self) -> None:
         """Serves on one connection until it breaks or we are to stop."""
-        store = Store.open(self.where, "jaywalk-supervisor")
+        store = Store.open(self.where, client_name())
         try:
             self._lists.clear()
             self._check_replay(store)

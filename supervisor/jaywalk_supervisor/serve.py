@@ -51,11 +51,15 @@ class ApiSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """What ``serve`` is told: where Redis is, the hash of the agents' password, and about the API."""
+    """What ``serve`` is told: where Redis is, the hash of the agents' password, and about the API.
+
+    ``default_zones``: whether to make the two zones of the original; no where an operator declares zones.
+    """
 
     where: ControllerAddress
     agent_digest: str
     api: ApiSettings
+    default_zones: bool = True
 
 
 class Supervisor:
@@ -66,7 +70,8 @@ class Supervisor:
         self.embedded = embedded
         self.stop = threading.Event()
         kind = ClusterCommitter if settings.where.nodes else Committer
-        self.committer = kind(settings.where, settings.agent_digest, DEFAULT_ZONES, self.stop)
+        defaults = DEFAULT_ZONES if settings.default_zones else ()
+        self.committer = kind(settings.where, settings.agent_digest, defaults, self.stop)
         self.replica = Replica(settings.where)
         self._committing = threading.Thread(target=self.committer.run, name="committer", daemon=True)
 

@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
+import socket
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -22,6 +25,8 @@ from .state import LEAST_WAIT_MS, ZoneState
 from .writes import writes
 
 OLDEST_REDIS = (7, 0)
+CLIENT = "jaywalk-supervisor"
+"""How running supervisors call their connections, followed by ``@`` and the supervisor's name."""
 EVICTS_ALL = "allkeys-"
 """How the names of the memory policies begin that delete any key: leases among them."""
 EVICTS_EXPIRING = "volatile-"
@@ -39,6 +44,12 @@ AWAY = (
     OSError,
 )
 """What redis-py raises when there is no Redis, or none that may be written to."""
+
+
+def client_name() -> str:
+    """What this supervisor calls its connections: JAYWALK_SUPERVISOR_NAME, or else the host's name."""
+    name = os.environ.get("JAYWALK_SUPERVISOR_NAME") or socket.gethostname()
+    return f"{CLIENT}@{re.sub('[^!-~]', '-', name)}"  # CLIENT SETNAME takes no blanks
 
 
 class ZoneGone(JaywalkError):
@@ -114,6 +125,19 @@ class Store:
     def close(self) -> None:
         """Ends the connection."""
         self.redis.close()
+
+    def supervisors(self) -> list[str]:
+        """The names of the supervisors that are connected at the moment, sorted.
+
+        Empty where a managed server does not let us look.
+        """
+        try:
+            listed = self.on_all("CLIENT LIST")
+        except redis.ResponseError:
+            return []
+        # redis-py has CLIENT LIST parsed into dictionaries.
+        names = (str(client.get("name", "")) for clients in listed for client in clients)
+        return sorted({name.partition("@")[2] for name in names if name.startswith(f"{CLIENT}@")})
 
     def zones(self) -> list[str]:
         """The names of all zones, sorted; ``where.zone`` alone if it names one.

@@ -16,7 +16,7 @@ from jaywalk.errors import InvalidValue
 from jaywalk.files import read_secret
 from jaywalk.policy import QUARANTINE, STALE_AFTER, TAKEOVERS
 
-from . import importer, zones
+from . import declare, importer, zones
 from .store import Store
 from .zones import NONE, Wish
 
@@ -31,6 +31,9 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     add.add_argument("name", help="a DNS label")
     _wishes(add)
     add.add_argument("--check", action="store_true", help="only say what would change")
+    declared = verb("declare", "make all zones be as a file says; their pools may grow")
+    declared.add_argument("file", help="JSON, as docs/zones-and-leases.md describes it; - is standard input")
+    declared.add_argument("--check", action="store_true", help="only say what would change")
     verb("list", "list all zones")
     verb("show", "show one zone, its fill and its policy").add_argument("name")
     change = verb("set", "change a zone; its pools may grow, and hold all leases afterwards")
@@ -132,6 +135,17 @@ def _add(store: Store, options: argparse.Namespace) -> int:
     return _told(options, changed, zone, "was made or changed", diff=diff)
 
 
+def _declare(store: Store, options: argparse.Namespace) -> int:
+    declaration = declare.Declaration.read(options.file)
+    report = declare.bring(store, declaration, options.check)
+    if options.json:
+        print(json.dumps(report))
+    else:
+        changes = _changed_words(report["diff"]["before"], report["diff"]["after"])
+        print("\n".join([*changes, *declare.undeclared_lines(report["undeclared"])]))
+    return 0
+
+
 def _set(store: Store, options: argparse.Namespace) -> int:
     changed, zone = zones.change(store, options.name, _wish(options), _agent_password(options))
     return _told(options, changed, zone, "was changed")
@@ -194,7 +208,7 @@ def _import(store: Store, options: argparse.Namespace) -> int:
     return 0
 
 
-_VERBS = {"add": _add, "list": _list, "show": _show, "set": _set, "remove": _remove}
+_VERBS = {"add": _add, "declare": _declare, "list": _list, "show": _show, "set": _set, "remove": _remove}
 
 
 def _pools(zone: dict[str, Any]) -> str:

@@ -92,21 +92,24 @@ class Wish:
         return replace(wanted, pools=tuple(sorted(pools, key=_version)))
 
 
-def add(store: Store, name: str, wish: Wish, agent_password: str | None) -> tuple[bool, dict[str, Any]]:
+def add(
+    store: Store, name: str, wish: Wish, agent_password: str | None, grow: bool = False
+) -> tuple[bool, dict[str, Any]]:
     """Makes a zone, or its description, policy and agents' password what they should be.
 
     Returns whether anything changed, and the zone.  Raises ``Conflict`` where the zone exists with other
-    pools: those are changed by :func:`change`, so that a slip of the pen changes none.
+    pools: those are changed by :func:`change`, so that a slip of the pen changes none.  With ``grow`` they
+    may become larger, or more.
     """
     zone = _new(name, wish)
     changed = store.create(zone)
     store.redis.srem(REMOVED, zone.name)
-    kept = _with_pools_of(store.load(zone.name).zone, zone, wish)
+    kept = _with_pools_of(store.load(zone.name).zone, zone, wish, grow)
     changed = _change(store, zone.name, kept.applied) or changed
     return _set_password(store, zone.name, agent_password) or changed, one(store, zone.name)
 
 
-def foreseen(store: Store, name: str, wish: Wish) -> tuple[list[str], list[str]]:
+def foreseen(store: Store, name: str, wish: Wish, grow: bool = False) -> tuple[list[str], list[str]]:
     """What :func:`add` finds and what it leaves, in lines; the password aside, which nobody is shown.
 
     Raises as that does.
@@ -114,8 +117,11 @@ def foreseen(store: Store, name: str, wish: Wish) -> tuple[list[str], list[str]]
     zone = _new(name, wish)
     if zone.name not in store.zones():
         return [], lines(zone)
-    known = store.load(zone.name).zone
-    return lines(known), lines(_with_pools_of(known, zone, wish).applied(known))
+    state = store.load(zone.name)
+    after = _with_pools_of(state.zone, zone, wish, grow).applied(state.zone)
+    if after.pools != state.zone.pools or after.policy.excluded != state.zone.policy.excluded:
+        check_pools(state, after)
+    return lines(state.zone), lines(after)
 
 
 def lines(zone: Zone) -> list[str]:
@@ -133,13 +139,31 @@ def _new(name: str, wish: Wish) -> Zone:
     return Zone.checked(name, pools, wish.description or "", wish.policy(Policy()))
 
 
-def _with_pools_of(known: Zone, zone: Zone, wish: Wish) -> Wish:
+def _with_pools_of(known: Zone, zone: Zone, wish: Wish, grow: bool) -> Wish:
     if sorted(known.pools) != sorted(zone.pools):
+        if grow and grows(known.pools, zone.pools):
+            return replace(wish, description=wish.description or None)
+        if grow:
+            raise Conflict(
+                f"zone {zone.name} exists with {', '.join(known.pools)} and is declared with "
+                f"{', '.join(zone.pools)}: pools may grow, and neither shrink nor move",
+                "declare pools that hold those that it has, or change them with 'zone set'",
+            )
         raise Conflict(
             f"zone {zone.name} exists with {', '.join(known.pools)} and not with {', '.join(zone.pools)}",
             "give the pools that it has, change them with 'zone set', or give another name",
         )
     return replace(wish, cidrs=None, cidrs6=None, description=wish.description or None)
+
+
+def grows(known: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Whether each pool of ``known`` lies in one of ``wanted``."""
+    around = values.networks(wanted)
+    for pool in values.networks(known):
+        wider = values.holding(around, str(pool.network_address))
+        if wider is None or wider.prefixlen > pool.prefixlen:
+            return False
+    return True
 
 
 def change(

@@ -179,6 +179,20 @@ def test_behind_a_proxy_it_answers_to_tokens_only(
         served.get("/peers")
 
 
+@pytest.mark.parametrize("by", ["--default-zones", "JAYWALK_DEFAULT_ZONES"])
+def test_no_zone_is_made_that_nobody_asked_for(
+    redis_server: RedisServer, tmp_path: Path, started: list[Process], by: str
+) -> None:
+    words, variables = ([by, "no"], {}) if by.startswith("-") else ([], {by: "no"})
+    served = Process(tmp_path, *streamer(redis_server, tmp_path), *words, **variables)
+    started.append(served)
+    served.told("READY=1")
+    assert served.get("/zones") == []
+    redis_server.client().flushall()
+    until(lambda: served.get("/healthz")["status"] == "ok")
+    assert served.get("/zones") == []
+
+
 def test_commands_are_completed(tmp_path: Path) -> None:
     line, told = "jaywalk-supervisor token add ci --role op", tmp_path / "told"
     completing = {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_STDOUT_FILENAME": str(told)}
@@ -296,6 +310,7 @@ def test_zone_add_is_idempotent(redis_server: RedisServer, tmp_path: Path) -> No
         (["-streamer-address", "127.0.0.1:1"], 2, "the controller's password is missing"),
         (["-streamer-address", "127.0.0.1:1", "-streamer-passwd-file", "/nowhere"], 2, "/nowhere"),
         (["-log-level", "loud"], 2, "the log level 'loud' is unknown"),
+        (["--default-zones", "seldom"], 2, "the default-zones 'seldom' is unknown: use yes or no"),
         (["zone", "add", "Zone_A", "--cidr", "10.0.0.0/8"], 2, "'Zone_A' is no DNS label"),
         (["zone", "add", "zone-a", "--cidr", "10.0.0.0/40"], 2, "'10.0.0.0/40' is no prefix"),
         (["zone", "add", "zone-a"], 2, "the zone zone-a has no pool"),
