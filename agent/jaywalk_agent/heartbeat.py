@@ -1,15 +1,25 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Questions and answers inside the tunnel: small datagrams on one interface, sealed like all in it."""
+"""Questions and answers inside the tunnel: datagrams on one interface, sealed like all in it.
+
+A question comes from any port and has any size from ``SIZE`` up; its answer goes back to that port and is
+as large, or as large as the answering interface lets out.  A version before that answered questions of
+``SIZE`` bytes only, and to ``PORT`` only: to ``jaywalk ping`` it looks like a node without an agent.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import errno
+import fcntl
 import os
 import secrets
 import socket
+import struct
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from jaywalk.runner import NAMESPACES
 
@@ -17,6 +27,14 @@ PORT = 51819
 """UDP, on the mesh address of each node; whoever cannot be asked there counts as one without an agent."""
 QUESTION, ANSWER = b"jaywalk?", b"jaywalk!"
 SIZE = 36
+"""Bytes of the smallest question: its kind, the asker's mark (8 bytes), zeros."""
+MARK = slice(len(QUESTION), len(QUESTION) + 8)
+HEADERS = {4: 28, 6: 48}
+"""Bytes of the IP and UDP headers before a question, by IP version."""
+SIOCGIFMTU = 0x8921
+IPV6_MTU_DISCOVER, IPV6_DONTFRAG = 23, 62
+IP_MTU_DISCOVER, PMTUDISC_PROBE = 10, 3
+"""ip(7), ipv6(7): never in fragments, whatever the kernel thinks of the path's MTU."""
 ROOM = 1 << 20
 """Bytes for what comes in: answers of a thousand peers that were asked at once; a datagram takes 768."""
 SO_RCVBUFFORCE = 33
@@ -56,6 +74,7 @@ class Heartbeat:
 
     def __init__(self, interface: str, address: str) -> None:
         self._mark = secrets.token_bytes(8)
+        self._interface = interface
         self.socket = socket.socket(
             socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
         )
@@ -63,26 +82,27 @@ class Heartbeat:
             self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, ROOM)
             # Before it is bound: sockets of other interfaces have the same address and port.
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
+            never_fragment(self.socket)
             self.socket.bind((address, PORT))
         except OSError:
             self.socket.close()
             raise
 
     def ask(self, host: str) -> None:
-        self._send(QUESTION + self._mark, host)
+        self._send(QUESTION + self._mark, (host, PORT))
 
     def heard(self) -> Iterator[tuple[str, bool]]:
         """The hosts that asked something, which is answered (True), or answered us (False)."""
         for _ in range(MOST):
             try:
-                data, where = self.socket.recvfrom(SIZE + 1)
+                data, where = self.socket.recvfrom(1 << 16)
             except OSError:
                 return
             host = where[0]
-            if len(data) != SIZE:
+            if len(data) < SIZE:
                 continue
             if data.startswith(QUESTION):
-                self._send(ANSWER + data[len(QUESTION) : 16], host)
+                self._answer(data, where)
                 yield host, True
             elif data.startswith(ANSWER + self._mark):
                 yield host, False
@@ -90,9 +110,33 @@ class Heartbeat:
     def close(self) -> None:
         self.socket.close()
 
-    def _send(self, data: bytes, host: str) -> None:
+    def _answer(self, question: bytes, where: tuple[Any, ...]) -> None:
+        data = ANSWER + question[MARK]
+        if not self._send(data.ljust(len(question), b"\0"), where):
+            self._send(data.ljust(self._largest(), b"\0"), where)
+
+    def _largest(self) -> int:
+        """Bytes of the largest datagram that the interface lets out whole."""
+        request = struct.pack("16sI", self._interface.encode(), 0) + bytes(12)
+        mtu: int = struct.unpack_from("16xI", fcntl.ioctl(self.socket, SIOCGIFMTU, request))[0]
+        return max(SIZE, mtu - HEADERS[6 if self.socket.family == socket.AF_INET6 else 4])
+
+    def _send(self, data: bytes, where: tuple[Any, ...]) -> bool:
+        """Sends a datagram; returns False where it is too large for the interface."""
         try:
-            self.socket.sendto(data.ljust(SIZE, b"\0"), (host, PORT))
-        except OSError:
+            self.socket.sendto(data.ljust(SIZE, b"\0"), where)
+        except OSError as error:
             # No endpoint, no route, a full queue: the silence that follows says all.
-            return
+            return error.errno != errno.EMSGSIZE
+        return True
+
+
+def never_fragment(sock: socket.socket) -> None:
+    """Has a socket send all in one piece or not at all; where the platform has no way to it, as it may."""
+    if not sys.platform.startswith("linux"):
+        return
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_DONTFRAG, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE)

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Two nodes of a zone in network namespaces, a router between them, real WireGuard; needs root."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from jaywalk import keys, mesh, plan, wireguard
+from jaywalk.interface import Interface
+from jaywalk.models import Peer
+from jaywalk.runner import SubprocessRunner
+from jaywalk.zonelog import ZoneView
+from jaywalk_agent import snapshot
+from jaywalk_agent.heartbeat import Heartbeat, inside
+from jaywalk_agent.settings import Settings
+from tests.netns import Namespace, connect
+from tests.unit.agent.support import ZONE, settings_in
+
+POOL6 = "fd20:20::/64"
+HOSTS = ("10.20.0.1", "10.20.0.2")
+HOSTS6 = ("fd20:20::1", "fd20:20::2")
+
+
+@dataclass
+class End:
+    """One node: where it is, its record and settings, its interface as it was last made."""
+
+    where: Namespace
+    settings: Settings
+    record: Peer
+    made: Interface | None = field(default=None, repr=False)
+
+
+@dataclass
+class Tunnel:
+    """Both ends, and the router between ``192.0.2.0/24`` and ``198.51.100.0/24``."""
+
+    one: End
+    other: End
+    router: Namespace
+    view: ZoneView
+
+    def up(self) -> None:
+        """Makes both interfaces; who is called is there before the caller, whose first message counts."""
+        self.make(self.other)
+        self.make(self.one)
+
+    def make(self, end: End, mtu: int | None = None) -> None:
+        """Makes the interface of one end, or brings it to another MTU."""
+        node = mesh.Node(
+            end.record.key,
+            str(end.settings.private_key_file),
+            end.settings.interface,
+            end.settings.listen_port,
+            mtu,
+        )
+        # Two first messages that cross would cost 5 s.
+        passive = {self.one.record.key: mesh.Way("", 0)} if end is self.other else {}
+        end.made = mesh.desired(self.view, node, passive)
+        observed = wireguard.observe(end.where.runner, end.settings.interface)
+        plan.diff(observed, end.made).apply(end.where.runner)
+
+    @contextmanager
+    def agent(self, end: End) -> Iterator[None]:
+        """As much of an agent as answers questions."""
+        stop = threading.Event()
+        with inside(end.where.name):
+            beats = [Heartbeat(end.settings.interface, host) for host in end.record.addresses]
+
+        def answer() -> None:
+            while not stop.wait(0.005):
+                for beat in beats:
+                    list(beat.heard())
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+            for beat in beats:
+                beat.close()
+
+
+def drop_larger_than(router: Namespace, size: int) -> None:
+    """Makes the router a black hole: it loses larger packets without a word."""
+    router.run(
+        ["nft", "-f", "-"],
+        "table inet hole {\n chain through {\n type filter hook forward priority filter\n"
+        f" meta length > {size} drop\n }}\n}}\n",
+    )
+
+
+@contextmanager
+def tunnel(
+    folder: Path, tag: str, *, version: int = 4, pools: tuple[str, ...] = ZONE.pools
+) -> Iterator[Tunnel]:
+    """Two nodes that know each other; their interfaces are ``<tag>0`` and ``<tag>1``, and yet to be made."""
+    with ExitStack() as stack:
+        names = [f"{tag}-{name}-{os.getpid()}" for name in ("one", "other", "router")]
+        one, other, router = (stack.enter_context(Namespace(name)) for name in names)
+        outer = ("192.0.2.{}", "198.51.100.{}") if version == 4 else ("2001:db8:1::{}", "2001:db8:2::{}")
+        length = 24 if version == 4 else 64
+        for number, (end, pattern) in enumerate(zip((one, other), outer, strict=True)):
+            near, far = (f"{pattern.format(host)}/{length}" for host in (1, 2))
+            connect(router, end, near, far, link=f"link{number}")
+            family = ["-6"] if version == 6 else []
+            end.run(["ip", *family, "route", "add", "default", "via", pattern.format(1)])
+        for setting in ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"):
+            router.run(["tee", f"/proc/sys/{setting}"], "1")
+        first = _end(folder, tag, one, 0, outer[0], pools)
+        second = _end(folder, tag, other, 1, outer[1], pools)
+        zone = replace(ZONE, pools=pools)
+        view = ZoneView(zone, 7, 1, {each.record.key: each.record for each in (first, second)})
+        for each in (first, second):
+            snapshot.save(each.settings.snapshot_file, view)
+        yield Tunnel(first, second, router, view)
+
+
+def _end(folder: Path, tag: str, where: Namespace, number: int, outer: str, pools: tuple[str, ...]) -> End:
+    own = folder / f"end{number}"
+    own.mkdir()
+    settings = settings_in(own, interface=f"{tag}{number}", netns=where.name, name=f"node{number}")
+    public, _ = keys.ensure_key_file(SubprocessRunner(), str(settings.private_key_file))
+    host = outer.format(2)
+    endpoint = f"[{host}]:51820" if ":" in host else f"{host}:51820"
+    addresses = [HOSTS6[number] if ":" in pool else HOSTS[number] for pool in pools]
+    return End(where, settings, Peer(public, f"node{number}", tuple(addresses), endpoint=endpoint))
