@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 import argcomplete
 
@@ -24,7 +25,7 @@ from jaywalk.requests import Request
 from jaywalk.runner import SubprocessRunner
 
 from . import doctor as examination
-from . import flags, running, snapshot
+from . import flags, privileges, running, snapshot, static_config
 from . import status as status_page
 from .agent import Agent, node_of
 from .dataplane import DataPlane
@@ -40,6 +41,9 @@ log = logging.getLogger("jaywalk")
 FAILURE = 1
 BAD_VALUE = 2
 INTERRUPTED = 130
+WITHOUT_ROOT = ("keygen",)
+BY_FLAG = ("agent", "config")
+"""Commands that a flag chooses."""
 WAIT_STEP = 0.5
 
 
@@ -51,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # As the unit has it: whoever can open the lock can keep an agent from starting.
     os.umask(0o077)
     try:
+        if arguments.command not in WITHOUT_ROOT:
+            privileges.require(arguments.command or "--agent-mode")
         words = said(arguments, os.environ)
         logs.set_up(words.get("log_level", "info"))
         command = COMMANDS[_chosen(parser, arguments, words)]
@@ -72,6 +78,8 @@ def _chosen(parser: ArgumentParser, arguments: argparse.Namespace, words: dict[s
         return str(arguments.command)
     if words.get("agent_mode") == "true":
         return "agent"
+    if "config" in words:
+        return "config"
     if "controller" not in words:
         parser.error("say what to do: --agent-mode with --controller, or one of the commands")
     return "up"
@@ -101,8 +109,21 @@ def up(settings: Settings, arguments: argparse.Namespace) -> int:
     return 0
 
 
+def up_from_file(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Brings the interface up from a file of peers, and leaves it up."""
+    addresses, notes = static_config.bring_up(settings, Path(settings.config))
+    for note in notes:
+        print(f"jaywalk: {note}", file=sys.stderr)
+    print(f"{settings.interface} is up with {', '.join(addresses)}")
+    return 0
+
+
 def down(settings: Settings, arguments: argparse.Namespace) -> int:
     """Takes the interface down; the lease stays."""
+    if settings.config and arguments.purge:
+        raise InvalidValue(
+            "--purge removes what a zone left here, and --config names none", "leave one of them out"
+        )
     with running.only_one(settings.lock_file, settings.zone):
         driver.of_this_machine(settings.runner()).require_tools()
         _take_down(settings, arguments.purge)
@@ -112,7 +133,9 @@ def down(settings: Settings, arguments: argparse.Namespace) -> int:
 def _take_down(settings: Settings, everything: bool) -> None:
     runner = settings.runner()
     public_key = ""
-    if settings.private_key_file.exists():
+    if settings.config:
+        public_key = static_config.own_public_key(settings, Path(settings.config))
+    elif settings.private_key_file.exists():
         public_key = settings.existing_key(runner)
     node = node_of(settings, public_key)
     relays = RelayPlane(runner, node).remove()
@@ -170,6 +193,7 @@ def doctor(settings: Settings, arguments: argparse.Namespace) -> int:
 
 COMMANDS = {
     "agent": run_agent,
+    "config": up_from_file,
     "up": up,
     "down": down,
     "leave": leave,
@@ -182,7 +206,11 @@ COMMANDS = {
 def build_parser() -> ArgumentParser:
     """The parser of ``jaywalk``."""
     return flags.build_parser(
-        {name: function.__doc__ or "" for name, function in COMMANDS.items() if name != "agent"}
+        {
+            name: function.__doc__ or ""
+            for name, function in COMMANDS.items()
+            if name not in ("agent", "config")
+        }
     )
 
 

@@ -45,6 +45,7 @@ FLAGS: Mapping[str, tuple[str, str]] = {
     "state_dir": ("DIR", f"folder of the snapshot, {PLACES.state}"),
     "log_level": ("LEVEL", "debug, info, warning or error"),
     "agent_mode": ("", "stay and follow the zone"),
+    "config": ("FILE", "no zone, but the peers of this TOML file; not with --agent-mode"),
 }
 """Each flag's placeholder and help; it has the variable that ``ENVIRONMENT`` names."""
 LISTS = ("request_ip", "child_prefix")

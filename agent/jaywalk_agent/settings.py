@@ -11,13 +11,14 @@ from typing import Any
 
 from jaywalk import keys, values
 from jaywalk.controller import ControllerAddress, agent_user
-from jaywalk.errors import InvalidValue
+from jaywalk.errors import InvalidValue, JaywalkError
 from jaywalk.files import read_secret, read_variables, write_private
 from jaywalk.place import host_label, whereabouts
 from jaywalk.runner import Runner, SubprocessRunner, in_namespace
 
 from .places import PLACES, Places
 
+DEFAULT_ZONE = "zone-blue"
 READ_TIMEOUT = 25.0
 """Seconds that a silent connection may be waited on; less than half of the unit's watchdog."""
 
@@ -30,6 +31,7 @@ ENVIRONMENT = {
     "controller_password": "JAYWALK_CONTROLLER_PASSWD",
     "controller_password_file": "JAYWALK_CONTROLLER_PASSWD_FILE",
     "agent_mode": "JAYWALK_AGENT_MODE",
+    "config": "JAYWALK_CONFIG",
     "zone": "JAYWALK_ZONE",
     "request_ip": "JAYWALK_REQUESTED_IP",
     "child_prefix": "JAYWALK_REQUESTED_CHILD_PREFIX",
@@ -65,7 +67,20 @@ def said(
 
 def _service_file(folder: Path, zone: str) -> dict[str, str]:
     """The variables of the zone's service, or of the only service there is where no zone was said."""
-    found = sorted(folder.glob("*.env")) if not zone else [folder / f"{zone}.env"]
+    if zone:
+        return read_variables(str(folder / f"{zone}.env"))
+    try:
+        found = sorted(each for each in folder.iterdir() if each.suffix == ".env")
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise JaywalkError(
+            f"cannot read the settings in {folder} ({error.strerror})", "run as root"
+        ) from None
+    if len(found) > 1 and DEFAULT_ZONE not in [each.stem for each in found]:
+        raise InvalidValue(
+            f"this node is in several zones: {', '.join(each.stem for each in found)}", "name one by --zone"
+        )
     return read_variables(str(found[0])) if len(found) == 1 else {}
 
 
@@ -114,6 +129,7 @@ class Settings:
     child_prefixes: tuple[str, ...] = ()
     local_endpoint_ip: str = ""
     netns: str = ""
+    config: str = ""
     forward: bool = False
     relay_port: int = 0
     """Of the interface on which this node relays for others; 0 where it does not."""
@@ -121,7 +137,7 @@ class Settings:
     @classmethod
     def read(cls, words: Mapping[str, str]) -> Settings:
         """Settings out of what was said; raises ``InvalidValue`` with the value and the remedy."""
-        zone = values.zone_name(words.get("zone", "zone-blue"))
+        zone = values.zone_name(words.get("zone", DEFAULT_ZONE))
         endpoint_ip = words.get("local_endpoint_ip", "")
         listen_port = values.port(words.get("listen_port", "51820"), "listen port")
         settings = cls(
@@ -131,7 +147,7 @@ class Settings:
             name=values.dns_label(words.get("name") or host_label()),
             state_dir=Path(words.get("state_dir", PLACES.state)),
             run_dir=PLACES.run if "state_dir" not in words else Path(words["state_dir"]) / "run",
-            private_key_file=Path(words.get("private_key_file", CONFIGURATION / f"{zone}.key")),
+            private_key_file=_key_file(words, CONFIGURATION / f"{zone}.key"),
             controller=words.get("controller", ""),
             controller_user=words.get("controller_user", agent_user(zone)),
             controller_password=words.get("controller_password", ""),
@@ -142,6 +158,7 @@ class Settings:
             child_prefixes=_split(words.get("child_prefix", "")),
             local_endpoint_ip=values.address(endpoint_ip, "local endpoint") if endpoint_ip else "",
             netns=values.netns_name(words["netns"]) if words.get("netns") else "",
+            config=words.get("config", ""),
             forward=_is_on(words, "forward"),
             relay_port=_relay_port(words, listen_port),
         )
@@ -235,6 +252,16 @@ class Settings:
 
     def _key_on_disk(self, runner: Runner) -> str:
         return self.existing_key(runner) if self.private_key_file.exists() else ""
+
+
+def _key_file(words: Mapping[str, str], default: Path) -> Path:
+    path = words.get("private_key_file", str(default))
+    if keys.is_key(path):
+        raise InvalidValue(
+            "--private-key-file holds a key and not a file's name",
+            "give the file; the key itself goes by JAYWALK_PRIVATE_KEY",
+        )
+    return Path(path)
 
 
 def _public_key(text: str) -> str:

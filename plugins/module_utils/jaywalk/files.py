@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import tempfile
 
 from .errors import InvalidValue, JaywalkError
 
+_LIKE_KEY = re.compile(r"[A-Za-z0-9+/]{42,43}=?")
 MAX_SECRET = 4096
 """Characters; a longer line, say of a device file, is no secret of ours."""
 
@@ -57,8 +59,10 @@ def read_secret(path: str, what: str) -> str:
         with open(path, encoding="utf-8") as stream:
             secret = stream.readline(MAX_SECRET).strip()
     except OSError as error:
+        # Who gives the secret in place of its file's name must not find it in an error.
+        named = path if os.sep in path and not _LIKE_KEY.fullmatch(path) else "the file that was named"
         raise InvalidValue(
-            f"cannot read the {what} in {path} ({error.strerror})", "check path and mode"
+            f"cannot read the {what} in {named} ({error.strerror})", "check path and mode"
         ) from None
     except UnicodeDecodeError:
         raise InvalidValue(f"{path} holds no text", f"put the {what} on its first line") from None
@@ -68,10 +72,19 @@ def read_secret(path: str, what: str) -> str:
 
 
 def read_variables(path: str) -> dict[str, str]:
-    """The variables of a unit's ``EnvironmentFile`` (systemd.exec(5)); empty where there is no such file."""
+    """The variables of a unit's ``EnvironmentFile`` (systemd.exec(5)); empty where there is no such file.
+
+    Raises ``JaywalkError`` where there is one that cannot be read.
+    """
     try:
         with open(path, encoding="utf-8") as stream:
             words = shlex.split(stream.read(), comments=True)
-    except (OSError, ValueError):
+    except FileNotFoundError:
         return {}
+    except OSError as error:
+        raise JaywalkError(f"cannot read the settings {path} ({error.strerror})", "run as root") from None
+    except ValueError:
+        raise InvalidValue(
+            f"the settings {path} do not parse", "close each quotation mark, and write one NAME=value a line"
+        ) from None
     return dict(word.split("=", 1) for word in words if "=" in word)

@@ -41,6 +41,11 @@ def private_key(text: str, source: str) -> str:
     )
 
 
+def is_key(text: str) -> bool:
+    """Whether ``text`` is a key, private or public; nobody can tell which."""
+    return _KEY.fullmatch(text) is not None
+
+
 def url_form(key: str) -> str:
     """The base64url form of a key, without ``/`` and ``+`` (RFC 4648, section 5)."""
     return key.replace("+", "-").replace("/", "_")

@@ -16,7 +16,7 @@ import pytest
 
 from jaywalk.controller import ZoneClient, connect
 from jaywalk.runner import SubprocessRunner
-from jaywalk_agent import cli
+from jaywalk_agent import cli, privileges
 from jaywalk_agent.settings import ENVIRONMENT, Settings
 from jaywalk_agent.stop import StopSignal
 from tests.netns import Namespace
@@ -36,6 +36,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stop: StopSignal) -> N
     monkeypatch.setenv("JAYWALK_PRIVATE_KEY_FILE", str(tmp_path / "key"))
     monkeypatch.setenv("JAYWALK_INTERFACE", INTERFACE)
     monkeypatch.setenv("JAYWALK_NAME", "node0")
+    monkeypatch.setattr(privileges, "require", lambda _: None)
     # The committer logs in this process too, and pytest takes the standard error away between two tests.
     monkeypatch.setattr("logging.basicConfig", lambda **_: None)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jaywalk import keys
-from jaywalk.errors import InvalidValue
+from jaywalk.errors import InvalidValue, JaywalkError
 from jaywalk.place import host_label
 from jaywalk.runner import SubprocessRunner
 from jaywalk_agent.cli import build_parser
@@ -111,6 +111,37 @@ def test_with_services_of_several_zones_the_zone_must_be_said(tmp_path: Path) ->
         (tmp_path / f"{zone}.env").write_text(f"JAYWALK_ZONE={zone}\nJAYWALK_INTERFACE=wg-{zone[5:]}\n")
     assert words(["status"], folder=tmp_path) == {}
     assert words(["status", "--zone", "zone-blue"], folder=tmp_path)["interface"] == "wg-blue"
+
+
+def test_settings_that_cannot_be_read_are_an_error_and_not_a_default(tmp_path: Path) -> None:
+    (tmp_path / "zone-red.env").write_text("JAYWALK_INTERFACE='wg7\n")
+    with pytest.raises(InvalidValue, match=r"zone-red.env do not parse"):
+        words(["status"], folder=tmp_path)
+    (tmp_path / "zone-red.env").unlink()
+    (tmp_path / "zone-red.env").mkdir()
+    with pytest.raises(JaywalkError, match=r"cannot read the settings .*zone-red.env \(Is a directory\)"):
+        words(["status", "--zone", "zone-red"], folder=tmp_path)
+    with pytest.raises(JaywalkError, match=r"cannot read the settings in /dev/null \(Not a directory\)"):
+        words(["status"], folder=Path("/dev/null"))
+
+
+def test_with_services_of_other_zones_alone_the_zone_must_be_said(tmp_path: Path) -> None:
+    for zone in ("zone-red", "zone-green"):
+        (tmp_path / f"{zone}.env").write_text(f"JAYWALK_ZONE={zone}\n")
+    with pytest.raises(InvalidValue, match="several zones: zone-green, zone-red: name one by --zone"):
+        words(["status"], folder=tmp_path)
+    assert words(["status", "--zone", "zone-red"], folder=tmp_path) == {"zone": "zone-red"}
+
+
+@pytest.mark.parametrize("secret", ["hunter2", "4GgaQCy68nzNsUE5aJ9fuLzHhB65tAlwbm/72MWnOm8="])
+def test_a_secret_given_in_place_of_its_files_name_is_not_quoted(secret: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidValue, match="cannot read the controller's password") as raised:
+        settings_in(tmp_path, controller="c", controller_password_file=secret).controller_address()
+    assert secret not in str(raised.value)
+    if len(secret) > 20:
+        with pytest.raises(InvalidValue, match="holds a key and not a file's name") as raised:
+            settings_in(tmp_path, private_key_file=secret)
+        assert secret not in str(raised.value)
 
 
 def test_an_empty_variable_says_nothing_but_an_empty_flag_is_a_mistake() -> None:
