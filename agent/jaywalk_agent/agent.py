@@ -15,6 +15,7 @@ from jaywalk.mesh import Node, refused_prefixes
 from jaywalk.notify import notify
 from jaywalk.requests import Reply, Request
 from jaywalk.runner import Runner
+from jaywalk.zonelog import ZoneView
 
 from . import running, snapshot
 from .courier import Courier
@@ -88,17 +89,22 @@ class Agent:
         address = replace(self.controller, timeout=min(timeout, TIMEOUT))
         with self.stop.waiting():
             client = ZoneClient(connect(address, name="jaywalk-up"), address, self.settings.zone)
-            self.follower.view = client.snapshot()
+            self.follower.view = self._snapshot(client)
         # What this machine refuses, it refuses before the zone hears of it.
         self.dataplane.plan(self.follower.view)
         with self.stop.waiting():
             request = self.join()
             lease = client.ask(request, timeout).lease_or_raise()
-            self.follower.view = client.snapshot()
+            self.follower.view = self._snapshot(client)
         self.dataplane.bring_to(self.follower.view)
         self._forward(Update(self.follower.view))
         snapshot.save(self.settings.snapshot_file, self.follower.view)
         return replace(lease, notes=request.notes)
+
+    def _snapshot(self, client: ZoneClient) -> ZoneView:
+        """The zone, and of what this node knew already that which the controller lost."""
+        known = self.follower.view
+        return client.snapshot() if known is None else client.resync(known, self.public_key)[0]
 
     def join(self) -> Request:
         settings = self.settings

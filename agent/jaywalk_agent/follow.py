@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
@@ -19,6 +19,7 @@ from redis.backoff import FullJitterBackoff
 from jaywalk.controller import FIRST_REPEAT, ControllerAddress, ZoneClient, connect
 from jaywalk.errors import ControllerDenied, ControllerUnreachable, InvalidValue, RequestRefused
 from jaywalk.requests import REPORT, REPORT_SECONDS, Reply, Request
+from jaywalk.retention import RETAIN_SECONDS, expired
 from jaywalk.zonelog import Gap, ZoneView
 
 from .stop import StopSignal
@@ -39,6 +40,8 @@ RETURN_SECONDS = 60.0
 """A Redis that has just started knows no agent until a supervisor is back: its refusals count later."""
 SLOWEST = 10
 """Failures in a row after which a backoff has reached its cap."""
+NAMED = 3
+"""Peers that a line of the log names."""
 NAP = 5.0
 """Seconds; longer waits are cut into naps, so that the watchdog hears of us."""
 
@@ -190,19 +193,47 @@ class Follower:
         if before is not None:
             self._resyncs = min(self._resyncs + 1, SLOWEST)
             yield from self._pause(RESYNC.compute(self._resyncs))
+        dropped = False
         with self.stop.waiting():
-            self.view = client.snapshot()
-        if before is not None:
-            self.view.keep(before)
-        # Within one epoch nothing is ever lost: who is gone was removed, if its record is not just broken.
-        same = before is not None and before.epoch == self.view.epoch
-        self._notice(dropped=same and self.own_key not in self.view.rejected)
+            if before is None:
+                self.view = client.snapshot()
+            else:
+                self.view, merged = client.resync(before, self.own_key)
+                dropped = merged.own_removed
+                self._tell_of_loss(merged.retained - before.retained.keys(), before.epoch)
+        self._notice(dropped)
         own = self.view.peers.get(self.own_key)
-        if before is not None and not same and own != before.peers.get(self.own_key) and self.joined:
+        lost = before is not None and before.epoch != self.view.epoch
+        if before is not None and lost and own != before.peers.get(self.own_key) and self.joined:
             # Redis lost the last thing that it granted: the node is in the zone as it once was, and asks for
             # all of it again, whatever else it was asking for.
             self._pending = Pending(self._wishes())
         yield Update(self.view)
+
+    def _tell_of_loss(self, retained: Collection[str], epoch: int) -> None:
+        if retained:
+            log.warning(
+                "the controller lost %d peers of zone %s that this node knows from epoch %d: they stay in "
+                "force until they join again, an operator releases them, or %g hours are over",
+                len(retained),
+                self.zone,
+                epoch,
+                RETAIN_SECONDS / 3600,
+            )
+
+    def _end_retention(self, view: ZoneView) -> None:
+        """Lets go of the peers that the controller lost and that did not come back in time."""
+        if over := expired(view, time.time()):
+            names = ", ".join(sorted(view.peers[key].name for key in over)[:NAMED])
+            view.drop_retained(over)
+            log.warning(
+                "removed %d peers of zone %s that the controller lost %g hours ago and that did not join "
+                "again: %s",
+                len(over),
+                self.zone,
+                RETAIN_SECONDS / 3600,
+                names + ("" if len(over) <= NAMED else ", ..."),
+            )
 
     def _listen(self, client: ZoneClient) -> Iterator[Update]:
         """One read: events, an answer, both, or a gap that asks for a snapshot."""
@@ -344,6 +375,7 @@ class Follower:
             self._next_tick = now + TICK
             self._notice_move()
             if self.view is not None:
+                self._end_retention(self.view)
                 yield Update(self.view)
 
     def _pause(self, seconds: float) -> Iterator[Update]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from jaywalk.errors import InvalidValue, JaywalkError
 from jaywalk.files import write_private
 from jaywalk.models import Zone
-from jaywalk.zonelog import MAX_WAIT_MS, ZoneView
+from jaywalk.zonelog import MAX_WAIT_MS, Retained, ZoneView
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +23,8 @@ def save(path: Path, view: ZoneView) -> None:
         "epoch": view.epoch,
         "rev": view.rev,
         "wait_ms": view.wait_ms,
+        "history": view.history,
+        "retained": view.retained,
         "peers": {key: peer.to_wire() for key, peer in view.peers.items()},
     }
     write_private(str(path), json.dumps(document, separators=(",", ":")) + "\n")
@@ -47,9 +49,13 @@ def load(path: Path, zone: str) -> ZoneView | None:
             int(document["epoch"]),
             int(document["rev"]),
             wait_ms=min(max(int(document["wait_ms"]), 0), MAX_WAIT_MS),
+            history=tuple((int(epoch), int(rev)) for epoch, rev in document.get("history", ())),
         )
         for key, record in document["peers"].items():
             view.put(key, record)
+        for key, (epoch, since) in document.get("retained", {}).items():
+            if key in view.peers:
+                view.retained[key] = Retained(int(epoch), float(since))
     except FileNotFoundError:
         return None
     except Exception as error:

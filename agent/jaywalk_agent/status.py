@@ -13,6 +13,7 @@ from jaywalk import driver, plan
 from jaywalk.errors import JaywalkError
 from jaywalk.interface import Observed, ObservedPeer
 from jaywalk.models import Peer
+from jaywalk.retention import RETAIN_SECONDS
 from jaywalk.runner import Runner
 from jaywalk.zonelog import ZoneView
 
@@ -49,7 +50,9 @@ def gather(settings: Settings, runner: Runner, now: float | None = None) -> dict
         "agent": agent,
         "differences": _differences(settings, runner, view, public_key, found),
         "peers": [
-            _peer(record, observed, moment) | _path(record, observed, moment, view, found)
+            _peer(record, observed, moment)
+            | _path(record, observed, moment, view, found)
+            | _retained(record, view)
             for record in sorted(view.peers.values(), key=lambda each: (each.name, each.key))
             if record.key != public_key
         ],
@@ -113,6 +116,13 @@ def _path(
     return {"path": outcome.path, "via": relay.name if relay is not None else None}
 
 
+def _retained(record: Peer, view: ZoneView) -> dict[str, Any]:
+    """Whether the controller lost this peer: the epoch that last listed it, and until when it stays."""
+    mark = view.retained.get(record.key)
+    until = None if mark is None else round(mark.since + RETAIN_SECONDS)
+    return {"retained_from": mark.epoch if mark else None, "retained_until": until}
+
+
 def _state(seen: ObservedPeer | None, age: int | None) -> str:
     if seen is None:
         return "missing"
@@ -151,7 +161,8 @@ def table(status: dict[str, Any]) -> str:
             "-" if peer["handshake_age"] is None else f"{peer['handshake_age']} s ago",
             peer["received"],
             peer["sent"],
-            peer["state"],
+            peer["state"]
+            + (f", retained from epoch {peer['retained_from']}" if peer["retained_from"] else ""),
             peer["path"] + (f" by {peer['via']}" if peer["via"] else ""),
         )
         for peer in status["peers"]

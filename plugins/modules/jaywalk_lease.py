@@ -165,6 +165,7 @@ lease:
       sample: reserved
 """
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -179,7 +180,7 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils._module import (
     operator_client,
     run,
 )
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk import wishes
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk import retention, wishes
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.controller import ZoneClient
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.errors import InvalidValue
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.models import (
@@ -287,7 +288,8 @@ def work(module: AnsibleModule, runner: ModuleRunner) -> Outcome:
     """Reads the lease, and asks a supervisor for what differs unless in check mode."""
     request = declared_request(module.params)
     client = operator_client(module)
-    zone = client.head().zone
+    head = client.head()
+    zone = head.zone
     lease = find(client, request)
     source = find_source(client, request, lease)
     before = (*held_lines(source), *held_lines(lease))
@@ -295,7 +297,10 @@ def work(module: AnsibleModule, runner: ModuleRunner) -> Outcome:
     if steps:
         own = [each for each in (lease, source) if each is not None]
         foresee_refusal(client, zone, request, own, module.check_mode)
-    if steps and not module.check_mode:
+    # Nodes may retain a peer that Redis lost, and a release has to reach them.
+    ghost = request.op == "release" and bool(request.key) and lease is None
+    told = steps or (ghost and retention.may_be_retained(head.epoch, time.time()))
+    if told and not module.check_mode:
         client.ask(request, module.params["timeout"], to=client.keys.orders).lease_or_raise()
         lease = find(client, request)
     diff = Plan(f"zone {zone.name}", tuple(steps)).diff()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from jaywalk.models import Lease, Peer, reservation_key
 from jaywalk.requests import Reply
+from jaywalk.retention import may_be_retained
 from jaywalk.zonelog import Change
 
 from .ipam import Grant
@@ -66,6 +67,16 @@ def dropped(state: ZoneState, lease: Lease, now: float) -> tuple[Change, ...]:
     if lease.key in state.peers:
         return Change("-", lease.key, {"t": now, "s": lease.seq}), gone
     return (gone,)
+
+
+def unknown_left(state: ZoneState, key: str, now: float) -> Decision:
+    """The answer about a key without a lease that is to go.
+
+    The log says so for as long as nodes may retain its peer because Redis lost it.
+    """
+    if not key or not may_be_retained(state.epoch, now):
+        return Decision(ABSENT)
+    return Decision(ABSENT, (Change("-", key),))
 
 
 def unclaimed(state: ZoneState, name: str) -> Lease | None:

@@ -5,7 +5,7 @@
 -- ARGV  epoch and rev that it was decided at; '1' for a new epoch, which has all agents read the zone anew;
 --       then fields of meta and their values
 -- Returns OK, CONFLICT (load and decide again), INCARNATION (bump first) or GONE (no such zone).
-local meta = redis.call('HMGET', KEYS[1], 'epoch', 'rev', 'run_id')
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'rev', 'run_id', 'history')
 if not meta[1] then return 'GONE' end
 if meta[3] ~= string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') then return 'INCARNATION' end
 if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] then return 'CONFLICT' end
@@ -14,6 +14,10 @@ if ARGV[3] == '1' then
   local now = redis.call('TIME')
   local millis = tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)
   epoch = string.format('%.0f', math.max(millis, tonumber(meta[1]) + 1))
+  -- As bump.lua keeps it.
+  local ends = {}
+  for word in string.gmatch((meta[4] or '') .. ' ' .. meta[1] .. '-' .. meta[2], '%S+') do ends[#ends + 1] = word end
+  redis.call('HSET', KEYS[1], 'history', table.concat(ends, ' ', math.max(1, #ends - 15)))
 end
 redis.call('XADD', KEYS[2], 'MAXLEN', '~', '20000', epoch .. '-' .. rev, 'zone', 'changed')
 redis.call('HSET', KEYS[1], 'epoch', epoch, 'rev', rev, unpack(ARGV, 4))

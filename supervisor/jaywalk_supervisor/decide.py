@@ -18,7 +18,7 @@ from jaywalk.requests import REPORT, Reply, Request
 from jaywalk.wishes import whereabouts, with_kept
 from jaywalk.zonelog import Change
 
-from .admission import ABSENT, Decision, admit, default_name, dropped, since, unclaimed
+from .admission import ABSENT, Decision, admit, default_name, dropped, since, unclaimed, unknown_left
 from .ipam import Asker, Grant, check_prefixes, choose, still_free
 from .orders import ORDERS
 from .seen import refusal
@@ -75,7 +75,7 @@ def _join(state: ZoneState, request: Request, now: float) -> Decision:
 def _leave(state: ZoneState, request: Request, now: float) -> Decision:
     lease = state.leases.get(request.key)
     if lease is None:
-        return Decision(ABSENT)
+        return unknown_left(state, request.key, now)
     _refuse_stale(lease, request)
     if request.key not in state.peers:
         return Decision(Reply.granted(lease, changed=False))

@@ -16,7 +16,7 @@ from jaywalk.requests import Reply, Request
 from jaywalk.wishes import with_kept
 from jaywalk.zonelog import Change
 
-from .admission import ABSENT, Decision, admit, default_name, dropped, moves, since, unclaimed
+from .admission import ABSENT, Decision, admit, default_name, dropped, moves, since, unclaimed, unknown_left
 from .ipam import Asker, Grant, check_prefixes, choose
 from .state import ZoneState
 
@@ -96,7 +96,7 @@ def _release(state: ZoneState, request: Request, now: float) -> Decision:
     """Frees a key's addresses, and a peer that is in the mesh leaves it; or frees the prefixes named."""
     lease = state.leases.get(request.key or _key_of(state, request.name))
     if lease is None:
-        return Decision(ABSENT)
+        return Decision(ABSENT) if request.child_prefixes else unknown_left(state, request.key, now)
     if not request.child_prefixes:
         return Decision(replace(ABSENT, changed=True), dropped(state, lease, now))
     prefixes = tuple(each for each in lease.prefixes if each not in request.child_prefixes)

@@ -124,6 +124,9 @@ class ZoneState:
             if peer is None or peer.key != change.key:
                 peer = Peer.from_wire(change.key, change.record, self.zone)
             return self.put(change.key, peer, lease_of(peer))
+        if change.sign == "-" and lease is None and change.record is None:
+            # For nodes that retain a peer which Redis lost; here there is nothing to remove.
+            return self.put(change.key, None, None)
         if change.sign == "-":
             return self.put(change.key, None, _left(lease, change.record or {}))
         record = None if change.record is None else Lease.from_wire(change.key, change.record)

@@ -12,14 +12,15 @@ import socket
 import struct
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-from . import values
+from . import retention, values
 from .errors import ControllerDenied, ControllerUnreachable, InvalidValue, JaywalkError, MissingTool, NoAnswer
 from .models import Lease, Zone
 from .requests import Reply, Request
-from .zonelog import Event, Gap, ZoneKeys, ZoneView, wait_of
+from .zonelog import Event, Gap, ZoneKeys, ZoneView, history_of, wait_of
 
 try:
     import redis
@@ -318,6 +319,29 @@ class ZoneClient:
         self._catch_up(view)
         return view
 
+    def resync(self, before: ZoneView, own_key: str) -> tuple[ZoneView, retention.Merged]:
+        """The zone as it stands, with what the controller lost of it since ``before``; raises like
+        :meth:`snapshot`.
+        """
+        view = self.snapshot()
+        lost = retention.missing(view, before)
+        left = self._departed(retention.shared_place(view, before)) if lost else set()
+        return view, retention.merge(view, before, left, own_key, time.time())
+
+    def _departed(self, since: retention.Place) -> set[str]:
+        """The keys that left in the part of the log after ``since``, as far as the log goes back."""
+        events: list[Event] = []
+        after = "({}-{}".format(*since) if any(since) else "-"
+        while True:
+            with Translated(self.where):
+                entries = cast("list[Entry]", self.client.xrange(self.keys.events, after, "+", count=PAGE))
+            for entry in entries:
+                with suppress(InvalidValue):
+                    events.append(Event.from_entry(*entry))
+            if len(entries) < PAGE:
+                return retention.departed(events)
+            after = f"({entries[-1][0]}"
+
     def _catch_up(self, view: ZoneView) -> None:
         """Reads on until the log has reached the newest record, since only then the copy is of one moment."""
         newest = max((peer.rev for peer in view.peers.values()), default=0)
@@ -472,4 +496,5 @@ def view_from_meta(zone: str, meta: dict[str, str]) -> ZoneView:
         raise InvalidValue(
             f"the meta data of zone '{zone}' do not parse", "check the supervisor's log"
         ) from None
-    return ZoneView(Zone.from_wire(zone, meta), epoch, rev, wait_ms=wait_ms)
+    history = history_of(meta.get("history", ""))
+    return ZoneView(Zone.from_wire(zone, meta), epoch, rev, wait_ms=wait_ms, history=history)

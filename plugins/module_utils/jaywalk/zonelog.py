@@ -8,17 +8,19 @@ to Redis.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
-from . import wire
+from . import values, wire
 from .errors import InvalidValue, JaywalkError
 from .models import Peer, Zone
 
 ZONES = "jw:zones"
 MAX_WAIT_MS = 60_000
+MAX_HISTORY = 16
+"""Epochs whose end a zone remembers; its scripts keep as many."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,27 @@ class Event(NamedTuple):
         return cls(epoch, rev, parsed, wait, previous, "zone" in fields)
 
 
+class Retained(NamedTuple):
+    """Why a peer that the zone does not list stays in force: ``epoch`` is the one that last listed it, and
+    ``since`` is when this node missed it, in seconds since 1970.
+    """
+
+    epoch: int
+    since: float
+
+
+def history_of(text: str) -> tuple[tuple[int, int], ...]:
+    """The epochs before the present one as (epoch, its last revision), from ``meta.history``.
+
+    Empty where the text is none: nothing is then known to be shared with another copy of the log.
+    """
+    pairs = (word.partition("-") for word in text.split()[-MAX_HISTORY:])
+    try:
+        return tuple((int(epoch), int(rev)) for epoch, _, rev in pairs)
+    except ValueError:
+        return ()
+
+
 def wait_of(text: str) -> int:
     """How long to wait between two reads, in ms, within reason; raises ``ValueError``."""
     return min(max(int(text), 0), MAX_WAIT_MS)
@@ -144,6 +167,8 @@ class ZoneView:
     """A reader's copy of a zone at (epoch, rev): its peers, and how long to wait between two reads.
 
     ``rejected`` holds what was read and not believed, a reason a key; the last good record stays in force.
+    ``history`` holds the epochs before with the last revision of each.  ``retained`` marks those of ``peers``
+    that the zone lost and does not list any more (see :mod:`.retention`); the zone's own records win.
     """
 
     zone: Zone
@@ -152,6 +177,8 @@ class ZoneView:
     peers: dict[str, Peer] = field(default_factory=dict)
     wait_ms: int = 100
     rejected: dict[str, str] = field(default_factory=dict)
+    history: tuple[tuple[int, int], ...] = ()
+    retained: dict[str, Retained] = field(default_factory=dict)
     _claims: dict[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -177,6 +204,8 @@ class ZoneView:
             raise Gap(
                 f"zone {self.zone.name} stands at {self.position} and the log at {event.epoch}-{event.rev}"
             )
+        if event.epoch != self.epoch:
+            self.history = (*self.history, (self.epoch, self.rev))[-MAX_HISTORY:]
         self.epoch, self.rev = event.epoch, event.rev
         if event.wait_ms is not None:
             self.wait_ms = event.wait_ms
@@ -186,16 +215,56 @@ class ZoneView:
         return changed
 
     def holder(self, allowed_ip: str) -> Peer | None:
-        """The peer that has ``allowed_ip``: of several that claim it the one whose record is the oldest."""
+        """The peer that has ``allowed_ip``: of several that claim it the one whose record is the oldest.
+
+        A retained peer has only what nobody claims whom the zone lists.
+        """
         claimants = [self.peers[key] for key in self._claims.get(allowed_ip, ()) if key in self.peers]
-        return min(claimants, key=lambda peer: (peer.rev, peer.key), default=None)
+        return min(claimants, key=lambda peer: (peer.key in self.retained, peer.rev, peer.key), default=None)
 
     def keep(self, before: ZoneView) -> None:
         """Leaves ``before``'s good records in force where this snapshot holds what cannot be believed."""
         for key, reason in list(self.rejected.items()):
-            if key in before.peers and key not in self.peers:
+            if key in before.peers and key not in self.peers and key not in before.retained:
                 self.put(key, before.peers[key].to_wire())
                 self.rejected[key] = reason
+
+    def retain(self, peer: Peer, mark: Retained) -> None:
+        """Leaves ``peer`` in force although the zone does not list it.
+
+        A record that the zone's pools do not allow any more goes into ``rejected`` instead.
+        """
+        try:
+            Peer.from_wire(peer.key, peer.to_wire(), self.zone)
+        except InvalidValue as error:
+            self.rejected[peer.key] = str(error)
+            return
+        self.peers[peer.key] = peer
+        self.retained[peer.key] = mark
+        self._claim(peer)
+
+    def drop_retained(self, keys: Iterable[str]) -> set[str]:
+        """Removes retained peers; returns the keys whose peers changed, or may now have what these had."""
+        changed: set[str] = set()
+        for key in keys:
+            if self.retained.pop(key, None) is not None:
+                changed |= {key, *self._unclaim(self.peers.pop(key))}
+        return changed
+
+    def _yield_prefixes(self, peer: Peer) -> set[str]:
+        """Takes from retained peers the prefixes that overlap those of ``peer``, whom the zone lists.
+
+        Equal ones are decided by :meth:`holder`; a narrower one would take a part of the peer's traffic.
+        """
+        changed: set[str] = set()
+        networks = values.networks(peer.prefixes)
+        for other in [self.peers[key] for key in self.retained] if networks else ():
+            rest = tuple(each for each in other.prefixes if values.overlapping(networks, each) is None)
+            if rest != other.prefixes:
+                changed |= {other.key, *self._unclaim(other)}
+                self.peers[other.key] = other._replace(prefixes=rest)
+                changed |= self._claim(self.peers[other.key])
+        return changed
 
     def _claim(self, peer: Peer) -> set[str]:
         """Enters what ``peer`` claims; returns the keys of others that claim the same."""
@@ -226,8 +295,9 @@ class ZoneView:
         self.rejected.pop(change.key[:64], None)
         known = self.peers.get(change.key)
         # A snapshot taken amid commits may already hold the peer's return.
-        if known is None or known.rev > rev:
+        if known is None or (known.rev > rev and change.key not in self.retained):
             return set()
+        self.retained.pop(change.key, None)
         return {change.key, *self._unclaim(self.peers.pop(change.key))}
 
     def put(self, key: str, record: object) -> set[str]:
@@ -241,14 +311,16 @@ class ZoneView:
             self.rejected[key[:64]] = str(error)
             return set()
         known = self.peers.get(key)
-        if known is not None and known.rev > peer.rev:
+        retained = bool(self.retained) and self.retained.pop(key, None) is not None
+        if known is not None and known.rev > peer.rev and not retained:
             return set()
         if self.rejected:
             self.rejected.pop(key[:64], None)
         changed = {key}
         if known is not None:
-            if known == peer:
+            if known == peer and not retained:
                 return set()
             changed |= self._unclaim(known)
         self.peers[key] = peer
-        return changed | self._claim(peer)
+        changed |= self._claim(peer)
+        return changed | self._yield_prefixes(peer) if self.retained else changed

@@ -19,6 +19,7 @@ import pytest
 from jaywalk.controller import ControllerAddress, ZoneClient, connect
 from jaywalk.errors import ControllerDenied, InvalidValue, RequestRefused
 from jaywalk.requests import REPORT, Reply, Request
+from jaywalk.retention import RETAIN_SECONDS
 from jaywalk.zonelog import ZoneKeys, ZoneView
 from jaywalk_agent import follow
 from jaywalk_agent.follow import Follower, Update
@@ -402,6 +403,114 @@ def empty(server: RedisServer) -> None:
     assert server._folder is not None
     shutil.rmtree(server._folder / "appendonlydir")
     server.start()
+
+
+def test_peers_that_redis_lost_stay_until_they_join_again_or_are_released(
+    joined: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in (1, 2, 3):
+        commit(joined, number)
+    joined.ask(Request.checked("release", "zone-blue", key_of(3)), to=KEYS.orders)
+    joined.until(
+        lambda follower: (
+            follower.view
+            and {key_of(1), key_of(2)} < follower.view.peers.keys()
+            and key_of(3) not in follower.view.peers
+        )
+    )
+    old = joined.follower.view
+    empty(joined.server)
+    joined.until(lambda follower: follower.view is not old and follower.joined and not follower.trouble)
+    view = joined.follower.view
+    assert view is not None
+    assert view.retained.keys() == {key_of(1), key_of(2)}
+    assert view.peers.keys() == {OWN, key_of(1), key_of(2)}
+    assert "lost 2 peers of zone zone-blue" in caplog.text
+    commit(joined, 1)
+    joined.until(lambda follower: follower.view and key_of(1) not in follower.view.retained)
+    assert key_of(1) in view.peers
+    joined.ask(Request.checked("release", "zone-blue", key_of(2)), to=KEYS.orders)
+    joined.until(lambda follower: follower.view and key_of(2) not in follower.view.peers)
+
+
+def test_an_operators_release_reaches_a_node_that_was_away_when_redis_was_emptied(
+    joined: Node, node: Callable[..., Node]
+) -> None:
+    for number in (1, 2):
+        commit(joined, number)
+    joined.until(lambda follower: follower.view and {key_of(1), key_of(2)} < follower.view.peers.keys())
+    view = joined.follower.view
+    assert view is not None
+    old = ZoneView(view.zone, view.epoch, view.rev, dict(view.peers))
+    empty(joined.server)
+    joined.until(lambda follower: follower.view is not view and follower.joined and not follower.trouble)
+    joined.ask(Request.checked("release", "zone-blue", key_of(2)), to=KEYS.orders)
+    late = node(view=old)
+    late.until(lambda follower: follower.view is not old and follower._pending is None)
+    assert late.follower.view is not None
+    assert late.follower.view.retained.keys() == {key_of(1)}
+    assert key_of(2) not in late.follower.view.peers
+
+
+def test_peers_whose_joins_an_older_copy_lacks_stay_and_those_removed_do_not_return(joined: Node) -> None:
+    commit(joined, 1)
+    joined.until(lambda follower: follower.view and key_of(1) in follower.view.peers)
+    restore = copied(joined.server)
+    commit(joined, 2)
+    commit(joined, 3)
+    joined.ask(Request.checked("release", "zone-blue", key_of(3)), to=KEYS.orders)
+    joined.until(lambda follower: follower.view and key_of(2) in follower.view.peers)
+    joined.until(lambda follower: follower.view and key_of(3) not in follower.view.peers)
+    old = joined.follower.view
+    restore()
+    joined.until(lambda follower: follower.view is not old and follower.joined and not follower.trouble)
+    view = joined.follower.view
+    assert view is not None
+    assert view.retained.keys() == {key_of(2)}
+    assert view.peers.keys() == {OWN, key_of(1), key_of(2)}
+
+
+def test_a_peer_that_redis_lost_goes_when_its_time_is_over(
+    joined: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    commit(joined, 1)
+    joined.until(lambda follower: follower.view and key_of(1) in follower.view.peers)
+    old = joined.follower.view
+    empty(joined.server)
+    joined.until(lambda follower: follower.view is not old and follower.joined and not follower.trouble)
+    view = joined.follower.view
+    assert view is not None
+    view.retained[key_of(1)] = view.retained[key_of(1)]._replace(since=time.time() - RETAIN_SECONDS)
+    joined.follower._next_tick = 0.0
+    joined.until(lambda follower: follower.view and key_of(1) not in follower.view.peers)
+    assert "did not join again: node1" in caplog.text
+
+
+def test_a_node_that_was_removed_while_its_log_was_trimmed_is_not_taken_for_lost(joined: Node) -> None:
+    """Redis started anew since, so that the epoch is another one and yet nothing was lost."""
+    joined.server.client().execute_command("CLIENT", "KILL", "USER", "agent-zone-blue")
+    joined.ask(Request.checked("release", "zone-blue", OWN), to=KEYS.orders)
+    joined.server.restart()
+    joined.server.client().xtrim(KEYS.events, maxlen=0, approximate=False)
+    joined.until(lambda follower: follower.removed)
+    assert not joined.follower.joined
+
+
+def copied(server: RedisServer) -> Callable[[], None]:
+    """Copies what Redis holds; returns what has it come back with that."""
+    assert server._folder is not None
+    folder, copy = server._folder / "appendonlydir", server._folder / "copy"
+    server.stop()
+    shutil.copytree(folder, copy)
+    server.start()
+
+    def restore() -> None:
+        server.stop()
+        shutil.rmtree(folder)
+        shutil.copytree(copy, folder)
+        server.start()
+
+    return restore
 
 
 def test_a_zone_that_was_emptied_and_made_anew_is_joined_again(

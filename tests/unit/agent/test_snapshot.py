@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaywalk.errors import JaywalkError
+from jaywalk.zonelog import Retained
 from jaywalk_agent import snapshot
 from tests.unit.agent.support import peer, view_of
 from tests.unit.jaywalk.strategies import json_values
@@ -29,6 +30,18 @@ def test_comes_back_as_it_was(tmp_path: Path) -> None:
     snapshot.save(file, VIEW)
     assert snapshot.load(file, "zone-blue") == VIEW
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_peers_that_the_controller_lost_stay_marked_since_when(tmp_path: Path) -> None:
+    file = tmp_path / "zone-blue.json"
+    view = view_of(peer(0), rev=2)
+    view.history = ((3, 40), (5, 61))
+    view.retain(peer(1, rev=44), Retained(5, 1_800_000_000.5))
+    snapshot.save(file, view)
+    loaded = snapshot.load(file, "zone-blue")
+    assert loaded == view
+    assert loaded is not None
+    assert loaded.retained == {peer(1).key: Retained(5, 1_800_000_000.5)}
 
 
 def test_there_is_none_before_the_first_join(tmp_path: Path) -> None:
@@ -52,7 +65,10 @@ def test_one_that_is_broken_is_left_aside(
     assert str(file) in caplog.text
 
 
-@given(field=st.sampled_from(["meta", "epoch", "rev", "wait_ms", "peers"]), value=json_values)
+@given(
+    field=st.sampled_from(["meta", "epoch", "rev", "wait_ms", "peers", "history", "retained"]),
+    value=json_values,
+)
 def test_any_field_may_be_wrong(tmp_path_factory: pytest.TempPathFactory, field: str, value: object) -> None:
     file = tmp_path_factory.getbasetemp() / "fuzzed.json"
     snapshot.save(file, VIEW)

@@ -40,13 +40,20 @@ def test_meta_that_does_not_parse_is_an_error(field: str) -> None:
         Event(2000, 8),
         Event(2000, 8, previous_epoch=999),
         Event(1000, 8, (Change("+", key_of(1), {**RECORD, "a": ["192.0.2.1"]}),)),
-        Event(1000, 8, (Change("-", key_of(1)),)),
+        Event(1000, 8, (Change("-", key_of(1), {"t": 1.0, "s": 1}),)),
     ],
 )
 def test_what_does_not_follow_is_a_gap(event: Event) -> None:
     state = ZoneState.load("zone-blue", META, {}, {})
     with pytest.raises(Gap):
         state.follow(event)
+
+
+def test_the_release_of_a_key_without_a_lease_changes_nothing_here() -> None:
+    state = ZoneState.load("zone-blue", META, {}, {})
+    state.follow(Event(1000, 8, (Change("-", key_of(1)),)))
+    assert not state.leases
+    assert not state.peers
 
 
 def test_a_new_epoch_that_follows_is_taken_up() -> None:
