@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A service runs with the settings that are written, and says why it is not in order; systemd is scripted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.jaywalking.mesh.plugins.modules import jaywalk_service
+
+from ..conftest import Answer, Machine, RunModule
+
+UNIT = "jaywalk-agent@zone-blue.service"
+LONG_AGO = "Sun 2001-09-09 01:46:40.000000 UTC"
+FAR_AHEAD = "Sat 2286-11-20 17:46:40.000000 UTC"
+STATUS = {"agent": {"running": True, "trouble": "", "waiting": False}, "differences": []}
+
+
+class Systemd(Machine):
+    """One unit under a systemd that does what it is told, or cannot start it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.active, self.enabled, self.reread = "active", "enabled", "no"
+        self.started = LONG_AGO
+        self.starts = True
+        self.status: dict[str, Any] = STATUS
+
+    def run_command(self, argv: list[str], data: str | None = None, **options: Any) -> Answer:
+        program, *words = argv
+        if program.endswith("journalctl"):
+            return (
+                0,
+                "-- cursor: s=1" if "--show-cursor" in words else "Starting it\ncannot\ncannot\nFailed",
+                "",
+            )
+        if program.endswith("jaywalk"):
+            return int(self.status != STATUS), json.dumps(self.status), ""
+        if words[0] == "show":
+            shown = {
+                "ActiveState": self.active,
+                "UnitFileState": self.enabled,
+                "NeedDaemonReload": self.reread,
+                "ExecMainStartTimestamp": self.started,
+            }
+            return 0, "\n".join(f"{name}={value}" for name, value in shown.items()), ""
+        self.calls.append((words, ""))
+        if words[0] in ("start", "restart"):
+            if not self.starts:
+                return 1, "", "Job failed"
+            self.active, self.started = "active", FAR_AHEAD
+        self.enabled = "enabled" if words[0] == "enable" else self.enabled
+        self.reread = "no" if words[0] == "daemon-reload" else self.reread
+        return 0, "", ""
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Systemd:
+    systemd = Systemd()
+    where = "ansible.module_utils.basic.AnsibleModule"
+    monkeypatch.setattr(f"{where}.get_bin_path", lambda _self, program, **_options: f"/usr/bin/{program}")
+    monkeypatch.setattr(f"{where}.run_command", lambda _self, argv, **more: systemd.run_command(argv, **more))
+    return systemd
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> dict[str, Any]:
+    (tmp_path / "zone-blue.env").write_text("JAYWALK_ZONE=zone-blue\n")
+    files = [str(tmp_path / "zone-blue.env"), str(tmp_path / "missing")]
+    return {"name": UNIT, "files": files, "health": ["jaywalk", "status", "--json"]}
+
+
+def test_a_service_that_runs_with_what_is_written_is_left_alone(
+    machine: Systemd, run_module: RunModule, options: dict[str, Any]
+) -> None:
+    machine.started = FAR_AHEAD
+    done = run_module(jaywalk_service, **options)
+    assert not done["changed"]
+    assert done["status"] == STATUS
+    assert machine.calls == []
+
+
+@pytest.mark.parametrize(
+    ("before", "steps"),
+    [
+        ({}, ["restart"]),
+        ({"enabled": "disabled"}, ["enable", "restart"]),
+        ({"enabled": "disabled", "started": FAR_AHEAD}, ["enable"]),
+        ({"reread": "yes", "started": FAR_AHEAD}, ["daemon-reload", "restart"]),
+        ({"active": "activating"}, ["start"]),
+        ({"active": "failed", "enabled": ""}, ["enable", "start"]),
+    ],
+)
+def test_what_an_earlier_run_wrote_is_applied_whatever_else_there_is_to_do(
+    machine: Systemd,
+    run_module: RunModule,
+    options: dict[str, Any],
+    before: dict[str, str],
+    steps: list[str],
+) -> None:
+    for name, value in before.items():
+        setattr(machine, name, value)
+    foretold = run_module(jaywalk_service, check=True, **options)
+    assert machine.calls == []
+    done = run_module(jaywalk_service, **options)
+    assert foretold["actions"] == done["actions"] == steps
+    assert foretold["diff"] == done["diff"]
+    assert [words[0] for words, _ in machine.calls] == steps
+    assert not run_module(jaywalk_service, **options)["changed"]
+
+
+def test_check_mode_believes_that_settings_changed(
+    machine: Systemd, run_module: RunModule, options: dict[str, Any]
+) -> None:
+    machine.started = FAR_AHEAD
+    assert run_module(jaywalk_service, check=True, changed=True, **options)["actions"] == ["restart"]
+
+
+def test_a_service_that_does_not_start_shows_the_journal_of_this_start(
+    machine: Systemd, run_module: RunModule, options: dict[str, Any]
+) -> None:
+    machine.starts = False
+    done = run_module(jaywalk_service, **options)
+    assert done["msg"] == f"{UNIT} did not start: cannot; Failed"
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        ({"agent": {"running": True, "trouble": "the zone refuses"}, "differences": []}, "the zone refuses"),
+        ({"agent": {"running": True, "trouble": ""}, "differences": ["wg set wg0"]}, "wg set wg0"),
+        ({"agent": {"running": True, "trouble": "", "waiting": True}, "differences": []}, "has not answered"),
+        ({"agent": {"running": False, "trouble": ""}, "differences": []}, "does not run"),
+    ],
+)
+def test_a_service_that_is_not_in_order_fails_with_its_own_reason(
+    machine: Systemd, run_module: RunModule, options: dict[str, Any], status: dict[str, Any], said: str
+) -> None:
+    machine.started = FAR_AHEAD
+    machine.status = status
+    for check in (False, True):
+        done = run_module(jaywalk_service, check=check, **options)
+        assert done["failed"]
+        assert said in done["msg"].split("not in order: ")[1]
