@@ -25,7 +25,7 @@ from jaywalk.requests import Request
 from jaywalk.runner import SubprocessRunner
 
 from . import doctor as examination
-from . import flags, privileges, running, snapshot, static_config
+from . import flags, ping_command, privileges, running, snapshot, static_config
 from . import status as status_page
 from .agent import Agent, node_of
 from .dataplane import DataPlane
@@ -191,6 +191,11 @@ def doctor(settings: Settings, arguments: argparse.Namespace) -> int:
     return 0 if examination.healthy(findings) else FAILURE
 
 
+def ping(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Asks peers live: path, round trip, loss; exit code 1 where one does not answer, 2 for no such peer."""
+    return ping_command.run(settings, arguments)
+
+
 COMMANDS = {
     "agent": run_agent,
     "config": up_from_file,
@@ -199,6 +204,7 @@ COMMANDS = {
     "leave": leave,
     "status": status,
     "doctor": doctor,
+    "ping": ping,
     "keygen": keygen,
 }
 

@@ -10,6 +10,7 @@ from typing import Any
 from jaywalk.arguments import ArgumentParser, seconds
 from jaywalk.release import installed_version
 
+from . import ping_command
 from .places import PLACES
 from .settings import CONFIGURATION, ENVIRONMENT, SWITCHES
 
@@ -68,7 +69,8 @@ def build_parser(commands: Mapping[str, str]) -> ArgumentParser:
         sub = subparsers.add_parser(name, help=text.split(";")[0].rstrip("."), description=text)
         _add_flags(sub)
         for flag, more in _own_flags(name).items():
-            sub.add_argument(flag, **more)
+            completer = more.pop("completer", None)
+            sub.add_argument(flag, **more).completer = completer  # type: ignore[attr-defined]
     parser.set_defaults(timeout=TIMEOUT_SECONDS)
     return parser
 
@@ -100,7 +102,7 @@ def _own_flags(command: str) -> dict[str, dict[str, Any]]:
     if command in ("down", "leave"):
         text = "remove the zone's key, settings and state here too"
         flags["--purge"] = {"action": "store_true", "help": text}
-    if command in ("status", "doctor"):
+    if command in ("status", "doctor", "ping"):
         flags["--json"] = {"action": "store_true", "help": "for scripts"}
     if command == "doctor":
         text = "also ask these STUN servers, HOST[:PORT],...; two tell of which kind a NAT is"
@@ -108,4 +110,30 @@ def _own_flags(command: str) -> dict[str, dict[str, Any]]:
     if command == "status":
         text = "until all is in order, at most this long"
         flags["--wait"] = {"type": seconds, "default": 0.0, "metavar": "SECONDS", "help": text}
+    if command == "ping":
+        flags |= _ping_flags()
     return flags
+
+
+def _ping_flags() -> dict[str, dict[str, Any]]:
+    return {
+        "peers": {
+            "nargs": "*",
+            "metavar": "PEER",
+            "help": "a peer's name, address or public key",
+            "completer": ping_command.names,
+        },
+        "--all": {"action": "store_true", "help": "all peers of the zone"},
+        "--size": {
+            "default": 0,
+            "metavar": "BYTES",
+            "help": "of the IP packets inside the tunnel, never sent in fragments",
+        },
+        "--count": {"default": 3, "metavar": "N", "help": "questions to each peer (3)"},
+        "--timeout": {
+            "type": seconds,
+            "default": 2.0,
+            "metavar": "SECONDS",
+            "help": "to wait for each answer (2)",
+        },
+    }

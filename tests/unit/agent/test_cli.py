@@ -24,7 +24,7 @@ from tests.redis_server import RedisServer
 from tests.unit.supervisor.support import AGENT_PASSWORD, committing, join
 
 INTERFACE = "jwucli0"
-COMMANDS = ("up", "down", "leave", "status", "doctor", "keygen")
+COMMANDS = ("up", "down", "leave", "status", "doctor", "ping", "keygen")
 
 
 @pytest.fixture(autouse=True)
