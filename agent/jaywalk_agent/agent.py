@@ -211,7 +211,8 @@ class Agent:
             own = self.follower.view.peers[self.public_key] if self.follower.view else None
             log.info("in zone %s as %s", self.settings.zone, ", ".join(own.addresses) if own else "")
             notify("READY=1")
-        trouble, waiting = self._trouble or self.follower.trouble, self.follower.waiting
+        trouble = self._trouble or self.follower.trouble or refusals(self.dataplane.refused)
+        waiting = self.follower.waiting
         if (trouble, waiting) != (self._reported, self._reported_waiting):
             running.report(self.settings.status_file, trouble, waiting)
             self._reported_waiting = waiting
@@ -239,6 +240,12 @@ def node_of(settings: Settings, public_key: str) -> Node:
         settings.listen_port,
         requested=settings.request_ip,
     )
+
+
+def refusals(refused: Mapping[str, str]) -> str:
+    """What this machine refuses, in one line; empty where that is nothing."""
+    sentences = describe.listed(sorted(refused.values()), "; ")
+    return f"{sentences} (tried again each minute)" if sentences else ""
 
 
 def _summary(update: Update, done: plan.Plan) -> str:

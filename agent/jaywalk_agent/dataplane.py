@@ -35,6 +35,8 @@ class DataPlane:
         self._controller: list[str] = []
         self._last: Interface | None = None
         self._brought: Interface | None = None
+        self.refused: dict[str, str] = {}
+        """What of the desired interface this machine refused, a sentence each; each full look tries again."""
         self.ways: Mapping[str, Way] = {}
         self.lock = threading.RLock()
 
@@ -42,17 +44,37 @@ class DataPlane:
         """Makes the interface what the zone says; returns what was done, and found to be done by others.
 
         ``changed`` are the keys that an event named; None asks for a full look.  While this node is not in
-        the zone the interface stays as it is.  Raises ``JaywalkError``, and looks anew the next time.
+        the zone the interface stays as it is.  What the machine refuses, such as one route, is in ``refused``
+        and keeps nothing else away.  Raises ``JaywalkError`` where nothing could be done, or no tunnel comes
+        about, and looks anew the next time.
         """
+        by_look = self._needs_look(changed)
         wanted, steps = self.plan(view, changed)
         self._last = None
-        steps.apply(self._runner)
-        self._last = self._brought = wanted
+        failures = steps.attempt(self._runner)
+        self._keep(failures, steps, None if by_look else changed)
+        for failure in failures:
+            if failure.is_fatal:
+                raise failure.error
+        # Where nothing was done the interface may be gone, which only a look tells.
+        if wanted is not None and (not failures or len(failures) < len(steps.steps)):
+            self._last = self._brought = without_refused(wanted, self.refused)
         return steps
+
+    def _keep(self, failures: Collection[plan.Failure], steps: Plan, changed: Collection[str] | None) -> None:
+        """Remembers what was refused until it is tried again, or an event is about it."""
+        tried = {step.about for step in steps.steps} | {f"peer {key}" for key in changed or ()}
+        kept = {
+            about: why for about, why in self.refused.items() if about not in tried and changed is not None
+        }
+        self.refused = kept | {each.step.about: str(each) for each in failures}
+
+    def _needs_look(self, changed: Collection[str] | None) -> bool:
+        return self._last is None or changed is None or self.node.public_key in changed
 
     def plan(self, view: ZoneView, changed: Collection[str] | None = None) -> tuple[Interface | None, Plan]:
         """What the interface should be, and what :meth:`bring_to` would do; changes nothing."""
-        if self._last is None or changed is None or self.node.public_key in changed:
+        if self._last is None or changed is None or self._needs_look(changed):
             return self._full_plan(view)
         wanted = mesh.with_peers(self._last, view, self.node, changed, self.ways)
         steps = [
@@ -86,8 +108,11 @@ class DataPlane:
             before, after, time.time(), only=(set(changed) & before.keys()) - fires.keys()
         )
         done = Plan(self.node.interface, tuple(steps))
-        done.apply(self._runner)
-        self._last = self._brought = replace(self._last, peers=after)
+        failures = done.attempt(self._runner)
+        if failures and len(failures) == len(steps):
+            raise failures[0].error
+        self._keep(failures, done, ())
+        self._last = self._brought = without_refused(replace(self._last, peers=after), self.refused)
         return done
 
     def touch_endpoints(self) -> None:
@@ -153,3 +178,12 @@ class DataPlane:
 def names_of(view: ZoneView, keys: Iterable[str]) -> dict[str, str]:
     """The names of the peers with these public keys, as far as the zone has them."""
     return {key: view.peers[key].name for key in keys if key in view.peers}
+
+
+def without_refused(wanted: Interface, refused: Collection[str]) -> Interface:
+    """``wanted`` without the peers and routes that ``refused`` names as a step does (``Step.about``)."""
+    if not refused:
+        return wanted
+    peers = {key: peer for key, peer in wanted.peers.items() if f"peer {key}" not in refused}
+    routes = frozenset(each for each in wanted.routes if f"route {each}" not in refused)
+    return replace(wanted, peers=peers, routes=routes)

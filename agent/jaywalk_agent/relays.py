@@ -112,7 +112,7 @@ class RelayPlane:
         self._runner = runner
         self._node = node
         self._last: dict[str, Interface] = {}
-        self._rule: int | None = None
+        self._refused: set[str] = set()
 
     def bring_to(self, wanted: Wanted | None, look: bool = False) -> list[plan.Plan]:
         """Makes the relay interfaces what they should be; None: there is to be none.
@@ -126,8 +126,8 @@ class RelayPlane:
         for name, interface in interfaces.items():
             last = self._last.pop(name, None)
             steps = self._steps(interface, None if look else last)
-            steps.apply(self._runner)
-            if last is None:
+            self._warn(name, steps.attempt(self._runner))
+            if last is None or look:
                 self._open(interface, wanted)
             if (last is None or look) and name == server_name(self._node.interface):
                 self._pass_ipv6_on(wanted)
@@ -135,6 +135,14 @@ class RelayPlane:
             if steps:
                 done.append(steps)
         return done
+
+    def _warn(self, name: str, failures: Iterable[plan.Failure]) -> None:
+        """Says once what this machine refuses of a relay's interface; each full look tries again."""
+        refused = {f"{name}: {failure}" for failure in failures}
+        for sentence in sorted(refused - self._refused):
+            log.warning("%s", sentence)
+        # What is not tried by a delta stays said.
+        self._refused |= refused
 
     def remove(self) -> bool:
         """Removes all relay interfaces that bear our key, whoever made them; returns whether any did."""
@@ -181,12 +189,14 @@ class RelayPlane:
         if wanted is None or interface.name != server_name(self._node.interface):
             return
         wireguard.keep(self._runner, f"net/ipv4/conf/{interface.name}/forwarding", "1")
-        self._rule = wanted.own.relay
+        table = str(wanted.own.relay)
         for family in ("-4", "-6"):
-            self._drop_rules(family, interface.name)
-            way = ["default", "dev", interface.name, "table", str(self._rule)]
+            way = ["default", "dev", interface.name, "table", table]
             checked(self._runner, ["ip", family, "route", "replace", *way])
-            rule = ["iif", interface.name, "lookup", str(self._rule), "pref", str(RULE_PREFERENCE)]
+            if self._rules(family, interface.name) == [(table, str(RULE_PREFERENCE))]:
+                continue
+            self._drop_rules(family, interface.name)
+            rule = ["iif", interface.name, "lookup", table, "pref", str(RULE_PREFERENCE)]
             checked(self._runner, ["ip", family, "rule", "add", *rule])
 
     def _pass_ipv6_on(self, wanted: Wanted | None) -> None:
@@ -195,12 +205,19 @@ class RelayPlane:
             for line in forward_ipv6(self._runner):
                 log.info("forwarding: %s", line)
 
-    def _drop_rules(self, family: str, name: str) -> None:
+    def _rules(self, family: str, name: str) -> list[tuple[str, str]]:
+        """The table and the preference of each rule for what comes by ``name``."""
         shown = checked(self._runner, ["ip", "-json", family, "rule", "show"])
-        for rule in json.loads(shown or "[]"):
-            if rule.get("iif") == name:
-                words = ["iif", name, "lookup", str(rule.get("table")), "pref", str(rule.get("priority"))]
-                checked(self._runner, ["ip", family, "rule", "del", *words])
+        return [
+            (str(rule.get("table")), str(rule.get("priority")))
+            for rule in json.loads(shown or "[]")
+            if rule.get("iif") == name
+        ]
+
+    def _drop_rules(self, family: str, name: str) -> None:
+        for table, preference in self._rules(family, name):
+            words = ["iif", name, "lookup", table, "pref", preference]
+            checked(self._runner, ["ip", family, "rule", "del", *words])
 
     def _remove(self, name: str) -> plan.Plan:
         self._last.pop(name, None)

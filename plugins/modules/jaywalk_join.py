@@ -482,7 +482,7 @@ def admitted(here: Here, view: ZoneView, timeout: int | None) -> ZoneView:
     """Makes the interface if need be, asks the zone, and applies its answer.
 
     ``timeout`` of None says that the zone need not be asked.  An interface that was made here goes again if
-    anything fails.
+    the zone refuses, or no tunnel comes about; what else this machine refuses fails after all else is done.
     """
     name, made = here.node.interface, here.observed is None
     if made:
@@ -492,12 +492,23 @@ def admitted(here: Here, view: ZoneView, timeout: int | None) -> ZoneView:
         if timeout is not None:
             ask(here, view, timeout)
             view = here.client.snapshot()
-        plan.diff(wireguard.observe(here.runner, name), wanted_interface(here, view)).apply(here.runner)
+        steps = plan.diff(wireguard.observe(here.runner, name), wanted_interface(here, view))
+        failures = steps.attempt(here.runner)
+        refuse_no_tunnel(failures)
     except JaywalkError:
         if made:
             wireguard.delete(here.runner, name)
         raise
+    if failures:
+        raise failures[0].error
     return view
+
+
+def refuse_no_tunnel(failures: Iterable[plan.Failure]) -> None:
+    """Raises the error of a step without which there is no tunnel at all."""
+    for failure in failures:
+        if failure.is_fatal:
+            raise failure.error
 
 
 def leave(here: Here, params: dict[str, Any], check_mode: bool) -> Outcome:

@@ -12,12 +12,12 @@ import ipaddress
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from . import wireguard
 from .errors import CommandFailed, JaywalkError, MissingTool
-from .interface import Observed, ObservedPeer
+from .interface import Observed, ObservedPeer, networks_of
 from .runner import Runner, checked
 
 PROGRAM = "wireguard-go"
@@ -55,14 +55,15 @@ class Darwin:
                 return None
             raise CommandFailed(argv, shown.returncode, shown.stderr)
         link = links(checked(self._runner, ["ifconfig", real]))[real]
+        up = "UP" in link.flags
         return wireguard.observed(
             name,
             shown.stdout,
             kind="userspace",
             addresses=tuple(link.addresses),
             mtu=link.mtu,
-            up="UP" in link.flags,
-            routes=self._routes(real, link.addresses),
+            up=up,
+            **self._routes(real, link.addresses, up),
         )
 
     def dump(self, name: str) -> dict[str, ObservedPeer]:
@@ -93,22 +94,20 @@ class Darwin:
         real = self._existing(name)
         checked(self._runner, ["rm", "-f", self._socket(real), self._name_file(name)])
 
-    def set_many(self, name: str, parts: Sequence[Sequence[str]]) -> None:
-        """Carries out the parts of ``wg set``."""
-        if parts:
-            wireguard.set_many(self._runner, self._existing(name), parts)
+    def set_many(self, name: str, parts: Sequence[Sequence[str]]) -> Mapping[int, JaywalkError]:
+        """Carries out the parts of ``wg set``; returns the errors by the index of their part."""
+        return wireguard.set_many(self._runner, self._existing(name), parts) if parts else {}
 
-    def change(self, name: str, lines: Sequence[str]) -> None:
-        """Carries out a plan's lines of ``ip -batch``; one that fails does not keep the others back."""
-        failed: list[CommandFailed] = []
-        commands = [argv for line in lines for argv in translated(line, self._existing(name))]
-        for argv in commands:
-            done = self._runner.run(argv)
-            # A route that the machine has elsewhere stays, and goes first.
-            if done.returncode != 0 and not (argv[0] == "route" and "File exists" in done.stderr):
-                failed.append(CommandFailed(argv, done.returncode, done.stderr))
-        if failed:
-            raise failed[0]
+    def change(self, name: str, lines: Sequence[str]) -> Mapping[int, JaywalkError]:
+        """Carries out a plan's lines of ``ip -batch``; returns the errors by the index of their line."""
+        failed: dict[int, JaywalkError] = {}
+        for index, line in enumerate(lines):
+            for argv in translated(line, self._existing(name)):
+                done = self._runner.run(argv)
+                # A route that the machine has elsewhere stays, and goes first; one that is gone is gone.
+                if done.returncode != 0 and not (argv[0] == "route" and _is_done(done.stderr)):
+                    failed.setdefault(index, CommandFailed(argv, done.returncode, done.stderr))
+        return failed
 
     def require_tools(self) -> None:
         """Raises ``MissingTool`` before anything is touched on a machine without ``wg``."""
@@ -163,15 +162,26 @@ class Darwin:
             raise JaywalkError(f"the tunnel {name} is gone", f"see whether {PROGRAM} runs")
         return real
 
-    def _routes(self, real: str, addresses: Sequence[str]) -> frozenset[str]:
+    def _routes(self, real: str, addresses: Sequence[str], up: bool) -> dict[str, frozenset[str]]:
+        """As :class:`Observed` has them; a route inside of an address's network belongs to that address."""
         own = [ipaddress.ip_interface(each).network for each in addresses]
-        # mypy does not see that two networks of one version are of one type.
-        return frozenset(
-            str(network)
+        found = {
+            network
             for family in ("inet", "inet6")
             for network in routes(checked(self._runner, ["netstat", "-nr", "-f", family]), real)
+        }
+        # mypy does not see that two networks of one version are of one type.
+        other = {
+            str(network)
+            for network in found
             if not any(network.version == each.version and network.subnet_of(each) for each in own)  # type: ignore[arg-type]
-        )
+        }
+        lost = networks_of(addresses).keys() - set(map(str, found)) if up else set()
+        return {"routes": frozenset(other), "lost_networks": frozenset(lost)}
+
+
+def _is_done(stderr: str) -> bool:
+    return "File exists" in stderr or "not in table" in stderr
 
 
 def links(shown: str) -> dict[str, Link]:

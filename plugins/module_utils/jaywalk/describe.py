@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
-from .interface import Interface, Observed, WgPeer
+from .interface import Interface, Observed, WgPeer, networks_of
 from .plan import Plan, Step
 
 LISTED = 3
@@ -25,10 +25,10 @@ def changes(plan: Plan, names: Mapping[str, str] = _NO_NAMES) -> str:
     return ", ".join(f"{verb} {listed(sorted(things))}".rstrip() for verb, things in grouped.items())
 
 
-def listed(things: Sequence[str]) -> str:
+def listed(things: Sequence[str], separator: str = ", ") -> str:
     """The first of ``things`` by name and the number of the others."""
     more = len(things) - LISTED
-    return ", ".join(things[:LISTED]) + (f" and {more} more" if more > 0 else "")
+    return separator.join(things[:LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _changes(step: Step, names: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -100,9 +100,10 @@ def _lost_link(observed: Observed, last: Interface, desired: Interface) -> Itera
     gone = [each for each in addresses if each not in observed.addresses and (observed.up or "." in each)]
     yield from (f"address {each} was gone" for each in gone)
     if observed.up:
-        yield from (
-            f"route {each} was gone" for each in sorted((last.routes & desired.routes) - observed.routes)
-        )
+        networks = observed.lost_networks & networks_of(addresses).keys()
+        lost = sorted(((last.routes & desired.routes) - observed.routes) | networks)
+        yield from (f"route {each} was gone" for each in lost)
+        yield from (f"the local route of address {each} was gone" for each in sorted(observed.lost_hosts))
 
 
 def _lost_peers(
@@ -134,7 +135,8 @@ def _foreign(observed: Observed, last: Interface, desired: Interface, zone: str)
     for each in observed.addresses:
         if each not in last.addresses and each not in desired.addresses:
             yield f"removed address {each}, {reason}"
-    for each in sorted(observed.routes - last.routes - desired.routes):
+    known = last.routes | desired.routes | desired.accepted_routes
+    for each in sorted(observed.routes - known):
         yield f"removed route {each}, {reason}"
 
 

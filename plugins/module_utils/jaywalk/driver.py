@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from . import wireguard
 from .darwin import Darwin
+from .errors import JaywalkError
 from .interface import Observed, ObservedPeer
 from .runner import Runner
 
@@ -38,11 +39,17 @@ class Driver(Protocol):
     def delete(self, name: str) -> None:
         """Deletes the interface, with all that runs it."""
 
-    def set_many(self, name: str, parts: Sequence[Sequence[str]]) -> None:
-        """Carries out the parts of ``wg set``, each for one peer or one setting."""
+    def set_many(self, name: str, parts: Sequence[Sequence[str]]) -> Mapping[int, JaywalkError]:
+        """Carries out the parts of ``wg set``, each for one peer or one setting.
 
-    def change(self, name: str, lines: Sequence[str]) -> None:
-        """Carries out a plan's lines, written as ``ip -batch`` takes them; one that fails keeps none back."""
+        One that is refused keeps none back; returns the errors by the index of their part.
+        """
+
+    def change(self, name: str, lines: Sequence[str]) -> Mapping[int, JaywalkError]:
+        """Carries out a plan's lines, written as ``ip -batch`` takes them.
+
+        One that is refused keeps none back; returns the errors by the index of their line.
+        """
 
     def require_tools(self) -> None:
         """Raises before anything is touched where a program is missing."""
@@ -78,11 +85,11 @@ class Linux:
     def delete(self, name: str) -> None:
         wireguard.delete(self._runner, name)
 
-    def set_many(self, name: str, parts: Sequence[Sequence[str]]) -> None:
-        wireguard.set_many(self._runner, name, parts)
+    def set_many(self, name: str, parts: Sequence[Sequence[str]]) -> Mapping[int, JaywalkError]:
+        return wireguard.set_many(self._runner, name, parts)
 
-    def change(self, name: str, lines: Sequence[str]) -> None:
-        wireguard.ip_batch(self._runner, lines)
+    def change(self, name: str, lines: Sequence[str]) -> Mapping[int, JaywalkError]:
+        return wireguard.ip_batch(self._runner, lines)
 
     def require_tools(self) -> None:
         wireguard.require_tools(self._runner)

@@ -4,14 +4,36 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from . import keys, values
 
 ROUTE_METRIC = 2048
 """Behind what others give their routes (0 and 1024 by default, 100 to 1024 by DHCP): theirs go first."""
+
+
+LINK_LOCAL = "fe80::/64"
+"""The network of the address that the kernel gives to an interface by itself."""
+
+
+def networks_of(addresses: Iterable[str]) -> dict[str, str]:
+    """The networks of an interface's addresses, and an address in each of them.
+
+    The kernel routes them into the interface as long as it is up; there is none for a lone host (/32).
+    """
+    found: dict[str, str] = {}
+    for each in _parsed(addresses):
+        if each.network.prefixlen < each.network.max_prefixlen:
+            found.setdefault(str(each.network), str(each.ip))
+    return found
+
+
+def _parsed(addresses: Iterable[str]) -> Iterator[ipaddress.IPv4Interface | ipaddress.IPv6Interface]:
+    """The addresses but for one that the zone has yet to assign, which a preview has in words."""
+    return (ipaddress.ip_interface(each) for each in addresses if "/" in each)
 
 
 def server_name(interface: str) -> str:
@@ -91,10 +113,20 @@ class Interface:
     routes: frozenset[str] = frozenset()
     metric: int = ROUTE_METRIC
 
+    @property
+    def accepted_routes(self) -> frozenset[str]:
+        """Prefixes to which a route into the interface is right, whoever made it: those of its addresses."""
+        return frozenset((*(str(each.network) for each in _parsed(self.addresses)), LINK_LOCAL))
+
 
 @dataclass(frozen=True)
 class Observed:
-    """A WireGuard interface as it is; ``kind`` is ``kernel`` or ``userspace``."""
+    """A WireGuard interface as it is; ``kind`` is ``kernel`` or ``userspace``.
+
+    ``routes`` are those that lead into it and that the kernel did not make.  ``lost_networks`` and
+    ``lost_hosts`` are what follows from its addresses while it is up, and is gone: the networks that no route
+    leads to, and the addresses that the machine does not take for its own.
+    """
 
     name: str
     kind: str
@@ -105,3 +137,5 @@ class Observed:
     up: bool
     peers: Mapping[str, ObservedPeer] = field(default_factory=dict)
     routes: frozenset[str] = frozenset()
+    lost_networks: frozenset[str] = frozenset()
+    lost_hosts: frozenset[str] = frozenset()

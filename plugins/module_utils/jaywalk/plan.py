@@ -13,8 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from . import driver
-from .errors import JaywalkError
-from .interface import Interface, Observed, ObservedPeer, WgPeer
+from .errors import CommandFailed, JaywalkError
+from .interface import Interface, Observed, ObservedPeer, WgPeer, networks_of
 from .runner import Runner
 
 SETTLED_SECONDS = 180
@@ -34,6 +34,30 @@ class Step:
     ip: tuple[str, ...] = ()
     creates: bool = False
     deletes: bool = False
+
+    @property
+    def about(self) -> str:
+        """The one peer, address, route or setting that the step changes, in the words of a diff."""
+        if self.wg:
+            return " ".join(self.wg[:2] if self.wg[0] == "peer" else self.wg[:1])
+        return next(iter((*self.added, *self.removed)), "addresses")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A step that the machine refused, and its own word for that."""
+
+    step: Step
+    error: JaywalkError
+
+    @property
+    def is_fatal(self) -> bool:
+        """Whether there is no tunnel at all without this step."""
+        return self.step.about in ("private-key", "listen-port")
+
+    def __str__(self) -> str:
+        said = self.error.stderr if isinstance(self.error, CommandFailed) else ""
+        return f"{self.step.about} was refused: {said or self.error}"
 
 
 @dataclass(frozen=True)
@@ -61,25 +85,53 @@ class Plan:
         }
 
     def apply(self, runner: Runner) -> None:
-        """Carries the steps out in as few commands as there are kinds; raises ``CommandFailed``.
+        """Carries the steps out; raises the error of the first that was refused, after the others were done.
 
         An interface that was made here and cannot be set up is taken away again.
+        """
+        failures = self.attempt(runner)
+        if not failures:
+            return
+        if any(step.creates for step in self.steps):
+            self._take_away(driver.of_this_machine(runner))
+        raise failures[0].error
+
+    def attempt(self, runner: Runner) -> tuple[Failure, ...]:
+        """Carries out all that can be, in as few commands as there are kinds; returns what was refused.
+
+        Raises ``JaywalkError`` where the interface cannot be made, or gets no key or port; it then does not
+        stay.
         """
         hands = driver.of_this_machine(runner)
         if any(step.deletes for step in self.steps):
             hands.delete(self.name)
-            return
-        creates = any(step.creates for step in self.steps)
-        if creates:
-            hands.create(self.name)
+            return ()
+        if not any(step.creates for step in self.steps):
+            return self._change(hands)
+        hands.create(self.name)
         try:
-            hands.set_many(self.name, [step.wg for step in self.steps if step.wg])
-            hands.change(self.name, [line for step in self.steps for line in step.ip])
+            failures = self._change(hands)
+            fatal = next((each.error for each in failures if each.is_fatal), None)
+            if fatal is not None:
+                raise fatal
         except JaywalkError:
-            if creates:
-                with suppress(JaywalkError):
-                    hands.delete(self.name)
+            self._take_away(hands)
             raise
+        return failures
+
+    def _change(self, hands: driver.Driver) -> tuple[Failure, ...]:
+        of_wg = [step for step in self.steps if step.wg]
+        refused = hands.set_many(self.name, [step.wg for step in of_wg])
+        lines = [(step, line) for step in self.steps for line in step.ip]
+        failed = hands.change(self.name, [line for _, line in lines])
+        return (
+            *(Failure(of_wg[index], error) for index, error in sorted(refused.items())),
+            *(Failure(lines[index][0], error) for index, error in sorted(failed.items())),
+        )
+
+    def _take_away(self, hands: driver.Driver) -> None:
+        with suppress(JaywalkError):
+            hands.delete(self.name)
 
 
 def diff(observed: Observed | None, desired: Interface | None, now: float | None = None) -> Plan:
@@ -95,15 +147,16 @@ def diff(observed: Observed | None, desired: Interface | None, now: float | None
         return Plan(observed.name, (gone,))
     moment = time.time() if now is None else now
     is_now = observed or Observed(desired.name, "", "", 0, (), 0, up=False)
-    routes = list(route_steps(desired, is_now.routes))
+    routes = list(route_steps(desired, is_now.routes - (desired.accepted_routes - desired.routes)))
     steps = [
         *_creation(observed, desired),
         *_settings(is_now, desired),
         *peer_steps(is_now.peers, desired.peers, moment),
-        # An address that goes may take a route along, which nobody can delete a second time.
-        *(step for step in routes if step.removed),
         *_link(is_now, desired),
+        # Behind the addresses that go: those take the kernel's own route to a prefix along, not another one.
+        *(step for step in routes if step.removed),
         *_restored(is_now, desired),
+        *_lost(is_now, desired),
         *(step for step in routes if step.added),
     ]
     return Plan(desired.name, tuple(steps))
@@ -221,6 +274,32 @@ def _restored(is_now: Observed, desired: Interface) -> Iterator[Step]:
     )
     if lines:
         yield Step(ip=lines)
+
+
+def _lost(is_now: Observed, desired: Interface) -> Iterator[Step]:
+    """Puts back what the kernel made for an address that stays, and somebody took away.
+
+    ``append`` is what the kernel itself does: another route of the machine to the same prefix stays.
+    """
+    name = desired.name
+    kept = [each for each in desired.addresses if each in is_now.addresses]
+    for network, host in networks_of(kept).items():
+        if network in is_now.lost_networks:
+            origin = f"scope link src {host}" if _is_ipv4(network) else "metric 256"
+            line = f"route append {network} dev {name} proto kernel {origin}"
+            yield Step(added=(f"route {network}",), ip=(line,))
+    for cidr in kept:
+        host = cidr.partition("/")[0]
+        if host in is_now.lost_hosts:
+            yield Step(added=(f"local route {host}",), ip=_local_route(cidr, name))
+
+
+def _local_route(cidr: str, name: str) -> tuple[str, ...]:
+    host = cidr.partition("/")[0]
+    if _is_ipv4(cidr):
+        return (f"route append local {host} dev {name} table local proto kernel scope host src {host}",)
+    # The kernel takes a local IPv6 route away with its address only if it made that route itself.
+    return (f"addr del {cidr} dev {name}", _replace(cidr, name))
 
 
 def _is_ipv4(cidr: str) -> bool:

@@ -6,16 +6,17 @@ Kernel WireGuard where the kernel has it, else a userspace implementation, chose
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .errors import CommandFailed, JaywalkError, MissingTool
-from .interface import Observed, ObservedPeer, is_relays
+from .interface import Observed, ObservedPeer, is_relays, networks_of
 from .runner import NamespaceRunner, Runner, checked
 
 BYTES_PER_CALL = 512 * 1024
@@ -26,6 +27,16 @@ CONTROL_SOCKETS = "/var/run/wireguard"
 END_SECONDS = 5.0
 """How long a userspace implementation may take to end; it took 1.5 s with 1,000 peers."""
 _FAILED_LINE = re.compile(r"^(?:RTNETLINK answers: |Error: )?(.*)\nCommand failed -:(\d+)", re.M)
+_DONE_ALREADY = {
+    ("route", "append"): ("file exists",),
+    ("route", "del"): ("no such process",),
+    ("addr", "del"): ("cannot assign requested address", "address not found"),
+}
+"""What the kernel says to a line of ``ip`` whose work is done, by itself or by an earlier line."""
+_OF_ALL_PEERS = ("No such device", "Operation not permitted", "Protocol not supported")
+"""What ``wg set`` says where it is not a peer that is wrong."""
+MOST_CALLS = 200
+"""To find out which of many peers are refused; each of them takes twice the logarithm of their number."""
 
 
 def observe(runner: Runner, name: str) -> Observed | None:
@@ -41,14 +52,15 @@ def observe(runner: Runner, name: str) -> Observed | None:
         raise CommandFailed(["wg", "show", name, "dump"], shown.returncode, shown.stderr)
     if link is None or shown.returncode != 0:
         raise JaywalkError(f"{name} exists and is not WireGuard", "choose another interface name")
+    addresses, up = _addresses(link), "UP" in link.get("flags", [])
     return observed(
         name,
         shown.stdout,
         kind="kernel" if _kind(link) == "wireguard" else "userspace",
-        addresses=_addresses(link),
+        addresses=addresses,
         mtu=int(link.get("mtu", 0)),
-        up="UP" in link.get("flags", []),
-        routes=_routes(runner, name),
+        up=up,
+        **_routes(runner, name, addresses if up else ()),
     )
 
 
@@ -142,15 +154,32 @@ def _peer(line: str) -> ObservedPeer:
     )
 
 
-def _routes(runner: Runner, name: str) -> frozenset[str]:
-    prefixes = set()
+def _routes(runner: Runner, name: str, addresses: Sequence[str]) -> dict[str, frozenset[str]]:
+    """The routes into an interface as :class:`Observed` has them; ``addresses`` should have brought some."""
+    prefixes: set[str] = set()
+    by_kernel: set[str] = set()
+    local: set[str] = set()
     for family in ("-4", "-6"):
-        shown = checked(runner, ["ip", "-json", family, "route", "show", "dev", name])
+        shown = checked(runner, ["ip", "-json", family, "route", "show", "table", "all", "dev", name])
         for route in json.loads(shown or "[]"):
-            # Those that the kernel made follow from the interface's own addresses.
-            if route.get("protocol") != "kernel" and route.get("type", "unicast") == "unicast":
-                prefixes.add(_prefix(route["dst"], family))
-    return frozenset(prefixes)
+            kind, table = route.get("type", "unicast"), route.get("table", "main")
+            if kind == "local" and table == "local":
+                local.add(route["dst"])
+            elif kind == "unicast" and table == "main":
+                found = by_kernel if route.get("protocol") == "kernel" else prefixes
+                found.add(_prefix(route["dst"], family))
+    return {
+        "routes": frozenset(prefixes),
+        "lost_networks": frozenset(networks_of(addresses).keys() - by_kernel - prefixes),
+        "lost_hosts": frozenset(_lost_hosts(addresses, local)),
+    }
+
+
+def _lost_hosts(addresses: Sequence[str], local: set[str]) -> set[str]:
+    hosts = {each.partition("/")[0] for each in addresses}
+    # An old kernel lists its local IPv6 routes by the loopback device.
+    told = {":" in each for each in local}
+    return {each for each in hosts - local if ":" not in each or True in told}
 
 
 def _prefix(destination: str, family: str) -> str:
@@ -264,42 +293,77 @@ def _await_end(name: str) -> None:
         time.sleep(0.02)
 
 
-def set_many(runner: Runner, name: str, parts: Sequence[Sequence[str]]) -> None:
-    """Carries out the parts of ``wg set`` in as few calls as a command line's length allows."""
-    words: list[str] = []
+def set_many(runner: Runner, name: str, parts: Sequence[Sequence[str]]) -> dict[int, CommandFailed]:
+    """Carries out the parts of ``wg set`` in as few calls as a command line's length allows.
+
+    ``wg`` ends at the first part that is refused, so the others are tried without it.  Returns the errors by
+    the index of their part.
+    """
+    pending = list(_calls(parts))
+    failed: dict[int, CommandFailed] = {}
+    for calls in itertools.count(1):
+        if not pending:
+            break
+        indices = pending.pop(0)
+        error = _wg_set(runner, name, [word for index in indices for word in parts[index]])
+        if error is None:
+            continue
+        if len(indices) == 1 or calls >= MOST_CALLS or any(each in error.stderr for each in _OF_ALL_PEERS):
+            failed.update(dict.fromkeys(indices, error))
+        else:
+            middle = len(indices) // 2
+            pending[:0] = [indices[:middle], indices[middle:]]
+    return failed
+
+
+def _calls(parts: Sequence[Sequence[str]]) -> Iterator[list[int]]:
+    """The indices of the parts that fit into one call each."""
+    indices: list[int] = []
     size = 0
-    for part in parts:
+    for index, part in enumerate(parts):
         length = sum(map(len, part)) + len(part)
-        if words and size + length > BYTES_PER_CALL:
-            _wg_set(runner, name, words)
-            words, size = [], 0
-        words.extend(part)
+        if indices and size + length > BYTES_PER_CALL:
+            yield indices
+            indices, size = [], 0
+        indices.append(index)
         size += length
-    if words:
-        _wg_set(runner, name, words)
+    if indices:
+        yield indices
 
 
-def _wg_set(runner: Runner, name: str, words: Sequence[str]) -> None:
+def _wg_set(runner: Runner, name: str, words: Sequence[str]) -> CommandFailed | None:
     argv = ["wg", "set", name, *words]
     done = runner.run(argv)
-    if done.returncode != 0:
-        # wg quotes a key that it cannot read, and that may be most of a private one.
-        raise CommandFailed(argv, done.returncode, re.sub(r"(length or format).*", r"\1", done.stderr))
+    if done.returncode == 0:
+        return None
+    # wg quotes a key that it cannot read, and that may be most of a private one.
+    return CommandFailed(argv, done.returncode, re.sub(r"(length or format).*", r"\1", done.stderr))
 
 
-def ip_batch(runner: Runner, lines: Sequence[str]) -> None:
+def ip_batch(runner: Runner, lines: Sequence[str]) -> dict[int, CommandFailed]:
     """Carries out all lines in one ``ip``; one that fails does not keep the others back.
 
-    Raises ``CommandFailed`` that names the first line that failed.
+    Returns the errors by the index of their line.  A line whose work is done already is none of them.
     """
     if not lines:
-        return
+        return {}
     done = runner.run(["ip", "-force", "-batch", "-"], "".join(f"{line}\n" for line in lines))
-    if done.returncode != 0:
-        failed = _FAILED_LINE.search(done.stderr)
-        if failed and int(failed[2]) <= len(lines):
-            raise CommandFailed(["ip", *lines[int(failed[2]) - 1].split()], done.returncode, failed[1])
-        raise CommandFailed(["ip", "-batch", "-"], done.returncode, done.stderr)
+    if done.returncode == 0:
+        return {}
+    told = {int(number) - 1: message for message, number in _FAILED_LINE.findall(done.stderr)}
+    if not told or max(told) >= len(lines):
+        error = CommandFailed(["ip", "-batch", "-"], done.returncode, done.stderr)
+        return dict.fromkeys(range(len(lines)), error)
+    return {
+        index: CommandFailed(["ip", *lines[index].split()], done.returncode, message)
+        for index, message in told.items()
+        if not _is_done_already(lines[index], message)
+    }
+
+
+def _is_done_already(line: str, message: str) -> bool:
+    kind, verb, *_ = line.split()
+    return any(text in message.lower() for text in _DONE_ALREADY.get((kind, verb), ()))
 
 
 def require_tools(runner: Runner) -> None:

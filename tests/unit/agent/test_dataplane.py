@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from jaywalk import keys, mesh, wireguard
 from jaywalk.errors import CommandFailed, InvalidValue, JaywalkError
 from jaywalk.mesh import Node
 from jaywalk.models import Peer
+from jaywalk.runner import Finished
 from jaywalk.zonelog import ZoneView
 from jaywalk_agent.dataplane import DataPlane
 from tests.netns import Namespace
@@ -256,3 +257,97 @@ def test_two_interfaces_on_one_port_are_refused_by_name(
     with pytest.raises(InvalidValue, match="UDP port 51999 is the interface jwuport0's"):
         other.bring_to(view_of(peer(0)._replace(key=public)))
     assert "jwuport1" not in inside.run(["ip", "link"])
+
+
+@pytest.mark.wireguard
+def test_what_others_did_to_a_real_interface_is_put_right_and_told(
+    namespace: Callable[[str], Namespace], tmp_path: Path
+) -> None:
+    inside = namespace("jwu-drift")
+    file = tmp_path / "key"
+    public, _ = keys.ensure_key_file(inside.runner, str(file))
+    view = view_of(peer(0)._replace(key=public), peer(1, prefixes=("172.20.1.0/24",)))
+    plane = DataPlane(inside.runner, Node(public, str(file), "jwudrift0", 51999))
+    assert plane.bring_to(view).found == ()
+    for damage, found in {
+        "ip route del 10.20.0.0/20": "route 10.20.0.0/20 was gone",
+        "ip link set jwudrift0 down": "link jwudrift0 was down",
+        "ip addr del 10.20.0.1/20 dev jwudrift0": "address 10.20.0.1/20 was gone",
+        "ip addr add 198.51.100.1/32 dev jwudrift0": "removed address 198.51.100.1/32, which zone zone-blue",
+        f"wg set jwudrift0 peer {key(9)}": f"removed peer {key(9)}, which zone zone-blue does not have",
+        f"wg set jwudrift0 peer {key(1)} remove": "peer node1 was gone",
+        "ip link del jwudrift0": "interface jwudrift0 was gone",
+    }.items():
+        inside.run(damage.split())
+        assert any(found in sentence for sentence in plane.bring_to(view).found), damage
+        assert not plane.bring_to(view), damage
+    event(view, gone=(key(1),))
+    done = plane.bring_to(view)
+    assert done and done.found == (), "the zone removed the peer"
+
+
+@pytest.mark.wireguard
+def test_a_route_that_is_refused_keeps_no_peer_away_and_comes_when_it_may(
+    namespace: Callable[[str], Namespace], tmp_path: Path
+) -> None:
+    inside = namespace("jwu-refuse")
+    file = tmp_path / "key"
+    public, _ = keys.ensure_key_file(inside.runner, str(file))
+    inside.run(["ip", "route", "add", "172.20.1.0/24", "dev", "lo", "metric", "2048"])
+    view = view_of(peer(0)._replace(key=public), peer(1, prefixes=("172.20.1.0/24", "172.20.2.0/24")))
+    plane = DataPlane(inside.runner, Node(public, str(file), "jwurefuse0", 51999))
+    plane.bring_to(view)
+    assert plane.refused == {"route 172.20.1.0/24": "route 172.20.1.0/24 was refused: File exists"}
+    plane.bring_to(view, event(view, peer(2, prefixes=("172.20.3.0/24",))))
+    assert plane.refused, "an event about another peer says nothing about this one"
+    assert plane.bring_to(view).found == (), "what never came about nobody took away"
+    assert "172.20.3.0/24" in inside.run(["ip", "route", "show", "dev", "jwurefuse0"])
+    inside.run(["ip", "route", "del", "172.20.1.0/24", "dev", "lo"])
+    plane.bring_to(view)
+    assert plane.refused == {}
+    assert "172.20.1.0/24" in inside.run(["ip", "route", "show", "dev", "jwurefuse0"])
+
+
+class RefusesPeer(Machine):
+    """A machine whose WireGuard takes every peer but one."""
+
+    bad = key(2)
+
+    def run(self, argv: Sequence[str], stdin: str | None = None) -> Finished:
+        if argv[:2] == ["wg", "set"] and self.bad in argv:
+            return Finished(1, "", "Unable to modify interface: Invalid argument\n")
+        return super().run(argv, stdin)
+
+
+def test_a_peer_that_is_refused_keeps_no_other_away_be_it_by_look_or_by_event() -> None:
+    view = view_of(*(peer(number) for number in range(20)))
+    model = RefusesPeer(key_files={OWN.private_key_file: OWN.public_key})
+    with model.looked_at([]):
+        plane = DataPlane(model, OWN)
+        plane.bring_to(view)
+        assert set(model.peers) == {key(number) for number in range(1, 20)} - {model.bad}
+        sentence = f"peer {model.bad} was refused: Unable to modify interface: Invalid argument"
+        assert list(plane.refused.values()) == [sentence]
+        model.words.clear()
+        plane.bring_to(view, event(view, peer(20)))
+        assert model.bad not in model.words, "an event is about its own peer alone"
+        assert key(20) in model.peers and list(plane.refused.values()) == [sentence]
+        plane.bring_to(view, event(view, peer(2, endpoint="192.0.2.2:51820"), peer(21)))
+        assert key(21) in model.peers and plane.refused
+        plane.rewire({key(n): mesh.Way("192.0.2.9:1") for n in (2, 3)}, [key(2), key(3)], {})
+        assert model.peers[key(3)].endpoint == "192.0.2.9:1"
+        plane.bring_to(view, event(view, gone=(model.bad,)))
+        assert plane.refused == {}
+
+
+def test_without_a_port_there_is_no_tunnel_and_that_is_an_error() -> None:
+    class NoPort(Machine):
+        def run(self, argv: Sequence[str], stdin: str | None = None) -> Finished:
+            if argv[:2] == ["wg", "set"] and "listen-port" in argv:
+                return Finished(1, "", "Unable to modify interface: Address already in use\n")
+            return super().run(argv, stdin)
+
+    model = NoPort(key_files={OWN.private_key_file: OWN.public_key})
+    with model.looked_at([]), pytest.raises(CommandFailed, match="Address already in use"):
+        DataPlane(model, OWN).bring_to(view_of(peer(0), peer(1)))
+    assert not model.exists

@@ -12,10 +12,14 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from jaywalk.interface import Interface, Observed, ObservedPeer, WgPeer
+from jaywalk.interface import Interface, Observed, ObservedPeer, WgPeer, networks_of
 from jaywalk.runner import Finished
 
 NAME = "wg0"
+
+
+class Refused(Exception):
+    """The kernel's word to a line of ``ip``."""
 
 
 @dataclass
@@ -38,6 +42,10 @@ class ModelInterface:
     up: bool = False
     peers: dict[str, ModelPeer] = field(default_factory=dict)
     routes: set[str] = field(default_factory=set)
+    networks: set[str] = field(default_factory=set)
+    """To which the kernel's own routes lead, as long as the link is up and has the addresses."""
+    hosts: set[str] = field(default_factory=set)
+    """Which the machine takes for its own, by the table of local routes."""
     key_files: Mapping[str, str] = field(default_factory=dict)
     words: list[str] = field(default_factory=list)
     """All words of all commands so far."""
@@ -50,7 +58,7 @@ class ModelInterface:
             peer.key: ModelPeer(set(peer.allowed_ips), peer.endpoint, peer.keepalive, peer.handshake)
             for peer in observed.peers.values()
         }
-        return cls(
+        model = cls(
             exists=True,
             public_key=observed.public_key,
             listen_port=observed.listen_port,
@@ -61,6 +69,12 @@ class ModelInterface:
             routes=set(observed.routes),
             key_files=key_files,
         )
+        if model.up:
+            for each in model.addresses:
+                model._bring_routes(each)
+        model.networks -= observed.lost_networks
+        model.hosts -= observed.lost_hosts
+        return model
 
     def observed(self) -> Observed | None:
         if not self.exists:
@@ -79,6 +93,12 @@ class ModelInterface:
             up=self.up,
             peers=peers,
             routes=frozenset(self.routes),
+            lost_networks=frozenset(networks_of(self.addresses).keys() - self.networks - self.routes)
+            if self.up
+            else frozenset(),
+            lost_hosts=frozenset({each.split("/")[0] for each in self.addresses} - self.hosts)
+            if self.up
+            else frozenset(),
         )
 
     def facts(self) -> set[str]:
@@ -102,8 +122,13 @@ class ModelInterface:
         if head == ("wg", "set") and rest[0] == NAME and self.exists:
             self._wg_set(rest[1:])
         elif tuple(argv) == ("ip", "-force", "-batch", "-") and self.exists:
-            for line in (stdin or "").splitlines():
-                self._ip(line.split())
+            said = ""
+            for number, line in enumerate((stdin or "").splitlines(), 1):
+                try:
+                    self._ip(line.split())
+                except Refused as refused:
+                    said += f"RTNETLINK answers: {refused}\nCommand failed -:{number}\n"
+            return Finished(int(bool(said)), "", said)
         elif tuple(argv) == ("ip", "link", "add", "dev", NAME, "type", "wireguard") and not self.exists:
             self.exists = True
         elif tuple(argv) == ("ip", "link", "delete", "dev", NAME) and self.exists:
@@ -139,43 +164,78 @@ class ModelInterface:
                 raise AssertionError(f"wg set does not know {word}")
 
     def _ip(self, words: list[str]) -> None:
+        local = words[:3] == ["route", "append", "local"]
+        words = [*words[:2], *words[3:]] if local else words
         kind, verb, what, dev, name, *rest = words if words[0] != "link" else [*words[:2], "", *words[2:]]
         assert (dev, name) == ("dev", NAME), words
         if (kind, verb) == ("link", "set") and rest == ["up"]:
-            self.up = True
+            if not self.up:
+                self.up = True
+                for each in self.addresses:
+                    self._bring_routes(each)
         elif (kind, verb) == ("link", "set"):
             assert rest[0] == "mtu"
             self.mtu = int(rest[1])
         elif (kind, verb) == ("addr", "replace"):
             assert rest == (["nodad"] if ":" in what else [])
-            self.addresses += [] if what in self.addresses else [what]
+            self._replace_address(what)
         elif (kind, verb) == ("addr", "del"):
             self._delete_address(what)
+        elif local:
+            assert rest == ["table", "local", "proto", "kernel", "scope", "host", "src", what], words
+            self.hosts.add(what)
         else:
             assert kind == "route" and self.up, words
             self._route(verb, what, rest)
 
     def _route(self, verb: str, prefix: str, rest: list[str]) -> None:
         if verb == "del":
-            self.routes.remove(prefix)
-            return
-        assert rest == ["metric", "2048"]
-        if verb == "add":
-            assert prefix not in self.routes, f"File exists: {prefix}"
+            if prefix not in self.routes | self.networks:
+                raise Refused("No such process")
+            # The first that fits, which is the kernel's own.
+            (self.networks if prefix in self.networks else self.routes).remove(prefix)
+        elif verb == "append":
+            assert rest[:2] == ["proto", "kernel"]
+            assert ":" in prefix or rest[4] == "src"
+            if prefix in self.networks:
+                raise Refused("File exists")
+            self.networks.add(prefix)
         else:
-            assert verb == "replace"
-        self.routes.add(prefix)
+            assert rest == ["metric", "2048"]
+            assert verb == "replace" or (verb == "add" and prefix not in self.routes), prefix
+            self.routes.add(prefix)
+
+    def _bring_routes(self, cidr: str) -> None:
+        """What the kernel does for an address that comes, and for each when the link goes up."""
+        self.networks.add(_network(cidr))
+        self.hosts.add(cidr.split("/")[0])
+
+    def _replace_address(self, cidr: str) -> None:
+        if cidr not in self.addresses:
+            self.addresses.append(cidr)
+            if self.up:
+                self._bring_routes(cidr)
+        elif ":" in cidr and self.up:
+            # addrconf puts the prefix's route back, for IPv4 nobody does.
+            self.networks.add(_network(cidr))
 
     def _delete_address(self, cidr: str) -> None:
-        subnet = ipaddress.ip_interface(cidr).network
-        same = [each for each in self.addresses if ipaddress.ip_interface(each).network == subnet]
-        self.addresses.remove(cidr)
-        if subnet.version == 6:
-            return
-        if same[0] == cidr:
-            self.addresses = [each for each in self.addresses if each not in same]
-        if not any(":" not in each for each in self.addresses):
+        if cidr not in self.addresses:
+            raise Refused("Cannot assign requested address")
+        network = _network(cidr)
+        same = [each for each in self.addresses if _network(each) == network and ":" not in each]
+        going = same if same[:1] == [cidr] else [cidr]
+        self.addresses = [each for each in self.addresses if each not in going]
+        hosts = {each.split("/")[0] for each in self.addresses}
+        self.hosts -= {each.split("/")[0] for each in going} - hosts
+        if not any(_network(each) == network for each in self.addresses):
+            self.networks.discard(network)
+        if ":" not in cidr and not any(":" not in each for each in self.addresses):
             self.routes = {each for each in self.routes if ":" in each}
+
+
+def _network(cidr: str) -> str:
+    return str(ipaddress.ip_interface(cidr).network)
 
 
 def settled(desired: Interface, before: Observed | None, now: float) -> dict[str, tuple[set[str], str, int]]:

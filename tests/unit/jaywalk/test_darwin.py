@@ -12,7 +12,7 @@ from jaywalk import darwin, driver, plan
 from jaywalk.errors import CommandFailed, JaywalkError
 from jaywalk.interface import Interface, Observed, WgPeer
 from tests.unit.jaywalk.strategies import key
-from tests.unit.mac import INET, INET_OF_OLD, REFUSED, Recorded, a_mac
+from tests.unit.mac import ANSWERS, INET, INET_OF_OLD, REFUSED, Recorded, a_mac
 
 ADD = ("route", "-q", "-n", "add")
 DELETE = ("route", "-q", "-n", "delete")
@@ -77,12 +77,25 @@ def test_what_differs_is_changed_and_nothing_else(mac: Recorded) -> None:
     steps.apply(mac)
     assert mac.calls == [
         ("wg", "set", "utun3", "peer", key(2), "persistent-keepalive", "25", "allowed-ips", "10.20.0.2/32"),
-        (*DELETE, "-inet", "172.20.1.0/24", "-interface", "utun3"),
         (*DELETE, "-inet", "10.20.0.0/20", "-interface", "utun3"),
         ("ifconfig", "utun3", "inet", "10.20.0.5", "-alias"),
         ("ifconfig", "utun3", "inet", "10.20.0.6/20", "10.20.0.6", "alias"),
         (*ADD, "-inet", "10.20.0.0/20", "-interface", "utun3"),
+        (*DELETE, "-inet", "172.20.1.0/24", "-interface", "utun3"),
     ]
+
+
+def test_the_pools_route_that_somebody_deleted_is_put_back(
+    mac: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan.diff(None, WISH).apply(mac)
+    without = "".join(line for line in INET.splitlines(keepends=True) if not line.startswith("10.20/20"))
+    monkeypatch.setitem(ANSWERS, ("netstat", "-nr", "-f", "inet"), without)
+    steps = plan.diff(observe(mac), WISH)
+    assert steps.diff()["after"] == "route 10.20.0.0/20\n"
+    mac.calls.clear()
+    steps.apply(mac)
+    assert mac.calls == [(*ADD, "-inet", "10.20.0.0/20", "-interface", "utun3")]
 
 
 def test_a_route_that_the_machine_has_elsewhere_stays_and_another_fault_is_named(mac: Recorded) -> None:

@@ -69,6 +69,9 @@ FOREIGN = "which zone zone-blue does not have: another program put it there"
         ),
         (observed(addresses=LAST.addresses[1:]), ["address 10.20.0.9/20 was gone"]),
         (observed(routes=frozenset({"fd21:1::/64"})), ["route 172.20.1.0/24 was gone"]),
+        (observed(lost_networks=frozenset({"10.20.0.0/20"})), ["route 10.20.0.0/20 was gone"]),
+        (observed(lost_hosts=frozenset({"fd20::9"})), ["the local route of address fd20::9 was gone"]),
+        (observed(routes=LAST.routes | {"10.20.0.0/20", "fd20::/64"}), []),
         (observed(listen_port=40000, mtu=1300), ["the listen port was 40000", "the MTU was 1300"]),
         (observed(public_key=""), ["the private key was gone"]),
         (observed(peers=peers_but(2)), ["peer node2 was gone"]),
@@ -116,8 +119,8 @@ def test_a_change_is_told_by_names_and_a_storm_by_a_number() -> None:
     )
     left = {each: name for each, name in NAMES.items() if each != key(1)}
     assert describe.changes(plan.diff(observed(), changed), left) == (
-        f"removed peer {key(1)[:8]}..., changed peer node2, removed route 172.20.1.0/24, fd21:1::/64, "
-        "removed address fd20::9/64"
+        f"removed peer {key(1)[:8]}..., changed peer node2, removed address fd20::9/64, "
+        "removed route 172.20.1.0/24, fd21:1::/64"
     )
     assert describe.changes(plan.diff(observed(), None)) == "deleted the interface"
     assert describe.changes(plan.Plan("wg0")) == ""

@@ -101,6 +101,86 @@ def link_index(node: Namespace) -> str:
     return node.run(["ip", "-o", "link", "show", "dev", "jwl0"]).split(":")[0]
 
 
+POOLS = ("10.20.0.1/20", "10.30.0.1/16", "fd20::1/64", "fd30::1/48")
+CHILD = frozenset({"172.20.1.0/24", "fd21:1::/64"})
+
+
+def all_routes(node: Namespace) -> list[str]:
+    """All routes into the interface, those of the machine to itself too, but for link-local ones."""
+    shown = [
+        node.run(["ip", version, "route", "show", "table", "all", "dev", "jwl0"]) for version in ("-4", "-6")
+    ]
+    return sorted(line for line in "".join(shown).splitlines() if "fe80:" not in line)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "route del 10.20.0.0/20",
+        "route del 10.30.0.0/16",
+        "route del fd20::/64",
+        "route del fd30::/48",
+        "route del 172.20.1.0/24",
+        "route del local 10.20.0.1 table local",
+        "-6 route del local fd20::1 table local",
+        "addr del 10.20.0.1/20",
+        "addr del fd20::1/64",
+        "addr flush",
+        "link set down",
+    ],
+)
+def test_what_somebody_took_of_an_interface_is_put_back_and_nothing_else(
+    node: Namespace, wish: Interface, damage: str
+) -> None:
+    desired = replace(wish, addresses=POOLS, routes=CHILD)
+    bring(node, desired)
+    before = all_routes(node)
+    node.run(["ip", *damage.split(), "dev", "jwl0"])
+    assert all_routes(node) != before
+    assert bring(node, desired)
+    assert all_routes(node) == before
+
+
+@pytest.mark.parametrize("instead", [True, False])
+@pytest.mark.parametrize(
+    ("prefix", "more"),
+    [
+        ("10.20.0.0/20", ""),
+        ("10.20.0.0/20", "metric 50"),
+        ("10.20.0.0/20", "proto static metric 5"),
+        ("fd20::/64", ""),
+        ("fd20::/64", "proto static metric 5"),
+    ],
+)
+def test_the_pools_route_made_by_hand_is_as_good_until_the_address_goes(
+    node: Namespace, wish: Interface, prefix: str, more: str, instead: bool
+) -> None:
+    desired = replace(wish, addresses=POOLS, routes=CHILD)
+    bring(node, desired)
+    if instead:
+        node.run(["ip", "route", "del", prefix, "dev", "jwl0"])
+    elif prefix == "10.20.0.0/20" and not more:
+        return  # the kernel takes it for the one that is there
+    node.run(["ip", "route", "add", prefix, "dev", "jwl0", *more.split()])
+    before = all_routes(node)
+    assert not bring(node, desired)
+    assert all_routes(node) == before
+    bring(node, replace(desired, addresses=(POOLS[1], POOLS[3])))
+    assert not any(line.startswith(prefix) for line in all_routes(node))
+
+
+def test_a_route_that_leads_nowhere_before_the_pools_own_stays_and_ours_stands_behind_it(
+    node: Namespace, wish: Interface
+) -> None:
+    desired = replace(wish, addresses=POOLS)
+    bring(node, desired)
+    node.run(["ip", "route", "del", "10.20.0.0/20", "dev", "jwl0"])
+    node.run(["ip", "route", "add", "blackhole", "10.20.0.0/20"])
+    bring(node, desired)
+    shown = node.run(["ip", "route", "show", "10.20.0.0/20"])
+    assert shown.startswith("blackhole") and "dev jwl0" in shown
+
+
 def add_lan(node: Namespace) -> None:
     """Gives the machine a network besides the mesh."""
     node.run(["ip", "link", "add", "dev", "lan", "type", "veth", "peer", "name", "switch"])
@@ -208,13 +288,19 @@ def test_route_that_the_machine_has_elsewhere_is_not_taken_over(
 
 def test_route_that_cannot_be_had_is_named_and_the_others_come(node: Namespace, wish: Interface) -> None:
     bring(node, replace(wish, addresses=("10.20.0.1/20",)))
-    with pytest.raises(CommandFailed, match=r"'ip route add 172.20.1.0/24 dev none ...' .*find device"):
-        wireguard.ip_batch(
-            node.runner,
-            ["route add 172.20.1.0/24 dev none metric 9", "route add 172.20.2.0/24 dev jwl0 metric 2048"],
-        )
-    with pytest.raises(CommandFailed, match=r"'ip route add 172.20.2.0/24 dev jwl0 ...' .*File exists"):
-        wireguard.ip_batch(node.runner, ["route add 172.20.2.0/24 dev jwl0 metric 2048"])
+    lines = [
+        "route add 172.20.1.0/24 dev none metric 9",
+        "route add 172.20.2.0/24 dev jwl0 metric 2048",
+        "route add 172.20.2.0/24 dev jwl0 metric 2048",
+        "route del 172.20.3.0/24 dev jwl0",  # what is to go and is not there is no failure
+        "addr del 10.9.9.9/32 dev jwl0",
+        "addr add fd20::1/64 dev none",
+    ]
+    failed = {index: str(error) for index, error in wireguard.ip_batch(node.runner, lines).items()}
+    assert failed.keys() == {0, 2, 5}
+    assert re.match(r"'ip route add 172.20.1.0/24 dev none ...' .*find device", failed[0])
+    assert re.match(r"'ip route add 172.20.2.0/24 dev jwl0 ...' .*File exists", failed[2])
+    assert re.match(r"'ip addr add fd20::1/64 dev none' .*find device", failed[5])
     observed = wireguard.observe(node.runner, "jwl0")
     assert observed is not None and observed.routes == {"172.20.2.0/24"}
 
@@ -236,6 +322,44 @@ def test_key_file_that_goes_bad_leaves_no_interface_and_no_trace(node: Namespace
         plan.diff(None, wish).apply(node.runner)
     assert private[:8] not in str(caught.value) + caught.value.stderr
     assert wireguard.observe(node.runner, "jwl0") is None
+
+
+def test_peers_that_are_refused_keep_no_other_away(node: Namespace, wish: Interface) -> None:
+    bring(node, wish)
+    good = {n: ("peer", mesh.key(n), "allowed-ips", f"10.20.0.{n}/32") for n in range(1, 60)}
+    bad = {7: ("peer", mesh.key(7), "endpoint", "192.0.2.1"), 30: ("peer", "no key")}
+    parts = [good[1], *({**good, **bad}[n] for n in range(2, 60))]
+    node.runner.calls.clear()
+    failed = wireguard.set_many(node.runner, "jwl0", parts)
+    assert [index + 1 for index in failed] == [7, 30]
+    assert len(node.runner.calls) < 40
+    observed = wireguard.observe(node.runner, "jwl0")
+    assert observed is not None and set(observed.peers) == {mesh.key(n) for n in good if n not in bad}
+
+
+def test_a_tunnel_that_is_gone_is_not_asked_for_each_peer(node: Namespace) -> None:
+    parts = [("peer", mesh.key(n), "allowed-ips", f"10.20.0.{n}/32") for n in range(1, 60)]
+    node.runner.calls.clear()
+    assert len(wireguard.set_many(node.runner, "jwl0", parts)) == len(parts)
+    assert len(node.runner.calls) == 1
+
+
+def test_what_the_kernel_refuses_of_a_new_interface_is_reported_and_the_rest_is_there(
+    node: Namespace, wish: Interface
+) -> None:
+    """A route of the same metric leads to the prefix already."""
+    add_lan(node)
+    node.run(["ip", "route", "add", "172.20.1.0/24", "dev", "lan", "metric", "2048"])
+    peer = WgPeer(mesh.key(1), ("10.20.0.2/32", "172.20.1.0/24", "172.20.2.0/24"))
+    prefixes = frozenset({"172.20.1.0/24", "172.20.2.0/24"})
+    desired = replace(wish, addresses=("10.20.0.1/20",), peers={peer.key: peer}, routes=prefixes)
+    (failure,) = plan.diff(None, desired).attempt(node.runner)
+    assert not failure.is_fatal
+    assert "172.20.1.0/24" in str(failure.error) and "File exists" in str(failure.error)
+    (left,) = plan.diff(wireguard.observe(node.runner, "jwl0"), desired).steps
+    assert left.added == ("route 172.20.1.0/24",)
+    node.run(["ip", "route", "del", "172.20.1.0/24", "dev", "lan"])
+    bring(node, desired)
 
 
 def path_with(folder: Path, *tools: str) -> str:
