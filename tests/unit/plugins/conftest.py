@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import secrets
@@ -81,11 +82,21 @@ class Machine:
         if words[:4] == ["ip", "-json", "addr", "show"]:
             return 0, "[]", ""
         if words[:2] == ["ip", "-json"] and "route" in words:
-            routes = self.routes if "dev" in words else self.elsewhere
+            routes = [*self.routes, *self._routes_of_addresses()] if "dev" in words else self.elsewhere
             return 0, json.dumps(routes if words[2] == "-4" else []), ""
         if words[0] == "readlink":
             return 0, "net:[1]\nnet:[2]\n", ""
         return None
+
+    def _routes_of_addresses(self) -> list[dict[str, Any]]:
+        """What the kernel makes of the interface's IPv4 addresses."""
+        found: list[dict[str, Any]] = []
+        for each in (self.link or {}).get("addr_info", []):
+            if ":" not in each["local"]:
+                network = ipaddress.ip_interface(f"{each['local']}/{each['prefixlen']}").network
+                found.append({"dst": str(network), "protocol": "kernel"})
+                found.append({"type": "local", "dst": each["local"], "table": "local", "protocol": "kernel"})
+        return found
 
     def words(self) -> list[str]:
         """All that was called or fed to a batch, a line each."""
