@@ -51,6 +51,8 @@ make_venv() {
         cat "$log" >&2
         die "pip could not fill $directory; see the lines above, then run this again"
     fi
+    # pystun3 ships its own as a top-level package, which would hide ours.
+    rm -rf -- "$directory"/lib/python3*/site-packages/tests
     touch "$directory/.complete"
     exec 9>&-
 }

@@ -77,7 +77,7 @@ def examine(settings: Settings, runner: Runner, servers: Sequence[str] = ()) -> 
         except (JaywalkError, OSError) as error:
             findings.append(Finding(BAD, about, str(error)))
     if servers:
-        well, sentence = stun.label(stun.ask(servers), own_addresses(""))
+        well, sentence = stun.examine(servers, own_addresses(""))
         findings.append(Finding(GOOD if well else WARNING, "stun", sentence))
     return findings
 

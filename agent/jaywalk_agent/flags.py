@@ -105,7 +105,7 @@ def _own_flags(command: str) -> dict[str, dict[str, Any]]:
     if command in ("status", "doctor", "ping"):
         flags["--json"] = {"action": "store_true", "help": "for scripts"}
     if command == "doctor":
-        text = "also ask these STUN servers, HOST[:PORT],...; two tell of which kind a NAT is"
+        text = "also ask these STUN servers, HOST[:PORT],..., where and of which kind a NAT is"
         flags["--stun"] = {"default": "", "metavar": "HOSTS", "help": text}
     if command == "status":
         text = "until all is in order, at most this long"

@@ -2,7 +2,8 @@
 """What STUN servers that an operator names see of this machine (RFC 5389): a label, never an endpoint.
 
 A mesh needs none of them: what open peers see is right by construction.  All are asked at once from one
-socket; whatever they answer, or if they do not, it is over after ``DEADLINE`` seconds.
+socket; whatever they answer, or if they do not, it is over after ``DEADLINE`` seconds.  Of which kind a NAT
+is tells pystun3 (:mod:`.nat_kind`), and where it cannot, the ports that two servers see.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from collections.abc import Sequence
 
 from jaywalk import values
 from jaywalk.errors import InvalidValue
+
+from . import nat_kind
 
 PORT = 3478
 DEADLINE = 1.5
@@ -100,8 +103,22 @@ def _endpoint(value: bytes, hidden: bool) -> str:
         return ""
 
 
+def examine(servers: Sequence[str], own: Sequence[str]) -> tuple[bool, str]:
+    """Whether peers can be met, as far as STUN tells, and sentences; ``own`` are our addresses."""
+    said = ask(servers)
+    well, sentence = label(said, own)
+    places = {server: _place(server, {}) for server, each in said.items() if _is_endpoint(each)}
+    kinds = nat_kind.ask((server, *place) for server, place in places.items() if place is not None)
+    told = [f"{server} says {nat_kind.WORDS[kind.label]}" for server, kind in kinds.items() if kind.label]
+    untold = [f"{server} {kind.reason}" for server, kind in kinds.items() if kind.reason]
+    if told:
+        well &= not any(kind.label == nat_kind.SYMMETRIC for kind in kinds.values())
+        return well, f"{sentence}. Its kind: {', '.join(told)}"
+    return well, f"{sentence}. Of its kind no server tells more: {', '.join(untold)}" if untold else sentence
+
+
 def label(said: dict[str, str], own: Sequence[str]) -> tuple[bool, str]:
-    """Whether peers can be met, as far as STUN tells, and a sentence; ``own`` are our addresses."""
+    """Whether peers can be met, as far as the servers' addresses tell, and a sentence."""
     seen = {server: each for server, each in said.items() if _is_endpoint(each)}
     silent = "; ".join(f"{server} {each}" for server, each in said.items() if server not in seen)
     beside = f" ({silent})" if silent else ""
@@ -116,7 +133,10 @@ def label(said: dict[str, str], own: Sequence[str]) -> tuple[bool, str]:
     if len(set(seen.values())) > 1:
         return False, f"a symmetric NAT at {hosts.pop()}: each server sees another port{beside}"
     if len(seen) == 1:
-        return True, f"a NAT at {hosts.pop()}; a second server would tell of which kind{beside}"
+        return (
+            True,
+            f"a NAT at {hosts.pop()}; a second server would tell if it has one port for all{beside}",
+        )
     return True, f"a NAT at {hosts.pop()} that shows all servers one port, so that peers can be met{beside}"
 
 

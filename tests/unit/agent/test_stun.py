@@ -85,7 +85,7 @@ def serving(answer: Answer) -> Iterator[str]:
     [
         ([truth, truth], ["127.0.0.1"], True, "no NAT"),
         ([truth, old_truth], ["192.168.1.2"], True, "shows all servers one port"),
-        ([truth], ["192.168.1.2"], True, "a second server would tell"),
+        ([truth], ["192.168.1.2"], True, "a second server would tell if"),
         ([truth, another_port], ["192.168.1.2"], False, "a symmetric NAT at 127.0.0.1"),
         ([truth, another_host], ["192.168.1.2"], False, "contradict each other"),
         ([truth, garbage], ["192.168.1.2"], True, "not as a STUN server does"),
