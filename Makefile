@@ -9,6 +9,8 @@ export PYTHONPATH := plugins/module_utils:agent:supervisor:.
 export HYPOTHESIS_STORAGE_DIRECTORY := build/.hypothesis
 export LC_ALL := C.UTF-8
 export INSIDE
+# Tests end with the command that started them, whatever ended that.
+export JAYWALK_TEST_PARENT := $(or $(JAYWALK_TEST_PARENT),$(shell echo $$PPID))
 
 N ?= 4
 STREETS ?=

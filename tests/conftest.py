@@ -11,12 +11,36 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import runs
 from tests.netns import Namespace, kernel_has_wireguard
 from tests.redis_server import RedisServer
 
 # How fast an example runs says more about this machine's other work than about the code.
 settings.register_profile("jaywalk", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("jaywalk")
+
+
+RUN = runs.Run()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begins this run; workers are part of their controller's."""
+    if runs.is_wanted(worker=hasattr(config, "workerinput")):
+        RUN.begin()
+
+
+def pytest_report_header() -> list[str]:
+    """What a run before this one left, and was cleared as this one began."""
+    return [f"left by a run that was killed, and cleared now: {each}" for each in RUN.found]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Clears what this run left, and says what that was."""
+    reporter = config.pluginmanager.getplugin("terminalreporter")
+    for each in RUN.end():
+        if reporter is not None:
+            reporter.write_line(f"left by the tests, and cleared now: {each}")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -21,6 +21,8 @@ from types import TracebackType
 
 from jaywalk.errors import CommandFailed, MissingTool
 from jaywalk.runner import Finished, SubprocessRunner
+from lab.patience import Deadline
+from tests import runs
 
 NSENTER = shutil.which("nsenter") or "nsenter"
 """By its path, so that a test may shorten ``PATH``."""
@@ -53,6 +55,7 @@ class Namespace:
 
     def __enter__(self) -> Namespace:
         _ip("netns", "add", self.name)
+        runs.record("netns", f"{self.name} {Path('/run/netns', self.name).stat().st_ino}")
         self.run(["ip", "link", "set", "dev", "lo", "up"])
         return self
 
@@ -65,8 +68,8 @@ class Namespace:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGTERM)
         # Userspace WireGuard takes a second and a half to end, and frees its name at once.
-        deadline = time.monotonic() + 5
-        while any(each.exists() for each in sockets) and time.monotonic() < deadline:
+        deadline = Deadline(10)
+        while any(each.exists() for each in sockets) and not deadline.passed:
             time.sleep(0.01)
         _ip("netns", "delete", self.name)
 

@@ -11,7 +11,8 @@ from redis.crc import key_slot
 
 from jaywalk.controller import ControllerAddress
 from tests.ports import free_port
-from tests.redis_server import READY_SECONDS, RedisServer, Together
+from tests.redis_server import RedisServer, Together
+from tests.waiting import eventually
 
 BOUNDS = [16384 * index // 3 for index in range(4)]
 
@@ -59,10 +60,7 @@ class Cluster(Together):
         for other in self.servers[1:]:
             with self.servers[0].client() as client:
                 client.execute_command("CLUSTER MEET", "127.0.0.1", other.port, other.options["cluster_port"])
-        deadline = time.monotonic() + READY_SECONDS * 3
-        while not all(_is_whole(server) for server in self.servers):
-            assert time.monotonic() < deadline, "the cluster does not come together"
-            time.sleep(0.05)
+        eventually(lambda: all(_is_whole(server) for server in self.servers), "the cluster comes together")
 
 
 def _is_whole(server: RedisServer) -> bool:

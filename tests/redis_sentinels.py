@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import redis
 
 from jaywalk.controller import ControllerAddress
 from tests.redis_server import READY_SECONDS, Program, RedisServer, Together
+from tests.waiting import eventually
 
 SERVICE = "mymaster"
 ASKING = "-@all +auth +hello +sentinel|masters"
@@ -69,7 +69,7 @@ class Sentinels(Together):
             self._server(stack, replicaof=f"127.0.0.1 {primary.port}")
         for _ in range(3):
             self.sentinels.append(stack.enter_context(Sentinel(primary, self._login)))
-        _until(self._complete)
+        eventually(self._complete, "the sentinels know each other and the servers")
 
     def address_of(self, user: str, password: str) -> ControllerAddress:
         listed = ",".join(f"{each.host}:{each.port}" for each in self.sentinels)
@@ -88,8 +88,11 @@ class Sentinels(Together):
             client.set("the-last-word", "1")
             client.wait(2, READY_SECONDS * 1000)
         dead.crash()
-        _until(lambda: all(each.state()["port"] != dead.port for each in self.sentinels))
-        _until(lambda: self.primary.client().role()[0] == "master")
+        eventually(
+            lambda: all(each.state()["port"] != dead.port for each in self.sentinels),
+            "the sentinels name another primary",
+        )
+        eventually(lambda: self.primary.client().role()[0] == "master", "it is one")
 
     def _server(self, stack: ExitStack, **options: str) -> RedisServer:
         replicated = {"masteruser": "supervisor", "masterauth": self.password, "min_replicas_to_write": "1"}
@@ -109,10 +112,3 @@ class Sentinels(Together):
         return following == 2 and all(
             each["num-slaves"] == 2 and each["num-other-sentinels"] == 2 for each in states
         )
-
-
-def _until(true: Any, seconds: float = 40) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "the sentinels do not get there"
-        time.sleep(0.05)

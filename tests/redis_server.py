@@ -18,6 +18,8 @@ from typing import Any, Self
 import redis
 
 from jaywalk.controller import ControllerAddress, agent_user
+from lab.patience import Deadline
+from tests import processes
 from tests.ports import free_port
 
 AGENT_COMMANDS = (
@@ -25,7 +27,7 @@ AGENT_COMMANDS = (
     *("+hget", "+hmget", "+hgetall", "+hscan", "+hlen", "+rpush"),
 )
 NOBODY = "user default off resetpass ~* &* +@all"
-READY_SECONDS = 10
+READY_SECONDS = 30
 
 
 class Program:
@@ -79,16 +81,14 @@ class Program:
     def stop(self) -> None:
         """Ends it as its service manager would; what was acknowledged stays."""
         if self._process is not None:
-            self._process.terminate()
-            self.resume()
-            self._process.wait(timeout=READY_SECONDS)
-            self._process = None
+            process, self._process = self._process, None
+            processes.end(process)
 
     def crash(self) -> None:
         """Ends it without a word."""
         assert self._process is not None
         self._process.kill()
-        self._process.wait(timeout=READY_SECONDS)
+        self._process.wait()
         self._process = None
 
     def pause(self) -> None:
@@ -104,8 +104,8 @@ class Program:
 
     def _wait_until_ready(self) -> None:
         assert self._process is not None and self._folder is not None
-        deadline = time.monotonic() + READY_SECONDS
-        while time.monotonic() < deadline:
+        deadline = Deadline(READY_SECONDS)
+        while not deadline.passed:
             if self._process.poll() is not None:
                 break
             try:

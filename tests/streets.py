@@ -11,14 +11,15 @@ import secrets
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from lab.patience import Deadline
+from tests import processes
 from tests.netns import Namespace, connect
+from tests.waiting import becomes as eventually
 
 NETWORK = "198.51.100"
 CONTROLLER = f"{NETWORK}.1"
@@ -97,11 +98,11 @@ class Internet:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for process in reversed(self._processes):
-            process.terminate()
-        for process in self._processes:
-            process.communicate(timeout=20)
-        self._stack.close()
+        with self._stack:
+            for process in reversed(self._processes):
+                process.terminate()
+            for process in self._processes:
+                processes.end(process)
 
     def log(self, where: Namespace) -> str:
         """What the programs in there said so far."""
@@ -192,7 +193,7 @@ class Agent:
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         self.process.send_signal(number)
-        self.process.wait(20)
+        self.process.wait(Deadline(processes.END_SECONDS).left)
 
     def command(self, *words: str) -> tuple[int, str]:
         done = self.where.runner.run([*self._argv, *words])
@@ -229,11 +230,3 @@ def _drop(router: Namespace, *packets: str) -> None:
 
 def unblock(router: Namespace) -> None:
     router.run(["nft", "delete", "table", "ip", "block"])
-
-
-def eventually(wanted: Any, look: Callable[[], Any], seconds: float = 40) -> None:
-    """Waits until ``look()`` gives what is wanted."""
-    deadline = time.monotonic() + seconds
-    while (found := look()) != wanted:
-        assert time.monotonic() < deadline, f"{found} instead of {wanted}"
-        time.sleep(0.2)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from lab import product
-from lab.fleet import Lab
 from tests.fleet.fleet import MEMBERS, ROOT, Fleet
+from tests.fleet.labs import lab_of_this_run
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -19,7 +19,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.fleet)
-            item.add_marker(pytest.mark.timeout(600))
+            item.add_marker(pytest.mark.timeout(3600))
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +27,7 @@ def fleet() -> Iterator[Fleet]:
     """A controller and three members, rolled out once; JAYWALK_FLEET_TEST_KEEP keeps them running."""
     directory = Path(os.environ.get("JAYWALK_FLEET_TEST_DIR", "/var/tmp/jaywalk-fleet-test"))
     prefix = os.environ.get("JAYWALK_FLEET_TEST_PREFIX", "jt")
-    lab = Lab(directory, prefix=prefix, report=lambda text: print(f"lab: {text}", flush=True))
+    lab = lab_of_this_run(directory, prefix)
     keep = "JAYWALK_FLEET_TEST_KEEP" in os.environ
     if not keep:
         lab.down()

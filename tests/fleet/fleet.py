@@ -7,9 +7,8 @@ import json
 import math
 import os
 import re
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +19,15 @@ import yaml
 
 from lab.fleet import Lab
 from lab.node import Node
+from tests import processes
+from tests.waiting import eventually as eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 MEMBERS = ("node1", "node2", "node3")
 ZONE = "zone-blue"
 UNIT = f"jaywalk-agent@{ZONE}"
 INTERFACE = "wg0"
+PLAY_SECONDS = 600
 TRACES = """
 ip -brief link | awk '{ print "interface", $1 }'
 for family in -4 -6; do
@@ -129,17 +131,7 @@ class Fleet:
         """Runs a playbook of the collection as an operator does."""
         command = ["ansible-playbook", "-i", str(self.inventory), f"playbooks/{playbook}", *arguments]
         environment = dict(os.environ, ANSIBLE_NOCOLOR="1", ANSIBLE_FORCE_COLOR="0")
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            env=environment,
-            text=True,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=600,
-        )
+        done = processes.run(command, ROOT, environment, PLAY_SECONDS)
         play = Play(done.stdout, done.returncode)
         if check and (done.returncode or any(bad for _, bad in play.recap.values())):
             pytest.fail(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-8000:]}")
@@ -215,12 +207,3 @@ class Fleet:
 def _reached(status: dict[str, Any]) -> set[str]:
     """The names of the peers that the interface of a status really has."""
     return {peer["name"] for peer in status["peers"] if peer["state"] != "missing"}
-
-
-def eventually(holds: Callable[[], bool], what: str, timeout: float = 30.0) -> None:
-    """Waits until `holds`; fails with `what` if it does not within `timeout` seconds."""
-    deadline = time.monotonic() + timeout
-    while not holds():
-        if time.monotonic() > deadline:
-            pytest.fail(f"not within {timeout:g} s: {what}")
-        time.sleep(0.2)

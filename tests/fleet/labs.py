@@ -7,11 +7,20 @@ import tempfile
 from pathlib import Path
 
 from lab import Lab
+from tests import runs
+
+
+def lab_of_this_run(directory: Path, prefix: str | None = None) -> Lab:
+    """A lab that is taken down where this run of the tests is killed."""
+    runs.record("lab", str(directory))
+    return Lab(directory, prefix=prefix, report=lambda text: print(f"lab: {text}", flush=True))
 
 
 def new_lab() -> Lab:
     """A lab in a folder of its own, with a free prefix and network."""
-    return Lab(Path(tempfile.mkdtemp(prefix="jaywalk-lab-test-", dir="/var/tmp")))
+    directory = Path(tempfile.mkdtemp(prefix="jaywalk-lab-test-", dir="/var/tmp"))
+    runs.record("path", str(directory))
+    return lab_of_this_run(directory)
 
 
 def leftovers(lab: Lab, prefix: str) -> list[str]:

@@ -7,7 +7,7 @@ import dataclasses
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -17,13 +17,8 @@ from lab import CommandFailed, Lab, LabError, Node, Unreachable, product
 from lab.settings import ROOT
 from lab.ssh import Client
 from tests.fleet.labs import leftovers, new_lab
-
-
-def eventually(holds: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < deadline, f"not within 30 s: {what}"
-        time.sleep(0.05)
+from tests.inner_run import InnerRun
+from tests.waiting import eventually
 
 
 @pytest.fixture(scope="module")
@@ -222,3 +217,27 @@ def test_down_works_after_a_killed_keeper_and_a_boot_that_failed() -> None:
     assert broken.down()
     eventually(lambda: leftovers(broken, prefix) == [], "the last keeper has ended")
     assert not broken.down()
+
+
+LAB = """
+    from tests.fleet.labs import new_lab
+    made = new_lab()
+    made.up(["one"])
+    name = f"{made.directory} {made.spec.prefix}"
+"""
+
+
+@pytest.mark.parametrize("watched", [True, False], ids=["watched", "watcher-killed"])
+def test_a_run_of_the_tests_that_is_killed_leaves_no_machine(tmp_path: Path, watched: bool) -> None:
+    run = InnerRun(tmp_path, LAB)
+    with run.start() as process:
+        directory, prefix = run.name.split()
+        made = Lab(Path(directory))
+        if not watched:
+            subprocess.run(["kill", "-9", str(run.watcher)], check=True)
+        process.kill()
+        process.wait()
+        if not watched:
+            assert made.node("one").run("uname -n").stdout == "one\n"
+            assert f"cleared now: the lab in {directory}" in run.next()
+    eventually(lambda: run.left() + leftovers(made, prefix) == [], "all is gone")

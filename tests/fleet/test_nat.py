@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lab import Lab
 from tests.fleet.fleet import UNIT, eventually
+from tests.fleet.labs import lab_of_this_run
 from tests.fleet.nat import PAIRS, RELAYS, SPOKES, Pair, Town, town
 
 ANNA, BEN = SPOKES
@@ -21,7 +21,7 @@ def streets() -> Iterator[Town]:
     """A controller, two relays and two spokes, rolled out once."""
     directory = Path(os.environ.get("JAYWALK_NAT_TEST_DIR", "/var/tmp/jaywalk-nat-test"))
     prefix = os.environ.get("JAYWALK_NAT_TEST_PREFIX", "jn")
-    with town(Lab(directory, prefix=prefix, report=lambda text: print(f"lab: {text}", flush=True))) as made:
+    with town(lab_of_this_run(directory, prefix)) as made:
         yield made
 
 

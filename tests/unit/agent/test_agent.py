@@ -87,7 +87,7 @@ def operator(server: RedisServer) -> ZoneClient:
     return ZoneClient(connect(server.address), server.address, "zone-blue")
 
 
-def run(agent: Agent, act: Callable[[], None]) -> None:
+def run(agent: Agent, act: Callable[[], object]) -> None:
     """Runs the agent until ``act`` is through; what fails in there fails the test."""
     failures: list[BaseException] = []
 

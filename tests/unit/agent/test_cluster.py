@@ -105,7 +105,7 @@ def test_a_shard_that_is_away_stops_its_own_zones_alone(
         }
     replica.close()
     gone.start()
-    until(lambda: _answers(agent_of(cluster, "zone-red")), 40)
+    until(lambda: _answers(agent_of(cluster, "zone-red")))
 
 
 def test_an_agent_outlives_a_restart_of_its_shard(
@@ -171,7 +171,7 @@ def joined(cluster: Cluster, stop: StopSignal) -> tuple[Follower, Iterator[Updat
 def goes_on(cluster: Cluster, follower: Follower, updates: Iterator[Update]) -> None:
     """Another node joins, and the agent hears of it."""
     operator = replace(cluster.address_of("supervisor", cluster.password), zone="zone-blue")
-    until(lambda: _answers(operator), 40)
+    until(lambda: _answers(operator))
     assert follower.view is not None
     while key_of(1) not in follower.view.peers:
         next(updates)

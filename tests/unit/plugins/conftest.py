@@ -9,18 +9,20 @@ import os
 import secrets
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 from types import ModuleType
 from typing import Any
 
 import pytest
+import redis
 from ansible.module_utils import basic
 from ansible.module_utils.testing import patch_module_args
 
+from tests import processes
 from tests.ports import free_port
 from tests.redis_server import RedisServer
+from tests.waiting import eventually
 
 Result = dict[str, Any]
 RunModule = Callable[..., Result]
@@ -173,19 +175,18 @@ class Controller:
                 stderr=log,
                 env={**os.environ, "PYTHONPATH": paths},
             )
-        deadline = time.monotonic() + 20
         with self.redis.client() as client:
-            while self.AGENT_USER not in client.acl_users() or not client.exists("{zone-blue}:meta"):
-                assert self._process.poll() is None, self._log.read_text()
-                assert time.monotonic() < deadline, self._log.read_text()
-                time.sleep(0.02)
+            eventually(lambda: self._serves(client), "the supervisor serves its zone")
+
+    def _serves(self, client: redis.Redis) -> bool:
+        assert self._process is not None and self._process.poll() is None, self._log.read_text()
+        return self.AGENT_USER in client.acl_users() and bool(client.exists("{zone-blue}:meta"))
 
     def stop(self) -> None:
         """Stops the supervisor; Redis stays."""
         if self._process is not None:
-            self._process.terminate()
-            self._process.wait(timeout=10)
-            self._process = None
+            process, self._process = self._process, None
+            processes.end(process)
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import hashlib
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,9 @@ from jaywalk.requests import Request
 from jaywalk_supervisor.acl import password_hash
 from jaywalk_supervisor.committer import Committer
 from jaywalk_supervisor.store import Store
+from tests.waiting import eventually
+
+until = eventually
 
 COMMAND = [sys.executable, "-c", "from jaywalk_supervisor.cli import main; raise SystemExit(main())"]
 ROOT = Path(__file__).parents[3]
@@ -52,16 +54,7 @@ def committing(where: ControllerAddress, zones: tuple[Zone, ...] = (BLUE, RED)) 
         yield committer
     finally:
         stop.set()
-        thread.join(20)
-        assert not thread.is_alive()
-
-
-def until(true: Callable[[], object], seconds: float = 20) -> None:
-    """Waits until ``true()`` holds."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.01)
+        eventually(lambda: not thread.is_alive(), "the committer ends")
 
 
 def client_of(store: Store, zone: str) -> ZoneClient:
