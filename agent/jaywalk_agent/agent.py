@@ -184,6 +184,7 @@ class Agent:
         if update.changed is not None:
             return
         skipped = {*update.view.rejected.values(), *refused_prefixes(update.view, self.dataplane.node)}
+        skipped |= {self.dataplane.without_ipv6} - {""}
         news = sorted(skipped - self._skipped)
         for sentence in news[:MOST_WARNINGS]:
             log.warning("%s", sentence)

@@ -37,6 +37,8 @@ class DataPlane:
         self._brought: Interface | None = None
         self.refused: dict[str, str] = {}
         """What of the desired interface this machine refused, a sentence each; each full look tries again."""
+        self.without_ipv6 = ""
+        """Why the zone's IPv6 is left out, a sentence; each full look sees whether the kernel takes it."""
         self.ways: Mapping[str, Way] = {}
         self.lock = threading.RLock()
 
@@ -146,6 +148,9 @@ class DataPlane:
         wanted = mesh.desired(view, self.node, self.ways)
         if wanted is None:
             return None, Plan(self.node.interface)
+        self.without_ipv6 = self._why_without_ipv6(wanted, exists=observed is not None)
+        if self.without_ipv6:
+            wanted = wanted.without_ipv6()
         return wanted, replace(plan.diff(observed, wanted), found=self._drift(observed, wanted, view))
 
     def _drift(self, observed: Observed | None, wanted: Interface, view: ZoneView) -> tuple[str, ...]:
@@ -154,6 +159,10 @@ class DataPlane:
         return describe.drift(
             observed, self._brought, wanted, view.zone.name, names_of(view, self._brought.peers)
         )
+
+    def _why_without_ipv6(self, wanted: Interface, exists: bool) -> str:
+        reason = self._driver.why_no_ipv6(wanted.name, exists) if wanted.has_ipv6 else ""
+        return f"the zone's IPv6 is left out of {wanted.name}, since {reason}" if reason else ""
 
     def _refuse_used_port(self) -> None:
         port = self.node.listen_port

@@ -150,6 +150,8 @@ def _interface(patient: Patient) -> Iterator[tuple[str, str]]:
         plane = DataPlane(runner, node, settings.controller_hosts())
         plane.plan(patient.view)
         yield GOOD, "no network of this machine overlaps the zone's"
+        if plane.without_ipv6:
+            yield WARNING, plane.without_ipv6
         yield from ((WARNING, sentence) for sentence in mesh.refused_prefixes(patient.view, plane.node))
 
 

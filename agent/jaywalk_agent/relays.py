@@ -125,7 +125,7 @@ class RelayPlane:
             done.append(self._remove(name))
         for name, interface in interfaces.items():
             last = self._last.pop(name, None)
-            steps = self._steps(interface, None if look else last)
+            interface, steps = self._steps(interface, None if look else last)
             self._warn(name, steps.attempt(self._runner))
             if last is None or look:
                 self._open(interface, wanted)
@@ -169,14 +169,20 @@ class RelayPlane:
             and each[2] == self._node.public_key
         }
 
-    def _steps(self, interface: Interface, last: Interface | None) -> plan.Plan:
+    def _steps(self, interface: Interface, last: Interface | None) -> tuple[Interface, plan.Plan]:
+        """What the interface can be, and the steps to that; without ``last`` by a look."""
         if last is None:
-            return plan.diff(wireguard.observe(self._runner, interface.name), interface)
+            observed = wireguard.observe(self._runner, interface.name)
+            if wireguard.why_no_ipv6(self._runner, interface.name, observed is not None):
+                interface = interface.without_ipv6()
+            return interface, plan.diff(observed, interface)
+        if not last.ipv6:
+            interface = interface.without_ipv6()
         steps = (
             *plan.peer_steps(last.peers, interface.peers, 0.0),
             *plan.route_steps(interface, last.routes),
         )
-        return plan.Plan(interface.name, steps)
+        return interface, plan.Plan(interface.name, steps)
 
     def _open(self, interface: Interface, wanted: Wanted | None) -> None:
         """Lets packets take one way there and another one back; a relay also passes them on."""
@@ -190,7 +196,7 @@ class RelayPlane:
             return
         wireguard.keep(self._runner, f"net/ipv4/conf/{interface.name}/forwarding", "1")
         table = str(wanted.own.relay)
-        for family in ("-4", "-6"):
+        for family in ("-4", "-6") if interface.ipv6 else ("-4",):
             way = ["default", "dev", interface.name, "table", table]
             checked(self._runner, ["ip", family, "route", "replace", *way])
             if self._rules(family, interface.name) == [(table, str(RULE_PREFERENCE))]:
@@ -207,11 +213,11 @@ class RelayPlane:
 
     def _rules(self, family: str, name: str) -> list[tuple[str, str]]:
         """The table and the preference of each rule for what comes by ``name``."""
-        shown = checked(self._runner, ["ip", "-json", family, "rule", "show"])
+        shown = self._runner.run(["ip", "-json", family, "rule", "show"])
+        # It fails for the IP version that a kernel does not have.
+        rules = json.loads(shown.stdout or "[]") if shown.returncode == 0 else []
         return [
-            (str(rule.get("table")), str(rule.get("priority")))
-            for rule in json.loads(shown or "[]")
-            if rule.get("iif") == name
+            (str(rule.get("table")), str(rule.get("priority"))) for rule in rules if rule.get("iif") == name
         ]
 
     def _drop_rules(self, family: str, name: str) -> None:

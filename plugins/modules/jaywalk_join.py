@@ -299,7 +299,10 @@ ARGUMENT_SPEC: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Here:
-    """This node as it was found, and what is asked of the zone; ``new_key`` while it has no key yet."""
+    """This node as it was found, and what is asked of the zone; ``new_key`` while it has no key yet.
+
+    ``no_ipv6`` says why its interface can have no IPv6, and is empty where it can.
+    """
 
     runner: Runner
     client: ZoneClient
@@ -307,6 +310,7 @@ class Here:
     new_key: bool
     observed: Observed | None
     request: Request
+    no_ipv6: str = ""
 
     def about(self) -> str:
         """How the node's lines in a diff begin."""
@@ -377,7 +381,8 @@ def look(module: AnsibleModule, outside: ModuleRunner) -> Here:
     controller = [prefix for host in where.hosts for prefix in place.host_prefixes(host)]
     local = (*wireguard.local_networks(runner, without=name), *controller)
     node = Node(key, path, name, params["listen_port"], local_networks=local)
-    return Here(runner, zone_client(module, where, zone), node, new_key, observed, request)
+    no_ipv6 = wireguard.why_no_ipv6(runner, name, observed is not None)
+    return Here(runner, zone_client(module, where, zone), node, new_key, observed, request, no_ipv6)
 
 
 def held_lines(here: Here, peer: Peer | None) -> tuple[str, ...]:
@@ -419,7 +424,7 @@ def wanted_interface(here: Here, view: ZoneView) -> Interface:
             f"zone {here.client.zone} took this node in and does not list it",
             "run this again, and look at the supervisor's log",
         )
-    return wanted
+    return wanted.without_ipv6() if here.no_ipv6 else wanted
 
 
 def shown(here: Here, held: tuple[str, ...], view: ZoneView, known: tuple[str, ...]) -> plan.Plan:
@@ -428,6 +433,8 @@ def shown(here: Here, held: tuple[str, ...], view: ZoneView, known: tuple[str, .
     wanted = wanted_interface(here, view)
     lengths = dict(each.split("/") for each in wanted.addresses)
     hosts = wishes.foretold(view.zone, lengths, known)
+    if here.no_ipv6:
+        hosts = tuple(host for host in hosts if host != wishes.assigned(6))
     wanted = replace(
         wanted,
         addresses=tuple(f"{host}/{lengths[host]}" if host in lengths else host for host in hosts),
@@ -473,6 +480,8 @@ def join(here: Here, params: dict[str, Any], check_mode: bool) -> Outcome:
         observed = wireguard.observe(here.runner, here.node.interface)
     lease = member_facts(here, after.peers[here.request.key], hide_key=here.new_key and check_mode)
     warnings = [*here.request.notes, *after.rejected.values(), *mesh.refused_prefixes(after, here.node)]
+    if here.no_ipv6 and any(":" in pool for pool in view.zone.pools):
+        warnings.append(f"the zone's IPv6 is left out of {here.node.interface}, since {here.no_ipv6}")
     return Outcome(
         bool(steps), steps.diff(), {"lease": lease, "interface": interface_facts(observed)}, warnings
     )

@@ -83,6 +83,10 @@ class Darwin:
         shown = self._runner.run(["ifconfig", found[1]]).stdout if found else ""
         return next(((name, link.mtu) for name, link in links(shown).items()), ("", 0))
 
+    def why_no_ipv6(self, name: str, exists: bool) -> str:
+        """Nothing: macOS switches IPv6 off for a network service alone, and a tunnel is none."""
+        return ""
+
     def create(self, name: str) -> None:
         """Makes a tunnel."""
         self.require_wireguard()

@@ -33,6 +33,9 @@ class Driver(Protocol):
     def link_to(self, host: str) -> tuple[str, int]:
         """The interface that leads to ``host``, and its MTU in bytes; ("", 0) where none does."""
 
+    def why_no_ipv6(self, name: str, exists: bool) -> str:
+        """Why the interface, or a new one of that name, can have no IPv6; empty where it can."""
+
     def create(self, name: str) -> None:
         """Makes the interface."""
 
@@ -78,6 +81,9 @@ class Linux:
 
     def link_to(self, host: str) -> tuple[str, int]:
         return wireguard.link_to(self._runner, host)
+
+    def why_no_ipv6(self, name: str, exists: bool) -> str:
+        return wireguard.why_no_ipv6(self._runner, name, exists)
 
     def create(self, name: str) -> None:
         wireguard.create(self._runner, name)

@@ -7,7 +7,7 @@ import hashlib
 import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from . import keys, values
 
@@ -100,7 +100,8 @@ class Interface:
 
     ``private_key_file`` is where ``wg`` reads the key; only its public half is compared.  ``mtu`` and
     ``listen_port`` of None leave the machine's choice alone.  ``routes`` are all the prefixes that are
-    routed into the interface, beside those that its own addresses bring; they have ``metric``.
+    routed into the interface, beside those that its own addresses bring; they have ``metric``.  Without
+    ``ipv6`` it has no address and no route of that version, which the kernel would refuse.
     """
 
     name: str
@@ -112,6 +113,18 @@ class Interface:
     peers: Mapping[str, WgPeer] = field(default_factory=dict)
     routes: frozenset[str] = frozenset()
     metric: int = ROUTE_METRIC
+    ipv6: bool = True
+
+    def without_ipv6(self) -> Interface:
+        """The interface where the kernel takes no IPv6; allowed IPs stay, which WireGuard takes."""
+        addresses = tuple(each for each in self.addresses if ":" not in each)
+        routes = frozenset(each for each in self.routes if ":" not in each)
+        return replace(self, addresses=addresses, routes=routes, ipv6=False)
+
+    @property
+    def has_ipv6(self) -> bool:
+        """Whether there is an address or a route of that version."""
+        return any(":" in each for each in (*self.addresses, *self.routes))
 
     @property
     def accepted_routes(self) -> frozenset[str]:

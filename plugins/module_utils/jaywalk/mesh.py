@@ -96,7 +96,8 @@ def with_peers(
         allowed = tuple(sorted(each for each in record.allowed_ips if each not in refused))
         way = ways.get(record.key) or Way(next(iter(candidates(own, record)), ""))
         peers[record.key] = WgPeer(record.key, allowed, way.endpoint, way.keepalive)
-        routes.update(each for each in allowed if each in record.prefixes)
+        routed = (each for each in allowed if each in record.prefixes)
+        routes.update(routed if current.ipv6 else (each for each in routed if ":" not in each))
     return replace(current, peers=peers, routes=frozenset(routes))
 
 

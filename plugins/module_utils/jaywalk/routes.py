@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from . import values
-from .errors import InvalidValue
-from .runner import Runner, checked
+from .errors import CommandFailed, InvalidValue
+from .runner import Runner
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,21 @@ def elsewhere(runner: Runner, interface: str) -> list[Route]:
     """The main table's routes that do not lead into ``interface``."""
     found = []
     for family, default in (("-4", "0.0.0.0/0"), ("-6", "::/0")):
-        shown = checked(runner, ["ip", "-json", family, "route", "show"])
-        for each in json.loads(shown or "[]"):
+        for each in json.loads(_shown(runner, family) or "[]"):
             if each.get("dev") != interface:
                 # Of any kind: a machine may route multicast or loopback in its main table.
                 prefix = default if each["dst"] == "default" else str(ipaddress.ip_network(each["dst"]))
                 found.append(Route(prefix, each.get("dev", "")))
     return found
+
+
+def _shown(runner: Runner, family: str) -> str:
+    argv = ["ip", "-json", family, "route", "show"]
+    done = runner.run(argv)
+    # A kernel without IPv6 says so, and has no such route.
+    if done.returncode != 0 and (family == "-4" or "not supported" not in done.stderr):
+        raise CommandFailed(argv, done.returncode, done.stderr)
+    return done.stdout if done.returncode == 0 else ""
 
 
 def needed(prefixes: Iterable[str], addresses: Iterable[str]) -> frozenset[str]:

@@ -26,6 +26,7 @@ TUN = "/dev/net/tun"
 CONTROL_SOCKETS = "/var/run/wireguard"
 END_SECONDS = 5.0
 """How long a userspace implementation may take to end; it took 1.5 s with 1,000 peers."""
+_IPV6 = "net/ipv6/conf"
 _FAILED_LINE = re.compile(r"^(?:RTNETLINK answers: |Error: )?(.*)\nCommand failed -:(\d+)", re.M)
 _DONE_ALREADY = {
     ("route", "append"): ("file exists",),
@@ -160,19 +161,50 @@ def _routes(runner: Runner, name: str, addresses: Sequence[str]) -> dict[str, fr
     by_kernel: set[str] = set()
     local: set[str] = set()
     for family in ("-4", "-6"):
-        shown = checked(runner, ["ip", "-json", family, "route", "show", "table", "all", "dev", name])
-        for route in json.loads(shown or "[]"):
-            kind, table = route.get("type", "unicast"), route.get("table", "main")
-            if kind == "local" and table == "local":
+        for route in _shown_routes(runner, name, family):
+            kind, of_kernel = route.get("type", "unicast"), route.get("protocol") == "kernel"
+            # The kernel puts its own into the table of a VRF, if the interface is in one.
+            if kind == "local":
                 local.add(route["dst"])
-            elif kind == "unicast" and table == "main":
-                found = by_kernel if route.get("protocol") == "kernel" else prefixes
-                found.add(_prefix(route["dst"], family))
+            elif kind == "unicast" and of_kernel:
+                by_kernel.add(_prefix(route["dst"], family))
+            elif kind == "unicast" and route.get("table", "main") == "main":
+                prefixes.add(_prefix(route["dst"], family))
     return {
         "routes": frozenset(prefixes),
         "lost_networks": frozenset(networks_of(addresses).keys() - by_kernel - prefixes),
         "lost_hosts": frozenset(_lost_hosts(addresses, local)),
     }
+
+
+def _shown_routes(runner: Runner, name: str, family: str) -> list[dict[str, Any]]:
+    argv = ["ip", "-json", family, "route", "show", "table", "all", "dev", name]
+    shown = runner.run(argv)
+    if shown.returncode == 0:
+        return list(json.loads(shown.stdout or "[]"))
+    if family == "-6" and "not supported" in shown.stderr:
+        return []  # a kernel without IPv6
+    raise CommandFailed(argv, shown.returncode, shown.stderr)
+
+
+def why_no_ipv6(runner: Runner, name: str, exists: bool) -> str:
+    """Why the kernel takes no IPv6 on the interface, and what to do; empty where it does.
+
+    An interface that does not exist yet gets the setting of ``default``, which ``all`` sets too.
+    """
+    of_all = kept(runner, f"{_IPV6}/default/disable_ipv6")
+    if not of_all:
+        return "this kernel has no IPv6: boot it without 'ipv6.disable=1'"
+    own = kept(runner, f"{_IPV6}/{name}/disable_ipv6") if exists else of_all
+    if not own:
+        return f"IPv6 needs an MTU of 1280 bytes: give {name} that much"
+    if own == "0":
+        return ""
+    where, cure = (name, name) if exists else ("default", "all")
+    return (
+        f"net.ipv6.conf.{where}.disable_ipv6 is {own}: 'sysctl -w net.ipv6.conf.{cure}.disable_ipv6=0' "
+        "allows it"
+    )
 
 
 def _lost_hosts(addresses: Sequence[str], local: set[str]) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -351,3 +352,63 @@ def test_without_a_port_there_is_no_tunnel_and_that_is_an_error() -> None:
     with model.looked_at([]), pytest.raises(CommandFailed, match="Address already in use"):
         DataPlane(model, OWN).bring_to(view_of(peer(0), peer(1)))
     assert not model.exists
+
+
+def switch_ipv6(inside: Namespace, interface: str, value: str) -> None:
+    inside.run(["tee", f"/proc/sys/net/ipv6/conf/{interface}/disable_ipv6"], value)
+
+
+@pytest.mark.wireguard
+@pytest.mark.parametrize("setting", ["all", "default", "jwuno6"])
+def test_where_the_kernel_takes_no_ipv6_ipv4_comes_up_and_ipv6_follows_when_it_may(
+    namespace: Callable[[str], Namespace], tmp_path: Path, setting: str
+) -> None:
+    inside = namespace("jwu-no6")
+    file = tmp_path / "key"
+    public, _ = keys.ensure_key_file(inside.runner, str(file))
+    own = Peer(public, "node0", ("10.20.0.1", "fd20::1"))
+    other = Peer(key(1), "node1", ("10.20.0.2", "fd20::2"), ("172.20.1.0/24", "fd21:1::/64"))
+    view = view_of(own, other)
+    view.zone = replace(view.zone, pools=("10.20.0.0/20", "fd20::/64"))
+    plane = DataPlane(inside.runner, Node(public, str(file), "jwuno6", 51999))
+    if setting == "jwuno6":
+        plane.bring_to(view)
+        assert plane.without_ipv6 == ""
+    switch_ipv6(inside, setting, "1")
+    plane.bring_to(view)
+    shown = setting if setting == "jwuno6" else "default"
+    assert f"left out of jwuno6, since net.ipv6.conf.{shown}.disable_ipv6 is 1" in plane.without_ipv6
+    assert plane.refused == {}
+    assert not plane.bring_to(view), "nothing is left to do"
+    assert "net.ipv6.conf.jwuno6.disable_ipv6=0' allows it" in plane.without_ipv6
+    third = Peer(key(2), "node2", ("10.20.0.3", "fd20::3"), ("fd21:2::/64",))
+    plane.bring_to(view, event(view, third))
+    assert plane.refused == {}
+    assert "10.20.0.1/20" in inside.run(["ip", "addr", "show", "dev", "jwuno6"])
+    assert "172.20.1.0/24" in inside.run(["ip", "route", "show", "dev", "jwuno6"])
+    assert "fd21:2::/64" in inside.run(["wg", "show", "jwuno6", "allowed-ips"])
+    switch_ipv6(inside, "jwuno6", "0")
+    plane.bring_to(view)
+    assert plane.without_ipv6 == "" and plane.refused == {}
+    routes = inside.run(["ip", "-6", "route", "show", "dev", "jwuno6"])
+    assert all(prefix in routes for prefix in ("fd20::/64", "fd21:1::/64", "fd21:2::/64"))
+    assert not plane.bring_to(view)
+
+
+@pytest.mark.wireguard
+def test_a_pool_that_a_zone_adds_later_is_left_out_too_where_it_cannot_be(
+    namespace: Callable[[str], Namespace], tmp_path: Path
+) -> None:
+    inside = namespace("jwu-add6")
+    file = tmp_path / "key"
+    public, _ = keys.ensure_key_file(inside.runner, str(file))
+    view = view_of(peer(0)._replace(key=public), peer(1))
+    plane = DataPlane(inside.runner, Node(public, str(file), "jwuadd6", 51999, mtu=1200))
+    plane.bring_to(view)
+    assert plane.without_ipv6 == "", "an IPv4 zone asks for none"
+    view.zone = replace(view.zone, pools=("10.20.0.0/20", "fd20::/64"))
+    changed = event(view, peer(0)._replace(key=public, addresses=("10.20.0.1", "fd20::1")), peer(2))
+    plane.bring_to(view, changed)
+    assert "IPv6 needs an MTU of 1280 bytes" in plane.without_ipv6
+    assert plane.refused == {}
+    assert key(2) in inside.run(["wg", "show", "jwuadd6", "peers"])

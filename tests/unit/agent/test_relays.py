@@ -108,6 +108,31 @@ def test_a_relay_passes_ipv6_on_where_a_peer_has_it_and_sees_to_it_again(
     plane.remove()
 
 
+@pytest.mark.wireguard
+def test_without_ipv6_a_relay_carries_ipv4_and_what_is_deleted_of_it_comes_back(
+    namespace: Callable[[str], Namespace], tmp_path: Path
+) -> None:
+    inside, file = namespace("jwu-relay4"), tmp_path / "key"
+    public, _ = keys.ensure_key_file(inside.runner, str(file))
+    inside.run(["ip", "tuntap", "add", "dev", "jwurl4", "mode", "tun"])
+    inside.run(["tee", "/proc/sys/net/ipv6/conf/all/disable_ipv6"], "1")
+    own = Peer(key(0), "node0", ("10.20.0.1", "fd20::1"), endpoint="192.0.2.1:51820", relay=51897)
+    want = Wanted(own, ("10.20.0.0/20", "fd20::/64"), ALLOWED, (RELAY,), {SPOKE: RELAY.key})
+    plane = RelayPlane(inside.runner, Node(public, str(file), "jwurl4"))
+    plane.bring_to(want, look=True)
+    assert plane.bring_to(want, look=True) == plane.bring_to(want) == []
+    inside.run(["ip", "link", "delete", server_name("jwurl4")])
+    inside.run(["ip", "rule", "del", "lookup", "51897"])
+    plane.bring_to(want, look=True)
+    assert "default" in inside.run(["ip", "route", "show", "table", "51897"])
+    assert "lookup 51897" in inside.run(["ip", "rule", "show"])
+    inside.run(["tee", "/proc/sys/net/ipv6/conf/all/disable_ipv6"], "0")
+    plane.bring_to(want, look=True)
+    assert "fd20::/64" in inside.run(["ip", "-6", "route", "show", "dev", server_name("jwurl4")])
+    assert "lookup 51897" in inside.run(["ip", "-6", "rule", "show"])
+    plane.remove()
+
+
 def traces(inside: Namespace) -> list[str]:
     words = ("ip -brief link", "ip rule", "ip -6 rule", "ip route show table all")
     shown = [inside.run(line.split()) for line in words]

@@ -86,6 +86,8 @@ class Machine:
         if words[:2] == ["ip", "-json"] and "route" in words:
             routes = [*self.routes, *self._routes_of_addresses()] if "dev" in words else self.elsewhere
             return 0, json.dumps(routes if words[2] == "-4" else []), ""
+        if words[0] == "cat":
+            return 0, "0\n", ""
         if words[0] == "readlink":
             return 0, "net:[1]\nnet:[2]\n", ""
         return None
