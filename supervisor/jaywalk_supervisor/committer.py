@@ -98,13 +98,13 @@ class Committer:
         self.defaults = defaults
         self.stop = stop
         self.health = Health()
-        self._leadership = Leadership()
         self._fill = FillWatch()
         self._repeats = journal.Repeats()
         self._states: dict[str, ZoneState] = {}
         self._lists: dict[str, tuple[str, Sequence[str]]] = {}
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._ahead: Taken | None = None
+        self._deep: set[str] = set()
 
     def run(self) -> None:
         """Serves, and connects anew for as long as it takes whenever Redis was away."""
@@ -135,7 +135,9 @@ class Committer:
     def _session(self) -> None:
         """Serves on one connection until it breaks or we are to stop."""
         store = Store.open(self.where, client_name())
+        leadership = None
         try:
+            leadership = Leadership(self.where)
             self._lists.clear()
             self._check_replay(store)
             if store.evicts_answers:
@@ -147,12 +149,14 @@ class Committer:
             self._refresh(store)
             log.info("serving %d zones on %s", len(self._states), self.where)
             self.health.trouble = ""
-            self._serve(store)
-            self._leadership.resign(store.redis)
+            self._serve(store, leadership)
+            leadership.resign()
         finally:
+            if leadership is not None:
+                leadership.close()
             store.close()
 
-    def _serve(self, store: Store) -> None:
+    def _serve(self, store: Store, leadership: Leadership) -> None:
         refreshed, beat = time.monotonic(), 0.0
         while not self.stop.is_set() or self._ahead is not None:
             now = self.health.turn = time.monotonic()
@@ -161,13 +165,14 @@ class Committer:
                 self._trim(store)
                 refreshed = now
             if now - beat >= BEAT_SECONDS:
-                self.health.led = self._leadership.claim(store.redis, self._states)
+                self.health.led = frozenset(self._states if leadership.claim() else ())
                 beat = now
             self._turn(store)
 
     def _trim(self, store: Store) -> None:
-        """Keeps inboxes bounded, whoever floods them."""
-        for zone in self.health.led:
+        """Keeps inboxes bounded, whoever floods them; one from which no whole batch came needs no look."""
+        for zone in self._deep & self.health.led:
+            self._deep.discard(zone)
             cut = store.trim(ZoneKeys(zone).inbox, INBOX_BOUND)
             if cut:
                 self.health.drops["inbox-full"] += cut
@@ -201,6 +206,7 @@ class Committer:
             self.health.broken_zones[name] = str(error)
             return
         self.health.broken_zones.pop(name, None)
+        self._deep.add(name)
         self._fill.look(name, self._states[name].pools)
         keys = ZoneKeys(name)
         # Operators come first: theirs are few, and a flooded inbox must not keep them waiting.
@@ -237,6 +243,8 @@ class Committer:
     def _read(self, name: str, texts: Sequence[str]) -> Taken:
         zone, ops = self._lists[name] = self._lists.pop(name)
         log.debug("zone %s: took %d requests from %s", zone, len(texts), name)
+        if len(texts) == BATCH:
+            self._deep.add(zone)
         return Taken(zone, [self._decode(text, zone, ops) for text in texts], len(texts) == BATCH)
 
     def _serve_list(self, store: Store, taken: Taken) -> None:

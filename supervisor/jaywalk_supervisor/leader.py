@@ -1,53 +1,89 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who serves a zone while several supervisors run: a short lease in ``{zone}:leader``.
+"""Who serves the zones while several supervisors run: the one whose connection the key ``jw:leader`` names.
 
+Redis itself knows whether that connection lives, and when it last said something, so that nothing is written
+while one supervisor leads: a lease that is renewed costs the append-only file 14 MB a day, and for each zone.
 It spares conflicts and nothing else.  A leader that was paused and goes on, or two that both believe to
 lead, lose time and no address, since each commit compares (run id, epoch, rev) before it writes.
 """
 
 from __future__ import annotations
 
+import logging
 import secrets
-from collections.abc import Iterable
 from typing import Any
 
-from jaywalk.zonelog import ZoneKeys
+import redis
 
-LEASE_MS = 1200
+from jaywalk.controller import ControllerAddress, client_to, locate
+from jaywalk.zonelog import LEADER, ZoneKeys
+
+log = logging.getLogger(__name__)
+
 BEAT_SECONDS = 0.3
-"""How often leases are renewed and those of others tried: a dead leader is replaced within 1.5 s."""
+"""How often a leader speaks and the others look: one that was killed is replaced within that time."""
+STALLED_SECONDS = 3
+"""Of silence, after which another supervisor takes over from a leader whose connection still stands."""
+CLIENT = "jaywalk-leader-{}"
+"""The name of a candidate's connection: ids of connections begin anew with each server."""
 
 
 class Leadership:
-    """The leases of one supervisor, by a name that no other has."""
+    """One supervisor's candidature, on a connection of its own.
 
-    def __init__(self) -> None:
-        self._name = secrets.token_hex(8)
-        self._led: frozenset[str] = frozenset()
+    It is for all zones, or, in a cluster, for the one zone of ``where``, on its shard.
+    """
 
-    def claim(self, redis: Any, zones: Iterable[str]) -> frozenset[str]:
-        """Renews what this supervisor leads, takes what nobody does, and returns all that it leads now."""
-        names = list(zones)
-        with redis.pipeline(transaction=False) as pipe:
-            for zone in names:
-                key = ZoneKeys(zone).leader
-                if zone in self._led:
-                    pipe.getex(key, px=LEASE_MS)
-                else:
-                    pipe.set(key, self._name, nx=True, get=True, px=LEASE_MS)
-            holders = pipe.execute()
-        # SET answers with the holder before it; an own lease that ran out is taken anew at the next beat.
-        self._led = frozenset(
-            zone
-            for zone, holder in zip(names, holders, strict=True)
-            if holder == self._name or (holder is None and zone not in self._led)
+    def __init__(self, where: ControllerAddress) -> None:
+        token = secrets.token_hex(8)
+        self._key = ZoneKeys(where.zone).leader if where.nodes else LEADER
+        # redis-py types each command for its synchronous and its asynchronous client at once.
+        self._redis: Any = client_to(locate(where), CLIENT.format(token))
+        try:
+            self._mark = f"{token} {self._redis.client_id()}"
+            self._redis.client_list(client_id=[0])
+            self._blind = False
+        except redis.ResponseError as error:
+            log.warning("the controller does not say who leads (%s): each supervisor decides on all", error)
+            self._blind = True
+
+    def close(self) -> None:
+        """Ends the connection, and the leading with it."""
+        self._redis.close()
+
+    def claim(self) -> bool:
+        """Whether this supervisor leads now; it takes the lead from one that is gone or silent."""
+        if self._blind:
+            return True
+        holder = self._redis.get(self._key)
+        if holder == self._mark:
+            return True
+        return not self._is_alive(holder) and self._take(holder)
+
+    def resign(self) -> None:
+        """Gives the lead back."""
+        if not self._blind and self._redis.get(self._key) == self._mark:
+            self._redis.delete(self._key)
+
+    def _is_alive(self, holder: str | None) -> bool:
+        token, _, number = (holder or "").partition(" ")
+        if not number.isdigit():
+            return False
+        return any(
+            each["name"] == CLIENT.format(token) and int(each["idle"]) < STALLED_SECONDS
+            for each in self._redis.client_list(client_id=[number])
         )
-        return self._led
 
-    def resign(self, redis: Any) -> None:
-        """Gives all leases back, so that another supervisor need not wait until they run out."""
-        for zone in self._led:
-            key = ZoneKeys(zone).leader
-            if redis.get(key) == self._name:
-                redis.delete(key)
-        self._led = frozenset()
+    def _take(self, holder: str | None) -> bool:
+        """Takes the lead unless somebody else was quicker."""
+        with self._redis.pipeline() as pipe:
+            pipe.watch(self._key)
+            if pipe.get(self._key) != holder:
+                return False
+            pipe.multi()
+            pipe.set(self._key, self._mark)
+            try:
+                pipe.execute()
+            except redis.WatchError:
+                return False
+        return True

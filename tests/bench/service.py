@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from jaywalk.models import Zone
-from jaywalk.zonelog import ZoneKeys
+from jaywalk.zonelog import LEADER, ZoneKeys
 from jaywalk_supervisor.store import Store
 from tests.chaos.machines import Controller, SupervisorProcess
 from tests.redis_server import RedisServer
@@ -47,9 +47,9 @@ def supervisor(server: RedisServer) -> Iterator[SupervisorProcess]:
 
 
 def await_served(store: Store, zone: str) -> None:
-    """Until a supervisor leads ``zone``."""
+    """Until a supervisor leads, and has made ``zone``."""
     until_true = time.monotonic() + PATIENCE
-    while not store.redis.exists(ZoneKeys(zone).leader):
+    while store.redis.exists(LEADER, ZoneKeys(zone).meta) < 2:
         if time.monotonic() > until_true:
             raise TimeoutError(f"no supervisor took zone {zone} within {PATIENCE:.0f} s")
         time.sleep(0.02)

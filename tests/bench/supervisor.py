@@ -22,6 +22,10 @@ PEERS = 10_000
 LEASES = 100_000
 STARTS = 3
 PAGE = 1000
+IDLE_ZONES = 52
+IDLE_SECONDS = 30
+LEASED_BYTES_DAY = 13_900_000
+"""Of each zone, as it was at f3fb42a."""
 
 
 def zones(count: int) -> list[Zone]:
@@ -95,10 +99,26 @@ def start() -> Figure:
             begun = time.monotonic()
             store.redis.hgetall(keys.peers), store.redis.hgetall(keys.leases)
             reading.append(time.monotonic() - begun)
-            store.redis.delete(keys.leader)
     value, other = statistics.median(took), statistics.median(reading)
     bare = f"HGETALL of both hashes: {other:.2f} s"
     return Figure(round(value, 1), "s", STARTS, bare, round(value / other, 1))
+
+
+def idle() -> Figure:
+    """What two supervisors have Redis write into its append-only file while nobody asks anything."""
+    tenants = zones(IDLE_ZONES)
+    with redis_with(*tenants) as (server, store), supervisor(server), supervisor(server):
+        first_answer(store, tenants[-1], 0)
+        before, begun = _appended(store), time.monotonic()
+        time.sleep(IDLE_SECONDS)
+        written, took = _appended(store) - before, time.monotonic() - begun
+    value = written / took * 86_400 / IDLE_ZONES
+    bare = f"a lease for each zone, renewed each 0.3 s: {LEASED_BYTES_DAY}"
+    return Figure(round(value), "B", IDLE_ZONES, bare, round(value / LEASED_BYTES_DAY, 3))
+
+
+def _appended(store: Store) -> int:
+    return int(store.redis.info("persistence")["aof_current_size"])
 
 
 def measure(say: Callable[[str], None]) -> dict[str, Figure]:
@@ -106,4 +126,6 @@ def measure(say: Callable[[str], None]) -> dict[str, Figure]:
     say(f"a supervisor with {PEERS} peers, in 1 zone and in 100")
     figures = {"supervisor_rss_1_zone": memory(1), "supervisor_rss_100_zones": memory(100)}
     say(f"the start of a supervisor on {LEASES} leases")
-    return figures | {"supervisor_start_100k": start()}
+    figures["supervisor_start_100k"] = start()
+    say(f"what {IDLE_ZONES} idle zones cost the disk")
+    return figures | {"aof_idle_bytes_day": idle()}

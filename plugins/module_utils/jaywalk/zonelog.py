@@ -18,6 +18,8 @@ from .errors import InvalidValue, JaywalkError
 from .models import Peer, Zone
 
 ZONES = "jw:zones"
+LEADER = "jw:leader"
+"""Which supervisor serves all zones of a single server; in a cluster each zone has a key of its own."""
 MAX_WAIT_MS = 60_000
 MAX_HISTORY = 16
 """Epochs whose end a zone remembers; its scripts keep as many."""
