@@ -239,6 +239,7 @@ def node_of(settings: Settings, public_key: str) -> Node:
         str(settings.private_key_file),
         settings.interface,
         settings.listen_port,
+        settings.mtu,
         requested=settings.request_ip,
     )
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from jaywalk import describe, driver, mesh, place, plan
+from jaywalk import describe, driver, mesh, mtu, place, plan
 from jaywalk.errors import InvalidValue
 from jaywalk.interface import Interface, Observed, WgPeer
 from jaywalk.mesh import Node, Way
@@ -39,6 +39,7 @@ class DataPlane:
         """What of the desired interface this machine refused, a sentence each; each full look tries again."""
         self.without_ipv6 = ""
         """Why the zone's IPv6 is left out, a sentence; each full look sees whether the kernel takes it."""
+        self._learnt = mtu.LearntMtus()
         self.ways: Mapping[str, Way] = {}
         self.lock = threading.RLock()
 
@@ -51,7 +52,7 @@ class DataPlane:
         about, and looks anew the next time.
         """
         by_look = self._needs_look(changed)
-        wanted, steps = self.plan(view, changed)
+        wanted, steps = self._plan(view, changed, raises_mtu=True)
         self._last = None
         failures = steps.attempt(self._runner)
         self._keep(failures, steps, None if by_look else changed)
@@ -75,9 +76,17 @@ class DataPlane:
         return self._last is None or changed is None or self.node.public_key in changed
 
     def plan(self, view: ZoneView, changed: Collection[str] | None = None) -> tuple[Interface | None, Plan]:
-        """What the interface should be, and what :meth:`bring_to` would do; changes nothing."""
+        """What the interface should be, and what :meth:`bring_to` would do; changes nothing.
+
+        But for a larger MTU, which only the one who brings it about can tell: see ``mtu.LearntMtus``.
+        """
+        return self._plan(view, changed, raises_mtu=False)
+
+    def _plan(
+        self, view: ZoneView, changed: Collection[str] | None, *, raises_mtu: bool
+    ) -> tuple[Interface | None, Plan]:
         if self._last is None or changed is None or self._needs_look(changed):
-            return self._full_plan(view)
+            return self._full_plan(view, raises_mtu)
         wanted = mesh.with_peers(self._last, view, self.node, changed, self.ways)
         steps = [
             *plan.peer_steps(self._last.peers, wanted.peers, time.time(), only=changed),
@@ -89,6 +98,11 @@ class DataPlane:
     def peers(self) -> Mapping[str, WgPeer] | None:
         """The peers as the interface was last brought to have them; None where only a look tells."""
         return self._last.peers if self._last is not None else None
+
+    @property
+    def mtu(self) -> int | None:
+        """The MTU that the interface was last brought to have; None where it was left as it was."""
+        return self._last.mtu if self._last is not None else None
 
     def rewire(self, ways: Mapping[str, Way], changed: Iterable[str], fires: Mapping[str, str]) -> Plan:
         """Tries peers in other ways; those of ``fires`` (key: endpoint) begin anew, which ends their session.
@@ -134,7 +148,7 @@ class DataPlane:
         steps.apply(self._runner)
         return steps
 
-    def _full_plan(self, view: ZoneView) -> tuple[Interface | None, Plan]:
+    def _full_plan(self, view: ZoneView, raises_mtu: bool) -> tuple[Interface | None, Plan]:
         observed = self._observe()
         if observed is None:
             self._driver.require_wireguard()
@@ -148,10 +162,22 @@ class DataPlane:
         wanted = mesh.desired(view, self.node, self.ways)
         if wanted is None:
             return None, Plan(self.node.interface)
+        wanted = self._with_mtu(observed, wanted, raises_mtu)
         self.without_ipv6 = self._why_without_ipv6(wanted, exists=observed is not None)
         if self.without_ipv6:
             wanted = wanted.without_ipv6()
         return wanted, replace(plan.diff(observed, wanted), found=self._drift(observed, wanted, view))
+
+    def _with_mtu(self, observed: Observed | None, wanted: Interface, raises: bool) -> Interface:
+        """``wanted`` with the MTU that fits the links to its peers, unless the node was told another one."""
+        if wanted.mtu is not None:
+            return wanted
+        hosts = mtu.endpoint_hosts(observed.peers if observed is not None else {}, wanted.peers)
+        paths = self._driver.path_mtus(hosts or place.ELSEWHERE)
+        size = mtu.fitting(self._learnt.recall(paths, time.monotonic()), wanted.name, wanted.addresses)
+        if observed is not None and not raises and size is not None and size > observed.mtu:
+            return wanted
+        return replace(wanted, mtu=size)
 
     def _drift(self, observed: Observed | None, wanted: Interface, view: ZoneView) -> tuple[str, ...]:
         if self._brought is None:

@@ -21,7 +21,7 @@ from jaywalk.requests import Request
 from jaywalk.runner import Runner
 from jaywalk.zonelog import ZoneView
 
-from . import onlooker, running, snapshot, stun
+from . import mtu_check, onlooker, running, snapshot, stun
 from .agent import node_of
 from .dataplane import DataPlane
 from .forward import forwards_ipv6
@@ -32,8 +32,6 @@ from .settings import Settings
 GOOD, WARNING, BAD = "good", "warning", "bad"
 ANSWER_SECONDS = 10.0
 """How long a supervisor may take to answer."""
-OVERHEAD = {4: 60, 6: 80}
-"""Bytes that WireGuard adds to a packet, by the IP version that carries it."""
 
 
 @dataclass(frozen=True)
@@ -263,21 +261,16 @@ def _mtu(patient: Patient) -> Iterator[tuple[str, str]]:
     observed = patient.driver.observe(patient.settings.interface)
     if observed is None:
         return
-    for endpoint in {peer.endpoint for peer in observed.peers.values() if peer.handshake}:
-        host = values.host_of(endpoint)
-        link, mtu = patient.driver.link_to(host)
-        needed = observed.mtu + OVERHEAD[values.version_of(host)]
-        if mtu and mtu < needed:
-            fitting = mtu - OVERHEAD[6]
-            yield (
-                WARNING,
-                (
-                    f"packets of {observed.mtu} bytes become {needed}, {link} towards {host} takes {mtu}: "
-                    f"run 'ip link set {observed.name} mtu {fitting}'"
-                ),
-            )
-            return
-    yield GOOD, f"packets of {observed.mtu} bytes fit into each link that leads to a peer"
+    bad = mtu_check.too_small_link(observed, patient.driver)
+    if bad:
+        yield WARNING, bad
+    if patient.view is None or patient.own is None:
+        return
+    for sentence in mtu_check.black_holes(patient.settings, patient.view, patient.own, observed):
+        bad = sentence
+        yield BAD, sentence
+    if not bad:
+        yield GOOD, f"packets of {observed.mtu} bytes fit the links to the peers, and pass to all that answer"
 
 
 LOOKS: dict[str, Callable[[Patient], Iterator[tuple[str, str]]]] = {

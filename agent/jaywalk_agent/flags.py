@@ -37,6 +37,7 @@ FLAGS: Mapping[str, tuple[str, str]] = {
     "child_prefix": ("PREFIX", "announce this prefix, may be repeated"),
     "local_endpoint_ip": ("IP", "address at which peers reach us"),
     "listen_port": ("PORT", "UDP port of WireGuard, 51820"),
+    "mtu": ("BYTES", "MTU of the interface; by default what the links to the peers carry, less 80"),
     "relay": ("", "carry the traffic of peers that cannot reach each other"),
     "relay_port": ("PORT", "UDP port of the relay, the listen port plus one"),
     "interface": ("NAME", "network interface, wg0"),

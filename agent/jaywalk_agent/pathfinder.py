@@ -205,7 +205,7 @@ class Pathfinder:
         wanted = self._wanted(self.own, peers, relays if now < self._relays_until else [])
         self.machine.use_relays([each.key for each in wanted.relays] if wanted is not None else [])
         full = now >= self._next_full_look
-        facts = wanted and (wanted.own, wanted.relays, wanted.carried)
+        facts = wanted and (wanted.own, wanted.relays, wanted.carried, wanted.mtu)
         # The mapping itself is kept and compared: the id of one that was freed may be another's by now.
         if facts == self._brought[0] and peers is self._brought[1] and not full:
             return
@@ -239,7 +239,7 @@ class Pathfinder:
         if not peers or not (relays or own.relay):
             return None
         allowed = {key: peer.allowed_ips for key, peer in peers.items()}
-        return Wanted(own, self._pools, allowed, tuple(relays), self.machine.carried())
+        return Wanted(own, self._pools, allowed, tuple(relays), self.machine.carried(), self._dataplane.mtu)
 
     def _open_sockets(self) -> None:
         """One socket an interface; anew where the interface was made anew."""

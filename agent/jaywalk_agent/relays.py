@@ -42,6 +42,8 @@ class Wanted:
     """Of each peer, what this node takes from it."""
     relays: tuple[Peer, ...] = ()
     carried: Mapping[str, str] = field(default_factory=dict)
+    mtu: int | None = None
+    """Of the node's own interface, which packets come from and go to."""
 
 
 def _metric(name: str) -> int:
@@ -60,6 +62,7 @@ def server(node: Node, wanted: Wanted) -> Interface:
         peers=peers,
         routes=_own_ipv6_pools(wanted),
         metric=_metric(server_name(node.interface)),
+        mtu=wanted.mtu,
         addresses=_addresses(wanted),
     )
 
@@ -80,6 +83,7 @@ def client(node: Node, wanted: Wanted, relay: Peer) -> Interface:
         peers={relay.key: WgPeer(relay.key, allowed, endpoint, KEEPALIVE)},
         routes=frozenset(routes) | _own_ipv6_pools(wanted),
         metric=_metric(client_name(node.interface, relay.key)),
+        mtu=wanted.mtu,
         addresses=_addresses(wanted),
     )
 
@@ -171,7 +175,7 @@ class RelayPlane:
 
     def _steps(self, interface: Interface, last: Interface | None) -> tuple[Interface, plan.Plan]:
         """What the interface can be, and the steps to that; without ``last`` by a look."""
-        if last is None:
+        if last is None or last.mtu != interface.mtu:
             observed = wireguard.observe(self._runner, interface.name)
             if wireguard.why_no_ipv6(self._runner, interface.name, observed is not None):
                 interface = interface.without_ipv6()

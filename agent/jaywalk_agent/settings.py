@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jaywalk import keys, values
+from jaywalk import keys, mtu, values
 from jaywalk.controller import ControllerAddress, agent_user
 from jaywalk.errors import InvalidValue, JaywalkError
 from jaywalk.files import read_secret, read_variables, write_private
@@ -37,6 +37,7 @@ ENVIRONMENT = {
     "child_prefix": "JAYWALK_REQUESTED_CHILD_PREFIX",
     "local_endpoint_ip": "JAYWALK_LOCAL_ENDPOINT_IP",
     "listen_port": "JAYWALK_LISTEN_PORT",
+    "mtu": "JAYWALK_MTU",
     "relay": "JAYWALK_RELAY",
     "relay_port": "JAYWALK_RELAY_PORT",
     "interface": "JAYWALK_INTERFACE",
@@ -131,6 +132,8 @@ class Settings:
     netns: str = ""
     config: str = ""
     forward: bool = False
+    mtu: int | None = None
+    """Bytes that the interface takes; None: as many as the links to the peers carry."""
     relay_port: int = 0
     """Of the interface on which this node relays for others; 0 where it does not."""
 
@@ -160,6 +163,7 @@ class Settings:
             netns=values.netns_name(words["netns"]) if words.get("netns") else "",
             config=words.get("config", ""),
             forward=_is_on(words, "forward"),
+            mtu=values.mtu(words["mtu"], mtu.LEAST) if words.get("mtu") else None,
             relay_port=_relay_port(words, listen_port),
         )
         settings.refuse_missing(PLACES)

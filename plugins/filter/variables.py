@@ -174,7 +174,7 @@ CHECKS: dict[str, Check] = {
     "interface": lambda value, name: values.interface_name(value),
     "netns": lambda value, name: values.netns_name(value),
     "label": values.dns_label,
-    "mtu": lambda value, name: values.mtu(value),
+    "mtu": lambda value, name: values.mtu(value, least=576),
     "addresses": _each(values.address),
     "listen_addresses": _each(_listen_address),
     "prefixes": _each(lambda value, name: values.child_prefix(value)),

@@ -12,12 +12,13 @@ import ipaddress
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from . import wireguard
+from . import place, wireguard
 from .errors import CommandFailed, JaywalkError, MissingTool
 from .interface import Observed, ObservedPeer, networks_of
+from .mtu import PathMtu
 from .runner import Runner, checked
 
 PROGRAM = "wireguard-go"
@@ -76,12 +77,19 @@ class Darwin:
         ours = {self._real_name(name): name for name in self._named()}
         return {ours.get(real, real): port for real, port in wireguard.listed_ports(self._runner).items()}
 
-    def link_to(self, host: str) -> tuple[str, int]:
-        """The interface that leads to ``host``, and its MTU in bytes; ("", 0) where none does."""
+    def path_mtus(self, hosts: Collection[str]) -> dict[str, PathMtu]:
+        """How packets leave this machine by its default routes, as wg-quick(8) has it on macOS.
+
+        There is no program that looks up many hosts at once.
+        """
+        found = {host: self._path_mtu(host) for host in place.ELSEWHERE} if hosts else {}
+        return {host: path for host, path in found.items() if path is not None}
+
+    def _path_mtu(self, host: str) -> PathMtu | None:
         family = "-inet6" if ":" in host else "-inet"
         found = _DEVICE.search(self._runner.run(["route", "-n", "get", family, host]).stdout)
         shown = self._runner.run(["ifconfig", found[1]]).stdout if found else ""
-        return next(((name, link.mtu) for name, link in links(shown).items()), ("", 0))
+        return next((PathMtu(name, link.mtu, routed=True) for name, link in links(shown).items()), None)
 
     def why_no_ipv6(self, name: str, exists: bool) -> str:
         """Nothing: macOS switches IPv6 off for a network service alone, and a tunnel is none."""

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from . import wireguard
 from .darwin import Darwin
 from .errors import JaywalkError
 from .interface import Observed, ObservedPeer
+from .mtu import PathMtu
 from .runner import Runner
 
 
@@ -30,8 +31,8 @@ class Driver(Protocol):
     def ports(self) -> dict[str, int]:
         """The UDP port of each WireGuard interface."""
 
-    def link_to(self, host: str) -> tuple[str, int]:
-        """The interface that leads to ``host``, and its MTU in bytes; ("", 0) where none does."""
+    def path_mtus(self, hosts: Collection[str]) -> dict[str, PathMtu]:
+        """How packets to ``hosts`` leave this machine; those that no route leads to are left out."""
 
     def why_no_ipv6(self, name: str, exists: bool) -> str:
         """Why the interface, or a new one of that name, can have no IPv6; empty where it can."""
@@ -79,8 +80,8 @@ class Linux:
     def ports(self) -> dict[str, int]:
         return wireguard.ports(self._runner)
 
-    def link_to(self, host: str) -> tuple[str, int]:
-        return wireguard.link_to(self._runner, host)
+    def path_mtus(self, hosts: Collection[str]) -> dict[str, PathMtu]:
+        return wireguard.path_mtus(self._runner, hosts)
 
     def why_no_ipv6(self, name: str, exists: bool) -> str:
         return wireguard.why_no_ipv6(self._runner, name, exists)

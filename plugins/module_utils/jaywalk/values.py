@@ -116,11 +116,11 @@ def moment(seconds: float) -> str:
     return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def mtu(value: object) -> int:
+def mtu(value: object, least: int = 1280) -> int:
     """An interface's MTU in bytes; 1280 is the least that IPv6 runs on (RFC 8200, section 5)."""
     number = _integer(value)
-    if number is None or not 1280 <= number <= 65535:
-        raise InvalidValue(f"the MTU {shown(value)} is out of range", "use 1280 to 65535 bytes")
+    if number is None or not least <= number <= 65535:
+        raise InvalidValue(f"the MTU {shown(value)} is out of range", f"use {least} to 65535 bytes")
     return number
 
 

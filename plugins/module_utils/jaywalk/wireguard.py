@@ -12,11 +12,12 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from .errors import CommandFailed, JaywalkError, MissingTool
 from .interface import Observed, ObservedPeer, is_relays, networks_of
+from .mtu import PathMtu
 from .runner import NamespaceRunner, Runner, checked
 
 BYTES_PER_CALL = 512 * 1024
@@ -101,14 +102,30 @@ def listed_ports(runner: Runner) -> dict[str, int]:
     return {words[0]: int(words[1]) for words in lines if len(words) == 2 and words[1].isdigit()}
 
 
-def link_to(runner: Runner, host: str) -> tuple[str, int]:
-    """The interface that leads to ``host``, and its MTU in bytes; ("", 0) where none does."""
-    found = runner.run(["ip", "-json", "route", "get", host])
-    name = str(json.loads(found.stdout or "[{}]")[0].get("dev", "")) if found.returncode == 0 else ""
-    shown = runner.run(["ip", "-json", "link", "show", "dev", name]) if name else None
-    if shown is None or shown.returncode != 0:
-        return "", 0
-    return name, int(json.loads(shown.stdout)[0].get("mtu", 0))
+def path_mtus(runner: Runner, hosts: Collection[str]) -> dict[str, PathMtu]:
+    """How WireGuard's own packets go to ``hosts``; those that no route leads to are left out.
+
+    From outside of the interface's network namespace, where it was made.
+    """
+    outside = runner.outside if isinstance(runner, NamespaceRunner) else runner
+    asked = sorted(hosts)
+    # One program for all: 1,000 lookups take 40 ms.
+    shown = outside.run(
+        ["ip", "-json", "-force", "-batch", "-"], "".join(f"route get {each}\n" for each in asked)
+    )
+    routes = [route for line in shown.stdout.splitlines() if line for route in json.loads(line)]
+    links = {
+        str(link.get("ifname")): int(link.get("mtu", 0))
+        for link in (json.loads(checked(outside, ["ip", "-json", "link", "show"]) or "[]") if routes else [])
+    }
+    return {str(route["dst"]): _path_mtu(route, links) for route in routes if "dst" in route}
+
+
+def _path_mtu(route: dict[str, Any], links: dict[str, int]) -> PathMtu:
+    device = str(route.get("dev", ""))
+    metrics = [each for each in route.get("metrics", []) if "mtu" in each]
+    size = int(metrics[0]["mtu"]) if metrics else links.get(device, 0)
+    return PathMtu(device, size, "gateway" in route or "via" in route, bool(metrics) and "expires" in route)
 
 
 def keep(runner: Runner, setting: str, value: str) -> None:

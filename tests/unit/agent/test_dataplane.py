@@ -40,6 +40,7 @@ class Machine(ModelInterface):
         with (
             mock.patch.object(wireguard, "observe", lambda runner, name: runner.observed()),
             mock.patch.object(wireguard, "local_networks", return_value=local),
+            mock.patch.object(wireguard, "path_mtus", return_value={}),
             mock.patch.object(wireguard, "require_wireguard"),
             mock.patch.object(wireguard, "ports", return_value={}),
         ):

@@ -11,6 +11,7 @@ import pytest
 from jaywalk import darwin, driver, plan
 from jaywalk.errors import CommandFailed, JaywalkError
 from jaywalk.interface import Interface, Observed, WgPeer
+from jaywalk.mtu import PathMtu
 from tests.unit.jaywalk.strategies import key
 from tests.unit.mac import ANSWERS, INET, INET_OF_OLD, REFUSED, Recorded, a_mac
 
@@ -119,10 +120,10 @@ def test_a_port_is_known_by_our_name_for_its_tunnel(mac: Recorded) -> None:
     assert hands.dump("wg0")[key(1)].endpoint == "192.0.2.1:51820"
 
 
-def test_the_link_to_an_endpoint_is_found_with_its_mtu(mac: Recorded) -> None:
+def test_the_links_of_the_default_routes_are_found_with_their_mtu(mac: Recorded) -> None:
     hands = driver.of_this_machine(mac)
-    assert hands.link_to("192.0.2.1") == ("en0", 1500)
-    assert hands.link_to("2001:db8::1") == ("", 0), "no way leads there"
+    assert hands.path_mtus(["203.0.113.7"]) == {"192.0.2.1": PathMtu("en0", 1500, routed=True)}
+    assert hands.path_mtus([]) == {}
 
 
 def test_a_tunnel_that_is_taken_down_leaves_no_file(mac: Recorded, tmp_path: Path) -> None:
