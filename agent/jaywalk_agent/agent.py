@@ -61,7 +61,7 @@ class Agent:
             own_key=self.public_key,
             asker=self,
             stop=stop,
-            view=snapshot.load(settings.snapshot_file, settings.zone),
+            view=snapshot.current(settings),
             alive=self._alive,
             instance=self.instance,
             observed=self.pathfinder.observer.observed,
@@ -98,7 +98,7 @@ class Agent:
             self.follower.view = self._snapshot(client)
         self.dataplane.bring_to(self.follower.view)
         self._forward(Update(self.follower.view))
-        snapshot.save(self.settings.snapshot_file, self.follower.view)
+        snapshot.keep(self.settings, self.follower.view)
         return replace(lease, notes=request.notes)
 
     def _snapshot(self, client: ZoneClient) -> ZoneView:
@@ -165,7 +165,7 @@ class Agent:
             self.pathfinder.remove()
             done = self.dataplane.remove()
             self.forwarding.remove()
-            snapshot.forget(self.settings.snapshot_file)
+            snapshot.forget(self.settings.snapshot_file, self.settings.volatile_snapshot_file)
             return done
         self.pathfinder.learn(update.view, update.changed)
         done = self.dataplane.bring_to(update.view, update.changed)
@@ -199,7 +199,7 @@ class Agent:
         if not due or not self.follower.joined or self._trouble or self._saved == update.view.position:
             return
         try:
-            snapshot.save(self.settings.snapshot_file, update.view)
+            snapshot.keep(self.settings, update.view)
             self._saved = update.view.position
         except JaywalkError as error:
             log.warning("the snapshot stays as it was: %s", error)

@@ -5,11 +5,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -25,8 +23,7 @@ from jaywalk.requests import Request
 from jaywalk.runner import SubprocessRunner
 
 from . import doctor as examination
-from . import flags, ping_command, privileges, running, snapshot, static_config
-from . import status as status_page
+from . import flags, ping_command, privileges, running, snapshot, static_config, status_command
 from .agent import Agent, node_of
 from .dataplane import DataPlane
 from .forward import Forwarding
@@ -44,7 +41,6 @@ INTERRUPTED = 130
 WITHOUT_ROOT = ("keygen",)
 BY_FLAG = ("agent", "config")
 """Commands that a flag chooses."""
-WAIT_STEP = 0.5
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -158,22 +154,15 @@ def leave(settings: Settings, arguments: argparse.Namespace) -> int:
             "leave", settings.zone, public_key, instance=own_instance(settings.state_dir)
         )
         client.ask(request, arguments.timeout).lease_or_raise()
-        snapshot.forget(settings.snapshot_file)
+        snapshot.forget(settings.snapshot_file, settings.volatile_snapshot_file)
         _take_down(settings, arguments.purge)
     print(f"left zone {settings.zone}")
     return 0
 
 
 def status(settings: Settings, arguments: argparse.Namespace) -> int:
-    """Shows the zone and the interface; exit code 1 while it is down or, with --wait, not in order."""
-    deadline = time.monotonic() + arguments.wait
-    shown = status_page.gather(settings, settings.runner())
-    while not status_page.in_order(shown) and time.monotonic() < deadline:
-        time.sleep(WAIT_STEP)
-        shown = status_page.gather(settings, settings.runner())
-    print(json.dumps(shown, indent=2) if arguments.json else status_page.table(shown))
-    good = status_page.in_order(shown) if arguments.wait else bool(shown["wireguard"])
-    return 0 if good else FAILURE
+    """Shows how many peers are connected, the zone and the interface; exit code 1 while not in order."""
+    return status_command.run(settings, arguments)
 
 
 def keygen(settings: Settings, arguments: argparse.Namespace) -> int:

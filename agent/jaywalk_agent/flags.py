@@ -50,6 +50,24 @@ FLAGS: Mapping[str, tuple[str, str]] = {
     "config": ("FILE", "no zone, but the peers of this TOML file; not with --agent-mode"),
 }
 """Each flag's placeholder and help; it has the variable that ``ENVIRONMENT`` names."""
+WATCH_SECONDS = 2.0
+_STATUS_FLAGS: Mapping[str, dict[str, Any]] = {
+    "--wait": {
+        "type": seconds,
+        "default": 0.0,
+        "metavar": "SECONDS",
+        "help": "until all is in order, at most this long",
+    },
+    "--watch": {
+        "type": seconds,
+        "nargs": "?",
+        "const": WATCH_SECONDS,
+        "default": 0.0,
+        "metavar": "SECONDS",
+        "help": f"again each SECONDS ({WATCH_SECONDS:.0f}), until Ctrl-C",
+    },
+    "--bad": {"action": "store_true", "help": "only what is not well"},
+}
 LISTS = ("request_ip", "child_prefix")
 """Flags that may be repeated."""
 
@@ -61,7 +79,8 @@ def build_parser(commands: Mapping[str, str]) -> ArgumentParser:
         description="Joins this node to an encrypted WireGuard mesh and keeps it there.",
         epilog="Each flag has its variable in brackets; what neither says is read from the settings of the "
         f"zone's service, {CONFIGURATION}/<zone>.env. A flag takes one dash or two, and one that is on or "
-        "off also =true or =false. Exit codes: 0 done, 1 failed, 2 bad value.",
+        "off also =true or =false. Exit codes: 0 done, or all well; 1 failed, or something is not well "
+        "(status, doctor, ping); 2 bad value; 130 ended by Ctrl-C.",
     )
     parser.add_argument("--version", action="version", version=f"jaywalk {installed_version()}")
     _add_flags(parser)
@@ -109,8 +128,7 @@ def _own_flags(command: str) -> dict[str, dict[str, Any]]:
         text = "also ask these STUN servers, HOST[:PORT],..., where and of which kind a NAT is"
         flags["--stun"] = {"default": "", "metavar": "HOSTS", "help": text}
     if command == "status":
-        text = "until all is in order, at most this long"
-        flags["--wait"] = {"type": seconds, "default": 0.0, "metavar": "SECONDS", "help": text}
+        flags |= _STATUS_FLAGS
     if command == "ping":
         flags |= _ping_flags()
     return flags

@@ -41,7 +41,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
         _number(arguments.size, "size", 0, MOST_BYTES),
         _number(arguments.count, "count", 1, MOST_QUESTIONS),
     )
-    view = snapshot.load(settings.snapshot_file, settings.zone)
+    view = snapshot.current(settings)
     own = view.peers.get(settings.existing_key(settings.runner())) if view is not None else None
     if view is None or own is None:
         raise JaywalkError(
@@ -119,7 +119,7 @@ def names(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
     """The names of the zone's peers, for tab completion; none where the snapshot cannot be read."""
     with suppress(JaywalkError, OSError):
         settings = Settings.read(said(parsed_args, os.environ))
-        view = snapshot.load(settings.snapshot_file, settings.zone)
+        view = snapshot.current(settings)
         if view is not None:
             return sorted(peer.name for peer in view.peers.values() if peer.name.startswith(prefix))
     return []

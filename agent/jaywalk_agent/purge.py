@@ -24,8 +24,9 @@ def purge(settings: Settings, runner: Runner, configuration: Path = CONFIGURATIO
         if done.returncode != 0:
             raise JaywalkError(f"{disable[-1]} cannot be disabled ({done.stderr.strip()})", "run as root")
     own = [configuration / f"{settings.zone}.{kind}" for kind in ("env", "password", "key")]
-    kept = (settings.snapshot_file, settings.status_file, settings.paths_file, settings.lock_file)
-    for path in [*own, *kept]:
+    state = (settings.snapshot_file, settings.volatile_snapshot_file)
+    running = (settings.status_file, settings.paths_file, settings.lock_file)
+    for path in [*own, *state, *running]:
         _remove(path)
     if not list(settings.state_dir.glob("*.json")):
         _remove(settings.state_dir / "instance")

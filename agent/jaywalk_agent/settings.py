@@ -182,6 +182,11 @@ class Settings:
         return self.state_dir / f"{self.zone}.json"
 
     @property
+    def volatile_snapshot_file(self) -> Path:
+        """Where it lies while the disk does not take it; gone at the next boot."""
+        return self.run_dir / f"{self.zone}.json"
+
+    @property
     def status_file(self) -> Path:
         """Where the running agent says how it is."""
         return self.run_dir / f"{self.zone}.status"

@@ -12,6 +12,8 @@ from jaywalk.files import write_private
 from jaywalk.models import Zone
 from jaywalk.zonelog import MAX_WAIT_MS, Retained, ZoneView
 
+from .settings import Settings
+
 log = logging.getLogger(__name__)
 
 
@@ -30,12 +32,32 @@ def save(path: Path, view: ZoneView) -> None:
     write_private(str(path), json.dumps(document, separators=(",", ":")) + "\n")
 
 
-def forget(path: Path) -> None:
-    """Removes what was written; a node that is no member any more must not come up from it."""
+def keep(settings: Settings, view: ZoneView) -> None:
+    """Writes the zone to the disk, or, where that takes nothing, to memory (``/run``), and raises.
+
+    So commands know what the running agent knows, be the disk full.
+    """
     try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise JaywalkError(f"cannot remove {path} ({error.strerror})", "remove it by hand") from None
+        save(settings.snapshot_file, view)
+    except JaywalkError:
+        save(settings.volatile_snapshot_file, view)
+        raise
+    forget(settings.volatile_snapshot_file)
+
+
+def current(settings: Settings) -> ZoneView | None:
+    """The zone as the agent last had it: from memory where the disk took it not, else from the disk."""
+    volatile = load(settings.volatile_snapshot_file, settings.zone)
+    return volatile if volatile is not None else load(settings.snapshot_file, settings.zone)
+
+
+def forget(*paths: Path) -> None:
+    """Removes what was written; a node that is no member any more must not come up from it."""
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise JaywalkError(f"cannot remove {path} ({error.strerror})", "remove it by hand") from None
 
 
 def load(path: Path, zone: str) -> ZoneView | None:

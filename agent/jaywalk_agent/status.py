@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What ``jaywalk status`` shows: the zone from the snapshot beside the interface as it is now."""
+"""What ``jaywalk status`` shows: the zone as the agent knows it beside the interface as it is now."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-from tabulate import tabulate
 
 from jaywalk import driver, plan
 from jaywalk.errors import JaywalkError
 from jaywalk.interface import Observed, ObservedPeer
 from jaywalk.models import Peer
+from jaywalk.release import installed_version
 from jaywalk.retention import RETAIN_SECONDS
 from jaywalk.runner import Runner
 from jaywalk.zonelog import ZoneView
@@ -27,36 +26,84 @@ from .settings import Settings
 def gather(settings: Settings, runner: Runner, now: float | None = None) -> dict[str, Any]:
     """All that is known of this node in its zone, for JSON; raises ``JaywalkError`` where nothing is."""
     moment = time.time() if now is None else now
-    view = snapshot.load(settings.snapshot_file, settings.zone)
+    view = snapshot.current(settings)
     observed = driver.of_this_machine(runner).observe(settings.interface)
     agent = _agent(settings)
     if view is None:
-        raise JaywalkError(
-            f"this node has not joined zone {settings.zone}",
-            agent["trouble"] or f"run 'jaywalk up' or start jaywalk-agent@{settings.zone}",
-        )
+        raise _not_a_member(settings, agent)
     public_key = settings.existing_key(runner)
     own = view.peers.get(public_key)
     found = outcomes.load(settings.paths_file)
+    differences = _differences(settings, runner, view, public_key, found)
+    peers = [
+        _peer(record, observed, moment)
+        | _path(record, observed, moment, view, found)
+        | _retained(record, view)
+        for record in sorted(view.peers.values(), key=lambda each: (each.name, each.key))
+        if record.key != public_key
+    ]
+    reasons = _reasons(settings, observed, own, agent, differences)
     return {
         "zone": settings.zone,
         "interface": settings.interface,
         "wireguard": observed.kind if observed else "",
+        "up": observed is not None and observed.up,
+        "mtu": observed.mtu if observed else 0,
+        "listen_port": observed.listen_port if observed else 0,
         "public_key": public_key,
         "addresses": list(own.addresses) if own else [],
         "prefixes": list(own.prefixes) if own else [],
         "endpoint": own.endpoint if own else "",
         "position": view.position,
+        "version": installed_version(),
         "agent": agent,
-        "differences": _differences(settings, runner, view, public_key, found),
-        "peers": [
-            _peer(record, observed, moment)
-            | _path(record, observed, moment, view, found)
-            | _retained(record, view)
-            for record in sorted(view.peers.values(), key=lambda each: (each.name, each.key))
-            if record.key != public_key
-        ],
+        "differences": differences,
+        "in_order": not reasons,
+        "reasons": reasons,
+        "connected": sum(peer["path"] != "none" for peer in peers),
+        "relayed": sum(peer["path"] == "relayed" for peer in peers),
+        "peers": peers,
     }
+
+
+def _not_a_member(settings: Settings, agent: Mapping[str, Any]) -> JaywalkError:
+    """The running agent's word first; without one, what to do."""
+    if not agent["running"]:
+        return JaywalkError(
+            f"this node has not joined zone {settings.zone}",
+            f"run 'jaywalk up' or start jaywalk-agent@{settings.zone}",
+        )
+    remedy = agent["trouble"] or "its agent waits for the zone's answer"
+    return JaywalkError(f"this node is not in zone {settings.zone}", remedy)
+
+
+def _reasons(
+    settings: Settings,
+    observed: Observed | None,
+    own: Peer | None,
+    agent: Mapping[str, Any],
+    differences: Sequence[str],
+) -> list[str]:
+    """Why this node is not in order; empty where the interface equals the zone and the agent is content."""
+    reasons = []
+    if observed is None:
+        reasons.append(f"the interface {settings.interface} is not there")
+    elif not observed.up:
+        reasons.append(f"the interface {settings.interface} is down")
+    if own is None:
+        reasons.append(f"zone {settings.zone} does not list this node's key")
+    if not agent["running"]:
+        reasons.append(f"no agent follows zone {settings.zone}")
+    elif agent["trouble"]:
+        reasons.append(agent["trouble"])
+    elif agent["waiting"]:
+        reasons.append(f"the agent waits for zone {settings.zone} to answer its request")
+    if differences and observed is not None:
+        # Commands, or the error that kept us from finding them.
+        more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
+        command = differences[0].startswith(("wg ", "ip ", "ifconfig ", "route "))
+        reasons.append(f"differs from the zone: {differences[0]}{more}" if command else differences[0])
+    return reasons
 
 
 def _agent(settings: Settings) -> dict[str, Any]:
@@ -129,43 +176,3 @@ def _state(seen: ObservedPeer | None, age: int | None) -> str:
     if age is None:
         return "never"
     return "connected" if age < plan.SETTLED_SECONDS else "silent"
-
-
-def in_order(status: dict[str, Any]) -> bool:
-    """Whether the interface equals the zone, and the agent follows it and has all that it asked for."""
-    agent = status["agent"]
-    content = agent["running"] and not agent["waiting"] and not agent["trouble"]
-    return bool(status["wireguard"]) and content and not status["differences"]
-
-
-def table(status: dict[str, Any]) -> str:
-    """The status for a person."""
-    agent = status["agent"]
-    rows = [
-        ("zone", status["zone"]),
-        ("interface", f"{status['interface']} ({status['wireguard'] or 'down'})"),
-        ("address", ", ".join(status["addresses"]) or "none"),
-        ("child prefixes", ", ".join(status["prefixes"]) or "none"),
-        ("endpoint", status["endpoint"] or "none"),
-        ("agent", f"running, pid {agent['pid']}" if agent["running"] else "not running"),
-        ("revision", status["position"]),
-        ("in order", "yes" if not status["differences"] else f"no: {'; '.join(status['differences'][:3])}"),
-    ]
-    if agent["trouble"]:
-        rows.append(("trouble", agent["trouble"]))
-    peers = [
-        (
-            peer["name"],
-            ", ".join(peer["addresses"] + peer["prefixes"]),
-            peer["endpoint"] or "-",
-            "-" if peer["handshake_age"] is None else f"{peer['handshake_age']} s ago",
-            peer["received"],
-            peer["sent"],
-            peer["state"]
-            + (f", retained from epoch {peer['retained_from']}" if peer["retained_from"] else ""),
-            peer["path"] + (f" by {peer['via']}" if peer["via"] else ""),
-        )
-        for peer in status["peers"]
-    ]
-    headers = ("PEER", "ADDRESSES", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT", "STATE", "PATH")
-    return tabulate(rows, tablefmt="plain") + "\n\n" + tabulate(peers, headers=headers, tablefmt="plain")

@@ -77,7 +77,10 @@ class ArgumentParser(argparse.ArgumentParser):
                 self.error(_unknown(position, word, list(flags)))
             action, number = flags[flag], position
             # Written out, so that no switch takes the next word for its value.
-            if action.nargs == "?" and not rest:
+            if action.nargs == "?" and not rest and _is_number(words[position : position + 1]):
+                rest = f"={words[position]}"
+                position += 1
+            elif action.nargs == "?" and not rest:
                 rest = f"={action.const}"
             elif action.nargs is None and not rest and _is_value(words[position : position + 1], flags):
                 rest = f"={words[position]}"
@@ -137,6 +140,11 @@ def _split(word: str) -> tuple[str, str]:
 def _is_value(following: Sequence[str], flags: Mapping[str, argparse.Action]) -> bool:
     """Whether the word after a flag is its value: any word, as in Go, that is no flag itself."""
     return bool(following) and _split(following[0])[0] not in flags
+
+
+def _is_number(following: Sequence[str]) -> bool:
+    """Whether the word after a flag is its value, where it may have none; no command is a number."""
+    return bool(following) and following[0].replace(".", "", 1).isdecimal()
 
 
 def _unknown(position: int, word: str, flags: Sequence[str]) -> str:

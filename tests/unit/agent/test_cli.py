@@ -196,8 +196,10 @@ def test_a_node_comes_is_looked_at_goes_down_comes_back_and_leaves(
 ) -> None:
     assert cli.main(["up"]) == 0
     assert capsys.readouterr().out == f"{INTERFACE} is up in zone zone-blue with 10.20.0.1, fd00:20::1\n"
-    assert cli.main(["status", "--json"]) == 0
+    # The tunnels are up, and no agent follows the zone.
+    assert cli.main(["status", "--json"]) == cli.FAILURE
     shown = json.loads(capsys.readouterr().out)
+    assert shown["reasons"] == ["no agent follows zone zone-blue"]
     assert (shown["addresses"], shown["differences"]) == (["10.20.0.1", "fd00:20::1"], [])
     assert cli.main(["down"]) == 0
     assert cli.main(["down"]) == 0

@@ -13,8 +13,9 @@ import pytest
 from jaywalk import wireguard
 from jaywalk.errors import JaywalkError
 from jaywalk.interface import Interface, ObservedPeer
+from jaywalk.release import installed_version
 from jaywalk.runner import SubprocessRunner
-from jaywalk_agent import running, snapshot, status
+from jaywalk_agent import running, snapshot, status, status_text
 from jaywalk_agent.agent import node_of
 from jaywalk_agent.dataplane import DataPlane
 from jaywalk_agent.settings import Settings
@@ -90,13 +91,16 @@ def test_an_interface_that_equals_the_zone_is_in_order(member: Settings) -> None
     assert shown["addresses"] == ["10.20.0.1"]
     assert shown["position"] == "7-9"
     assert shown["agent"] == {"running": False, "pid": None, "trouble": "", "waiting": False}
-    assert "in order        yes" in status.table(shown)
+    assert (shown["mtu"], shown["listen_port"], shown["up"]) == (1420, 51820, True)
+    assert shown["version"] == installed_version()
+    assert shown["reasons"] == ["no agent follows zone zone-blue"]
 
 
 def test_an_interface_that_is_down_is_said_to_be(member: Settings) -> None:
     shown = gathered(member, Host())
     assert shown["wireguard"] == ""
-    assert "wg0 (down)" in status.table(shown)
+    assert "wg0 (down)" in status_text.text(shown)
+    assert "the interface wg0 is not there" in status_text.summary(shown)
     assert {each["state"] for each in shown["peers"]} == {"missing"}  # type: ignore[attr-defined]
 
 
@@ -108,7 +112,7 @@ def test_each_peer_has_its_state(member: Settings) -> None:
     shown = gathered(member, host)
     states = {each["name"]: each["state"] for each in shown["peers"]}  # type: ignore[attr-defined]
     assert states == {"node1": "connected", "node2": "never", "node3": "missing"}
-    table = status.table(shown)
+    table = status_text.text(shown)
     assert "12 s ago" in table
     assert "198.51.100.7:4000" in table
     assert f"wg set wg0 peer {key(3)}" in table
@@ -121,7 +125,7 @@ def test_a_running_agent_is_shown_with_its_trouble(member: Settings) -> None:
     host = up(member)
     assert not gathered(member, host)["agent"]["running"]  # type: ignore[index]
     with running.only_one(member.lock_file, "zone-blue"):
-        table = status.table(gathered(member, host))
+        table = status_text.text(gathered(member, host))
     assert "running, pid" in table
     assert "the controller cannot be reached" in table
 
@@ -144,14 +148,14 @@ def test_traffic_is_counted(member: Settings) -> None:
 
 def test_in_order_means_followed_answered_and_equal(member: Settings) -> None:
     host = up(member)
-    assert not status.in_order(gathered(member, host)), "no agent runs"
+    assert not gathered(member, host)["in_order"], "no agent runs"
     with running.only_one(member.lock_file, "zone-blue"):
-        assert not status.in_order(gathered(member, host)), "it has not said a word yet"
+        assert not gathered(member, host)["in_order"], "it has not said a word yet"
         running.report(member.status_file, "", waiting=True)
-        assert not status.in_order(gathered(member, host)), "the zone has not answered yet"
+        assert not gathered(member, host)["in_order"], "the zone has not answered yet"
         running.report(member.status_file, "the zone refused a request: taken")
-        assert not status.in_order(gathered(member, host))
+        assert not gathered(member, host)["in_order"]
         running.report(member.status_file, "")
-        assert status.in_order(gathered(member, host))
+        assert gathered(member, host)["in_order"]
         del host.peers[key(1)]
-        assert not status.in_order(gathered(member, host))
+        assert not gathered(member, host)["in_order"]
