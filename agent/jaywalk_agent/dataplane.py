@@ -187,7 +187,12 @@ class DataPlane:
         )
 
     def _why_without_ipv6(self, wanted: Interface, exists: bool) -> str:
-        reason = self._driver.why_no_ipv6(wanted.name, exists) if wanted.has_ipv6 else ""
+        if not wanted.has_ipv6:
+            return ""
+        if wanted.mtu is not None and wanted.mtu < mtu.LEAST_IPV6:
+            reason = f"its MTU is {wanted.mtu}, and IPv6 needs {mtu.LEAST_IPV6} bytes: give a larger --mtu"
+        else:
+            reason = self._driver.why_no_ipv6(wanted.name, exists)
         return f"the zone's IPv6 is left out of {wanted.name}, since {reason}" if reason else ""
 
     def _refuse_used_port(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from . import mtu, values
+from . import values
 from .candidates import candidates
 from .errors import InvalidValue
 from .interface import Interface, WgPeer
@@ -56,7 +56,6 @@ def desired(view: ZoneView, node: Node, ways: Mapping[str, Way] = MappingProxyTy
     if own is None:
         return None
     refuse_overlap(view.zone.pools, node)
-    _refuse_small_mtu(node, own)
     empty = Interface(
         name=node.interface,
         public_key=node.public_key,
@@ -67,15 +66,6 @@ def desired(view: ZoneView, node: Node, ways: Mapping[str, Way] = MappingProxyTy
         routes=frozenset(_pools_beside(view, own)),
     )
     return with_peers(empty, view, node, view.peers, ways)
-
-
-def _refuse_small_mtu(node: Node, own: Peer) -> None:
-    if node.mtu is not None and node.mtu < mtu.least(own.addresses):
-        address = next(each for each in own.addresses if ":" in each)
-        raise InvalidValue(
-            f"the MTU {node.mtu} is too small for {address} on {node.interface}: IPv6 runs on 1280 or more",
-            "give a larger --mtu, or leave it out",
-        )
 
 
 def _pools_beside(view: ZoneView, own: Peer) -> list[str]:

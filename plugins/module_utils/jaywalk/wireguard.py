@@ -214,7 +214,7 @@ def why_no_ipv6(runner: Runner, name: str, exists: bool) -> str:
         return "this kernel has no IPv6: boot it without 'ipv6.disable=1'"
     own = kept(runner, f"{_IPV6}/{name}/disable_ipv6") if exists else of_all
     if not own:
-        return f"IPv6 needs an MTU of 1280 bytes: give {name} that much"
+        return f"IPv6 needs an MTU of 1280 bytes: give {name} that much (--mtu, jaywalk_mtu)"
     if own == "0":
         return ""
     where, cure = (name, name) if exists else ("default", "all")

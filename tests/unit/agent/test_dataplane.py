@@ -410,6 +410,6 @@ def test_a_pool_that_a_zone_adds_later_is_left_out_too_where_it_cannot_be(
     view.zone = replace(view.zone, pools=("10.20.0.0/20", "fd20::/64"))
     changed = event(view, peer(0)._replace(key=public, addresses=("10.20.0.1", "fd20::1")), peer(2))
     plane.bring_to(view, changed)
-    assert "IPv6 needs an MTU of 1280 bytes" in plane.without_ipv6
+    assert "its MTU is 1200, and IPv6 needs 1280 bytes" in plane.without_ipv6
     assert plane.refused == {}
     assert key(2) in inside.run(["wg", "show", "jwuadd6", "peers"])

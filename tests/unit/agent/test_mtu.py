@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from jaywalk import driver, mesh, plan, wireguard
+from jaywalk import driver, plan, wireguard
 from jaywalk.errors import InvalidValue
 from jaywalk.mtu import PathMtu
 from jaywalk_agent import mtu_check
 from jaywalk_agent.agent import node_of
 from jaywalk_agent.dataplane import DataPlane
 from jaywalk_agent.settings import Settings
-from tests.tunnel import End, Tunnel, drop_larger_than, tunnel
-from tests.unit.agent.support import peer, settings_in, view_of
+from tests.tunnel import POOL6, End, Tunnel, drop_larger_than, tunnel
+from tests.unit.agent.support import ZONE, peer, settings_in
 
 COUNT = """
 import socket
@@ -139,14 +139,20 @@ def test_paths_are_looked_up_where_the_interface_was_made(pair: Tunnel) -> None:
     assert shown == {"198.51.100.2": PathMtu("link0", 1500, routed=True), "192.0.2.1": PathMtu("link0", 1500)}
 
 
-def test_an_mtu_below_what_ipv6_needs_is_refused_where_there_is_ipv6(tmp_path: Path) -> None:
-    settings = settings_in(tmp_path, mtu="1200")
-    own = peer(0)
-    node = node_of(settings, own.key)
-    assert mesh.desired(view_of(own), node) is not None
-    both = own._replace(addresses=(*own.addresses, "fd20::1"))
-    with pytest.raises(InvalidValue, match="IPv6 runs on 1280"):
-        mesh.desired(view_of(both), node)
+@pytest.mark.wireguard
+def test_an_mtu_below_what_ipv6_needs_leaves_ipv6_out_and_says_why(tmp_path: Path) -> None:
+    with tunnel(tmp_path, "jwul", pools=(*ZONE.pools, POOL6)) as pair:
+        pair.one.settings = replace(pair.one.settings, mtu=1200)
+        own = plane(pair.one)
+        own.bring_to(pair.view)
+        assert "its MTU is 1200, and IPv6 needs 1280 bytes" in own.without_ipv6
+        assert mtu_of(pair.one) == 1200
+        pair.one.settings = replace(pair.one.settings, mtu=None)
+        other = plane(pair.one)
+        for _ in range(2):  # the kernel takes IPv6 once the MTU is large enough
+            other.bring_to(pair.view)
+        assert other.without_ipv6 == ""
+        assert mtu_of(pair.one) == 1420
 
 
 @pytest.mark.parametrize("text", ["575", "65536", "large", "-1"])
