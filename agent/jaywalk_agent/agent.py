@@ -24,6 +24,7 @@ from .follow import Follower, Update
 from .forward import Forwarding
 from .instance import own_instance
 from .onlooker import Onlooker
+from .own_interface import OwnInterface, former_keys
 from .pathfinder import Pathfinder
 from .places import PLACES
 from .settings import Settings
@@ -47,7 +48,8 @@ class Agent:
         self.public_key = settings.own_key(runner)
         self.instance = own_instance(settings.state_dir)
         self.stop = stop
-        self.dataplane = DataPlane(runner, node_of(settings, self.public_key), self.controller.hosts)
+        node = replace(node_of(settings, self.public_key), former_keys=former_keys(settings, runner))
+        self.dataplane = DataPlane(runner, node, self.controller.hosts)
         self.forwarding = Forwarding(runner, settings.interface, settings.forward)
         courier = Courier(settings.controller_address, self._report_of, self.moved)
         self.pathfinder = (
@@ -66,6 +68,8 @@ class Agent:
             instance=self.instance,
             observed=self.pathfinder.observer.observed,
         )
+        self._own_interface = OwnInterface(settings.interface, self.public_key, settings.netns)
+        self._recorded = False
         self._ready = False
         self._saved = ""
         self._save_after = 0.0
@@ -97,6 +101,7 @@ class Agent:
             lease = client.ask(request, timeout).lease_or_raise()
             self.follower.view = self._snapshot(client)
         self.dataplane.bring_to(self.follower.view)
+        self._record_interface()
         self._forward(Update(self.follower.view))
         snapshot.keep(self.settings, self.follower.view)
         return replace(lease, notes=request.notes)
@@ -169,8 +174,15 @@ class Agent:
             return done
         self.pathfinder.learn(update.view, update.changed)
         done = self.dataplane.bring_to(update.view, update.changed)
+        self._record_interface()
         self._forward(update)
         return done
+
+    def _record_interface(self) -> None:
+        """Writes down once that this interface is ours, for a time when its key or name has changed."""
+        if not self._recorded:
+            self._own_interface.write(self.settings.interface_file)
+            self._recorded = True
 
     def _forward(self, update: Update) -> None:
         """Looks after the way to this node's own networks, at each full look and when they change."""

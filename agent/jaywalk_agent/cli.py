@@ -24,14 +24,12 @@ from jaywalk.runner import SubprocessRunner
 
 from . import doctor as examination
 from . import flags, ping_command, privileges, running, snapshot, static_config, status_command
-from .agent import Agent, node_of
-from .dataplane import DataPlane
-from .forward import Forwarding
+from .agent import Agent
 from .instance import own_instance
 from .purge import purge
-from .relays import RelayPlane
 from .settings import Settings, said
 from .stop import Stopped, StopSignal
+from .takedown import retire_former, take_down
 
 log = logging.getLogger("jaywalk")
 
@@ -89,6 +87,7 @@ def _failed(error: JaywalkError, code: int) -> int:
 def run_agent(settings: Settings, arguments: argparse.Namespace) -> int:
     """Joins and follows the zone until a signal comes."""
     with running.only_one(settings.lock_file, settings.zone), suppress(Stopped):
+        retire_former(settings)
         Agent(settings, settings.runner(), StopSignal()).run()
     notify("STOPPING=1")
     log.info("stopped; the tunnels stay up")
@@ -98,6 +97,7 @@ def run_agent(settings: Settings, arguments: argparse.Namespace) -> int:
 def up(settings: Settings, arguments: argparse.Namespace) -> int:
     """Joins once and leaves the tunnels up."""
     with running.only_one(settings.lock_file, settings.zone):
+        retire_former(settings)
         lease = Agent(settings, settings.runner(), StopSignal()).up(arguments.timeout)
     for note in lease.notes:
         print(f"jaywalk: {note}", file=sys.stderr)
@@ -127,20 +127,20 @@ def down(settings: Settings, arguments: argparse.Namespace) -> int:
 
 
 def _take_down(settings: Settings, everything: bool) -> None:
-    runner = settings.runner()
-    public_key = ""
-    if settings.config:
-        public_key = static_config.own_public_key(settings, Path(settings.config))
-    elif settings.private_key_file.exists():
-        public_key = settings.existing_key(runner)
-    node = node_of(settings, public_key)
-    relays = RelayPlane(runner, node).remove()
-    done = DataPlane(runner, node).remove() or relays
-    Forwarding(runner, settings.interface, wanted=False).remove()
+    done = take_down(settings, _current_key(settings))
     print(f"{settings.interface} is {'down' if done else 'not there'}")
     if everything:
-        purge(settings, runner)
+        purge(settings, settings.runner())
         print(f"nothing of zone {settings.zone} is left here")
+
+
+def _current_key(settings: Settings) -> str:
+    """The public key of this node; empty where the key file is gone or holds none, which keeps nothing up."""
+    if settings.config:
+        return static_config.own_public_key(settings, Path(settings.config))
+    with suppress(InvalidValue):
+        return settings.existing_key(settings.runner())
+    return ""
 
 
 def leave(settings: Settings, arguments: argparse.Namespace) -> int:

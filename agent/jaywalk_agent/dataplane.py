@@ -207,7 +207,11 @@ class DataPlane:
     def _observe(self) -> Observed | None:
         name = self.node.interface
         observed = self._driver.observe(name)
-        if observed is not None and observed.public_key not in ("", self.node.public_key):
+        if observed is not None and observed.public_key not in (
+            "",
+            self.node.public_key,
+            *self.node.former_keys,
+        ):
             raise InvalidValue(
                 f"the interface {name} is in use with another key",
                 f"choose another --interface, or take it down with 'ip link delete {name}'",

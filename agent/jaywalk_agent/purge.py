@@ -25,7 +25,7 @@ def purge(settings: Settings, runner: Runner, configuration: Path = CONFIGURATIO
             raise JaywalkError(f"{disable[-1]} cannot be disabled ({done.stderr.strip()})", "run as root")
     own = [configuration / f"{settings.zone}.{kind}" for kind in ("env", "password", "key")]
     state = (settings.snapshot_file, settings.volatile_snapshot_file)
-    running = (settings.status_file, settings.paths_file, settings.lock_file)
+    running = (settings.status_file, settings.paths_file, settings.interface_file, settings.lock_file)
     for path in [*own, *state, *running]:
         _remove(path)
     if not list(settings.state_dir.glob("*.json")):

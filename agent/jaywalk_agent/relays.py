@@ -170,7 +170,7 @@ class RelayPlane:
             for each in lines
             if len(each) == 5
             and is_relays(self._node.interface, each[0])
-            and each[2] == self._node.public_key
+            and each[2] in (self._node.public_key, *self._node.former_keys)
         }
 
     def _steps(self, interface: Interface, last: Interface | None) -> tuple[Interface, plan.Plan]:

@@ -197,6 +197,11 @@ class Settings:
         return self.run_dir / f"{self.zone}.paths"
 
     @property
+    def interface_file(self) -> Path:
+        """Which interface the zone's agent made last."""
+        return self.run_dir / f"{self.zone}.interface"
+
+    @property
     def lock_file(self) -> Path:
         """Held by the running agent of this zone."""
         return self.run_dir / f"{self.zone}.lock"

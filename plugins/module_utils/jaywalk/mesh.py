@@ -36,6 +36,8 @@ class Node:
     mtu: int | None = None
     local_networks: tuple[str, ...] = ()
     requested: tuple[str, ...] = ()
+    former_keys: tuple[str, ...] = ()
+    """Public keys that the interface may still have from before this node's key changed."""
 
 
 @dataclass(frozen=True)

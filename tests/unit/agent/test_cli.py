@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from jaywalk.controller import ZoneClient, connect
+from jaywalk.requests import Request
 from jaywalk.runner import SubprocessRunner
 from jaywalk_agent import cli, privileges
 from jaywalk_agent.settings import ENVIRONMENT, Settings
@@ -212,6 +213,30 @@ def test_a_node_comes_is_looked_at_goes_down_comes_back_and_leaves(
     assert zone(controller).snapshot().peers == {}
     assert INTERFACE not in inside.run(["ip", "link"])
     assert not (tmp_path / "zone-blue.json").exists()
+
+
+@pytest.mark.wireguard
+def test_a_node_changes_its_key_as_the_documents_say(
+    controller: RedisServer, inside: Namespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """docs/zones-and-leases.md, "Another key": the agent is stopped, as it is between two commands here."""
+    assert cli.main(["up"]) == 0
+    index = inside.run(["ip", "-json", "link", "show", "dev", INTERFACE]).split('"ifindex":')[1].split(",")[0]
+    (old,) = zone(controller).snapshot().peers
+    (tmp_path / "key").unlink()
+    assert cli.main(["keygen"]) == 0
+    new = capsys.readouterr().out.split()[-1]
+    operator = ZoneClient(connect(controller.address), controller.address, "zone-blue")
+    rekey = Request.checked("rekey", "zone-blue", new, name="node0")
+    operator.ask(rekey, 10.0, to=operator.keys.orders).lease_or_raise()
+    assert cli.main(["up"]) == 0
+    assert "with 10.20.0.1, fd00:20::1" in capsys.readouterr().out
+    assert set(zone(controller).snapshot().peers) == {new} != {old}
+    assert new in inside.run(["wg", "show", INTERFACE, "public-key"])
+    assert f'"ifindex":{index},' in inside.run(["ip", "-json", "link", "show", "dev", INTERFACE])
+    (tmp_path / "key").write_text("no key at all\n")
+    assert cli.main(["down"]) == 0
+    assert INTERFACE not in inside.run(["ip", "link"])
 
 
 @pytest.mark.wireguard
