@@ -15,6 +15,7 @@ from jaywalk.mesh import Node, refused_prefixes
 from jaywalk.notify import notify
 from jaywalk.requests import Reply, Request
 from jaywalk.runner import Runner
+from jaywalk.values import host_of
 from jaywalk.zonelog import ZoneView
 
 from . import running, snapshot
@@ -121,7 +122,7 @@ class Agent:
                 name=settings.name,
                 request_ip=settings.request_ip,
                 child_prefixes=settings.child_prefixes,
-                **settings.whereabouts(),
+                **settings.whereabouts(self._declared_address()),
                 instance=self.instance,
             )
         )
@@ -133,10 +134,15 @@ class Agent:
                 "endpoint",
                 settings.zone,
                 self.public_key,
-                **settings.whereabouts(),
+                **settings.whereabouts(self._declared_address()),
                 instance=self.instance,
             )
         )
+
+    def _declared_address(self) -> str:
+        """The address of this node that the zone has by its operator's word, or empty."""
+        own = self.follower.view.peers.get(self.public_key) if self.follower.view else None
+        return host_of(own.endpoint) if own is not None and own.fixed else ""
 
     def _report_of(self, observed: Mapping[str, str]) -> Request:
         return self.follower.report(observed)

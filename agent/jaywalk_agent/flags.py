@@ -35,7 +35,7 @@ FLAGS: Mapping[str, tuple[str, str]] = {
     "public_key": ("KEY", "its public half, only checked"),
     "request_ip": ("IP", "ask for this address, one a pool"),
     "child_prefix": ("PREFIX", "announce this prefix, may be repeated"),
-    "local_endpoint_ip": ("IP", "address at which peers reach us"),
+    "local_endpoint_ip": ("HOST[:PORT]", "address or name at which peers reach us"),
     "listen_port": ("PORT", "UDP port of WireGuard, 51820"),
     "mtu": ("BYTES", "MTU of the interface; by default what the links to the peers carry, less 80"),
     "relay": ("", "carry the traffic of peers that cannot reach each other"),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,12 +14,14 @@ from jaywalk import keys, mtu, values
 from jaywalk.controller import ControllerAddress, agent_user
 from jaywalk.errors import InvalidValue, JaywalkError
 from jaywalk.files import read_secret, read_variables, write_private
-from jaywalk.place import host_label, whereabouts
+from jaywalk.place import DeclaredEndpoint, host_label, whereabouts
 from jaywalk.runner import Runner, SubprocessRunner, in_namespace
 
 from .places import PLACES, Places
 
 DEFAULT_ZONE = "zone-blue"
+log = logging.getLogger(__name__)
+
 READ_TIMEOUT = 25.0
 """Seconds that a silent connection may be waited on; less than half of the unit's watchdog."""
 
@@ -128,7 +131,7 @@ class Settings:
     public_key: str = ""
     request_ip: tuple[str, ...] = ()
     child_prefixes: tuple[str, ...] = ()
-    local_endpoint_ip: str = ""
+    local_endpoint: DeclaredEndpoint | None = None
     netns: str = ""
     config: str = ""
     forward: bool = False
@@ -141,7 +144,7 @@ class Settings:
     def read(cls, words: Mapping[str, str]) -> Settings:
         """Settings out of what was said; raises ``InvalidValue`` with the value and the remedy."""
         zone = values.zone_name(words.get("zone", DEFAULT_ZONE))
-        endpoint_ip = words.get("local_endpoint_ip", "")
+        declared = words.get("local_endpoint_ip", "")
         listen_port = values.port(words.get("listen_port", "51820"), "listen port")
         settings = cls(
             zone=zone,
@@ -159,7 +162,7 @@ class Settings:
             public_key=_public_key(words["public_key"]) if "public_key" in words else "",
             request_ip=_split(words.get("request_ip", "")),
             child_prefixes=_split(words.get("child_prefix", "")),
-            local_endpoint_ip=values.address(endpoint_ip, "local endpoint") if endpoint_ip else "",
+            local_endpoint=DeclaredEndpoint.parse(declared, listen_port) if declared else None,
             netns=values.netns_name(words["netns"]) if words.get("netns") else "",
             config=words.get("config", ""),
             forward=_is_on(words, "forward"),
@@ -227,12 +230,23 @@ class Settings:
         """The controller's name or address alone, or those of its sentinels; none where none was named."""
         return ControllerAddress.parse(self.controller).hosts if self.controller else ()
 
-    def whereabouts(self) -> dict[str, Any]:
-        """What a request says of where peers reach this node now, and as a relay."""
-        host, port = self.local_endpoint_ip, self.listen_port
-        declared = values.join_endpoint(host, port) if host else ""
+    def whereabouts(self, known: str = "") -> dict[str, Any]:
+        """What a request says of where peers reach this node now, and as a relay.
+
+        ``known`` is the address that the zone has of it by the operator's word.
+        """
+        declared = self._declared(self.local_endpoint, known) if self.local_endpoint else ""
         controller = next(iter(self.controller_hosts()), "")
-        return {**whereabouts(controller, port, declared), "relay": self.relay_port}
+        return {**whereabouts(controller, self.listen_port, declared), "relay": self.relay_port}
+
+    @staticmethod
+    def _declared(endpoint: DeclaredEndpoint, known: str) -> str:
+        before, found = endpoint.problem, endpoint.endpoint(known)
+        if endpoint.problem and endpoint.problem != before:
+            log.warning("%s", endpoint.problem)
+        elif before and not endpoint.problem:
+            log.info("the name %s of the local endpoint is %s", endpoint.host, found)
+        return found
 
     def runner(self) -> Runner:
         """Runs programs where the interface is: here, or in the network namespace that was named."""

@@ -89,8 +89,8 @@ options:
     elements: str
   endpoint:
     description:
-      - Where the node's peers reach it, as V(ADDRESS) or V(ADDRESS:PORT). Without a port it is
-        O(listen_port).
+      - Where the node's peers reach it, as V(ADDRESS), V(NAME), V(ADDRESS:PORT), V([IPV6]:PORT) or
+        V(NAME:PORT). Without a port it is O(listen_port). A name is looked up when the module runs.
       - The default is what the node's agent was told (C(--local-endpoint-ip)), else the node's own address
         towards the controller. An empty string takes the latter in any case.
     type: str
@@ -247,7 +247,6 @@ interface:
           sample: 1790000000
 """
 
-import ipaddress
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -322,12 +321,15 @@ class Here:
 
 
 def declared_endpoint(text: str, listen_port: int) -> str:
-    """The endpoint as declared, with ``listen_port`` where only an address is given."""
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return values.endpoint(text)
-    return values.endpoint(values.join_endpoint(text, listen_port))
+    """The endpoint as declared, with ``listen_port`` where it names no port; raises ``InvalidValue``."""
+    declared = place.DeclaredEndpoint.parse(text, listen_port)
+    found = declared.endpoint()
+    if not found:
+        raise InvalidValue(
+            f"the name {declared.host} of the endpoint has no address that peers can reach",
+            "give an address, or mend the name",
+        )
+    return values.endpoint(found)
 
 
 def declared_request(params: dict[str, Any], controller_host: str, key: str) -> Request:

@@ -6,12 +6,94 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+from dataclasses import dataclass, field
 from typing import Any
 
+from . import values
+from .errors import InvalidValue
 from .values import Address, host_prefix, join_endpoint
 
 ELSEWHERE = ("192.0.2.1", "2001:db8::1")
 """Addresses of the documentation ranges (RFC 5737, RFC 3849): their route is the default route."""
+
+
+_DECLARED = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:]+))(?::([0-9]+))?")
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\.?")
+
+
+@dataclass
+class DeclaredEndpoint:
+    """Where the operator says that peers reach this node: an address or a DNS name, and a port.
+
+    ``problem`` says why a name has no address at the moment; the last one that it had stays meanwhile.
+    """
+
+    host: str
+    port: int
+    problem: str = ""
+    _last: str = field(default="", repr=False)
+
+    @classmethod
+    def parse(cls, text: str, listen_port: int) -> DeclaredEndpoint:
+        """Reads ADDRESS, NAME, ADDRESS:PORT, [IPV6]:PORT or NAME:PORT; the port is else ``listen_port``."""
+        if _is_address(text):
+            return cls(values.address(text, "local endpoint"), listen_port)
+        parts = _DECLARED.fullmatch(text)
+        bracketed, host, digits = parts.groups() if parts else ("", "", "")
+        port = values.port(digits, "local endpoint's port") if digits else listen_port
+        if bracketed or (host and _is_like_an_address(host)):
+            return cls(values.address(bracketed or host, "local endpoint"), port)
+        if host and _NAME.fullmatch(host):
+            return cls(host, port)
+        raise InvalidValue(
+            f"the local endpoint {values.shown(text)} does not parse",
+            "give ADDRESS, NAME, ADDRESS:PORT, [IPV6]:PORT or NAME:PORT",
+        )
+
+    def endpoint(self, known: str = "") -> str:
+        """The endpoint as it is now, or empty; a name is looked up anew, and may hold up the caller.
+
+        ``known`` is the address that the name had as far as anybody remembers.
+        """
+        if _is_address(self.host):
+            return join_endpoint(self.host, self.port)
+        found = _usable_addresses(self.host)
+        self._last = self._last or known
+        # Of several addresses the one that peers know already; some servers turn them with each answer.
+        if found and self._last not in found:
+            self._last = found[0]
+        self.problem = "" if found else self._lost()
+        return join_endpoint(self._last, self.port) if self._last else ""
+
+    def _lost(self) -> str:
+        stays = (
+            f"its last address {self._last} stays" if self._last else "this node's own addresses stand for it"
+        )
+        return f"the name {self.host} of the local endpoint has no address that peers can reach: {stays}"
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_like_an_address(text: str) -> bool:
+    """Whether somebody meant an address: no name ends in a number (RFC 3696, section 2)."""
+    return text.rstrip(".").rpartition(".")[2].isdigit()
+
+
+def _usable_addresses(name: str) -> list[str]:
+    """The addresses of ``name`` at which others may reach this machine, in the resolver's order."""
+    try:
+        found = socket.getaddrinfo(name, 9, type=socket.SOCK_DGRAM)
+    except (OSError, UnicodeError):
+        return []
+    addresses = dict.fromkeys(str(each[4][0]) for each in found)
+    return [each for each in addresses if "%" not in each and _of_a_network(ipaddress.ip_address(each))]
 
 
 def host_label() -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jaywalk import keys
+from jaywalk import keys, place
 from jaywalk.errors import InvalidValue, JaywalkError
 from jaywalk.place import host_label
 from jaywalk.runner import SubprocessRunner
@@ -162,6 +162,24 @@ def test_defaults_follow_the_zone() -> None:
     assert str(settings.snapshot_file) == "/var/lib/jaywalk/zone-red.json"
     assert str(settings.lock_file) == "/run/jaywalk/zone-red.lock"
     assert settings.name == host_label()
+
+
+def test_a_local_endpoint_name_is_told_of_when_it_is_lost_and_found(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    settings = Settings.read({"local_endpoint_ip": "home.example.org:4000", "name": "node0"})
+    found: list[str] = []
+    monkeypatch.setattr(place, "_usable_addresses", lambda _name: found)
+    assert not settings.whereabouts().get("fixed")
+    assert settings.whereabouts("203.0.113.9")["endpoint"] == "203.0.113.9:4000"
+    found.append("203.0.113.20")
+    assert settings.whereabouts() == {"endpoint": "203.0.113.20:4000", "fixed": True, "relay": 0}
+    settings.whereabouts()
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 3
+    assert "has no address" in lines[0]
+    assert lines[2] == "the name home.example.org of the local endpoint is 203.0.113.20:4000"
 
 
 @pytest.mark.parametrize(

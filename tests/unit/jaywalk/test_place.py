@@ -8,6 +8,8 @@ import socket
 import pytest
 
 from jaywalk import place, values
+from jaywalk.errors import InvalidValue
+from jaywalk.place import DeclaredEndpoint
 
 
 @pytest.mark.parametrize(
@@ -75,3 +77,83 @@ def test_name_that_does_not_resolve_is_nowhere(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
     assert place.source_address("nowhere.invalid") == ""
     assert place.host_prefixes("nowhere.invalid") == []
+
+
+def resolver(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
+    """Names have these addresses from now on; none at all is a name that does not resolve."""
+
+    def look(_name: str, port: int, **_options: object) -> list[tuple[object, ...]]:
+        if not addresses:
+            raise socket.gaierror("Name or service not known")
+        return [(0, 0, 0, "", (address, port)) for address in addresses]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look)
+
+
+@pytest.mark.parametrize(
+    ("text", "endpoint"),
+    [
+        ("198.51.100.7", "198.51.100.7:51820"),
+        ("198.51.100.7:4000", "198.51.100.7:4000"),
+        ("2001:db8::7", "[2001:db8::7]:51820"),
+        ("[2001:db8::7]", "[2001:db8::7]:51820"),
+        ("[2001:db8::7]:4000", "[2001:db8::7]:4000"),
+        ("home.example.org", "203.0.113.9:51820"),
+        ("home.example.org.", "203.0.113.9:51820"),
+        ("home.example.org:4000", "203.0.113.9:4000"),
+        ("my_box", "203.0.113.9:51820"),
+    ],
+)
+def test_a_local_endpoint_is_an_address_or_a_name_with_or_without_a_port(
+    monkeypatch: pytest.MonkeyPatch, text: str, endpoint: str
+) -> None:
+    resolver(monkeypatch, "203.0.113.9")
+    assert DeclaredEndpoint.parse(text, 51820).endpoint() == endpoint
+    assert values.endpoint(endpoint) == endpoint
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("10.0.0.999", "10.0.0.9:70000", "10.0.0.9:0", "10.0.0.9:", ":51820", "[home.example.org]:1", "a b"),
+        *(
+            "[10.0.0.9]:x",
+            "home.example.org:http",
+            "2001:db8::7]:4000",
+            "-home",
+            "home..org",
+            "a" * 64,
+            "",
+            "1.2.3",
+        ),
+    ],
+)
+def test_a_local_endpoint_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(InvalidValue, match="local endpoint"):
+        DeclaredEndpoint.parse(text, 51820)
+
+
+def test_a_dynamic_name_is_looked_up_again_and_its_last_address_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    declared = DeclaredEndpoint.parse("home.example.org:4000", 51820)
+    resolver(monkeypatch, "127.0.1.1")
+    assert declared.endpoint() == ""
+    assert "this node's own addresses stand for it" in declared.problem
+    resolver(monkeypatch, "203.0.113.9", "203.0.113.10")
+    assert (declared.endpoint(), declared.problem) == ("203.0.113.9:4000", "")
+    resolver(monkeypatch, "203.0.113.10", "203.0.113.9")
+    assert declared.endpoint() == "203.0.113.9:4000", "a server that turns its answers moves nobody"
+    resolver(monkeypatch)
+    assert declared.endpoint() == "203.0.113.9:4000"
+    assert "home.example.org" in declared.problem
+    assert "203.0.113.9 stays" in declared.problem
+    resolver(monkeypatch, "203.0.113.20")
+    assert (declared.endpoint(), declared.problem) == ("203.0.113.20:4000", "")
+
+
+def test_a_name_that_does_not_resolve_at_the_start_stands_for_what_the_zone_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    resolver(monkeypatch)
+    assert DeclaredEndpoint.parse("home.example.org", 51820).endpoint("203.0.113.9") == "203.0.113.9:51820"
