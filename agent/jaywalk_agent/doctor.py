@@ -1,76 +1,51 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``jaywalk doctor``: looks at all that a node's mesh rests on, and says what is wrong, a sentence each."""
+"""``jaywalk doctor``: checks all that a node's mesh rests on, and says what is wrong, a sentence each.
+
+It changes nothing, neither on the node nor in the zone.
+"""
 
 from __future__ import annotations
 
 import json
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
-from jaywalk import driver, mesh, plan, values
-from jaywalk.candidates import may_observe, relays
+from jaywalk import mesh, plan
 from jaywalk.controller import ZoneClient, connect
 from jaywalk.errors import JaywalkError
-from jaywalk.interface import ObservedPeer, server_name
-from jaywalk.models import Peer
 from jaywalk.place import own_addresses
-from jaywalk.requests import Request
+from jaywalk.requests import CHECK, Request
 from jaywalk.runner import Runner
-from jaywalk.zonelog import ZoneView
 
-from . import mtu_check, onlooker, running, snapshot, stun
+from . import doctor_nat, doctor_peers, mtu_check, outcomes, running, snapshot, stun
 from .agent import node_of
 from .dataplane import DataPlane
-from .forward import forwards_ipv6
-from .instance import own_instance
-from .places import PLACES
+from .doctor_context import BAD, GOOD, WARNING, Check, DoctorContext, Finding
 from .settings import Settings
 
-GOOD, WARNING, BAD = "good", "warning", "bad"
 ANSWER_SECONDS = 10.0
 """How long a supervisor may take to answer."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one look came to: ``good``, ``warning`` or ``bad``, of what, and a sentence about it."""
-
-    grade: str
-    about: str
-    sentence: str
-
-
-@dataclass(frozen=True)
-class Patient:
-    """A node, as far as it is known before the first look."""
-
-    settings: Settings
-    runner: Runner
-    view: ZoneView | None
-    own: Peer | None
-
-    @property
-    def driver(self) -> driver.Driver:
-        """The hands of this machine's platform."""
-        return driver.of_this_machine(self.runner)
+SETTLE_SECONDS = 2.5
+"""A running agent puts right within this time what differs."""
+SHOWN_COMMANDS = 3
 
 
 def examine(settings: Settings, runner: Runner, servers: Sequence[str] = ()) -> list[Finding]:
-    """All findings; what cannot be looked at is a finding too, and keeps no other look back.
+    """All findings; what cannot be checked is a finding too, and keeps no other check back.
 
     ``servers`` are STUN servers to ask as well.
     """
-    view = snapshot.load(settings.snapshot_file, settings.zone)
+    view = snapshot.current(settings)
     key = settings.existing_key(runner) if settings.private_key_file.exists() else ""
-    patient = Patient(settings, runner, view, view.peers.get(key) if view is not None else None)
+    node = DoctorContext(settings, runner, key, view, view.peers.get(key) if view is not None else None)
     findings = []
-    for about, look in LOOKS.items():
+    for about, check in CHECKS.items():
         try:
-            # One by one: what was found before a look failed stays.
-            for grade, sentence in look(patient):
+            # One by one: what was found before a check failed stays.
+            for grade, sentence in check(node):
                 findings.append(Finding(grade, about, sentence))
         except (JaywalkError, OSError) as error:
             findings.append(Finding(BAD, about, str(error)))
@@ -80,8 +55,8 @@ def examine(settings: Settings, runner: Runner, servers: Sequence[str] = ()) -> 
     return findings
 
 
-def _key(patient: Patient) -> Iterator[tuple[str, str]]:
-    file = patient.settings.private_key_file
+def _key(node: DoctorContext) -> Iterator[tuple[str, str]]:
+    file = node.settings.private_key_file
     if not file.exists():
         yield BAD, f"there is no private key in {file}: 'jaywalk keygen' makes one"
         return
@@ -92,197 +67,135 @@ def _key(patient: Patient) -> Iterator[tuple[str, str]]:
         yield GOOD, f"{file} is for its owner alone"
 
 
-def _agent(patient: Patient) -> Iterator[tuple[str, str]]:
-    settings = patient.settings
+def _agent(node: DoctorContext) -> Iterator[tuple[str, str]]:
+    settings = node.settings
     if not running.is_running(settings.lock_file):
-        yield WARNING, f"no agent runs: nothing follows zone {settings.zone}, and no path is mended"
+        remedy = f"start jaywalk-agent@{settings.zone}, or see why it does not run in its journal"
+        yield BAD, f"no agent runs, so that nothing follows zone {settings.zone} and mends paths: {remedy}"
         return
     report = running.Report.read(settings.status_file)
-    if report is not None and report.trouble:
+    if report is None:
+        yield WARNING, "the agent has not yet said how it is"
+    elif report.trouble:
         yield BAD, f"the agent is in trouble: {report.trouble}"
+    elif report.waiting:
+        yield BAD, f"the agent waits for zone {settings.zone} to answer its request"
     else:
         yield GOOD, f"the agent of zone {settings.zone} runs"
 
 
-def _controller(patient: Patient) -> Iterator[tuple[str, str]]:
-    settings = patient.settings
+def _zone(node: DoctorContext) -> Iterator[tuple[str, str]]:
+    if node.view is None:
+        yield BAD, f"this node is not in zone {node.settings.zone}"
+    elif node.own is None:
+        yield BAD, f"zone {node.settings.zone} does not list this node's key"
+    else:
+        yield GOOD, f"in zone {node.settings.zone} as {node.own.name}, {', '.join(node.own.addresses)}"
+
+
+def _controller(node: DoctorContext) -> Iterator[tuple[str, str]]:
+    settings = node.settings
     address = settings.controller_address()
     client = connect(address, name="jaywalk-doctor")
     try:
         zone = ZoneClient(client, address, settings.zone)
         head = zone.head()
         yield GOOD, f"{address} answers, zone {settings.zone} stands at {head.position}"
-        if patient.own is None:
-            yield WARNING, "this node has not joined: whether a supervisor answers is not known"
+        if not node.key:
+            yield WARNING, "without a key nobody can ask whether a supervisor answers"
             return
-        # What the zone knows already, so that nothing changes.
-        here = Request.checked(
-            "endpoint",
-            settings.zone,
-            patient.own.key,
-            instance=own_instance(settings.state_dir),
-            **settings.whereabouts(),
-        )
-        zone.ask(here, ANSWER_SECONDS)
+        # Any answer will do; this question changes nothing in the zone.
+        zone.ask(Request.checked(CHECK, settings.zone, node.key), ANSWER_SECONDS)
         yield GOOD, "a supervisor answers"
     finally:
         client.close()
 
 
-def _interface(patient: Patient) -> Iterator[tuple[str, str]]:
-    settings, runner = patient.settings, patient.runner
-    observed, others = patient.driver.observe(settings.interface), patient.driver.ports()
+def _interface(node: DoctorContext) -> Iterator[tuple[str, str]]:
+    settings = node.settings
+    observed, others = node.driver.observe(settings.interface), node.driver.ports()
     holder = next((name for name, port in others.items() if port == settings.listen_port), settings.interface)
     if holder != settings.interface:
         yield BAD, f"UDP port {settings.listen_port} is {holder}'s: give one of them another --listen-port"
     if observed is None:
         yield BAD, f"the interface {settings.interface} is not there: start the agent, or run 'jaywalk up'"
         return
+    if not observed.up:
+        yield BAD, f"the interface {observed.name} is down: 'ip link set dev {observed.name} up'"
+    if node.key and observed.public_key not in ("", node.key):
+        yield BAD, f"the interface {observed.name} has another key than {settings.private_key_file}"
+        return
     if observed.listen_port == settings.listen_port:
         yield GOOD, f"{settings.interface} ({observed.kind} WireGuard) listens on UDP {observed.listen_port}"
     else:
         yield BAD, f"{settings.interface} listens on UDP {observed.listen_port}, not {settings.listen_port}"
-    if patient.view is not None and patient.own is not None:
-        node = node_of(settings, patient.own.key)
-        # Raises where a network of this machine overlaps the zone's.
-        plane = DataPlane(runner, node, settings.controller_hosts())
-        plane.plan(patient.view)
-        yield GOOD, "no network of this machine overlaps the zone's"
-        if plane.without_ipv6:
-            yield WARNING, plane.without_ipv6
-        yield from ((WARNING, sentence) for sentence in mesh.refused_prefixes(patient.view, plane.node))
 
 
-def _peers(patient: Patient) -> Iterator[tuple[str, str]]:
-    if patient.own is None or patient.view is None or len(patient.view.peers) < 2:
+def _differences(node: DoctorContext) -> Iterator[tuple[str, str]]:
+    """What a plan would change; a running agent is given the time that it takes to do so itself."""
+    if node.view is None or node.own is None or node.driver.observe(node.settings.interface) is None:
         return
-    seen = _seen(patient)
-    others, answering = len(patient.view.peers) - 1, _answering(seen)
-    if answering:
-        yield GOOD, f"{len(answering)} of {others} peers answer"
-        return
-    sent, came = sum(each.sent for each in seen.values()), sum(each.received for each in seen.values())
-    yield (
-        BAD,
-        (
-            f"none of {others} peers answers ({sent} bytes sent, {came} received): all are away, or a "
-            f"firewall lets no UDP from port {patient.settings.listen_port} out to them"
-        ),
-    )
-
-
-def _seen(patient: Patient) -> dict[str, ObservedPeer]:
-    return patient.driver.dump(patient.settings.interface)
-
-
-def _answering(seen: Mapping[str, ObservedPeer]) -> set[str]:
-    """The keys of the peers with a session."""
-    return {key for key, each in seen.items() if time.time() - each.handshake < plan.SETTLED_SECONDS}
-
-
-def _nat(patient: Patient) -> Iterator[tuple[str, str]]:
-    own, view = patient.own, patient.view
-    if own is None or view is None:
-        yield WARNING, "not known before this node has joined"
-    elif own.fixed:
-        yield GOOD, f"the operator says that peers reach this node at {own.endpoint}"
-    elif own.symmetric:
-        yield WARNING, f"behind a symmetric NAT, seen at {_host(own)}: {_symmetric(view, own)}"
-    elif own.observed:
-        yield GOOD, f"behind a NAT, and open peers see this node at {own.observed}"
-    elif any(may_observe(view.peers[key]) for key in _answering(_seen(patient)) & view.peers.keys()):
-        yield GOOD, f"no open peer sees this node elsewhere than at {own.endpoint or 'no address'}"
+    plane, commands = _plan(node)
+    if commands and running.is_running(node.settings.lock_file):
+        time.sleep(SETTLE_SECONDS)
+        plane, commands = _plan(node)
+    name = node.settings.interface
+    if commands:
+        more = f" and {len(commands) - SHOWN_COMMANDS} more" if len(commands) > SHOWN_COMMANDS else ""
+        yield BAD, f"{name} is not as the zone has it: {'; '.join(commands[:SHOWN_COMMANDS])}{more}"
     else:
-        yield WARNING, "no open peer answers, so that nobody can tell where this node is seen"
+        yield GOOD, f"{name} is as the zone has it, and no network of this machine overlaps the zone's"
+    if plane.without_ipv6:
+        yield WARNING, plane.without_ipv6
+    yield from ((WARNING, sentence) for sentence in mesh.refused_prefixes(node.view, plane.node))
 
 
-def _symmetric(view: ZoneView, own: Peer) -> str:
-    if not PLACES.mends_paths:
-        return "peers behind NATs are out of reach, since no relay carries anything for this platform"
-    others = [peer for peer in relays(view.peers.values()) if peer.key != own.key]
-    if others:
-        return f"a relay carries what cannot be direct ({', '.join(peer.name for peer in others)})"
-    return (
-        "peers behind NATs are out of reach, since the zone has no relay ('jaywalk --relay' on an open node)"
-    )
+def _plan(node: DoctorContext) -> tuple[DataPlane, Sequence[str]]:
+    """Raises where a network of this machine overlaps the zone's."""
+    assert node.view is not None
+    # The zone as it is now: an agent that runs may have got on since the doctor began.
+    view = snapshot.current(node.settings) or node.view
+    plane = DataPlane(node.runner, node_of(node.settings, node.key), node.settings.controller_hosts())
+    plane.ways = {key: each.way for key, each in outcomes.load(node.settings.paths_file).items()}
+    return plane, plan.commands(plane.plan(view)[1])
 
 
-def _host(own: Peer) -> str:
-    return values.host_of(own.observed)
-
-
-def _relay(patient: Patient) -> Iterator[tuple[str, str]]:
-    own, settings = patient.own, patient.settings
-    if not settings.relay_port:
-        return
-    if own is None or not own.relay:
-        yield BAD, "this node is to be a relay, and the zone does not know: restart its agent"
-        return
-    if own.observed:
-        yield (
-            BAD,
-            (
-                f"no peer uses this relay: they see it at {own.observed}, not at {own.endpoint}. Forward UDP "
-                f"{settings.listen_port} and {own.relay} to it; the outer address is --local-endpoint-ip"
-            ),
-        )
-        return
-    name = server_name(settings.interface)
-    if patient.driver.ports().get(name) != own.relay:
-        yield (
-            BAD,
-            (
-                f"no peer uses this relay: {name} does not listen on UDP {own.relay}. See whose port that is "
-                f"('ss -lunp sport = {own.relay}'), and give another --relay-port"
-            ),
-        )
-        return
-    peers = patient.driver.dump(name).values()
-    came = sum(bool(peer.handshake) for peer in peers)
-    yield GOOD, f"a relay on UDP {own.relay}; {came} of {len(peers)} peers have come"
-    if any(":" in address for address in own.addresses) and not forwards_ipv6(patient.runner):
-        yield WARNING, "it does not pass IPv6 on until a running agent has the machine forward it"
-
-
-def _paths(patient: Patient) -> Iterator[tuple[str, str]]:
-    if not PLACES.mends_paths:
-        yield WARNING, onlooker.SENTENCE
-
-
-def _versions(patient: Patient) -> Iterator[tuple[str, str]]:
-    found = own_addresses(next(iter(patient.settings.controller_hosts()), ""))
+def _versions(node: DoctorContext) -> Iterator[tuple[str, str]]:
+    found = own_addresses(next(iter(node.settings.controller_hosts()), ""))
     if found:
         yield GOOD, f"this machine speaks to others from {', '.join(found)}"
     else:
         yield BAD, "this machine has no address but loopback and link-local ones"
 
 
-def _mtu(patient: Patient) -> Iterator[tuple[str, str]]:
-    observed = patient.driver.observe(patient.settings.interface)
+def _mtu(node: DoctorContext) -> Iterator[tuple[str, str]]:
+    observed = node.driver.observe(node.settings.interface)
     if observed is None:
         return
-    bad = mtu_check.too_small_link(observed, patient.driver)
+    bad = mtu_check.too_small_link(observed, node.driver)
     if bad:
         yield WARNING, bad
-    if patient.view is None or patient.own is None:
+    if node.view is None or node.own is None:
         return
-    for sentence in mtu_check.black_holes(patient.settings, patient.view, patient.own, observed):
+    for sentence in mtu_check.black_holes(node.settings, node.view, node.own, observed):
         bad = sentence
         yield BAD, sentence
     if not bad:
         yield GOOD, f"packets of {observed.mtu} bytes fit the links to the peers, and pass to all that answer"
 
 
-LOOKS: dict[str, Callable[[Patient], Iterator[tuple[str, str]]]] = {
+CHECKS: dict[str, Check] = {
     "key": _key,
     "agent": _agent,
+    "zone": _zone,
     "controller": _controller,
     "interface": _interface,
+    "differences": _differences,
     "addresses": _versions,
-    "peers": _peers,
-    "nat": _nat,
-    "paths": _paths,
-    "relay": _relay,
+    "peers": doctor_peers.peers,
+    "nat": doctor_nat.nat,
+    "paths": doctor_nat.paths,
+    "relay": doctor_nat.relay,
     "mtu": _mtu,
 }
 
@@ -300,4 +213,4 @@ def as_json(findings: list[Finding]) -> str:
 
 def as_text(findings: list[Finding]) -> str:
     """A line a finding."""
-    return "\n".join(f"{each.grade:8}{each.about:12}{each.sentence}" for each in findings)
+    return "\n".join(f"{each.grade:8}{each.about:13}{each.sentence}" for each in findings)

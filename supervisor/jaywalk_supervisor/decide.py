@@ -14,7 +14,7 @@ from typing import Any
 from jaywalk import values
 from jaywalk.errors import RequestRefused
 from jaywalk.models import Lease, Peer
-from jaywalk.requests import REPORT, Reply, Request
+from jaywalk.requests import CHECK, REPORT, Reply, Request
 from jaywalk.wishes import whereabouts, with_kept
 from jaywalk.zonelog import Change
 
@@ -137,11 +137,16 @@ def _report(state: ZoneState, request: Request, now: float) -> Decision:
     return Decision(Reply(ok=True, name=names, changed=bool(changes)), changes)
 
 
+def _check(state: ZoneState, request: Request, now: float) -> Decision:
+    return Decision(Reply(ok=True))
+
+
 _DECIDERS: Mapping[str, Callable[[ZoneState, Request, float], Decision]] = {
     "join": _join,
     "leave": _leave,
     "endpoint": _endpoint,
     REPORT: _report,
+    CHECK: _check,
     **ORDERS,
 }
 

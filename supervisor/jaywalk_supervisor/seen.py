@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from jaywalk.requests import OPERATOR_OPS, REPORT, Request
+from jaywalk.requests import CHECK, OPERATOR_OPS, REPORT, Request
 
 from .ipam import holder_of
 from .state import ZoneState
@@ -17,6 +17,8 @@ def refusal(state: ZoneState, request: Request) -> str:
     peer = state.peers.get(request.key)
     if request.op in OPERATOR_OPS:
         return "operator"
+    if request.op == CHECK:
+        return "check"
     if request.key not in state.leases or (request.op == REPORT and peer is None):
         return "not-joined"
     if peer is not None and request.instance and peer.instance not in ("", request.instance):

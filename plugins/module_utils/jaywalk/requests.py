@@ -29,7 +29,9 @@ REPORT_SECONDS = 60.0
 """How often an agent reports, on average.  Of 10,000 agents that is 170 requests a second, a fiftieth of what
 a supervisor commits, and what is shown as last seen is never older than the pause that an agent has anyway
 between two full looks at its interface."""
-AGENT_OPS = ("join", "leave", "endpoint", REPORT)
+CHECK = "check"
+"""The question whether a supervisor answers.  It changes nothing, nor when a node was last heard of."""
+AGENT_OPS = ("join", "leave", "endpoint", REPORT, CHECK)
 OPERATOR_OPS = ("reserve", "release", "rekey", "show")
 
 _NONCE = re.compile(r"[0-9a-f]{32}")

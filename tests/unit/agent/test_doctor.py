@@ -14,7 +14,7 @@ from jaywalk import keys
 from jaywalk.models import Peer
 from jaywalk.runner import SubprocessRunner
 from jaywalk_agent import doctor, snapshot
-from jaywalk_agent.doctor import BAD, GOOD, WARNING, Finding
+from jaywalk_agent.doctor_context import BAD, GOOD, WARNING, Finding
 from jaywalk_agent.settings import Settings
 from tests.netns import Namespace
 from tests.redis_server import RedisServer
@@ -54,7 +54,8 @@ def test_a_machine_that_never_joined_gets_a_sentence_for_each_thing_that_lacks(
     found = examined(settings, inside)
     assert {about: each[0].grade for about, each in found.items()} == {
         "key": BAD,
-        "agent": WARNING,
+        "agent": BAD,
+        "zone": BAD,
         "controller": BAD,
         "interface": BAD,
         "addresses": BAD if not found["addresses"][0].sentence.startswith("this machine speaks") else GOOD,
@@ -62,6 +63,7 @@ def test_a_machine_that_never_joined_gets_a_sentence_for_each_thing_that_lacks(
     }
     assert "no private key" in found["key"][0].sentence
     assert "no controller was named" in found["controller"][0].sentence
+    assert "nothing follows zone zone-blue" in found["agent"][0].sentence
 
 
 def test_a_key_that_others_may_read_is_bad(settings: Settings, inside: Namespace) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from jaywalk.runner import Finished
-from jaywalk_agent import agent, doctor, onlooker, places, snapshot
+from jaywalk_agent import agent, doctor, doctor_nat, onlooker, places, snapshot
 from jaywalk_agent.courier import Courier
+from jaywalk_agent.doctor_context import WARNING, Finding
 from jaywalk_agent.onlooker import Onlooker
 from jaywalk_agent.stop import StopSignal
 from tests.unit.agent.support import peer, settings_in, view_of
@@ -43,7 +44,7 @@ class Told(Courier):
 
 @pytest.fixture
 def without_paths(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (agent, doctor):
+    for module in (agent, doctor_nat):
         monkeypatch.setattr(module, "PLACES", places.DARWIN)
 
 
@@ -79,7 +80,7 @@ def test_the_doctor_there_promises_no_relay(tmp_path: Path) -> None:
     relay = peer(1, endpoint="192.0.2.9:51820", relay=51821)
     snapshot.save(settings.snapshot_file, view_of(own, relay))
     found = {each.about: each for each in doctor.examine(settings, Wg())}
-    assert found["paths"] == doctor.Finding(doctor.WARNING, "paths", onlooker.SENTENCE)
+    assert found["paths"] == Finding(WARNING, "paths", onlooker.SENTENCE)
     assert "no relay carries anything for this platform" in found["nat"].sentence
 
 

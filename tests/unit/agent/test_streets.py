@@ -155,7 +155,7 @@ def test_a_network_without_udp_is_told_so_and_joins_in_once_it_has_some(internet
     unblock(router)
     eventually(DIRECT, lambda: one.path("hub"), 60)
     eventually(DIRECT, lambda: one.path("other"), 60)
-    assert "2 of 2 peers answer" in one.command("doctor")[1]
+    assert "2 of 2 peers answer now" in one.command("doctor")[1]
     assert ping.lost() == 0
 
 
