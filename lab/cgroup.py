@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lab.errors import LabError
+from lab.patience import Deadline
 
 MOUNT = Path("/sys/fs/cgroup")
 
@@ -82,9 +83,9 @@ def is_frozen(paths: Iterable[str]) -> bool:
 def kill(paths: Iterable[str], *, spare: int = 0, timeout: float = 10.0) -> None:
     """Kill every process of the groups but `spare`, and wait until they are gone; LabError if they stay."""
     paths = tuple(paths)
-    deadline = time.monotonic() + timeout
+    deadline = Deadline(timeout)
     while left := processes(paths) - {spare}:
-        if time.monotonic() > deadline:
+        if deadline.passed:
             raise LabError(f"processes {sorted(left)} do not die: look at them with ps")
         for pid in left:
             with contextlib.suppress(ProcessLookupError):

@@ -40,6 +40,7 @@ def connection(key: Path, known_hosts: Path, sockets: Path) -> dict[str, Any]:
         # Sockets of the lab's own: a new lab at the same addresses must not meet the old one's connections.
         "ansible_control_path_dir": str(sockets),
         "ansible_python_interpreter": "/usr/bin/python3",
+        "ansible_timeout": 60,  # a busy host shakes hands slowly
     }
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lab import cgroup, detached, host, network, plan
 from lab.errors import LabError
+from lab.patience import Deadline
 from lab.settings import control_sockets
 from lab.spec import Leg, MachineSpec, Running
 
@@ -74,11 +75,14 @@ class Machine:
 
     def wait_booting(self, boots: int, timeout: float = 30.0) -> None:
         """Wait until its boot number `boots` has begun; LabError with the console's end if it does not."""
-        begun = time.monotonic()
+        whole, keeper = Deadline(timeout), Deadline(KEEPER_START)
+        was_on = False
         while self.boots < boots:
-            waited = time.monotonic() - begun
-            if waited > timeout or (waited > KEEPER_START and not self.is_on):
-                raise LabError(f"{self.folder.name} did not boot within {waited:.0f} s: {self.console_end()}")
+            on = self.is_on
+            was_on = was_on or on
+            if whole.passed or ((was_on or keeper.passed) and not on and self.boots < boots):
+                waited = f"{whole.waited:.0f} s"
+                raise LabError(f"{self.folder.name} did not boot within {waited}: {self.console_end()}")
             time.sleep(0.02)
 
     def pull_cord(self) -> None:
@@ -97,8 +101,8 @@ class Machine:
                 os.kill(keeper, number)
 
     def _wait_off(self, timeout: float = 15.0) -> bool:
-        deadline = time.monotonic() + timeout
-        while (on := self.is_on) and time.monotonic() < deadline:
+        deadline = Deadline(timeout)
+        while (on := self.is_on) and not deadline.passed:
             time.sleep(0.02)
         return not on
 
@@ -136,9 +140,9 @@ class Machine:
         if running is None or not self.is_on:
             raise LabError(f"{self.folder.name} is off: start it first")
         cgroup.freeze(running.cgroups, frozen=frozen)
-        deadline = time.monotonic() + 5
+        deadline = Deadline(10)
         while self.is_frozen != frozen:
-            if time.monotonic() > deadline:
+            if deadline.passed:
                 raise LabError(f"{self.folder.name} does not {'freeze' if frozen else 'thaw'}")
             time.sleep(0.01)
 

@@ -15,9 +15,15 @@ from typing import TextIO
 import paramiko
 
 from lab.errors import CommandFailed, Unreachable
+from lab.patience import Deadline
 
 CONNECT_TIMEOUT = 10.0
-"""Seconds; a command may run for long, but a machine of a lab answers at once or not at all."""
+"""Seconds, as all here on an idle host; a command may run for long, but a machine of a lab answers at once or
+not at all."""
+TRY_SECONDS = 5.0
+"""For one look at whether an ssh server speaks, before the next."""
+READ_SECONDS = 30.0
+"""For what is left to read of a command that has ended."""
 
 Command = str | Sequence[str]
 """A string goes to root's shell as it is; a list is quoted word by word."""
@@ -79,8 +85,8 @@ class Background:
         self._channel = client.channel(f"echo $$; {command}")
         self._out = _Reader(self._channel.makefile("rb"))
         self._err = _Reader(self._channel.makefile_stderr("rb"))
-        if not self._out.first_line.wait(10) or not self._out.text:
-            raise Unreachable(f"{client.name} did not start {command!r} within 10 s")
+        if not self._out.first_line.wait(Deadline(CONNECT_TIMEOUT).left) or not self._out.text:
+            raise Unreachable(f"{client.name} did not start {command!r} in time")
         self.group = int(self._out.text.split("\n", 1)[0])
 
     @property
@@ -89,16 +95,23 @@ class Background:
         return not self._channel.exit_status_ready()
 
     @property
+    def stdout(self) -> str:
+        """What it has written to its standard output so far."""
+        return self._out.text.partition("\n")[2]
+
+    @property
     def stderr(self) -> str:
         """What it has written to its standard error so far."""
         return self._err.text
 
     def wait(self, timeout: float = 30.0) -> Result:
         """Its result once it has ended by itself; Unreachable if that takes longer."""
-        if not self._channel.status_event.wait(timeout):
-            raise Unreachable(f"{self._client.name}: {self.command!r} still runs after {timeout:g} s")
-        self._out.join(5)
-        self._err.join(5)
+        deadline = Deadline(timeout)
+        if not self._channel.status_event.wait(deadline.left):
+            waited = f"{deadline.waited:.0f} s"
+            raise Unreachable(f"{self._client.name}: {self.command!r} still runs after {waited}")
+        self._out.join(READ_SECONDS)
+        self._err.join(READ_SECONDS)
         output = self._out.text.split("\n", 1)[1]
         return Result(self._channel.recv_exit_status(), output, self._err.text)
 
@@ -152,8 +165,9 @@ class Client:
 
     def channel(self, command: str, timeout: float = CONNECT_TIMEOUT) -> paramiko.Channel:
         """Start a command; Unreachable if the machine does not take it within `timeout` seconds."""
+        seconds = Deadline(timeout).left
         try:
-            channel = self._transport(timeout).open_session(timeout=timeout)
+            channel = self._transport(seconds).open_session(timeout=seconds)
             channel.exec_command(command)
         except (OSError, EOFError, paramiko.SSHException) as error:
             self.close()
@@ -170,11 +184,11 @@ class Client:
     ) -> Result:
         """Run a command to its end; `echo` (out, err) gets each line as it comes.
 
-        Raises Unreachable if there is no answer within `timeout` seconds, and CommandFailed, if
-        `check`, where the exit code is not 0.
+        Raises Unreachable if there is no answer within `timeout` seconds (more on a busy host), and
+        CommandFailed, if `check`, where the exit code is not 0.
         """
         text = as_text(command)
-        deadline = time.monotonic() + timeout
+        deadline = Deadline(timeout)
         channel = self.channel(text, min(timeout, CONNECT_TIMEOUT))
         to_out, to_err = echo or (None, None)
         out = _Reader(channel.makefile("rb"), to_out)
@@ -182,12 +196,12 @@ class Client:
         if stdin:
             channel.sendall(stdin.encode())
         channel.shutdown_write()
-        if not channel.status_event.wait(max(0.0, deadline - time.monotonic())):
+        if not channel.status_event.wait(deadline.left):
             channel.close()
             self.close()
-            raise Unreachable(f"{self.name}: no end of {text!r} within {timeout:g} s")
-        out.join(5)
-        err.join(5)
+            raise Unreachable(f"{self.name}: no end of {text!r} within {deadline.waited:.0f} s")
+        out.join(READ_SECONDS)
+        err.join(READ_SECONDS)
         result = Result(channel.recv_exit_status(), out.text, err.text)
         channel.close()
         if check and result.rc:
@@ -198,16 +212,16 @@ class Client:
 
 def wait_for_banner(name: str, dial: Dial, timeout: float, is_on: Callable[[], bool]) -> None:
     """Wait until an ssh server speaks; Unreachable if none does in time or the machine went off."""
-    deadline = time.monotonic() + timeout
+    deadline = Deadline(timeout)
     while True:
-        left = deadline - time.monotonic()
+        left = deadline.left
         if left <= 0:
-            raise Unreachable(f"{name} shows no ssh server within {timeout:g} s")
+            raise Unreachable(f"{name} shows no ssh server within {deadline.waited:.0f} s")
         if not is_on():
             raise Unreachable(f"{name} went off")
         try:
-            with dial(min(left, 1.0)) as connection:
-                connection.settimeout(min(left, 1.0))
+            with dial(min(left, TRY_SECONDS)) as connection:
+                connection.settimeout(min(left, TRY_SECONDS))
                 if connection.recv(4) == b"SSH-":
                     return
         except OSError:

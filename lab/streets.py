@@ -15,6 +15,7 @@ from pathlib import Path
 
 from lab import detached, host, network, plan, router, switch
 from lab.errors import LabError
+from lab.patience import Deadline
 from lab.settings import switch_socket
 from lab.spec import Leg, write_atomically
 from lab.topology import INTERNET, NETWORK, Topology, check_delay, place6
@@ -135,12 +136,12 @@ class Streets:
         arguments = [str(switch_socket(self._prefix)), str(delay_ms)]
         entered = ["nsenter", f"--net=/run/netns/{netns}"]
         detached.start("lab.switch", arguments, netns, self._log, entered)
-        deadline = time.monotonic() + 5
+        deadline = Deadline(10)
         while True:
             try:
                 return self._tell({})
             except LabError as error:
-                if time.monotonic() > deadline:
+                if deadline.passed:
                     said = self._log.read_text(encoding="utf-8", errors="replace")[-500:]
                     raise LabError(f"the streets' switch does not start: {said or error}") from error
             time.sleep(0.02)

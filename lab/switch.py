@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.errors import LabError
+from lab.patience import Deadline
 from lab.plan import UPLINK
 
 ETH_P_ALL = 3
@@ -152,7 +153,7 @@ def tell(path: Path, orders: Orders) -> None:
     """Give the running switch orders and wait until it took them; LabError if it does not."""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(5)
+            connection.settimeout(Deadline(5).left)
             connection.connect(str(path))
             connection.sendall(json.dumps(orders).encode() + b"\n")
             said = connection.makefile().readline().strip()

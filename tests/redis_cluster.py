@@ -10,6 +10,7 @@ from typing import Any
 from redis.crc import key_slot
 
 from jaywalk.controller import ControllerAddress
+from lab.patience import slowness
 from tests.ports import free_port
 from tests.redis_server import RedisServer, Together
 from tests.waiting import eventually
@@ -23,7 +24,10 @@ class Cluster(Together):
     def _begin(self, stack: ExitStack) -> None:
         for _ in range(3):
             bus = str(free_port())
-            options = {"cluster_node_timeout": "2000", "cluster_require_full_coverage": "no"}
+            options = {
+                "cluster_node_timeout": f"{2000 * slowness():.0f}",
+                "cluster_require_full_coverage": "no",
+            }
             server = RedisServer(cluster_enabled="yes", cluster_port=bus, **options)
             server.password = self.password
             self.servers.append(stack.enter_context(server))

@@ -10,6 +10,7 @@ from typing import Any
 import redis
 
 from jaywalk.controller import ControllerAddress
+from lab.patience import slowness
 from tests.redis_server import READY_SECONDS, Program, RedisServer, Together
 from tests.waiting import eventually
 
@@ -30,6 +31,7 @@ class Sentinel(Program):
 
     def configuration(self, folder: Path) -> str:
         password = self._primary.password
+        slow = slowness()  # else a primary that only waits for a processor is taken for dead
         own = "user default on nopass ~* &* +@all"
         if self._login is not None:
             own = f"user default off\nuser {self._login[0]} on >{self._login[1]} {ASKING}"
@@ -41,8 +43,8 @@ class Sentinel(Program):
             f"sentinel sentinel-user sentinel\nsentinel sentinel-pass {password}",
             f"sentinel monitor {SERVICE} {self._primary.host} {self._primary.port} 2",
             f"sentinel auth-user {SERVICE} supervisor\nsentinel auth-pass {SERVICE} {password}",
-            f"sentinel down-after-milliseconds {SERVICE} 1000",
-            f"sentinel failover-timeout {SERVICE} 5000",
+            f"sentinel down-after-milliseconds {SERVICE} {1000 * slow:.0f}",
+            f"sentinel failover-timeout {SERVICE} {5000 * slow:.0f}",
         )
         return "\n".join(lines) + "\n"
 

@@ -17,6 +17,7 @@ from jaywalk.zonelog import ZoneKeys
 from jaywalk_agent import snapshot
 from jaywalk_agent.follow import Follower
 from jaywalk_agent.stop import Stopped, StopSignal
+from lab.patience import Deadline
 
 RESTART_SECONDS = 0.2
 """What the service manager waits before it starts an agent again that ended with an error."""
@@ -127,7 +128,7 @@ class ChaosAgent:
     def end(self) -> None:
         self._halt.event.set()
         if self._thread is not None:
-            self._thread.join(20)
+            self._thread.join(Deadline(60).left)
             assert not self._thread.is_alive(), f"{self.name} hangs"
 
     def _life(self, before: threading.Thread | None, halt: Halt, deed: str, pause: float) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import redis
 
 from jaywalk.controller import agent_user
+from lab.patience import Deadline
 
 from .agents import ChaosAgent
 from .judge import Picture, Tap, faults
@@ -27,7 +28,7 @@ POOLS = ("10.30.0.0/27", "fd00:30::/64")
 AGENTS = 24
 GROUPS = 4
 LOOK_SECONDS = 0.5
-PATIENCE = 10.0
+PATIENCE = 60.0
 """Seconds for an answer of Redis once nothing is wrong any more."""
 SETTLE_SECONDS = 40.0
 """Failures last no longer than the waits of a supervisor (5 s) and of an agent (see ``conftest``)."""
@@ -158,7 +159,7 @@ class Round:
 
     def _settle(self) -> list[str]:
         """Waits until all agents are equal to Redis; returns what still is not after a long time."""
-        deadline = time.monotonic() + SETTLE_SECONDS
+        deadline = Deadline(SETTLE_SECONDS)
         while True:
             if wrong := self._look():
                 return wrong
@@ -168,9 +169,9 @@ class Round:
                 unequal = [str(error)]
             if not unequal:
                 return []
-            if time.monotonic() > deadline:
+            if deadline.passed:
                 return [
-                    f"not equal to Redis {SETTLE_SECONDS:.0f} s after the last failure: {each}"
+                    f"not equal to Redis {deadline.waited:.0f} s after the last failure: {each}"
                     for each in unequal
                 ]
             time.sleep(LOOK_SECONDS)

@@ -13,6 +13,7 @@ from pathlib import Path
 import redis
 
 from jaywalk.controller import ControllerAddress
+from lab.patience import slowness
 from tests.redis_cluster import Cluster
 from tests.redis_sentinels import SERVICE, Sentinels
 from tests.redis_server import Program, RedisServer, Together
@@ -57,7 +58,9 @@ class Stage(Together):
         return f"127.0.0.1:{ports[self.servers[0].port]}"
 
     def address(self, zone: str, ports: Mapping[int, int], user: str, password: str) -> ControllerAddress:
-        return replace(ControllerAddress.parse(self.text(ports), user, password), zone=zone, timeout=1.0)
+        return replace(
+            ControllerAddress.parse(self.text(ports), user, password), zone=zone, timeout=slowness()
+        )
 
     def direct(self) -> dict[int, int]:
         """The ports of somebody who needs no relay."""

@@ -13,12 +13,14 @@ A target is ADDRESS:PORT.
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import sys
 import threading
 import time
 
-WAIT = 1.0
+WAIT = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+"""Seconds after which there is silence; a busy host takes longer to answer."""
 
 
 def bound(port: int) -> socket.socket:

@@ -19,6 +19,7 @@ import yaml
 
 from lab.fleet import Lab
 from lab.node import Node
+from lab.patience import Deadline
 from tests import processes
 from tests.waiting import eventually as eventually
 
@@ -74,10 +75,22 @@ class PingCount:
     """How many of the last may still have been on their way when the ping was ended."""
     sent: int = 0
     missing: tuple[int, ...] = ()
+    judged: int = 0
+    """The last whose answer was waited for."""
+
+    def read(self, output: str, goal: int) -> None:
+        """Counts what ping said; where an answer beyond `goal` came, no other was waited for in vain."""
+        found = _SENT.search(output)
+        assert found, f"ping said no sum: {output[-500:]}"
+        self.sent = int(found.group(1))
+        answered = _answered(output)
+        self.missing = tuple(sorted(set(range(1, self.sent + 1)) - answered))
+        last = max(answered, default=0)
+        self.judged = last if last >= goal else self.sent - self.on_the_way
 
     @property
     def _unanswered(self) -> list[int]:
-        return [number for number in self.missing if number <= self.sent - self.on_the_way]
+        return [number for number in self.missing if number <= self.judged]
 
     @property
     def lost(self) -> int:
@@ -104,7 +117,7 @@ class Fleet:
     """The lab's machines and the operator's commands."""
 
     round_trip = 0.5
-    """Seconds at most that an answer takes when all is well, on a machine that is busy as well."""
+    """Seconds at most that an answer takes when all is well."""
     through = INTERFACE
     """The interface by which peers are pinged; empty: whichever way the routes lead."""
 
@@ -191,17 +204,21 @@ class Fleet:
         through = f"-I {interface}" if interface else ""
         count = PingCount(per_second, math.ceil(per_second * self.round_trip))
         running = self[source].start_background(f"ping -n -i {1 / per_second} {through} {address}")
-        time.sleep(0.3)
+        eventually(lambda: "PING" in running.stdout or not running.running, "the ping begins")
         try:
             yield count
         finally:
-            time.sleep(self.round_trip)  # so that those judged are all that were sent in the block
-            output = running.stop().stdout
-            found = _SENT.search(output)
-            assert found, f"ping said no sum: {output[-500:]}"
-            count.sent = int(found.group(1))
-            answered = {int(number) for number in _ANSWER.findall(output)}
-            count.missing = tuple(sorted(set(range(1, count.sent + 1)) - answered))
+            # All that were sent in the block are judged: as soon as one is answered that was sent later.
+            goal = max(_answered(running.stdout), default=0) + count.on_the_way
+            deadline = Deadline(2 * self.round_trip)
+            while max(_answered(running.stdout), default=0) < goal and not deadline.passed:
+                time.sleep(0.05)
+            count.read(running.stop().stdout, goal)
+
+
+def _answered(output: str) -> set[int]:
+    """The numbers of the pings that were answered."""
+    return {int(number) for number in _ANSWER.findall(output)}
 
 
 def _reached(status: dict[str, Any]) -> set[str]:

@@ -25,7 +25,7 @@ _SENDER = """
 import signal, socket, sys, time
 asked = []
 signal.signal(signal.SIGINT, lambda *_: asked.append(1))
-connection = socket.create_connection((sys.argv[1], %d), timeout=30)
+connection = socket.create_connection((sys.argv[1], %d), timeout=120)
 connection.settimeout(None)
 sent = 0
 while not asked:

@@ -61,7 +61,7 @@ def test_commands(one: Node) -> None:
     assert (failed.rc, failed.stdout, failed.stderr) == (7, "out\n", "err\n")
     with pytest.raises(CommandFailed, match=r"one: .* ended with 7: why"):
         one.run("echo why >&2; exit 7")
-    with pytest.raises(Unreachable, match="no end of 'sleep 600' within 1 s"):
+    with pytest.raises(Unreachable, match="no end of 'sleep 600' within"):
         one.run("sleep 600", timeout=1)
     assert (
         len(one.run("head -c 3000000 /dev/zero | tr '\\0' x; head -c 3000000 /dev/zero >&2").stdout)
@@ -70,12 +70,12 @@ def test_commands(one: Node) -> None:
 
 
 def test_a_background_command_gives_its_result_when_stopped(one: Node, two: Node) -> None:
-    ping = one.start_background(f"ping -n -q -i 0.05 {two.address}")
+    ping = one.start_background(f"ping -n -i 0.05 {two.address}")
+    eventually(lambda: "icmp_seq=10" in ping.stdout, "ten are answered")
     assert ping.running
-    time.sleep(0.5)
     result = ping.stop()
     assert result.rc == 0
-    assert " 0% packet loss" in result.stdout
+    assert " packet loss" in result.stdout
     assert one.start_background("echo done; exit 3").wait().rc == 3
 
 

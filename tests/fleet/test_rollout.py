@@ -25,9 +25,9 @@ def test_every_member_reaches_every_other_over_the_tunnel(fleet: Fleet) -> None:
 
 def test_the_packets_between_members_are_encrypted(fleet: Fleet) -> None:
     """What crosses the wire is WireGuard's UDP; the ping itself is only seen inside."""
-    capture = fleet["node2"].start_background("timeout 8 tcpdump -n -i eth0 -c 200 'udp port 51820 or icmp'")
+    capture = fleet["node2"].start_background("timeout 60 tcpdump -n -i eth0 -c 200 'udp port 51820 or icmp'")
     with fleet.ping("node1", "node2"):
-        seen = capture.wait(15).stdout
+        seen = capture.wait(90).stdout
     assert "UDP" in seen
     assert "ICMP" not in seen
 

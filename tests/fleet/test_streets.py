@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 
 from lab import Lab, LabError, Node
+from lab.patience import slowness
 from lab.streets import Streets
 from lab.topology import Topology
 from tests.fleet import datagrams
 from tests.fleet.fleet import ROOT
 from tests.fleet.labs import leftovers, new_lab
+from tests.waiting import eventually
 
 SCRIPT = "/root/datagrams.py"
 PORT = 51820
@@ -61,10 +63,7 @@ def other(lab: Lab) -> str:
 
 def serve(node: Node, port: int) -> None:
     node.run(f"systemd-run --quiet --collect --unit=serve-{port} python3 {SCRIPT} serve {port}")
-    deadline = time.monotonic() + 10
-    while f":{port}" not in node.run("ss -Hlun").stdout:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    eventually(lambda: f":{port}" in node.run("ss -Hlun").stdout, f"{node.name} serves")
 
 
 def ask(node: Node, *words: str, port: int = PORT) -> list[str]:
@@ -163,8 +162,9 @@ def test_a_router_that_forgets_lets_no_late_answer_in(
     lab: Lab, streets: Streets, one: str, forgets: bool, heard: int
 ) -> None:
     anna = place(lab, "anna", "cone1")
-    asking = anna.start_background(f"python3 {SCRIPT} ask {PORT} {one} again=1.5")
-    time.sleep(0.7)
+    late = 1.5 * slowness()
+    asking = anna.start_background(f"python3 {SCRIPT} ask {PORT} {one} again={late}")
+    eventually(lambda: asking.stdout.count("\n") == 1, "the first answer")
     if forgets:
         streets.forget("cone1")
     answers = asking.wait().stdout.split()
@@ -182,14 +182,14 @@ def test_ipv6_passes_firewalls_that_both_sides_have_opened(lab: Lab, both: bool,
 
 def test_the_way_takes_its_time_and_a_street_takes_none(lab: Lab, streets: Streets) -> None:
     anna, ben = place(lab, "anna", "cone1"), place(lab, "ben", "cone1")
-    streets.delay(60)
+    streets.delay(300)
     try:
-        assert least_round_trip(anna, lab.node("relay1").address) >= 60
-        assert least_round_trip(lab.node("relay2"), lab.node("relay1").address) >= 60
-        assert least_round_trip(anna, ben.address) < 60
+        assert least_round_trip(anna, lab.node("relay1").address) >= 300
+        assert least_round_trip(lab.node("relay2"), lab.node("relay1").address) >= 300
+        assert least_round_trip(anna, ben.address) < 300
     finally:
         streets.delay(0)
-    assert least_round_trip(anna, lab.node("relay1").address) < 60
+    assert least_round_trip(anna, lab.node("relay1").address) < 300
 
 
 def least_round_trip(node: Node, address: str) -> float:
@@ -281,7 +281,7 @@ def test_plain_wireguard_gets_through_two_cones_and_not_through_a_symmetric_nat(
     introduce(nodes["anna"], keys["ben"], seen[keys["ben"]], "10.9.0.3/32")
     time.sleep(0.5)  # both at once, their handshakes may cancel each other
     introduce(nodes["ben"], keys["anna"], seen[keys["anna"]], "10.9.0.2/32")
-    ping = nodes["anna"].run("ping -n -c 8 -i 1 -W 1 10.9.0.3", check=False)
+    ping = nodes["anna"].run(f"ping -n -c 1 -w {60 if meets else 8} 10.9.0.3", timeout=90, check=False)
     for node in nodes.values():
         node.run("ip link del wgt")
     assert (ping.rc == 0) is meets, ping.stdout
@@ -305,7 +305,4 @@ def test_nothing_of_the_streets_is_left_after_down() -> None:
     made.up(["anna"], topology=topology)
     prefix = made.spec.prefix
     assert made.down()
-    deadline = time.monotonic() + 30
-    while leftovers(made, prefix):
-        assert time.monotonic() < deadline, leftovers(made, prefix)
-        time.sleep(0.05)
+    eventually(lambda: not leftovers(made, prefix), "all is gone")

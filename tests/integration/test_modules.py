@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import secrets
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.netns import Namespace, connect, kernel_has_wireguard
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.wireguard
 
@@ -102,10 +102,7 @@ def controller(pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> d
     command = "from jaywalk_supervisor.cli import main; raise SystemExit(main())"
     passwords = ["--streamer-passwd-file", str(supervisor), "--agent-password-file", str(agents)]
     left.start([sys.executable, "-c", command, "--streamer-address", f"{LEFT}:6379", *passwords])
-    deadline = time.monotonic() + 60
-    while not left.run(["ss", "-Hltn", "sport = :8080"]):
-        assert time.monotonic() < deadline, "the supervisor does not answer"
-        time.sleep(0.1)
+    eventually(lambda: left.run(["ss", "-Hltn", "sport = :8080"]), "the supervisor answers")
     return {"controller": LEFT, "zone": "zone-blue", "controller_password_file": str(agents)}
 
 

@@ -46,7 +46,7 @@ class Systemd:
     def __post_init__(self) -> None:
         self.link = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.link.bind(str(self.path))
-        self.link.settimeout(30)
+        self.link.settimeout(120)
 
     def hear(self, wanted: str) -> None:
         while not any(wanted in line for line in self.said):

@@ -251,7 +251,7 @@ def test_the_agent_ends_well_on_a_signal_and_locks_its_zone_while_it_runs(
     codes: list[int] = []
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
-        systemd.settimeout(30)
+        systemd.settimeout(120)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
 
         def act() -> None:

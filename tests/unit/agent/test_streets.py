@@ -54,7 +54,7 @@ class Ping:
         """Ends it and returns how many of its packets nobody answered; the last one may be on its way."""
         time.sleep(max(0.0, self._enough - time.monotonic()))
         self._process.send_signal(signal.SIGINT)
-        said, _ = self._process.communicate(timeout=20)
+        said, _ = self._process.communicate(timeout=60)
         sent, came = map(int, re.search(r"(\d+) packets transmitted, (\d+) received", said).groups())  # type: ignore[union-attr]
         assert sent > 10
         return max(0, sent - came - 1)

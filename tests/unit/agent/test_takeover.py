@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,12 +13,13 @@ import pytest
 from jaywalk_agent import follow
 from jaywalk_supervisor import zones
 from jaywalk_supervisor.store import Store
+from lab.patience import slowness
 from tests.chaos.agents import ChaosAgent
 from tests.redis_server import RedisServer
 from tests.unit.supervisor.support import AGENT_PASSWORD, BLUE, committing, until
 
 WANTED = "10.20.0.9"
-STALE_AFTER = 3
+STALE_AFTER = math.ceil(2 * slowness())
 
 
 @pytest.fixture

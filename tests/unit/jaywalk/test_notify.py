@@ -20,7 +20,7 @@ def systemd(
     name = str(tmp_path / "notify") if request.param == "path" else f"@jaywalk-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear:
         ear.bind(name.replace("@", "\0", 1))
-        ear.settimeout(5)
+        ear.settimeout(60)
         monkeypatch.setenv("NOTIFY_SOCKET", name)
         yield ear
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -283,4 +282,4 @@ def table(state: ZoneState) -> dict[str, tuple[object, ...]]:
 IpamMachine.TestCase.settings = settings(
     max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
-TestIpam = pytest.mark.timeout(300)(IpamMachine.TestCase)
+TestIpam = IpamMachine.TestCase
