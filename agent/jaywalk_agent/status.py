@@ -16,10 +16,11 @@ from jaywalk.retention import RETAIN_SECONDS
 from jaywalk.runner import Runner
 from jaywalk.zonelog import ZoneView
 
-from . import outcomes, running, snapshot
+from . import astray, outcomes, running, snapshot
 from .agent import node_of
-from .dataplane import DataPlane
+from .dataplane import DataPlane, names_of
 from .outcomes import Outcome
+from .places import PLACES
 from .settings import Settings
 
 
@@ -128,10 +129,13 @@ def _differences(
         hosts = settings.controller_hosts()
         plane = DataPlane(runner, node_of(settings, public_key), hosts)
         plane.ways = {key: each.way for key, each in found.items()}
-        _, steps = plane.plan(view)
+        desired, steps = plane.plan(view)
+        if steps or desired is None or not PLACES.mends_paths:
+            return list(plan.commands(steps)) or (["create the interface"] if steps else [])
+        away = astray.find(runner, desired, names_of(view, desired.peers))
+        return [away.peers] if away.peers else []
     except JaywalkError as error:
         return [str(error)]
-    return list(plan.commands(steps)) or (["create the interface"] if steps else [])
 
 
 def _peer(record: Peer, observed: Observed | None, now: float) -> dict[str, Any]:

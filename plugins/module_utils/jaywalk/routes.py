@@ -42,6 +42,26 @@ def _shown(runner: Runner, family: str) -> str:
     return done.stdout if done.returncode == 0 else ""
 
 
+def devices(runner: Runner, hosts: Sequence[str]) -> dict[str, str]:
+    """The interface that the kernel sends a packet to each host by; a host to which no way leads is left out.
+
+    One call of ``ip`` asks for all of them.  The rules of the machine count, too (ip-rule(8)).
+    """
+    if not hosts:
+        return {}
+    lines = "".join(f"route get {host}\n" for host in hosts)
+    # It fails for each host without a way, and answers for the others.
+    shown = runner.run(["ip", "-force", "-json", "-batch", "-"], lines).stdout
+    found: dict[str, str] = {}
+    decoder = json.JSONDecoder()
+    position = shown.find("[")
+    while position >= 0:
+        answers, end = decoder.raw_decode(shown, position)
+        found |= {str(each["dst"]): str(each.get("dev", "")) for each in answers if "dst" in each}
+        position = shown.find("[", end)
+    return found
+
+
 def needed(prefixes: Iterable[str], addresses: Iterable[str]) -> frozenset[str]:
     """The prefixes that need a route of their own: those that no interface address already brings.
 

@@ -10,7 +10,7 @@ from unittest import mock
 
 import pytest
 
-from jaywalk import wireguard
+from jaywalk import routes, wireguard
 from jaywalk.errors import JaywalkError
 from jaywalk.interface import Interface, ObservedPeer
 from jaywalk.release import installed_version
@@ -27,7 +27,9 @@ NOW = 1_000_000.0
 
 
 class Host(ModelInterface):
-    """A model of the interface, beside the host's own programs."""
+    """A model of the interface, beside the host's own programs; ``way`` is where packets to peers go."""
+
+    way = "wg0"
 
     def look(self, runner: object, name: str) -> object:
         return self.observed()
@@ -48,6 +50,7 @@ def gathered(settings: Settings, host: Host) -> dict[str, object]:
         mock.patch.object(wireguard, "observe", host.look),
         mock.patch.object(wireguard, "local_networks", return_value=[]),
         mock.patch.object(wireguard, "require_wireguard"),
+        mock.patch.object(routes, "devices", lambda _, hosts: dict.fromkeys(hosts, host.way)),
     ):
         return status.gather(settings, SubprocessRunner(), NOW)
 
@@ -144,6 +147,13 @@ def test_traffic_is_counted(member: Settings) -> None:
     with mock.patch.object(host, "observed", return_value=counted):
         first = gathered(member, host)["peers"][0]  # type: ignore[index]
     assert (first["received"], first["sent"]) == (124, 180)
+
+
+def test_what_the_machine_sends_elsewhere_is_a_difference(member: Settings) -> None:
+    host = up(member)
+    host.way = "eth0"
+    shown = gathered(member, host)["differences"]
+    assert isinstance(shown, list) and "elsewhere than into wg0: node" in shown[0] and "by eth0" in shown[0]
 
 
 def test_in_order_means_followed_answered_and_equal(member: Settings) -> None:
