@@ -88,13 +88,14 @@ def test_before_the_first_join_it_passes_on_the_running_agents_trouble(tmp_path:
 
 
 def test_an_interface_that_equals_the_zone_is_in_order(member: Settings) -> None:
-    shown = gathered(member, up(member))
+    host = up(member)
+    shown = gathered(member, host)
     assert shown["differences"] == []
     assert shown["wireguard"] == "kernel"
     assert shown["addresses"] == ["10.20.0.1"]
     assert shown["position"] == "7-9"
     assert shown["agent"] == {"running": False, "pid": None, "trouble": "", "waiting": False}
-    assert (shown["mtu"], shown["listen_port"], shown["up"]) == (1420, 51820, True)
+    assert (shown["mtu"], shown["listen_port"], shown["up"]) == (host.mtu, 51820, True)
     assert shown["version"] == installed_version()
     assert shown["reasons"] == ["no agent follows zone zone-blue"]
 
