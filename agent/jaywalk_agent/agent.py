@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 
 from jaywalk import describe, driver, plan
@@ -28,6 +30,7 @@ from .onlooker import Onlooker
 from .own_interface import OwnInterface, former_keys
 from .pathfinder import Pathfinder
 from .places import PLACES
+from .repair import Repairer, repairer_of
 from .settings import Settings
 from .stop import StopSignal
 
@@ -53,11 +56,15 @@ class Agent:
         self.dataplane = DataPlane(runner, node, self.controller.hosts)
         self.forwarding = Forwarding(runner, settings.interface, settings.forward)
         courier = Courier(settings.controller_address, self._report_of, self.moved)
-        self.pathfinder = (
-            Pathfinder(runner, self.dataplane, courier, settings.paths_file)
-            if PLACES.mends_paths
-            else Onlooker(runner, settings.interface, self.public_key, courier)
-        )
+        self.repairer: Repairer | None = None
+        self.pathfinder: Pathfinder | Onlooker
+        if PLACES.mends_paths:
+            self.pathfinder = Pathfinder(runner, self.dataplane, courier, settings.paths_file)
+            self.repairer = repairer_of(
+                runner, self.dataplane, self.pathfinder, self.forwarding, self._publish
+            )
+        else:
+            self.pathfinder = Onlooker(runner, settings.interface, self.public_key, courier)
         self.follower = Follower(
             address=settings.controller_address,
             zone=settings.zone,
@@ -78,12 +85,13 @@ class Agent:
         self._reported: str | None = None
         self._reported_waiting = False
         self._skipped: set[str] = set()
+        self._reporting = threading.Lock()
 
     def run(self) -> None:
         """The loop; ends by :class:`jaywalk_agent.stop.Stopped`, and leaves the tunnels up."""
         for note in self.join().notes:
             log.info("%s", note)
-        with self.pathfinder.running():
+        with self.pathfinder.running(), self.repairer.running() if self.repairer else nullcontext():
             for update in self.follower.updates():
                 self._bring(update)
                 self._save(update)
@@ -194,8 +202,7 @@ class Agent:
         """Looks after the way to this node's own networks, at each full look and when they change."""
         own = update.view.peers.get(self.public_key)
         if update.changed is None or self.public_key in update.changed:
-            for line in self.forwarding.bring(own.prefixes if own else ()):
-                log.info("forwarding: %s", line)
+            self.forwarding.apply(own.prefixes if own else ())
 
     def _warn_of_skipped(self, update: Update) -> None:
         """Says once, at a full look, what of the zone this node does not take."""
@@ -225,12 +232,18 @@ class Agent:
         self._save_after = ended + SAVING_SHARE * (ended - started)
 
     def _report(self) -> None:
+        """Says how this node is, where that has changed; several threads call it."""
+        with self._reporting:
+            self._report_changes()
+
+    def _report_changes(self) -> None:
         if self.follower.joined and not self._ready:
             self._ready = True
             own = self.follower.view.peers[self.public_key] if self.follower.view else None
             log.info("in zone %s as %s", self.settings.zone, ", ".join(own.addresses) if own else "")
             notify("READY=1")
-        trouble = self._trouble or self.follower.trouble or refusals(self.dataplane.refused)
+        broken = self.repairer.trouble if self.repairer else ""
+        trouble = self._trouble or broken or self.follower.trouble or refusals(self.dataplane.refused)
         waiting = self.follower.waiting
         if (trouble, waiting) != (self._reported, self._reported_waiting):
             running.report(self.settings.status_file, trouble, waiting)
@@ -243,6 +256,11 @@ class Agent:
             log.info("all is well again")
         self._reported = trouble
         notify(f"STATUS={trouble or 'following zone ' + self.settings.zone}")
+
+    def _publish(self) -> None:
+        """Another thread has news; before the first bringing is through there is nothing to tell."""
+        if self._ready:
+            self._report()
 
     def _alive(self) -> None:
         notify("WATCHDOG=1")

@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from jaywalk import describe, driver, mesh, mtu, place, plan
-from jaywalk.errors import InvalidValue
-from jaywalk.interface import Interface, Observed, WgPeer
+from jaywalk.errors import InvalidValue, JaywalkError
+from jaywalk.interface import Interface, Observed, ObservedPeer, WgPeer
 from jaywalk.mesh import Node, Way
 from jaywalk.plan import Plan
 from jaywalk.runner import Runner
@@ -22,7 +22,8 @@ class DataPlane:
 
     ``node`` holds the machine's own networks as the last full look found them; ``_last`` is what the
     interface was last brought to, None when only a look tells; ``_brought`` is the same and outlives a
-    failure, so that the next full look can say what others did since.  No peer may cover the address of
+    failure, so that the next full look can say what others did since; ``_desired`` is what it should be, also
+    where that failed.  No peer may cover the address of
     ``controller_hosts``.  ``ways`` are how peers are tried at the moment.  Whoever calls from one of several
     threads holds ``lock``.
     """
@@ -40,6 +41,10 @@ class DataPlane:
         self.without_ipv6 = ""
         """Why the zone's IPv6 is left out, a sentence; each full look sees whether the kernel takes it."""
         self._learnt = mtu.LearntMtus()
+        self._desired: Interface | None = None
+        self._zone = ""
+        self._names: Mapping[str, str] = {}
+        self._endpoints: dict[str, str] = {}
         self.ways: Mapping[str, Way] = {}
         self.lock = threading.RLock()
 
@@ -53,16 +58,58 @@ class DataPlane:
         """
         by_look = self._needs_look(changed)
         wanted, steps = self._plan(view, changed, raises_mtu=True)
+        # Out of the zone the interface stays as it was, and is still looked after.
+        self._desired = wanted or self._desired
+        if self._carry_out(steps, wanted, None if by_look else changed):
+            self._last = self._brought
+        return steps
+
+    def _carry_out(self, steps: Plan, wanted: Interface | None, changed: Collection[str] | None) -> bool:
+        """Applies the steps and returns whether the interface is ``wanted`` now, but for what was refused."""
         self._last = None
         failures = steps.attempt(self._runner)
-        self._keep(failures, steps, None if by_look else changed)
+        self._keep(failures, steps, changed)
         for failure in failures:
             if failure.is_fatal:
                 raise failure.error
-        # Where nothing was done the interface may be gone, which only a look tells.
-        if wanted is not None and (not failures or len(failures) < len(steps.steps)):
-            self._last = self._brought = without_refused(wanted, self.refused)
+        # Where an event's steps were all refused the interface may be gone, which only a look tells.
+        lost = changed is not None and failures and len(failures) == len(steps.steps)
+        if wanted is None or lost:
+            return False
+        self._brought = without_refused(wanted, self.refused)
+        return True
+
+    def interfaces(self) -> Mapping[str, Interface]:
+        """The interface by its name, as it should be; none while that is unknown, and once it was removed."""
+        return {} if self._desired is None else {self._desired.name: self._desired}
+
+    def restore(self, name: str) -> Plan:
+        """Makes the interface what it should be once more, without a look at the zone.
+
+        Returns as :meth:`bring_to`; raises also where all that was found amiss is refused.
+        """
+        desired, known = self.interfaces()[name], self._last is not None
+        observed = self._observe()
+        self.without_ipv6 = self._why_without_ipv6(desired, exists=observed is not None) or self.without_ipv6
+        if self.without_ipv6:
+            desired = desired.without_ipv6()
+        steps = replace(self._diff(observed, desired), found=self._drift(observed, desired))
+        if steps and self._carry_out(steps, desired, None) and known:
+            self._last = self._brought
+        if steps.found and steps and all(step.about in self.refused for step in steps.steps):
+            raise JaywalkError("; ".join([*steps.found, *self.refused.values()]))
         return steps
+
+    def lacks(self, peers: Mapping[str, ObservedPeer]) -> bool:
+        """Whether somebody took a peer or its allowed IPs away; ``peers`` are those that ``wg`` shows now.
+
+        The kernel tells nobody of it.  Remembers where each peer is, too.
+        """
+        self._endpoints |= {key: peer.endpoint for key, peer in peers.items() if peer.endpoint}
+        return any(
+            key not in peers or peers[key].allowed_ips != wanted.allowed_ips
+            for key, wanted in (self.peers or {}).items()
+        )
 
     def _keep(self, failures: Collection[plan.Failure], steps: Plan, changed: Collection[str] | None) -> None:
         """Remembers what was refused until it is tried again, or an event is about it."""
@@ -128,7 +175,8 @@ class DataPlane:
         if failures and len(failures) == len(steps):
             raise failures[0].error
         self._keep(failures, done, ())
-        self._last = self._brought = without_refused(replace(self._last, peers=after), self.refused)
+        self._desired = replace(self._last, peers=after)
+        self._last = self._brought = without_refused(self._desired, self.refused)
         return done
 
     def touch_endpoints(self) -> None:
@@ -143,7 +191,7 @@ class DataPlane:
 
     def remove(self) -> Plan:
         """Deletes the interface if it is there and is ours."""
-        self._last = self._brought = None
+        self._last = self._brought = self._desired = None
         steps = plan.diff(self._observe(), None)
         steps.apply(self._runner)
         return steps
@@ -166,7 +214,9 @@ class DataPlane:
         self.without_ipv6 = self._why_without_ipv6(wanted, exists=observed is not None)
         if self.without_ipv6:
             wanted = wanted.without_ipv6()
-        return wanted, replace(plan.diff(observed, wanted), found=self._drift(observed, wanted, view))
+        self._zone, self._names = view.zone.name, names_of(view, view.peers)
+        self._endpoints = {key: each for key, each in self._endpoints.items() if key in wanted.peers}
+        return wanted, replace(self._diff(observed, wanted), found=self._drift(observed, wanted))
 
     def _with_mtu(self, observed: Observed | None, wanted: Interface, raises: bool) -> Interface:
         """``wanted`` with the MTU that fits the links to its peers, unless the node was told another one."""
@@ -179,12 +229,20 @@ class DataPlane:
             return wanted
         return replace(wanted, mtu=size)
 
-    def _drift(self, observed: Observed | None, wanted: Interface, view: ZoneView) -> tuple[str, ...]:
+    def _drift(self, observed: Observed | None, wanted: Interface) -> tuple[str, ...]:
         if self._brought is None:
             return ()
-        return describe.drift(
-            observed, self._brought, wanted, view.zone.name, names_of(view, self._brought.peers)
-        )
+        return describe.drift(observed, self._brought, wanted, self._zone, self._names)
+
+    def _diff(self, observed: Observed | None, wanted: Interface) -> Plan:
+        """The plan; a peer that is made anew begins where it was last, if nobody knows better."""
+        present = observed.peers if observed is not None else {}
+        peers = {
+            key: replace(peer, endpoint=self._endpoints[key])
+            for key, peer in wanted.peers.items()
+            if not peer.endpoint and key not in present and key in self._endpoints
+        }
+        return plan.diff(observed, replace(wanted, peers={**wanted.peers, **peers}) if peers else wanted)
 
     def _why_without_ipv6(self, wanted: Interface, exists: bool) -> str:
         if not wanted.has_ipv6:

@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 from collections.abc import Sequence
 
 from jaywalk import firewall, routes, values, wireguard
 from jaywalk.runner import Runner, checked
+
+log = logging.getLogger(__name__)
 
 FORWARD = "net/ipv4/conf/{}/forwarding"
 """By device (ip-sysctl), with slashes, since a device's name may have dots."""
@@ -27,12 +30,28 @@ class Forwarding:
         self._interface = interface
         self._wanted = wanted
         self._cleared = False
+        self._brought: Sequence[str] | None = None
+
+    def apply(self, prefixes: Sequence[str]) -> None:
+        """Makes the machine forward between the tunnel and ``prefixes``, and logs what it did.
+
+        Raises ``JaywalkError``, for example without ``nft``.
+        """
+        again, self._brought = self._brought == prefixes, None
+        for line in self.bring(prefixes):
+            if again:
+                log.warning("forwarding: this was gone, restored: %s", line)
+            else:
+                log.info("forwarding: %s", line)
+        self._brought = prefixes
+
+    def restore(self) -> None:
+        """Does so once more, say for an interface that was made anew; raises ``JaywalkError``."""
+        if self._brought is not None:
+            self.apply(self._brought)
 
     def bring(self, prefixes: Sequence[str]) -> list[str]:
-        """Makes the machine forward between the tunnel and ``prefixes``; returns what was done, for the log.
-
-        Raises ``JaywalkError``, say without ``nft``.
-        """
+        """The same; returns what was done."""
         if not self._wanted or not prefixes:
             done = [] if self._cleared else self.remove()
             self._cleared = True
@@ -52,6 +71,7 @@ class Forwarding:
 
         IPv6 goes on to be forwarded (:func:`forward_ipv6`).
         """
+        self._brought = None
         prefixes = firewall.kept(self._runner, self._interface)
         done = firewall.bring(self._runner, self._interface, ()) if prefixes else []
         if prefixes and not self._is_on(FORWARD_ALL):

@@ -45,6 +45,8 @@ RELAYS_KEPT = 600.0
 FULL_LOOK = 60.0
 """Seconds between two looks at the relays' interfaces, which bring back what somebody deleted."""
 AFTER_TROUBLE = 5.0
+LONGEST_PAUSE = 5.0
+"""Seconds between two looks at the interface's peers, since the kernel does not tell of one that goes."""
 SERVER = ""
 """Stands for the relay's own interface among those to relays."""
 
@@ -65,11 +67,13 @@ class Pathfinder:
         self._published: dict[str, Outcome] = {}
         self.observer = Observer(courier.report)
         self._moves = Moves()
-        self._relay_plane = RelayPlane(runner, dataplane.node)
+        self.relay_plane = RelayPlane(runner, dataplane.node)
+        self.request_repair: Callable[[], None] = lambda: None
         self.machine = Paths(dataplane.node.public_key)
         self._records: dict[str, Peer] = {}
         self._relaying: dict[str, Peer] = {}
         self._hosts: dict[str, str] = {}
+        self._zone = ""
         self._pools: tuple[str, ...] = ()
         self._sockets: dict[str | None, tuple[int, Heartbeat]] = {}
         self._relays_until = 0.0
@@ -91,7 +95,7 @@ class Pathfinder:
         relays_before, own_before = self._relays(), self.own
         for key in keys:
             self._take(key, view.peers.get(key))
-        self._pools = view.zone.pools
+        self._zone, self._pools = view.zone.name, view.zone.pools
         relays = self._relays()
         if (relays_before, own_before) != (relays, self.own):
             keys = set(self._records)
@@ -184,7 +188,8 @@ class Pathfinder:
             self._publish(now)
             self._bring_relays(now)
             # Time of this thread, since on a busy machine a turn waits more than it works.
-            return max(self.machine.pause(now), (time.thread_time() - spent) * SHARE)
+            pause = min(self.machine.pause(now), LONGEST_PAUSE)
+            return max(pause, (time.thread_time() - spent) * SHARE)
 
     def _look(self, now: float) -> None:
         """Looks at the interface."""
@@ -192,7 +197,9 @@ class Pathfinder:
         seen = {key: Seen(each.handshake, each.received, each.sent) for key, each in peers.items()}
         self.machine.looked(seen, now, time.time())
         self.observer.look(self._records, self.own, peers, now)
-        self._next_look = now + self.machine.pause(now)
+        if self._dataplane.lacks(peers):
+            self.request_repair()
+        self._next_look = now + min(self.machine.pause(now), LONGEST_PAUSE)
 
     def _bring_relays(self, now: float) -> None:
         peers = self._dataplane.peers
@@ -211,7 +218,9 @@ class Pathfinder:
             return
         self._brought = (None, None)
         self._next_full_look = now + FULL_LOOK if full else self._next_full_look
-        for done in self._relay_plane.bring_to(wanted, look=full):
+        for done in self.relay_plane.bring_to(wanted, look=full):
+            for sentence in done.found:
+                log.warning("%s: %s; restored", done.name, sentence)
             for line in plan.commands(done):
                 log.debug("%s", line)
         self._brought = (facts, peers)
@@ -222,6 +231,15 @@ class Pathfinder:
         self._dataplane.touch_endpoints()
         self.machine.moved()
         self._courier.moved()
+
+    def restored(self) -> None:
+        """An interface was made anew or put right; call it with the data plane's lock.
+
+        Sockets on it and settings of the kernel may be gone with the one of before, as are its sessions.
+        """
+        self.machine.moved()
+        self._next_look = self._next_full_look = 0.0
+        os.eventfd_write(self._wake, 1)
 
     def _publish(self, now: float) -> None:
         """Says for each peer how it is reached, to whoever asks for the status."""
@@ -239,7 +257,8 @@ class Pathfinder:
         if not peers or not (relays or own.relay):
             return None
         allowed = {key: peer.allowed_ips for key, peer in peers.items()}
-        return Wanted(own, self._pools, allowed, tuple(relays), self.machine.carried(), self._dataplane.mtu)
+        carried, mtu = self.machine.carried(), self._dataplane.mtu
+        return Wanted(own, self._pools, allowed, tuple(relays), carried, mtu, self._zone, self._records)
 
     def _open_sockets(self) -> None:
         """One socket an interface; anew where the interface was made anew."""
@@ -305,5 +324,5 @@ class Pathfinder:
         self._relaying.clear()
         self._hosts.clear()
         self.machine = Paths(self._dataplane.node.public_key)
-        self._relay_plane.remove()
+        self.relay_plane.remove()
         self._file.unlink(missing_ok=True)

@@ -12,9 +12,9 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from jaywalk import plan, values, wireguard
+from jaywalk import describe, plan, values, wireguard
 from jaywalk.candidates import relay_endpoint
 from jaywalk.interface import Interface, WgPeer, client_name, is_relays, server_name
 from jaywalk.mesh import KEEPALIVE, Node
@@ -44,6 +44,9 @@ class Wanted:
     carried: Mapping[str, str] = field(default_factory=dict)
     mtu: int | None = None
     """Of the node's own interface, which packets come from and go to."""
+    zone: str = ""
+    records: Mapping[str, Peer] = field(default_factory=dict)
+    """Of all peers, for their names."""
 
 
 def _metric(name: str) -> int:
@@ -115,28 +118,32 @@ class RelayPlane:
     def __init__(self, runner: Runner, node: Node) -> None:
         self._runner = runner
         self._node = node
+        self._wanted: Wanted | None = None
         self._last: dict[str, Interface] = {}
         self._refused: set[str] = set()
 
     def bring_to(self, wanted: Wanted | None, look: bool = False) -> list[plan.Plan]:
         """Makes the relay interfaces what they should be; None: there is to be none.
 
-        Without ``look`` it compares with what it did last.  Raises ``JaywalkError``.
+        Without ``look`` it compares with what it did last.  Returns what was done, and found to be done by
+        others; raises ``JaywalkError``.
         """
+        self._wanted = wanted
         interfaces = {each.name: each for each in self._interfaces(wanted)}
         done = []
         for name in self._known(look) - interfaces.keys():
             done.append(self._remove(name))
         for name, interface in interfaces.items():
             last = self._last.pop(name, None)
-            interface, steps = self._steps(interface, None if look else last)
+            if look or last is None or last.mtu != interface.mtu:
+                interface, steps = self._look(interface, last)
+            else:
+                interface, steps = _delta(interface, last)
             self._warn(name, steps.attempt(self._runner))
-            if last is None or look:
-                self._open(interface, wanted)
-            if (last is None or look) and name == server_name(self._node.interface):
-                self._pass_ipv6_on(wanted)
+            if look or last is None:
+                steps = replace(steps, found=(*steps.found, *self._settle(interface, wanted, last is None)))
             self._last[name] = interface
-            if steps:
+            if steps or steps.found:
                 done.append(steps)
         return done
 
@@ -151,6 +158,16 @@ class RelayPlane:
     def remove(self) -> bool:
         """Removes all relay interfaces that bear our key, whoever made them; returns whether any did."""
         return bool(self.bring_to(None, look=True))
+
+    def interfaces(self) -> Mapping[str, Interface]:
+        """The relay interfaces by name, as they were last brought to be."""
+        return self._last
+
+    def restore(self, name: str) -> plan.Plan:
+        """Makes one of them so once more; returns and raises as :meth:`bring_to`."""
+        interface, steps = self._look(self._last[name], self._last[name])
+        self._warn(name, steps.attempt(self._runner))
+        return replace(steps, found=(*steps.found, *self._settle(interface, self._wanted, new=False)))
 
     def _interfaces(self, wanted: Wanted | None) -> Iterable[Interface]:
         if wanted is None:
@@ -173,41 +190,58 @@ class RelayPlane:
             and each[2] in (self._node.public_key, *self._node.former_keys)
         }
 
-    def _steps(self, interface: Interface, last: Interface | None) -> tuple[Interface, plan.Plan]:
-        """What the interface can be, and the steps to that; without ``last`` by a look."""
-        if last is None or last.mtu != interface.mtu:
-            observed = wireguard.observe(self._runner, interface.name)
-            if wireguard.why_no_ipv6(self._runner, interface.name, observed is not None):
-                interface = interface.without_ipv6()
-            return interface, plan.diff(observed, interface)
-        if not last.ipv6:
+    def _look(self, interface: Interface, last: Interface | None) -> tuple[Interface, plan.Plan]:
+        """What the interface can be, and the steps to that, with what others did since ``last``."""
+        observed = wireguard.observe(self._runner, interface.name)
+        if wireguard.why_no_ipv6(self._runner, interface.name, observed is not None):
             interface = interface.without_ipv6()
-        steps = (
-            *plan.peer_steps(last.peers, interface.peers, 0.0),
-            *plan.route_steps(interface, last.routes),
-        )
-        return interface, plan.Plan(interface.name, steps)
+        steps = plan.diff(observed, interface)
+        if last is None or self._wanted is None:
+            return interface, steps
+        names = {key: record.name for key, record in self._wanted.records.items()}
+        found = describe.drift(observed, last, interface, self._wanted.zone, names)
+        return interface, replace(steps, found=found)
 
-    def _open(self, interface: Interface, wanted: Wanted | None) -> None:
-        """Lets packets take one way there and another one back; a relay also passes them on."""
+    def _settle(self, interface: Interface, wanted: Wanted | None, new: bool) -> list[str]:
+        """Lets packets take one way there and another one back; a relay also passes them on.
+
+        Returns in sentences what had been so and was not any more; nothing for an interface that is ``new``.
+        """
+        found = self._loosen(interface)
+        if wanted is not None and interface.name == server_name(self._node.interface):
+            found += self._let_pass(interface, wanted.own.relay)
+            self._pass_ipv6_on(wanted)
+        return [] if new else found
+
+    def _loosen(self, interface: Interface) -> list[str]:
+        found = []
         everywhere = wireguard.kept(self._runner, "net/ipv4/conf/all/rp_filter")
         for name in (self._node.interface, interface.name):
             setting = f"net/ipv4/conf/{name}/rp_filter"
+            here = wireguard.kept(self._runner, setting)
             # The stricter of both counts, and 2 is the highest number.
-            if STRICT in (everywhere, here := wireguard.kept(self._runner, setting)) and here != LOOSE:
+            if STRICT in (everywhere, here) and here not in ("", LOOSE):
                 wireguard.keep(self._runner, setting, LOOSE)
-        if wanted is None or interface.name != server_name(self._node.interface):
-            return
-        wireguard.keep(self._runner, f"net/ipv4/conf/{interface.name}/forwarding", "1")
-        table = str(wanted.own.relay)
+                found.append(f"{setting} was {here}")
+        return found
+
+    def _let_pass(self, interface: Interface, table: int) -> list[str]:
+        """What comes in by the relay's interface goes out by it, whatever the routes of the machine say."""
+        name, found = interface.name, []
+        setting = f"net/ipv4/conf/{name}/forwarding"
+        if wireguard.kept(self._runner, setting) != "1":
+            wireguard.keep(self._runner, setting, "1")
+            found.append(f"{setting} was 0")
+        wanted = [(str(table), str(RULE_PREFERENCE))]
         for family in ("-4", "-6") if interface.ipv6 else ("-4",):
-            way = ["default", "dev", interface.name, "table", table]
+            way = ["default", "dev", name, "table", str(table)]
             checked(self._runner, ["ip", family, "route", "replace", *way])
-            if self._rules(family, interface.name) == [(table, str(RULE_PREFERENCE))]:
-                continue
-            self._drop_rules(family, interface.name)
-            rule = ["iif", interface.name, "lookup", table, "pref", str(RULE_PREFERENCE)]
-            checked(self._runner, ["ip", family, "rule", "add", *rule])
+            if self._rules(family, name) != wanted:
+                self._drop_rules(family, name)
+                rule = ["iif", name, "lookup", str(table), "pref", str(RULE_PREFERENCE)]
+                checked(self._runner, ["ip", family, "rule", "add", *rule])
+                found.append(f"the rule 'iif {name} lookup {table}' for IPv{family[1]} was gone")
+        return found
 
     def _pass_ipv6_on(self, wanted: Wanted | None) -> None:
         carried = wanted.allowed.values() if wanted is not None else ()
@@ -242,3 +276,13 @@ class RelayPlane:
             if wireguard.kept(self._runner, setting) not in ("", default):
                 wireguard.keep(self._runner, setting, default)
         return gone
+
+
+def _delta(interface: Interface, last: Interface) -> tuple[Interface, plan.Plan]:
+    if not last.ipv6:
+        interface = interface.without_ipv6()
+    steps = (
+        *plan.peer_steps(last.peers, interface.peers, 0.0),
+        *plan.route_steps(interface, last.routes),
+    )
+    return interface, plan.Plan(interface.name, steps)

@@ -67,9 +67,13 @@ class Plane:
         self.lock = threading.RLock()
         self.ways: Mapping[str, Way] = {}
         self.peers: Mapping[str, Peer] = {}
+        self.mtu: int | None = None
 
     def rewire(self, *_: object) -> plan.Plan:
         return plan.Plan(NAME)
+
+    def lacks(self, *_: object) -> bool:
+        return False
 
 
 def address_of(number: int) -> str:

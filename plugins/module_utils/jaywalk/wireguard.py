@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import time
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
@@ -336,10 +337,22 @@ def delete(runner: Runner, name: str) -> None:
 
 
 def _await_end(name: str) -> None:
-    """Waits, not for ever, until no control socket of that name is left, say of one deleted by hand."""
+    """Waits, not for ever, until no program listens on the control socket, say of one deleted by hand."""
     deadline = time.monotonic() + END_SECONDS
-    while os.path.exists(f"{CONTROL_SOCKETS}/{name}.sock") and time.monotonic() < deadline:
+    while _listens(f"{CONTROL_SOCKETS}/{name}.sock") and time.monotonic() < deadline:
         time.sleep(0.02)
+
+
+def _listens(path: str) -> bool:
+    """Whether a program is at the other end of a socket; one that was killed leaves it behind."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        try:
+            client.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        except OSError:
+            return True
+    return True
 
 
 def set_many(runner: Runner, name: str, parts: Sequence[Sequence[str]]) -> dict[int, CommandFailed]:

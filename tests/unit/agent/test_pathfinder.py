@@ -31,9 +31,13 @@ class Plane:
         self.lock = threading.RLock()
         self.ways: Mapping[str, Way] = {}
         self.peers: Mapping[str, WgPeer] | None = None
+        self.mtu: int | None = None
 
     def rewire(self, *_: object) -> plan.Plan:
         return plan.Plan("jwunone")
+
+    def lacks(self, *_: object) -> bool:
+        return False
 
 
 class Relays:

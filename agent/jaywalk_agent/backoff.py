@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How soon an interface may be repaired again, and whether somebody keeps on undoing it.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+FIRST_PAUSE = 1.0
+LONGEST_PAUSE = 60.0
+"""Seconds from one repair of an interface to the next one, at least."""
+AT_ONCE = 5.0
+"""A repair that held for this many seconds, and for twice the pause before it, was not undone on purpose."""
+CALM = 60.0
+"""Seconds without a repair after which nobody is undoing it any more."""
+TOLERATED = 4
+"""Repairs in a row that are nothing but repairs."""
+NEVER = float("-inf")
+
+
+@dataclass
+class RepairBackoff:
+    """The repairs of one interface, on the clock of its user (seconds, monotonic)."""
+
+    last: float = NEVER
+    pause: float = 0.0
+    first: float = NEVER
+    count: int = 0
+    """Repairs since ``first``, with less than :data:`CALM` between any two."""
+    complaint: str = ""
+    """A sentence about whoever keeps undoing them; empty while nobody does."""
+
+    @property
+    def next(self) -> float:
+        """The moment from which on it may be repaired again."""
+        return self.last + self.pause
+
+    def tried(self, now: float) -> None:
+        """Takes note of a try, whether or not it came to anything."""
+        undone = now - self.last < max(AT_ONCE, 2 * self.pause)
+        self.pause = min(2 * self.pause, LONGEST_PAUSE) if undone else FIRST_PAUSE
+        self.last = now
+
+    def repaired(self, name: str, found: Sequence[str], now: float) -> None:
+        """Takes note of a repair, and of what it had to put right."""
+        if self.calm(now):
+            self.first, self.count, self.complaint = now, 0, ""
+        self.count += 1
+        self.tried(now)
+        if self.count >= TOLERATED and not self.complaint:
+            self.complaint = (
+                f"something keeps changing {name}: {', '.join(found)}, {self.count} times in "
+                f"{now - self.first:.0f} s; the agent waits longer and longer before it restores it, "
+                f"{LONGEST_PAUSE:.0f} s at most: find what does it (try 'ip monitor') and stop it"
+            )
+
+    def calm(self, now: float) -> bool:
+        """Whether the last repair held."""
+        return now - self.last >= max(CALM, 2 * self.pause)
