@@ -36,7 +36,7 @@ def test_a_token_is_shown_once_and_kept_as_its_hash(store: Store, command: Comma
     [
         (["Not_A_Label"], "is no DNS label"),
         (["ci", "--zone", "zone-none"], "the zone 'zone-none' is unknown"),
-        (["ci", "--role", "god"], "invalid choice: 'god'"),
+        (["ci", "--role", "god"], "argument --role: choose from read, operator, admin"),
     ],
 )
 def test_no_token_is_made_of_bad_words(store: Store, command: Command, words: list[str], says: str) -> None:
