@@ -20,10 +20,11 @@ from jaywalk.place import own_addresses
 from jaywalk.requests import CHECK, Request
 from jaywalk.runner import Runner
 
-from . import doctor_nat, doctor_peers, mtu_check, outcomes, running, snapshot, stun
+from . import astray, doctor_nat, doctor_peers, mtu_check, outcomes, running, snapshot, stun
 from .agent import node_of
-from .dataplane import DataPlane
+from .dataplane import DataPlane, names_of
 from .doctor_context import BAD, GOOD, WARNING, Check, DoctorContext, Finding
+from .places import PLACES
 from .settings import Settings
 
 ANSWER_SECONDS = 10.0
@@ -160,6 +161,25 @@ def _plan(node: DoctorContext) -> tuple[DataPlane, Sequence[str]]:
     return plane, plan.commands(plane.plan(view)[1])
 
 
+def _routes(node: DoctorContext) -> Iterator[tuple[str, str]]:
+    """Whether the machine's routes and rules let packets to peers into the tunnel."""
+    if node.view is None or node.own is None or not PLACES.mends_paths:
+        return
+    if node.driver.observe(node.settings.interface) is None:
+        return
+    plane, commands = _plan(node)
+    desired, _ = plane.plan(node.view)
+    if commands or desired is None:
+        return  # said already, and the reason for all else
+    away = astray.find(node.runner, desired, names_of(node.view, desired.peers))
+    if away.peers:
+        yield BAD, away.peers
+    else:
+        yield GOOD, f"this machine sends what is for peers into {desired.name}"
+    if away.prefixes:
+        yield WARNING, away.prefixes
+
+
 def _versions(node: DoctorContext) -> Iterator[tuple[str, str]]:
     found = own_addresses(next(iter(node.settings.controller_hosts()), ""))
     if found:
@@ -191,6 +211,7 @@ CHECKS: dict[str, Check] = {
     "controller": _controller,
     "interface": _interface,
     "differences": _differences,
+    "routes": _routes,
     "addresses": _versions,
     "peers": doctor_peers.peers,
     "nat": doctor_nat.nat,

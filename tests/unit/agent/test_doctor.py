@@ -14,6 +14,8 @@ from jaywalk import keys
 from jaywalk.models import Peer
 from jaywalk.runner import SubprocessRunner
 from jaywalk_agent import doctor, snapshot
+from jaywalk_agent.agent import node_of
+from jaywalk_agent.dataplane import DataPlane
 from jaywalk_agent.doctor_context import BAD, GOOD, WARNING, Finding
 from jaywalk_agent.settings import Settings
 from tests.netns import Namespace
@@ -140,3 +142,27 @@ def test_the_words_and_the_json_say_the_same() -> None:
     assert not doctor.healthy([*findings, Finding(BAD, "mtu", "too small")])
     assert json.loads(doctor.as_json(findings))["findings"][1]["about"] == "nat"
     assert doctor.as_text(findings).splitlines()[1].split() == ["warning", "nat", "symmetric"]
+
+
+def test_peers_that_a_route_or_a_switched_off_ipv6_keeps_out_are_told(
+    settings: Settings, inside: Namespace
+) -> None:
+    joined(settings, peer(1), peer(2, prefixes=("172.20.1.0/24",)))
+    view = snapshot.load(settings.snapshot_file, settings.zone)
+    assert view is not None
+    public = keys.read_key_file(inside.runner, str(settings.private_key_file))
+    DataPlane(inside.runner, node_of(settings, public)).bring_to(view)
+    assert [each.grade for each in examined(settings, inside)["routes"]] == [GOOD]
+    inside.run(["ip", "route", "add", "blackhole", "10.20.0.2/32"])
+    inside.run(["ip", "rule", "add", "to", "172.20.1.0/24", "prohibit"])
+    peers, prefixes = examined(settings, inside)["routes"]
+    assert (peers.grade, prefixes.grade) == (BAD, WARNING)
+    assert "node1 (10.20.0.2 nowhere)" in peers.sentence
+    assert "node2 (172.20.1.0/24 nowhere)" in prefixes.sentence
+    inside.run(["tee", "/proc/sys/net/ipv6/conf/all/disable_ipv6"], "1")
+    view.zone = replace(view.zone, pools=("10.20.0.0/20", "fd20::/64"))
+    both = peer(0)._replace(key=public, addresses=("10.20.0.1", "fd20::1"))
+    snapshot.save(settings.snapshot_file, replace(view, peers={**view.peers, public: both}))
+    found = examined(settings, inside)["differences"]
+    assert [each.grade for each in found] == [GOOD, WARNING]
+    assert "IPv6 is left out of jwudoc0" in found[1].sentence
