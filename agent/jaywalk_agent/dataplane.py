@@ -8,10 +8,11 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from jaywalk import describe, driver, mesh, mtu, place, plan
+from jaywalk import candidates, describe, driver, mesh, mtu, place, plan, values
 from jaywalk.errors import InvalidValue, JaywalkError
 from jaywalk.interface import Interface, Observed, ObservedPeer, WgPeer
 from jaywalk.mesh import Node, Way
+from jaywalk.models import Peer
 from jaywalk.plan import Plan
 from jaywalk.runner import Runner
 from jaywalk.zonelog import ZoneView
@@ -206,6 +207,7 @@ class DataPlane:
         found = [prefix for host in self._controller_hosts for prefix in place.host_prefixes(host)]
         self._controller = found or self._controller
         self.node = replace(self.node, local_networks=(*own_networks, *self._controller))
+        self.find_versions(view.peers.values())
         mesh.refuse_overlap(view.zone.pools, self.node)
         wanted = mesh.desired(view, self.node, self.ways)
         if wanted is None:
@@ -217,6 +219,14 @@ class DataPlane:
         self._zone, self._names = view.zone.name, names_of(view, view.peers)
         self._endpoints = {key: each for key, each in self._endpoints.items() if key in wanted.peers}
         return wanted, replace(self._diff(observed, wanted), found=self._drift(observed, wanted))
+
+    def find_versions(self, records: Iterable[Peer]) -> bool:
+        """Looks which IP versions lead to the peers; returns whether others did before."""
+        hosts = {values.host_of(endpoint) for each in records for endpoint in candidates.said_by(each)}
+        versions = place.ip_versions(hosts)
+        changed = versions != self.node.versions
+        self.node = replace(self.node, versions=versions)
+        return changed
 
     def _with_mtu(self, observed: Observed | None, wanted: Interface, raises: bool) -> Interface:
         """``wanted`` with the MTU that fits the links to its peers, unless the node was told another one."""

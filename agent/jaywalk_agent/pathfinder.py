@@ -97,7 +97,8 @@ class Pathfinder:
             self._take(key, view.peers.get(key))
         self._zone, self._pools = view.zone.name, view.zone.pools
         relays = self._relays()
-        if (relays_before, own_before) != (relays, self.own):
+        other_versions = changed is None and self._dataplane.find_versions(self._records.values())
+        if other_versions or (relays_before, own_before) != (relays, self.own):
             keys = set(self._records)
         now = time.monotonic()
         gone = keys - self._records.keys()
@@ -111,6 +112,11 @@ class Pathfinder:
             self._look(now)
         self._dataplane.ways = self.machine.ways()
         os.eventfd_write(self._wake, 1)
+
+    def _retarget_all(self) -> None:
+        others = self._records.keys() - {self._dataplane.node.public_key}
+        relayed = bool(self._relays())
+        self.machine.learn((self._target(each, relayed) for each in others), (), time.monotonic())
 
     def _take(self, key: str, record: Peer | None) -> None:
         for host in self._records[key].addresses if key in self._records else ():
@@ -132,7 +138,7 @@ class Pathfinder:
         here = own.observed if own is not None else ""
         return Target(
             key=key,
-            candidates=candidates.candidates(own, other),
+            candidates=candidates.candidates(own, other, self._dataplane.node.versions),
             here=here,
             plain=candidates.is_plain(own, other) and not relayed,
             hard=bool(here and other.observed) and not candidates.same_nat(own, other),
@@ -212,7 +218,7 @@ class Pathfinder:
         wanted = self._wanted(self.own, peers, relays if now < self._relays_until else [])
         self.machine.use_relays([each.key for each in wanted.relays] if wanted is not None else [])
         full = now >= self._next_full_look
-        facts = wanted and (wanted.own, wanted.relays, wanted.carried, wanted.mtu)
+        facts = wanted and (wanted.own, wanted.relays, wanted.carried, wanted.mtu, wanted.versions)
         # The mapping itself is kept and compared: the id of one that was freed may be another's by now.
         if facts == self._brought[0] and peers is self._brought[1] and not full:
             return
@@ -228,6 +234,8 @@ class Pathfinder:
     def _moved(self) -> None:
         """This machine has another address: its peers and the zone are to hear of it at once."""
         log.info("this node has another address")
+        if self._dataplane.find_versions(self._records.values()):
+            self._retarget_all()
         self._dataplane.touch_endpoints()
         self.machine.moved()
         self._courier.moved()
@@ -257,8 +265,17 @@ class Pathfinder:
         if not peers or not (relays or own.relay):
             return None
         allowed = {key: peer.allowed_ips for key, peer in peers.items()}
-        carried, mtu = self.machine.carried(), self._dataplane.mtu
-        return Wanted(own, self._pools, allowed, tuple(relays), carried, mtu, self._zone, self._records)
+        return Wanted(
+            own,
+            self._pools,
+            allowed,
+            tuple(relays),
+            self.machine.carried(),
+            self._dataplane.mtu,
+            self._dataplane.node.versions,
+            self._zone,
+            self._records,
+        )
 
     def _open_sockets(self) -> None:
         """One socket an interface; anew where the interface was made anew."""

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from jaywalk import describe, plan, values, wireguard
-from jaywalk.candidates import relay_endpoint
+from jaywalk.candidates import ANY_VERSION, relay_endpoint
 from jaywalk.interface import Interface, WgPeer, client_name, is_relays, server_name
 from jaywalk.mesh import KEEPALIVE, Node
 from jaywalk.models import Peer
@@ -44,6 +44,8 @@ class Wanted:
     carried: Mapping[str, str] = field(default_factory=dict)
     mtu: int | None = None
     """Of the node's own interface, which packets come from and go to."""
+    versions: frozenset[int] = ANY_VERSION
+    """The IP versions by which this machine reaches others."""
     zone: str = ""
     records: Mapping[str, Peer] = field(default_factory=dict)
     """Of all peers, for their names."""
@@ -78,7 +80,7 @@ def client(node: Node, wanted: Wanted, relay: Peer) -> Interface:
     allowed = tuple(sorted({*wanted.pools, *prefixes}))
     carried = (key for key, by in wanted.carried.items() if by == relay.key)
     routes = {prefix for key in carried for prefix in wanted.allowed.get(key, ())}
-    endpoint = relay_endpoint(wanted.own, relay)
+    endpoint = relay_endpoint(wanted.own, relay, wanted.versions)
     return Interface(
         name=client_name(node.interface, relay.key),
         public_key=node.public_key,

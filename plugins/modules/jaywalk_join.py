@@ -265,6 +265,7 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils._module import (
     zone_client,
 )
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk import (
+    candidates,
     keys,
     mesh,
     place,
@@ -418,9 +419,14 @@ def foreseen(here: Here, view: ZoneView, known: tuple[str, ...]) -> ZoneView:
     return replace(view, peers={**view.peers, wish.key: peer})
 
 
+def _endpoint_hosts(view: ZoneView) -> set[str]:
+    return {values.host_of(each) for peer in view.peers.values() for each in candidates.said_by(peer)}
+
+
 def wanted_interface(here: Here, view: ZoneView) -> Interface:
     """The interface that the zone gives this node; raises ``InvalidValue`` where it is not in the zone."""
-    wanted = mesh.desired(view, here.node)
+    versions = place.ip_versions(_endpoint_hosts(view))
+    wanted = mesh.desired(view, replace(here.node, versions=versions))
     if wanted is None:
         raise InvalidValue(
             f"zone {here.client.zone} took this node in and does not list it",

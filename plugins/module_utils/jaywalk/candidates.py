@@ -4,19 +4,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from . import values
 from .models import Peer
 
 OBSERVERS = 3
 """Peers that tell at once where they see another one.  Two can show a symmetric NAT, one may be away."""
+ANY_VERSION = frozenset({4, 6})
 MOST_RELAYS = 4
 """Relays that a node keeps in touch with, of a zone that has more."""
 
 
-def candidates(own: Peer | None, other: Peer) -> tuple[str, ...]:
+def candidates(own: Peer | None, other: Peer, versions: Collection[int] = ANY_VERSION) -> tuple[str, ...]:
     """The endpoints at which ``own`` tries ``other``, the best one first, none twice.
+
+    ``versions`` are the IP versions that this node has a way for: at an endpoint of another one nothing
+    would come of it but lost seconds.  Without any left the other side has to speak first.
 
     The operator's word goes first.  Behind the same NAT the way by the local network does, since few NATs
     lead a packet back inside; else the local addresses go last, for sites that are routed to each other.
@@ -24,7 +28,8 @@ def candidates(own: Peer | None, other: Peer) -> tuple[str, ...]:
     nearby = said_by(other)
     seen = (other.observed,) if other.observed else ()
     local_first = other.fixed or same_nat(own, other)
-    return tuple(dict.fromkeys(nearby + seen if local_first else seen + nearby))
+    found = dict.fromkeys(nearby + seen if local_first else seen + nearby)
+    return tuple(each for each in found if values.version_of(values.host_of(each)) in versions)
 
 
 def said_by(peer: Peer) -> tuple[str, ...]:
@@ -53,11 +58,15 @@ def relays(peers: Iterable[Peer]) -> list[Peer]:
     return sorted(offered, key=lambda peer: peer.key)[:MOST_RELAYS]
 
 
-def relay_endpoint(own: Peer, relay: Peer) -> str:
-    """Where the relay's second interface listens, at the first of its addresses of an IP version of ours."""
-    versions = {values.version_of(values.host_of(each)) for each in said_by(own)}
+def relay_endpoint(own: Peer, relay: Peer, versions: Collection[int] = ANY_VERSION) -> str:
+    """Where the relay's second interface listens, at the first of its addresses of an IP version of ours.
+
+    Ours are those that this node names itself, as far as it has a way for them (``versions``).
+    """
+    named = {values.version_of(values.host_of(each)) for each in said_by(own)}
+    usable = named & set(versions) or named
     hosts = [values.host_of(each) for each in said_by(relay)]
-    reached = (host for host in hosts if values.version_of(host) in versions)
+    reached = (host for host in hosts if values.version_of(host) in usable)
     return values.join_endpoint(next(reached, hosts[0]), relay.relay)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from . import values
-from .candidates import candidates
+from .candidates import ANY_VERSION, candidates
 from .errors import InvalidValue
 from .interface import Interface, WgPeer
 from .models import Peer
@@ -38,6 +38,8 @@ class Node:
     requested: tuple[str, ...] = ()
     former_keys: tuple[str, ...] = ()
     """Public keys that the interface may still have from before this node's key changed."""
+    versions: frozenset[int] = ANY_VERSION
+    """The IP versions by which this machine reaches others."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def with_peers(
     for record in (view.peers[key] for key in changed if key in view.peers):
         refused = _refused(view, node, record, local)
         allowed = tuple(sorted(each for each in record.allowed_ips if each not in refused))
-        way = ways.get(record.key) or Way(next(iter(candidates(own, record)), ""))
+        way = ways.get(record.key) or Way(next(iter(candidates(own, record, node.versions)), ""))
         peers[record.key] = WgPeer(record.key, allowed, way.endpoint, way.keepalive)
         routed = (each for each in allowed if each in record.prefixes)
         routes.update(routed if current.ipv6 else (each for each in routed if ":" not in each))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,6 +97,10 @@ def _usable_addresses(name: str) -> list[str]:
     return [each for each in addresses if "%" not in each and _of_a_network(ipaddress.ip_address(each))]
 
 
+MOST_TRIED = 64
+"""Hosts of each IP version to which a way is looked for, of thousands."""
+
+
 def host_label() -> str:
     """This machine's name as a DNS label."""
     label = re.sub(r"[^a-z0-9-]+", "-", socket.gethostname().split(".")[0].lower()).strip("-")
@@ -121,6 +126,25 @@ def own_addresses(controller_host: str) -> list[str]:
     sources = (source_address(target) for target in (controller_host, *ELSEWHERE) if target)
     found = [each for each in sources if each and _of_a_network(ipaddress.ip_address(each))]
     return list(dict.fromkeys(found))
+
+
+def ip_versions(hosts: Iterable[str]) -> frozenset[int]:
+    """The IP versions by which this machine reaches ``hosts``, or the rest of the world.
+
+    Both where there is none at all, since a machine without a network may soon have one.
+    """
+    left: dict[int, list[str]] = {4: [], 6: []}
+    for host in (*ELSEWHERE, *hosts):
+        some = left[ipaddress.ip_address(host).version]
+        if len(some) < MOST_TRIED:
+            some.append(host)
+    found = {version for version, some in left.items() if any(_is_way(host) for host in some)}
+    return frozenset(found) or frozenset(left)
+
+
+def _is_way(host: str) -> bool:
+    source = source_address(host)
+    return bool(source) and _of_a_network(ipaddress.ip_address(source))
 
 
 def source_address(target: str) -> str:

@@ -50,6 +50,7 @@ def gathered(settings: Settings, host: Host) -> dict[str, object]:
         mock.patch.object(wireguard, "observe", host.look),
         mock.patch.object(wireguard, "local_networks", return_value=[]),
         mock.patch.object(wireguard, "require_wireguard"),
+        mock.patch.object(wireguard, "path_mtus", return_value={}),
         mock.patch.object(routes, "devices", lambda _, hosts: dict.fromkeys(hosts, host.way)),
     ):
         return status.gather(settings, SubprocessRunner(), NOW)
@@ -65,6 +66,7 @@ def up(settings: Settings) -> Host:
         with (
             mock.patch.object(wireguard, "local_networks", return_value=[]),
             mock.patch.object(wireguard, "require_wireguard"),
+            mock.patch.object(wireguard, "path_mtus", return_value={}),
             mock.patch.object(wireguard, "ports", return_value={}),
         ):
             wanted, steps = plane.plan(view)

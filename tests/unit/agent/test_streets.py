@@ -125,6 +125,26 @@ def test_a_relay_carries_between_nodes_that_share_no_ip_version(internet: Intern
     eventually(True, lambda: reached(six, four))
 
 
+def test_an_endpoint_of_an_ip_version_that_a_node_lacks_is_not_tried_until_it_has_it(
+    internet: Internet,
+) -> None:
+    place = internet.public("dual", f"{NETWORK6}:6", f"{NETWORK}.6")
+    dual = internet.node(place, "jwsw6", "--controller", f"[{CONTROLLER6}]:6379")
+    eventually(True, lambda: bool(dual.status()))
+    four_place = internet.public("four", f"{NETWORK}.4")
+    four = internet.node(four_place, "jwsw4")
+    eventually(DIRECT, lambda: four.path("dual"))
+    eventually(True, lambda: reached(four, dual))
+    assert f"endpoint [{NETWORK6}" not in internet.log(four_place)
+    assert f"endpoint {NETWORK}.6:51820" in internet.log(four_place)
+    four.stop()
+    assert four.command("down")[0] == 0
+    internet.open(four_place, f"{NETWORK6}:4", "six")
+    four.start()
+    eventually(True, lambda: f"endpoint [{NETWORK6}:6]:51820" in internet.log(four_place))
+    eventually(True, lambda: reached(four, dual))
+
+
 def test_symmetric_nats_are_passed_by_over_ipv6(internet: Internet) -> None:
     internet.node(internet.hub, "jwsx0", "--relay")
     nodes = {}

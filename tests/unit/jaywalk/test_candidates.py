@@ -25,6 +25,17 @@ def test_an_open_peer_is_tried_where_it_says() -> None:
     assert candidates.candidates(peer(0), peer(1)) == ("192.168.1.2:51820",)
 
 
+def test_endpoints_of_an_ip_version_without_a_way_are_left_out() -> None:
+    theirs = peer(1, "[2001:db8::7]:51820", local=("192.168.1.7", "fd00::7"))
+    assert candidates.candidates(peer(0), theirs, {4}) == ("192.168.1.7:51820",)
+    assert candidates.candidates(peer(0), theirs, {6}) == ("[2001:db8::7]:51820", "[fd00::7]:51820")
+    assert candidates.candidates(peer(0), theirs._replace(local=()), {4}) == ()
+    relay = theirs._replace(relay=51821)
+    dual = peer(0, "[2001:db8::9]:51820", local=("192.168.1.9",))
+    assert candidates.relay_endpoint(dual, relay) == "[2001:db8::7]:51821"
+    assert candidates.relay_endpoint(dual, relay, {4}) == "192.168.1.7:51821"
+
+
 def test_behind_another_nat_the_way_by_the_outside_comes_first() -> None:
     mine = peer(0, observed=f"{NAT}:1024")
     theirs = peer(1, observed=f"{OTHER_NAT}:4711", local=("fd00::1",))

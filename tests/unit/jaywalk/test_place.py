@@ -34,6 +34,16 @@ def test_loopback_is_no_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     assert place.whereabouts("127.0.0.1", 51820)["endpoint"] == ""
 
 
+def test_the_ip_versions_are_those_by_which_something_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = {place.ELSEWHERE[0]: "192.0.2.9", "fd00::7": "fd00::9", "fe80::7": "fe80::9"}
+    monkeypatch.setattr(place, "source_address", lambda target: sources.get(target, ""))
+    assert place.ip_versions([]) == {4}
+    assert place.ip_versions(["2001:db8::7", "fe80::7"]) == {4}
+    assert place.ip_versions(["2001:db8::7", "fd00::7"]) == {4, 6}, "a network without a default route"
+    sources.clear()
+    assert place.ip_versions(["192.0.2.7"]) == {4, 6}, "it has no network yet"
+
+
 def test_address_towards_the_controller_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     sources = {"controller.example": "2001:db8::1", place.ELSEWHERE[0]: "192.0.2.9"}
     monkeypatch.setattr(place, "source_address", lambda target: sources.get(target, ""))
