@@ -13,8 +13,9 @@ AT_ONCE = 5.0
 """A repair that held for this many seconds, and for twice the pause before it, was not undone on purpose."""
 CALM = 60.0
 """Seconds without a repair after which nobody is undoing it any more."""
-TOLERATED = 4
-"""Repairs in a row that are nothing but repairs."""
+UNDONE_AT_ONCE, UNDONE = 3, 10
+"""So many repairs that were undone at once in a row, or came without :data:`CALM` between them, are one
+program's work and no accident."""
 NEVER = float("-inf")
 
 
@@ -27,6 +28,8 @@ class RepairBackoff:
     first: float = NEVER
     count: int = 0
     """Repairs since ``first``, with less than :data:`CALM` between any two."""
+    undone: int = 0
+    """How many tries in a row were undone at once."""
     complaint: str = ""
     """A sentence about whoever keeps undoing them; empty while nobody does."""
 
@@ -37,8 +40,10 @@ class RepairBackoff:
 
     def tried(self, now: float) -> None:
         """Takes note of a try, whether or not it came to anything."""
-        undone = now - self.last < max(AT_ONCE, 2 * self.pause)
-        self.pause = min(2 * self.pause, LONGEST_PAUSE) if undone else FIRST_PAUSE
+        if now - self.last < max(AT_ONCE, 2 * self.pause):
+            self.undone, self.pause = self.undone + 1, min(2 * self.pause, LONGEST_PAUSE)
+        else:
+            self.undone, self.pause = 0, FIRST_PAUSE
         self.last = now
 
     def repaired(self, name: str, found: Sequence[str], now: float) -> None:
@@ -47,7 +52,7 @@ class RepairBackoff:
             self.first, self.count, self.complaint = now, 0, ""
         self.count += 1
         self.tried(now)
-        if self.count >= TOLERATED and not self.complaint:
+        if (self.undone >= UNDONE_AT_ONCE or self.count >= UNDONE) and not self.complaint:
             self.complaint = (
                 f"something keeps changing {name}: {', '.join(found)}, {self.count} times in "
                 f"{now - self.first:.0f} s; the agent waits longer and longer before it restores it, "

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from jaywalk_agent.backoff import CALM, LONGEST_PAUSE, RepairBackoff
+from jaywalk_agent.backoff import CALM, LONGEST_PAUSE, UNDONE, RepairBackoff
 
 GONE = ("interface wg0 was gone",)
 
@@ -30,6 +30,15 @@ def test_what_happens_now_and_then_is_repaired_at_once_each_time() -> None:
     for now in (100.0, 106.0, 112.0, 118.0, 124.0):
         assert backoff.next <= now
         backoff.repaired("wg0", GONE, now)
+    assert backoff.complaint == ""
+
+
+def test_what_happens_again_and_again_is_complained_of_too() -> None:
+    backoff = RepairBackoff()
+    for round_ in range(UNDONE):
+        assert backoff.complaint == ""
+        backoff.repaired("wg0", GONE, 100.0 + 10 * round_)
+    assert "10 times in 90 s" in backoff.complaint
 
 
 def test_who_keeps_undoing_it_is_complained_of_in_one_sentence_that_stays_the_same() -> None:
