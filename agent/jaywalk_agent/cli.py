@@ -22,8 +22,8 @@ from jaywalk.notify import notify
 from jaywalk.requests import Request
 from jaywalk.runner import SubprocessRunner
 
+from . import bugreport, flags, ping_command, privileges, running, snapshot, static_config, status_command
 from . import doctor as examination
-from . import flags, ping_command, privileges, running, snapshot, static_config, status_command
 from .agent import Agent
 from .instance import own_instance
 from .purge import purge
@@ -180,6 +180,16 @@ def doctor(settings: Settings, arguments: argparse.Namespace) -> int:
     return 0 if examination.healthy(findings) else FAILURE
 
 
+def bugreport_(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Writes an archive with all that a maintainer asks for, and no secret in it; prints what is inside."""
+    path = Path(arguments.output or bugreport.default_name(settings))
+    parts = bugreport.collect(settings, said(arguments, os.environ))
+    table = bugreport.contents(settings, parts)
+    bugreport.write(path, [table, *parts])
+    print(f"{path.absolute()}\n\n{table.text}", end="")
+    return 0
+
+
 def ping(settings: Settings, arguments: argparse.Namespace) -> int:
     """Asks peers live: path, round trip, loss; exit code 1 where one does not answer, 2 for no such peer."""
     return ping_command.run(settings, arguments)
@@ -194,6 +204,7 @@ COMMANDS = {
     "status": status,
     "doctor": doctor,
     "ping": ping,
+    "bugreport": bugreport_,
     "keygen": keygen,
 }
 

@@ -127,6 +127,9 @@ def _own_flags(command: str) -> dict[str, dict[str, Any]]:
     if command == "doctor":
         text = "also ask these STUN servers, HOST[:PORT],..., where and of which kind a NAT is"
         flags["--stun"] = {"default": "", "metavar": "HOSTS", "help": text}
+    if command == "bugreport":
+        text = "the archive, jaywalk-bugreport-<node>-<zone>-<time>.tar.gz here"
+        flags["--output"] = {"default": "", "metavar": "FILE", "help": text}
     if command == "status":
         flags |= _STATUS_FLAGS
     if command == "ping":

@@ -25,7 +25,7 @@ from tests.redis_server import RedisServer
 from tests.unit.supervisor.support import AGENT_PASSWORD, committing, join
 
 INTERFACE = "jwucli0"
-COMMANDS = ("up", "down", "leave", "status", "doctor", "ping", "keygen")
+COMMANDS = ("up", "down", "leave", "status", "doctor", "ping", "bugreport", "keygen")
 
 
 @pytest.fixture(autouse=True)

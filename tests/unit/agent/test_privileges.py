@@ -54,7 +54,7 @@ def test_an_ordinary_user_hears_that_root_is_needed(command: str, tmp_path: Path
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become an ordinary user")
 def test_an_ordinary_user_may_make_a_key() -> None:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         Path(folder).chmod(0o777)
         code, _ = typed_by_nobody(["keygen", "--private-key-file", f"{folder}/key"])
         assert code == 0
