@@ -31,6 +31,7 @@ from .own_interface import OwnInterface, former_keys
 from .pathfinder import Pathfinder
 from .places import PLACES
 from .repair import Repairer, repairer_of
+from .repeat_filter import RepeatFilter
 from .settings import Settings
 from .stop import StopSignal
 
@@ -85,6 +86,7 @@ class Agent:
         self._reported: str | None = None
         self._reported_waiting = False
         self._skipped: set[str] = set()
+        self._repeats = RepeatFilter()
         self._reporting = threading.Lock()
 
     def run(self) -> None:
@@ -173,10 +175,14 @@ class Agent:
         self._trouble = ""
         for line in plan.commands(done):
             log.debug("%s", line)
-        for sentence in done.found[:MOST_WARNINGS]:
+        news = self._repeats.news(done.found[:MOST_WARNINGS], time.monotonic())
+        for sentence in news:
             log.warning("%s: %s", self.settings.interface, sentence)
         if done:
-            log.info("zone %s at %s: %s", update.view.zone.name, update.view.position, _summary(update, done))
+            # Where another program undoes it each minute, the warning of the hour is enough.
+            level = logging.INFO if news or not done.found else logging.DEBUG
+            told = update.view.zone.name, update.view.position, _summary(update, done)
+            log.log(level, "zone %s at %s: %s", *told)
         self._warn_of_skipped(update)
 
     def _bring_interface(self, update: Update) -> plan.Plan:

@@ -339,3 +339,70 @@ def test_a_zone_in_disorder_does_not_fill_the_journal(
     agent = Agent(settings, inside.runner, stop)
     run(agent, lambda: until(lambda: "80 more such records" in caplog.text))
     assert caplog.text.count("lies outside the zone's pools") == 20
+
+
+@pytest.mark.usefixtures("supervisor")
+def test_without_ipv6_the_agent_is_ready_follows_the_zone_and_takes_it_when_it_may(
+    redis_server: RedisServer,
+    inside: Namespace,
+    settings: Settings,
+    stop: StopSignal,
+    systemd: Systemd,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(follow, "TICK", 0.5)
+    inside.run(["tee", "/proc/sys/net/ipv6/conf/all/disable_ipv6"], "1")
+    zone = operator(redis_server)
+
+    def act() -> None:
+        systemd.hear("READY=1")
+        until(lambda: f"the zone's IPv6 is left out of {INTERFACE}" in caplog.text)
+        inside.run(["ip", "route", "add", "172.20.1.0/24", "dev", "lo", "metric", "2048"])
+        prefixes = ("172.20.1.0/24", "172.20.2.0/24")
+        zone.ask(join("zone-blue", 1, child_prefixes=prefixes), 20.0).lease_or_raise()
+        until(lambda: key_of(1) in peers(inside))
+        until(lambda: "172.20.2.0/24" in inside.run(["ip", "route", "show", "dev", INTERFACE]))
+        systemd.hear("STATUS=route 172.20.1.0/24 was refused: File exists")
+        zone.ask(join("zone-blue", 2), 20.0).lease_or_raise()
+        until(lambda: key_of(2) in peers(inside))
+        until(lambda: snapshot_peers(settings) >= {key_of(1), key_of(2)})
+        inside.run(["tee", "/proc/sys/net/ipv6/conf/all/disable_ipv6"], "0")
+        inside.run(["ip", "route", "del", "172.20.1.0/24", "dev", "lo"])
+        until(lambda: "fd00:20::" in inside.run(["ip", "-6", "route", "show", "dev", INTERFACE]))
+        until(lambda: "all is well again" in caplog.text)
+
+    caplog.set_level(logging.INFO)
+    run(Agent(settings, inside.runner, stop), act)
+    assert caplog.text.count("IPv6 is left out") <= 2, "of the new interface, and of the one that is there"
+    assert caplog.text.count("WARNING") and caplog.text.count("was refused: File exists") == 1
+
+
+def snapshot_peers(settings: Settings) -> set[str]:
+    view = snapshot.load(settings.snapshot_file, settings.zone)
+    return set(view.peers) if view is not None else set()
+
+
+@pytest.mark.usefixtures("supervisor")
+def test_a_tool_that_keeps_adding_a_peer_is_named_and_does_not_fill_the_journal(
+    inside: Namespace,
+    settings: Settings,
+    stop: StopSignal,
+    systemd: Systemd,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(follow, "TICK", 0.3)
+    add = ["wg", "set", INTERFACE, "peer", key_of(9), "endpoint", "192.0.2.99:51820"]
+
+    def act() -> None:
+        systemd.hear("READY=1")
+        for _ in range(4):
+            inside.run(add)
+            until(lambda: key_of(9) not in peers(inside))
+
+    caplog.set_level(logging.INFO)
+    run(Agent(settings, inside.runner, stop), act)
+    sentence = f"{INTERFACE}: removed peer {key_of(9)} (192.0.2.99:51820), which zone zone-blue does not have"
+    assert caplog.text.count(sentence) == 1
+    assert caplog.text.count("removed peer") <= 2, "the warning, and the line of what was done"
