@@ -8,7 +8,7 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from . import doctor as examination
 from .agent import Agent
 from .instance import own_instance
 from .purge import purge
+from .redaction import SECRET_OPTIONS, without_secrets
 from .settings import Settings, said
 from .stop import Stopped, StopSignal
 from .takedown import retire_former, take_down
@@ -48,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     # As the unit has it: whoever can open the lock can keep an agent from starting.
     os.umask(0o077)
+    words: dict[str, str] = {}
     try:
         if arguments.command not in WITHOUT_ROOT:
             privileges.require(arguments.command or "--agent-mode")
@@ -56,9 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = COMMANDS[_chosen(parser, arguments, words)]
         return command(Settings.read(words), arguments)
     except InvalidValue as error:
-        return _failed(error, BAD_VALUE)
+        return _failed(error, BAD_VALUE, words)
     except JaywalkError as error:
-        return _failed(error, FAILURE)
+        return _failed(error, FAILURE, words)
     except (Stopped, KeyboardInterrupt):
         return INTERRUPTED
     except BrokenPipeError:
@@ -79,8 +81,9 @@ def _chosen(parser: ArgumentParser, arguments: argparse.Namespace, words: dict[s
     return "up"
 
 
-def _failed(error: JaywalkError, code: int) -> int:
-    print(f"jaywalk: {error}", file=sys.stderr)
+def _failed(error: JaywalkError, code: int, words: Mapping[str, str]) -> int:
+    secrets = [words[option] for option in SECRET_OPTIONS if words.get(option)]
+    print(f"jaywalk: {without_secrets(str(error), secrets)}", file=sys.stderr)
     return code
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -21,7 +22,7 @@ from jaywalk.controller import ZoneClient, connect
 from jaywalk.errors import CommandFailed, ControllerUnreachable, InvalidValue, JaywalkError, RequestRefused
 from jaywalk.requests import Request
 from jaywalk.zonelog import ZoneKeys
-from jaywalk_agent import follow, running, snapshot
+from jaywalk_agent import follow, running, snapshot, status
 from jaywalk_agent.agent import Agent
 from jaywalk_agent.settings import Settings
 from jaywalk_agent.stop import Stopped, StopSignal
@@ -133,6 +134,30 @@ def test_is_ready_when_the_interface_is_and_leaves_it_up(
     states = [line for line in systemd.said if line.startswith("STATUS=")]
     assert states[-1] == "STATUS=following zone zone-blue"
     assert systemd.said.count("READY=1") == 1
+
+
+@pytest.mark.usefixtures("supervisor")
+def test_on_a_disk_that_takes_nothing_commands_know_what_the_running_agent_knows(
+    redis_server: RedisServer, inside: Namespace, settings: Settings, stop: StopSignal, systemd: Systemd
+) -> None:
+    agent = Agent(settings, inside.runner, stop)
+    settings.snapshot_file.mkdir()
+
+    def shown() -> dict[str, Any]:
+        return status.gather(settings, inside.runner)
+
+    def act() -> None:
+        systemd.hear("READY=1")
+        operator(redis_server).ask(join("zone-blue", 1), 20)
+        until(lambda: [each["public_key"] for each in shown()["peers"]] == [key_of(1)])
+        until(lambda: not shown()["agent"]["trouble"])
+        assert shown()["addresses"] == ["10.20.0.1", "fd00:20::1"]
+        settings.snapshot_file.rmdir()
+        operator(redis_server).ask(join("zone-blue", 2), 20)
+        until(lambda: settings.snapshot_file.is_file() and not settings.volatile_snapshot_file.exists())
+
+    with running.only_one(settings.lock_file, settings.zone):
+        run(agent, act)
 
 
 @pytest.mark.usefixtures("supervisor")

@@ -179,6 +179,14 @@ def test_a_refusal_is_one_sentence_and_touches_nothing(
     assert INTERFACE not in inside.run(["ip", "link"])
 
 
+def test_a_secret_is_hidden_where_it_was_given_for_something_else_too(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    secret = "Hunter2.of-3"
+    assert cli.main(["up", "--controller-password", secret, "--zone", secret]) == cli.BAD_VALUE
+    assert "the zone '(hidden)' is no DNS label" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["up", "status", "down"])
 def test_a_missing_tool_is_named(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

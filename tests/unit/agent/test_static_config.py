@@ -15,11 +15,13 @@ from jaywalk.runner import SubprocessRunner
 from jaywalk_agent import cli, running, static_config
 from jaywalk_agent.settings import ENVIRONMENT, Settings
 from jaywalk_agent.stop import StopSignal
+from tests.fleet.page import Page
 from tests.netns import Namespace
 from tests.unit.agent.support import settings_in
 from tests.unit.jaywalk.strategies import key
 
 INTERFACE = "jwustat0"
+DOCS = Path(__file__).parents[3] / "docs/original.md"
 OTHER = f"""
 [Peers.node2]
 PublicKey = "{key(2)}"
@@ -175,6 +177,25 @@ def test_an_entry_that_cannot_be_is_named(node: Node, others: str, words: list[s
     assert all(word in str(raised.value) for word in words), str(raised.value)
     assert node.private not in str(raised.value)
     assert "4GgaQ" not in str(raised.value)
+
+
+@pytest.mark.usefixtures("node")
+def test_the_file_of_the_docs_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    private = keys.generate(SubprocessRunner())
+    file = tmp_path / "endpoints.toml"
+    file.write_text(text.split("```toml\n")[1].split("```")[0].replace('"..."', f'"{private}"'))
+    ends = [entry.endpoint for entry in static_config.load(file)]
+    assert ends == ["3.94.59.204:51820", "18.205.149.74:51820"]
+    files: list[str] = []
+
+    def note(settings: Settings, _: object) -> int:
+        files.append(settings.config)
+        return 0
+
+    monkeypatch.setitem(cli.COMMANDS, "config", note)
+    assert cli.main(Page(DOCS).written("up from a file").split()[1:]) == 0
+    assert files == ["/etc/jaywalk/endpoints.toml"]
 
 
 def test_a_file_without_peers_and_one_that_is_not_there_are_named(node: Node) -> None:
