@@ -268,6 +268,7 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk import (
     candidates,
     keys,
     mesh,
+    mesh_interfaces,
     place,
     plan,
     values,
@@ -377,6 +378,7 @@ def look(module: AnsibleModule, outside: ModuleRunner) -> Here:
     request = declared_request(params, where.host, key)
     observed = wireguard.observe(runner, name)
     if observed is not None and observed.public_key not in ("", key):
+        mesh_interfaces.check_not_mesh(name, mesh_interfaces.zones_by_interface())
         raise InvalidValue(
             f"the interface {name} is in use with another key than that in {path}",
             "name another interface, or remove that one with the module jaywalking.mesh.wireguard_iface",

@@ -15,7 +15,11 @@ description:
   - Makes a WireGuard interface be as declared, with its key, addresses, peers and routes, or be gone.
   - Changes only what differs. A peer that stays as it is loses no packet while others come and go.
   - Uses the kernel's WireGuard, and where the kernel has none C(wireguard-go) or C(boringtun-cli).
-  - Needs no controller. All options are checked before anything is touched.
+  - Needs no controller. All options are checked before anything is touched. Where the kernel refuses a part
+    of a change, say an address, the interface is as it was before.
+  - Never touches an interface that is the mesh's, made by an agent of this machine or named in its settings,
+    and takes no address and no route of it. The agent, C(jaywalk down) and M(jaywalking.mesh.jaywalk_join) do
+    that.
 extends_documentation_fragment:
   - jaywalking.mesh.attributes
 attributes:
@@ -239,6 +243,7 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils._module import (
 )
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk import (
     keys,
+    mesh_interfaces,
     plan,
     routes,
     values,
@@ -250,6 +255,7 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.interface 
     Observed,
     WgPeer,
 )
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.restore import restored_on_failure
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "name": {"type": "str", "required": True},
@@ -364,14 +370,20 @@ def own_public_key(params: dict[str, Any], runner: ModuleRunner) -> str:
     return keys.read_key_file(runner, params["private_key_file"])
 
 
-def completed(interface: Interface, observed: Observed | None, runner: ModuleRunner) -> Interface:
-    """``interface`` with resolved endpoints, its routes checked against the machine's others."""
+def completed(
+    interface: Interface, observed: Observed | None, runner: ModuleRunner, zones: dict[str, str]
+) -> Interface:
+    """``interface`` with resolved endpoints, its routes checked against the machine's others.
+
+    ``zones`` are those of the interfaces that are the mesh's.
+    """
     known = observed.peers if observed else {}
     peers = {
         key: resolved(peer, known[key].endpoint if key in known else "")
         for key, peer in interface.peers.items()
     }
     taken = routes.elsewhere(runner, interface.name)
+    mesh_interfaces.check_outside_mesh(interface.addresses, interface.routes, taken, zones)
     routes.refuse_taken(interface.routes, taken)
     routes.refuse_loops(
         interface.routes, taken, {key: peer.endpoint for key, peer in peers.items() if peer.endpoint}
@@ -387,16 +399,19 @@ def work(module: AnsibleModule, runner: ModuleRunner) -> Outcome:
     if present:
         # What the words alone show to be wrong is said before the machine is looked at.
         declared(params, "")
+    zones = mesh_interfaces.zones_by_interface()
+    mesh_interfaces.check_not_mesh(name, zones)
     wireguard.require_tools(runner)
     interface = declared(params, own_public_key(params, runner)) if present else None
     observed = wireguard.observe(runner, name)
     if interface is not None:
-        interface = completed(interface, observed, runner)
+        interface = completed(interface, observed, runner, zones)
     steps = plan.diff(observed, interface)
     if steps and not module.check_mode:
         if interface is not None:
             keys.ensure_key_file(runner, interface.private_key_file)
-        steps.apply(runner)
+        with restored_on_failure(runner, observed if present else None):
+            steps.apply(runner)
         observed = wireguard.observe(runner, name)
     facts = {"interface": interface_facts(observed), "commands": list(plan.commands(steps))}
     return Outcome(bool(steps), steps.diff(), facts)

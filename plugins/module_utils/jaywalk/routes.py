@@ -71,7 +71,7 @@ def needed(prefixes: Iterable[str], addresses: Iterable[str]) -> frozenset[str]:
     return frozenset(
         prefix
         for prefix in prefixes
-        if not any(_within(ipaddress.ip_network(prefix), network) for network in own)
+        if not any(within(ipaddress.ip_network(prefix), network) for network in own)
     )
 
 
@@ -107,7 +107,8 @@ def _length(network: values.Network) -> int:
     return network.prefixlen
 
 
-def _within(inner: values.Network, outer: values.Network) -> bool:
+def within(inner: values.Network, outer: values.Network) -> bool:
+    """Whether all of ``inner`` lies in ``outer``."""
     if isinstance(inner, ipaddress.IPv4Network) and isinstance(outer, ipaddress.IPv4Network):
         return inner.subnet_of(outer)
     if isinstance(inner, ipaddress.IPv6Network) and isinstance(outer, ipaddress.IPv6Network):
