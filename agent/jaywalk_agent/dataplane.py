@@ -6,9 +6,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
-from jaywalk import candidates, describe, driver, mesh, mtu, place, plan, values
+from jaywalk import candidates, describe, driver, keys, mesh, mtu, place, plan, values
 from jaywalk.errors import InvalidValue, JaywalkError
 from jaywalk.interface import Interface, Observed, ObservedPeer, WgPeer
 from jaywalk.mesh import Node, Way
@@ -280,11 +281,20 @@ class DataPlane:
             self.node.public_key,
             *self.node.former_keys,
         ):
-            raise InvalidValue(
-                f"the interface {name} is in use with another key",
-                f"choose another --interface, or take it down with 'ip link delete {name}'",
-            )
+            raise self._other_key(observed)
         return observed
+
+    def _other_key(self, observed: Observed) -> InvalidValue:
+        """The error about an interface whose key is neither ours nor was; our key file may have changed."""
+        problem, file = (
+            f"the interface {observed.name} is in use with another key",
+            self.node.private_key_file,
+        )
+        with suppress(JaywalkError):
+            if keys.read_key_file(self._runner, file) == observed.public_key:
+                return InvalidValue(f"{problem}, that of {file} since it changed", "restart the agent")
+        remedy = f"choose another --interface, or take it down with 'ip link delete {observed.name}'"
+        return InvalidValue(problem, remedy)
 
 
 def names_of(view: ZoneView, keys: Iterable[str]) -> dict[str, str]:

@@ -101,6 +101,22 @@ def test_an_interface_under_its_former_name_goes_and_its_port_is_free(
     assert not is_there(inside, "jwudown1")
 
 
+def test_an_agent_whose_key_file_changed_beneath_it_is_told_to_restart(
+    settings: Settings, inside: Namespace
+) -> None:
+    public, _ = keys.ensure_key_file(inside.runner, str(settings.private_key_file))
+    view = view_of(peer(0)._replace(key=public), peer(1))
+    plane = DataPlane(inside.runner, node_of(settings, public))
+    plane.bring_to(view)
+    another_key(settings, inside)
+    inside.run(["ip", "link", "delete", NAME])
+    plane.bring_to(view)  # wg reads the file
+    with pytest.raises(
+        InvalidValue, match=f"{settings.private_key_file} since it changed: restart the agent"
+    ):
+        plane.bring_to(view)
+
+
 def test_a_record_that_nobody_can_read_is_none(settings: Settings) -> None:
     settings.run_dir.mkdir()
     settings.interface_file.write_text("[]")
