@@ -17,7 +17,7 @@ from jaywalk.interface import Interface, Observed, ObservedPeer, WgPeer, network
 from jaywalk.runner import Finished
 
 from . import strategies as mesh
-from .model import NAME, ModelInterface, settled
+from .model import NAME, ModelInterface, Refused, settled
 
 NOW = 1_000_000
 KEY_FILES = {f"/etc/key{number}": mesh.key(100 + number) for number in range(3)}
@@ -281,3 +281,40 @@ def test_thousand_peers_and_a_change_of_one_make_one_call_with_one_peer() -> Non
     moved = replace(peers[mesh.key(7)], endpoint=NEW)
     plan.diff(model.observed(), replace(desired, peers={**peers, moved.key: moved}), NOW).apply(model)
     assert model.words == ["wg", "set", NAME, "peer", moved.key, "endpoint", NEW]
+
+
+class RefusesSome(ModelInterface):
+    """An interface that refuses some peers by their keys, and addresses or routes that are ``bad``."""
+
+    bad_keys: frozenset[str] = frozenset()
+    bad: frozenset[str] = frozenset()
+
+    def run(self, argv: Any, stdin: str | None = None) -> Finished:
+        if argv[:2] == ["wg", "set"] and not self.bad_keys.isdisjoint(argv):
+            return Finished(1, "", "Unable to modify interface: Invalid argument")
+        return super().run(argv, stdin)
+
+    def _ip(self, words: list[str]) -> None:
+        if not self.bad.isdisjoint(words):
+            raise Refused("Invalid argument")
+        super()._ip(words)
+
+
+@given(wishes(), st.frozensets(mesh.keys), st.frozensets(st.sampled_from(ROUTES)), st.sampled_from(ADDRESSES))
+def test_all_but_what_is_refused_is_done_and_told(
+    desired: Interface, bad_keys: frozenset[str], bad_routes: frozenset[str], bad_address: str
+) -> None:
+    model = RefusesSome(key_files=KEY_FILES)
+    model.bad_keys, model.bad = bad_keys, bad_routes | {bad_address}
+    failures = plan.diff(None, desired, NOW).attempt(model)
+    assert model.exists and model.up
+    assert model.peers.keys() == desired.peers.keys() - bad_keys
+    assert model.routes == desired.routes - bad_routes
+    assert set(model.addresses) == set(desired.addresses) - {bad_address}
+    refused = {f"peer {each}" for each in bad_keys & desired.peers.keys()}
+    refused |= {f"route {each}" for each in bad_routes & desired.routes}
+    refused |= {f"address {bad_address}"} if bad_address in desired.addresses else set()
+    assert {failure.step.about for failure in failures} == refused
+    model.bad_keys = model.bad = frozenset()
+    plan.diff(model.observed(), desired, NOW).apply(model)
+    assert not plan.diff(model.observed(), desired, NOW)
