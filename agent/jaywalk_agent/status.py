@@ -38,7 +38,7 @@ def gather(settings: Settings, runner: Runner, now: float | None = None) -> dict
     differences = _differences(settings, runner, view, public_key, found)
     peers = [
         _peer(record, observed, moment)
-        | _path(record, observed, moment, view, found)
+        | _path(record, observed, moment, view, found, agent["running"])
         | _retained(record, view)
         for record in sorted(view.peers.values(), key=lambda each: (each.name, each.key))
         if record.key != public_key
@@ -155,16 +155,28 @@ def _peer(record: Peer, observed: Observed | None, now: float) -> dict[str, Any]
 
 
 def _path(
-    record: Peer, observed: Observed | None, now: float, view: ZoneView, found: Mapping[str, Outcome]
+    record: Peer,
+    observed: Observed | None,
+    now: float,
+    view: ZoneView,
+    found: Mapping[str, Outcome],
+    followed: bool,
 ) -> dict[str, Any]:
-    """How the peer is reached: as the agent found, or, where it has nothing to find, as WireGuard shows."""
-    seen = observed.peers.get(record.key) if observed else None
-    fresh = seen is not None and now - seen.handshake < plan.SETTLED_SECONDS
+    """How the peer is reached: as the running agent found, else as WireGuard shows."""
     outcome = found.get(record.key)
     if outcome is None or outcome.path == outcomes.PLAIN:
-        return {"path": "direct" if fresh else "none", "via": None}
+        return {"path": "direct" if _has_session(observed, record.key, now) else "none", "via": None}
     relay = view.peers.get(outcome.relay)
+    # What an agent found that runs no more holds as long as WireGuard talks to that end of it.
+    end = relay if relay is not None else record
+    if not followed and not _has_session(observed, end.key, now):
+        return {"path": "none", "via": None}
     return {"path": outcome.path, "via": relay.name if relay is not None else None}
+
+
+def _has_session(observed: Observed | None, key: str, now: float) -> bool:
+    seen = observed.peers.get(key) if observed else None
+    return seen is not None and now - seen.handshake < plan.SETTLED_SECONDS
 
 
 def _retained(record: Peer, view: ZoneView) -> dict[str, Any]:

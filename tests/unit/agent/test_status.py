@@ -15,9 +15,10 @@ from jaywalk.errors import JaywalkError
 from jaywalk.interface import Interface, ObservedPeer
 from jaywalk.release import installed_version
 from jaywalk.runner import SubprocessRunner
-from jaywalk_agent import running, snapshot, status, status_text
+from jaywalk_agent import outcomes, running, snapshot, status, status_text
 from jaywalk_agent.agent import node_of
 from jaywalk_agent.dataplane import DataPlane
+from jaywalk_agent.outcomes import Outcome
 from jaywalk_agent.settings import Settings
 from tests.unit.agent.support import peer, settings_in, view_of
 from tests.unit.jaywalk.model import ModelInterface
@@ -139,6 +140,22 @@ def test_a_running_agent_is_shown_with_its_trouble(member: Settings) -> None:
 def test_no_private_key_is_in_it(member: Settings) -> None:
     text = json.dumps(gathered(member, up(member)))
     assert member.private_key_file.read_text().strip() not in text
+
+
+def test_what_an_agent_found_that_runs_no_more_is_not_believed_without_a_session(member: Settings) -> None:
+    host = up(member)
+    ends = {1: ("direct", ""), 2: ("relayed", key(3)), 3: ("direct", "")}
+    found = {key(n): Outcome(path, relay, "", 25) for n, (path, relay) in ends.items()}
+    outcomes.save(member.paths_file, found)
+
+    def paths() -> list[str]:
+        return [each["path"] for each in gathered(member, host)["peers"]]  # type: ignore[attr-defined]
+
+    with running.only_one(member.lock_file, "zone-blue"):
+        assert paths() == ["direct", "relayed", "direct"]
+    assert paths() == ["none", "none", "none"]
+    host.peers[key(3)].handshake = int(NOW) - 12
+    assert paths() == ["none", "relayed", "direct"]
 
 
 def test_traffic_is_counted(member: Settings) -> None:

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from jaywalk.models import Zone
 from jaywalk.policy import QUARANTINE, Policy
-from jaywalk.requests import Reply, Request
+from jaywalk.requests import AGENT_OPS, CHECK, Reply, Request
 from jaywalk_supervisor import importer
 from jaywalk_supervisor.admission import default_name
 from jaywalk_supervisor.decide import decide
+from jaywalk_supervisor.seen import sorted_out
 from jaywalk_supervisor.state import ZoneState
 from tests.unit.supervisor.support import join, key_of
 
@@ -169,6 +170,18 @@ def test_endpoint(blue: ZoneState) -> None:
     assert carry_out(blue, ask("endpoint", 1, endpoint="192.0.2.1:51820")).changed
     assert blue.peers[key_of(1)].endpoint == "192.0.2.1:51820"
     assert not carry_out(blue, ask("endpoint", 1, endpoint="192.0.2.1:51820")).changed
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_check_is_answered_and_changes_nothing(blue: ZoneState, number: int) -> None:
+    """Of a member as of a stranger, from whichever machine, and not even that the node was heard of."""
+    carry_out(blue, join("zone-blue", 1, instance="01234567"))
+    check = Request.checked(CHECK, "zone-blue", key_of(number), instance="76543210")
+    assert Request.from_wire(check.to_wire(), "zone-blue", AGENT_OPS) == check
+    decision = decide(blue, check, NOW)
+    assert decision.reply.ok
+    assert not decision.changes
+    assert sorted_out(blue, [check], NOW)[0] == {}
 
 
 def test_operators_orders(blue: ZoneState) -> None:
