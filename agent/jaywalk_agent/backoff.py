@@ -9,7 +9,7 @@ from dataclasses import dataclass
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
 """Seconds from one repair of an interface to the next one, at least."""
-AT_ONCE = 5.0
+AT_ONCE = 2.0
 """A repair that held for this many seconds, and for twice the pause before it, was not undone on purpose."""
 CALM = 60.0
 """Seconds without a repair after which nobody is undoing it any more."""
@@ -30,6 +30,8 @@ class RepairBackoff:
     """Repairs since ``first``, with less than :data:`CALM` between any two."""
     undone: int = 0
     """How many tries in a row were undone at once."""
+    found: Sequence[str] = ()
+    """What the last repair put right."""
     complaint: str = ""
     """A sentence about whoever keeps undoing them; empty while nobody does."""
 
@@ -38,9 +40,10 @@ class RepairBackoff:
         """The moment from which on it may be repaired again."""
         return self.last + self.pause
 
-    def tried(self, now: float) -> None:
-        """Takes note of a try, whether or not it came to anything."""
-        if now - self.last < max(AT_ONCE, 2 * self.pause):
+    def tried(self, now: float, undone: bool = True) -> None:
+        """Takes note of a try; ``undone``: it is for the same reason as the one before."""
+        at_once = now - self.last < max(AT_ONCE, 2 * self.pause)
+        if (undone and at_once) or self.count >= UNDONE:
             self.undone, self.pause = self.undone + 1, min(2 * self.pause, LONGEST_PAUSE)
         else:
             self.undone, self.pause = 0, FIRST_PAUSE
@@ -51,7 +54,8 @@ class RepairBackoff:
         if self.calm(now):
             self.first, self.count, self.complaint = now, 0, ""
         self.count += 1
-        self.tried(now)
+        self.tried(now, undone=found == self.found)
+        self.found = found
         if (self.undone >= UNDONE_AT_ONCE or self.count >= UNDONE) and not self.complaint:
             self.complaint = (
                 f"something keeps changing {name}: {', '.join(found)}, {self.count} times in "

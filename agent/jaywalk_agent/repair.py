@@ -31,7 +31,7 @@ from .dataplane import DataPlane
 from .forward import Forwarding
 from .heartbeat import inside
 from .pathfinder import Pathfinder
-from .rtnetlink import Monitor, differs
+from .rtnetlink import LinkEvent, Monitor, differs
 
 log = logging.getLogger(__name__)
 
@@ -153,10 +153,18 @@ class Repairer:
             log.debug("repair: the kernel had more to tell than it kept; looking at all interfaces")
             self._look_at_all(now + SETTLE)
             return
+        # At once, since others may hold the lock until the link has another name.
+        for event in events:
+            if isinstance(event, LinkEvent) and not event.gone:
+                self._indexes.setdefault(event.name, event.index)
         with self._lock:
-            for name, interface in self._interfaces().items():
+            watched = self._interfaces()
+            for name, interface in watched.items():
                 if differs(events, interface, self._index(name)):
                     self._schedule(name, now + SETTLE)
+        for event in events:
+            if isinstance(event, LinkEvent) and event.gone and event.name not in watched:
+                self._indexes.pop(event.name, None)
 
     def _look_at_all(self, moment: float) -> None:
         with self._lock:

@@ -27,18 +27,29 @@ def test_what_is_undone_at_once_is_repaired_ever_more_seldom() -> None:
 
 def test_what_happens_now_and_then_is_repaired_at_once_each_time() -> None:
     backoff = RepairBackoff()
-    for now in (100.0, 106.0, 112.0, 118.0, 124.0):
+    for now in (100.0, 102.5, 105.0, 107.5, 110.0):
         assert backoff.next <= now
         backoff.repaired("wg0", GONE, now)
     assert backoff.complaint == ""
 
 
-def test_what_happens_again_and_again_is_complained_of_too() -> None:
+def test_one_accident_after_the_other_is_no_program_at_work() -> None:
     backoff = RepairBackoff()
-    for round_ in range(UNDONE):
-        assert backoff.complaint == ""
-        backoff.repaired("wg0", GONE, 100.0 + 10 * round_)
+    for number in range(6):
+        backoff.repaired("wg0", (f"route 172.20.{number}.0/24 was gone",), 100.0 + number)
+        assert backoff.next == 101.0 + number
+    assert backoff.complaint == ""
+
+
+def test_what_happens_again_and_again_is_complained_of_and_repaired_ever_more_seldom() -> None:
+    backoff = RepairBackoff()
+    moments: list[float] = []
+    for _ in range(UNDONE + 3):
+        assert bool(backoff.complaint) == (len(moments) >= UNDONE)
+        moments.append(max(100.0 + 10 * len(moments), backoff.next))
+        backoff.repaired("wg0", GONE, moments[-1])
     assert "10 times in 90 s" in backoff.complaint
+    assert backoff.pause > 8
 
 
 def test_who_keeps_undoing_it_is_complained_of_in_one_sentence_that_stays_the_same() -> None:

@@ -14,9 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from jaywalk.errors import CommandFailed
+from jaywalk.interface import server_name
 from jaywalk.runner import NamespaceRunner, SubprocessRunner
 from jaywalk_agent import backoff, follow, running, snapshot
 from jaywalk_agent.agent import Agent
+from jaywalk_agent.pathfinder import Pathfinder
 from jaywalk_agent.settings import Settings
 from jaywalk_agent.stop import Stopped, StopSignal
 from tests.netns import Namespace, kernel_has_wireguard
@@ -26,6 +29,8 @@ from tests.unit.jaywalk.strategies import key
 pytestmark = pytest.mark.wireguard
 
 INTERFACE = "jwurepair0"
+RELAY = server_name(INTERFACE)
+RELAY_PORT = 51899
 PREFIX = "172.20.1.0/24"
 WHOLE = 6
 """Facts of the interface: its address, port, two peers and two routes."""
@@ -52,12 +57,14 @@ def agent(
     monkeypatch.setattr(follow, "TICK", 600.0)
     runner = NamespaceRunner(SubprocessRunner(), inside.name)
     public = settings.own_key(runner)
-    own = peer(0)._replace(key=public)
+    own = peer(0, relay=RELAY_PORT)._replace(key=public)
     others = (peer(1, endpoint="192.0.2.1:51820", prefixes=(PREFIX,)), peer(2, endpoint="192.0.2.2:51820"))
     snapshot.save(settings.snapshot_file, view_of(own, *others))
     made = Agent(settings, runner, stop)
     yield made
     made.dataplane.remove()
+    assert isinstance(made.pathfinder, Pathfinder)
+    made.pathfinder.remove()
 
 
 def run(agent: Agent, act: Callable[[], None]) -> None:
@@ -86,7 +93,7 @@ def facts(inside: Namespace) -> set[str]:
         address = inside.run(["ip", "-brief", "address", "show", "dev", INTERFACE])
         routes = inside.run(["ip", "route", "show", "dev", INTERFACE])
         dump = inside.run(["wg", "show", INTERFACE, "dump"])
-    except Exception:
+    except CommandFailed:
         return set()
     peers = {"\t".join(line.split("\t")[index] for index in (0, 2, 3)) for line in dump.splitlines()[1:]}
     port = dump.splitlines()[0].split("\t")[2]
@@ -162,6 +169,39 @@ def test_what_somebody_takes_away_is_back_without_a_controller(
         hurt(inside)
         until(lambda: any(sentence in each for each in caplog.messages))
         until(lambda: facts(inside) == whole)
+
+    run(agent, act)
+
+
+RELAY_DAMAGES = {
+    "link": (ip(f"link del {RELAY}"), f"{RELAY}: interface {RELAY} was gone"),
+    "down": (ip(f"link set {RELAY} down"), f"{RELAY}: link {RELAY} was down"),
+    "address": (ip(f"addr flush dev {RELAY}"), f"{RELAY}: address 10.20.0.1/32 was gone"),
+}
+
+
+@pytest.mark.parametrize("damage", RELAY_DAMAGES)
+def test_an_interface_of_a_relay_is_back_with_all_that_lets_packets_pass(
+    damage: str, agent: Agent, inside: Namespace, caplog: pytest.LogCaptureFixture
+) -> None:
+    hurt, sentence = RELAY_DAMAGES[damage]
+
+    def passes() -> bool:
+        try:
+            shown = inside.run(["ip", "-brief", "address", "show", "dev", RELAY])
+            rules = inside.run(["ip", "rule"])
+            forwards = inside.run(["cat", f"/proc/sys/net/ipv4/conf/{RELAY}/forwarding"])
+            table = inside.run(["ip", "route", "show", "table", str(RELAY_PORT)])
+        except CommandFailed:
+            return False
+        whole = "10.20.0.1/32" in shown and f"default dev {RELAY}" in table
+        return whole and f"iif {RELAY} lookup {RELAY_PORT}" in rules and forwards.strip() == "1"
+
+    def act() -> None:
+        until(passes)
+        hurt(inside)
+        until(lambda: any(sentence in each for each in caplog.messages))
+        until(passes)
 
     run(agent, act)
 
