@@ -100,7 +100,10 @@ class Agent:
                 self._report()
 
     def up(self, timeout: float) -> Reply:
-        """Joins and brings the interface up once; raises ``NoAnswer`` after ``timeout`` seconds."""
+        """Joins and brings the interface up once; raises ``NoAnswer`` after ``timeout`` seconds.
+
+        Raises as well, once all else is done, for what this machine refused.
+        """
         address = replace(self.controller, timeout=min(timeout, TIMEOUT))
         with self.stop.waiting():
             client = ZoneClient(connect(address, name="jaywalk-up"), address, self.settings.zone)
@@ -115,7 +118,13 @@ class Agent:
         self._record_interface()
         self._forward(Update(self.follower.view))
         snapshot.keep(self.settings, self.follower.view)
-        return replace(lease, notes=request.notes)
+        if self.dataplane.refused:
+            remedy = "see what else on this machine has it, then run this again"
+            raise JaywalkError(
+                f"{self.settings.interface} is up, but {_listed(self.dataplane.refused)}", remedy
+            )
+        left_out = [self.dataplane.without_ipv6] if self.dataplane.without_ipv6 else []
+        return replace(lease, notes=(*request.notes, *left_out))
 
     def _snapshot(self, client: ZoneClient) -> ZoneView:
         """The zone, and of what this node knew already that which the controller lost."""
@@ -288,8 +297,11 @@ def node_of(settings: Settings, public_key: str) -> Node:
 
 def refusals(refused: Mapping[str, str]) -> str:
     """What this machine refuses, in one line; empty where that is nothing."""
-    sentences = describe.listed(sorted(refused.values()), "; ")
-    return f"{sentences} (tried again each minute)" if sentences else ""
+    return f"{_listed(refused)} (tried again each minute)" if refused else ""
+
+
+def _listed(refused: Mapping[str, str]) -> str:
+    return describe.listed(sorted(refused.values()), "; ")
 
 
 def _summary(update: Update, done: plan.Plan) -> str:

@@ -110,7 +110,10 @@ def bring_up(settings: Settings, path: Path) -> tuple[list[str], list[str]]:
                 "choose another --interface",
             )
         _refuse_conflicts(wanted, hands.local_networks(without=settings.interface), runner)
-        plan.diff(observed, wanted).apply(runner)
+        failures = plan.diff(observed, wanted).attempt(runner)
+        if failures:
+            # After all else was done.
+            raise failures[0].error
     return list(wanted.addresses), list(warnings(path, entries))
 
 

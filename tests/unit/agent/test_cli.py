@@ -224,6 +224,25 @@ def test_a_node_comes_is_looked_at_goes_down_comes_back_and_leaves(
 
 
 @pytest.mark.wireguard
+def test_up_does_what_it_can_and_says_what_this_machine_refused_or_leaves_out(
+    controller: RedisServer, inside: Namespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = join("zone-blue", 1, child_prefixes=("172.20.1.0/24", "172.20.2.0/24"))
+    zone(controller).ask(other, 10.0).lease_or_raise()
+    taken = ["172.20.1.0/24", "dev", "lo", "metric", "2048"]
+    inside.run(["ip", "route", "add", *taken])
+    assert cli.main(["up"]) == cli.FAILURE
+    said = capsys.readouterr().err
+    assert f"{INTERFACE} is up, but route 172.20.1.0/24 was refused: File exists" in said
+    assert "172.20.2.0/24" in inside.run(["ip", "route", "show", "dev", INTERFACE])
+    inside.run(["ip", "route", "del", *taken])
+    inside.run(["tee", "/proc/sys/net/ipv6/conf/all/disable_ipv6"], "1")
+    assert cli.main(["up"]) == 0
+    assert f"IPv6 is left out of {INTERFACE}" in capsys.readouterr().err
+    assert "172.20.1.0/24" in inside.run(["ip", "route", "show", "dev", INTERFACE])
+
+
+@pytest.mark.wireguard
 def test_a_node_changes_its_key_as_the_documents_say(
     controller: RedisServer, inside: Namespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
