@@ -51,6 +51,7 @@ class Machine:
         self.routes: list[dict[str, Any]] = []
         self.elsewhere: list[dict[str, Any]] = []
         self.breaks = ""
+        self.ipv6 = True
 
     def get_bin_path(self, program: str) -> str | None:
         return None if program in self.missing else f"/usr/bin/{program}"
@@ -87,7 +88,7 @@ class Machine:
             routes = [*self.routes, *self._routes_of_addresses()] if "dev" in words else self.elsewhere
             return 0, json.dumps(routes if words[2] == "-4" else []), ""
         if words[0] == "cat":
-            return 0, "0\n", ""
+            return 0, "0\n" if self.ipv6 else "1\n", ""
         if words[0] == "readlink":
             return 0, "net:[1]\nnet:[2]\n", ""
         return None
@@ -163,22 +164,29 @@ class Controller:
 
     def start(self) -> None:
         """Starts the supervisor and waits until agents can log in."""
+        words = ["--agent-password-file", self.as_agent["controller_password_file"]]
+        self._process = self._command(*words, "--api-address", f"127.0.0.1:{free_port()}")
+        with self.redis.client() as client:
+            eventually(lambda: self._serves(client), "the supervisor serves its zone")
+
+    def set_zone(self, *words: str) -> None:
+        """Has the operator change the zone."""
+        assert self._command("zone", "set", "zone-blue", *words).wait() == 0, self._log.read_text()
+
+    def _command(self, *words: str) -> subprocess.Popen[bytes]:
+        """Starts ``jaywalk-supervisor``, which is told where Redis is."""
         program = "from jaywalk_supervisor.cli import main; raise SystemExit(main())"
-        words = ["--streamer-address", self.as_operator["controller"], "--streamer-user", "supervisor"]
-        words += ["--streamer-passwd-file", self.as_operator["controller_password_file"]]
-        words += ["--agent-password-file", self.as_agent["controller_password_file"]]
-        words += ["--api-address", f"127.0.0.1:{free_port()}"]
+        where = ["--streamer-address", self.as_operator["controller"], "--streamer-user", "supervisor"]
+        where += ["--streamer-passwd-file", self.as_operator["controller_password_file"]]
         root = Path(__file__).parents[3]
         paths = f"{root / 'plugins/module_utils'}:{root / 'supervisor'}"
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", program, *words],
+            return subprocess.Popen(
+                [sys.executable, "-c", program, *where, *words],
                 stdout=log,
                 stderr=log,
                 env={**os.environ, "PYTHONPATH": paths},
             )
-        with self.redis.client() as client:
-            eventually(lambda: self._serves(client), "the supervisor serves its zone")
 
     def _serves(self, client: redis.Redis) -> bool:
         assert self._process is not None and self._process.poll() is None, self._log.read_text()

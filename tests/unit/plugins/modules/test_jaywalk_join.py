@@ -204,6 +204,29 @@ def test_node_that_cannot_have_an_interface_asks_for_no_lease(
     assert leases(run_module, controller) == []
 
 
+def test_what_the_machine_refuses_of_a_granted_interface_fails_and_takes_no_tunnel_away(
+    run_module: RunModule, machine: Machine, controller: Controller, options: dict[str, Any]
+) -> None:
+    machine.breaks = "-batch"
+    assert "it broke" in run_module(jaywalk_join, **options)["msg"]
+    assert machine.link is not None
+    assert len(leases(run_module, controller)) == 1
+
+
+def test_where_the_kernel_takes_no_ipv6_the_node_joins_without_it_and_is_told(
+    run_module: RunModule, machine: Machine, controller: Controller, options: dict[str, Any]
+) -> None:
+    controller.set_zone("--cidr6", "fd20::/64")
+    machine.ipv6 = False
+    foretold = run_module(jaywalk_join, check=True, **options)
+    done = run_module(jaywalk_join, **options)
+    for each in (foretold, done):
+        assert "IPv6 is left out of wg0" in str(each["warnings"])
+        assert "(IPv6 assigned by the zone)" not in each["diff"]["after"].split("interface wg0")[-1]
+    assert "addr replace fd20:" not in " ".join(machine.words())
+    assert "addr replace 10.20.0.1/20" in " ".join(machine.words())
+
+
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
