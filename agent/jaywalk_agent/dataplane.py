@@ -115,6 +115,8 @@ class DataPlane:
 
     def _keep(self, failures: Collection[plan.Failure], steps: Plan, changed: Collection[str] | None) -> None:
         """Remembers what was refused until it is tried again, or an event is about it."""
+        if not failures and not self.refused:
+            return
         tried = {step.about for step in steps.steps} | {f"peer {key}" for key in changed or ()}
         kept = {
             about: why for about, why in self.refused.items() if about not in tried and changed is not None
