@@ -66,7 +66,7 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
         roles = list(settings.GROUPS.values())
-        _, arguments = self.validate_argument_spec({"role": {"type": "str", "choices": roles}})
+        arguments = self.validate_argument_spec({"role": {"type": "str", "choices": roles}})[1]
         role = arguments["role"]
         problems = list(self._own(variables, role) if role else self._all(variables))
         if problems:

@@ -69,7 +69,8 @@ def actions(service: Service, changed: bool) -> list[str]:
 
 def perform(runner: Runner, name: str, steps: Sequence[str]) -> str:
     """Takes the steps; returns what the journal has of the first that failed, or nothing."""
-    _, _, cursor = runner.run(["journalctl", "--lines=0", "--show-cursor"]).stdout.strip().rpartition(": ")
+    shown = runner.run(["journalctl", "--lines=0", "--show-cursor"]).stdout
+    cursor = shown.strip().rpartition(": ")[2]
     for step in steps:
         argv = ["systemctl", step] if step == "daemon-reload" else ["systemctl", step, name]
         done = runner.run(argv)

@@ -38,12 +38,12 @@ def _changes(step: Step, names: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         yield f"{_peer_verb(step)} peer", peer_name(step.wg[1], names)
     else:
         for line in step.removed:
-            kind, _, value = line.partition(" ")
+            kind, _space, value = line.partition(" ")
             # What is only set anew is told by its new value alone.
             if kind in _LISTED_KINDS:
                 yield f"removed {kind}", value
         for line in step.added:
-            kind, _, value = line.partition(" ")
+            kind, _space, value = line.partition(" ")
             yield f"{'added' if kind in _LISTED_KINDS else 'set'} {kind}", value
 
 
@@ -85,11 +85,11 @@ def drift(
 
 
 def _lost_settings(observed: Observed, last: Interface, desired: Interface) -> Iterator[str]:
-    if observed.public_key != last.public_key == desired.public_key:
+    if last.public_key == desired.public_key and observed.public_key != desired.public_key:
         yield "the private key was another one" if observed.public_key else "the private key was gone"
-    if last.listen_port == desired.listen_port not in (None, observed.listen_port):
+    if last.listen_port == desired.listen_port and desired.listen_port not in (None, observed.listen_port):
         yield f"the listen port was {observed.listen_port}"
-    if last.mtu == desired.mtu not in (None, observed.mtu):
+    if last.mtu == desired.mtu and desired.mtu not in (None, observed.mtu):
         yield f"the MTU was {observed.mtu}"
 
 

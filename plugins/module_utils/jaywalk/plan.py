@@ -123,7 +123,7 @@ class Plan:
         of_wg = [step for step in self.steps if step.wg]
         refused = hands.set_many(self.name, [step.wg for step in of_wg])
         lines = [(step, line) for step in self.steps for line in step.ip]
-        failed = hands.change(self.name, [line for _, line in lines])
+        failed = hands.change(self.name, [line for _step, line in lines])
         return (
             *(Failure(of_wg[index], error) for index, error in sorted(refused.items())),
             *(Failure(lines[index][0], error) for index, error in sorted(failed.items())),

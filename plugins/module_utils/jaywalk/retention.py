@@ -47,7 +47,7 @@ def shared_place(view: ZoneView, before: ZoneView) -> Place:
 
 def missing(view: ZoneView, before: ZoneView) -> set[str]:
     """The keys of ``before`` that ``view`` does not list, and may have lost."""
-    _, shared = shared_place(view, before)
+    shared = shared_place(view, before)[1]
     return {
         key
         for key, peer in before.peers.items()

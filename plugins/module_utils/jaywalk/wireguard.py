@@ -424,7 +424,7 @@ def ip_batch(runner: Runner, lines: Sequence[str]) -> dict[int, CommandFailed]:
 
 
 def _is_done_already(line: str, message: str) -> bool:
-    kind, verb, *_ = line.split()
+    kind, verb = line.split()[:2]
     return any(text in message.lower() for text in _DONE_ALREADY.get((kind, verb), ()))
 
 

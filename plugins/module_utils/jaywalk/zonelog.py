@@ -154,7 +154,7 @@ def history_of(text: str) -> tuple[tuple[int, int], ...]:
     """
     pairs = (word.partition("-") for word in text.split()[-MAX_HISTORY:])
     try:
-        return tuple((int(epoch), int(rev)) for epoch, _, rev in pairs)
+        return tuple((int(epoch), int(rev)) for epoch, _dash, rev in pairs)
     except ValueError:
         return ()
 
