@@ -24,6 +24,7 @@ from . import astray, doctor_nat, doctor_peers, mtu_check, outcomes, running, sn
 from .agent import node_of
 from .dataplane import DataPlane, names_of
 from .doctor_context import BAD, GOOD, WARNING, Check, DoctorContext, Finding
+from .forward import Forwarding
 from .places import PLACES
 from .settings import Settings
 
@@ -180,6 +181,22 @@ def _routes(node: DoctorContext) -> Iterator[tuple[str, str]]:
         yield WARNING, away.prefixes
 
 
+def _forwarding(node: DoctorContext) -> Iterator[tuple[str, str]]:
+    """Whether packets from peers get on to the networks behind this node, as its operator wishes."""
+    settings = node.settings
+    if node.own is None or not settings.forward or not node.own.prefixes:
+        return
+    lines = Forwarding(node.runner, settings.interface, wanted=True).missing(node.own.prefixes)
+    if lines:
+        more = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
+        yield (
+            BAD,
+            f"peers do not reach {', '.join(node.own.prefixes)}, since this is missing: {lines[0]}{more}",
+        )
+    else:
+        yield GOOD, f"forwards between peers and {', '.join(node.own.prefixes)}"
+
+
 def _versions(node: DoctorContext) -> Iterator[tuple[str, str]]:
     found = own_addresses(next(iter(node.settings.controller_hosts()), ""))
     if found:
@@ -212,6 +229,7 @@ CHECKS: dict[str, Check] = {
     "interface": _interface,
     "differences": _differences,
     "routes": _routes,
+    "forwarding": _forwarding,
     "addresses": _versions,
     "peers": doctor_peers.peers,
     "nat": doctor_nat.nat,

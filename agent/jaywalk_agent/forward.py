@@ -58,13 +58,27 @@ class Forwarding:
             return done
         self._cleared = False
         done = firewall.bring(self._runner, self._interface, prefixes)
-        version_4 = [each for each in prefixes if ipaddress.ip_network(each).version == 4]
-        off = [device for device in self._devices(version_4) if not self._is_on(FORWARD.format(device))]
+        off = self._switched_off(prefixes)
         if off:
             done += self._set(off, 1)
-        if len(version_4) < len(prefixes):
+        if _with_ipv6(prefixes):
             done += forward_ipv6(self._runner)
         return done
+
+    def missing(self, prefixes: Sequence[str]) -> list[str]:
+        """What :meth:`bring` would do for the operator's wish; changes nothing."""
+        if not self._wanted or not prefixes:
+            return []
+        lines = firewall.missing(self._runner, self._interface, prefixes)
+        lines += [f"{FORWARD.format(device)}=1" for device in self._switched_off(prefixes)]
+        if _with_ipv6(prefixes) and wireguard.kept(self._runner, FORWARD_ALL_6) == "0":
+            lines.append(f"{FORWARD_ALL_6}=1")
+        return lines
+
+    def _switched_off(self, prefixes: Sequence[str]) -> list[str]:
+        """The devices on the way to ``prefixes`` that do not forward IPv4."""
+        version_4 = [each for each in prefixes if ipaddress.ip_network(each).version == 4]
+        return [device for device in self._devices(version_4) if not self._is_on(FORWARD.format(device))]
 
     def remove(self) -> list[str]:
         """Takes away what :meth:`bring` did, in this run or an earlier one; returns what was done.
@@ -94,6 +108,10 @@ class Forwarding:
         for device in devices:
             wireguard.keep(self._runner, FORWARD.format(device), str(value))
         return [f"{FORWARD.format(device)}={value}" for device in devices]
+
+
+def _with_ipv6(prefixes: Sequence[str]) -> bool:
+    return any(ipaddress.ip_network(each).version == 6 for each in prefixes)
 
 
 def forwards_ipv6(runner: Runner) -> bool:

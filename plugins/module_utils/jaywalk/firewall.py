@@ -57,10 +57,15 @@ def bring(runner: Runner, interface: str, prefixes: Sequence[str]) -> list[str]:
 
     No prefixes: all of ours are taken away.  Raises ``CommandFailed``, and ``MissingTool`` without ``nft``.
     """
-    lines = plan(_ruleset(runner), interface, prefixes)
+    lines = missing(runner, interface, prefixes)
     if lines:
         checked(runner, ["nft", "-f", "-"], "".join(f"{line}\n" for line in lines))
     return lines
+
+
+def missing(runner: Runner, interface: str, prefixes: Sequence[str]) -> list[str]:
+    """What :func:`bring` would do, as lines for ``nft -f``; changes nothing."""
+    return plan(_ruleset(runner), interface, prefixes)
 
 
 def kept(runner: Runner, interface: str) -> list[str]:
@@ -87,11 +92,11 @@ def plan(ruleset: Sequence[dict[str, Any]], interface: str, prefixes: Sequence[s
     has_table = any(table == f"{each['family']} {each['name']}" for each in _each(ruleset, "table"))
     if not prefixes:
         return [*lines, *([f"delete table {table}"] if has_table else [])]
-    missing = [rule for key, rule in wanted.items() if key not in present]
-    if missing and not has_table:
+    absent = [rule for key, rule in wanted.items() if key not in present]
+    if absent and not has_table:
         hook = f"type nat hook postrouting priority {BEFORE_MASQUERADING};"
         lines += [f"add table {table}", f"add chain {table} postrouting {{ {hook} }}"]
-    return lines + [f'insert rule {rule.chain} {rule.text} comment "{rule.comment}"' for rule in missing]
+    return lines + [f'insert rule {rule.chain} {rule.text} comment "{rule.comment}"' for rule in absent]
 
 
 def _wanted(ruleset: Sequence[dict[str, Any]], interface: str, prefixes: Sequence[str]) -> Iterator[Rule]:

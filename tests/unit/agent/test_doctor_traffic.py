@@ -19,6 +19,7 @@ from jaywalk_agent import doctor, doctor_peers, ping, running, snapshot
 from jaywalk_agent.agent import node_of
 from jaywalk_agent.dataplane import DataPlane
 from jaywalk_agent.doctor_context import BAD, GOOD, WARNING, Finding
+from jaywalk_agent.forward import Forwarding
 from jaywalk_agent.ping import PingResult
 from jaywalk_agent.settings import Settings
 from tests.redis_server import RedisServer
@@ -72,6 +73,20 @@ def test_a_route_that_is_gone_is_bad(pair: Tunnel) -> None:
     faults = bad(pair)
     assert "10.20.0.0/20" in faults["differences"]
     assert "peers" in faults
+
+
+def test_forwarding_that_somebody_switched_off_is_bad(pair: Tunnel) -> None:
+    prefix = "192.0.2.0/24"
+    own = pair.one.record._replace(prefixes=(prefix,))
+    pair.view.peers[own.key] = own
+    snapshot.save(pair.one.settings.snapshot_file, pair.view)
+    pair.one.settings = replace(pair.one.settings, forward=True)
+    assert prefix in bad(pair)["forwarding"]
+    forwarding = Forwarding(pair.one.where.runner, "jwudt0", wanted=True)
+    forwarding.bring((prefix,))
+    assert [each.grade for each in found(pair)["forwarding"]] == [GOOD]
+    pair.one.where.run(["nft", "flush", "ruleset"])
+    assert "insert rule" in bad(pair)["forwarding"] or "add table" in bad(pair)["forwarding"]
 
 
 def test_a_link_that_is_down_is_bad(pair: Tunnel) -> None:

@@ -53,6 +53,19 @@ def test_only_the_devices_on_the_way_forward_and_only_for_so_long(machine: Names
     assert "jaywalk" not in machine.run(["nft", "list", "ruleset"])
 
 
+def test_what_is_missing_is_told_without_a_change(machine: Namespace) -> None:
+    forward = Forwarding(machine.runner, "jwt", wanted=True)
+    before = machine.run(["nft", "list", "ruleset"]), forwarding(machine)
+    lines = forward.missing((PREFIX,))
+    assert "net/ipv4/conf/jwbr/forwarding=1" in lines
+    assert (machine.run(["nft", "list", "ruleset"]), forwarding(machine)) == before
+    assert forward.bring((PREFIX,)) == lines
+    assert forward.missing((PREFIX,)) == []
+    machine.run(["nft", "flush", "ruleset"])
+    assert any("insert rule" in line for line in forward.missing((PREFIX,)))
+    assert Forwarding(machine.runner, "jwt", wanted=False).missing((PREFIX,)) == []
+
+
 def test_nothing_is_touched_without_the_wish(machine: Namespace) -> None:
     assert Forwarding(machine.runner, "jwt", wanted=False).bring((PREFIX,)) == []
     assert forwarding(machine) == []
