@@ -35,7 +35,7 @@ def _changes(step: Step, names: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     if step.creates or step.deletes:
         yield "made the interface" if step.creates else "deleted the interface", ""
     elif step.wg[:1] == ("peer",):
-        yield f"{_peer_verb(step)} peer", peer_name(step.wg[1], names)
+        yield f"{_peer_verb(step)} peer", _peer_of(step, names)
     else:
         for line in step.removed:
             kind, _space, value = line.partition(" ")
@@ -49,6 +49,17 @@ def _changes(step: Step, names: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 _LISTED_KINDS = ("address", "route")
 """Of which an interface has any number."""
+
+
+def _peer_of(step: Step, names: Mapping[str, str]) -> str:
+    """The peer by name; one that goes and has none by its key and its endpoint, which are gone then."""
+    key = step.wg[1]
+    if key in names or _peer_verb(step) != "removed":
+        return peer_name(key, names)
+    endpoint = next(
+        (line.split()[3] for line in step.removed if line.startswith(f"peer {key} endpoint ")), ""
+    )
+    return f"{key} ({endpoint})" if endpoint else key
 
 
 def _peer_verb(step: Step) -> str:
@@ -130,8 +141,9 @@ def _peers(names: Sequence[str]) -> str:
 
 def _foreign(observed: Observed, last: Interface, desired: Interface, zone: str) -> Iterator[str]:
     reason = f"which zone {zone} does not have: another program put it there"
-    for key in sorted(observed.peers.keys() - last.peers.keys() - desired.peers.keys()):
-        yield f"removed peer {_shown(observed.peers[key])}, {reason}"
+    peers = sorted(observed.peers.keys() - last.peers.keys() - desired.peers.keys())
+    if peers:
+        yield f"removed {_peers(peers)} {listed([_shown(observed.peers[key]) for key in peers])}, {reason}"
     for each in observed.addresses:
         if each not in last.addresses and each not in desired.addresses:
             yield f"removed address {each}, {reason}"

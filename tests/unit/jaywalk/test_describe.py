@@ -98,6 +98,12 @@ def test_what_others_did_is_said_in_a_sentence_each(found: Observed | None, sent
     assert drift(found) == sentences
 
 
+def test_many_foreign_peers_are_one_sentence() -> None:
+    foreign = {key(n): ObservedPeer(key(n)) for n in range(20, 30)}
+    (sentence,) = drift(observed(peers=peers_but() | foreign))
+    assert sentence.startswith("removed peers ") and sentence.endswith(f" and 7 more, {FOREIGN}")
+
+
 def test_what_the_zone_changed_is_no_word_about_others() -> None:
     without_node1 = {each: peer for each, peer in PEERS.items() if each != key(1)}
     moved = replace(LAST, peers=without_node1, addresses=("10.20.0.10/20",), routes=frozenset(), mtu=1380)
@@ -119,7 +125,7 @@ def test_a_change_is_told_by_names_and_a_storm_by_a_number() -> None:
     )
     left = {each: name for each, name in NAMES.items() if each != key(1)}
     assert describe.changes(plan.diff(observed(), changed), left) == (
-        f"removed peer {key(1)[:8]}..., changed peer node2, removed address fd20::9/64, "
+        f"removed peer {key(1)} (192.0.2.1:51820), changed peer node2, removed address fd20::9/64, "
         "removed route 172.20.1.0/24, fd21:1::/64"
     )
     assert describe.changes(plan.diff(observed(), None)) == "deleted the interface"
