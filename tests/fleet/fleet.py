@@ -142,7 +142,13 @@ class Fleet:
 
     def play(self, *arguments: str, playbook: str = "site.yml", check: bool = True) -> Play:
         """Runs a playbook of the collection as an operator does."""
-        command = ["ansible-playbook", "-i", str(self.inventory), f"playbooks/{playbook}", *arguments]
+        command = [
+            "ansible-playbook",
+            "-i",
+            str(self.inventory),
+            str(Path("playbooks", playbook)),
+            *arguments,
+        ]
         environment = dict(os.environ, ANSIBLE_NOCOLOR="1", ANSIBLE_FORCE_COLOR="0")
         done = processes.run(command, ROOT, environment, PLAY_SECONDS)
         play = Play(done.stdout, done.returncode)

@@ -1,24 +1,67 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A machine in two zones with one pool: the role keeps the second one in a network namespace."""
+"""A machine in two zones with one pool: the role is listed twice, and the second zone has a namespace."""
 
 from __future__ import annotations
 
-from tests.fleet.fleet import Fleet, eventually
+from collections.abc import Iterator
+from pathlib import Path
 
-VARIABLES = "jaywalk_zone=zone-red jaywalk_interface=wg1 jaywalk_listen_port=51821 jaywalk_netns=red"
-RED = ("--limit", "node3", "-e", VARIABLES)
+import pytest
+
+from tests.fleet.fleet import UNIT, Fleet, eventually
+
+PLAYBOOK = """
+- hosts: agents
+  become: true
+  gather_facts: false
+  roles:
+    - role: jaywalking.mesh.agent
+    - role: jaywalking.mesh.agent
+      vars:
+        jaywalk_zone: zone-red
+        jaywalk_interface: wg1
+        jaywalk_listen_port: 51821
+        jaywalk_netns: red
+"""
+UNITS = {"blue": UNIT, "red": "jaywalk-agent@zone-red"}
+INSIDE = "ip -n red -brief -4 addr show dev wg1"
 
 
-def test_a_second_zone_with_the_same_pool_lives_in_a_namespace(fleet: Fleet) -> None:
+@pytest.fixture
+def both(fleet: Fleet, tmp_path: Path) -> Iterator[tuple[str, ...]]:
+    """A play that has node3 in both zones; it leaves both, and is rolled out again, at the end."""
+    playbook = tmp_path / "both.yml"
+    playbook.write_text(PLAYBOOK)
+    yield "--limit", "node3", str(playbook)
+    fleet.play("--limit", "node3", playbook="uninstall.yml")
+    left = " ".join(line for line in fleet.traces("node3") if ".slice" not in line)
+    assert "wg1" not in left
+    assert "/opt/jaywalk" not in left
+    assert "red" not in fleet["node3"].run("ip netns").stdout
+    fleet.play("--limit", "node3")
+
+
+def test_two_zones_of_one_machine_do_not_touch_each_other(fleet: Fleet, both: tuple[str, ...]) -> None:
     blue = fleet.address("node3")
+
+    def invocations() -> dict[str, str]:
+        return {
+            zone: fleet["node3"].run(f"systemctl show -P InvocationID {unit}").stdout
+            for zone, unit in UNITS.items()
+        }
+
+    *limit, playbook = both
     with fleet.ping("node1", "node3") as count:
-        fleet.play(*RED)
-        fleet["node3"].run("jaywalk status --zone zone-red --wait 20")
+        fleet.play(*limit, playbook=playbook)
+        assert "10.20.0.1/20" in fleet["node3"].run(INSIDE).stdout
+        first = invocations()
+        fleet["node3"].run(f"touch /etc/jaywalk/{UNIT.partition('@')[2]}.env")
+        fleet.play(*limit, playbook=playbook)
+        second = invocations()
     assert count.lost == 0
-    inside = "ip -n red -brief -4 addr show dev wg1"
-    assert "10.20.0.1/20" in fleet["node3"].run(inside).stdout
+    assert first["blue"] != second["blue"]
+    assert first["red"] == second["red"]
+    assert fleet.play(*limit, playbook=playbook).changed["node3"] == 0
     fleet["node3"].reboot()
-    eventually(lambda: fleet["node3"].run(inside, check=False).rc == 0, "wg1 is in its namespace again")
-    eventually(lambda: fleet.status("node3")["addresses"] == [blue], "zone-blue is back")
-    fleet.play(*RED, playbook="leave.yml")
-    assert "zone-red" not in " ".join(fleet.traces("node3"))
+    eventually(lambda: fleet["node3"].run(INSIDE, check=False).rc == 0, "wg1 is in its namespace again")
+    eventually(lambda: fleet.status("node3").get("addresses") == [blue], "zone-blue is back")

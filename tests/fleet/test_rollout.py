@@ -119,7 +119,7 @@ def test_a_wish_that_the_zone_refuses_fails_the_play_and_leaves_the_mesh(fleet: 
     with fleet.ping("node1", "node3") as count:
         play = fleet.play("--limit", "node3", "-e", "jaywalk_request_ip=10.20.0.0", check=False)
         assert play.rc != 0
-        assert "runs on node3 with its last good state" in play.output
+        assert "runs with its last good state" in play.output
         assert "10.20.0.0" in play.output.split("last good state")[1]
         assert fleet.address("node3") == own
         fleet.play("--limit", "node3")
@@ -172,6 +172,63 @@ def test_an_address_of_the_controller_in_no_known_form_fails_the_play(fleet: Fle
         play = fleet.play("--limit", "node1", "-e", f"jaywalk_controller_address={address}", check=False)
         assert play.rc != 0
         assert f"jaywalk_controller_address is {address}. Give an address" in play.output
+
+
+def test_the_play_repairs_what_it_installed_and_applies_what_is_written(fleet: Fleet) -> None:
+    """Three ways to break the programs, and settings that a run wrote before it was interrupted."""
+    fleet["node1"].run("rm -r /opt/jaywalk/lib/python3*/site-packages/redis /usr/local/bin/jaywalk")
+    fleet["node2"].run(
+        "ln -sfn /usr/bin/python3.99 /opt/jaywalk/bin/python3; chmod -R go-rwx /opt/jaywalk; "
+        "printf '[global]\nuser = true\nrequire-hashes = true\n' > /etc/pip.conf"
+    )
+    fleet["node3"].run(
+        f"chmod -R go-rwx /opt/jaywalk; systemctl disable {UNIT}; touch /etc/jaywalk/{ZONE}.env"
+    )
+    before = invocations(fleet)
+    with fleet.ping("node1", "node2") as count:
+        fleet.play("--limit", "agents")
+    for name in MEMBERS:
+        fleet[name].run("setpriv --reuid=65534 --regid=65534 --clear-groups /usr/local/bin/jaywalk --version")
+        assert fleet[name].run(f"systemctl is-enabled {UNIT}").stdout == "enabled\n"
+    after = invocations(fleet)
+    assert all(before[name] != after[name] for name in MEMBERS)
+    assert count.lost == 0
+    fleet["node2"].run("rm /etc/pip.conf")
+
+
+def test_agents_restart_in_batches_and_a_batch_that_fails_is_the_last(fleet: Fleet) -> None:
+    """node1 cannot start its agent any more; the play says why, and leaves the others as they are."""
+    drop_in = "/etc/systemd/system/jaywalk-agent@.service.d"
+    fleet["node1"].run(
+        f"mkdir {drop_in}; cat > {drop_in}/test.conf",
+        stdin="[Service]\nExecStartPre=/bin/sh -c 'echo no luck; false'\n",
+    )
+    before = invocations(fleet)
+    change = ("--limit", "agents", "-e", "jaywalk_log_level=debug jaywalk_restart_batch=1")
+    try:
+        play = fleet.play(*change, check=False)
+        assert play.rc != 0
+        assert f"{UNIT}.service did not start: no luck" in play.output
+        assert "was not restarted, since node1 did" in play.output
+        after = invocations(fleet)
+        assert [name for name in MEMBERS if before[name] != after[name]] == ["node1"]
+    finally:
+        fleet["node1"].run(f"rm -r {drop_in}")
+        fleet.play("--limit", "agents")
+    assert not any(fleet.status(name)["agent"]["trouble"] for name in MEMBERS)
+
+
+def test_a_changed_interface_takes_the_place_of_the_old_one(fleet: Fleet) -> None:
+    fleet["node3"].run("ip link add wg8 type dummy")
+    refused = fleet.play("--limit", "node3", "-e", "jaywalk_interface=wg8", check=False)
+    assert refused.rc != 0
+    assert "node3 has an interface wg8 already" in refused.output
+    fleet["node3"].run("ip link delete wg8; ip link show wg0")
+    fleet.play("--limit", "node3", "-e", "jaywalk_interface=wg7")
+    assert fleet.status("node3")["interface"] == "wg7"
+    assert fleet["node3"].run("ip link show wg0", check=False).rc != 0
+    fleet.play("--limit", "node3")
+    assert fleet.status("node3")["interface"] == INTERFACE
 
 
 SENTINEL = """

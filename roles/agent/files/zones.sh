@@ -1,0 +1,13 @@
+# Names the zone of the inventory and those of which this machine has something, one a line.
+# sh -c TEXT zones ZONE
+{
+    echo "$1"
+    for file in /etc/jaywalk/*.env /etc/jaywalk/*.password /etc/jaywalk/*.key /var/lib/jaywalk/*.json; do
+        [ -e "$file" ] && basename "${file%.*}"
+    done
+    systemctl list-units --all --plain --no-legend --type=service 'jaywalk-agent@*' |
+        sed -n 's/^jaywalk-agent@\([^ ]*\)[.]service.*/\1/p'
+    for link in /etc/systemd/system/*.wants/jaywalk-agent@*.service; do
+        [ -L "$link" ] && basename "${link#*@}" .service
+    done
+} | sort -u
