@@ -52,6 +52,8 @@ def gather(settings: Settings, runner: Runner, now: float | None = None) -> dict
         "mtu": observed.mtu if observed else 0,
         "listen_port": observed.listen_port if observed else 0,
         "public_key": public_key,
+        "name": own.name if own else "",
+        "requested_name": settings.name,
         "addresses": list(own.addresses) if own else [],
         "prefixes": list(own.prefixes) if own else [],
         "endpoint": own.endpoint if own else "",

@@ -32,7 +32,8 @@ def options_of(role: str) -> settings.Options:
 @cache
 def known_names() -> tuple[str, ...]:
     """All variables of the collection."""
-    return tuple(sorted({name for role in settings.GROUPS.values() for name in options_of(role)}))
+    of_roles = {name for role in settings.GROUPS.values() for name in options_of(role)}
+    return tuple(sorted(of_roles.union(settings.PLAYBOOKS)))
 
 
 def own_variables(variables: Mapping[str, Any]) -> dict[str, Any]:

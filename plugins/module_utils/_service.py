@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from .jaywalk.runner import Runner
 
@@ -88,17 +89,24 @@ def _journal(runner: Runner, name: str, cursor: str) -> str:
 
 
 def reason(stdout: str, stderr: str) -> str:
-    """Why a check failed: the ``trouble`` or the differences of a status in JSON, else its last line."""
+    """Why a check failed: the reasons of a status in JSON, else the last line."""
     try:
-        status = json.loads(stdout)
-        agent, differences = status["agent"], status["differences"]
-        if not agent["running"]:
-            return "the agent does not run"
-        waiting = "the zone has not answered yet" if agent.get("waiting") else ""
-        return str(agent["trouble"] or "; ".join(differences[:3]) or waiting or "the interface is not there")
+        return "; ".join(json.loads(stdout)["reasons"])
     except (ValueError, KeyError, TypeError):
         said = (stderr.strip() or stdout.strip()).splitlines()
         return said[-1] if said else "no reason was given"
+
+
+def summary(stdout: str) -> dict[str, Any] | None:
+    """Who a node is by its status in JSON, and the keys of peers that have the name it asked for."""
+    try:
+        status = json.loads(stdout)
+        found = {key: status[key] for key in ("zone", "public_key", "name", "requested_name")}
+        peers = status["peers"]
+        found["namesakes"] = [peer["public_key"] for peer in peers if peer["name"] == found["requested_name"]]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return found
 
 
 def _moment(text: str) -> float:

@@ -50,7 +50,7 @@ options:
     description:
       - A command that ends with 0 if the service is in order. It is not run in check mode while there is
         something to change.
-      - The status of an agent as JSON is returned, and its trouble is the reason of a failure.
+      - Of C(jaywalk status --json) the RV(status) is returned, and its reasons are those of a failure.
     type: list
     elements: str
     default: []
@@ -81,12 +81,33 @@ outdated:
   sample: [/etc/jaywalk/zone-blue.env]
 status:
   description:
-    - What O(health) printed, if it was JSON.
+    - Who the node is, if O(health) printed the status of an agent as JSON, else null.
   returned: success, and O(health) ran
   type: dict
+  contains:
+    zone:
+      description: The zone's name.
+      type: str
+      sample: zone-blue
+    public_key:
+      description: The node's public key.
+      type: str
+      sample: IHTAKJ7xQYBmO7lh3NrNPrfv0LAAM8GlD1o1Yh0U4hE=
+    name:
+      description: The node's name in the zone.
+      type: str
+      sample: node1
+    requested_name:
+      description: The name that the node asked for.
+      type: str
+      sample: node1
+    namesakes:
+      description: Public keys of other nodes of the zone that have this name.
+      type: list
+      elements: str
+      sample: []
 """
 
-import json
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -97,6 +118,7 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils._service import (
     observe,
     perform,
     reason,
+    summary,
 )
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.errors import JaywalkError
 
@@ -131,10 +153,7 @@ def _status(runner: ModuleRunner, name: str, health: list[str]) -> Any:
         raise JaywalkError(
             f"{name} runs with its last good state, and is not in order: {reason(done.stdout, done.stderr)}"
         )
-    try:
-        return json.loads(done.stdout)
-    except ValueError:
-        return None
+    return summary(done.stdout)
 
 
 def main() -> None:

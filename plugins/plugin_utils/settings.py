@@ -50,6 +50,10 @@ KINDS = {
 KIND_OF_TYPE = {"bool": "bool", "str": "text", "path": "text"}
 
 
+PLAYBOOKS = ("jaywalk_wheelhouse_machine", "jaywalk_wheelhouse_pythons")
+"""Variables of a playbook and no role."""
+
+
 def misspelt(names: Iterable[str], known: Sequence[str]) -> Iterator[str]:
     """A sentence for each name that is no variable of the collection, and nearly one."""
     stems = [name.removeprefix(PREFIX) for name in known]

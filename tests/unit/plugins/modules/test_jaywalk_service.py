@@ -15,7 +15,9 @@ from ..conftest import Answer, Machine, RunModule
 UNIT = "jaywalk-agent@zone-blue.service"
 LONG_AGO = "Sun 2001-09-09 01:46:40.000000 UTC"
 FAR_AHEAD = "Sat 2286-11-20 17:46:40.000000 UTC"
-STATUS = {"agent": {"running": True, "trouble": "", "waiting": False}, "differences": []}
+NODE = {"zone": "zone-blue", "public_key": "own", "name": "web1-2", "requested_name": "web1"}
+PEERS = [{"public_key": "ghost", "name": "web1"}, {"public_key": "other", "name": "web2"}]
+STATUS = {**NODE, "reasons": [], "peers": PEERS}
 
 
 class Systemd(Machine):
@@ -26,7 +28,7 @@ class Systemd(Machine):
         self.active, self.enabled, self.reread = "active", "enabled", "no"
         self.started = LONG_AGO
         self.starts = True
-        self.status: dict[str, Any] = STATUS
+        self.status: Any = STATUS
 
     def run_command(self, argv: list[str], data: str | None = None, **options: Any) -> Answer:
         program, *words = argv
@@ -37,7 +39,11 @@ class Systemd(Machine):
                 "",
             )
         if program.endswith("jaywalk"):
-            return int(self.status != STATUS), json.dumps(self.status), ""
+            return (
+                int(self.status != STATUS),
+                self.status if isinstance(self.status, str) else json.dumps(self.status),
+                "",
+            )
         if words[0] == "show":
             shown = {
                 "ActiveState": self.active,
@@ -78,7 +84,7 @@ def test_a_service_that_runs_with_what_is_written_is_left_alone(
     machine.started = FAR_AHEAD
     done = run_module(jaywalk_service, **options)
     assert not done["changed"]
-    assert done["status"] == STATUS
+    assert done["status"]["public_key"] == "own"
     assert machine.calls == []
 
 
@@ -129,14 +135,12 @@ def test_a_service_that_does_not_start_shows_the_journal_of_this_start(
 @pytest.mark.parametrize(
     ("status", "said"),
     [
-        ({"agent": {"running": True, "trouble": "the zone refuses"}, "differences": []}, "the zone refuses"),
-        ({"agent": {"running": True, "trouble": ""}, "differences": ["wg set wg0"]}, "wg set wg0"),
-        ({"agent": {"running": True, "trouble": "", "waiting": True}, "differences": []}, "has not answered"),
-        ({"agent": {"running": False, "trouble": ""}, "differences": []}, "does not run"),
+        ({"reasons": ["the zone refuses", "no agent follows zone zone-blue"]}, "the zone refuses; no agent"),
+        ("this node has not joined zone zone-blue", "has not joined zone zone-blue"),
     ],
 )
 def test_a_service_that_is_not_in_order_fails_with_its_own_reason(
-    machine: Systemd, run_module: RunModule, options: dict[str, Any], status: dict[str, Any], said: str
+    machine: Systemd, run_module: RunModule, options: dict[str, Any], status: Any, said: str
 ) -> None:
     machine.started = FAR_AHEAD
     machine.status = status
@@ -144,3 +148,10 @@ def test_a_service_that_is_not_in_order_fails_with_its_own_reason(
         done = run_module(jaywalk_service, check=check, **options)
         assert done["failed"]
         assert said in done["msg"].split("not in order: ")[1]
+
+
+def test_another_node_of_the_same_name_is_told(
+    machine: Systemd, run_module: RunModule, options: dict[str, Any]
+) -> None:
+    done = run_module(jaywalk_service, **options)
+    assert done["status"] == {**NODE, "namesakes": ["ghost"]}
