@@ -148,7 +148,7 @@ def _collectors(settings: Settings, words: Mapping[str, str]) -> dict[str, Calla
         "time.txt": lambda: _programs([["date", "--iso-8601=seconds"], ["timedatectl"], ["uptime"]]),
         "controller.txt": lambda: (_controller(settings), ""),
         "sockets.txt": lambda: _programs([["ss", "-lunp"], ["ss", "-tn"]]),
-        "snapshot.json": lambda: _file(settings.snapshot_file),
+        "snapshot.json": lambda: _snapshot(settings),
         "agent-status.json": lambda: _file(settings.status_file),
         "agent-paths.json": lambda: _file(settings.paths_file),
         "run-folder.txt": lambda: _programs([["ls", "-la", str(settings.run_dir), str(settings.state_dir)]]),
@@ -254,6 +254,12 @@ def _own_command(words: Mapping[str, str], *command: str, seconds: float = SECON
     text, error = _run([sys.executable, "-m", "jaywalk_agent.cli", *command], environment, seconds)
     # The exit code says how the node is; that is in the text.
     return text, "" if error == "exit code 1" else error
+
+
+def _snapshot(settings: Settings) -> tuple[str, str]:
+    """The zone as the agent last had it, be it on a disk that takes nothing."""
+    volatile = settings.volatile_snapshot_file
+    return _file(volatile if volatile.exists() else settings.snapshot_file)
 
 
 def _file(path: Path) -> tuple[str, str]:
