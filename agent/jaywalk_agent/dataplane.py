@@ -305,9 +305,13 @@ def names_of(view: ZoneView, keys: Iterable[str]) -> dict[str, str]:
 
 
 def without_refused(wanted: Interface, refused: Collection[str]) -> Interface:
-    """``wanted`` without the peers and routes that ``refused`` names as a step does (``Step.about``)."""
+    """``wanted`` without what ``refused`` names as a step does (``Step.about``): nobody took that away."""
     if not refused:
         return wanted
-    peers = {key: peer for key, peer in wanted.peers.items() if f"peer {key}" not in refused}
-    routes = frozenset(each for each in wanted.routes if f"route {each}" not in refused)
-    return replace(wanted, peers=peers, routes=routes)
+    return replace(
+        wanted,
+        peers={key: peer for key, peer in wanted.peers.items() if f"peer {key}" not in refused},
+        routes=frozenset(each for each in wanted.routes if f"route {each}" not in refused),
+        addresses=tuple(each for each in wanted.addresses if f"address {each}" not in refused),
+        mtu=None if f"mtu {wanted.mtu}" in refused else wanted.mtu,
+    )

@@ -342,6 +342,25 @@ def test_a_peer_that_is_refused_keeps_no_other_away_be_it_by_look_or_by_event() 
         assert plane.refused == {}
 
 
+@pytest.mark.wireguard
+def test_what_is_refused_is_not_told_as_taken_away(
+    namespace: Callable[[str], Namespace], tmp_path: Path
+) -> None:
+    inside = namespace("jwu-again")
+    file = tmp_path / "key"
+    public, _ = keys.ensure_key_file(inside.runner, str(file))
+    inside.run(["ip", "route", "add", "172.20.1.0/24", "dev", "lo", "metric", "2048"])
+    own = Peer(public, "node0", ("10.20.0.1", "fd20::1"))
+    view = view_of(own, peer(1, prefixes=("172.20.1.0/24",)))
+    view.zone = replace(view.zone, pools=("10.20.0.0/20", "fd20::/64"))
+    plane = DataPlane(inside.runner, Node(public, str(file), "jwuagain0", 51999))
+    with mock.patch.object(wireguard, "why_no_ipv6", return_value=""):
+        switch_ipv6(inside, "all", "1")
+        for _ in range(3):
+            assert plane.bring_to(view).found == ()
+            assert plane.refused.keys() == {"address fd20::1/64", "route 172.20.1.0/24"}
+
+
 def test_without_a_port_there_is_no_tunnel_and_that_is_an_error() -> None:
     class NoPort(Machine):
         def run(self, argv: Sequence[str], stdin: str | None = None) -> Finished:
