@@ -33,6 +33,7 @@ from .places import PLACES
 from .repair import Repairer, repairer_of
 from .repeat_filter import RepeatFilter
 from .settings import Settings
+from .silence import OwnAddresses
 from .stop import StopSignal
 
 log = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ class Agent:
         )
         self._own_interface = OwnInterface(settings.interface, self.public_key, settings.netns)
         self._recorded = False
+        self._own_addresses = OwnAddresses(self.public_key, self.follower.view)
         self._ready = False
         self._saved = ""
         self._save_after = 0.0
@@ -192,6 +194,8 @@ class Agent:
             level = logging.INFO if news or not done.found else logging.DEBUG
             told = update.view.zone.name, update.view.position, _summary(update, done)
             log.log(level, "zone %s at %s: %s", *told)
+        for sentence in self._own_addresses.observe(update.view):
+            log.warning("%s", sentence)
         self._warn_of_skipped(update)
 
     def _bring_interface(self, update: Update) -> plan.Plan:

@@ -18,6 +18,7 @@ import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,14 @@ SIOCGIFMTU = 0x8921
 IPV6_MTU_DISCOVER, IPV6_DONTFRAG = 23, 62
 IP_MTU_DISCOVER, PMTUDISC_PROBE = 10, 3
 """ip(7), ipv6(7): never in fragments, whatever the kernel thinks of the path's MTU."""
+RECVERR = {socket.AF_INET: (0, 11), socket.AF_INET6: (41, 25)}
+"""IP_RECVERR and IPV6_RECVERR (ip(7)) with their levels: have ICMP errors reported."""
+MSG_ERRQUEUE = 0x2000
+EXTENDED_ERROR = struct.Struct("=IB")
+"""The start of a sock_extended_err: the error, and its origin."""
+FROM_ICMP = (2, 3)
+WIREGUARD_BYTES, PADDING = 32, 16
+"""Of a data message around what it carries, which is padded."""
 ROOM = 1 << 20
 """Bytes for what comes in: answers of a thousand peers that were asked at once; a datagram takes 768."""
 SO_RCVBUFFORCE = 33
@@ -66,6 +75,16 @@ def _enter(libc: ctypes.CDLL, namespace: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
+class Heard(Enum):
+    """What a datagram was."""
+
+    QUESTION = "question"
+    """It is answered already."""
+    ANSWER = "answer"
+    REFUSAL = "refusal"
+    """The peer's kernel says that no agent listens there (ICMP port unreachable): the tunnel works."""
+
+
 class Heartbeat:
     """A socket bound to one interface, so that questions take no other way and answers come by none.
 
@@ -83,6 +102,7 @@ class Heartbeat:
             # Before it is bound: sockets of other interfaces have the same address and port.
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
             never_fragment(self.socket)
+            self.socket.setsockopt(*RECVERR[self.socket.family], 1)
             self.socket.bind((address, PORT))
         except OSError:
             self.socket.close()
@@ -91,21 +111,39 @@ class Heartbeat:
     def ask(self, host: str) -> None:
         self._send(QUESTION + self._mark, (host, PORT))
 
-    def heard(self) -> Iterator[tuple[str, bool]]:
-        """The hosts that asked something, which is answered (True), or answered us (False)."""
+    def heard(self) -> Iterator[tuple[str, Heard, int]]:
+        """Who was heard, what it was, and how many bytes WireGuard took for it; questions are answered."""
+        yield from ((host, Heard.REFUSAL, 0) for host in self._refusals())
         for _ in range(MOST):
             try:
                 data, where = self.socket.recvfrom(1 << 16)
-            except OSError:
+            except BlockingIOError:
                 return
-            host = where[0]
+            except OSError:
+                continue  # the error of an earlier question, which stands in the queue of errors, too
             if len(data) < SIZE:
                 continue
             if data.startswith(QUESTION):
                 self._answer(data, where)
-                yield host, True
+                yield where[0], Heard.QUESTION, self._sealed(data)
             elif data.startswith(ANSWER + self._mark):
-                yield host, False
+                yield where[0], Heard.ANSWER, self._sealed(data)
+
+    def _refusals(self) -> Iterator[str]:
+        while True:
+            try:
+                _, errors, _, where = self.socket.recvmsg(SIZE, 512, MSG_ERRQUEUE)
+            except OSError:
+                return
+            for level, kind, data in errors:
+                if (level, kind) == RECVERR[self.socket.family] and len(data) >= EXTENDED_ERROR.size:
+                    number, origin = EXTENDED_ERROR.unpack_from(data)
+                    if number == errno.ECONNREFUSED and origin in FROM_ICMP:
+                        yield where[0]
+
+    def _sealed(self, data: bytes) -> int:
+        inner = len(data) + HEADERS[6 if self.socket.family == socket.AF_INET6 else 4]
+        return -(-inner // PADDING) * PADDING + WIREGUARD_BYTES
 
     def close(self) -> None:
         self.socket.close()
@@ -123,11 +161,15 @@ class Heartbeat:
 
     def _send(self, data: bytes, where: tuple[Any, ...]) -> bool:
         """Sends a datagram; returns False where it is too large for the interface."""
-        try:
-            self.socket.sendto(data.ljust(SIZE, b"\0"), where)
-        except OSError as error:
-            # No endpoint, no route, a full queue: the silence that follows says all.
-            return error.errno != errno.EMSGSIZE
+        for _ in range(2):
+            try:
+                self.socket.sendto(data.ljust(SIZE, b"\0"), where)
+            except ConnectionRefusedError:
+                continue  # of an earlier question; nothing was sent
+            except OSError as error:
+                # No endpoint, no route, a full queue: the silence that follows says all.
+                return error.errno != errno.EMSGSIZE
+            break
         return True
 
 

@@ -53,6 +53,11 @@ class Target:
     plain: bool = True
     hard: bool = False
 
+    @property
+    def lone(self) -> bool:
+        """Whether there is nothing to try but one endpoint, which WireGuard does by itself."""
+        return self.plain and len(self.candidates) < 2
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -87,6 +92,10 @@ class Path:
     """Questions that the peer's agent answers."""
     life: Pulse = field(default_factory=Pulse)
     """The same, answered by anything that WireGuard hears, also from a peer whose agent is gone."""
+    proof: Pulse = field(default_factory=Pulse)
+    """The same, answered by the agent, or by the kernel where no agent listens."""
+    asked_by: int = 0
+    """Bytes of its own questions since the last look, which prove the way to us alone."""
     relay: str | None = None
     relay_pulse: Pulse = field(default_factory=Pulse)
     carried: bool = False
@@ -113,18 +122,31 @@ class Path:
         resting = self.carried and self.state is not State.DIRECT and not self.fired
         return Way("", 0 if resting else KEEPALIVE)
 
+    def silent(self, now: float) -> bool:
+        """Whether a peer that WireGuard should reach by itself does not answer any more, or never did.
+
+        A peer that answered questions has to go on with that.  Of one that never did, say behind a firewall
+        that drops them, anything counts that WireGuard hears.
+        """
+        if self.proof.silent(now) <= MUTE:
+            return False
+        return self.proof.answered > NEVER or self.life.silent(now) > MUTE
+
     def ask(self, now: float) -> None:
         self.pulse.ask(now)
         self.life.ask(now)
+        self.proof.ask(now)
 
     def look(self, new: Seen, now: float) -> bool:
         """Takes in what ``wg`` shows; returns whether it answers an open question."""
         old, self.seen = self.seen, new
         moved = new.received + new.sent - old.received - old.sent - BEAT * self.beats
-        self.beats = 0
+        heard = new.received - old.received - self.asked_by
+        self.beats = self.asked_by = 0
         if moved > TRAFFIC:
             self.busy_until = now + BUSY_SECONDS
-        heard = new.received - old.received
+            if new.received == old.received:
+                self.proof.wake()
         if heard <= 0 or (heard % INITIATION == 0 and new.handshake == old.handshake):
             return False
         answers = self.life.unanswered is not None

@@ -28,13 +28,14 @@ from jaywalk.zonelog import ZoneView
 from . import outcomes
 from .courier import Courier
 from .dataplane import DataPlane
-from .heartbeat import Heartbeat, inside
+from .heartbeat import Heard, Heartbeat, inside
 from .moves import Moves
 from .observer import Observer
 from .outcomes import Outcome
 from .path import Seen, Target
 from .paths import Orders, Paths
 from .relays import RelayPlane, Wanted
+from .silence import Silences
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class Pathfinder:
         self._file = file
         self._before = outcomes.load(file)
         self._published: dict[str, Outcome] = {}
+        self._silences = Silences()
         self.observer = Observer(courier.report)
         self._moves = Moves()
         self.relay_plane = RelayPlane(runner, dataplane.node)
@@ -195,6 +197,7 @@ class Pathfinder:
             self._bring_relays(now)
             # Time of this thread, since on a busy machine a turn waits more than it works.
             pause = min(self.machine.pause(now), LONGEST_PAUSE)
+            self._next_look = min(self._next_look, now + pause)
             return max(pause, (time.thread_time() - spent) * SHARE)
 
     def _look(self, now: float) -> None:
@@ -251,6 +254,10 @@ class Pathfinder:
 
     def _publish(self, now: float) -> None:
         """Says for each peer how it is reached, to whoever asks for the status."""
+        silences = {key: self.machine.silence(key, now) for key in self.machine.paths}
+        names = {key: record.name for key, record in self._records.items()}
+        for level, sentence in self._silences.observe(silences, names, time.time()):
+            log.log(level, "%s", sentence)
         found = {key: self._outcome(key, now) for key in self.machine.paths}
         if found != self._published:
             outcomes.save(self._file, found)
@@ -328,11 +335,16 @@ class Pathfinder:
 
     def _hear(self, relay: str | None, beat: Heartbeat) -> bool:
         now, news = time.monotonic(), False
-        for host, asks in beat.heard():
+        for host, what, size in beat.heard():
             key = self._hosts.get(host)
-            if key is None or relay == SERVER or (asks and relay is not None):
+            if key is None or relay == SERVER or (what is not Heard.ANSWER and relay is not None):
                 continue
-            news |= self.machine.heard(key, now) if asks else self.machine.answered(key, relay, now)
+            if what is Heard.ANSWER:
+                news |= self.machine.answered(key, relay, now)
+            elif what is Heard.QUESTION:
+                news |= self.machine.heard(key, now, size)
+            else:
+                self.machine.refused(key, now)
         return news
 
     def remove(self) -> None:

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from jaywalk.candidates import relay_for
 from jaywalk.mesh import Way
 
-from .path import MUTE, SESSION, SLOT, STAGGER, Path, Seen, State, Target
-from .pulse import BUSY_PAUSE, IDLE_PAUSE, Pulse
+from .path import BEAT, MUTE, SESSION, SLOT, STAGGER, Path, Seen, State, Target
+from .pulse import BUSY_PAUSE, IDLE_PAUSE, OPEN_PACE, OPEN_PAUSE, Pulse
 
 BACKOFF = (2.0, 5.0, 15.0, *[60.0] * 6, 300.0)
 """Seconds from one round through all endpoints to the next.  Behind a router that lets stray packets in, only
@@ -29,6 +29,8 @@ RELAY_PAUSE = 10.0
 """Seconds between two questions to a relay that carries nothing for us."""
 HOT, WARM, COLD = 0.2, 2.0, 30.0
 """Seconds between two looks: while endpoints are tried, while paths may break, while all are plain."""
+LATE = 1.0
+"""Seconds after which an answer is late."""
 YOUNG = 60.0
 """Seconds after which a plain peer that never spoke is looked at no more often than others."""
 
@@ -113,18 +115,27 @@ class Paths:
         path.beats += 1
         path.pulse.answer(now)
         path.life.answer(now)
+        path.proof.answer(now)
         path.direct(now)
         return news
 
-    def heard(self, key: str, now: float) -> bool:
+    def refused(self, key: str, now: float) -> None:
+        """A peer's kernel says that no agent listens: the path works."""
+        path = self.paths.get(key)
+        if path is not None:
+            path.life.answer(now)
+            path.proof.answer(now)
+
+    def heard(self, key: str, now: float, size: int = BEAT) -> bool:
         """A question came straight from a peer, and is answered: it gets through to us, so we ask back.
 
-        Returns whether that is news.
+        ``size`` are its bytes as WireGuard counts them.  Returns whether that is news.
         """
         path = self.paths.get(key)
         if path is None:
             return False
         path.beats += 2
+        path.asked_by += size
         if path.state in (State.DIRECT, State.PLAIN):
             return False
         path.called_until = now + SLOT
@@ -134,6 +145,7 @@ class Paths:
         """This node has another address: every path is asked anew."""
         for path in self.paths.values():
             path.pulse.wake()
+            path.proof.wake()
         for pulse in self.relays.values():
             pulse.wake()
 
@@ -152,7 +164,20 @@ class Paths:
             return "relayed", path.relay
         if path.state is State.DIRECT and not path.carried:
             return "direct", None
+        if path.state is State.PLAIN and path.silent(now):
+            return "none", None
         return ("plain" if path.state in (State.PLAIN, State.START) else "none"), None
+
+    def silence(self, key: str, now: float) -> float | None:
+        """For how many seconds a peer was not reached by whatever way, 0 if it is; None while not known."""
+        path = self.paths[key]
+        outcome, _ = self.outcome(key, now)
+        if outcome in ("direct", "relayed"):
+            return 0.0
+        if outcome == "none" and (path.tries or path.state is State.PLAIN):
+            return max(path.life.silent(now), path.proof.silent(now), 1.0)
+        reached = path.state is State.PLAIN and (path.proof.alive(now) or path.seen.handshake)
+        return 0.0 if reached else None
 
     def needs_relays(self, now: float) -> bool:
         """Whether some pair is not direct, or cannot be counted on to be."""
@@ -162,13 +187,13 @@ class Paths:
         """Seconds until the next look, if nothing happens before."""
         pause = COLD
         for path in self.paths.values():
-            hot = path.state in (State.START, State.PROBE) or path.called_until > now
-            if hot or path.hurry is not None:
+            hot = path.state is State.PROBE or path.called_until > now
+            if hot or (path.state is State.START and not path.target.lone) or path.hurry is not None:
                 return HOT
             if path.state is State.RELAY and path.shaken:
                 return HOT
             young = now - path.since < YOUNG and not path.seen.handshake
-            if path.state is not State.PLAIN or young:
+            if path.state is not State.PLAIN or young or LATE < path.proof.silent(now) <= MUTE + WARM:
                 pause = WARM
         return pause
 
@@ -184,6 +209,8 @@ class Paths:
                 self._direct(path, now, orders)
             elif path.state is State.RELAY:
                 self._rest(path, now, orders)
+            elif path.state is State.PLAIN:
+                self._watch(path, now, orders)
             self._carry(key, path, now, orders)
         self._ask_relays(now, orders)
         ways = self.ways()
@@ -199,7 +226,7 @@ class Paths:
                 self._try(path, 0, now)
         elif age >= SLOT:
             path.awake = True
-            if path.target.plain and len(path.target.candidates) < 2:
+            if path.target.lone:
                 path.enter(State.PLAIN, now)
             else:
                 self._try(path, 1, now)
@@ -241,6 +268,15 @@ class Paths:
         if dead or hurried:
             path.hurry = None
             self._try(path, 0, now)
+
+    def _watch(self, path: Path, now: float, orders: Orders) -> None:
+        """Asks a peer that needs no help, so that its silence is known; there is nothing to mend."""
+        idle = max(OPEN_PAUSE, OPEN_PACE * len(self.paths)) * self._rng.uniform(0.9, 1.0)
+        waits = 0 < path.proof.silent(now) <= MUTE
+        if now - path.proof.asked >= (BUSY_PAUSE if waits else idle):
+            path.ask(now)
+            orders.beats.append((path.target.key, None))
+            path.beats += 1
 
     def _rest(self, path: Path, now: float, orders: Orders) -> None:
         # A session of before may work again by now, and a round ends it.

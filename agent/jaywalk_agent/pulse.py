@@ -10,6 +10,10 @@ BUSY_PAUSE = 2.0
 """Seconds between two questions on a path that carries traffic, and while one is not answered."""
 IDLE_PAUSE = 30.0
 """Seconds between two questions on a path without traffic: 33 a second for a thousand peers."""
+OPEN_PAUSE = 15.0
+"""Seconds between two questions to a peer that WireGuard reaches by itself."""
+OPEN_PACE = 0.03
+"""Seconds from one question to the next over all of those, however many they are: at most 33 a second."""
 PATIENCE = 2.2 * BUSY_PAUSE
 """Seconds without an answer after which a path is dead: three questions, and a little for the last."""
 

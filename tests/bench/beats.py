@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What it costs an agent to watch 1,000 idle paths: the real pathfinder with its socket and its clock.
+"""What it costs an agent to watch 1,000 idle paths, of nodes behind NATs and of open ones.
+
+It is the real pathfinder with its socket and its clock.
 
 A thousand WireGuards do not fit onto one machine, so a cable stands for the interface: at its far end one
 program answers for all peers, and asks for them too, and ``wg show dump`` is a file of as many lines.  Runs
@@ -80,10 +82,12 @@ def address_of(number: int) -> str:
     return str(ip_address(FIRST + number)) if number else OWN
 
 
-def record(number: int) -> Peer:
-    """Each is seen behind a NAT of its own, so that all pairs are watched."""
+def record(number: int, behind_nat: bool = True) -> Peer:
+    """Behind NATs of their own all pairs are watched; open ones are asked whether they are there."""
     node = Client(number)
     own = "192.0.2.1:51820"
+    if not behind_nat:
+        return Peer(node.key, node.name, (address_of(number),), endpoint=own)
     return Peer(node.key, node.name, (address_of(number),), endpoint=own, observed=node.endpoint)
 
 
@@ -161,14 +165,17 @@ def datagrams() -> int:
     return int(counted["rx"]["packets"]) + int(counted["tx"]["packets"])
 
 
-def measure(folder: Path) -> dict[str, Figure]:
+def measure(folder: Path, behind_nat: bool) -> dict[str, Figure]:
     (folder / "dump").write_text(dump(), encoding="ascii")
     plane: Any = Plane()
     finder = Pathfinder(
         Interface(folder / "dump"), cast(DataPlane, plane), cast(Courier, _Silent()), folder / "paths"
     )
     view = ZoneView(
-        Zone("bench", ("10.64.0.0/16",)), 1, 1, {Client(each).key: record(each) for each in range(PEERS + 1)}
+        Zone("bench", ("10.64.0.0/16",)),
+        1,
+        1,
+        {Client(each).key: record(each, behind_nat) for each in range(PEERS + 1)},
     )
     finder.learn(view, None)
     with finder.running():
@@ -176,15 +183,16 @@ def measure(folder: Path) -> dict[str, Figure]:
         cpu, count, begun = spent(), datagrams(), time.monotonic()
         time.sleep(SECONDS)
         cpu, count, seconds = spent() - cpu, datagrams() - count, time.monotonic() - begun
-        direct = sum(
-            finder.machine.outcome(each, time.monotonic())[0] == "direct" for each in finder.machine.paths
-        )
+        direct = sum(finder.machine.silence(each, time.monotonic()) == 0 for each in finder.machine.paths)
+    for _, beat in finder._sockets.values():
+        beat.close()
     if direct != PEERS:
-        raise RuntimeError(f"{direct} of {PEERS} paths are direct")
+        raise RuntimeError(f"{direct} of {PEERS} peers answer")
     rate = count / seconds
+    name = "heartbeat" if behind_nat else "open"
     return {
-        f"heartbeat_{PEERS}_cpu": Figure(round(100 * cpu / seconds, 2), "% of a core", PEERS),
-        f"heartbeat_{PEERS}_bytes": Figure(round(rate * (BEAT + OUTER) / 1000, 1), "kB/s", round(rate)),
+        f"{name}_{PEERS}_cpu": Figure(round(100 * cpu / seconds, 2), "% of a core", PEERS),
+        f"{name}_{PEERS}_bytes": Figure(round(rate * (BEAT + OUTER) / 1000, 1), "kB/s", round(rate)),
     }
 
 
@@ -205,7 +213,7 @@ def main() -> None:
     far = far_end()
     try:
         with tempfile.TemporaryDirectory() as folder:
-            figures = measure(Path(folder))
+            figures = measure(Path(folder), True) | measure(Path(folder), False)
     finally:
         far.kill()
         far.communicate()

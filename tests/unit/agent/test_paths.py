@@ -10,9 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jaywalk.mesh import KEEPALIVE, Way
-from jaywalk_agent.path import MUTE, SLOT, STAGGER, Seen, State, Target
+from jaywalk_agent.path import BEAT, MUTE, SLOT, STAGGER, Seen, State, Target
 from jaywalk_agent.paths import BACKOFF, COLD, HOT, HURRY, WARM, Orders, Paths
-from jaywalk_agent.pulse import BUSY_PAUSE, IDLE_PAUSE, PATIENCE
+from jaywalk_agent.pulse import BUSY_PAUSE, IDLE_PAUSE, OPEN_PACE, OPEN_PAUSE, PATIENCE
 from tests.unit.jaywalk.strategies import key
 
 SMALL, LARGE = sorted((key(1), key(2)))
@@ -121,17 +121,92 @@ def relayed_pair(relays: tuple[str, ...] = (R1,)) -> World:
     return world
 
 
-def test_open_peers_pay_nothing() -> None:
-    world = World()
+def open_pair(answers: bool = True) -> World:
+    """A pair that WireGuard connects by itself."""
+    world = World(answers=answers)
     world.learn(PUBLIC, plain=True)
     world.shake()
-    world.turn()
+    world.run(1)
+    return world
+
+
+def test_open_peers_are_asked_seldom_and_left_alone() -> None:
+    world = open_pair()
     assert world.outcome == ("plain", None)
     assert world.way == Way(PUBLIC, KEEPALIVE)
     assert world.machine.pause(world.now) == COLD
-    world.run(3600, step=30)
-    assert world.fires == world.beats == []
+    world.beats.clear()
+    world.run(600, step=1)
+    assert 600 / OPEN_PAUSE - 1 <= len(world.beats) <= 600 / OPEN_PAUSE * 1.2
+    assert world.fires == []
+    assert world.machine.silence(world.other, world.now) == 0
     assert not world.machine.needs_relays(world.now)
+
+
+def test_however_many_open_peers_there_are_questions_have_a_pace() -> None:
+    world = open_pair()
+    others = [Target(key(number), (PUBLIC,)) for number in range(100, 1100)]
+    world.machine.learn(others, [], world.now)
+    world.run(SLOT * 2)
+    for number in range(100, 1100):
+        world.machine.answered(key(number), None, world.now)
+    asked = 0
+    for _ in range(120):
+        world.now += 1
+        for who, _ in world.machine.step(world.now).beats:
+            asked += 1
+            world.machine.answered(who, None, world.now)
+    assert 120 / OPEN_PACE * 0.6 <= asked <= 120 / OPEN_PACE * 1.3
+
+
+def test_an_open_peer_behind_a_dead_port_is_silent_within_half_a_minute_and_comes_back() -> None:
+    world = open_pair()
+    world.run(60, step=1)
+    world.answers = False
+    until_silent = 0.0
+    while world.outcome[0] != "none":
+        world.received += 32  # its own packets come through, since a port is shut one way only
+        world.run(1, step=1)
+        until_silent += 1
+    assert until_silent <= OPEN_PAUSE + MUTE + WARM + 1
+    assert (world.machine.silence(world.other, world.now) or 0) > MUTE
+    assert (world.fires, world.path) == ([], State.PLAIN)
+    world.answers = True
+    world.run(OPEN_PAUSE, step=1)
+    assert world.outcome == ("plain", None)
+    assert world.machine.silence(world.other, world.now) == 0
+
+
+def test_an_open_peer_whose_kernel_refuses_questions_is_there() -> None:
+    world = open_pair()
+    world.answers = False
+    for _ in range(120):
+        world.run(1, step=1)
+        if world.beats and world.beats[-1][0] >= world.now - 1:
+            world.machine.refused(world.other, world.now)
+    assert world.outcome == ("plain", None)
+
+
+def test_an_open_peer_that_drops_all_questions_is_there_while_wireguard_hears_it() -> None:
+    world = open_pair(answers=False)
+    for _ in range(20):
+        world.run(9, step=1)
+        world.received += 32
+    assert world.outcome == ("plain", None)
+    for _ in range(20):  # but for its own questions, which come whether ours arrive or not
+        world.run(9, step=1)
+        world.received += BEAT
+        world.machine.heard(world.other, world.now)
+    assert world.outcome == ("none", None)
+
+
+def test_traffic_without_any_answer_is_asked_about_at_once() -> None:
+    world = open_pair()
+    world.run(3, step=1)
+    world.beats.clear()
+    world.sent += 5000
+    world.run(2, step=1)
+    assert world.beats != []
 
 
 def test_trap_2_the_larger_key_speaks_half_a_second_later_unless_the_smaller_got_through() -> None:

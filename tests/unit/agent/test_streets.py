@@ -242,6 +242,37 @@ def make(where: Namespace, name: str, peer: str, endpoint: str) -> None:
     where.run(["ip", "link", "set", "dev", name, "up"])
 
 
+SHUT = """
+table inet shut {
+    chain in {
+        type filter hook input priority filter
+        iifname "wan" udp dport 51820 drop
+    }
+}
+"""
+
+
+def test_a_peer_behind_a_dead_port_falls_silent_and_the_log_says_when_it_is_back(internet: Internet) -> None:
+    internet.node(internet.hub, "jwsd0")
+    one_place, other_place = internet.public("one", f"{NETWORK}.2"), internet.public("other", f"{NETWORK}.3")
+    one, other = internet.node(one_place, "jwsd2"), internet.node(other_place, "jwsd3")
+    eventually(DIRECT, lambda: one.path("other"))
+    eventually(DIRECT, lambda: other.path("one"))
+    eventually(True, lambda: reached(one, other))
+    other_place.run(["nft", "-f", "-"], SHUT)
+    eventually(("none", None), lambda: one.path("other"), 90)
+    eventually(True, lambda: "peer other is silent since" in internet.log(one_place), 30)
+    assert one.path("hub") == DIRECT
+    other_place.run(["nft", "delete", "table", "inet", "shut"])
+    eventually(DIRECT, lambda: one.path("other"), 90)
+    eventually(True, lambda: "peer other answers again after" in internet.log(one_place), 30)
+    other.stop()
+    code, shown = one.command("ping", "other", "--json", "--timeout", "20")
+    assert (code, json.loads(shown)["peers"][0]["agent"]) == (0, False), "the tunnel outlives the agent"
+    assert one.path("other") == DIRECT
+    assert "peer hub is silent" not in internet.log(one_place)
+
+
 def test_a_prefix_over_a_nodes_own_network_or_its_controller_is_left_out_there(internet: Internet) -> None:
     place, _ = internet.behind_nat("cone", f"{NETWORK}.11", "192.168.1")
     prefixes = ("192.168.0.0/16", f"{NETWORK}.0/30", "172.20.1.0/24")
