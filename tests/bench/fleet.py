@@ -18,6 +18,7 @@ from jaywalk.controller import ControllerAddress, ZoneClient, agent_user, connec
 from jaywalk.requests import Request
 from lab import product
 from lab.fleet import Lab
+from tests import runs
 from tests.bench import tunnels
 from tests.bench.apply import random_key, timed
 from tests.bench.results import Figure, percentile
@@ -32,7 +33,9 @@ PAUSE = 0.25
 @contextmanager
 def fleet(say: Callable[[str], None]) -> Iterator[Fleet]:
     """Fresh machines, nothing rolled out."""
-    lab = Lab(Path(os.environ.get("JAYWALK_BENCH_DIR", "/var/tmp/jaywalk-bench")), prefix="jb", report=say)
+    directory = Path(os.environ.get("JAYWALK_BENCH_DIR", "/var/tmp/jaywalk-bench"))
+    runs.record("lab", str(directory))
+    lab = Lab(directory, prefix="jb", report=say)
     lab.down()
     try:
         lab.up(["control", *MEMBERS])

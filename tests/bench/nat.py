@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lab.fleet import Lab
+from tests import runs
 from tests.bench.results import Figure
 from tests.fleet.fleet import PingCount
 from tests.fleet.nat import PAIRS, SPOKES, Meeting, Pair, Town, town
@@ -91,6 +92,7 @@ def gaps(town: Town, say: Callable[[str], None]) -> dict[str, Figure]:
 def measure(say: Callable[[str], None]) -> dict[str, Figure]:
     """All figures of the streets."""
     directory = Path(os.environ.get("JAYWALK_NAT_BENCH_DIR", "/var/tmp/jaywalk-nat-bench"))
+    runs.record("lab", str(directory))
     with town(Lab(directory, prefix="jbn", report=say)) as made:
         figures = {"street_round_trip": street_round_trip(made)}
         say(f"how {len(PAIRS)} pairs of kinds meet")

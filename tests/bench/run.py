@@ -14,6 +14,7 @@ from tabulate import tabulate
 
 from tests.bench import comeback, fanout, fleet, joins, nat, storm, supervisor
 from tests.bench.results import Figure, save
+from tests.runs import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTPUT = ROOT / "build" / "bench.json"
@@ -67,9 +68,15 @@ def main() -> int:
     chosen = parser.parse_args().part or list(PARTS)
     figures: dict[str, Figure] = {}
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: ended"))
-    for part in chosen:
-        figures |= PARTS[part]()
-        save(OUTPUT, figures)
+    run = Run()
+    run.begin()
+    try:
+        for part in chosen:
+            figures |= PARTS[part]()
+            save(OUTPUT, figures)
+    finally:
+        for each in run.end():
+            say(f"left behind, and cleared now: {each}")
     rows = [
         (name, figure.value, figure.unit, figure.n, figure.peer, figure.ratio)
         for name, figure in figures.items()
