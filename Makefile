@@ -21,6 +21,9 @@ SEED ?=
 INSIDE ?=
 WORKERS ?= 3
 
+# A folder of tests, unless ARGS names some of its files: make unit ARGS='tests/unit/lab -q'
+tests_of = $(if $(filter tests/%,$(ARGS)),,tests/$(1))
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test unit integration fleet chaos test-kernel lint format bench plot lab lab-down \
 	wheel zipapp wheelhouse dist constraints clean
@@ -40,13 +43,13 @@ test: setup wheelhouse ## unit, chaos, integration, kernel and fleet tests, in o
 		tests/kernel tests/fleet tests/integration tests/chaos tests/unit $(ARGS)
 
 unit: setup ## unit tests only
-	@$(PY) -m pytest tests/unit $(ARGS)
+	@$(PY) -m pytest $(call tests_of,unit) $(ARGS)
 
 integration: setup ## the modules against real WireGuard and Redis, through ansible-test
-	@$(PY) -m pytest tests/integration $(ARGS)
+	@$(PY) -m pytest $(call tests_of,integration) $(ARGS)
 
 fleet: setup wheelhouse ## the roles and the agent on the lab's machines
-	@$(PY) -m pytest tests/fleet $(ARGS)
+	@$(PY) -m pytest $(call tests_of,fleet) $(ARGS)
 
 chaos: setup ## fail supervisors, Redis and the network at random: make chaos MINUTES=60, or one round SEED=7
 	@$(PY) -m pytest tests/chaos -s --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)

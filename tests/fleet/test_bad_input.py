@@ -37,7 +37,7 @@ COMMANDS = {
     "network address": ("jaywalk up --request-ip 10.20.0.0", ["10.20.0.0"]),
     "malformed prefix": ("jaywalk up --child-prefix 172.20.1.0/33", ["172.20.1.0/33", "no prefix"]),
     "prefix over the pool": ("jaywalk up --child-prefix 10.20.0.0/16", ["10.20.0.0/16", "pool"]),
-    "short key": ("jaywalk up --public-key AAAA", ["AAAA", "32 bytes"]),
+    "short key": ("jaywalk up --public-key AAAA", ["--public-key", "32 bytes"]),
     "port out of range": ("jaywalk up --listen-port 70000", ["70000", "1 to 65535"]),
     "unreachable controller": ("jaywalk up --timeout 3 --controller 10.255.255.1", ["10.255.255.1"]),
     "closed port": ("jaywalk up --timeout 3 --controller 127.0.0.1:1", ["127.0.0.1:1", "cannot be reached"]),
