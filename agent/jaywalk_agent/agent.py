@@ -126,7 +126,7 @@ class Agent:
                 f"{self.settings.interface} is up, but {_listed(self.dataplane.refused)}", remedy
             )
         left_out = [self.dataplane.without_ipv6] if self.dataplane.without_ipv6 else []
-        return replace(lease, notes=(*request.notes, *left_out))
+        return replace(lease, notes=tuple(dict.fromkeys((*request.notes, *lease.notes, *left_out))))
 
     def _snapshot(self, client: ZoneClient) -> ZoneView:
         """The zone, and of what this node knew already that which the controller lost."""

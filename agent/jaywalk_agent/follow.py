@@ -22,6 +22,7 @@ from jaywalk.requests import REPORT, REPORT_SECONDS, Reply, Request
 from jaywalk.retention import RETAIN_SECONDS, expired
 from jaywalk.zonelog import Gap, ZoneView
 
+from .notices import Notices, namesakes
 from .stop import StopSignal
 
 log = logging.getLogger(__name__)
@@ -105,6 +106,7 @@ class Follower:
     _pending: Pending | None = None
     _place: tuple[str, ...] = ()
     _former: tuple[str, ...] = ()
+    _notices: Notices = field(default_factory=Notices)
     _resyncs: int = 0
     _next_tick: float = field(default_factory=time.monotonic)
     _next_report: float = 0.0
@@ -257,6 +259,7 @@ class Follower:
             self._next_tick = min(self._next_tick, self._heard + LOOK_AFTER)
         if self.own_key in changed:
             self._notice(dropped=True)
+        self._notices.say(namesakes(self.view, self.own_key, changed))
         if changed or reply is not None:
             yield Update(self.view, frozenset(changed))
         if changed:
@@ -314,6 +317,7 @@ class Follower:
     def _answered(self, reply: Reply) -> None:
         assert self._pending is not None
         request, self._pending = self._pending.request, None
+        self._notices.say(note for note in reply.notes if note not in request.notes)
         if reply.ok:
             self._place = (request.endpoint, *request.local)
             self._trouble = ""

@@ -150,7 +150,7 @@ class Settings:
             zone=zone,
             interface=values.interface_name(words.get("interface", "wg0")),
             listen_port=listen_port,
-            name=values.dns_label(words.get("name") or host_label()),
+            name=values.node_name(words.get("name") or host_label()),
             state_dir=Path(words.get("state_dir", PLACES.state)),
             run_dir=PLACES.run if "state_dir" not in words else Path(words["state_dir"]) / "run",
             private_key_file=_key_file(words, CONFIGURATION / f"{zone}.key"),

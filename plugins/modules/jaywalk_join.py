@@ -355,7 +355,7 @@ def completed(wish: Request, params: dict[str, Any], own: Peer | None) -> Reques
         return wish
     unsaid: dict[str, Any] = {"relay": own.relay}
     if params["name"] is None:
-        unsaid["name"] = own.name
+        unsaid["name"] = own.asked or own.name
     if params["child_prefixes"] is None:
         unsaid["child_prefixes"] = own.prefixes
     if params["endpoint"] is None and own.fixed:
@@ -417,7 +417,9 @@ def foreseen(here: Here, view: ZoneView, known: tuple[str, ...]) -> ZoneView:
     own = here.standing(view)
     kept, host = (own.kept, own.host) if own else ((), "")
     prefixes = wishes.with_kept(kept, wish.child_prefixes)
-    peer = Peer(wish.key, host or wish.name, known, prefixes, **wishes.whereabouts(own, wish))
+    others = [peer for key, peer in view.peers.items() if key != wish.key]
+    name = host or wishes.foretold_name(wish.name, own, others)
+    peer = Peer(wish.key, name, known, prefixes, **wishes.whereabouts(own, wish))
     return replace(view, peers={**view.peers, wish.key: peer})
 
 

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from jaywalk.models import Lease, Peer, reservation_key
 from jaywalk.requests import Reply
@@ -30,16 +31,28 @@ class Decision:
     peer: Peer | None = None
 
 
-def admit(state: ZoneState, peer: Peer, grant: Grant, now: float, freed: tuple[Change, ...] = ()) -> Decision:
+def admit(
+    state: ZoneState,
+    peer: Peer,
+    grant: Grant,
+    now: float,
+    freed: tuple[Change, ...] = (),
+    renames: Mapping[str, str] = MappingProxyType({}),
+) -> Decision:
     """The peer's record goes out if it says anything new; its seq and rev alone are nothing new.
 
     ``peer`` is as it would be after this commit.  ``freed`` are changes that go before it, since they give up
-    what it takes.
+    what it takes, and ``renames`` the new names of peers that give up theirs for it.
     """
     known = state.peers.get(peer.key)
-    if known is not None and not freed and peer._replace(seq=known.seq, rev=known.rev) == known:
+    if (
+        known is not None
+        and not freed
+        and not renames
+        and peer._replace(seq=known.seq, rev=known.rev) == known
+    ):
         return Decision(Reply.granted(peer, changed=False))
-    changes = (*freed, *moves(state, grant, now), Change("+", peer.key, peer.to_wire()))
+    changes = (*freed, *moves(state, grant, now, renames), Change("+", peer.key, peer.to_wire()))
     return Decision(Reply.granted(peer, changed=True), changes, peer)
 
 
@@ -48,17 +61,28 @@ def since(held: Lease | None, grant: Grant, now: float) -> int:
     return held.since if held is not None and held.addresses == grant.addresses else int(now)
 
 
-def moves(state: ZoneState, grant: Grant, now: float) -> Iterator[Change]:
-    """What a grant changes for others: leases that make room, and holders that get fresh addresses."""
+def moves(
+    state: ZoneState, grant: Grant, now: float, renames: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Change]:
+    """What a grant changes for others: leases that make room, holders that get fresh addresses, and peers
+    that get other names.
+    """
     for key in grant.evicted:
         yield Change("=", key)
     for key, addresses in grant.displaced:
         peer = state.peers.get(key)
         if peer is not None:
-            moved = peer._replace(addresses=addresses, since=int(now), rev=state.rev + 1)
+            moved = _renamed(peer, renames.get(key))
+            moved = moved._replace(addresses=addresses, since=int(now), rev=state.rev + 1)
             yield Change("+", key, moved.to_wire())
         else:
             yield Change("=", key, replace(state.leases[key], addresses=addresses, since=int(now)).to_wire())
+    for key in renames.keys() - dict(grant.displaced).keys():
+        yield Change("+", key, _renamed(state.peers[key], renames[key])._replace(rev=state.rev + 1).to_wire())
+
+
+def _renamed(peer: Peer, name: str | None) -> Peer:
+    return peer if name is None else peer._replace(name=name, asked=peer.asked or peer.name)
 
 
 def dropped(state: ZoneState, lease: Lease, now: float) -> tuple[Change, ...]:

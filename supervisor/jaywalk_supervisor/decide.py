@@ -20,6 +20,7 @@ from jaywalk.zonelog import Change
 
 from .admission import ABSENT, Decision, admit, default_name, dropped, since, unclaimed, unknown_left
 from .ipam import Asker, Grant, check_prefixes, choose, still_free
+from .naming import note, renamed, unique_name
 from .orders import ORDERS
 from .seen import refusal
 from .state import ZoneState
@@ -36,7 +37,8 @@ def decide(state: ZoneState, request: Request, now: float) -> Decision:
         return Decision(Reply.refused(refusal.code, str(refusal)))
     if not request.notes:
         return decision
-    return replace(decision, reply=replace(decision.reply, notes=request.notes))
+    notes = (*request.notes, *decision.reply.notes)
+    return replace(decision, reply=replace(decision.reply, notes=notes))
 
 
 def _join(state: ZoneState, request: Request, now: float) -> Decision:
@@ -53,12 +55,13 @@ def _join(state: ZoneState, request: Request, now: float) -> Decision:
     own = held.addresses if held else still_free(state, request.former_ip)
     grant = choose(state, Asker(own, keys, may_take), request.request_ip, now)
     kept, host = (held.kept, held.host) if held else ((), "")
+    name, asked = (host, "") if host else unique_name(state, keys, _wished_name(request, lease), lease)
     prefixes = with_kept(kept, request.child_prefixes)
     check_prefixes(state, keys, prefixes)
     _refuse_covering(state, request, [each for each in prefixes if held is None or each not in held.prefixes])
     peer = Peer(
         key=request.key,
-        name=host or request.name or (lease.name if lease else default_name(request.key)),
+        name=name,
         addresses=grant.addresses,
         prefixes=prefixes,
         **_whereabouts(state.peers.get(request.key), request),
@@ -68,8 +71,18 @@ def _join(state: ZoneState, request: Request, now: float) -> Decision:
         instance=request.instance or _instance_of(state.peers.get(request.key)),
         host=host,
         kept=kept,
+        asked=asked,
     )
-    return admit(state, peer, grant, now, dropped(state, reservation, now) if reservation else ())
+    freed = dropped(state, reservation, now) if reservation else ()
+    decision = admit(state, peer, grant, now, freed, renamed(state, host, keys) if host else {})
+    return replace(decision, reply=replace(decision.reply, notes=note(state, keys, name, asked)))
+
+
+def _wished_name(request: Request, lease: Lease | None) -> str:
+    """What the node wants to be called; one that does not say keeps its name."""
+    if request.name or lease is None:
+        return request.name or default_name(request.key)
+    return lease.asked or lease.name
 
 
 def _leave(state: ZoneState, request: Request, now: float) -> Decision:

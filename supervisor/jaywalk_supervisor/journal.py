@@ -69,7 +69,7 @@ def tell(zone: str, told: Sequence[Told], repeats: Repeats) -> None:
         else:
             repeats.forget((zone, request.key))
             level = logging.DEBUG if many else logging.INFO
-            held = f"{reply.name} {', '.join(reply.addresses)}"
+            held = "; ".join((f"{reply.name} {', '.join(reply.addresses)}", *reply.notes))
             log.log(level, "zone %s: %s of %s: %s", zone, request.op, request.key, held)
 
 

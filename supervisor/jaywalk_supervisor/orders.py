@@ -7,7 +7,7 @@ key that nobody has, until the first node of that name joins or an order says wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from jaywalk.errors import RequestRefused
@@ -18,6 +18,7 @@ from jaywalk.zonelog import Change
 
 from .admission import ABSENT, Decision, admit, default_name, dropped, moves, since, unclaimed, unknown_left
 from .ipam import Asker, Grant, check_prefixes, choose
+from .naming import renamed, unique_name
 from .state import ZoneState
 
 
@@ -53,9 +54,10 @@ def _settle(state: ZoneState, request: Request, now: float, source: Lease | None
     keys = frozenset({key, source.key} if source else {key})
     grant = choose(state, Asker(held.addresses if held else (), keys), request.request_ip, now)
     wanted = _wanted(request, key, lease, source, grant)
-    wanted = replace(wanted, since=since(lease, grant, now))
+    wanted = replace(_uniquely_named(state, keys, wanted, lease), since=since(lease, grant, now))
     check_prefixes(state, keys, wanted.prefixes)
     freed = dropped(state, source, now) if source else ()
+    renames = renamed(state, wanted.host, keys) if wanted.host and request.key else {}
     if peer is not None:
         record = peer._replace(
             name=wanted.name,
@@ -63,14 +65,23 @@ def _settle(state: ZoneState, request: Request, now: float, source: Lease | None
             prefixes=wanted.prefixes,
             host=wanted.host,
             kept=wanted.kept,
+            asked=wanted.asked,
             since=wanted.since,
             rev=state.rev + 1,
         )
-        return admit(state, record, grant, now, freed)
-    if wanted == lease and not freed:
+        return admit(state, record, grant, now, freed, renames)
+    if wanted == lease and not freed and not renames:
         return Decision(Reply.granted(lease, changed=False))
-    changes = (*freed, *moves(state, grant, now), Change("=", key, wanted.to_wire()))
+    changes = (*freed, *moves(state, grant, now, renames), Change("=", key, wanted.to_wire()))
     return Decision(Reply.granted(wanted, changed=True), changes)
+
+
+def _uniquely_named(state: ZoneState, keys: Collection[str], wanted: Lease, lease: Lease | None) -> Lease:
+    """``wanted`` with a name that no other has; what is reserved by a host's name has that one."""
+    if wanted.host:
+        return replace(wanted, name=wanted.host, asked="")
+    name, asked = unique_name(state, keys, wanted.name, lease)
+    return replace(wanted, name=name, asked=asked)
 
 
 def _wanted(request: Request, key: str, lease: Lease | None, source: Lease | None, grant: Grant) -> Lease:
@@ -82,7 +93,7 @@ def _wanted(request: Request, key: str, lease: Lease | None, source: Lease | Non
         host = request.name
     return Lease(
         key,
-        request.name or (lease.name if lease else default_name(key)),
+        request.name or (lease.asked or lease.name if lease else default_name(key)),
         grant.addresses,
         with_kept(kept, announced),
         released=0,
@@ -136,7 +147,7 @@ def _key_of(state: ZoneState, name: str) -> str:
 
 def _only_lease_called(state: ZoneState, request: Request) -> Lease | None:
     """The lease of a host that nobody reserved by name; nodes choose their names, so there may be several."""
-    called = [lease for lease in state.leases.values() if lease.name == request.name]
+    called = [lease for lease in state.leases.values() if request.name in (lease.name, lease.asked)]
     others = [lease for lease in called if lease.key != request.key]
     if len(others) > 1:
         raise RequestRefused(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
@@ -66,6 +66,7 @@ class ZoneState:
         self.seen: Mapping[str, int] = {}
         self.observations = Observations()
         self.listening = 0.0
+        self._names: dict[str, set[str]] = {}
         self._released: list[tuple[float, str]] = []
 
     @classmethod
@@ -104,6 +105,7 @@ class ZoneState:
     def put(self, key: str, peer: Peer | None, lease: Lease | None) -> Undo:
         """Gives ``key`` this peer and this lease (None for none) and returns what it had."""
         before = Undo(key, self.peers.get(key), self.leases.get(key))
+        self._unname(key, before)
         if before.lease is not None:
             self._unindex(before.lease)
         if before.peer is not None and (peer is None or peer.endpoint != before.peer.endpoint):
@@ -112,7 +114,20 @@ class ZoneState:
         _set(self.leases, key, lease)
         if lease is not None:
             self._index(lease)
+        for name in _names_of(peer, lease):
+            self._names.setdefault(name, set()).add(key)
         return before
+
+    def others_called(self, name: str, keys: Collection[str]) -> set[str]:
+        """The keys other than ``keys`` that have ``name``: in the mesh, or as an operator reserved it."""
+        return self._names.get(name, set()) - set(keys)
+
+    def _unname(self, key: str, before: Undo) -> None:
+        for name in _names_of(before.peer, before.lease):
+            holders = self._names.get(name, set())
+            holders.discard(key)
+            if not holders:
+                self._names.pop(name, None)
 
     def apply(self, change: Change, peer: Peer | None = None) -> Undo:
         """Carries out one change; raises ``InvalidValue`` where its record is none.
@@ -203,7 +218,13 @@ def lease_of(peer: Peer) -> Lease:
         since=peer.since,
         host=peer.host,
         kept=peer.kept,
+        asked=peer.asked,
     )
+
+
+def _names_of(peer: Peer | None, lease: Lease | None) -> set[str]:
+    """The names that nobody else may have."""
+    return {name for name in (peer.name if peer else "", lease.host if lease else "") if name}
 
 
 def _left(lease: Lease | None, record: Mapping[str, object]) -> Lease | None:

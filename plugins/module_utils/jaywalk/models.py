@@ -25,7 +25,7 @@ MAX_PREFIXES = 64
 MAX_REQUESTED = 8
 MAX_LOCAL = 8
 """Addresses of a node beside its endpoint."""
-_SELDOM = frozenset("floyxhk")
+_SELDOM = frozenset("floyxhkq")
 """The letters of the fields that a plain open node's record lacks."""
 
 
@@ -112,6 +112,7 @@ class Peer(NamedTuple):
     of its second interface in ``relay``, others 0.
     ``since`` is when it got its addresses.  ``host`` is the name under which an operator reserved them, and
     ``kept`` are those of its prefixes that are the operator's and not the node's to give up.
+    ``asked`` is the name that it asked for, where another node has that and it is called otherwise.
 
     A tuple, since every node makes one of each record, and a frozen dataclass takes three times as long.
     """
@@ -132,6 +133,7 @@ class Peer(NamedTuple):
     since: int = 0
     host: str = ""
     kept: tuple[str, ...] = ()
+    asked: str = ""
 
     def to_wire(self) -> dict[str, Any]:
         """Letters for names, since every peer reads every record: ten thousand by ten thousand of them."""
@@ -196,6 +198,7 @@ class Lease:
     since: int = 0
     host: str = ""
     kept: tuple[str, ...] = ()
+    asked: str = ""
 
     def to_wire(self) -> dict[str, Any]:
         fields: dict[str, Any] = {"n": self.name, "a": list(self.addresses), "s": self.seq}
@@ -261,7 +264,7 @@ def _reachability_of(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _provenance(held: Peer | Lease) -> dict[str, Any]:
     """The fields that most records lack, so that they cost nothing there."""
-    return {"i": held.since, "h": held.host, "k": list(held.kept)}
+    return {"i": held.since, "h": held.host, "k": list(held.kept), "q": held.asked}
 
 
 def _with_given(fields: dict[str, Any], optional: dict[str, Any]) -> dict[str, Any]:
@@ -276,4 +279,5 @@ def _reserved_of(data: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "host": values.dns_label(data["h"], "host's name") if data.get("h") else "",
         "kept": wire.each(values.child_prefix, data.get("k", []), "reserved prefixes", MAX_PREFIXES),
+        "asked": values.dns_label(data["q"], "name that was asked for") if data.get("q") else "",
     }

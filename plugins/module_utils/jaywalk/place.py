@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import re
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from . import values
@@ -18,6 +20,7 @@ ELSEWHERE = ("192.0.2.1", "2001:db8::1")
 """Addresses of the documentation ranges (RFC 5737, RFC 3849): their route is the default route."""
 
 
+MACHINE_ID = Path("/etc/machine-id")
 _DECLARED = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:]+))(?::([0-9]+))?")
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\.?")
@@ -102,9 +105,20 @@ MOST_TRIED = 64
 
 
 def host_label() -> str:
-    """This machine's name as a DNS label."""
-    label = re.sub(r"[^a-z0-9-]+", "-", socket.gethostname().split(".")[0].lower()).strip("-")
-    return label[:63].rstrip("-") or "node"
+    """This machine's name as a DNS label; one made of its machine-id where nobody named it."""
+    label = (
+        re.sub(r"[^a-z0-9-]+", "-", socket.gethostname().split(".")[0].lower()).strip("-")[:63].rstrip("-")
+    )
+    return label if label and label not in values.NOBODYS_NAMES else _nameless()
+
+
+def _nameless() -> str:
+    """The machine-id itself is confidential (machine-id(5)), so that a hash of it goes into the name."""
+    try:
+        number = MACHINE_ID.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        number = ""
+    return f"node-{hashlib.sha256(f'jaywalk {number}'.encode()).hexdigest()[:6]}" if number else "node"
 
 
 def whereabouts(controller_host: str, listen_port: int, declared: str = "") -> dict[str, Any]:

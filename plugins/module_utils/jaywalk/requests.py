@@ -103,7 +103,7 @@ class Request:
             op=op,
             zone=values.zone_name(zone),
             key="" if op in OPERATOR_OPS and name and not key else keys.public_key(key),
-            name=values.dns_label(name) if name else "",
+            name=values.node_name(name) if name else "",
             request_ip=wire.each(_requested, list(request_ip), "requested addresses", MAX_REQUESTED),
             former_ip=wire.each(_requested, list(former_ip), "former addresses", MAX_REQUESTED),
             child_prefixes=wire.each(
@@ -152,7 +152,7 @@ class Request:
             op=data["op"],
             zone=zone,
             key=data.get("key"),
-            name=wire.text(data.get("name", ""), "name"),
+            name=_own_name(wire.text(data.get("name", ""), "name")),
             request_ip=wire.a_list(data.get("request_ip", []), "requested addresses"),
             former_ip=wire.a_list(data.get("former_ip", []), "former addresses"),
             child_prefixes=wire.a_list(data.get("child_prefixes", []), "child prefixes"),
@@ -200,6 +200,11 @@ def nonce_of(data: Mapping[str, Any]) -> str:
     if isinstance(nonce, str) and _NONCE.fullmatch(nonce):
         return nonce
     raise InvalidValue("the request has no nonce", "send 32 hexadecimal digits")
+
+
+def _own_name(name: str) -> str:
+    """The name that a node asks for; empty for one of which an older agent did not know that it is none."""
+    return "" if name in values.NOBODYS_NAMES else name
 
 
 def _awaited(data: Mapping[str, Any]) -> str:

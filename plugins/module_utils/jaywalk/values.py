@@ -46,6 +46,22 @@ def dns_label(text: object, what: str = "name") -> str:
     )
 
 
+NOBODYS_NAMES = frozenset(
+    {"localhost", "localdomain", "localhost-localdomain", "ip6-localhost", "ip6-loopback"}
+)
+"""What any machine calls itself that nobody named."""
+
+
+def node_name(text: object) -> str:
+    """A node's name in its zone: a DNS label that tells it from others."""
+    label = dns_label(text)
+    if label in NOBODYS_NAMES:
+        raise InvalidValue(
+            f"the name {label} is what any machine calls itself", "give this node a name of its own"
+        )
+    return label
+
+
 def zone_name(text: object) -> str:
     """A zone's name is a DNS label."""
     return dns_label(text, "zone")

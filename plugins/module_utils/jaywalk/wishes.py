@@ -8,13 +8,17 @@ before: it is called by :func:`assigned` in every diff, also in the one of the r
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
+from itertools import count
 from typing import Any, Union
 
 from . import values
 from .errors import InvalidValue
 from .models import Lease, Peer, Zone
 from .requests import Request
+
+LONGEST_LABEL = 63
+"""Letters of a DNS label (RFC 1035, section 2.3.4)."""
 
 Held = Union[Peer, Lease]
 """What a zone holds of a key: a peer in the mesh, or a lease."""
@@ -100,6 +104,25 @@ def whereabouts(known: Peer | None, request: Request) -> dict[str, Any]:
         "observed": known.observed if known is not None and stays else "",
         "symmetric": known is not None and stays and known.symmetric,
     }
+
+
+def numbered_names(name: str) -> Iterator[str]:
+    """``name``, and then what a second node of that name may be called, a third one and so on."""
+    yield name
+    for number in count(2):
+        suffix = f"-{number}"
+        yield name[: LONGEST_LABEL - len(suffix)].rstrip("-") + suffix
+
+
+def foretold_name(name: str, own: Peer | None, others: Collection[Peer]) -> str:
+    """What a node that asks for ``name`` will be called beside ``others``; ``own`` is its record so far.
+
+    A name that an operator reserved for a host that is not in the mesh is not known here.
+    """
+    taken = {other.name for other in others} | {other.host for other in others}
+    if own is not None and own.asked == name and own.name not in taken:
+        return own.name
+    return next(each for each in numbered_names(name) if each not in taken)
 
 
 def known_addresses(held: Held | None, request: Request) -> tuple[str, ...]:

@@ -405,6 +405,29 @@ def empty(server: RedisServer) -> None:
     server.start()
 
 
+def test_two_nodes_of_one_name_are_both_told(joined: Node, caplog: pytest.LogCaptureFixture) -> None:
+    reply = joined.ask(join("zone-blue", 1, name="node0"))
+    assert reply.name == "node0-2"
+    joined.until(lambda follower: follower.view and key_of(1) in follower.view.peers)
+    assert (
+        "another node of zone zone-blue asked for the name of this one, node0, and is called node0-2"
+        in caplog.text
+    )
+
+
+def test_a_node_of_a_name_that_another_one_has_is_told(
+    supervisor: Callable[[], None], node: Callable[..., Node], caplog: pytest.LogCaptureFixture
+) -> None:
+    supervisor()
+    second = node()
+    second.ask(join("zone-blue", 1, name="node0"))
+    second.until(lambda follower: follower.joined and follower._pending is None)
+    assert (
+        f"the name node0 belongs to {key_of(1)} in zone zone-blue, so this node is called node0-2"
+        in caplog.text
+    )
+
+
 def test_peers_that_redis_lost_stay_until_they_join_again_or_are_released(
     joined: Node, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -191,6 +191,7 @@ def test_a_local_endpoint_name_is_told_of_when_it_is_lost_and_found(
         ("listen_port", "70000", "70000"),
         ("listen_port", "0", "'0'"),
         ("name", "Big_Name", "Big_Name"),
+        ("name", "localhost", "any machine calls itself"),
         ("local_endpoint_ip", "10.0.0.999", "10.0.0.999"),
     ],
 )

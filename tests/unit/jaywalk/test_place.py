@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import re
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +20,6 @@ from jaywalk.place import DeclaredEndpoint
         ("node1", "node1"),
         ("Web_01.example.com", "web-01"),
         ("-odd-", "odd"),
-        ("___", "node"),
         ("a" * 62 + "_b", "a" * 62),
     ],
 )
@@ -26,6 +27,20 @@ def test_host_name_becomes_a_label(monkeypatch: pytest.MonkeyPatch, host: str, l
     monkeypatch.setattr(socket, "gethostname", lambda: host)
     assert place.host_label() == label
     assert values.dns_label(label) == label
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost.localdomain", "localhost-localdomain", "___"])
+def test_a_machine_that_nobody_named_is_called_by_its_machine_id(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, host: str
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: host)
+    monkeypatch.setattr(place, "MACHINE_ID", tmp_path / "machine-id")
+    assert place.host_label() == "node"
+    place.MACHINE_ID.write_text("0123456789abcdef0123456789abcdef\n")
+    label = place.host_label()
+    assert re.fullmatch("node-[0-9a-f]{6}", label)
+    place.MACHINE_ID.write_text("fedcba9876543210fedcba9876543210\n")
+    assert place.host_label() != label
 
 
 def test_loopback_is_no_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:

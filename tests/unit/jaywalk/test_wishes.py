@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from jaywalk import wishes
@@ -82,3 +84,17 @@ def test_lines_hold_only_what_is_there() -> None:
         "zone z endpoint e",
         "zone z state s",
     )
+
+
+def test_the_name_of_a_second_node_is_foretold() -> None:
+    def called(number: int, name: str, **fields: Any) -> Peer:
+        return Peer(mesh.key(number), name, (f"10.20.0.{number}",), **fields)
+
+    web, other = called(1, "web1"), called(2, "web1-2", asked="web1")
+    assert wishes.foretold_name("web1", None, []) == "web1"
+    assert wishes.foretold_name("web1", None, [web]) == "web1-2"
+    assert wishes.foretold_name("web1", None, [web, other]) == "web1-3"
+    assert wishes.foretold_name("web1", other, [web]) == "web1-2"
+    assert wishes.foretold_name("web1", other, []) == "web1-2"
+    assert wishes.foretold_name("db1", other, [web]) == "db1"
+    assert wishes.foretold_name("db1", None, [called(3, "x", host="db1")]) == "db1-2"

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaywalk.errors import InvalidValue
 from jaywalk.models import Zone
 from jaywalk.policy import QUARANTINE, Policy
 from jaywalk.requests import AGENT_OPS, CHECK, Reply, Request
@@ -432,3 +433,72 @@ def test_a_prefix_like_the_inner_network_of_a_node_behind_nat_is_granted(blue: Z
     carry_out(blue, join("zone-blue", 2, endpoint="192.168.1.9:51820"))
     carry_out(blue, ask("report", 1, observed={key_of(2): "203.0.113.7:4711"}))
     assert carry_out(blue, join("zone-blue", 3, child_prefixes=["192.168.1.0/24"])).ok
+
+
+def names_of(state: ZoneState) -> list[str]:
+    return [state.peers[key_of(number)].name for number in range(1, 9) if key_of(number) in state.peers]
+
+
+def test_a_second_node_of_a_name_gets_a_number_and_is_told(blue: ZoneState) -> None:
+    carry_out(blue, join("zone-blue", 1, name="web1"))
+    reply = carry_out(blue, join("zone-blue", 2, name="web1"))
+    assert reply.name == "web1-2"
+    assert reply.notes == (
+        f"the name web1 belongs to {key_of(1)} in zone zone-blue, so this node is called web1-2",
+    )
+    assert carry_out(blue, join("zone-blue", 3, name="web1")).name == "web1-3"
+    assert blue.peers[key_of(2)].asked == "web1"
+    assert carry_out(blue, join("zone-blue", 1, name="web1")).notes == ()
+
+
+def test_a_numbered_name_stays_while_its_node_asks_for_the_same_one(blue: ZoneState) -> None:
+    for number in (1, 2):
+        carry_out(blue, join("zone-blue", number, name="web1"))
+    carry_out(blue, Request.checked("leave", "zone-blue", key_of(1)))
+    again = carry_out(blue, join("zone-blue", 2, name="web1"))
+    assert (again.name, again.changed) == ("web1-2", False)
+    assert "was another node's" in again.notes[0]
+    assert carry_out(blue, join("zone-blue", 1, name="web1")).name == "web1"
+    assert carry_out(blue, join("zone-blue", 2, name="db1")).name == "db1"
+    assert carry_out(blue, join("zone-blue", 2, name="web1")).name == "web1-2"
+
+
+def test_a_numbered_name_is_passed_over_where_somebody_asked_for_it(blue: ZoneState) -> None:
+    carry_out(blue, join("zone-blue", 1, name="web1-2"))
+    for number in (2, 3):
+        carry_out(blue, join("zone-blue", number, name="web1"))
+    assert names_of(blue) == ["web1-2", "web1", "web1-3"]
+
+
+def test_a_number_fits_into_a_long_name(blue: ZoneState) -> None:
+    for number in (1, 2):
+        carry_out(blue, join("zone-blue", number, name="a" * 63))
+    assert names_of(blue) == ["a" * 63, "a" * 61 + "-2"]
+
+
+def test_a_numbered_name_claims_no_reservation(blue: ZoneState) -> None:
+    carry_out(blue, host("reserve", "web1-2", request_ip=["10.20.0.5"]))
+    for number in (1, 2):
+        carry_out(blue, join("zone-blue", number, name="web1"))
+    assert names_of(blue) == ["web1", "web1-3"]
+    assert carry_out(blue, join("zone-blue", 3, name="web1-2")).addresses[0] == "10.20.0.5"
+
+
+def test_a_reserved_name_is_its_hosts_alone(blue: ZoneState) -> None:
+    carry_out(blue, join("zone-blue", 1, name="db1"))
+    carry_out(blue, host("reserve", "db1", request_ip=["10.20.0.5"]))
+    assert names_of(blue) == ["db1"], "a reservation that waits renames nobody"
+    assert carry_out(blue, join("zone-blue", 2, name="db1")).addresses[0] == "10.20.0.5"
+    assert names_of(blue) == ["db1-2", "db1"]
+    assert blue.peers[key_of(1)].asked == "db1"
+    carry_out(blue, Request.checked("leave", "zone-blue", key_of(2)))
+    assert carry_out(blue, join("zone-blue", 1, name="db1")).name == "db1-2"
+
+
+def test_a_name_that_any_machine_has_is_none(blue: ZoneState) -> None:
+    """An older agent may still ask for it."""
+    fields = {**json.loads(join("zone-blue", 1, name="web1").to_wire()), "name": "localhost"}
+    request = Request.from_wire(json.dumps(fields), "zone-blue", ["join"])
+    assert carry_out(blue, request).name == default_name(key_of(1))
+    with pytest.raises(InvalidValue, match="any machine"):
+        join("zone-blue", 1, name="localhost")

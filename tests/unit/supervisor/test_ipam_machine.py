@@ -244,7 +244,19 @@ class IpamMachine(RuleBasedStateMachine):
         assert table(self.state) == expected
         assert table(self.follower) == expected, "who follows the log stands where it leads"
         for key, held in self.model.held.items():
-            assert not held.name or self.state.leases[spelled.get(key, key)].name == held.name
+            lease = self.state.leases[spelled.get(key, key)]
+            assert held.name in ("", lease.name, lease.asked)
+
+    @invariant()
+    def no_two_in_the_mesh_are_called_alike(self) -> None:
+        if not hasattr(self, "model"):
+            return
+        for state in (self.state, self.follower):
+            names = [peer.name for peer in state.peers.values()]
+            assert len(names) == len(set(names))
+            for key, lease in state.leases.items():
+                others = {peer.name for peer in state.peers.values() if peer.key != key}
+                assert lease.host not in others or lease.state == "reserved"
 
     @invariant()
     def nothing_is_given_twice(self) -> None:
