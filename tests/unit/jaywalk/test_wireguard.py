@@ -464,9 +464,14 @@ def test_an_interface_in_a_namespace_speaks_from_outside_of_it(
     observed = wireguard.observe(runner, "jwlns0")
     assert observed is not None
     assert (observed.listen_port, observed.addresses, observed.up) == (51899, ("10.20.0.1/20",), True)
-    assert not plan.diff(
-        observed, replace(wish, name="jwlns0", listen_port=51899, addresses=("10.20.0.1/20",))
-    )
+    desired = replace(wish, name="jwlns0", listen_port=51899, addresses=("10.20.0.1/20",))
+    assert not plan.diff(observed, desired)
+    node.run(["ip", "route", "del", "10.20.0.0/20"])
+    plan.diff(wireguard.observe(runner, "jwlns0"), desired).apply(runner)
+    assert "10.20.0.0/20 dev jwlns0" in node.run(["ip", "route"])
+    assert wireguard.why_no_ipv6(runner, "jwlns0", exists=True) == ""
+    node.run(["tee", "/proc/sys/net/ipv6/conf/all/disable_ipv6"], "1")
+    assert "jwlns0.disable_ipv6 is 1" in wireguard.why_no_ipv6(runner, "jwlns0", exists=True)
     plan.diff(observed, None).apply(runner)
     assert wireguard.observe(runner, "jwlns0") is None
 
