@@ -18,6 +18,7 @@ import pytest
 import redis
 from ansible.module_utils import basic
 from ansible.module_utils.testing import patch_module_args
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk import mesh_interfaces
 
 from tests import processes
 from tests.ports import free_port
@@ -52,6 +53,7 @@ class Machine:
         self.elsewhere: list[dict[str, Any]] = []
         self.breaks = ""
         self.ipv6 = True
+        self.zones: dict[str, str] = {}
 
     def get_bin_path(self, program: str) -> str | None:
         return None if program in self.missing else f"/usr/bin/{program}"
@@ -82,6 +84,8 @@ class Machine:
             return 0, json.dumps([dict(self.link, ifname=words[-1])]), ""
         if words[:2] == ["wg", "show"]:
             return 0, self.dump, ""
+        if words[:2] == ["wg", "showconf"]:
+            return 0, "[Interface]\n", ""
         if words[:4] == ["ip", "-json", "addr", "show"]:
             return 0, "[]", ""
         if words[:2] == ["ip", "-json"] and "route" in words:
@@ -119,6 +123,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
         "run_command",
         lambda _self, argv, **options: scripted.run_command(argv, **options),
     )
+    monkeypatch.setattr(mesh_interfaces, "zones_by_interface", lambda: scripted.zones)
     return scripted
 
 

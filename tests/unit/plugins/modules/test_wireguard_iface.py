@@ -190,3 +190,34 @@ def test_name_that_does_not_resolve_is_named(
     result = run_module(wireguard_iface, **options)
     assert f"the endpoint 'vpn.example.com:51820' of peer {TWO} does not resolve" in result["msg"]
     assert machine.calls == []
+
+
+@pytest.mark.parametrize("wanted", [{}, {"state": "absent"}])
+def test_an_interface_of_the_mesh_is_left_alone(
+    run_module: RunModule, machine: Machine, options: dict[str, Any], wanted: dict[str, str]
+) -> None:
+    machine.link, machine.zones = dict(LINK), {"wg0": "zone-blue"}
+    for check in (True, False):
+        result = run_module(wireguard_iface, check=check, **options, **wanted)
+        assert "the interface wg0 is the mesh's, of zone zone-blue: name another interface" in result["msg"]
+    assert machine.calls == []
+
+
+def test_an_address_of_the_mesh_is_left_to_it(
+    run_module: RunModule, machine: Machine, options: dict[str, Any]
+) -> None:
+    machine.zones = {"wg0": "zone-blue"}
+    machine.elsewhere = [{"dst": "10.9.0.0/20", "dev": "wg0"}]
+    result = run_module(wireguard_iface, **{**options, "name": "wg5"})
+    assert "the address 10.9.0.1/24 lies in 10.9.0.0/20, which is the mesh's" in result["msg"]
+    assert machine.calls == []
+
+
+def test_what_the_kernel_refuses_of_a_change_is_taken_back(
+    run_module: RunModule, machine: Machine, options: dict[str, Any]
+) -> None:
+    machine.link = dict(LINK, addr_info=[{"local": "10.8.0.1", "prefixlen": 24}])
+    machine.breaks = "addr replace 10.9.0.1/24"
+    result = run_module(wireguard_iface, **options)
+    assert result["failed"]
+    assert (["wg", "syncconf", "wg0", "/dev/stdin"], "[Interface]\n") in machine.calls
