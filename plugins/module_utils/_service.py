@@ -15,7 +15,7 @@ from typing import Any
 from .jaywalk.runner import Runner
 
 PROPERTIES = ("LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload", "ExecMainStartTimestamp")
-LINES = 6
+LINES = 10
 """How many lines of the journal an error shows."""
 
 

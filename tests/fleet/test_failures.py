@@ -11,7 +11,7 @@ from lab import matrix
 from tests.fleet.fleet import INTERFACE, MEMBERS, UNIT, Fleet, eventually
 
 SUPERVISOR = "jaywalk-supervisor"
-REDIS = "redis-server"
+REDIS = "jaywalk-redis"
 AS_AGENT = "set -a; . /etc/jaywalk/zone-blue.env; set +a;"
 """Gives a command typed by hand the settings of the service."""
 
@@ -85,7 +85,7 @@ def test_a_controller_without_power_lets_tunnels_stay(fleet: Fleet) -> None:
 
 CUT_INSIDE_THE_LAST_COMMIT = """
 import glob, os
-file = max(glob.glob("/var/lib/redis/appendonlydir/*.incr.aof"), key=os.path.getmtime)
+file = max(glob.glob("/var/lib/jaywalk-redis/appendonlydir/*.incr.aof"), key=os.path.getmtime)
 data = open(file, "rb").read()
 commit = data.rindex(b"*1\\r\\n$5\\r\\nMULTI")
 os.truncate(file, data.index(b"{zone-blue}:leases", commit))

@@ -127,7 +127,7 @@ def test_a_dead_relay_is_replaced_by_another(streets: Town) -> None:
 def test_a_relayed_pair_needs_neither_controller_nor_supervisor(streets: Town) -> None:
     streets.together("symmetric1", "symmetric2", "relayed")
     with streets.ping(BEN, ANNA) as count:
-        streets.controller.run("systemctl stop jaywalk-supervisor redis-server")
+        streets.controller.run("systemctl stop jaywalk-supervisor jaywalk-redis")
         streets[BEN].run("sleep 5")
-        streets.controller.run("systemctl start redis-server jaywalk-supervisor")
+        streets.controller.run("systemctl start jaywalk-redis jaywalk-supervisor")
     assert count.lost == 0

@@ -9,13 +9,13 @@ from tests.fleet.stream import stream
 BLOWS = {
     "supervisor stopped": ("control", "systemctl stop jaywalk-supervisor"),
     "supervisor killed": ("control", "systemctl kill -s KILL jaywalk-supervisor"),
-    "Redis stopped": ("control", "systemctl stop redis-server"),
-    "Redis killed": ("control", "systemctl kill -s KILL redis-server"),
+    "Redis stopped": ("control", "systemctl stop jaywalk-redis"),
+    "Redis killed": ("control", "systemctl kill -s KILL jaywalk-redis"),
     "agent stopped": ("node1", f"systemctl stop {UNIT}"),
     "agent killed": ("node1", f"systemctl kill -s KILL {UNIT}"),
     "agent of the other end killed": ("node2", f"systemctl kill -s KILL {UNIT}"),
 }
-START = {"control": "jaywalk-supervisor redis-server", "node1": UNIT, "node2": UNIT}
+START = {"control": "jaywalk-supervisor jaywalk-redis", "node1": UNIT, "node2": UNIT}
 
 
 def test_a_ping_and_a_tcp_stream_lose_nothing_while_all_others_fail(fleet: Fleet) -> None:
@@ -40,12 +40,12 @@ def test_a_join_waits_for_redis_and_then_succeeds(fleet: Fleet) -> None:
     """The machine has neither snapshot nor place in the zone; for the supervisor see test_failures.py."""
     settings = "set -a; . /etc/jaywalk/zone-blue.env; set +a"
     fleet["node3"].run(f"systemctl stop {UNIT}; {settings}; jaywalk leave")
-    fleet.controller.run("systemctl stop redis-server")
+    fleet.controller.run("systemctl stop jaywalk-redis")
     try:
         joining = fleet["node3"].start_background(f"systemctl start {UNIT}")
         eventually(lambda: fleet.said("node3", "cannot be reached"), "the agent says that it waits")
         assert joining.running
     finally:
-        fleet.controller.run("systemctl start redis-server")
+        fleet.controller.run("systemctl start jaywalk-redis")
     assert joining.wait(90).rc == 0
     eventually(lambda: "node3" in fleet.peers_of("node1"), "node1 has the peer that waited")

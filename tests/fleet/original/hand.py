@@ -17,7 +17,7 @@ from tests.fleet.page import Page
 
 PAGE = ROOT / "docs" / "original.md"
 written = Page(PAGE).written
-SERVICES = "jaywalk-supervisor redis-server"
+SERVICES = "jaywalk-supervisor jaywalk-redis"
 KEPT = ("/etc/jaywalk", "/var/lib/jaywalk")
 """What the services have on a node; moved aside, since a command by hand would find it."""
 
