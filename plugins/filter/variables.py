@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -51,6 +52,23 @@ def problems(variables: Mapping[str, Any], kinds: Mapping[str, str]) -> list[str
         except InvalidValue as error:
             found.append(str(error))
     return found
+
+
+def declaration(zones: list[Mapping[str, Any]], folder: str, supervisors: list[str]) -> str:
+    """The zones as ``jaywalk-supervisor zone declare`` reads them, with no password in them.
+
+    The agents' password of each lies in ``folder``.
+    """
+    declared = []
+    for zone in zones:
+        fields = {field: zone[field] for field in ZONE_FIELDS if zone.get(field) is not None}
+        for field in ("cidr", "cidr6", "exclude"):
+            if field in fields:
+                fields[field] = as_list(fields[field])
+        if fields.pop("agent_password", None) is not None:
+            fields["agent_password_file"] = f"{folder}/{zone['name']}.password"
+        declared.append(fields)
+    return json.dumps({"zones": declared, "supervisors": list(supervisors)})
 
 
 def _boolean(value: Any, name: str) -> None:
@@ -132,7 +150,8 @@ def _zone(zone: Mapping[str, Any], about: str) -> None:
     unknown = sorted(str(field) for field in zone if field not in ZONE_FIELDS)
     if unknown:
         raise InvalidValue(f"{', '.join(unknown)} is unknown", f"a zone has {', '.join(ZONE_FIELDS)}")
-    values.zone_name(zone.get("name"))
+    if values.zone_name(zone.get("name")) == "controller":
+        raise InvalidValue("the role keeps the controller's own password by this name", "choose another")
     pools: list[str] = []
     for field, version in (("cidr", 4), ("cidr6", 6)):
         for pool in as_list(zone.get(field)):
@@ -186,4 +205,4 @@ class FilterModule:
     """What Ansible looks for."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"problems": problems, "as_list": as_list}
+        return {"problems": problems, "as_list": as_list, "declaration": declaration}

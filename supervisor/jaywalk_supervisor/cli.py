@@ -33,8 +33,6 @@ API_ADDRESS = "127.0.0.1:8080"
 STATE_DIR = "/var/lib/jaywalk-supervisor"
 SERVICE_SETTINGS = "/etc/jaywalk-supervisor/supervisor.env"
 EMBEDDED_PORT = 6379
-YES = ("yes", "true", "on", "1")
-NO = ("no", "false", "off", "0")
 
 
 def parser() -> ArgumentParser:
@@ -206,9 +204,7 @@ def _default_state_dir() -> str:
 
 def _default_zones(options: argparse.Namespace) -> bool:
     text = options.default_zones or os.environ.get("JAYWALK_DEFAULT_ZONES") or "yes"
-    if text.lower() not in (*YES, *NO):
-        raise InvalidValue(f"the default-zones {values.shown(text)} is unknown", "use yes or no")
-    return text.lower() in YES
+    return values.boolean(text, f"--default-zones {values.shown(text)}")
 
 
 def _api(options: argparse.Namespace) -> ApiSettings:

@@ -110,7 +110,7 @@ def _foresee(store: Store, declared: Sequence[DeclaredZone]) -> tuple[list[str],
             before += found
             after += wanted
     if refused:
-        raise Conflict("; ".join(refused))
+        raise Conflict(f"the zones cannot be as declared: {'; '.join(refused)}")
     return before, after
 
 

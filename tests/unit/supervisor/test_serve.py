@@ -312,7 +312,7 @@ def test_zone_add_is_idempotent(redis_server: RedisServer, tmp_path: Path) -> No
         (["-streamer-address", "127.0.0.1:1"], 2, "the controller's password is missing"),
         (["-streamer-address", "127.0.0.1:1", "-streamer-passwd-file", "/nowhere"], 2, "/nowhere"),
         (["-log-level", "loud"], 2, "the log level 'loud' is unknown"),
-        (["--default-zones", "seldom"], 2, "the default-zones 'seldom' is unknown: use yes or no"),
+        (["--default-zones", "seldom"], 2, "--default-zones 'seldom' is neither true nor false"),
         (["zone", "add", "Zone_A", "--cidr", "10.0.0.0/8"], 2, "'Zone_A' is no DNS label"),
         (["zone", "add", "zone-a", "--cidr", "10.0.0.0/40"], 2, "'10.0.0.0/40' is no prefix"),
         (["zone", "add", "zone-a"], 2, "the zone zone-a has no pool"),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -66,6 +67,7 @@ BAD = [
     ("zones", [zone(takeover="seldom")], "the takeover policy 'seldom' is unknown"),
     ("zones", [zone(exclude=["192.0.2.1"])], "lies in no pool"),
     ("zones", [zone(name="Zone A")], "'Zone A' is no DNS label"),
+    ("zones", [zone(name="controller")], "keeps the controller's own password by this name"),
     ("zones", [zone(), zone()], "zone zone-a is declared twice"),
     ("zones", [zone(agent_password=12345678901234567890)], "quote it"),
     ("zones", [zone(agent_password=None)], "has 0 characters"),
@@ -94,6 +96,20 @@ def test_a_variable_that_is_not_given_is_no_problem() -> None:
 def test_an_unknown_kind_is_an_error_of_the_role() -> None:
     with pytest.raises(AnsibleFilterError, match="no kind of variable"):
         variables.problems({"x": 1}, {"x": "ports"})
+
+
+def test_zones_are_declared_without_their_passwords() -> None:
+    zones = [zone(cidr="10.1.0.0/24,10.2.0.0/24", exclude=None, quarantine=60), zone(name="zone-b")]
+    text = variables.declaration(zones, "/etc/x", ["control"])
+    assert PASSWORD not in text
+    declared = json.loads(text)
+    assert declared["supervisors"] == ["control"]
+    assert declared["zones"][0] == {
+        "name": "zone-a",
+        "cidr": ["10.1.0.0/24", "10.2.0.0/24"],
+        "quarantine": 60,
+        "agent_password_file": "/etc/x/zone-a.password",
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The controller beside other programs, in need of repair and of an older form; zones that grow and go."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.fleet.fleet import ZONE, Fleet, eventually
+
+UNITS = ("jaywalk-redis", "jaywalk-supervisor")
+CENTER = ("--limit", "control")
+OTHER_PORT = 6390
+OTHERS = f"redis-cli -p {OTHER_PORT}"
+
+
+def started(fleet: Fleet) -> list[str]:
+    """Which starts of its services the controller is at."""
+    return [fleet.controller.run(f"systemctl show -P InvocationID {unit}").stdout for unit in UNITS]
+
+
+@pytest.fixture
+def somebodys_redis(fleet: Fleet) -> Iterator[str]:
+    """The distribution's Redis, as somebody else set it up: a port and a key of its own."""
+    configured = (
+        f"cp -a /etc/redis/redis.conf /root/; sed -i 's/^port .*/port {OTHER_PORT}/' /etc/redis/redis.conf"
+    )
+    fleet.controller.run(f"{configured}; systemctl start redis-server; {OTHERS} set shop open")
+    yield fleet.controller.run("systemctl show -P InvocationID redis-server").stdout
+    fleet.controller.run(
+        "systemctl stop redis-server; cp -a /root/redis.conf /etc/redis/; rm /var/lib/redis/*.rdb"
+    )
+
+
+def test_a_redis_of_somebody_else_is_left_alone(fleet: Fleet, somebodys_redis: str) -> None:
+    """On the wished port it is named and nothing is touched; beside ours it stays as it is."""
+    before = started(fleet)
+    refused = fleet.play(*CENTER, "-e", f"jaywalk_controller_port={OTHER_PORT}", check=False)
+    assert refused.rc != 0
+    assert "redis-server.service) listens on 127.0.0.1:6390 of control" in refused.output
+    assert "set jaywalk_controller_port to a free port" in refused.output
+    assert refused.changed["control"] == 0
+    text = f"127.0.0.1,{fleet.controller.address}"
+    beside = fleet.play(*CENTER, "-e", f"jaywalk_controller_bind={text} jaywalk_purge=false")
+    assert beside.changed["control"] == 0, beside.output[-4000:]
+    assert started(fleet) == before
+    assert fleet.controller.run("systemctl show -P InvocationID redis-server").stdout == somebodys_redis
+    assert fleet.controller.run(f"{OTHERS} get shop").stdout.strip() == "open"
+
+
+def test_what_a_run_wrote_and_did_not_apply_the_next_one_applies(fleet: Fleet) -> None:
+    """A run that broke off left newer settings; besides, the services are not enabled."""
+    before = started(fleet)
+    written = "/etc/jaywalk-redis/redis.conf /etc/jaywalk-supervisor/supervisor.env"
+    fleet.controller.run(f"systemctl disable {' '.join(UNITS)}; touch {written}")
+    with fleet.ping("node1", "node2") as count:
+        fleet.play(*CENTER)
+    assert not set(started(fleet)) & set(before)
+    assert fleet.controller.run(f"systemctl is-enabled {' '.join(UNITS)}").stdout.split() == ["enabled"] * 2
+    assert count.lost == 0
+
+
+def test_a_redis_that_cannot_read_its_file_fails_the_play_with_the_reason(fleet: Fleet) -> None:
+    folder = "/var/lib/jaywalk-redis/appendonlydir"
+    spoil = f"cp -a {folder} /root/; for each in {folder}/*.incr.aof; do echo nonsense > $each; done"
+    fleet.controller.run(f"systemctl stop {' '.join(UNITS)}; {spoil}")
+    try:
+        play = fleet.play(*CENTER, "--tags", "controller", check=False)
+    finally:
+        restore = f"rm -r {folder}; mv /root/appendonlydir {folder}"
+        fleet.controller.run(f"systemctl stop jaywalk-redis; {restore}; systemctl start {' '.join(UNITS)}")
+    assert play.rc != 0
+    assert "jaywalk-redis.service did not start" in play.output
+    assert "Bad file format reading the append only file" in play.output
+    assert "how to repair an append-only file: docs/controller.md" in play.output
+    eventually(fleet.is_whole, "the mesh is whole again", 90)
+
+
+def zones_of(fleet: Fleet) -> dict[str, dict[str, object]]:
+    listed = json.loads(fleet.controller.run("jaywalk-supervisor zone list --json").stdout)
+    return {zone["name"]: zone for zone in listed}
+
+
+def declared(fleet: Fleet, **extra: object) -> str:
+    """The operator's zones and, if any, one zone more."""
+    zones = list(fleet.secrets["jaywalk_zones"])
+    if extra:
+        zones.append({"name": "zone-more", "agent_password": "x" * 16, **extra})
+    return json.dumps({"jaywalk_zones": zones})
+
+
+def test_a_declared_pool_grows_and_never_shrinks_and_a_zone_that_is_declared_no_more_is_named(
+    fleet: Fleet,
+) -> None:
+    add = "jaywalk-supervisor zone add zone-more --cidr 10.77.0.0/24"
+    fleet.controller.run(add)
+    grown = declared(fleet, cidr="10.77.0.0/23,10.79.0.0/24", cidr6=["fd77::/64"])
+    play = fleet.play("--limit", "control,node1", "-e", grown)
+    assert play.changed["node1"] == 0, "the agents' play was reached"
+    pools = [pool["cidr"] for pool in zones_of(fleet)["zone-more"]["pools"]]  # type: ignore[attr-defined]
+    assert pools == ["10.77.0.0/23", "10.79.0.0/24", "fd77::/64"]
+
+    shrunk = fleet.play("-e", declared(fleet, cidr="10.77.0.0/24"), check=False)
+    assert shrunk.rc != 0
+    assert (
+        "zone zone-more exists with 10.77.0.0/23, 10.79.0.0/24, fd77::/64 and is declared with"
+        in shrunk.output
+    )
+    assert "Run the controller" not in shrunk.output, "nothing was touched"
+
+    left = fleet.play(*CENTER, "-e", declared(fleet))
+    assert "zone-more is in no jaywalk_zones, and has 0 peers and 0 leases" in left.output
+    assert left.changed["control"] == 0
+    removed = fleet.play(*CENTER, "-e", declared(fleet), "-e", "jaywalk_undeclared=remove")
+    assert removed.changed["control"] == 1
+    assert sorted(zones_of(fleet)) == sorted(zone["name"] for zone in fleet.secrets["jaywalk_zones"])
+
+
+OLDER = """
+set -e
+systemctl stop jaywalk-supervisor jaywalk-redis
+systemctl disable -q jaywalk-redis
+mv /var/lib/jaywalk-redis/appendonlydir /var/lib/redis/
+chown -R redis: /var/lib/redis
+sed 's|/etc/jaywalk-redis/users.acl|/etc/redis/jaywalk.acl|; /^dir /d; /^logfile /d' \
+    /etc/jaywalk-redis/redis.conf > /etc/redis/jaywalk.conf
+cp /etc/jaywalk-redis/users.acl /etc/redis/jaywalk.acl
+chown root:redis /etc/redis/jaywalk.*
+echo 'include /etc/redis/jaywalk.conf' >> /etc/redis/redis.conf
+mkdir -p /etc/systemd/system/redis-server.service.d
+printf '[Service]\\nRestartSec=1\\n' > /etc/systemd/system/redis-server.service.d/jaywalk.conf
+rm -r /etc/systemd/system/jaywalk-redis.service /etc/jaywalk-redis /var/lib/jaywalk-redis
+systemctl daemon-reload
+systemctl enable -q --now redis-server
+systemctl start jaywalk-supervisor
+"""
+"""The controller as the role set it up when it used the distribution's Redis."""
+
+
+def test_an_older_installation_is_moved_over_with_its_leases(fleet: Fleet) -> None:
+    before = zones_of(fleet)[ZONE]
+    with fleet.ping("node1", "node2") as count:
+        fleet.controller.run(OLDER, timeout=60)
+        play = fleet.play(*CENTER)
+    assert play.changed["control"] > 0
+    after = zones_of(fleet)[ZONE]
+    assert (after["peers"], after["leases"]) == (before["peers"], before["leases"])
+    asked = "systemctl is-enabled redis-server; grep -c jaywalk /etc/redis/redis.conf; "
+    asked += "ls -A /etc/redis /var/lib/redis"
+    found = fleet.controller.run(asked, check=False).stdout.split()
+    assert found == ["disabled", "0", "/etc/redis:", "redis.conf", "/var/lib/redis:"]
+    assert fleet.play(*CENTER).changed["control"] == 0
+    eventually(fleet.is_whole, "the mesh is whole again", 90)
+    assert count.lost == 0
