@@ -94,6 +94,7 @@ def bring_up(settings: Settings, path: Path) -> tuple[list[str], list[str]]:
     hands.require_tools()
     entries = load(path)
     own = own_entry(path, entries, settings, runner)
+    notes = list(warnings(path, entries))
     with running.only_one(_lock_file(settings), settings.zone), _key_file(settings, own, runner) as key_file:
         wanted = desired(path, entries, own, settings, key_file)
         observed = hands.observe(settings.interface)
@@ -109,12 +110,16 @@ def bring_up(settings: Settings, path: Path) -> tuple[list[str], list[str]]:
                 f"the interface {settings.interface} is that of the running agent of zone {settings.zone}",
                 "choose another --interface",
             )
+        reason = hands.why_no_ipv6(settings.interface, observed is not None) if wanted.has_ipv6 else ""
+        if reason:
+            notes.append(f"IPv6 is left out of {settings.interface}, since {reason}")
+            wanted = wanted.without_ipv6()
         _refuse_conflicts(wanted, hands.local_networks(without=settings.interface), runner)
         failures = plan.diff(observed, wanted).attempt(runner)
         if failures:
             # After all else was done.
             raise failures[0].error
-    return list(wanted.addresses), list(warnings(path, entries))
+    return list(wanted.addresses), notes
 
 
 def own_public_key(settings: Settings, path: Path) -> str:
@@ -143,6 +148,7 @@ def desired(path: Path, entries: Sequence[Entry], own: Entry, settings: Settings
         private_key_file=key_file,
         listen_port=settings.listen_port,
         addresses=addresses,
+        mtu=settings.mtu,
         peers=peers,
         routes=routes.needed((each for peer in peers.values() for each in peer.allowed_ips), addresses),
     )

@@ -98,6 +98,21 @@ def test_the_file_brings_the_interface_up_again_and_again_and_down_takes_it_down
 
 
 @pytest.mark.wireguard
+def test_where_the_kernel_takes_no_ipv6_the_rest_of_the_file_comes_up(
+    node: Node, inside: Namespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inside.run(["sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1", "net.ipv6.conf.all.disable_ipv6=1"])
+    node.write(OTHER.replace("172.20.2.9/24", "fd20::2"), own='AllowedIPs = "10.20.1.1, fd20::1"')
+    assert cli.main(["--config", str(node.file), "--mtu", "1300"]) == 0
+    said = capsys.readouterr()
+    assert said.out == f"{INTERFACE} is up with 10.20.1.1/32\n"
+    assert f"IPv6 is left out of {INTERFACE}" in said.err
+    observed = wireguard.observe(inside.runner, INTERFACE)
+    assert observed is not None
+    assert (observed.mtu, observed.routes) == (1300, {"10.20.1.2/32"})
+
+
+@pytest.mark.wireguard
 def test_what_the_machine_has_is_not_led_into_the_tunnel(
     node: Node, inside: Namespace, capsys: pytest.CaptureFixture[str]
 ) -> None:
