@@ -127,8 +127,9 @@ class Follower:
         """What keeps this node from following its zone, in a sentence; empty while all is well."""
         if self.superseded and not self._trouble:
             return (
-                f"superseded: the key of this node joined zone {self.zone} from another machine; give this "
-                "node a key of its own, or restart the agent to take the place back"
+                f"superseded: the key of this node joined zone {self.zone} from another machine"
+                f"{self._successor()}; give this node a key of its own, or restart the agent to take the "
+                "place back"
             )
         if self.removed and not self._trouble:
             return f"this node was removed from zone {self.zone}; restart the agent to join again"
@@ -363,8 +364,19 @@ class Follower:
 
     def _stand_down(self) -> None:
         if not self.superseded:
-            log.warning("zone %s: this node's key joined from another machine; standing down", self.zone)
+            log.warning(
+                "zone %s: this node's key joined from another machine%s; standing down",
+                self.zone,
+                self._successor(),
+            )
         self.superseded, self._pending, self._trouble = True, None, ""
+
+    def _successor(self) -> str:
+        """Who has this node's key now, as the zone has it: the name, and where it is."""
+        own = self.view.peers.get(self.own_key) if self.view else None
+        if own is None or own.instance in ("", self.instance):
+            return ""
+        return f", {own.name}" + (f" at {own.endpoint}" if own.endpoint else "")
 
     def _notice_move(self) -> None:
         """Asks for a new endpoint once this node's address is another one than it told the zone."""

@@ -231,7 +231,7 @@ def find_source(client: ZoneClient, request: Request, lease: Lease | None) -> Le
         return client.lease(reservation_key(request.name))
     others = [each for each in client.leases() if each.key != request.key]
     hosts = [each for each in others if each.host == request.name]
-    called = [each for each in others if each.name == request.name]
+    called = [each for each in others if request.name in (each.name, each.asked)]
     return next(iter(hosts), called[0] if len(called) == 1 else None)
 
 

@@ -75,7 +75,19 @@ def _join(state: ZoneState, request: Request, now: float) -> Decision:
     )
     freed = dropped(state, reservation, now) if reservation else ()
     decision = admit(state, peer, grant, now, freed, renamed(state, host, keys) if host else {})
-    return replace(decision, reply=replace(decision.reply, notes=note(state, keys, name, asked)))
+    notes = (*note(state, keys, name, asked), *_other_machine(state.peers.get(request.key), request))
+    return replace(decision, reply=replace(decision.reply, notes=notes))
+
+
+def _other_machine(before: Peer | None, request: Request) -> tuple[str, ...]:
+    """What is said where a key comes from another machine than so far: both may be running."""
+    if before is None or not request.instance or before.instance in ("", request.instance):
+        return ()
+    where = f" at {before.observed or before.endpoint}" if before.observed or before.endpoint else ""
+    return (
+        f"the key {request.key} was another machine's until now, {before.name}{where}: it stands down; "
+        "if both run, give one of them a key of its own",
+    )
 
 
 def _wished_name(request: Request, lease: Lease | None) -> str:

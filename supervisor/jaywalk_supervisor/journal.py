@@ -55,6 +55,10 @@ class Repeats:
 
 def tell(zone: str, told: Sequence[Told], repeats: Repeats) -> None:
     """Logs what one commit came to; beyond ``MOST_LINES`` the single requests are for ``debug``."""
+    for request, reply in told:
+        for note in reply.notes if reply.ok else ():
+            if note not in request.notes:
+                log.warning("zone %s: %s of %s: %s", zone, request.op, request.key, note)
     many = len(told) > MOST_LINES
     if many:
         counts = Counter(reply.code or request.op for request, reply in told)
@@ -69,7 +73,7 @@ def tell(zone: str, told: Sequence[Told], repeats: Repeats) -> None:
         else:
             repeats.forget((zone, request.key))
             level = logging.DEBUG if many else logging.INFO
-            held = "; ".join((f"{reply.name} {', '.join(reply.addresses)}", *reply.notes))
+            held = f"{reply.name} {', '.join(reply.addresses)}"
             log.log(level, "zone %s: %s of %s: %s", zone, request.op, request.key, held)
 
 

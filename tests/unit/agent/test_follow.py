@@ -662,7 +662,7 @@ def test_the_newest_machine_with_a_key_has_its_lease(node: Callable[..., Node], 
     other = twin(node)
     joined.until(lambda follower: follower.superseded)
     assert not joined.follower.joined
-    assert "joined zone zone-blue from another machine" in joined.follower.trouble
+    assert "joined zone zone-blue from another machine, node0 at 192.0.2.20:51820" in joined.follower.trouble
     now = other.follower.view.peers[OWN]  # type: ignore[union-attr]
     assert (now.addresses, now.endpoint) == (before.addresses, "192.0.2.20:51820")
     commit(joined, 1)

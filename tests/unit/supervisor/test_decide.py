@@ -502,3 +502,11 @@ def test_a_name_that_any_machine_has_is_none(blue: ZoneState) -> None:
     assert carry_out(blue, request).name == default_name(key_of(1))
     with pytest.raises(InvalidValue, match="any machine"):
         join("zone-blue", 1, name="localhost")
+
+
+def test_a_key_that_comes_from_another_machine_is_told_so(blue: ZoneState) -> None:
+    first = join("zone-blue", 1, instance="000000aa", endpoint="192.0.2.1:51820")
+    assert carry_out(blue, first).notes == ()
+    reply = carry_out(blue, join("zone-blue", 1, instance="000000bb", endpoint="192.0.2.2:51820"))
+    assert "was another machine's until now, node1 at 192.0.2.1:51820" in reply.notes[0]
+    assert carry_out(blue, join("zone-blue", 1, instance="000000bb", endpoint="192.0.2.2:51820")).notes == ()
