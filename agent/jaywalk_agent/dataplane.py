@@ -237,10 +237,7 @@ class DataPlane:
             return wanted
         hosts = mtu.endpoint_hosts(observed.peers if observed is not None else {}, wanted.peers)
         paths = self._driver.path_mtus(hosts or place.ELSEWHERE)
-        size = mtu.fitting(self._learnt.recall(paths, time.monotonic()), wanted.name, wanted.addresses)
-        if observed is not None and not raises and size is not None and size > observed.mtu:
-            return wanted
-        return replace(wanted, mtu=size)
+        return mtu.applied(wanted, observed, self._learnt.recall(paths, time.monotonic()), raises)
 
     def _drift(self, observed: Observed | None, wanted: Interface) -> tuple[str, ...]:
         if self._brought is None:

@@ -37,9 +37,11 @@ def gather(settings: Settings, runner: Runner, now: float | None = None) -> dict
     found = outcomes.load(settings.paths_file)
     differences = _differences(settings, runner, view, public_key, found)
     peers = [
-        _peer(record, observed, moment)
-        | _path(record, observed, moment, view, found, agent["running"])
-        | _retained(record, view)
+        _consistent(
+            _peer(record, observed, moment)
+            | _path(record, observed, moment, view, found, agent["running"])
+            | _retained(record, view)
+        )
         for record in sorted(view.peers.values(), key=lambda each: (each.name, each.key))
         if record.key != public_key
     ]
@@ -166,7 +168,7 @@ def _path(
 ) -> dict[str, Any]:
     """How the peer is reached: as the running agent found, else as WireGuard shows."""
     outcome = found.get(record.key)
-    if outcome is None or outcome.path == outcomes.PLAIN:
+    if outcome is None or outcome.path == outcomes.PLAIN or (outcome.path == "none" and not followed):
         return {"path": "direct" if _has_session(observed, record.key, now) else "none", "via": None}
     relay = view.peers.get(outcome.relay)
     # What an agent found that runs no more holds as long as WireGuard talks to that end of it.
@@ -174,6 +176,12 @@ def _path(
     if not followed and not _has_session(observed, end.key, now):
         return {"path": "none", "via": None}
     return {"path": outcome.path, "via": relay.name if relay is not None else None}
+
+
+def _consistent(peer: dict[str, Any]) -> dict[str, Any]:
+    """A session outlives a path by up to three minutes: whom the agent finds silent is not connected."""
+    silent = peer["state"] == "connected" and peer["path"] == "none"
+    return peer | {"state": "silent"} if silent else peer
 
 
 def _has_session(observed: Observed | None, key: str, now: float) -> bool:

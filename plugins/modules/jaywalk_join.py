@@ -269,6 +269,7 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk import (
     keys,
     mesh,
     mesh_interfaces,
+    mtu,
     place,
     plan,
     values,
@@ -436,6 +437,9 @@ def wanted_interface(here: Here, view: ZoneView) -> Interface:
             f"zone {here.client.zone} took this node in and does not list it",
             "run this again, and look at the supervisor's log",
         )
+    observed = here.observed
+    hosts = mtu.endpoint_hosts(observed.peers if observed is not None else {}, wanted.peers)
+    wanted = mtu.applied(wanted, observed, wireguard.path_mtus(here.runner, hosts or place.ELSEWHERE))
     return wanted.without_ipv6() if here.no_ipv6 else wanted
 
 

@@ -71,6 +71,9 @@ class Plane:
         self.peers: Mapping[str, Peer] = {}
         self.mtu: int | None = None
 
+    def find_versions(self, *_: object) -> bool:
+        return False
+
     def rewire(self, *_: object) -> plan.Plan:
         return plan.Plan(NAME)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from . import values
-from .interface import WgPeer, is_relays
+from .interface import Interface, Observed, WgPeer, is_relays
 
 OVERHEAD = 80
 """Bytes that WireGuard adds to a packet over IPv6, 20 more than over IPv4; wg-quick(8) counts as many."""
@@ -17,6 +18,8 @@ LEAST, LEAST_IPV6 = 576, 1280
 MOST = 65535 - OVERHEAD
 INTERNET = 1500
 """What the Internet carries, however large the packets are that a cloud's own network takes."""
+DEFAULT = INTERNET - OVERHEAD
+"""Of a new interface, by the kernel and by userspace WireGuard alike."""
 LOOPBACK = "lo"
 
 
@@ -57,6 +60,21 @@ def fitting(paths: Mapping[str, PathMtu], interface: str, addresses: Iterable[st
     if not found:
         return None
     return min(max(min(found) - OVERHEAD, least(addresses)), MOST)
+
+
+def applied(
+    wanted: Interface, observed: Observed | None, paths: Mapping[str, PathMtu], raises: bool = False
+) -> Interface:
+    """``wanted`` with the MTU that fits, unless it has one.
+
+    An interface that is there gets a larger one only with ``raises``: by the agent, which remembers more
+    than the moment shows (:class:`LearntMtus`).
+    """
+    if wanted.mtu is not None:
+        return wanted
+    size = fitting(paths, wanted.name, wanted.addresses)
+    kept = size == DEFAULT if observed is None else (not raises and (size or 0) > observed.mtu)
+    return wanted if kept else replace(wanted, mtu=size)
 
 
 def least(addresses: Iterable[str]) -> int:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -80,6 +81,19 @@ def test_a_route_with_an_mtu_of_its_own_counts(pair: Tunnel) -> None:
     pair.one.where.run(["ip", "route", "add", *route])
     plane(pair.one).bring_to(pair.view)
     assert mtu_of(pair.one) == 1320
+
+
+@pytest.mark.wireguard
+def test_what_a_router_tells_of_its_next_link_counts(pair: Tunnel) -> None:
+    pair.up()
+    pair.router.run(["ip", "link", "set", "dev", "link1", "mtu", "1300"])
+    large = ["ping", "-c", "1", "-W", "1", "-s", "1300", "198.51.100.2"]
+    deadline = time.monotonic() + 30
+    while "mtu 1300" not in pair.one.where.run(["ip", "route", "get", "198.51.100.2"]):
+        pair.one.where.runner.run([*large, "-M", "do"])
+        assert time.monotonic() < deadline
+    plane(pair.one).bring_to(pair.view)
+    assert mtu_of(pair.one) == 1220
 
 
 @pytest.mark.wireguard

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from jaywalk import mtu
-from jaywalk.interface import WgPeer, client_name
+from jaywalk.interface import Interface, Observed, WgPeer, client_name
 from jaywalk.mtu import LearntMtus, PathMtu
 from tests.unit.jaywalk.strategies import key
 
@@ -35,6 +37,17 @@ def test_the_smallest_link_counts_less_what_wireguard_adds(
     paths: dict[str, PathMtu], addresses: tuple[str, ...], size: int | None
 ) -> None:
     assert mtu.fitting(paths, "wg0", addresses) == size
+
+
+def test_an_interface_is_raised_by_the_agent_alone_and_a_new_one_keeps_its_default() -> None:
+    wanted, fits = Interface("wg0", key(0), "/key", addresses=IPV4), {HOST: PathMtu("eth0", 1500)}
+    small = Observed("wg0", "kernel", key(0), 1, IPV4, 1220, up=True)
+    assert mtu.applied(wanted, None, fits).mtu is None
+    assert mtu.applied(wanted, None, {HOST: PathMtu("eth0", 1300)}).mtu == 1220
+    assert mtu.applied(wanted, small, fits).mtu is None
+    assert mtu.applied(wanted, small, fits, raises=True).mtu == 1420
+    assert mtu.applied(replace(wanted, mtu=1300), small, fits).mtu == 1300
+    assert mtu.applied(wanted, small, {}).mtu is None
 
 
 def test_of_a_peer_the_endpoint_that_it_has_counts_before_the_one_that_it_should_have() -> None:

@@ -76,7 +76,8 @@ class Machine:
         return 0, "", ""
 
     def _look(self, words: list[str]) -> Answer | None:
-        if words[1:] in (["--version"], ["-V"]):
+        no_route_to_any = ["-json", "-force", "-batch", "-"]
+        if words[1:] in (["--version"], ["-V"], no_route_to_any):
             return 0, "", ""
         if words[:5] == ["ip", "-json", "-details", "addr", "show"]:
             if self.link is None:
