@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,6 +25,12 @@ ZONE_FIELDS = (
 )
 
 Check = Callable[[Any, str], Any]
+
+_SERVER = r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?"
+_CONTROLLER = re.compile(
+    "[A-Za-z0-9._-]+|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*"
+    f"|sentinel://{_SERVER}(?:,{_SERVER})*/[A-Za-z0-9._-]+|cluster://{_SERVER}(?:,{_SERVER})*"
+)
 
 
 def as_list(value: Any) -> list[Any]:
@@ -91,6 +98,15 @@ def _password(value: Any, name: str) -> None:
 def _text(value: Any, name: str) -> None:
     if not isinstance(value, str):
         raise InvalidValue(f"{name} is {values.shown(value)} and no text", "quote it in the inventory")
+
+
+def _controller(value: Any, name: str) -> None:
+    if not isinstance(value, str) or not _CONTROLLER.fullmatch(value):
+        raise InvalidValue(
+            f"{name} is {values.shown(value)}",
+            "give an address or a name without a port, sentinel://HOST[:PORT],HOST[:PORT]/SERVICE, or "
+            "cluster://HOST[:PORT],HOST[:PORT]",
+        )
 
 
 def _choice(*choices: str) -> Check:
@@ -186,6 +202,7 @@ CHECKS: dict[str, Check] = {
     "level": _choice("debug", "info", "warning", "error"),
     "undeclared": _choice("warn", "remove"),
     "text": _text,
+    "controller": _controller,
     "password": _password,
     "port": values.port,
     "share": _share,

@@ -31,6 +31,7 @@ KINDS = {
     "jaywalk_state": "state",
     "jaywalk_log_level": "level",
     "jaywalk_undeclared": "undeclared",
+    "jaywalk_controller_address": "controller",
     "jaywalk_controller_bind": "listen_addresses",
     "jaywalk_controller_password": "password",
     "jaywalk_controller_port": "port",

@@ -171,7 +171,7 @@ def test_an_address_of_the_controller_in_no_known_form_fails_the_play(fleet: Fle
     for address in ("redis://192.0.2.10", "sentinel://192.0.2.10", "192.0.2.10:6379"):
         play = fleet.play("--limit", "node1", "-e", f"jaywalk_controller_address={address}", check=False)
         assert play.rc != 0
-        assert f"jaywalk_controller_address is {address}. Give an address" in play.output
+        assert f"jaywalk_controller_address is '{address}': give an address" in play.output
 
 
 def test_the_play_repairs_what_it_installed_and_applies_what_is_written(fleet: Fleet) -> None:

@@ -20,6 +20,13 @@ def zone(**fields: Any) -> dict[str, Any]:
 GOOD: dict[str, tuple[str, list[Any]]] = {
     "a boolean": ("bool", [True, False, "false", "Yes", "0", 1]),
     "a port": ("port", [6379, "6379"]),
+    "a controller": (
+        "controller",
+        [
+            *("192.0.2.1", "control.example", "2001:db8::1", "cluster://192.0.2.1,[2001:db8::1]:7000"),
+            "sentinel://192.0.2.1:26379,b/main",
+        ],
+    ),
     "a password": ("password", [PASSWORD, f"{PASSWORD}\n"]),
     "listen addresses": (
         "listen_addresses",
@@ -53,6 +60,9 @@ BAD = [
     ("port", True, "out of range"),
     ("password", 1234567890123456, "x is a number and no text: quote it"),
     ("password", "short", "x has 5 characters and needs at least 16"),
+    ("controller", "192.0.2.1:6379", "give an address or a name without a port"),
+    ("controller", "redis://192.0.2.1", "give an address or a name"),
+    ("controller", "sentinel://192.0.2.1", "give an address or a name"),
     ("state", "gone", "use one of present, absent"),
     ("listen_addresses", "here", "the x: value 'here' is no IP address"),
     ("listen_addresses", ["192.0.2.1", "224.0.0.1"], "'224.0.0.1' is no host's address"),
