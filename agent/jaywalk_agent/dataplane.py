@@ -42,6 +42,8 @@ class DataPlane:
         """What of the desired interface this machine refused, a sentence each; each full look tries again."""
         self.without_ipv6 = ""
         """Why the zone's IPv6 is left out, a sentence; each full look sees whether the kernel takes it."""
+        self._whole: Interface | None = None
+        """What the last full look wanted, with the IPv6 that it may have left out."""
         self._learnt = mtu.LearntMtus()
         self._desired: Interface | None = None
         self._zone = ""
@@ -90,17 +92,30 @@ class DataPlane:
 
         Returns as :meth:`bring_to`; raises also where all that was found amiss is refused.
         """
-        desired, known = self.interfaces()[name], self._last is not None
-        observed = self._observe()
-        self.without_ipv6 = self._why_without_ipv6(desired, exists=observed is not None) or self.without_ipv6
+        known, observed = self._last is not None, self._observe()
+        desired = self._with_ipv6(self.interfaces()[name])
+        self.without_ipv6 = self._why_without_ipv6(desired, exists=observed is not None)
         if self.without_ipv6:
             desired = desired.without_ipv6()
+        self._desired = desired
         steps = replace(self._diff(observed, desired), found=self._drift(observed, desired))
         if steps and self._carry_out(steps, desired, None) and known:
             self._last = self._brought
         if steps.found and steps and all(step.about in self.refused for step in steps.steps):
             raise JaywalkError("; ".join([*steps.found, *self.refused.values()]))
         return steps
+
+    def _with_ipv6(self, desired: Interface) -> Interface:
+        """``desired`` with the IPv6 that the last full look left out, but for that of peers that left."""
+        whole = self._whole
+        if desired.ipv6 or whole is None:
+            return desired
+        left = {
+            each for key in whole.peers.keys() - desired.peers.keys() for each in whole.peers[key].allowed_ips
+        }
+        routes = {each for each in whole.routes if ":" in each} - left
+        addresses = (*desired.addresses, *(each for each in whole.addresses if ":" in each))
+        return replace(desired, addresses=addresses, routes=desired.routes | routes, ipv6=True)
 
     def lacks(self, peers: Mapping[str, ObservedPeer]) -> bool:
         """Whether somebody took a peer or its allowed IPs away; ``peers`` are those that ``wg`` shows now.
@@ -216,6 +231,7 @@ class DataPlane:
         if wanted is None:
             return None, Plan(self.node.interface)
         wanted = self._with_mtu(observed, wanted, raises_mtu)
+        self._whole = wanted
         self.without_ipv6 = self._why_without_ipv6(wanted, exists=observed is not None)
         if self.without_ipv6:
             wanted = wanted.without_ipv6()

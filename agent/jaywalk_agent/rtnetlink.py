@@ -33,6 +33,7 @@ IFLA_IFNAME, IFLA_MTU = 3, 4
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 RTA_DST, RTA_OIF = 1, 4
 RT_TABLE_MAIN, RTN_UNICAST, RTM_F_CLONED = 254, 1, 0x200
+RT_TABLE_LOCAL, RTN_LOCAL = 255, 2
 
 HEADER = struct.Struct("=IHHII")
 LINK = struct.Struct("=BxHiII")
@@ -64,7 +65,10 @@ class AddressEvent:
 
 @dataclass(frozen=True)
 class RouteEvent:
-    """A route that came or went, in the main table; ``replaces``: it took the place of an equal one."""
+    """A route that came or went, in the main table, or the machine's route to one of its own addresses.
+
+    ``replaces``: it took the place of an equal one.
+    """
 
     index: int
     prefix: str
@@ -117,7 +121,8 @@ def _address(body: bytes, gone: bool) -> AddressEvent | None:
 
 def _route(body: bytes, gone: bool, replaces: bool) -> RouteEvent | None:
     family, length, _, _, table, _, _, kind, flags = ROUTE.unpack_from(body)
-    if (table, kind) != (RT_TABLE_MAIN, RTN_UNICAST) or flags & RTM_F_CLONED:
+    known = ((RT_TABLE_MAIN, RTN_UNICAST), (RT_TABLE_LOCAL, RTN_LOCAL))
+    if (table, kind) not in known or flags & RTM_F_CLONED:
         return None
     if family not in (socket.AF_INET, socket.AF_INET6):
         return None
@@ -146,7 +151,9 @@ def differs(events: Sequence[Event], desired: Interface, index: int) -> bool:
     links = {event.index: event for event in events if isinstance(event, LinkEvent)}
     if any(_link_differs(event, desired, index) for event in links.values()):
         return True
-    prefixes = desired.routes | {str(ipaddress.ip_interface(each).network) for each in desired.addresses}
+    own = [ipaddress.ip_interface(each) for each in desired.addresses]
+    prefixes = desired.routes | {str(each.network) for each in own}
+    prefixes |= {str(ipaddress.ip_network(each.ip)) for each in own}
     return any(
         _address_differs(event, desired, index)
         if isinstance(event, AddressEvent)
@@ -156,7 +163,12 @@ def differs(events: Sequence[Event], desired: Interface, index: int) -> bool:
 
 
 def _address_differs(event: AddressEvent, desired: Interface, index: int) -> bool:
-    return event.gone and event.index == index and event.address in desired.addresses
+    if event.index != index:
+        return False
+    if event.gone:
+        return event.address in desired.addresses
+    # The kernel gives an interface a link-local address as soon as it takes IPv6 there again.
+    return not desired.ipv6 and ":" in event.address
 
 
 def _is_lost(event: RouteEvent, index: int) -> bool:

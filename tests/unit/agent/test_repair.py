@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,10 @@ DAMAGES: dict[str, tuple[Callable[[Namespace], None], str]] = {
     "down": (ip(f"link set {INTERFACE} down"), f"link {INTERFACE} was down"),
     "address": (ip(f"addr del 10.20.0.1/20 dev {INTERFACE}"), "address 10.20.0.1/20 was gone"),
     "route": (ip(f"route del {PREFIX}"), f"route {PREFIX} was gone"),
+    "local route": (
+        ip(f"route del local 10.20.0.1 dev {INTERFACE} table local"),
+        "the local route of address 10.20.0.1 was gone",
+    ),
     "pool": (ip("route del 10.20.0.0/20"), "10.20.0.0/20"),
     "name": (
         rename,
@@ -171,6 +176,31 @@ def test_what_somebody_takes_away_is_back_without_a_controller(
         until(lambda: facts(inside) == whole)
 
     run(agent, act)
+
+
+def test_ipv6_goes_and_comes_back_as_the_kernel_allows_it_without_a_controller(
+    agent: Agent, inside: Namespace, caplog: pytest.LogCaptureFixture
+) -> None:
+    view = agent.follower.view
+    assert view is not None
+    view.zone = replace(view.zone, pools=(*view.zone.pools, "fd20::/64"))
+    own = view.peers[agent.public_key]
+    view.peers[own.key] = own._replace(addresses=(*own.addresses, "fd20::1"))
+
+    def act() -> None:
+        until(lambda: len(facts(inside)) == WHOLE + 1)
+        whole, switch = facts(inside), "/proc/sys/net/ipv6/conf/all/disable_ipv6"
+        for _ in range(2):
+            inside.run(["tee", switch], "1")
+            until(lambda: "fd20::1/64" not in facts(inside))
+            until(lambda: "IPv6 is left out" in agent.dataplane.without_ipv6)
+            inside.run(["tee", switch], "0")
+            until(lambda: facts(inside) == whole)
+            until(lambda: "fd20::/64" in inside.run(["ip", "-6", "route", "show", "dev", INTERFACE]))
+        assert agent.dataplane.without_ipv6 == ""
+
+    run(agent, act)
+    assert "was refused" not in caplog.text
 
 
 RELAY_DAMAGES = {

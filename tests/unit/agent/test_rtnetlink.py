@@ -38,6 +38,9 @@ WG0 = Interface(
         (RouteEvent(7, "10.20.0.0/20", gone=True), True),
         (RouteEvent(7, "fd20::/64", gone=True), True),
         (RouteEvent(7, "172.20.2.0/24", gone=True), False),
+        (RouteEvent(7, "10.20.0.1/32", gone=True), True),
+        (RouteEvent(7, "fd20::1/128", gone=True), True),
+        (AddressEvent(7, "fe80::1/64"), False),
         (RouteEvent(9, "172.20.1.0/24", gone=True), False),
         (RouteEvent(9, "172.20.1.0/24"), False),
         (RouteEvent(9, "172.20.1.0/24", replaces=True), True),
@@ -46,6 +49,12 @@ WG0 = Interface(
 )
 def test_only_what_takes_something_of_ours_away_asks_for_a_look(event: Event, wanted: bool) -> None:
     assert differs([event], WG0, 7) is wanted
+
+
+def test_an_ipv6_address_is_news_where_the_kernel_took_none() -> None:
+    assert differs([AddressEvent(7, "fe80::1/64")], WG0.without_ipv6(), 7)
+    assert not differs([AddressEvent(9, "fe80::1/64")], WG0.without_ipv6(), 7)
+    assert not differs([AddressEvent(7, "10.20.0.1/20")], WG0.without_ipv6(), 7)
 
 
 def test_the_last_word_about_a_link_counts() -> None:
