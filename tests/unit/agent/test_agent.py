@@ -137,6 +137,25 @@ def test_is_ready_when_the_interface_is_and_leaves_it_up(
 
 
 @pytest.mark.usefixtures("supervisor")
+def test_who_loses_an_address_to_another_node_says_so(
+    redis_server: RedisServer,
+    inside: Namespace,
+    settings: Settings,
+    stop: StopSignal,
+    systemd: Systemd,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    agent = Agent(settings, inside.runner, stop)
+
+    def act() -> None:
+        systemd.hear("READY=1")
+        operator(redis_server).ask(join("zone-blue", 1, request_ip=["10.20.0.1"]), 20)
+        until(lambda: "this node lost 10.20.0.1 to peer node1, and has " in caplog.text)
+
+    run(agent, act)
+
+
+@pytest.mark.usefixtures("supervisor")
 def test_on_a_disk_that_takes_nothing_commands_know_what_the_running_agent_knows(
     redis_server: RedisServer, inside: Namespace, settings: Settings, stop: StopSignal, systemd: Systemd
 ) -> None:
