@@ -13,8 +13,8 @@ AT_ONCE = 2.0
 """A repair that held for this many seconds, and for twice the pause before it, was not undone on purpose."""
 CALM = 60.0
 """Seconds without a repair after which nobody is undoing it any more."""
-UNDONE_AT_ONCE, UNDONE = 3, 10
-"""So many repairs that were undone at once in a row, or came without :data:`CALM` between them, are one
+UNDONE_AT_ONCE, UNDONE = 3, 20
+"""So many repairs of one kind in a row that were undone at once, or had no :data:`CALM` between them, are a
 program's work and no accident."""
 NEVER = float("-inf")
 
@@ -27,7 +27,7 @@ class RepairBackoff:
     pause: float = 0.0
     first: float = NEVER
     count: int = 0
-    """Repairs since ``first``, with less than :data:`CALM` between any two."""
+    """Repairs of one kind since ``first``, with less than :data:`CALM` between any two."""
     undone: int = 0
     """How many tries in a row were undone at once."""
     found: Sequence[str] = ()
@@ -43,7 +43,7 @@ class RepairBackoff:
     def tried(self, now: float, undone: bool = True) -> None:
         """Takes note of a try; ``undone``: it is for the same reason as the one before."""
         at_once = now - self.last < max(AT_ONCE, 2 * self.pause)
-        if (undone and at_once) or self.count >= UNDONE:
+        if undone and at_once:
             self.undone, self.pause = self.undone + 1, min(2 * self.pause, LONGEST_PAUSE)
         else:
             self.undone, self.pause = 0, FIRST_PAUSE
@@ -52,15 +52,17 @@ class RepairBackoff:
     def repaired(self, name: str, found: Sequence[str], now: float) -> None:
         """Takes note of a repair, and of what it had to put right."""
         if self.calm(now):
-            self.first, self.count, self.complaint = now, 0, ""
+            self.complaint = ""
+        if self.calm(now) or found != self.found:
+            self.first, self.count = now, 0
         self.count += 1
         self.tried(now, undone=found == self.found)
         self.found = found
         if (self.undone >= UNDONE_AT_ONCE or self.count >= UNDONE) and not self.complaint:
             self.complaint = (
                 f"something keeps changing {name}: {', '.join(found)}, {self.count} times in "
-                f"{now - self.first:.0f} s; the agent waits longer and longer before it restores it, "
-                f"{LONGEST_PAUSE:.0f} s at most: find what does it (try 'ip monitor') and stop it"
+                f"{now - self.first:.0f} s; the agent restores it, later each time where it is undone at "
+                f"once ({LONGEST_PAUSE:.0f} s at most): find what does it (try 'ip monitor') and stop it"
             )
 
     def calm(self, now: float) -> bool:

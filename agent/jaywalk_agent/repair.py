@@ -230,9 +230,8 @@ class Repairer:
         # What is told as trouble is not told again each time.
         level = logging.INFO if backoff.complaint else logging.WARNING
         backoff.repaired(name, done.found, now)
-        created = any(step.creates for step in done.steps)
         peers = sum(step.wg[:1] == ("peer",) for step in done.steps)
-        more = f" with {peers} peers" if created else ""
+        more = f" with {peers} peers" if _is_anew(done) else ""
         log.log(level, "%s: %s; restored%s in %.1f s", name, ", ".join(done.found), more, now - started)
         for line in plan.commands(done):
             log.debug("%s", line)
@@ -249,6 +248,11 @@ class Repairer:
             self._publish()
 
 
+def _is_anew(done: Plan) -> bool:
+    """Whether the interface is another one now; systemd may have made it, bare."""
+    return any(sentence.startswith("interface ") for sentence in done.found)
+
+
 def repairer_of(
     runner: Runner,
     dataplane: DataPlane,
@@ -259,7 +263,7 @@ def repairer_of(
     """The repairer of a node's own interface and of those to and of relays."""
 
     def restored(done: Plan) -> None:
-        if any(step.creates for step in done.steps):
+        if _is_anew(done):
             forwarding.restore()
         pathfinder.restored()
 

@@ -19,7 +19,7 @@ from jaywalk.requests import Request
 from lab import product
 from lab.fleet import Lab
 from tests import runs
-from tests.bench import tunnels
+from tests.bench import heal, tunnels
 from tests.bench.apply import random_key, timed
 from tests.bench.results import Figure, percentile
 from tests.fleet.fleet import MEMBERS, ROOT, UNIT, ZONE, Fleet
@@ -195,5 +195,6 @@ def measure(say: Callable[[str], None]) -> dict[str, Figure]:
         figures |= join_latency(machines)
         say(f"{CHURN} nodes join and leave under a ping")
         figures |= churn_loss(machines)
+        figures |= heal.measure(machines, say)
         figures |= tunnels.measure(machines, say)
     return figures

@@ -132,16 +132,6 @@ def test_a_rebooted_node_is_back_in_the_mesh_with_the_controller_gone(fleet: Fle
     assert fleet.address("node3") == address
 
 
-def test_a_route_that_somebody_deleted_comes_back(fleet: Fleet) -> None:
-    """The agent looks at its interface every minute."""
-    other = fleet.address("node2")
-    key = next(peer["public_key"] for peer in fleet.status("node1")["peers"] if peer["name"] == "node2")
-    fleet["node1"].run(["wg", "set", INTERFACE, "peer", key, "remove"])
-    eventually(
-        lambda: fleet["node1"].run(f"ping -n -c 1 -W 1 {other}", check=False).rc == 0, "the peer is back", 90
-    )
-
-
 def test_a_node_that_was_cut_off_converges_without_a_restart(fleet: Fleet) -> None:
     """While node2 hears nothing, node3 leaves the zone and joins it again under another address."""
     before = agent_pid(fleet, "node2")

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fleet.fleet import INTERFACE, Fleet, eventually
+from tests.fleet.fleet import INTERFACE, UNIT, Fleet, eventually
 
 OWN_LOOK = 50
 """Seconds within which it is back, which a look of the minute alone would not do each time."""
+PROGRAM = f"jaywalk-wireguard-{INTERFACE}"
+KILL = f"kill -9 $(systemctl show -P MainPID {PROGRAM})"
 DAMAGES = {
     "link": (f"ip link del {INTERFACE}", f"interface {INTERFACE} was gone"),
     "program": (
-        f"kill -9 $(systemctl show -P MainPID jaywalk-wireguard-{INTERFACE})",
+        KILL,
         f"interface {INTERFACE} was gone",
     ),
     "down": (f"ip link set {INTERFACE} down", f"link {INTERFACE} was down"),
@@ -39,3 +41,26 @@ def test_what_somebody_takes_away_is_back_at_once_and_named(fleet: Fleet, damage
         "the journal names what was gone",
     )
     assert fleet.status("node1")["agent"]["trouble"] == ""
+
+
+def test_a_program_that_is_killed_while_the_agent_is_stopped_starts_again_and_waits_for_it(
+    fleet: Fleet,
+) -> None:
+    """Bare, since nobody else knows its settings; the agent's start gives them to it."""
+    node, other = fleet["node1"], fleet.address("node2")
+    if fleet.status("node1")["wireguard"] == "kernel":
+        pytest.skip("the kernel's WireGuard is no program")
+    node.run(f"systemctl stop {UNIT}")
+    try:
+        before = node.run(f"systemctl show -P MainPID {PROGRAM}").stdout
+        node.run(KILL)
+        eventually(
+            lambda: (
+                node.run(f"systemctl show -P MainPID {PROGRAM}").stdout not in (before, "0\n")
+                and node.run(f"ip link show dev {INTERFACE}", check=False).rc == 0
+            ),
+            "systemd starts the program again",
+        )
+    finally:
+        node.run(f"systemctl start {UNIT}", timeout=60)
+    eventually(lambda: node.run(f"ping -n -c 1 -W 1 {other}", check=False).rc == 0, "node2 answers again")

@@ -85,7 +85,8 @@ def drift(
     Of what the zone itself changed since (``desired`` differs from ``last``) nothing is said, and neither is
     what follows from an interface or a link that is gone.
     """
-    if observed is None:
+    if observed is None or not (observed.public_key or observed.peers or observed.addresses):
+        # A bare one is of a userspace program that was killed and started again.
         return (f"interface {last.name} was gone",)
     return (
         *_lost_settings(observed, last, desired),

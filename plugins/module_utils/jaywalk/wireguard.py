@@ -25,6 +25,9 @@ BYTES_PER_CALL = 512 * 1024
 """Of words to one ``wg set``; Linux bounds a command line at 2 MiB, and a peer takes about 200 bytes."""
 USERSPACE = ("wireguard-go", "boringtun-cli")
 TUN = "/dev/net/tun"
+NAMESPACE = "/proc/self/ns/net"
+SYSTEMD_RUN = ("env", "--unset=NOTIFY_SOCKET", "systemd-run", "--quiet", "--collect")
+"""With the agent's socket systemd-run would tell systemd of itself, which systemd refuses and logs."""
 CONTROL_SOCKETS = "/var/run/wireguard"
 END_SECONDS = 5.0
 """How long a userspace implementation may take to end; it took 1.5 s with 1,000 peers."""
@@ -246,22 +249,26 @@ def create(runner: Runner, name: str) -> str:
     """
     if isinstance(runner, NamespaceRunner):
         return _create_for(runner, name)
+    return _create(runner, name, restarts=True)
+
+
+def _create(runner: Runner, name: str, restarts: bool) -> str:
     made = runner.run(["ip", "link", "add", "dev", name, "type", "wireguard"])
     if made.returncode == 0:
         return "kernel"
     if not any(text in made.stderr for text in ("Unknown device type", "not supported")):
         raise CommandFailed(["ip", "link", "add", "dev", name], made.returncode, made.stderr)
-    return _create_userspace(runner, name)
+    return _create_userspace(runner, name, restarts)
 
 
 def _create_for(runner: NamespaceRunner, name: str) -> str:
     # Two userspace interfaces of one name would share a control socket, whatever their namespaces.
-    if runner.outside.run(["ip", "link", "show", "dev", name]).returncode == 0:
+    if _exists(runner.outside, name):
         raise JaywalkError(
             f"the interface {name} exists outside of the network namespace {runner.netns}",
             "choose another --interface",
         )
-    kind = create(runner.outside, name)
+    kind = _create(runner.outside, name, restarts=False)
     # A userspace program that has not answered yet still looks for its interface here, and ends without it.
     checked(runner.outside, ["wg", "show", name, "listen-port"])
     moved = ["ip", "link", "set", "dev", name, "netns", runner.netns]
@@ -272,16 +279,30 @@ def _create_for(runner: NamespaceRunner, name: str) -> str:
     return kind
 
 
-def _create_userspace(runner: Runner, name: str) -> str:
+def _create_userspace(runner: Runner, name: str, restarts: bool) -> str:
     program = _userspace_program()
-    _await_end(name)
-    argv = [*_own_unit(name), program, name]
+    _await_end(runner, name)
+    argv = [*_own_unit(runner, name, restarts), program, name]
     started = runner.run(argv)
-    if started.returncode != 0:
+    if started.returncode != 0 and not _restarts_itself(runner, name, started.stderr):
         # Around the error stands a box that advertises the kernel's WireGuard.
         said = [line for line in started.stderr.strip().splitlines() if line.isascii()]
         raise CommandFailed(argv, started.returncode, said[-1] if said else "")
     return program
+
+
+def _restarts_itself(runner: Runner, name: str, said: str) -> bool:
+    """Whether systemd starts a program that was killed again, and so kept us from it; waits for that."""
+    deadline = time.monotonic() + END_SECONDS
+    while "already loaded" in said and time.monotonic() < deadline:
+        if _exists(runner, name) and runner.run(["wg", "show", name, "listen-port"]).returncode == 0:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def _exists(runner: Runner, name: str) -> bool:
+    return runner.run(["ip", "link", "show", "dev", name]).returncode == 0
 
 
 def _userspace_program() -> str:
@@ -299,22 +320,36 @@ def _userspace_program() -> str:
     return program
 
 
-def _own_unit(name: str) -> list[str]:
+def _own_unit(runner: Runner, name: str, restarts: bool) -> list[str]:
     """Words that start a program in a unit of its own, so that it outlives the service that starts it.
 
-    The unit gets this process's network namespace, whichever that is. Empty without systemd.
+    The unit gets this process's network namespace, whichever that is. Empty without systemd.  With
+    ``restarts`` systemd starts a program again that was killed: bare, so that whoever made the interface has
+    to give it its settings once more.
     """
     if not _has_systemd():
         return []
+    if not _is_systemds_namespace(runner):
+        where = f"NetworkNamespacePath=/proc/{os.getpid()}/ns/net"
+    else:
+        # A path by way of this process would keep the unit from its restart once this process has ended.
+        where = "Restart=on-failure" if restarts else "Restart=no"
     return [
-        "systemd-run",
-        "--quiet",
-        "--collect",
+        *SYSTEMD_RUN,
         f"--unit={_unit(name)}",
         f"--description=Userspace WireGuard of {name}",
         "--service-type=forking",
-        f"--property=NetworkNamespacePath=/proc/{os.getpid()}/ns/net",
+        f"--property={where}",
     ]
+
+
+def _is_systemds_namespace(runner: Runner) -> bool:
+    """Whether what systemd starts is in this process's network namespace anyway.
+
+    systemd is asked, since only who may do more than the agent may look at process 1.
+    """
+    asked = runner.run([*SYSTEMD_RUN, "--pipe", "--wait", "readlink", NAMESPACE])
+    return asked.returncode == 0 and asked.stdout.strip() == os.readlink(NAMESPACE)
 
 
 def _has_systemd() -> bool:
@@ -333,13 +368,18 @@ def delete(runner: Runner, name: str) -> None:
     checked(runner, ["ip", "link", "delete", "dev", name])
     if _has_systemd():
         runner.run(["systemctl", "stop", _unit(name)])
-    _await_end(name)
+    _await_end(runner, name)
 
 
-def _await_end(name: str) -> None:
-    """Waits, not for ever, until no program listens on the control socket, say of one deleted by hand."""
+def _await_end(runner: Runner, name: str) -> None:
+    """Waits, not for ever, until no program listens on the control socket, say of one deleted by hand.
+
+    One that has its interface is not about to end: systemd has just started it again.
+    """
     deadline = time.monotonic() + END_SECONDS
     while _listens(f"{CONTROL_SOCKETS}/{name}.sock") and time.monotonic() < deadline:
+        if _exists(runner, name):
+            return
         time.sleep(0.02)
 
 

@@ -41,15 +41,13 @@ def test_one_accident_after_the_other_is_no_program_at_work() -> None:
     assert backoff.complaint == ""
 
 
-def test_what_happens_again_and_again_is_complained_of_and_repaired_ever_more_seldom() -> None:
+def test_what_happens_again_and_again_is_complained_of_and_repaired_at_once_all_the_same() -> None:
     backoff = RepairBackoff()
-    moments: list[float] = []
-    for _ in range(UNDONE + 3):
-        assert bool(backoff.complaint) == (len(moments) >= UNDONE)
-        moments.append(max(100.0 + 10 * len(moments), backoff.next))
-        backoff.repaired("wg0", GONE, moments[-1])
-    assert "10 times in 90 s" in backoff.complaint
-    assert backoff.pause > 8
+    for number in range(UNDONE):
+        assert backoff.complaint == ""
+        assert backoff.next <= 100.0 + 3 * number
+        backoff.repaired("wg0", GONE, 100.0 + 3 * number)
+    assert "20 times in 57 s" in backoff.complaint
 
 
 def test_who_keeps_undoing_it_is_complained_of_in_one_sentence_that_stays_the_same() -> None:
