@@ -17,16 +17,15 @@ import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-from jaywalk import plan
-from jaywalk.mesh import Node, Way
+from jaywalk.interface import WgPeer
+from jaywalk.mesh import Node
 from jaywalk.models import Peer, Zone
 from jaywalk.runner import Finished, SubprocessRunner
 from jaywalk.zonelog import ZoneView
@@ -61,24 +60,12 @@ class Interface(SubprocessRunner):
         return super().run(["cat", str(self._file)] if list(argv) == ["wg", "show", NAME, "dump"] else argv)
 
 
-class Plane:
-    """As much of a data plane as a pathfinder of settled paths asks for."""
+class Plane(DataPlane):
+    """A data plane without a peer on its interface: nothing is to be changed there."""
 
-    def __init__(self) -> None:
-        self.node = Node(Client(0).key, "/nowhere", NAME)
-        self.lock = threading.RLock()
-        self.ways: Mapping[str, Way] = {}
-        self.peers: Mapping[str, Peer] = {}
-        self.mtu: int | None = None
-
-    def find_versions(self, *_: object) -> bool:
-        return False
-
-    def rewire(self, *_: object) -> plan.Plan:
-        return plan.Plan(NAME)
-
-    def lacks(self, *_: object) -> bool:
-        return False
+    @property
+    def peers(self) -> Mapping[str, WgPeer]:
+        return {}
 
 
 def address_of(number: int) -> str:
@@ -170,10 +157,9 @@ def datagrams() -> int:
 
 def measure(folder: Path, behind_nat: bool) -> dict[str, Figure]:
     (folder / "dump").write_text(dump(), encoding="ascii")
-    plane: Any = Plane()
-    finder = Pathfinder(
-        Interface(folder / "dump"), cast(DataPlane, plane), cast(Courier, _Silent()), folder / "paths"
-    )
+    interface = Interface(folder / "dump")
+    plane = Plane(interface, Node(Client(0).key, "/nowhere", NAME))
+    finder = Pathfinder(interface, plane, cast(Courier, _Silent()), folder / "paths")
     view = ZoneView(
         Zone("bench", ("10.64.0.0/16",)),
         1,

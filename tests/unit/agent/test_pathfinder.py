@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -12,7 +11,7 @@ import pytest
 
 from jaywalk import plan
 from jaywalk.interface import WgPeer
-from jaywalk.mesh import Node, Way
+from jaywalk.mesh import Node
 from jaywalk.runner import Finished
 from jaywalk_agent import pathfinder
 from jaywalk_agent.courier import Courier
@@ -23,21 +22,17 @@ from tests.unit.agent.support import peer, view_of
 from tests.unit.jaywalk.strategies import key
 
 
-class Plane:
-    """As much of a data plane as the relays' interfaces ask for."""
+class Plane(DataPlane):
+    """A data plane that has the peers that a test gives it."""
+
+    given: Mapping[str, WgPeer] | None = None
 
     def __init__(self) -> None:
-        self.node = Node(key(0), "/nowhere", "jwunone")
-        self.lock = threading.RLock()
-        self.ways: Mapping[str, Way] = {}
-        self.peers: Mapping[str, WgPeer] | None = None
-        self.mtu: int | None = None
+        super().__init__(Nothing(), Node(key(0), "/nowhere", "jwunone"))
 
-    def rewire(self, *_: object) -> plan.Plan:
-        return plan.Plan("jwunone")
-
-    def lacks(self, *_: object) -> bool:
-        return False
+    @property
+    def peers(self) -> Mapping[str, WgPeer] | None:
+        return self.given
 
 
 class Relays:
@@ -63,7 +58,7 @@ def relay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Pathfinder, 
     """A relay's pathfinder, whose own record is all that the zone has."""
     relays, plane = Relays(), Plane()
     monkeypatch.setattr(pathfinder, "RelayPlane", lambda *_: relays)
-    finder = Pathfinder(Nothing(), cast(DataPlane, plane), cast(Courier, _Silent()), tmp_path / "paths")
+    finder = Pathfinder(Nothing(), plane, cast(Courier, _Silent()), tmp_path / "paths")
     finder.learn(view_of(peer(0, endpoint="192.0.2.1:51820", relay=51821)), None)
     return finder, plane, relays
 
@@ -88,16 +83,16 @@ def test_a_relay_hears_of_a_peer_that_joined_by_the_second_of_two_changes_betwee
 ) -> None:
     """The second mapping lies where the first one lay, which was freed by the change between them."""
     finder, plane, relays = relay
-    plane.peers = peers_of(1)
+    plane.given = peers_of(1)
     turn(finder)
-    where = id(plane.peers)
-    plane.peers = peers_of(1, 2)
+    where = id(plane.given)
+    plane.given = peers_of(1, 2)
     others = []
     for _ in range(1000):
-        plane.peers = peers_of(1, 2, 3)
-        if id(plane.peers) == where:
+        plane.given = peers_of(1, 2, 3)
+        if id(plane.given) == where:
             break
-        others.append(plane.peers)
+        others.append(plane.given)
     turn(finder)
     last = relays.asked[-1]
     assert last is not None
@@ -108,12 +103,12 @@ def test_relay_interfaces_stay_while_it_is_unknown_what_the_interface_should_be(
     relay: tuple[Pathfinder, Plane, Relays],
 ) -> None:
     finder, plane, relays = relay
-    plane.peers = peers_of(1)
+    plane.given = peers_of(1)
     turn(finder)
     asked = len(relays.asked)
-    plane.peers = None
+    plane.given = None
     turn(finder)
     assert relays.asked[asked:] == []
-    plane.peers = {}
+    plane.given = {}
     turn(finder)
     assert relays.asked[asked:] == [None], "a relay without peers needs no interface"
