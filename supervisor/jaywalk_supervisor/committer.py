@@ -8,6 +8,7 @@ if nobody else's came between, and is otherwise taken back and decided anew.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from jaywalk.zonelog import Change, ZoneKeys
 
 from . import journal, seen
 from .acl import check_replay, write_user
+from .beside import explanation
 from .decide import Decision, decide
 from .health import Health
 from .journal import Told
@@ -37,6 +39,8 @@ from .zones import with_defaults
 
 log = logging.getLogger(__name__)
 
+EXPLAIN_SECONDS = 5.0
+"""After which a Redis that is away has said why, if it is to."""
 REFRESH_SECONDS = 1.0
 """How often new zones are looked for and inboxes are trimmed."""
 INBOX_BOUND = 20_000
@@ -105,6 +109,7 @@ class Committer:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._ahead: Taken | None = None
         self._deep: set[str] = set()
+        self._explain_at = math.inf
 
     def run(self) -> None:
         """Serves, and connects anew for as long as it takes whenever Redis was away."""
@@ -115,7 +120,7 @@ class Committer:
                 with Translated(self.where):
                     self._session()
             except JaywalkError as error:
-                self._report(str(error))
+                self._report(error)
             except Exception:
                 log.exception("the committer failed and starts again")
                 self.health.trouble = "the committer failed and starts again: see the log"
@@ -126,10 +131,19 @@ class Committer:
             self.stop.wait(backoff.compute(failures))
         self._writer.shutdown()
 
-    def _report(self, trouble: str) -> None:
-        """Once for each kind of trouble, since a Redis that is away stays so for many attempts."""
+    def _report(self, error: JaywalkError) -> None:
+        """Once for each kind of trouble, since a Redis that is away stays so for many attempts.
+
+        What the Redis beside us says about it is told after a while: one that is only restarted says nothing.
+        """
+        trouble, now = str(error), time.monotonic()
         if trouble != self.health.trouble:
             log.error("%s; joins wait until this is over", trouble)
+            self._explain_at = now + EXPLAIN_SECONDS
+        elif now >= self._explain_at:
+            self._explain_at = math.inf
+            if why := explanation(error, self.where):
+                log.error("%s", why)
         self.health.trouble = trouble
 
     def _session(self) -> None:

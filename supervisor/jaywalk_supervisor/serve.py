@@ -19,6 +19,7 @@ from jaywalk.notify import notify, watchdog_seconds
 from jaywalk.values import join_endpoint
 
 from .api import MAX_BODY_BYTES, create_app
+from .beside import explanation
 from .cluster import ClusterCommitter
 from .committer import Committer
 from .embedded import Embedded
@@ -180,6 +181,8 @@ def _await(where: ControllerAddress, stop: threading.Event) -> None:
             Store.open(where, "jaywalk-supervisor").close()
         except ControllerUnreachable as error:
             if time.monotonic() > deadline:
+                if why := explanation(error, where):
+                    log.error("%s", why)
                 raise
             if not told:
                 log.warning("%s; trying for %d seconds", error, START_PATIENCE)

@@ -61,7 +61,8 @@ def mend(folder: Path, program: str) -> str:
 
 def newest(folder: Path) -> Path | None:
     """The file that Redis appends to, by the manifest; None where there is none."""
-    manifests = list(folder.glob("*.manifest"))
+    # Not glob(), which takes a folder that it may not read for an empty one.
+    manifests = [each for each in folder.iterdir() if each.suffix == ".manifest"] if folder.exists() else []
     if len(manifests) != 1:
         return None
     found: list[tuple[int, str]] = []
@@ -75,6 +76,8 @@ def newest(folder: Path) -> Path | None:
 
 def _valid_up_to(file: Path, program: str) -> int | None:
     """Up to which byte the checker finds whole commands and transactions; None if it cannot say."""
+    with file.open("r+b"):
+        pass  # Where that fails the checker only says that it cannot open the file, and not why.
     # A server that is called so is the checker.
     argv = ["redis-check-aof", str(file)]
     done = subprocess.run(  # pylint: disable=ansible-bad-function
@@ -128,12 +131,56 @@ def _number(data: bytes, place: int, mark: bytes) -> tuple[int, int]:
     raise _Broken
 
 
+def damage(folder: Path, program: str) -> str:
+    """A sentence about a file that is broken and not just torn, so that Redis will not start; else ""."""
+    file = newest(folder)
+    valid = _valid_up_to(file, program) if file is not None else None
+    size = file.stat().st_size if file is not None else 0
+    if valid is None or valid >= size:
+        return ""
+    return (
+        f"{file} is damaged at byte {valid} of {size}, and Redis refuses to start on it: restore it from a "
+        "backup, or have 'redis-check-aof --fix' cut all off from there, as docs/controller.md says"
+    )
+
+
 def main() -> int:
-    """``aof.py APPENDONLYDIR``, with ``redis-check-aof`` on the PATH."""
-    said = mend(Path(sys.argv[1]), "redis-check-aof")
+    """``aof.py APPENDONLYDIR``, with ``redis-check-aof`` on the PATH; 1 where it could not look."""
+    if len(sys.argv) != 2:
+        print("aof.py: name one folder, Redis's appendonlydir", file=sys.stderr)  # pylint: disable=ansible-bad-function
+        return 2
+    folder = Path(sys.argv[1])
+    try:
+        said = mend(folder, "redis-check-aof") or damage(folder, "redis-check-aof")
+    except OSError as error:
+        print(f"aof.py: {_unusable(folder, error)}", file=sys.stderr)  # pylint: disable=ansible-bad-function
+        return 1
+    except ValueError as error:
+        print(  # pylint: disable=ansible-bad-function
+            f"aof.py: the manifest in {folder} does not parse ({error}): restore it from a backup",
+            file=sys.stderr,
+        )
+        return 1
     if said:
         print(said)  # pylint: disable=ansible-bad-function
     return 0
+
+
+def _unusable(folder: Path, error: OSError) -> str:
+    """What is wrong with the folder or a file in it, and what to do."""
+    what = error.filename or folder
+    if what == "redis-check-aof":
+        return "there is no redis-check-aof on the PATH: install redis-tools"
+    if not isinstance(error, PermissionError):
+        return f"cannot use {what} ({error.strerror})"
+    try:
+        owner = f"user {folder.parent.stat().st_uid}"
+    except OSError:
+        owner = "the user of Redis"
+    return (
+        f"user {os.geteuid()} may not use {what} ({error.strerror}): its owner has to be {owner}, "
+        f"whose folder {folder.parent} is: 'chown -R --reference={folder.parent} {folder}'"
+    )
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import threading
 import time
 from collections import deque
@@ -491,6 +492,31 @@ def test_peers_whose_joins_an_older_copy_lacks_stay_and_those_removed_do_not_ret
     assert view is not None
     assert view.retained.keys() == {key_of(2)}
     assert view.peers.keys() == {OWN, key_of(1), key_of(2)}
+
+
+def test_a_damaged_append_only_file_is_cut_as_the_docs_say_and_nodes_go_on(joined: Node) -> None:
+    server = joined.server
+    assert server._folder is not None
+    commit(joined, 1)
+    (log,) = server._folder.glob("appendonlydir/*.incr.aof")
+    damaged = log.stat().st_size
+    commit(joined, 2)
+    joined.until(lambda follower: follower.view and {key_of(1), key_of(2)} < follower.view.peers.keys())
+    old = joined.follower.view
+    server.stop()
+    data = log.read_bytes()
+    log.write_bytes(data[:damaged] + b"\0" * 30 + data[damaged + 30 :])
+    with pytest.raises(RuntimeError, match="Bad file format reading the append only file"):
+        server.start()
+    (manifest,) = server._folder.glob("appendonlydir/*.manifest")
+    fix = ["redis-check-aof", "--fix", str(manifest)]
+    subprocess.run(fix, input="y\n", text=True, check=True, capture_output=True)
+    server.start()
+    joined.until(lambda follower: follower.view is not old and follower.joined)
+    view = joined.follower.view
+    assert view is not None
+    assert view.peers.keys() == {OWN, key_of(1), key_of(2)}
+    assert view.retained.keys() == {key_of(2)}
 
 
 def test_a_peer_that_redis_lost_goes_when_its_time_is_over(

@@ -3,7 +3,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -91,6 +96,95 @@ def test_a_commit_that_is_torn_anywhere_is_cut_off_and_kept(folder: Path) -> Non
 def test_what_is_not_just_torn_is_left_alone(folder: Path, tail: bytes) -> None:
     assert mended(folder, tail) == (GOOD + tail, "")
     assert not list(folder.glob("*.torn-*"))
+
+
+def run(folder: Path, user: int = 0, **environment: str) -> tuple[int, str]:
+    """The program as the unit of Redis runs it."""
+    # Another user may reach neither the checkout nor its Python.
+    program = folder.parent / "aof.py"
+    shutil.copy(str(aof.__file__), program)
+    program.chmod(0o644)
+    python = shutil.which("python3", path="/usr/bin:/usr/local/bin") if user else sys.executable
+    drop = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"] if user else []
+    done = subprocess.run(
+        [*drop, str(python), "-I", "-B", str(program), str(folder)],
+        env={"PATH": os.environ["PATH"], **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture
+def public(tmp_path: Path) -> Iterator[Path]:
+    """A folder of one log that another user reaches."""
+    with tempfile.TemporaryDirectory(prefix="jwl-aof-", dir="/var/tmp") as name:
+        Path(name).chmod(0o755)
+        folder = Path(name) / "appendonlydir"
+        folder.mkdir()
+        (folder / "appendonly.aof.manifest").write_text("file appendonly.aof.1.incr.aof seq 1 type i\n")
+        (folder / "appendonly.aof.1.incr.aof").write_bytes(GOOD)
+        yield folder
+
+
+def test_a_log_that_is_damaged_amid_is_named_and_left_alone(public: Path) -> None:
+    file = public / "appendonly.aof.1.incr.aof"
+    broken = GOOD + b"\0" * 40 + GOOD
+    file.write_bytes(broken)
+    code, said = run(public)
+    assert code == 0
+    assert f"{file} is damaged at byte {len(GOOD)} of {len(broken)}" in said
+    assert "redis-check-aof --fix" in said
+    assert file.read_bytes() == broken
+
+
+def test_a_folder_that_is_not_there_yet_is_nothing_to_speak_of(public: Path) -> None:
+    assert run(public / "none") == (0, "")
+
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+
+
+@as_root
+def test_a_wrong_owner_is_told_in_a_sentence(public: Path) -> None:
+    public.chmod(0o700)
+    code, said = run(public, user=65534)
+    assert code == 1
+    assert said.startswith(f"aof.py: user 65534 may not use {public} (Permission denied)")
+    assert "chown -R" in said
+    assert len(said.splitlines()) == 1
+
+
+@as_root
+def test_a_tail_that_cannot_be_kept_is_told_in_a_sentence_and_stays(public: Path) -> None:
+    file = public / "appendonly.aof.1.incr.aof"
+    file.write_bytes(GOOD + COMMIT[:-3])
+    for each in (public, file, public / "appendonly.aof.manifest"):
+        each.chmod(0o755)
+    code, said = run(public, user=65534)
+    assert code == 1
+    assert "may not use" in said
+    assert file.read_bytes() == GOOD + COMMIT[:-3]
+
+
+def test_a_manifest_that_names_no_file_or_does_not_parse_is_told_in_a_sentence(public: Path) -> None:
+    manifest = public / "appendonly.aof.manifest"
+    manifest.write_text("file missing.aof seq 1 type i\n")
+    code, said = run(public)
+    assert code == 1
+    assert "missing.aof" in said
+    manifest.write_text('file "appendonly.aof.1.incr.aof seq 1 type i\n')
+    code, said = run(public)
+    assert code == 1
+    assert "does not parse" in said
+
+
+def test_a_missing_checker_is_told_in_a_sentence(public: Path, tmp_path: Path) -> None:
+    code, said = run(public, PATH=str(tmp_path))
+    assert code == 1
+    assert "no redis-check-aof" in said
 
 
 def test_a_folder_without_a_log_is_left_alone(tmp_path: Path) -> None:
