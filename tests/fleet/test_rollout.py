@@ -41,6 +41,24 @@ def test_status_of_a_member_is_in_order(fleet: Fleet) -> None:
     assert {peer["name"] for peer in status["peers"]} == {"node2", "node3"}
 
 
+def test_the_commands_of_a_member_say_that_all_is_well_and_no_secret(fleet: Fleet) -> None:
+    node = fleet["node1"]
+    eventually(lambda: node.run("jaywalk status", check=False).rc == 0, "node1 is in order")
+    assert node.run("jaywalk status").stdout.startswith("2 of 2 peers connected, in order\n")
+    doctor = node.run("jaywalk doctor", check=False, timeout=60)
+    assert doctor.rc == 0, doctor.stdout
+    assert "2 of 2 peers answer now" in doctor.stdout
+    node.run("jaywalk bugreport --output /root/report.tar.gz", timeout=120)
+    report = node.run("tar -xzOf /root/report.tar.gz; rm /root/report.tar.gz").stdout
+    assert f"Started {UNIT}" in report
+    assert "2 of 2 peers answer now" in report
+    for file in ("key", "password"):
+        assert node.run(f"cat /etc/jaywalk/{ZONE}.{file}").stdout.strip() not in report
+    for command in ("status", "doctor", "bugreport", "down"):
+        tried = node.run(f"setpriv --reuid 65534 --clear-groups jaywalk {command}", check=False)
+        assert (tried.rc, tried.stderr) == (1, f"jaywalk: 'jaywalk {command}' needs root: run it with sudo\n")
+
+
 def test_rest_api_shows_the_mesh_in_the_originals_shape(fleet: Fleet) -> None:
     peers = json.loads(fleet.controller.run("curl -sS http://localhost:8080/peers").stdout)
     mine = [peer for peer in peers if peer["Zone"] == ZONE]
