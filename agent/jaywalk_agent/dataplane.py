@@ -198,6 +198,26 @@ class DataPlane:
         self._last = self._brought = without_refused(self._desired, self.refused)
         return done
 
+    def lower_mtu(self) -> Plan:
+        """Makes the interface smaller where a link to a peer takes less than at the last full look."""
+        unchanged = Plan(self.node.interface)
+        if self._last is None or self.node.mtu is not None:
+            return unchanged
+        hosts = mtu.endpoint_hosts(self._driver.dump(self.node.interface), self._last.peers)
+        paths = self._learnt.recall(self._driver.path_mtus(hosts or place.ELSEWHERE), time.monotonic())
+        size, before = (
+            mtu.fitting(paths, self._last.name, self._last.addresses),
+            self._last.mtu or mtu.DEFAULT,
+        )
+        if size is None or size >= before:
+            return unchanged
+        # Before the kernel tells of it: whoever watches over the interface is to want this one.
+        self._last = self._brought = replace(self._last, mtu=size)
+        self._desired = replace(self._desired, mtu=size) if self._desired is not None else None
+        done = Plan(self.node.interface, (plan.mtu_step(self.node.interface, before, size),))
+        done.apply(self._runner)
+        return done
+
     def touch_endpoints(self) -> None:
         """Sets each peer's endpoint to what it is.
 

@@ -9,8 +9,8 @@ from jaywalk.place import own_addresses
 
 SETTLE = 0.3
 """Seconds from the first word of a change to the look at what it came to."""
-GROUPS = 0x10 | 0x40 | 0x100 | 0x400
-"""Addresses and routes of both IP versions (rtnetlink(7): RTMGRP_IPV4_IFADDR, ..., RTMGRP_IPV6_ROUTE)."""
+GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
+"""Links, and addresses and routes of both IP versions (rtnetlink(7): RTMGRP_LINK, ..., RTMGRP_IPV6_ROUTE)."""
 
 
 class Moves:

@@ -48,6 +48,8 @@ FULL_LOOK = 60.0
 AFTER_TROUBLE = 5.0
 LONGEST_PAUSE = 5.0
 """Seconds between two looks at the interface's peers, since the kernel does not tell of one that goes."""
+MTU_PAUSE = 5.0
+"""Seconds between two looks at the links' MTUs, on a machine whose links and routes change all the time."""
 SERVER = ""
 """Stands for the relay's own interface among those to relays."""
 
@@ -83,6 +85,8 @@ class Pathfinder:
         self._next_full_look = 0.0
         self._brought: tuple[object, Mapping[str, WgPeer] | None] = (None, None)
         self._wake = os.eventfd(0, os.EFD_NONBLOCK)
+        self._links_changed = False
+        self._next_mtu_look = 0.0
         self._trouble = ""
         self._end = threading.Event()
 
@@ -181,8 +185,11 @@ class Pathfinder:
     def _turn(self) -> float:
         with self._dataplane.lock:
             now, spent = time.monotonic(), time.thread_time()
+            self._links_changed |= self._moves.due(now)
             if self._moves.happened(now):
                 self._moved()
+            if self._links_changed and now >= self._next_mtu_look:
+                self._lower_mtu(now)
             if now >= self._next_look:
                 self._look(now)
             orders = self.machine.step(now)
@@ -242,6 +249,12 @@ class Pathfinder:
         self._dataplane.touch_endpoints()
         self.machine.moved()
         self._courier.moved()
+
+    def _lower_mtu(self, now: float) -> None:
+        """Links or routes of this machine changed, and may take less than before."""
+        self._links_changed, self._next_mtu_look = False, now + MTU_PAUSE
+        for line in plan.commands(self._dataplane.lower_mtu()):
+            log.info("a link to the peers takes less than before: %s", line)
 
     def restored(self) -> None:
         """An interface was made anew or put right; call it with the data plane's lock.

@@ -244,10 +244,7 @@ def _link(is_now: Observed, desired: Interface) -> Iterator[Step]:
     gone = [each for each in is_now.addresses if each not in desired.addresses]
     come = [each for each in desired.addresses if each not in is_now.addresses]
     if desired.mtu is not None and is_now.mtu != desired.mtu:
-        removed = (f"mtu {is_now.mtu}",) if is_now.mtu else ()
-        yield Step(
-            removed=removed, added=(f"mtu {desired.mtu}",), ip=(f"link set dev {name} mtu {desired.mtu}",)
-        )
+        yield mtu_step(name, is_now.mtu, desired.mtu)
     # Backwards, since a primary address is listed first and takes its secondaries along.
     for each in reversed(gone):
         yield Step(removed=(f"address {each}",), ip=(f"addr del {each} dev {name}",))
@@ -255,6 +252,12 @@ def _link(is_now: Observed, desired: Interface) -> Iterator[Step]:
         yield Step(added=(f"address {each}",), ip=(_replace(each, name),))
     if not is_now.up:
         yield Step(added=("link up",), ip=(f"link set dev {name} up",))
+
+
+def mtu_step(name: str, before: int, after: int) -> Step:
+    """The step to another MTU."""
+    removed = (f"mtu {before}",) if before else ()
+    return Step(removed=removed, added=(f"mtu {after}",), ip=(f"link set dev {name} mtu {after}",))
 
 
 def _restored(is_now: Observed, desired: Interface) -> Iterator[Step]:

@@ -76,6 +76,20 @@ def test_the_interface_follows_the_link_down_and_up_again(pair: Tunnel) -> None:
 
 
 @pytest.mark.wireguard
+def test_a_link_that_shrinks_is_followed_at_once_one_that_grows_at_the_next_look(pair: Tunnel) -> None:
+    own = plane(pair.one)
+    assert not own.lower_mtu(), "not before it is known what the interface should be"
+    own.bring_to(pair.view)
+    assert not own.lower_mtu()
+    small_link(pair)
+    assert own.lower_mtu()
+    assert mtu_of(pair.one) == 1220
+    assert not own.bring_to(pair.view)
+    pair.one.where.run(["ip", "link", "set", "dev", "link0", "mtu", "1500"])
+    assert not own.lower_mtu()
+
+
+@pytest.mark.wireguard
 def test_a_route_with_an_mtu_of_its_own_counts(pair: Tunnel) -> None:
     route = ["198.51.100.0/24", "via", "192.0.2.1", "mtu", "1400"]
     pair.one.where.run(["ip", "route", "add", *route])
