@@ -8,7 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.fleet.fleet import INTERFACE, ZONE, Fleet, eventually
+from tests.fleet.fleet import INTERFACE, UNIT, ZONE, Fleet, eventually
+
+
+def peers(fleet: Fleet) -> dict[str, str]:
+    """The zone's peers: public key and address."""
+    found = json.loads(fleet.controller.run("curl -sS http://localhost:8080/peers").stdout)
+    return {peer["PublicKey"]: peer["AllowedIPs"] for peer in found if peer["Zone"] == ZONE}
 
 
 @pytest.fixture
@@ -45,3 +51,25 @@ def test_leave_takes_a_machine_out_without_a_trace(fleet: Fleet, leaver: str) ->
 
     again = fleet.play(*leave, playbook="leave.yml")
     assert again.changed[leaver] == 0
+
+
+def test_a_machine_installed_anew_takes_over_from_its_old_self(fleet: Fleet) -> None:
+    """The play names the old self, as a namesake and as a peer that nobody declares; then it goes."""
+    before = peers(fleet)
+    old, address = fleet.status("node3")["public_key"], fleet.address("node3")
+    fleet["node3"].run(
+        f"systemctl stop {UNIT}; jaywalk down; "
+        "rm -r /var/lib/jaywalk /etc/jaywalk /opt/jaywalk /usr/local/bin/jaywalk"
+    )
+    play = fleet.play("--tags", "agent")
+    assert f"{ZONE} has another peer called node3, with the key {old}" in play.output
+    assert f"node3 ({old}) is a peer of {ZONE}, and no machine of the group agents" in play.output
+    assert set(before) < set(peers(fleet))
+    refused = fleet.play("--limit", "control,node1", "--tags", "agent", "-e", "jaywalk_undeclared=remove")
+    assert "did not hear of node2, node3" in refused.output
+    assert old in peers(fleet)
+    fleet.play("--limit", "node3", "-e", "jaywalk_rekey=true")
+    new = fleet.status("node3")["public_key"]
+    assert set(peers(fleet)) == set(before) - {old} | {new}
+    assert peers(fleet)[new] == f"{address}/32"
+    eventually(lambda: fleet.status("node3")["addresses"] == [address], "node3 has its old address")

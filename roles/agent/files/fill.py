@@ -75,4 +75,5 @@ def index_settings(python: str) -> dict[str, str]:
     return found
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

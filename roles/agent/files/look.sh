@@ -1,3 +1,5 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# shellcheck shell=sh
 # Says in JSON whether the venv works and what the agent of a zone was told last; changes nothing.
 # sh -c TEXT look VENV STAMP SHA1_OF_THE_STAMP SETTINGS INTERFACE NETNS COMMAND...
 venv=$1 stamp=$2 wanted=$3 settings=$4 interface=$5 netns=$6

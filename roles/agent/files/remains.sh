@@ -1,3 +1,5 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# shellcheck shell=sh
 # Says in JSON what is left of the agent of a zone, whatever became of the run that installed it; changes nothing.
 # sh -c TEXT remains UNIT SETTINGS
 unit=$1 settings=$2

@@ -1,3 +1,5 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# shellcheck shell=sh
 # Names the zone of the inventory and those of which this machine has something, one a line.
 # sh -c TEXT zones ZONE
 {

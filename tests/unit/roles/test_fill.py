@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the role takes from the pip of a machine: where packages come from, and nothing else."""
+
+from __future__ import annotations
+
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FILL = Path(__file__).parents[3] / "roles/agent/files/fill.py"
+LISTED = r"""
+:env:.timeout='30'
+global.extra-index-url='\nhttps://one.example/simple\nhttps://two.example/simple'
+global.index-url='https://global.example/simple'
+global.timeout='5'
+global.user='true'
+install.index-url='https://install.example/simple'
+install.no-deps='true'
+"""
+
+
+def test_settings_of_indexes_are_kept_and_no_others(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\ncat <<'END'\n{LISTED}END\n")
+    python.chmod(0o755)
+    assert runpy.run_path(str(FILL))["index_settings"](str(python)) == {
+        "PIP_EXTRA_INDEX_URL": "\nhttps://one.example/simple\nhttps://two.example/simple",
+        "PIP_INDEX_URL": "https://install.example/simple",
+        "PIP_TIMEOUT": "30",
+    }
+
+
+@pytest.mark.timeout(120)
+def test_a_broken_venv_is_made_anew_with_modes_for_all_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under umask 077, with settings that would put the packages elsewhere; what fails leaves no stamp."""
+    venv, wheels = tmp_path / "venv", tmp_path / "wheels"
+    stamp = venv / "wheels-of-jaywalk-agent"
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin/python").symlink_to("/usr/bin/python3.99")
+    stamp.write_text("what was there")
+    wheels.mkdir()
+    for name, value in {"PIP_USER": "1", "PIP_REQUIRE_HASHES": "1", "PYTHONPATH": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    words = [
+        str(venv),
+        str(wheels),
+        "jaywalk-0-py3-none-any.whl",
+        f"--stamp={stamp}",
+        "--clear",
+        "--no-index",
+    ]
+    argv = ["/bin/sh", "-c", 'umask 077; exec "$0" -I - "$@" <"$FILL"', sys.executable, *words]
+    monkeypatch.setenv("FILL", str(FILL))
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "ERROR" in done.stderr
+    assert "--user" not in done.stderr
+    assert not stamp.exists()
+    assert not wheels.exists()
+    assert subprocess.run([venv / "bin/python", "--version"], check=False).returncode == 0
+    assert (venv / "lib").stat().st_mode & 0o055 == 0o055
