@@ -143,6 +143,8 @@ class Path:
         moved = new.received + new.sent - old.received - old.sent - BEAT * self.beats
         heard = new.received - old.received - self.asked_by
         self.beats = self.asked_by = 0
+        if new.handshake not in (0, old.handshake) and self.silent(now):
+            self.proof.wake()
         if moved > TRAFFIC:
             self.busy_until = now + BUSY_SECONDS
             if new.received == old.received:

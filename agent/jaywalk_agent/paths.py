@@ -136,6 +136,9 @@ class Paths:
             return False
         path.beats += 2
         path.asked_by += size
+        if path.state is State.PLAIN and path.silent(now) and now - path.proof.asked >= BUSY_PAUSE:
+            path.proof.wake()
+            return True
         if path.state in (State.DIRECT, State.PLAIN):
             return False
         path.called_until = now + SLOT

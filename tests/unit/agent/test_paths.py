@@ -177,6 +177,21 @@ def test_an_open_peer_behind_a_dead_port_is_silent_within_half_a_minute_and_come
     assert world.machine.silence(world.other, world.now) == 0
 
 
+def test_a_silent_open_peer_that_asks_or_shakes_hands_is_asked_at_once() -> None:
+    for back in ("asks", "shakes"):
+        world = open_pair()
+        world.answers = False
+        world.run(60, step=1)
+        assert world.outcome == ("none", None)
+        world.answers = True
+        if back == "asks":
+            assert world.machine.heard(world.other, world.now)
+        else:
+            world.shake()
+        world.run(1, step=1)
+        assert world.outcome == ("plain", None), back
+
+
 def test_an_open_peer_whose_kernel_refuses_questions_is_there() -> None:
     world = open_pair()
     world.answers = False
