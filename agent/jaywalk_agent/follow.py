@@ -206,7 +206,8 @@ class Follower:
                 self._tell_of_loss(merged.retained - before.retained.keys(), before.epoch)
         self._notice(dropped)
         own = self.view.peers.get(self.own_key)
-        lost = before is not None and before.epoch != self.view.epoch
+        # Of one epoch, too: a running Redis may be put back to an older copy.
+        lost = before is not None and (before.epoch != self.view.epoch or before.rev > self.view.rev)
         if before is not None and lost and own != before.peers.get(self.own_key) and self.joined:
             # Redis lost the last thing that it granted: the node is in the zone as it once was, and asks for
             # all of it again, whatever else it was asking for.

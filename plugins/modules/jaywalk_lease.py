@@ -297,10 +297,11 @@ def work(module: AnsibleModule, runner: ModuleRunner) -> Outcome:
     if steps:
         own = [each for each in (lease, source) if each is not None]
         foresee_refusal(client, zone, request, own, module.check_mode)
-    # Nodes may retain a peer that Redis lost, and a release has to reach them.
+    # Nodes may retain a peer that Redis lost, and its release has to reach them.
     ghost = request.op == "release" and bool(request.key) and lease is None
-    told = steps or (ghost and retention.may_be_retained(head.epoch, time.time()))
-    if told and not module.check_mode:
+    if ghost and not module.check_mode and retention.may_be_retained(head.epoch, time.time()):
+        client.submit(request, to=client.keys.orders)
+    if steps and not module.check_mode:
         client.ask(request, module.params["timeout"], to=client.keys.orders).lease_or_raise()
         lease = find(client, request)
     diff = Plan(f"zone {zone.name}", tuple(steps)).diff()

@@ -148,6 +148,13 @@ def test_a_failover_that_lost_a_tail_keeps_the_peers_whose_joins_were_in_it() ->
     assert merge(mine, before, (), OWN, NOW).retained == {mesh.key(2)}
 
 
+def test_a_running_redis_that_was_put_back_keeps_the_peers_that_came_later() -> None:
+    before = view(peer(0, 1), peer(1, 4), peer(2, 9), epoch=5, rev=10)
+    mine = view(peer(0, 1), epoch=5, rev=8)
+    assert merge(mine, before, (), OWN, NOW).retained == {mesh.key(2)}
+    assert mesh.key(1) not in mine.peers, "it is not listed although that copy goes back no further"
+
+
 def test_a_retained_peer_that_joins_again_is_an_ordinary_one() -> None:
     mine = view(epoch=9, rev=1)
     mine.retain(peer(1, 7), Retained(5, NOW))

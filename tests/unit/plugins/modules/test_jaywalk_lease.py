@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from ansible_collections.jaywalking.mesh.plugins.modules import jaywalk_lease, jaywalk_lease_info
 
+from tests.unit.supervisor.support import until
+
 from ..conftest import Controller, Result, RunModule
 
 ONE = "IHTAKJ7xQYBmO7lh3NrNPrfv0LAAM8GlD1o1Yh0U4hE="
@@ -52,6 +54,20 @@ def test_lease_is_reserved_changed_and_released(run_module: RunModule, controlle
     assert gone["lease"] is None
     assert f"lease {ONE} state reserved\n" in gone["diff"]["before"]
     assert gone["diff"]["after"] == ""
+
+
+def test_a_release_of_a_key_that_redis_lost_reaches_the_nodes_that_retain_it(
+    run_module: RunModule, controller: Controller
+) -> None:
+    def removals() -> list[str]:
+        with controller.redis.client() as redis:
+            events = redis.xrange("{zone-blue}:events")
+        return [fields["o"] for _, fields in events if fields.get("o", "").startswith('[["-"')]
+
+    options = {**controller.as_operator, "public_key": ONE, "state": "absent"}
+    assert not run_module(jaywalk_lease, check=True, **options)["changed"]
+    assert not run_module(jaywalk_lease, **options)["changed"]
+    until(lambda: removals() == [f'[["-","{ONE}"]]'])
 
 
 def test_show_all_or_one(run_module: RunModule, controller: Controller) -> None:
