@@ -307,7 +307,7 @@ class Pathfinder:
         if own.relay:
             names[SERVER] = server_name(name)
         for key in [each for each in self._sockets if each not in names]:
-            self._sockets.pop(key)[1].close()
+            self._close_socket(key)
         netns = self._runner.netns if isinstance(self._runner, NamespaceRunner) else ""
         with inside(netns):
             for key, interface in names.items():
@@ -318,11 +318,16 @@ class Pathfinder:
             index = socket.if_nametoindex(interface)
             if key in self._sockets and self._sockets[key][0] == index:
                 return
-            if key in self._sockets:
-                self._sockets.pop(key)[1].close()
+            self._close_socket(key)
             self._sockets[key] = index, Heartbeat(interface, address)
         except OSError as error:
+            # One that stayed open would keep alive the network namespace that it is of.
+            self._close_socket(key)
             log.debug("no questions on %s: %s", interface, error)
+
+    def _close_socket(self, key: str | None) -> None:
+        if key in self._sockets:
+            self._sockets.pop(key)[1].close()
 
     def _ask(self, orders: Orders) -> None:
         for key, relay in orders.beats:

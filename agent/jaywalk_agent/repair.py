@@ -138,6 +138,9 @@ class Repairer:
         if self._monitor is None or namespace != self._namespace:
             self._close()
             self._monitor, self._namespace = Monitor(self._netns), namespace
+            with self._lock:
+                # Whoever has sockets in the one of before keeps it and its interfaces alive.
+                self._restored(Plan(""))
             self._look_at_all(time.monotonic())
         return self._monitor
 

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from jaywalk import wireguard
 from jaywalk.errors import CommandFailed
 from jaywalk.interface import server_name
 from jaywalk.runner import NamespaceRunner, SubprocessRunner
-from jaywalk_agent import backoff, follow, running, snapshot
+from jaywalk_agent import backoff, follow, repair, running, snapshot
 from jaywalk_agent.agent import Agent
 from jaywalk_agent.pathfinder import Pathfinder
 from jaywalk_agent.settings import Settings
@@ -200,7 +201,8 @@ def test_ipv6_goes_and_comes_back_as_the_kernel_allows_it_without_a_controller(
         assert agent.dataplane.without_ipv6 == ""
 
     run(agent, act)
-    assert "was refused" not in caplog.text
+    # The relay's interface may be in the making as the kernel changes its mind.
+    assert not [each for each in caplog.messages if "was refused" in each and RELAY not in each]
 
 
 RELAY_DAMAGES = {
@@ -261,6 +263,22 @@ def test_who_keeps_undoing_it_is_answered_ever_more_seldom_and_told_of(
     run(agent, act)
     assert len(tries) < 8
     assert sum("something keeps changing" in each for each in caplog.messages) == 1
+
+
+def test_a_network_namespace_that_is_made_anew_gets_its_interface_again(
+    agent: Agent, inside: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repair, "POLL", 0.2)
+    monkeypatch.setattr(wireguard, "END_SECONDS", 0.5)
+
+    def act() -> None:
+        until(lambda: len(facts(inside)) == WHOLE)
+        whole = facts(inside)
+        for verb in ("delete", "add"):
+            subprocess.run(["ip", "netns", verb, inside.name], check=True)
+        until(lambda: facts(inside) == whole)
+
+    run(agent, act)
 
 
 def test_a_node_that_left_is_not_repaired(agent: Agent, inside: Namespace) -> None:
