@@ -106,6 +106,7 @@ class Follower:
     _pending: Pending | None = None
     _place: tuple[str, ...] = ()
     _former: tuple[str, ...] = ()
+    _former_name: str = ""
     _notices: Notices = field(default_factory=Notices)
     _resyncs: int = 0
     _next_tick: float = field(default_factory=time.monotonic)
@@ -351,10 +352,11 @@ class Follower:
     def _remember(self) -> None:
         own = self.view.peers.get(self.own_key) if self.view else None
         self._former = own.addresses if own else ()
+        self._former_name = own.name if own and own.asked else ""
 
     def _wishes(self) -> Request:
         """All that this node wishes for, and softly what it had, should Redis not know it any more."""
-        return replace(self.asker.join(), former_ip=self._former)
+        return replace(self.asker.join(), former_ip=self._former, former_name=self._former_name)
 
     def _stand_down_if_superseded(self) -> None:
         """The newest join of a key wins: once ours is answered, another machine's mark came after it."""

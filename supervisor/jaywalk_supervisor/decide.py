@@ -7,7 +7,7 @@ event; one that is older than the key's last change is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -55,7 +55,7 @@ def _join(state: ZoneState, request: Request, now: float) -> Decision:
     own = held.addresses if held else still_free(state, request.former_ip)
     grant = choose(state, Asker(own, keys, may_take), request.request_ip, now)
     kept, host = (held.kept, held.host) if held else ((), "")
-    name, asked = (host, "") if host else unique_name(state, keys, _wished_name(request, lease), lease)
+    name, asked = (host, "") if host else _name(state, keys, request, lease)
     prefixes = with_kept(kept, request.child_prefixes)
     check_prefixes(state, keys, prefixes)
     _refuse_covering(state, request, [each for each in prefixes if held is None or each not in held.prefixes])
@@ -88,6 +88,10 @@ def _other_machine(before: Peer | None, request: Request) -> tuple[str, ...]:
         f"the key {request.key} was another machine's until now, {before.name}{where}: it stands down; "
         "if both run, give one of them a key of its own",
     )
+
+
+def _name(state: ZoneState, keys: Collection[str], request: Request, lease: Lease | None) -> tuple[str, str]:
+    return unique_name(state, keys, _wished_name(request, lease), lease, request.former_name)
 
 
 def _wished_name(request: Request, lease: Lease | None) -> str:

@@ -55,7 +55,8 @@ class Request:
     announces; in a ``release`` those to give back, the lease itself staying.  An operator's request may have
     an empty ``key`` and mean the host called ``name``.  ``nonce`` names the answer, ``seq`` orders the
     requests of one key; a report has the nonce "".  ``former_ip`` are the addresses that a node had as far as
-    it remembers: where Redis lost its lease it gets them again if they are free.  ``fixed``, ``local`` and
+    it remembers, and ``former_name`` its numbered name, if it had one: where Redis lost its lease it gets
+    them again if they are free.  ``fixed``, ``local`` and
     ``relay`` go into the record of the peer, ``observed`` are the endpoints at which a node sees its peers,
     by public key.  ``notes`` say what became of values that were not in their canonical spelling.
     """
@@ -66,6 +67,7 @@ class Request:
     name: str = ""
     request_ip: tuple[str, ...] = ()
     former_ip: tuple[str, ...] = ()
+    former_name: str = ""
     child_prefixes: tuple[str, ...] = ()
     endpoint: str = ""
     fixed: bool = False
@@ -93,6 +95,7 @@ class Request:
         instance: object = "",
         observed: object = MappingProxyType({}),
         former_ip: Sequence[object] = (),
+        former_name: str = "",
         nonce: str | None = None,
         seq: int | None = None,
     ) -> Request:
@@ -106,6 +109,7 @@ class Request:
             name=values.node_name(name) if name else "",
             request_ip=wire.each(_requested, list(request_ip), "requested addresses", MAX_REQUESTED),
             former_ip=wire.each(_requested, list(former_ip), "former addresses", MAX_REQUESTED),
+            former_name=values.dns_label(former_name, "former name") if former_name else "",
             child_prefixes=wire.each(
                 values.child_prefix, list(child_prefixes), "child prefixes", MAX_PREFIXES
             ),
@@ -133,6 +137,7 @@ class Request:
             "name": self.name,
             "request_ip": list(self.request_ip),
             "former_ip": list(self.former_ip),
+            "former_name": self.former_name,
             "child_prefixes": list(self.child_prefixes),
             "endpoint": self.endpoint,
             "fixed": self.fixed,
@@ -155,6 +160,7 @@ class Request:
             name=_own_name(wire.text(data.get("name", ""), "name")),
             request_ip=wire.a_list(data.get("request_ip", []), "requested addresses"),
             former_ip=wire.a_list(data.get("former_ip", []), "former addresses"),
+            former_name=wire.text(data.get("former_name", ""), "former name"),
             child_prefixes=wire.a_list(data.get("child_prefixes", []), "child prefixes"),
             endpoint=wire.text(data.get("endpoint", ""), "endpoint"),
             fixed=data.get("fixed") is True,

@@ -510,3 +510,16 @@ def test_a_key_that_comes_from_another_machine_is_told_so(blue: ZoneState) -> No
     reply = carry_out(blue, join("zone-blue", 1, instance="000000bb", endpoint="192.0.2.2:51820"))
     assert "was another machine's until now, node1 at 192.0.2.1:51820" in reply.notes[0]
     assert carry_out(blue, join("zone-blue", 1, instance="000000bb", endpoint="192.0.2.2:51820")).notes == ()
+
+
+def test_a_numbered_name_comes_back_after_a_loss_whoever_is_first(blue: ZoneState) -> None:
+    again = carry_out(blue, replace(join("zone-blue", 2, name="web1"), former_name="web1-2"))
+    assert again.name == "web1-2"
+    assert "was another node's" in again.notes[0]
+    assert carry_out(blue, join("zone-blue", 1, name="web1")).name == "web1"
+    assert carry_out(blue, replace(join("zone-blue", 3, name="web1"), former_name="web1-2")).name == "web1-3"
+    assert carry_out(blue, replace(join("zone-blue", 4, name="app"), former_name="web1-7")).name == "app"
+    other = replace(join("zone-blue", 6, name="apple"), former_name="app-7")
+    assert decide(blue, other, NOW).reply.name == "apple"
+    carry_out(blue, host("reserve", "app-2", request_ip=["10.20.0.6"]))
+    assert carry_out(blue, replace(join("zone-blue", 5, name="app"), former_name="app-2")).name == "app-3"
