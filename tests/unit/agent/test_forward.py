@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
@@ -64,6 +65,28 @@ def test_what_is_missing_is_told_without_a_change(machine: Namespace) -> None:
     machine.run(["nft", "flush", "ruleset"])
     assert any("insert rule" in line for line in forward.missing((PREFIX,)))
     assert Forwarding(machine.runner, "jwt", wanted=False).missing((PREFIX,)) == []
+
+
+def test_rules_and_settings_that_somebody_flushed_are_restored_and_told_of(
+    machine: Namespace, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    forward = Forwarding(machine.runner, "jwt", wanted=True)
+    forward.restore()
+    assert forwarding(machine) == [], "nothing was wished for yet"
+    forward.apply((PREFIX,))
+    assert forwarding(machine) == ["jwt", "jwbr"]
+    assert not any("restored" in each for each in caplog.messages)
+    machine.run(["nft", "flush", "ruleset"])
+    machine.run(["sysctl", "-qw", "net.ipv4.conf.jwbr.forwarding=0"])
+    forward.apply((PREFIX,))
+    assert forwarding(machine) == ["jwt", "jwbr"]
+    assert "table inet jaywalk_jwt" in machine.run(["nft", "list", "ruleset"])
+    assert "forwarding: this was gone, restored: net/ipv4/conf/jwbr/forwarding=1" in caplog.messages
+    assert any("restored: insert rule" in each for each in caplog.messages)
+    forward.apply(())
+    forward.restore()
+    assert "jaywalk" not in machine.run(["nft", "list", "ruleset"])
 
 
 def test_nothing_is_touched_without_the_wish(machine: Namespace) -> None:
