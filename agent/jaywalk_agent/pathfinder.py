@@ -271,6 +271,9 @@ class Pathfinder:
         names = {key: record.name for key, record in self._records.items()}
         for level, sentence in self._silences.observe(silences, names, time.time()):
             log.log(level, "%s", sentence)
+            if level == logging.WARNING:
+                # It may lie with this machine: the kernel tells nobody of a changed key or port.
+                self.request_repair()
         found = {key: self._outcome(key, now) for key in self.machine.paths}
         if found != self._published:
             outcomes.save(self._file, found)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +19,7 @@ from jaywalk_agent.courier import Courier
 from jaywalk_agent.dataplane import DataPlane
 from jaywalk_agent.pathfinder import Pathfinder
 from jaywalk_agent.relays import Wanted
+from jaywalk_agent.silence import Silences
 from tests.unit.agent.support import peer, view_of
 from tests.unit.jaywalk.strategies import key
 
@@ -112,3 +114,16 @@ def test_relay_interfaces_stay_while_it_is_unknown_what_the_interface_should_be(
     plane.given = {}
     turn(finder)
     assert relays.asked[asked:] == [None], "a relay without peers needs no interface"
+
+
+def test_a_peer_that_fell_silent_asks_for_a_look_at_the_interface(
+    relay: tuple[Pathfinder, Plane, Relays], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finder, _, _ = relay
+    asked: list[None] = []
+    finder.request_repair = lambda: asked.append(None)
+    lines = [[(logging.WARNING, "node1 is silent since 14:03:11")], [(logging.INFO, "node1 is back")]]
+    monkeypatch.setattr(Silences, "observe", lambda *_: lines.pop(0))
+    turn(finder)
+    turn(finder)
+    assert len(asked) == 1
