@@ -15,6 +15,7 @@ from typing import Any
 from .jaywalk.runner import Runner
 
 PROPERTIES = ("LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload", "ExecMainStartTimestamp")
+UNITS = "/etc/systemd/"
 LINES = 10
 """How many lines of the journal an error shows."""
 
@@ -54,17 +55,19 @@ def observe(runner: Runner, name: str, files: Sequence[str]) -> Service:
     )
 
 
-def actions(service: Service, changed: bool) -> list[str]:
+def actions(service: Service, files: Sequence[str], changed: bool) -> list[str]:
     """What `systemctl` has to do; ``changed`` says that a run changed settings, or would in check mode."""
     steps = []
-    if service.reread:
-        steps.append("daemon-reload")
     if not service.enabled:
         steps.append("enable")
     if not service.active:
         steps.append("start")
     elif service.outdated or service.reread or changed:
         steps.append("restart")
+    # NeedDaemonReload overlooks a folder of additions that was not there before.
+    has_units = any(path.startswith(UNITS) for path in files)
+    if service.reread or (has_units and steps):
+        steps.insert(0, "daemon-reload")
     return steps
 
 
@@ -84,8 +87,10 @@ def _journal(runner: Runner, name: str, cursor: str) -> str:
     """The last lines about the unit after ``cursor``, its own and systemd's, none twice."""
     since = [f"--after-cursor={cursor}"] if cursor else [f"--lines={LINES}"]
     shown = runner.run(["journalctl", f"--unit={name}", "--output=cat", "--no-pager", *since])
-    lines = [line for line in shown.stdout.splitlines() if not line.startswith(("Starting ", "-- "))]
-    return "; ".join(list(dict.fromkeys(lines))[-LINES:])
+    lines = [line for line in shown.stdout.splitlines() if not line.startswith("-- ")]
+    starts = [number for number, line in enumerate(lines) if line.startswith("Starting ")]
+    said = lines[starts[0] :] if starts else lines  # before it is the end of the last life
+    return "; ".join([line for line in dict.fromkeys(said) if not line.startswith("Starting ")][-LINES:])
 
 
 def reason(stdout: str, stderr: str) -> str:

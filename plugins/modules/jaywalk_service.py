@@ -37,7 +37,8 @@ options:
   files:
     description:
       - What the service reads when it starts. It is restarted if one of these was written after that.
-      - Files that are missing are left out.
+      - Files that are missing are left out. With one of systemd's own among them systemd reads its files anew
+        first.
     type: list
     elements: path
     default: []
@@ -133,8 +134,9 @@ ARGUMENT_SPEC: dict[str, Any] = {
 def work(module: AnsibleModule, runner: ModuleRunner) -> Outcome:
     """Brings the service to run with what is written, then asks whether it is in order."""
     name, health = module.params["name"], module.params["health"]
-    service = observe(runner, name, module.params["files"])
-    steps = actions(service, module.params["changed"])
+    files = module.params["files"]
+    service = observe(runner, name, files)
+    steps = actions(service, files, module.params["changed"])
     facts: dict[str, Any] = {"actions": steps, "outdated": list(service.outdated)}
     if not module.check_mode:
         said = perform(runner, name, steps) if steps else ""

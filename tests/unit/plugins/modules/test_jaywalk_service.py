@@ -35,7 +35,9 @@ class Systemd(Machine):
         if program.endswith("journalctl"):
             return (
                 0,
-                "-- cursor: s=1" if "--show-cursor" in words else "Starting it\ncannot\ncannot\nFailed",
+                "-- cursor: s=1"
+                if "--show-cursor" in words
+                else "stopped\nStarting it\ncannot\ncannot\nFailed",
                 "",
             )
         if program.endswith("jaywalk"):
@@ -115,6 +117,14 @@ def test_what_an_earlier_run_wrote_is_applied_whatever_else_there_is_to_do(
     assert foretold["diff"] == done["diff"]
     assert [words[0] for words, _ in machine.calls] == steps
     assert not run_module(jaywalk_service, **options)["changed"]
+
+
+def test_systemd_reads_additions_to_the_unit_that_it_does_not_miss(
+    machine: Systemd, run_module: RunModule, options: dict[str, Any]
+) -> None:
+    options["files"].append(f"/etc/systemd/system/{UNIT}.d/netns.conf")
+    assert run_module(jaywalk_service, **options)["actions"] == ["daemon-reload", "restart"]
+    assert run_module(jaywalk_service, **options)["actions"] == []
 
 
 def test_check_mode_believes_that_settings_changed(
