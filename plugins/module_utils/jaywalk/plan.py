@@ -291,8 +291,8 @@ def _lost(is_now: Observed, desired: Interface) -> Iterator[Step]:
             origin = f"scope link src {host}" if _is_ipv4(network) else "metric 256"
             line = f"route append {network} dev {name} proto kernel {origin}"
             yield Step(added=(f"route {network}",), ip=(line,))
-    for cidr in kept:
-        host = cidr.partition("/")[0]
+    # One host may have two prefix lengths, and has one local route.
+    for host, cidr in {each.partition("/")[0]: each for each in kept}.items():
         if host in is_now.lost_hosts:
             yield Step(added=(f"local route {host}",), ip=_local_route(cidr, name))
 

@@ -143,6 +143,18 @@ def test_diff_is_what_changes_no_more_and_no_less(observed: Observed | None, des
     assert bool(steps) == bool(removed or added)
 
 
+def test_an_address_with_two_prefix_lengths_gets_one_local_route() -> None:
+    addresses = ("10.20.0.1/32", "10.20.0.1/20")
+    desired = Interface(NAME, KEY_FILES["/etc/key1"], "/etc/key1", addresses=addresses)
+    model = ModelInterface(key_files=KEY_FILES)
+    plan.diff(None, desired, NOW).apply(model)
+    model.hosts.clear()
+    steps = plan.diff(model.observed(), desired, NOW)
+    assert steps.diff()["after"] == "local route 10.20.0.1\n"
+    steps.apply(model)
+    assert not plan.diff(model.observed(), desired, NOW)
+
+
 def _lost_lines(observed: Observed | None) -> set[str]:
     """What the kernel made of itself and others took away; it is in no list of facts while it is there."""
     if observed is None:
