@@ -58,7 +58,7 @@ def test_a_black_hole_is_found_and_so_is_the_largest_size_that_passes(pair: Tunn
     with pair.agent(pair.other):
         assert asked(pair, size=MTU).answers
         drop_larger_than(pair.router, 1300)
-        assert asked(pair, timeout=0.5).answers
+        assert asked(pair).answers
         assert not asked(pair, size=MTU, timeout=0.5).answers
         key = pair.other.record.key
         with_agent = largest_passing(pair.one.settings, pair.view, pair.one.record, [key], MTU)
