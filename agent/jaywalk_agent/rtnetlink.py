@@ -167,7 +167,8 @@ def _address_differs(event: AddressEvent, desired: Interface, index: int) -> boo
         return False
     if event.gone:
         return event.address in desired.addresses
-    # The kernel gives an interface a link-local address as soon as it takes IPv6 there again.
+    # A userspace interface gets a link-local address as soon as the kernel takes IPv6 there again; the
+    # kernel's own WireGuard gets none, and waits for the look of the minute.
     return not desired.ipv6 and ":" in event.address
 
 
