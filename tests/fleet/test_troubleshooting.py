@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Each entry of docs/troubleshooting.md on machines where just that is wrong: typed, said and cured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import pytest
+
+from jaywalk.controller import ControllerAddress, ZoneClient, connect
+from jaywalk.requests import Request
+from tests.fleet.fleet import INTERFACE, ROOT, UNIT, ZONE, Fleet, eventually
+from tests.fleet.page import Page
+from tests.netns import kernel_has_wireguard
+
+PAGE = Page(ROOT / "docs" / "troubleshooting.md")
+REDIS = "jaywalk-redis"
+ENV = f"/etc/jaywalk/{ZONE}.env"
+RESTART = f"systemctl restart {UNIT}"
+STATE = "/var/lib/jaywalk"
+AS_OUTSIDER = (
+    f"set -a; . {ENV}; set +a; export JAYWALK_STATE_DIR=/root/other JAYWALK_INTERFACE=wg9 "
+    "JAYWALK_LISTEN_PORT=51829 JAYWALK_PRIVATE_KEY_FILE=/root/other.key; "
+)
+"""By hand on a member: the service's settings, with a state, a key and an interface of its own."""
+LEAVE = f"set -a; . {ENV}; set +a; jaywalk leave"
+AS_SUPERVISOR = "set -a; . /etc/jaywalk-supervisor/supervisor.env; set +a;"
+OUTSIDER_LEAVES = "jaywalk leave; jaywalk down; rm -rf /root/other*"
+NFT = "nft add table inet fw && nft add chain inet fw {name} '{{ type filter hook {name} priority 0; }}' && "
+FUTURE = """mkdir -p /root/future; cat > /root/future/sitecustomize.py <<'END'
+import time
+clock, exact = time.time, time.time_ns
+time.time = lambda: clock() + 2 * 86400
+time.time_ns = lambda: exact() + 2 * 86400 * 10**9
+END
+export PYTHONPATH=/root/future; """
+DAMAGE = (
+    f"systemctl stop {REDIS}; file=$(ls /var/lib/{REDIS}/appendonlydir/*.incr.aof | tail -n 1); "
+    'at=$(($(stat -c %s "$file") * 3 / 4)); yes garbage | head -c 2000 | '
+    'dd of="$file" oflag=seek_bytes seek=$at conv=notrunc status=none; '
+    f"systemctl start {REDIS}"
+)
+SMALL_PASSWORD = "small-zone-of-the-tests-0123"
+IN_SMALL_ZONE = (
+    AS_OUTSIDER + f"(umask 077; echo {SMALL_PASSWORD} > /root/other.password); "
+    "export JAYWALK_ZONE=zone-small JAYWALK_CONTROLLER_PASSWD_FILE=/root/other.password; "
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is wrong where; the commands that undo it come after the page's own cure, if it has one."""
+
+    breaks: Mapping[str, str] = field(default_factory=dict)
+    mends: Mapping[str, str] = field(default_factory=dict)
+    typed_on: str = "node1"
+    before: str = ""
+    """What comes before the page's words in the same shell."""
+    around: str = "{}"
+    """The command that the page's words are an argument of."""
+    cured_on: str = ""
+    mended_first: bool = False
+    """Whether the cause goes away by hand before the page's cure is typed."""
+
+
+CASES = {
+    "a peer does not answer": Case(
+        {"node2": f"systemctl stop {UNIT}; ip link set {INTERFACE} down"}, cured_on="node2"
+    ),
+    "no peer answers": Case(
+        {"node1": NFT.format(name="output") + "nft add rule inet fw output udp sport 51820 drop"},
+        {"node1": "nft delete table inet fw"},
+    ),
+    "the controller does not answer": Case({"control": f"systemctl stop {REDIS}"}, cured_on="control"),
+    "the password is refused": Case(
+        {"node1": f"cp -a {ENV[:-3]}password /root/kept; echo wrong > {ENV[:-3]}password"},
+        {"node1": f"mv /root/kept {ENV[:-3]}password"},
+    ),
+    "large packets vanish": Case(
+        {
+            "node2": NFT.format(name="input")
+            + "nft add rule inet fw input udp dport 51820 meta length gt 1328 drop"
+        },
+        {"node2": "nft delete table inet fw"},
+    ),
+    "something of the interface was gone": Case({"node1": f"ip link delete {INTERFACE}"}),
+    "the agent starts again and again": Case(
+        {"node1": f"cp -a {ENV} /root/kept; echo JAYWALK_LISTEN_PORT=70000 >> {ENV}; {RESTART}"},
+        {"node1": f"mv /root/kept {ENV}"},
+        cured_on="node1",
+        mended_first=True,
+    ),
+    "the port is in use": Case(
+        {
+            "node1": f"systemctl stop {UNIT}; jaywalk down; ip link add wg-other type wireguard || "
+            "wireguard-go wg-other; wg set wg-other listen-port 51820; ip link set wg-other up"
+        },
+        {"node1": f"ip link delete wg-other; systemctl start {UNIT}"},
+    ),
+    "the disk is full": Case(
+        {
+            "node1": f"mount -t tmpfs -o size=16k none {STATE}; cat /dev/zero > {STATE}/full; true",
+            "node3": f"systemctl stop {UNIT}; {LEAVE}",
+        },
+        {"node1": f"umount {STATE}", "node3": f"systemctl start {UNIT}"},
+    ),
+    "the command does not start": Case(
+        {"node3": "mv /opt/jaywalk/bin/python /opt/jaywalk/bin/python.gone"},
+        {"node3": "mv /opt/jaywalk/bin/python.gone /opt/jaywalk/bin/python"},
+        typed_on="node3",
+    ),
+    "redis does not start": Case({"control": DAMAGE}, typed_on="control", cured_on="control"),
+}
+OUTSIDERS = {
+    "the zone is not known": Case(typed_on="node3", before=AS_OUTSIDER),
+    "the clock is wrong": Case(typed_on="node3", before=AS_OUTSIDER + FUTURE),
+    "a prefix overlaps": Case(typed_on="node3", before=AS_OUTSIDER),
+    "there is no tun device": Case(
+        typed_on="node3",
+        before=AS_OUTSIDER,
+        around="unshare --mount sh -c 'mount -t tmpfs none /dev/net && {}'",
+    ),
+}
+"""What somebody types on a machine that is in no zone."""
+OTHERS = (
+    "a requested address is taken",
+    "ipv6 is missing",
+    "two machines have one key",
+    "a node was removed",
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _whole_again(fleet: Fleet) -> Iterator[None]:
+    yield
+    eventually(fleet.is_whole, "the mesh is whole again")
+
+
+@pytest.fixture
+def values(fleet: Fleet) -> dict[str, str]:
+    """What stands for the page's words about the controller."""
+    return {"CONTROLLER_ADDRESS": fleet.controller.address}
+
+
+def shows(fleet: Fleet, title: str, values: Mapping[str, str], case: Case) -> None:
+    """Types an entry's commands until they say what the page says."""
+    words = case.before + case.around.format(PAGE.written(title, **values).strip())
+    last = ""
+
+    def said() -> bool:
+        nonlocal last
+        done = fleet[case.typed_on].run(words, check=False, timeout=60)
+        last = done.stdout + done.stderr
+        return not PAGE.missing(title, last, **values)
+
+    try:
+        eventually(said, f"{title}: it is said")
+    finally:
+        print(last)  # pytest shows it where the test failed
+
+
+def cure(fleet: Fleet, title: str, values: Mapping[str, str], where: str) -> None:
+    fleet[where].run(PAGE.written(f"cure: {title}", **values), timeout=60)
+
+
+def in_order(fleet: Fleet, name: str) -> bool:
+    return fleet[name].run("jaywalk status", check=False).rc == 0
+
+
+def test_each_entry_of_the_page_is_typed_here() -> None:
+    entries = {title for title in PAGE.titles if not title.startswith("cure: ")}
+    assert entries == {*CASES, *OUTSIDERS, *OTHERS}
+
+
+@pytest.mark.parametrize("title", CASES)
+def test_an_entry_says_what_is_wrong_and_its_cure_cures(
+    fleet: Fleet, values: dict[str, str], title: str
+) -> None:
+    case = CASES[title]
+    for name, command in case.breaks.items():
+        fleet[name].run(command, check=False)
+    try:
+        shows(fleet, title, values, case)
+    finally:
+        steps: list[Callable[[], object]] = [
+            lambda name=name, command=command: fleet[name].run(command, timeout=60)
+            for name, command in case.mends.items()
+        ]
+        if case.cured_on:
+            steps.insert(len(steps) * case.mended_first, lambda: cure(fleet, title, values, case.cured_on))
+        for step in steps:
+            step()
+    if case.breaks:
+        eventually(lambda: in_order(fleet, "node1"), "node1 is in order")
+
+
+def test_two_machines_with_one_key(fleet: Fleet, values: dict[str, str]) -> None:
+    title = "two machines have one key"
+    key = fleet["node1"].run(f"cat /etc/jaywalk/{ZONE}.key").stdout
+    fleet["node3"].run("umask 077; cat > /root/other.key", stdin=key)
+    fleet["node3"].run(f"systemctl stop {UNIT}; jaywalk down; {AS_OUTSIDER} jaywalk up; jaywalk down")
+    try:
+        shows(fleet, title, values, Case())
+    finally:
+        cure(fleet, title, values, "node1")
+        fleet["node3"].run(f"rm -rf /root/other*; systemctl start {UNIT}")
+    eventually(lambda: in_order(fleet, "node1"), "node1 is in order")
+
+
+def test_a_node_that_was_removed(fleet: Fleet, values: dict[str, str]) -> None:
+    title = "a node was removed"
+    password = fleet.secrets["jaywalk_controller_password"]
+    where = ControllerAddress(fleet.controller.address, 6379, "supervisor", password)
+    zone = ZoneClient(connect(where), where, ZONE)
+    key = fleet["node1"].run(f"wg show {INTERFACE} public-key").stdout.strip()
+    zone.ask(Request.checked("release", ZONE, key), 60, zone.keys.orders).lease_or_raise()
+    zone.client.close()
+    try:
+        shows(fleet, title, values, Case())
+    finally:
+        cure(fleet, title, values, "node1")
+    eventually(lambda: in_order(fleet, "node1"), "node1 is in order")
+
+
+@pytest.fixture(scope="module")
+def outsider(fleet: Fleet) -> Iterator[None]:
+    """node3 is out of the zone until the last test of this file."""
+    fleet["node3"].run(f"systemctl stop {UNIT}; jaywalk down; rm -rf /root/other*")
+    yield
+    fleet["node3"].run(f"{AS_OUTSIDER} {OUTSIDER_LEAVES}", check=False)
+    fleet["node3"].run(f"systemctl start {UNIT}")
+
+
+@pytest.mark.usefixtures("outsider")
+@pytest.mark.parametrize("title", OUTSIDERS)
+def test_an_entry_says_why_a_machine_does_not_get_in(
+    fleet: Fleet, values: dict[str, str], title: str
+) -> None:
+    if title == "there is no tun device" and kernel_has_wireguard():
+        pytest.skip("this kernel has WireGuard")
+    shows(fleet, title, values, OUTSIDERS[title])
+
+
+@pytest.fixture
+def small_zone(fleet: Fleet, outsider: None) -> Iterator[str]:
+    """A zone where no address is taken from its holder; what a node there types first."""
+    add = "add zone-small --cidr 10.66.0.0/24 --cidr6 fd66::/64 --takeover never"
+    make = f"jaywalk-supervisor zone {add} --agent-password-file /root/small.password"
+    fleet.controller.run(f"{AS_SUPERVISOR} umask 077; echo {SMALL_PASSWORD} > /root/small.password; {make}")
+    yield IN_SMALL_ZONE
+    fleet["node3"].run(f"{IN_SMALL_ZONE} {OUTSIDER_LEAVES}", check=False)
+    fleet.controller.run(f"{AS_SUPERVISOR} jaywalk-supervisor zone remove zone-small --force")
+
+
+def test_a_requested_address_that_is_taken(fleet: Fleet, values: dict[str, str], small_zone: str) -> None:
+    first = small_zone.replace("/root/other.key", "/root/first.key")
+    join = "jaywalk up --request-ip 10.66.0.1; jaywalk down; rm -rf /root/other /root/first*"
+    fleet["node3"].run(f"{first} {join}")
+    shows(fleet, "a requested address is taken", values, Case(typed_on="node3", before=small_zone))
+
+
+def test_ipv6_that_the_kernel_does_not_take(fleet: Fleet, values: dict[str, str], small_zone: str) -> None:
+    off = "net.ipv6.conf.default.disable_ipv6"
+    fleet["node3"].run(f"sysctl -qw {off}=1")
+    try:
+        shows(fleet, "ipv6 is missing", values, Case(typed_on="node3", before=small_zone))
+    finally:
+        fleet["node3"].run(f"sysctl -qw {off}=0")
