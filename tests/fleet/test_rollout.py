@@ -194,6 +194,7 @@ def test_an_address_of_the_controller_in_no_known_form_fails_the_play(fleet: Fle
 
 def test_the_play_repairs_what_it_installed_and_applies_what_is_written(fleet: Fleet) -> None:
     """Three ways to break the programs, and settings that a run wrote before it was interrupted."""
+    address = fleet.address("node2")
     fleet["node1"].run("rm -r /opt/jaywalk/lib/python3*/site-packages/redis /usr/local/bin/jaywalk")
     fleet["node2"].run(
         "ln -sfn /usr/bin/python3.99 /opt/jaywalk/bin/python3; chmod -R go-rwx /opt/jaywalk; "
@@ -203,7 +204,7 @@ def test_the_play_repairs_what_it_installed_and_applies_what_is_written(fleet: F
         f"chmod -R go-rwx /opt/jaywalk; systemctl disable {UNIT}; touch /etc/jaywalk/{ZONE}.env"
     )
     before = invocations(fleet)
-    with fleet.ping("node1", "node2") as count:
+    with fleet.ping_address("node1", address) as count:
         fleet.play("--limit", "agents")
     for name in MEMBERS:
         fleet[name].run("setpriv --reuid=65534 --regid=65534 --clear-groups /usr/local/bin/jaywalk --version")
@@ -237,7 +238,7 @@ def test_agents_restart_in_batches_and_a_batch_that_fails_is_the_last(fleet: Fle
 
 
 def test_a_changed_interface_takes_the_place_of_the_old_one(fleet: Fleet) -> None:
-    fleet["node3"].run("ip link add wg8 type dummy")
+    fleet["node3"].run("ip tuntap add dev wg8 mode tun")
     refused = fleet.play("--limit", "node3", "-e", "jaywalk_interface=wg8", check=False)
     assert refused.rc != 0
     assert "node3 has an interface wg8 already" in refused.output
