@@ -15,7 +15,7 @@ from typing import Any
 
 from jaywalk import mesh, plan
 from jaywalk.controller import ZoneClient, connect
-from jaywalk.errors import JaywalkError
+from jaywalk.errors import CommandHung, JaywalkError
 from jaywalk.place import own_addresses
 from jaywalk.requests import CHECK, Request
 from jaywalk.runner import Runner
@@ -36,7 +36,8 @@ SHOWN_COMMANDS = 3
 
 
 def examine(settings: Settings, runner: Runner, servers: Sequence[str] = ()) -> list[Finding]:
-    """All findings; what cannot be checked is a finding too, and keeps no other check back.
+    """All findings; what cannot be checked is a finding too, and keeps no other check back, but for a
+    program that hangs.
 
     ``servers`` are STUN servers to ask as well.
     """
@@ -49,6 +50,10 @@ def examine(settings: Settings, runner: Runner, servers: Sequence[str] = ()) -> 
             # One by one: what was found before a check failed stays.
             for grade, sentence in check(node):
                 findings.append(Finding(grade, about, sentence))
+        except CommandHung as error:
+            # Each further check would wait for the same program.
+            findings.append(Finding(BAD, about, str(error)))
+            break
         except (JaywalkError, OSError) as error:
             findings.append(Finding(BAD, about, str(error)))
     if servers:

@@ -61,6 +61,20 @@ class CommandFailed(JaywalkError):
         super().__init__(f"'{shown}' ended with exit code {returncode}: {self.stderr or 'no message'}")
 
 
+class CommandHung(JaywalkError):
+    """A program that we ran did not end, and was ended by us."""
+
+    def __init__(self, argv: Sequence[str], seconds: float) -> None:
+        shown = " ".join(argv[:6]) + (" ..." if len(argv) > 6 else "")
+        remedy = "see 'ps' for a stopped or hanging program"
+        if "wg" in argv:
+            remedy = (
+                "userspace WireGuard is stopped or hangs, and carries nothing then: "
+                "'systemctl kill -s KILL jaywalk-wireguard-<interface>' ends it, and it starts anew"
+            )
+        super().__init__(f"'{shown}' did not end within {seconds:g} s", remedy)
+
+
 class ControllerUnreachable(JaywalkError):
     """Nobody answers at the controller's address, or the connection broke."""
 

@@ -8,14 +8,18 @@ Secrets go in by ``stdin`` or by a file's path, never in ``argv``, which every u
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-from .errors import CommandFailed, InvalidValue, MissingTool
+from .errors import CommandFailed, CommandHung, InvalidValue, MissingTool
 
 NAMESPACES = "/run/netns"
+LONGEST_SECONDS = 10.0
+"""For one program; a call of ``wg`` or ``ip`` with thousands of peers takes less than one."""
 NOT_FOUND = 127
 """The exit code of nsenter(1) where there is no such program."""
 
@@ -39,28 +43,50 @@ class Runner(Protocol):
 class SubprocessRunner:
     """A runner on plain ``subprocess``, for the agent; modules bring ``module.run_command``.
 
-    Without a time-out: ``subprocess`` then waits by polling, which costs half a millisecond a call.  A
-    program that hangs is ended by whoever watches us (the agent's unit has a watchdog).
+    Raises ``CommandHung`` where a program does not end within ``seconds``: ``wg`` waits for ever for a
+    userspace WireGuard that was stopped (SIGSTOP) or hangs.
     """
 
+    def __init__(self, seconds: float = LONGEST_SECONDS) -> None:
+        self._seconds = seconds
+
     def run(self, argv: Sequence[str], stdin: str | None = None) -> Finished:
-        given: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
         try:
             # A session of its own: Ctrl-C ends us, but neither a change that is half done nor a userspace
             # WireGuard that was started here.
-            done = subprocess.run(  # pylint: disable=ansible-bad-function
+            program = subprocess.Popen(  # pylint: disable=ansible-bad-function
                 argv,
-                capture_output=True,
+                stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 text=True,
-                check=False,
                 start_new_session=True,
-                **given,
             )
         except FileNotFoundError:
             raise MissingTool(argv[0]) from None
         except OSError as error:
             return Finished(126, "", f"it cannot be run ({error.strerror})")
-        return Finished(done.returncode, done.stdout, done.stderr)
+        with program:
+            return self._await(program, argv, stdin)
+
+    def _await(self, program: subprocess.Popen[str], argv: Sequence[str], stdin: str | None) -> Finished:
+        # A timer's thread, since subprocess's own time-out waits by polling, half a millisecond a call.
+        hung = threading.Event()
+
+        def end() -> None:
+            hung.set()
+            program.kill()
+
+        timer = threading.Timer(self._seconds, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            stdout, stderr = program.communicate(stdin)
+        finally:
+            timer.cancel()
+        if hung.is_set() and program.returncode == -signal.SIGKILL:
+            raise CommandHung(argv, self._seconds)
+        return Finished(program.returncode, stdout, stderr)
 
 
 class NamespaceRunner:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 
 from jaywalk import keys
 from jaywalk.models import Peer
-from jaywalk.runner import SubprocessRunner
+from jaywalk.runner import NamespaceRunner, SubprocessRunner
 from jaywalk_agent import doctor, snapshot
 from jaywalk_agent.agent import node_of
 from jaywalk_agent.dataplane import DataPlane
@@ -166,3 +168,23 @@ def test_peers_that_a_route_or_a_switched_off_ipv6_keeps_out_are_told(
     found = examined(settings, inside)["differences"]
     assert [each.grade for each in found] == [GOOD, WARNING]
     assert "IPv6 is left out of jwudoc0" in found[1].sentence
+
+
+def test_userspace_wireguard_that_hangs_is_named_and_ends_the_examination(
+    settings: Settings, inside: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joined(settings, peer(1))
+    inside.run(["wireguard-go", "jwudoc0"])
+    program = next(
+        int(each.parent.name)
+        for each in Path("/proc").glob("[0-9]*/cmdline")
+        if each.read_bytes() == b"wireguard-go\0jwudoc0\0"
+    )
+    os.kill(program, signal.SIGSTOP)
+    try:
+        runner = NamespaceRunner(SubprocessRunner(0.5), inside.name)
+        last = doctor.examine(settings, runner)[-1]
+    finally:
+        os.kill(program, signal.SIGCONT)
+    assert (last.about, last.grade) == ("interface", BAD)
+    assert "userspace WireGuard is stopped or hangs" in last.sentence
