@@ -68,7 +68,7 @@ def index_settings(python: str) -> dict[str, str]:
     found = {}
     for section in SECTIONS:
         for line in listed.splitlines():
-            name, _, text = line.partition("=")
+            name, _equals, text = line.partition("=")
             key = name.removeprefix(f"{section}.")
             if key != name and key in INDEX:
                 found[f"PIP_{key.upper().replace('-', '_')}"] = str(ast.literal_eval(text))
