@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 
 from jaywalk import describe, driver, plan
@@ -47,9 +47,12 @@ MOST_WARNINGS = 20
 class Agent:
     """Follows one zone on one interface; it is also the :class:`follow.Asker` of its follower."""
 
-    def __init__(self, settings: Settings, runner: Runner, stop: StopSignal) -> None:
+    def __init__(
+        self, settings: Settings, runner: Runner, stop: StopSignal, lock: running.Lock | None = None
+    ) -> None:
         driver.of_this_machine(runner).require_tools()
         self.settings = settings
+        self._lock = lock
         self.controller = settings.controller_address()
         self.public_key = settings.own_key(runner)
         self.instance = own_instance(settings.state_dir)
@@ -63,7 +66,12 @@ class Agent:
         if PLACES.mends_paths:
             self.pathfinder = Pathfinder(runner, self.dataplane, courier, settings.paths_file)
             self.repairer = repairer_of(
-                runner, self.dataplane, self.pathfinder, self.forwarding, self._publish
+                runner,
+                self.dataplane,
+                self.pathfinder,
+                self.forwarding,
+                self._publish,
+                self._look_after_marks,
             )
         else:
             self.pathfinder = Onlooker(runner, settings.interface, self.public_key, courier)
@@ -240,7 +248,9 @@ class Agent:
         """Keeps what is in force now; in a storm only now and then, and at the look that follows it."""
         started = time.monotonic()
         due = update.changed is None or started >= self._save_after
-        if not due or not self.follower.joined or self._trouble or self._saved == update.view.position:
+        if not due or not self.follower.joined or self._trouble:
+            return
+        if self._saved == update.view.position and self._is_kept():
             return
         try:
             snapshot.keep(self.settings, update.view)
@@ -249,6 +259,24 @@ class Agent:
             log.warning("the snapshot stays as it was: %s", error)
         ended = time.monotonic()
         self._save_after = ended + SAVING_SHARE * (ended - started)
+
+    def _is_kept(self) -> bool:
+        """Whether what was saved is still there; on a full disk it is in memory."""
+        files = self.settings.snapshot_file, self.settings.volatile_snapshot_file
+        return any(each.exists() for each in files)
+
+    def _keep_marks(self) -> None:
+        """Makes our files in the run folder anew where somebody removed them.
+
+        Raises ``JaywalkError`` where another agent took our place meanwhile.
+        """
+        renewed = self._lock is not None and self._lock.renew()
+        if renewed:
+            log.warning("somebody removed or hid %s: made it anew", self.settings.lock_file)
+        if self._recorded and (renewed or not self.settings.interface_file.exists()):
+            self._own_interface.write(self.settings.interface_file)
+        if self._reported is not None and (renewed or not self.settings.status_file.exists()):
+            running.report(self.settings.status_file, self._reported, self._reported_waiting)
 
     def _report(self) -> None:
         """Says how this node is, where that has changed; several threads call it."""
@@ -281,8 +309,15 @@ class Agent:
         if self._ready:
             self._report()
 
+    def _look_after_marks(self) -> None:
+        """As :meth:`_keep_marks`, in another thread and more often; what that raises the agent's own says."""
+        with self._reporting, suppress(JaywalkError):
+            self._keep_marks()
+
     def _alive(self) -> None:
         notify("WATCHDOG=1")
+        with self._reporting:
+            self._keep_marks()
         if self._ready or self.follower.trouble:
             self._report()
 

@@ -89,9 +89,9 @@ def _failed(error: JaywalkError, code: int, words: Mapping[str, str]) -> int:
 
 def run_agent(settings: Settings, arguments: argparse.Namespace) -> int:
     """Joins and follows the zone until a signal comes."""
-    with running.only_one(settings.lock_file, settings.zone), suppress(Stopped):
+    with running.only_one(settings.lock_file, settings.zone) as lock, suppress(Stopped):
         retire_former(settings)
-        Agent(settings, settings.runner(), StopSignal()).run()
+        Agent(settings, settings.runner(), StopSignal(), lock).run()
     notify("STOPPING=1")
     log.info("stopped; the tunnels stay up")
     return 0

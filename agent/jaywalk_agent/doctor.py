@@ -20,7 +20,7 @@ from jaywalk.place import own_addresses
 from jaywalk.requests import CHECK, Request
 from jaywalk.runner import Runner
 
-from . import astray, doctor_nat, doctor_peers, mtu_check, outcomes, running, snapshot, stun
+from . import astray, doctor_nat, doctor_peers, mtu_check, outcomes, running, snapshot, status, stun
 from .agent import node_of
 from .dataplane import DataPlane, names_of
 from .doctor_context import BAD, GOOD, WARNING, Check, DoctorContext, Finding
@@ -93,7 +93,7 @@ def _agent(node: DoctorContext) -> Iterator[tuple[str, str]]:
 
 def _zone(node: DoctorContext) -> Iterator[tuple[str, str]]:
     if node.view is None:
-        yield BAD, f"this node is not in zone {node.settings.zone}"
+        yield BAD, str(status.not_a_member(node.settings, status.agent_state(node.settings)))
     elif node.own is None:
         yield BAD, f"zone {node.settings.zone} does not list this node's key"
     else:

@@ -275,7 +275,7 @@ class Pathfinder:
                 # It may lie with this machine: the kernel tells nobody of a changed key or port.
                 self.request_repair()
         found = {key: self._outcome(key, now) for key in self.machine.paths}
-        if found != self._published:
+        if found != self._published or not self._file.exists():
             outcomes.save(self._file, found)
             self._published = found
 

@@ -44,6 +44,7 @@ REASONS = {
     errno.EMSGSIZE: "larger than the MTU of this node's own interface",
     errno.EDESTADDRREQ: "no endpoint of this peer is known",
     errno.ENOKEY: "WireGuard does not know this peer",
+    errno.EPERM: "a firewall of this machine drops it, see 'nft list ruleset'",
     errno.ENETUNREACH: "this machine has no route to it",
 }
 """Why a question could not be sent; where no reason is given, the system's own words stand."""

@@ -21,7 +21,7 @@ from jaywalk.errors import InvalidValue, JaywalkError
 from jaywalk.models import Peer
 from jaywalk.zonelog import ZoneView
 
-from . import ping, snapshot
+from . import ping, snapshot, status
 from .ping import PingResult
 from .settings import Settings, said
 
@@ -43,11 +43,10 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
     )
     view = snapshot.current(settings)
     own = view.peers.get(settings.existing_key(settings.runner())) if view is not None else None
-    if view is None or own is None:
-        raise JaywalkError(
-            f"this node has not joined zone {settings.zone}",
-            f"start jaywalk-agent@{settings.zone}, or run 'jaywalk up'",
-        )
+    if view is None:
+        raise status.not_a_member(settings, status.agent_state(settings))
+    if own is None:
+        raise JaywalkError(f"zone {settings.zone} does not list this node's key", "see 'jaywalk status'")
     _check_size(size, own)
     keys = chosen(view, own, arguments.peers, arguments.all)
     watched = sys.stderr.isatty() and not arguments.json

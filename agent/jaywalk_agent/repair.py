@@ -56,7 +56,7 @@ class Repairer:
     """Watches over the interfaces of ``owners``, in the network namespace of ``runner``.
 
     ``lock`` is held while owners are asked, and while ``restored`` is told what was done.  ``publish`` is
-    called when :attr:`trouble` has changed.
+    called when :attr:`trouble` has changed, and ``keep_marks`` every :data:`POLL` seconds at least.
     """
 
     def __init__(
@@ -66,8 +66,10 @@ class Repairer:
         lock: threading.RLock,
         restored: Callable[[Plan], None],
         publish: Callable[[], None],
+        keep_marks: Callable[[], None] = lambda: None,
     ) -> None:
         self._runner = runner
+        self._keep_marks = keep_marks
         self._netns = runner.netns if isinstance(runner, NamespaceRunner) else ""
         self._owners = owners
         self._lock = lock
@@ -121,6 +123,7 @@ class Repairer:
         ready, _, _ = select.select(sources, [], [], max(0.0, pause))
         if self._end.is_set():
             return
+        self._keep_marks()
         if self._wake in ready:
             os.eventfd_read(self._wake)
             self._look_at_all(time.monotonic())
@@ -262,6 +265,7 @@ def repairer_of(
     pathfinder: Pathfinder,
     forwarding: Forwarding,
     publish: Callable[[], None],
+    keep_marks: Callable[[], None],
 ) -> Repairer:
     """The repairer of a node's own interface and of those to and of relays."""
 
@@ -271,6 +275,6 @@ def repairer_of(
         pathfinder.restored()
 
     owners = (dataplane, pathfinder.relay_plane)
-    repairer = Repairer(runner, owners, dataplane.lock, restored, publish)
+    repairer = Repairer(runner, owners, dataplane.lock, restored, publish, keep_marks)
     pathfinder.request_repair = repairer.request
     return repairer

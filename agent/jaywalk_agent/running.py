@@ -8,7 +8,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
@@ -41,21 +41,48 @@ class Report:
             return None
 
 
-@contextmanager
-def only_one(lock_file: Path, zone: str) -> Iterator[None]:
-    """Holds the zone's lock; raises ``JaywalkError`` where another agent holds it."""
-    with _open(lock_file) as stream:
+class Lock:
+    """The zone's lock, taken; raises ``JaywalkError`` where another agent holds it."""
+
+    def __init__(self, file: Path, zone: str) -> None:
+        self._file = file
+        self._zone = zone
+        self._stream = self._taken()
+
+    def renew(self) -> bool:
+        """Takes the lock anew where somebody removed or hid its file; returns whether that was so.
+
+        Else nobody sees any more that this agent runs, and a second one starts.  Raises as the constructor.
+        """
+        with suppress(OSError):
+            if os.path.samestat(self._file.stat(), os.fstat(self._stream.fileno())):
+                return False
+        before, self._stream = self._stream, self._taken()
+        before.close()
+        return True
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def _taken(self) -> IO[str]:
+        stream = _open(self._file)
         # Whoever only looks whether an agent runs holds the lock for a moment.
         for wait in (0.05, 0.2, 0.5, 0.0):
             if _take(stream, fcntl.LOCK_EX):
-                break
+                return stream
             time.sleep(wait)
-        else:
-            raise JaywalkError(
-                f"an agent of zone {zone} runs on this machine",
-                f"stop it first ('systemctl stop jaywalk-agent@{zone}')",
-            )
-        yield
+        stream.close()
+        raise JaywalkError(
+            f"an agent of zone {self._zone} runs on this machine",
+            f"stop it first ('systemctl stop jaywalk-agent@{self._zone}')",
+        )
+
+
+@contextmanager
+def only_one(lock_file: Path, zone: str) -> Iterator[Lock]:
+    """Holds the zone's lock; raises ``JaywalkError`` where another agent holds it."""
+    with closing(Lock(lock_file, zone)) as lock:
+        yield lock
 
 
 def _take(stream: IO[str], kind: int) -> bool:

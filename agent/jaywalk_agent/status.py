@@ -29,9 +29,9 @@ def gather(settings: Settings, runner: Runner, now: float | None = None) -> dict
     moment = time.time() if now is None else now
     view = snapshot.current(settings)
     observed = driver.of_this_machine(runner).observe(settings.interface)
-    agent = _agent(settings)
+    agent = agent_state(settings)
     if view is None:
-        raise _not_a_member(settings, agent)
+        raise not_a_member(settings, agent)
     public_key = settings.existing_key(runner)
     own = view.peers.get(public_key)
     found = outcomes.load(settings.paths_file)
@@ -71,12 +71,17 @@ def gather(settings: Settings, runner: Runner, now: float | None = None) -> dict
     }
 
 
-def _not_a_member(settings: Settings, agent: Mapping[str, Any]) -> JaywalkError:
-    """The running agent's word first; without one, what to do."""
+def not_a_member(settings: Settings, agent: Mapping[str, Any]) -> JaywalkError:
+    """Why nothing is known of the zone: the running agent's word first; without one, what to do."""
     if not agent["running"]:
         return JaywalkError(
             f"this node has not joined zone {settings.zone}",
             f"run 'jaywalk up' or start jaywalk-agent@{settings.zone}",
+        )
+    if not agent["trouble"] and not agent["waiting"]:
+        return JaywalkError(
+            f"somebody removed {settings.snapshot_file}, by which commands know zone {settings.zone}",
+            "the running agent writes it anew within a minute",
         )
     remedy = agent["trouble"] or "its agent waits for the zone's answer"
     return JaywalkError(f"this node is not in zone {settings.zone}", remedy)
@@ -111,7 +116,7 @@ def _reasons(
     return reasons
 
 
-def _agent(settings: Settings) -> dict[str, Any]:
+def agent_state(settings: Settings) -> dict[str, Any]:
     """How the agent says it is; until it has said anything it is taken to wait for the zone."""
     alive = running.is_running(settings.lock_file)
     report = running.Report.read(settings.status_file) if alive else None

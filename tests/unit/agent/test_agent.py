@@ -22,7 +22,7 @@ from jaywalk.controller import ZoneClient, connect
 from jaywalk.errors import CommandFailed, ControllerUnreachable, InvalidValue, JaywalkError, RequestRefused
 from jaywalk.requests import Request
 from jaywalk.zonelog import ZoneKeys
-from jaywalk_agent import follow, running, snapshot, status
+from jaywalk_agent import follow, repair, running, snapshot, status
 from jaywalk_agent.agent import Agent
 from jaywalk_agent.settings import Settings
 from jaywalk_agent.stop import Stopped, StopSignal
@@ -177,6 +177,33 @@ def test_on_a_disk_that_takes_nothing_commands_know_what_the_running_agent_knows
 
     with running.only_one(settings.lock_file, settings.zone):
         run(agent, act)
+
+
+@pytest.mark.usefixtures("supervisor")
+def test_files_that_somebody_removes_are_back_and_no_second_agent_starts(
+    inside: Namespace,
+    settings: Settings,
+    stop: StopSignal,
+    systemd: Systemd,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(repair, "POLL", 0.1)
+    monkeypatch.setattr(follow, "TICK", 1.0)
+
+    def act() -> None:
+        systemd.hear("READY=1")
+        until(settings.interface_file.exists)
+        settings.run_dir.rename(settings.run_dir.with_name("removed"))
+        settings.snapshot_file.unlink()
+        until(lambda: running.is_running(settings.lock_file))
+        files = settings.interface_file, settings.status_file, settings.paths_file, settings.snapshot_file
+        until(lambda: all(each.exists() for each in files))
+        assert status.gather(settings, inside.runner)["in_order"]
+        assert "zone-blue.lock: made it anew" in caplog.text
+
+    with running.only_one(settings.lock_file, settings.zone) as lock:
+        run(Agent(settings, inside.runner, stop, lock), act)
 
 
 @pytest.mark.usefixtures("supervisor")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -25,6 +26,29 @@ def test_a_second_agent_of_the_zone_is_refused(tmp_path: Path) -> None:
         pytest.fail("two agents hold one lock")
     with running.only_one(lock, "zone-blue"):
         pass
+
+
+def test_a_lock_whose_file_somebody_removed_is_taken_anew(tmp_path: Path) -> None:
+    file = tmp_path / "run" / "zone-blue.lock"
+    with running.only_one(file, "zone-blue") as lock:
+        assert not lock.renew()
+        shutil.rmtree(file.parent)
+        assert not running.is_running(file)
+        assert lock.renew()
+        assert running.is_running(file)
+        assert not lock.renew()
+    assert not running.is_running(file)
+
+
+def test_an_agent_whose_place_another_one_took_meanwhile_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "zone-blue.lock"
+    with running.only_one(file, "zone-blue") as first:
+        file.unlink()
+        with (
+            running.only_one(file, "zone-blue"),
+            pytest.raises(JaywalkError, match="an agent of zone zone-blue runs"),
+        ):
+            first.renew()
 
 
 def test_another_zone_has_another_lock(tmp_path: Path) -> None:

@@ -90,6 +90,14 @@ def test_before_the_first_join_it_passes_on_the_running_agents_trouble(tmp_path:
             status.gather(settings, SubprocessRunner())
 
 
+def test_a_snapshot_that_somebody_removed_is_not_taken_for_a_node_that_never_joined(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, interface="jwunone0")
+    with running.only_one(settings.lock_file, "zone-blue"):
+        running.report(settings.status_file, "")
+        with pytest.raises(JaywalkError, match=r"somebody removed .*zone-blue\.json.*within a minute"):
+            status.gather(settings, SubprocessRunner())
+
+
 def test_an_interface_that_equals_the_zone_is_in_order(member: Settings) -> None:
     host = up(member)
     shown = gathered(member, host)
