@@ -209,7 +209,7 @@ CHECKS: dict[str, Check] = {
     "zone": lambda value, name: values.zone_name(value),
     "interface": lambda value, name: values.interface_name(value),
     "netns": lambda value, name: values.netns_name(value),
-    "label": values.dns_label,
+    "node": lambda value, name: values.node_name(value),
     "mtu": lambda value, name: values.mtu(value, least=576),
     "addresses": _each(values.address),
     "listen_addresses": _each(_listen_address),

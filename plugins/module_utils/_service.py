@@ -28,6 +28,7 @@ class Service:
     enabled: bool
     reread: bool
     """Whether systemd has to read the unit's files anew."""
+    masked: bool = False
     outdated: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
@@ -51,6 +52,7 @@ def observe(runner: Runner, name: str, files: Sequence[str]) -> Service:
         active=active,
         enabled=found.get("UnitFileState") == "enabled",
         reread=found.get("NeedDaemonReload") == "yes",
+        masked=found.get("LoadState") == "masked",
         outdated=tuple(path for path in files if active and _written(path) > started),
     )
 

@@ -15,7 +15,7 @@ description:
   - Enables and starts a systemd unit, and restarts it where it runs with older settings than those on disk.
     What a run wrote and did not apply, the next one applies.
   - Asks the service at last whether it is in order, and fails with its reason if it is not.
-  - A unit that does not start fails with what the journal says of this start.
+  - A unit that does not start fails with what the journal says of this start. A masked one is left as it is.
 extends_documentation_fragment:
   - jaywalking.mesh.attributes
 attributes:
@@ -136,6 +136,8 @@ def work(module: AnsibleModule, runner: ModuleRunner) -> Outcome:
     name, health = module.params["name"], module.params["health"]
     files = module.params["files"]
     service = observe(runner, name, files)
+    if service.masked:
+        raise JaywalkError(f"{name} is masked, so nothing starts it: run `systemctl unmask {name}` there")
     steps = actions(service, files, module.params["changed"])
     facts: dict[str, Any] = {"actions": steps, "outdated": list(service.outdated)}
     if not module.check_mode:

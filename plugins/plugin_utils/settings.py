@@ -39,7 +39,7 @@ KINDS = {
     "jaywalk_relay_port": "port",
     "jaywalk_interface": "interface",
     "jaywalk_mtu": "mtu",
-    "jaywalk_name": "label",
+    "jaywalk_name": "node",
     "jaywalk_netns": "netns",
     "jaywalk_restart_batch": "share",
     "jaywalk_request_ip": "addresses",

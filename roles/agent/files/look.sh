@@ -15,7 +15,17 @@ for command; do
     [ "$(readlink "/usr/local/bin/$command")" = "$venv/bin/$command" ] || linked=false
 done
 ip ${netns:+-n "$netns"} link show dev "$interface" >/dev/null 2>&1 && taken=true || taken=false
+# Namespaces that we made, and in which no zone is any more but perhaps this one.
+free=$(systemctl list-units --all --plain --no-legend 'jaywalk-netns@*' |
+    sed -n 's/^jaywalk-netns@\([^ ]*\)[.]service.*/\1/p' | while read -r each; do
+    [ "$each" = "$netns" ] && continue
+    for file in "${settings%/*}"/*.env; do
+        [ "$file" != "$settings" ] && grep -qsx "JAYWALK_NETNS=$each" "$file" && continue 2
+    done
+    printf '%s ' "$each"
+done)
 complete=$runs
 echo "$wanted  $stamp" | sha1sum --check --status 2>/dev/null || complete=false
-printf '{"complete": %s, "runs": %s, "others": %s, "linked": %s, "interface": "%s", "netns": "%s", "taken": %s}\n' \
-    "$complete" "$runs" "$others" "$linked" "$(told INTERFACE)" "$(told NETNS)" "$taken"
+printf '{"complete": %s, "runs": %s, "others": %s, "linked": %s, ' "$complete" "$runs" "$others" "$linked"
+printf '"interface": "%s", "netns": "%s", "taken": %s, "free_netns": "%s"}\n' \
+    "$(told INTERFACE)" "$(told NETNS)" "$taken" "${free% }"

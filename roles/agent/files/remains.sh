@@ -9,9 +9,13 @@ enabled=$(systemctl show -P UnitFileState "$unit")
 [ -e "$settings" ] && configured=true || configured=false
 [ "$active" = inactive ] && [ "$enabled" != enabled ] && known=false || known=true
 [ "$active" = failed ] && failed=true || failed=false
-netns=$(told NETNS)
-for other in /etc/jaywalk/*.env; do
-    [ "$other" = "$settings" ] || ! grep -qsx "JAYWALK_NETNS=$netns" "$other" || netns=
-done
+# Those of earlier settings too.
+free=$(systemctl list-units --all --plain --no-legend 'jaywalk-netns@*' |
+    sed -n 's/^jaywalk-netns@\([^ ]*\)[.]service.*/\1/p' | while read -r each; do
+    for other in "${settings%/*}"/*.env; do
+        [ "$other" != "$settings" ] && grep -qsx "JAYWALK_NETNS=$each" "$other" && continue 2
+    done
+    printf '%s ' "$each"
+done)
 printf '{"configured": %s, "known": %s, "failed": %s, "interface": "%s", "netns": "%s", "free_netns": "%s"}\n' \
-    "$configured" "$known" "$failed" "$(told INTERFACE)" "$(told NETNS)" "$netns"
+    "$configured" "$known" "$failed" "$(told INTERFACE)" "$(told NETNS)" "${free% }"

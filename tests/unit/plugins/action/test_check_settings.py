@@ -58,6 +58,7 @@ def test_what_can_work_passes(variables: dict[str, Any]) -> None:
         ({"jaywalk_zones": [{**ZONE, "agent_password": 1e5}]}, "quote it"),
         ({"jaywalk_zones": None}, "jaywalk_zones is missing"),
         ({"jaywalk_name": "Web 1"}, "no DNS label"),
+        ({"jaywalk_name": "localhost"}, "give this node a name of its own"),
         ({"jaywalk_restart_batch": "0"}, "a share like 25%"),
         ({"jaywalk_restart_batch": "some"}, "a share like 25%"),
         ({"jaywalk_wheelhouse": 7}, "quote it"),

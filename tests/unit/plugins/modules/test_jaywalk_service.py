@@ -27,7 +27,7 @@ class Systemd(Machine):
         super().__init__()
         self.active, self.enabled, self.reread = "active", "enabled", "no"
         self.started = LONG_AGO
-        self.starts = True
+        self.load, self.starts = "loaded", True
         self.status: Any = STATUS
 
     def run_command(self, argv: list[str], data: str | None = None, **options: Any) -> Answer:
@@ -48,6 +48,7 @@ class Systemd(Machine):
             )
         if words[0] == "show":
             shown = {
+                "LoadState": self.load,
                 "ActiveState": self.active,
                 "UnitFileState": self.enabled,
                 "NeedDaemonReload": self.reread,
@@ -140,6 +141,16 @@ def test_a_service_that_does_not_start_shows_the_journal_of_this_start(
     machine.starts = False
     done = run_module(jaywalk_service, **options)
     assert done["msg"] == f"{UNIT} did not start: cannot; Failed"
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_masked_unit_is_left_alone_with_the_remedy(
+    machine: Systemd, run_module: RunModule, options: dict[str, Any], check: bool
+) -> None:
+    machine.load, machine.active = "masked", "inactive"
+    done = run_module(jaywalk_service, check=check, **options)
+    assert done["msg"] == f"{UNIT} is masked, so nothing starts it: run `systemctl unmask {UNIT}` there"
+    assert machine.calls == []
 
 
 @pytest.mark.parametrize(
