@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 
-from jaywalk import describe, driver, plan
+from jaywalk import describe, driver, files, plan
 from jaywalk.controller import TIMEOUT, ZoneClient, connect
 from jaywalk.errors import JaywalkError
 from jaywalk.mesh import Node, refused_prefixes
@@ -53,12 +53,15 @@ class Agent:
         driver.of_this_machine(runner).require_tools()
         self.settings = settings
         self._lock = lock
-        self.controller = settings.controller_address()
+        view = snapshot.current(settings)
+        if view is None:
+            # Refused at once; a node that knows its zone comes up without the password, and says so.
+            settings.controller_address()
         self.public_key = settings.own_key(runner)
         self.instance = own_instance(settings.state_dir)
         self.stop = stop
         node = replace(node_of(settings, self.public_key), former_keys=former_keys(settings, runner))
-        self.dataplane = DataPlane(runner, node, self.controller.hosts)
+        self.dataplane = DataPlane(runner, node, settings.controller_hosts())
         self.forwarding = Forwarding(runner, settings.interface, settings.forward)
         courier = Courier(settings.controller_address, self._report_of, self.moved)
         self.repairer: Repairer | None = None
@@ -81,7 +84,7 @@ class Agent:
             own_key=self.public_key,
             asker=self,
             stop=stop,
-            view=snapshot.current(settings),
+            view=view,
             alive=self._alive,
             instance=self.instance,
             observed=self.pathfinder.observer.observed,
@@ -91,10 +94,11 @@ class Agent:
         self._own_addresses = OwnAddresses(self.public_key, self.follower.view)
         self._ready = False
         self._saved = ""
+        self._saved_as: files.Identity | None = None
         self._save_after = 0.0
         self._trouble = ""
         self._reported: str | None = None
-        self._reported_waiting = False
+        self._reported_state = False, False
         self._skipped: set[str] = set()
         self._repeats = RepeatFilter()
         self._reporting = threading.Lock()
@@ -114,7 +118,7 @@ class Agent:
 
         Raises as well, once all else is done, for what this machine refused.
         """
-        address = replace(self.controller, timeout=min(timeout, TIMEOUT))
+        address = replace(self.settings.controller_address(), timeout=min(timeout, TIMEOUT))
         with self.stop.waiting():
             client = ZoneClient(connect(address, name="jaywalk-up"), address, self.settings.zone)
             self.follower.view = self._snapshot(client)
@@ -255,15 +259,15 @@ class Agent:
         try:
             snapshot.keep(self.settings, update.view)
             self._saved = update.view.position
+            self._saved_as = files.identity(self.settings.snapshot_file)
         except JaywalkError as error:
             log.warning("the snapshot stays as it was: %s", error)
         ended = time.monotonic()
         self._save_after = ended + SAVING_SHARE * (ended - started)
 
     def _is_kept(self) -> bool:
-        """Whether what was saved is still there; on a full disk it is in memory."""
-        files = self.settings.snapshot_file, self.settings.volatile_snapshot_file
-        return any(each.exists() for each in files)
+        """Whether the snapshot is the file that was saved, and not removed or written by somebody else."""
+        return files.identity(self.settings.snapshot_file) == self._saved_as
 
     def _keep_marks(self) -> None:
         """Makes our files in the run folder anew where somebody removed them.
@@ -276,7 +280,7 @@ class Agent:
         if self._recorded and (renewed or not self.settings.interface_file.exists()):
             self._own_interface.write(self.settings.interface_file)
         if self._reported is not None and (renewed or not self.settings.status_file.exists()):
-            running.report(self.settings.status_file, self._reported, self._reported_waiting)
+            self._write_report(self._reported)
 
     def _report(self) -> None:
         """Says how this node is, where that has changed; several threads call it."""
@@ -291,10 +295,10 @@ class Agent:
             notify("READY=1")
         broken = self.repairer.trouble if self.repairer else ""
         trouble = self._trouble or broken or self.follower.trouble or refusals(self.dataplane.refused)
-        waiting = self.follower.waiting
-        if (trouble, waiting) != (self._reported, self._reported_waiting):
-            running.report(self.settings.status_file, trouble, waiting)
-            self._reported_waiting = waiting
+        state = self.follower.waiting, self.follower.joined
+        if (trouble, state) != (self._reported, self._reported_state):
+            self._reported_state = state
+            self._write_report(trouble)
         if trouble == self._reported:
             return
         if trouble:
@@ -303,6 +307,10 @@ class Agent:
             log.info("all is well again")
         self._reported = trouble
         notify(f"STATUS={trouble or 'following zone ' + self.settings.zone}")
+
+    def _write_report(self, trouble: str) -> None:
+        waiting, joined = self._reported_state
+        running.report(self.settings.status_file, trouble, waiting, joined)
 
     def _publish(self) -> None:
         """Another thread has news; before the first bringing is through there is nothing to tell."""

@@ -93,7 +93,7 @@ def _agent(node: DoctorContext) -> Iterator[tuple[str, str]]:
 
 def _zone(node: DoctorContext) -> Iterator[tuple[str, str]]:
     if node.view is None:
-        yield BAD, str(status.not_a_member(node.settings, status.agent_state(node.settings)))
+        yield BAD, str(status.not_a_member(node.settings))
     elif node.own is None:
         yield BAD, f"zone {node.settings.zone} does not list this node's key"
     else:

@@ -44,7 +44,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
     view = snapshot.current(settings)
     own = view.peers.get(settings.existing_key(settings.runner())) if view is not None else None
     if view is None:
-        raise status.not_a_member(settings, status.agent_state(settings))
+        raise status.not_a_member(settings)
     if own is None:
         raise JaywalkError(f"zone {settings.zone} does not list this node's key", "see 'jaywalk status'")
     _check_size(size, own)

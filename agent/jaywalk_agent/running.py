@@ -21,13 +21,14 @@ from jaywalk.files import write_private
 class Report:
     """How the agent is: ``trouble`` is empty while all is well; ``since`` is in seconds since 1970.
 
-    ``waiting`` says that the zone has not answered this node's last request yet.
+    ``waiting`` says that the zone has not answered this node's last request yet, ``joined`` that it is in it.
     """
 
     pid: int
     trouble: str
     since: float
     waiting: bool = False
+    joined: bool = False
 
     def write(self, path: Path) -> None:
         write_private(str(path), json.dumps(asdict(self)) + "\n")
@@ -119,7 +120,7 @@ def _open(lock_file: Path) -> IO[str]:
         raise JaywalkError(f"cannot open {lock_file} ({error.strerror})", "run as root") from None
 
 
-def report(path: Path, trouble: str, waiting: bool = False) -> None:
+def report(path: Path, trouble: str, waiting: bool = False, joined: bool = False) -> None:
     """Writes the running agent's report; a full disk does not stop it."""
     with suppress(JaywalkError):
-        Report(os.getpid(), trouble, time.time(), waiting).write(path)
+        Report(os.getpid(), trouble, time.time(), waiting, joined).write(path)

@@ -29,9 +29,9 @@ def gather(settings: Settings, runner: Runner, now: float | None = None) -> dict
     moment = time.time() if now is None else now
     view = snapshot.current(settings)
     observed = driver.of_this_machine(runner).observe(settings.interface)
-    agent = agent_state(settings)
+    agent = _agent(settings)
     if view is None:
-        raise not_a_member(settings, agent)
+        raise not_a_member(settings)
     public_key = settings.existing_key(runner)
     own = view.peers.get(public_key)
     found = outcomes.load(settings.paths_file)
@@ -71,20 +71,23 @@ def gather(settings: Settings, runner: Runner, now: float | None = None) -> dict
     }
 
 
-def not_a_member(settings: Settings, agent: Mapping[str, Any]) -> JaywalkError:
+def not_a_member(settings: Settings) -> JaywalkError:
     """Why nothing is known of the zone: the running agent's word first; without one, what to do."""
-    if not agent["running"]:
+    report = _report(settings)
+    if report is not None and report.joined:
+        return JaywalkError(
+            f"somebody removed or damaged {settings.snapshot_file}, by which commands know the zone",
+            "the running agent, which is in the zone, writes it anew within a minute",
+        )
+    if not running.is_running(settings.lock_file):
         return JaywalkError(
             f"this node has not joined zone {settings.zone}",
             f"run 'jaywalk up' or start jaywalk-agent@{settings.zone}",
         )
-    if not agent["trouble"] and not agent["waiting"]:
-        return JaywalkError(
-            f"somebody removed {settings.snapshot_file}, by which commands know zone {settings.zone}",
-            "the running agent writes it anew within a minute",
-        )
-    remedy = agent["trouble"] or "its agent waits for the zone's answer"
-    return JaywalkError(f"this node is not in zone {settings.zone}", remedy)
+    remedy = report.trouble if report is not None else ""
+    return JaywalkError(
+        f"this node is not in zone {settings.zone}", remedy or "its agent waits for the zone's answer"
+    )
 
 
 def _reasons(
@@ -113,15 +116,21 @@ def _reasons(
         more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
         command = differences[0].startswith(("wg ", "ip ", "ifconfig ", "route "))
         reasons.append(f"differs from the zone: {differences[0]}{more}" if command else differences[0])
-    return reasons
+    return list(dict.fromkeys(reasons))
 
 
-def agent_state(settings: Settings) -> dict[str, Any]:
-    """How the agent says it is; until it has said anything it is taken to wait for the zone."""
-    alive = running.is_running(settings.lock_file)
-    report = running.Report.read(settings.status_file) if alive else None
-    if report is not None and not running.is_alive(report.pid):
-        report = None  # the word of one that ran before
+def _report(settings: Settings) -> running.Report | None:
+    """How the running agent says it is; None until it has said anything."""
+    if not running.is_running(settings.lock_file):
+        return None
+    report = running.Report.read(settings.status_file)
+    # Else it is the word of one that ran before.
+    return report if report is not None and running.is_alive(report.pid) else None
+
+
+def _agent(settings: Settings) -> dict[str, Any]:
+    """The same for JSON; an agent that has said nothing yet is taken to wait for the zone."""
+    alive, report = running.is_running(settings.lock_file), _report(settings)
     return {
         "running": alive,
         "pid": report.pid if report else None,

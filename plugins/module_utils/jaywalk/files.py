@@ -7,10 +7,12 @@ import os
 import re
 import shlex
 import tempfile
+from pathlib import Path
 
 from .errors import InvalidValue, JaywalkError
 
 _LIKE_KEY = re.compile(r"[A-Za-z0-9+/]{42,43}=?")
+Identity = tuple[int, int, int, int]
 MAX_SECRET = 4096
 """Characters; a longer line, say of a device file, is no secret of ours."""
 
@@ -39,6 +41,15 @@ def write_private(path: str, text: str) -> None:
     finally:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
+
+
+def identity(path: Path) -> Identity | None:
+    """What another file of that name, or other content in it, does not have; None where there is no file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _sync_folder(folder: str) -> None:

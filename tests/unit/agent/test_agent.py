@@ -200,10 +200,28 @@ def test_files_that_somebody_removes_are_back_and_no_second_agent_starts(
         files = settings.interface_file, settings.status_file, settings.paths_file, settings.snapshot_file
         until(lambda: all(each.exists() for each in files))
         assert status.gather(settings, inside.runner)["in_order"]
+        settings.snapshot_file.write_text("{", encoding="utf-8")
+        until(lambda: snapshot.load(settings.snapshot_file, "zone-blue") is not None)
         assert "zone-blue.lock: made it anew" in caplog.text
 
     with running.only_one(settings.lock_file, settings.zone) as lock:
         run(Agent(settings, inside.runner, stop, lock), act)
+
+
+@pytest.mark.usefixtures("supervisor")
+def test_a_node_whose_password_file_is_gone_comes_up_from_the_snapshot_and_says_so(
+    inside: Namespace, settings: Settings, stop: StopSignal, systemd: Systemd, tmp_path: Path
+) -> None:
+    Agent(settings, inside.runner, stop).up(20)
+    inside.run(["ip", "link", "delete", INTERFACE])
+    settings = replace(settings, controller_password="", controller_password_file=str(tmp_path / "gone"))
+
+    def act() -> None:
+        systemd.hear("READY=1")
+        assert "10.20.0.1/20" in inside.run(["ip", "addr", "show", "dev", INTERFACE])
+        until(lambda: "cannot read the controller's password" in settings.status_file.read_text())
+
+    run(Agent(settings, inside.runner, stop), act)
 
 
 @pytest.mark.usefixtures("supervisor")

@@ -93,8 +93,8 @@ def test_before_the_first_join_it_passes_on_the_running_agents_trouble(tmp_path:
 def test_a_snapshot_that_somebody_removed_is_not_taken_for_a_node_that_never_joined(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, interface="jwunone0")
     with running.only_one(settings.lock_file, "zone-blue"):
-        running.report(settings.status_file, "")
-        with pytest.raises(JaywalkError, match=r"somebody removed .*zone-blue\.json.*within a minute"):
+        running.report(settings.status_file, "the controller cannot be reached", joined=True)
+        with pytest.raises(JaywalkError, match=r"removed or damaged .*zone-blue\.json.*within a minute"):
             status.gather(settings, SubprocessRunner())
 
 
