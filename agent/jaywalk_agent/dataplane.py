@@ -71,6 +71,8 @@ class DataPlane:
     def _carry_out(self, steps: Plan, wanted: Interface | None, changed: Collection[str] | None) -> bool:
         """Applies the steps and returns whether the interface is ``wanted`` now, but for what was refused."""
         self._last = None
+        if any(step.about == "private-key" for step in steps.steps):
+            self._check_key_file()
         failures = steps.attempt(self._runner)
         self._keep(failures, steps, changed)
         for failure in failures:
@@ -318,6 +320,17 @@ class DataPlane:
         ):
             raise self._other_key(observed)
         return observed
+
+    def _check_key_file(self) -> None:
+        """Raises ``InvalidValue`` where the key file has changed; the interface would get a foreign key."""
+        file, found = self.node.private_key_file, self.node.public_key
+        with suppress(JaywalkError):
+            found = keys.read_key_file(self._runner, file)
+        if found != self.node.public_key:
+            raise InvalidValue(
+                f"{file} has changed, and {self.node.interface} needs the key of before",
+                "put that back, or restart the agent to join with the new one",
+            )
 
     def _other_key(self, observed: Observed) -> InvalidValue:
         """The error about an interface whose key is neither ours nor was; our key file may have changed."""

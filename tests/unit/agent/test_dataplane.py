@@ -234,6 +234,25 @@ def test_makes_mends_and_removes_a_real_interface(
 
 
 @pytest.mark.wireguard
+def test_an_interface_gets_no_key_of_a_file_that_changed_since_the_start(
+    namespace: Callable[[str], Namespace], tmp_path: Path
+) -> None:
+    inside = namespace("jwu-agent")
+    file = tmp_path / "key"
+    before, _ = keys.ensure_key_file(inside.runner, str(file))
+    plane = DataPlane(inside.runner, Node(before, str(file), "jwunit0"))
+    plane.bring_to(view_of(peer(0)._replace(key=before), peer(1)))
+    kept = file.read_text()
+    file.write_text(keys.generate(inside.runner) + "\n")
+    inside.run(["ip", "link", "delete", "jwunit0"])
+    with pytest.raises(InvalidValue, match=r"key has changed.*restart the agent"):
+        plane.restore("jwunit0")
+    file.write_text(kept)
+    assert plane.restore("jwunit0").found == ("interface jwunit0 was gone",)
+    assert inside.run(["wg", "show", "jwunit0", "public-key"]).strip() == before
+
+
+@pytest.mark.wireguard
 @pytest.mark.usefixtures("no_kernel_wireguard")
 def test_without_any_wireguard_nothing_is_touched(
     namespace: Callable[[str], Namespace], monkeypatch: pytest.MonkeyPatch
