@@ -261,7 +261,8 @@ class Agent:
             self._saved = update.view.position
             self._saved_as = files.identity(self.settings.snapshot_file)
         except JaywalkError as error:
-            log.warning("the snapshot stays as it was: %s", error)
+            for sentence in self._repeats.news([f"the snapshot stays as it was: {error}"], started):
+                log.warning("%s", sentence)
         ended = time.monotonic()
         self._save_after = ended + SAVING_SHARE * (ended - started)
 

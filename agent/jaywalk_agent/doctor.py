@@ -98,6 +98,13 @@ def _zone(node: DoctorContext) -> Iterator[tuple[str, str]]:
         yield BAD, f"zone {node.settings.zone} does not list this node's key"
     else:
         yield GOOD, f"in zone {node.settings.zone} as {node.own.name}, {', '.join(node.own.addresses)}"
+    if node.settings.volatile_snapshot_file.exists():
+        yield (
+            WARNING,
+            f"{node.settings.snapshot_file} cannot be written: after a reboot this node does not know its "
+            "zone until the controller answers. "
+            "Mend the disk; where the folder was removed, restart the agent",
+        )
 
 
 def _controller(node: DoctorContext) -> Iterator[tuple[str, str]]:

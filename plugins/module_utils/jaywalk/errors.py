@@ -68,9 +68,11 @@ class CommandHung(JaywalkError):
         shown = " ".join(argv[:6]) + (" ..." if len(argv) > 6 else "")
         remedy = "see 'ps' for a stopped or hanging program"
         if "wg" in argv:
+            name = next(iter(argv[argv.index("wg") + 2 :]), "all")
+            unit = f"jaywalk-wireguard-{'*' if name == 'all' else name}"
             remedy = (
                 "userspace WireGuard is stopped or hangs, and carries nothing then: "
-                "'systemctl kill -s KILL jaywalk-wireguard-<interface>' ends it, and it starts anew"
+                f"'systemctl kill -s KILL {unit}' ends it, and it starts anew"
             )
         super().__init__(f"'{shown}' did not end within {seconds:g} s", remedy)
 

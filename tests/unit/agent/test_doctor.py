@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from jaywalk import keys
+from jaywalk.errors import JaywalkError
 from jaywalk.models import Peer
 from jaywalk.runner import NamespaceRunner, SubprocessRunner
 from jaywalk_agent import doctor, snapshot
@@ -187,4 +188,15 @@ def test_userspace_wireguard_that_hangs_is_named_and_ends_the_examination(
     finally:
         os.kill(program, signal.SIGCONT)
     assert (last.about, last.grade) == ("interface", BAD)
-    assert "userspace WireGuard is stopped or hangs" in last.sentence
+    assert "kill -s KILL jaywalk-wireguard-jwudoc0" in last.sentence
+
+
+def test_a_snapshot_that_a_reboot_clears_is_a_warning(settings: Settings, inside: Namespace) -> None:
+    joined(settings)
+    view = snapshot.load(settings.snapshot_file, settings.zone)
+    assert view is not None
+    settings.snapshot_file.unlink()
+    settings.snapshot_file.mkdir()
+    with pytest.raises(JaywalkError):
+        snapshot.keep(settings, view)
+    assert [each.grade for each in examined(settings, inside)["zone"]] == [GOOD, WARNING]
