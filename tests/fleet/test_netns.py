@@ -62,6 +62,8 @@ def test_two_zones_of_one_machine_do_not_touch_each_other(fleet: Fleet, both: tu
     assert first["blue"] != second["blue"]
     assert first["red"] == second["red"]
     assert fleet.play(*limit, playbook=playbook).changed["node3"] == 0
+    fleet.play("--tags", "agent", "-e", "jaywalk_undeclared=remove")
+    assert fleet["node3"].run(INSIDE, check=False).rc == 0, "site.yml knows of the first zone only"
     fleet["node3"].reboot()
     eventually(lambda: fleet["node3"].run(INSIDE, check=False).rc == 0, "wg1 is in its namespace again")
     eventually(lambda: fleet.status("node3").get("addresses") == [blue], "zone-blue is back")

@@ -24,8 +24,12 @@ free=$(systemctl list-units --all --plain --no-legend 'jaywalk-netns@*' |
     done
     printf '%s ' "$each"
 done)
+# Who the machine is, in all its zones.
+keys=$(for file in "${settings%/*}"/*.env; do
+    [ -e "$file" ] && wg pubkey <"${file%.env}.key"
+done 2>/dev/null | sed 's/.*/"&"/' | paste -sd ,)
 complete=$runs
 echo "$wanted  $stamp" | sha1sum --check --status 2>/dev/null || complete=false
 printf '{"complete": %s, "runs": %s, "others": %s, "linked": %s, ' "$complete" "$runs" "$others" "$linked"
-printf '"interface": "%s", "netns": "%s", "taken": %s, "free_netns": "%s"}\n' \
-    "$(told INTERFACE)" "$(told NETNS)" "$taken" "${free% }"
+printf '"interface": "%s", "netns": "%s", "taken": %s, "free_netns": "%s", "keys": [%s]}\n' \
+    "$(told INTERFACE)" "$(told NETNS)" "$taken" "${free% }" "$keys"
