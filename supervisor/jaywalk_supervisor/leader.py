@@ -10,6 +10,7 @@ lead, lose time and no address, since each commit compares (run id, epoch, rev) 
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 from typing import Any
 
@@ -26,6 +27,8 @@ STALLED_SECONDS = 3
 """Of silence, after which another supervisor takes over from a leader whose connection still stands."""
 CLIENT = "jaywalk-leader-{}"
 """The name of a candidate's connection: ids of connections begin anew with each server."""
+CLIENT_ID = re.compile("[0-9]{1,18}")
+"""What Redis takes for the id of a connection; anything may have been written into the key."""
 
 
 class Leadership:
@@ -55,7 +58,7 @@ class Leadership:
         """Whether this supervisor leads now; it takes the lead from one that is gone or silent."""
         if self._blind:
             return True
-        holder = self._redis.get(self._key)
+        holder = self._holder()
         if holder == self._mark:
             return True
         return not self._is_alive(holder) and self._take(holder)
@@ -65,9 +68,20 @@ class Leadership:
         if not self._blind and self._redis.get(self._key) == self._mark:
             self._redis.delete(self._key)
 
+    def _holder(self) -> str | None:
+        """What the key holds; one that somebody made something else than a text goes."""
+        try:
+            holder: str | None = self._redis.get(self._key)
+        except redis.ResponseError as error:
+            if not str(error).startswith("WRONGTYPE"):
+                raise
+            self._redis.delete(self._key)
+            return None
+        return holder
+
     def _is_alive(self, holder: str | None) -> bool:
         token, _, number = (holder or "").partition(" ")
-        if not number.isdigit():
+        if not CLIENT_ID.fullmatch(number):
             return False
         return any(
             each["name"] == CLIENT.format(token) and int(each["idle"]) < STALLED_SECONDS

@@ -180,7 +180,8 @@ class Store:
         """Makes ``zone`` unless one of its name is there; returns whether it was made."""
         pools, description = zone.to_wire()["pools"], zone.description
         arguments = [SCHEMA, LEAST_WAIT_MS, pools, description, zone.policy.to_wire()]
-        made = self.run("create", [ZoneKeys(zone.name).meta], arguments) == "CREATED"
+        keys = ZoneKeys(zone.name)
+        made = self.run("create", [keys.meta, keys.peers, keys.events], arguments) == "CREATED"
         self.redis.sadd(ZONES, zone.name)
         return made
 

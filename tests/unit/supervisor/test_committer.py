@@ -411,6 +411,24 @@ def test_a_redis_that_was_emptied_gets_its_default_zones_again(
         assert set(client.snapshot().peers) == {key_of(2)}
 
 
+def test_a_zone_whose_head_was_lost_goes_on_behind_what_is_left_of_it(
+    redis_server: RedisServer, store: Store
+) -> None:
+    """Nodes leave aside what is older than the record that they have."""
+    with committing(redis_server.address), redis_server.client() as redis:
+        client, keys = client_of(store, "zone-blue"), ZoneKeys("zone-blue")
+        for endpoint in ("192.0.2.1:1", "192.0.2.1:2", "192.0.2.1:3"):
+            assert client.ask(join("zone-blue", 1, endpoint=endpoint), 20).ok
+        before = client.snapshot()
+        redis.delete(keys.meta)
+        assert store.create(BLUE)
+        assert client.ask(join("zone-blue", 1, endpoint="192.0.2.1:4"), 20).ok
+        after = client.resync(before, key_of(9))[0]
+        assert after.peers[key_of(1)].rev > before.rev
+        assert after.peers[key_of(1)].endpoint == "192.0.2.1:4"
+        assert after.epoch > before.epoch
+
+
 @pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-random"])
 def test_a_redis_that_deletes_leases_is_refused(redis_server: RedisServer, store: Store, policy: str) -> None:
     store.redis.config_set("maxmemory-policy", policy)
@@ -522,6 +540,17 @@ def test_a_connection_of_another_server_with_the_same_number_is_no_leader(
 ) -> None:
     store.redis.set(LEADER, f"0123456789abcdef {store.redis.client_id()}")
     assert Leadership(redis_server.address).claim()
+
+
+@pytest.mark.parametrize(
+    "written", ["", "garbage", "x 0", "x 99999999999999999999", "x \u00b2", ["a", "list"]]
+)
+def test_a_leaders_key_that_somebody_else_wrote_keeps_nobody_from_leading(
+    redis_server: RedisServer, store: Store, written: str | list[str]
+) -> None:
+    store.redis.set(LEADER, written) if isinstance(written, str) else store.redis.rpush(LEADER, *written)
+    one, other = Leadership(redis_server.address), Leadership(redis_server.address)
+    assert [one.claim(), one.claim(), other.claim()] == [True, True, False]
 
 
 def test_all_lead_where_redis_does_not_list_its_clients(redis_server: RedisServer, store: Store) -> None:
