@@ -86,9 +86,10 @@ def _renamed(peer: Peer, name: str | None) -> Peer:
 
 
 def dropped(state: ZoneState, lease: Lease, now: float) -> tuple[Change, ...]:
-    """The changes that end a lease; a peer that is in the mesh leaves it first."""
+    """The changes that end a lease; a peer that is in the mesh, or that nodes may retain, leaves it first."""
     gone = Change("=", lease.key)
-    if lease.key in state.peers:
+    waits = lease.key == reservation_key(lease.name)
+    if lease.key in state.peers or (may_be_retained(state.epoch, now) and not waits):
         return Change("-", lease.key, {"t": now, "s": lease.seq}), gone
     return (gone,)
 

@@ -15,6 +15,7 @@ from jaywalk import values
 from jaywalk.errors import RequestRefused
 from jaywalk.models import Lease, Peer
 from jaywalk.requests import CHECK, REPORT, Reply, Request
+from jaywalk.retention import may_be_retained
 from jaywalk.wishes import whereabouts, with_kept
 from jaywalk.zonelog import Change
 
@@ -106,11 +107,13 @@ def _leave(state: ZoneState, request: Request, now: float) -> Decision:
     if lease is None:
         return unknown_left(state, request.key, now)
     _refuse_stale(lease, request)
-    if request.key not in state.peers:
+    joined = request.key in state.peers
+    if not joined and not may_be_retained(state.epoch, now):
         return Decision(Reply.granted(lease, changed=False))
-    left = replace(lease, released=now, prefixes=lease.kept, seq=request.seq)
-    record: dict[str, object] = {"t": now, "s": request.seq}
-    return Decision(Reply.granted(left, changed=True), (Change("-", request.key, record),))
+    released = now if joined else lease.released or 0
+    left = replace(lease, released=released, prefixes=lease.kept, seq=request.seq)
+    record: dict[str, object] = {"t": released, "s": request.seq}
+    return Decision(Reply.granted(left, changed=joined), (Change("-", request.key, record),))
 
 
 def _endpoint(state: ZoneState, request: Request, now: float) -> Decision:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +18,7 @@ from jaywalk import keys, values
 from jaywalk.controller import TIMEOUT, ControllerAddress, Translated, ZoneClient, connect
 from jaywalk.errors import InvalidValue
 from jaywalk.requests import Request
+from jaywalk.retention import may_be_retained
 
 from . import zones
 from .access import READS, asker, need, visible
@@ -113,15 +115,21 @@ def _add_leases(app: Flask, replica: Replica) -> None:
     @app.delete("/peers/<key:text>")
     def remove_peer(text: str) -> Response:
         key, wanted = keys.from_url_form(text), _arguments("zone").get("zone", "")
+        now = time.time()
         with replica.zones() as states:
-            found = [name for name, state in states.items() if key in state.peers and visible(name)]
-        found = [name for name in found if wanted in ("", name)]
-        if not found:
-            raise NotFound("peer not found")
-        need("operator", found[0])
+            seen = {name: state for name, state in states.items() if visible(name) and wanted in ("", name)}
+            found = [name for name, state in seen.items() if key in state.peers]
+            retaining = [name for name, state in seen.items() if may_be_retained(state.epoch, now)]
         if len(found) > 1:
+            need("operator", found[0])
             raise Conflict(f"the key {key} is in the zones {', '.join(found)}", "say which by ?zone=NAME")
-        return _order(replica, "release", found[0], key)
+        # Where the zone does not list the peer any more, because Redis lost it, its nodes may retain it.
+        zones_of_key = found or retaining
+        if not zones_of_key:
+            raise NotFound("peer not found")
+        for name in zones_of_key:
+            need("operator", name)
+        return [_order(replica, "release", name, key) for name in zones_of_key][-1]
 
 
 @contextmanager

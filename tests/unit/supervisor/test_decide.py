@@ -93,6 +93,20 @@ def test_lease_is_sticky_over_leave_and_return(blue: ZoneState) -> None:
     assert carry_out(blue, join("zone-blue", 1)).addresses[0] == "10.20.0.1"
 
 
+@pytest.mark.parametrize("op", ["leave", "release"])
+def test_nodes_that_retain_a_peer_hear_that_it_goes_also_where_only_its_lease_is_known(
+    blue: ZoneState, op: str
+) -> None:
+    blue.epoch = int(NOW * 1000)
+    carry_out(blue, ask("reserve", 1, request_ip=["10.20.0.3"]))
+    decision = decide(blue, ask(op, 1), NOW)
+    assert decision.reply.ok
+    assert (decision.changes[0].sign, decision.changes[0].key) == ("-", key_of(1))
+    carry_out(blue, ask(op, 1))
+    assert key_of(1) not in blue.peers
+    assert {lease.state for lease in blue.leases.values()} == ({"reserved"} if op == "leave" else set())
+
+
 def test_leave_of_an_unknown_key_is_no_error(blue: ZoneState) -> None:
     reply = carry_out(blue, ask("leave", 9))
     assert (reply.ok, reply.state, reply.changed) == (True, "absent", False)
