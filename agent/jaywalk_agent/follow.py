@@ -19,7 +19,7 @@ from redis.backoff import FullJitterBackoff
 from jaywalk.controller import FIRST_REPEAT, ControllerAddress, ZoneClient, connect
 from jaywalk.errors import ControllerDenied, ControllerUnreachable, InvalidValue, RequestRefused
 from jaywalk.requests import REPORT, REPORT_SECONDS, Reply, Request
-from jaywalk.retention import RETAIN_SECONDS, expired
+from jaywalk.retention import RETAIN_SECONDS, expired, relisted
 from jaywalk.zonelog import Gap, ZoneView
 
 from .notices import Notices, namesakes
@@ -205,6 +205,7 @@ class Follower:
                 self.view, merged = client.resync(before, self.own_key)
                 dropped = merged.own_removed
                 self._tell_of_loss(merged.retained - before.retained.keys(), before.epoch)
+                self._tell_of_relisted(self.view, relisted(self.view, before))
         self._notice(dropped)
         own = self.view.peers.get(self.own_key)
         # Of one epoch, too: a running Redis may be put back to an older copy.
@@ -226,10 +227,20 @@ class Follower:
                 RETAIN_SECONDS / 3600,
             )
 
+    def _tell_of_relisted(self, view: ZoneView, keys: Collection[str]) -> None:
+        if keys:
+            log.warning(
+                "the controller of zone %s was put back to an older copy, which still lists %d peers that "
+                "had left or been removed since: release again those that are not to come back: %s",
+                self.zone,
+                len(keys),
+                _named(view, keys),
+            )
+
     def _end_retention(self, view: ZoneView) -> None:
         """Lets go of the peers that the controller lost and that did not come back in time."""
         if over := expired(view, time.time()):
-            names = ", ".join(sorted(view.peers[key].name for key in over)[:NAMED])
+            names = _named(view, over)
             view.drop_retained(over)
             log.warning(
                 "removed %d peers of zone %s that the controller lost %g hours ago and that did not join "
@@ -237,7 +248,7 @@ class Follower:
                 len(over),
                 self.zone,
                 RETAIN_SECONDS / 3600,
-                names + ("" if len(over) <= NAMED else ", ..."),
+                names,
             )
 
     def _listen(self, client: ZoneClient) -> Iterator[Update]:
@@ -404,3 +415,9 @@ class Follower:
             self.alive()
             self.stop.sleep(min(left, NAP))
             yield from self._tick()
+
+
+def _named(view: ZoneView, keys: Collection[str]) -> str:
+    """The names of the first few of ``keys``."""
+    names = sorted(view.peers[key].name for key in keys)
+    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")

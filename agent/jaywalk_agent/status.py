@@ -24,14 +24,23 @@ from .places import PLACES
 from .settings import Settings
 
 
+class NotAMember(JaywalkError):
+    """Nothing is known of the zone, and ``why``; ``shown`` says so in the form of :func:`gather`."""
+
+    def __init__(self, why: JaywalkError, shown: dict[str, Any]) -> None:
+        super().__init__(why.problem, why.remedy)
+        self.shown = shown
+
+
 def gather(settings: Settings, runner: Runner, now: float | None = None) -> dict[str, Any]:
-    """All that is known of this node in its zone, for JSON; raises ``JaywalkError`` where nothing is."""
+    """All that is known of this node in its zone, for JSON; raises ``NotAMember`` where it is in none."""
     moment = time.time() if now is None else now
     view = snapshot.current(settings)
     observed = driver.of_this_machine(runner).observe(settings.interface)
     agent = _agent(settings)
     if view is None:
-        raise not_a_member(settings)
+        error = not_a_member(settings)
+        raise NotAMember(error, _document(settings, observed, None, agent, [str(error)]))
     public_key = settings.existing_key(runner)
     own = view.peers.get(public_key)
     found = outcomes.load(settings.paths_file)
@@ -46,6 +55,25 @@ def gather(settings: Settings, runner: Runner, now: float | None = None) -> dict
         if record.key != public_key
     ]
     reasons = _reasons(settings, observed, own, agent, differences)
+    shown = _document(settings, observed, own, agent, reasons)
+    return shown | {
+        "public_key": public_key,
+        "position": view.position,
+        "differences": differences,
+        "connected": sum(peer["path"] != "none" for peer in peers),
+        "relayed": sum(peer["path"] == "relayed" for peer in peers),
+        "peers": peers,
+    }
+
+
+def _document(
+    settings: Settings,
+    observed: Observed | None,
+    own: Peer | None,
+    agent: Mapping[str, Any],
+    reasons: Sequence[str],
+) -> dict[str, Any]:
+    """A status in which the node knows of no peer."""
     return {
         "zone": settings.zone,
         "interface": settings.interface,
@@ -53,21 +81,21 @@ def gather(settings: Settings, runner: Runner, now: float | None = None) -> dict
         "up": observed is not None and observed.up,
         "mtu": observed.mtu if observed else 0,
         "listen_port": observed.listen_port if observed else 0,
-        "public_key": public_key,
+        "public_key": "",
         "name": own.name if own else "",
         "requested_name": settings.name,
         "addresses": list(own.addresses) if own else [],
         "prefixes": list(own.prefixes) if own else [],
         "endpoint": own.endpoint if own else "",
-        "position": view.position,
+        "position": "",
         "version": installed_version(),
         "agent": agent,
-        "differences": differences,
+        "differences": [],
         "in_order": not reasons,
         "reasons": reasons,
-        "connected": sum(peer["path"] != "none" for peer in peers),
-        "relayed": sum(peer["path"] == "relayed" for peer in peers),
-        "peers": peers,
+        "connected": 0,
+        "relayed": 0,
+        "peers": [],
     }
 
 

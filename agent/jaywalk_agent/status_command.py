@@ -7,6 +7,7 @@ import argparse
 import json
 import sys
 import time
+from typing import Any
 
 from jaywalk.errors import JaywalkError
 
@@ -24,10 +25,10 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
     if arguments.watch:
         return _watch(settings, arguments)
     deadline = time.monotonic() + arguments.wait
-    shown = status.gather(settings, settings.runner())
+    shown = _gather(settings, arguments)
     while not shown["in_order"] and time.monotonic() < deadline:
         time.sleep(WAIT_STEP)
-        shown = status.gather(settings, settings.runner())
+        shown = _gather(settings, arguments)
     print(_text(shown, arguments))
     return 0 if shown["in_order"] else FAILURE
 
@@ -36,7 +37,7 @@ def _watch(settings: Settings, arguments: argparse.Namespace) -> int:
     """Until Ctrl-C; what cannot be told now may be later."""
     while True:
         try:
-            text = _text(status.gather(settings, settings.runner()), arguments)
+            text = _text(_gather(settings, arguments), arguments)
         except JaywalkError as error:
             text = f"jaywalk: {error}"
         if arguments.json:
@@ -46,6 +47,16 @@ def _watch(settings: Settings, arguments: argparse.Namespace) -> int:
         else:
             print(f"{time.strftime('%H:%M:%S')}  {text}\n", flush=True)
         time.sleep(arguments.watch)
+
+
+def _gather(settings: Settings, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The status; who reads JSON gets it also where this node is in no zone."""
+    try:
+        return status.gather(settings, settings.runner())
+    except status.NotAMember as error:
+        if not arguments.json:
+            raise
+        return error.shown
 
 
 def _text(shown: dict[str, object], arguments: argparse.Namespace) -> str:

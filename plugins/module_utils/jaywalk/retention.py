@@ -55,6 +55,13 @@ def missing(view: ZoneView, before: ZoneView) -> set[str]:
     }
 
 
+def relisted(view: ZoneView, before: ZoneView) -> set[str]:
+    """The keys that were removed as ``before`` knows, and that ``view``, an older copy, still lists."""
+    shared = shared_place(view, before)[1]
+    gone = view.peers.keys() - before.peers.keys() - before.rejected.keys()
+    return {key for key in gone if view.peers[key].rev <= shared < before.rev}
+
+
 def may_be_retained(epoch: int, now: float) -> bool:
     """Whether nodes may still retain a key that the zone does not list; ``epoch`` is in milliseconds."""
     return now - epoch / 1000 < RELEASE_SECONDS

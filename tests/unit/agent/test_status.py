@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from jaywalk.errors import JaywalkError
 from jaywalk.interface import Interface, ObservedPeer
 from jaywalk.release import installed_version
 from jaywalk.runner import SubprocessRunner
-from jaywalk_agent import outcomes, running, snapshot, status, status_text
+from jaywalk_agent import outcomes, running, snapshot, status, status_command, status_text
 from jaywalk_agent.agent import node_of
 from jaywalk_agent.dataplane import DataPlane
 from jaywalk_agent.outcomes import Outcome
@@ -80,6 +81,18 @@ def up(settings: Settings) -> Host:
 def test_before_the_first_join_it_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(JaywalkError, match=r"has not joined zone zone-blue.*jaywalk-agent@zone-blue"):
         status.gather(settings_in(tmp_path, interface="jwunone0"), SubprocessRunner())
+
+
+def test_json_says_too_why_a_node_is_in_no_zone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = settings_in(tmp_path, interface="jwunone0")
+    arguments = argparse.Namespace(watch=None, wait=0.0, json=True, bad=False)
+    with running.only_one(settings.lock_file, "zone-blue"):
+        running.report(settings.status_file, "superseded: the key of this node joined from another machine")
+        assert status_command.run(settings, arguments) == 1
+    told = json.loads(capsys.readouterr().out)
+    [reason] = told["reasons"]
+    assert reason.startswith("this node is not in zone zone-blue: superseded: the key of this node joined")
+    assert (told["in_order"], told["peers"], told["position"]) == (False, [], "")
 
 
 def test_before_the_first_join_it_passes_on_the_running_agents_trouble(tmp_path: Path) -> None:

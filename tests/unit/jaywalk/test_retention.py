@@ -179,6 +179,14 @@ def test_a_release_that_the_node_slept_through_is_found_in_the_log() -> None:
     assert not mine.peers
 
 
+def test_a_removed_peer_that_an_older_copy_still_lists_is_told_from_a_new_one() -> None:
+    before = view(peer(0, 1), epoch=5, rev=10)
+    older = view(peer(0, 1), peer(1, 4), peer(2, 9), epoch=9, rev=9, history=((5, 7),))
+    assert retention.relisted(older, before) == {mesh.key(1)}
+    assert not retention.relisted(view(peer(1, 12), epoch=5, rev=12), before)
+    assert not retention.relisted(view(peer(1, 1), epoch=9, rev=1), before)
+
+
 def test_an_address_that_is_given_to_another_key_is_the_other_keys_at_once() -> None:
     mine = view(epoch=9, rev=8)
     mine.retain(peer(1, 2, address=7), Retained(5, NOW))
