@@ -120,13 +120,14 @@ class DataPlane:
         return replace(desired, addresses=addresses, routes=desired.routes | routes, ipv6=True)
 
     def lacks(self, peers: Mapping[str, ObservedPeer]) -> bool:
-        """Whether somebody took a peer or its allowed IPs away; ``peers`` are those that ``wg`` shows now.
+        """Whether somebody took a peer or its allowed IPs away, or gave it a preshared key.
 
-        The kernel tells nobody of it.  Remembers where each peer is, too.
+        ``peers`` are those that ``wg`` shows now.  The kernel tells nobody of it.
+        Remembers where each is, too.
         """
         self._endpoints |= {key: peer.endpoint for key, peer in peers.items() if peer.endpoint}
         return any(
-            key not in peers or peers[key].allowed_ips != wanted.allowed_ips
+            key not in peers or peers[key].allowed_ips != wanted.allowed_ips or peers[key].preshared
             for key, wanted in (self.peers or {}).items()
         )
 
@@ -290,7 +291,8 @@ class DataPlane:
             for key, peer in wanted.peers.items()
             if not peer.endpoint and key not in present and key in self._endpoints
         }
-        return plan.diff(observed, replace(wanted, peers={**wanted.peers, **peers}) if peers else wanted)
+        steps = plan.diff(observed, replace(wanted, peers={**wanted.peers, **peers}) if peers else wanted)
+        return replace(steps, steps=(*steps.steps, *plan.preshared_steps(present, wanted.peers)))
 
     def _why_without_ipv6(self, wanted: Interface, exists: bool) -> str:
         if not wanted.has_ipv6:

@@ -127,6 +127,8 @@ def _lost_peers(
         yield f"{_peers(gone)} {listed(gone)} {'were' if len(gone) > 1 else 'was'} gone"
     for key in kept:
         wanted, found = last.peers[key].allowed_ips, observed.peers.get(key)
+        if found is not None and found.preshared:
+            yield f"peer {peer_name(key, names)} had a preshared key"
         if (
             found is not None
             and wanted == desired.peers[key].allowed_ips

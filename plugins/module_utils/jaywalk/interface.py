@@ -87,11 +87,15 @@ class WgPeer:
 
 @dataclass(frozen=True)
 class ObservedPeer(WgPeer):
-    """A peer as the interface shows it; ``handshake`` is the time of the last one (seconds, 0 for never)."""
+    """A peer as the interface shows it; ``handshake`` is the time of the last one (seconds, 0 for never).
+
+    ``preshared``: whether it has a preshared key, which is not kept here.
+    """
 
     handshake: int = 0
     received: int = 0
     sent: int = 0
+    preshared: bool = False
 
 
 @dataclass(frozen=True)

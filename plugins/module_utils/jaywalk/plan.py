@@ -8,7 +8,7 @@ not change is in no command, so it loses no packet.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -201,6 +201,17 @@ def _peer_step(before: WgPeer | None, after: WgPeer, now: float) -> Step | None:
         added=tuple(line for line in new if line not in old),
         wg=("peer", after.key, *words),
     )
+
+
+def preshared_steps(observed: Mapping[str, ObservedPeer], desired: Collection[str]) -> Iterator[Step]:
+    """Steps that take preshared keys away, by which no handshake comes about with who has none.
+
+    No part of :func:`diff`: an interface that is not the mesh's own may have some.
+    """
+    for key in sorted(desired):
+        if key in observed and observed[key].preshared:
+            # wg takes an empty file for no key.
+            yield Step(removed=(f"peer {key} preshared-key",), wg=("peer", key, "preshared-key", "/dev/null"))
 
 
 def _keeps_endpoint(before: WgPeer, after: WgPeer, now: float) -> bool:

@@ -164,7 +164,7 @@ def _made_by_kernel(entry: dict[str, Any]) -> bool:
 
 
 def _peer(line: str) -> ObservedPeer:
-    key, _preshared, endpoint, allowed, handshake, received, sent, keepalive = line.split("\t")
+    key, preshared, endpoint, allowed, handshake, received, sent, keepalive = line.split("\t")
     return ObservedPeer(
         key=key,
         allowed_ips=() if allowed == "(none)" else tuple(sorted(allowed.split(","))),
@@ -173,6 +173,7 @@ def _peer(line: str) -> ObservedPeer:
         handshake=int(handshake),
         received=int(received),
         sent=int(sent),
+        preshared=preshared != "(none)",
     )
 
 

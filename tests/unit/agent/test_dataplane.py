@@ -281,6 +281,27 @@ def test_two_interfaces_on_one_port_are_refused_by_name(
 
 
 @pytest.mark.wireguard
+def test_a_preshared_key_that_somebody_gave_a_peer_is_taken_away_and_told(
+    namespace: Callable[[str], Namespace], tmp_path: Path
+) -> None:
+    inside = namespace("jwu-psk")
+    file = tmp_path / "key"
+    public, _ = keys.ensure_key_file(inside.runner, str(file))
+    view = view_of(peer(0)._replace(key=public), peer(1), peer(2))
+    plane = DataPlane(inside.runner, Node(public, str(file), "jwupsk0", 51999))
+    plane.bring_to(view)
+    assert not plane.lacks(wireguard.dump(inside.runner, "jwupsk0"))
+    (tmp_path / "psk").write_text(keys.generate(inside.runner) + "\n")
+    inside.run(["wg", "set", "jwupsk0", "peer", key(1), "preshared-key", str(tmp_path / "psk")])
+    assert plane.lacks(wireguard.dump(inside.runner, "jwupsk0"))
+    done = plane.restore("jwupsk0")
+    assert done.found == ("peer node1 had a preshared key",)
+    assert len(done.steps) == 1
+    assert not any(each.preshared for each in wireguard.dump(inside.runner, "jwupsk0").values())
+    assert not plane.bring_to(view)
+
+
+@pytest.mark.wireguard
 def test_what_others_did_to_a_real_interface_is_put_right_and_told(
     namespace: Callable[[str], Namespace], tmp_path: Path
 ) -> None:
