@@ -18,8 +18,9 @@ from typing import Protocol
 from .errors import CommandFailed, CommandHung, InvalidValue, MissingTool
 
 NAMESPACES = "/run/netns"
-LONGEST_SECONDS = 10.0
-"""For one program; a call of ``wg`` or ``ip`` with thousands of peers takes less than one."""
+LONGEST_SECONDS = 20.0
+"""For one program.  A call of ``wg`` or ``ip`` with thousands of peers takes less than one on a machine that
+is not busy, and the agent's watchdog waits for 60."""
 NOT_FOUND = 127
 """The exit code of nsenter(1) where there is no such program."""
 
