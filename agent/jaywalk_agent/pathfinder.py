@@ -79,7 +79,7 @@ class Pathfinder:
         self._hosts: dict[str, str] = {}
         self._zone = ""
         self._pools: tuple[str, ...] = ()
-        self._sockets: dict[str | None, tuple[int, Heartbeat]] = {}
+        self._sockets: dict[str | None, tuple[tuple[int, str], Heartbeat]] = {}
         self._relays_until = 0.0
         self._next_look = 0.0
         self._next_full_look = 0.0
@@ -301,7 +301,7 @@ class Pathfinder:
         )
 
     def _open_sockets(self) -> None:
-        """One socket an interface; anew where the interface was made anew."""
+        """One socket an interface; anew where that was made anew, or has another address."""
         own, name = self.own, self._dataplane.node.interface
         if own is None or not own.addresses:
             return
@@ -318,11 +318,11 @@ class Pathfinder:
 
     def _open_socket(self, key: str | None, interface: str, address: str) -> None:
         try:
-            index = socket.if_nametoindex(interface)
-            if key in self._sockets and self._sockets[key][0] == index:
+            place = socket.if_nametoindex(interface), address
+            if key in self._sockets and self._sockets[key][0] == place:
                 return
             self._close_socket(key)
-            self._sockets[key] = index, Heartbeat(interface, address)
+            self._sockets[key] = place, Heartbeat(interface, address)
         except OSError as error:
             # One that stayed open would keep alive the network namespace that it is of.
             self._close_socket(key)

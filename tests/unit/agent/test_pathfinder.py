@@ -72,6 +72,16 @@ class _Silent:
         return True
 
 
+class Socket:
+    """In the place of a heartbeat's: remembers where it was opened."""
+
+    def __init__(self, interface: str, address: str) -> None:
+        self.interface, self.address, self.closed = interface, address, False
+
+    def close(self) -> None:
+        self.closed = True
+
+
 def peers_of(*numbers: int) -> dict[str, WgPeer]:
     return {key(each): WgPeer(key(each), (f"10.20.0.{each + 1}/32",)) for each in numbers}
 
@@ -114,6 +124,27 @@ def test_relay_interfaces_stay_while_it_is_unknown_what_the_interface_should_be(
     plane.given = {}
     turn(finder)
     assert relays.asked[asked:] == [None], "a relay without peers needs no interface"
+
+
+def test_a_node_that_got_another_address_asks_and_answers_from_it(
+    relay: tuple[Pathfinder, Plane, Relays], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a rekey: a socket of the old address hears nothing, and all peers seemed silent."""
+    finder, _, _ = relay
+    bound: list[Socket] = []
+
+    def opened(interface: str, address: str) -> Socket:
+        bound.append(Socket(interface, address))
+        return bound[-1]
+
+    monkeypatch.setattr(pathfinder, "Heartbeat", opened)
+    monkeypatch.setattr("socket.if_nametoindex", lambda _name: 7)
+    for number in (0, 0, 4):
+        finder.learn(view_of(peer(0)._replace(addresses=peer(number).addresses)), None)
+        finder._open_sockets()
+    now = [each.address for each in bound if each.interface == "jwunone" and not each.closed]
+    assert now == [peer(4).addresses[0]]
+    assert [each.address for each in bound] == [peer(0).addresses[0], peer(4).addresses[0]]
 
 
 def test_a_peer_that_fell_silent_asks_for_a_look_at_the_interface(
