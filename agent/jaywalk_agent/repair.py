@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Protocol
 
 from jaywalk import plan
-from jaywalk.errors import JaywalkError
+from jaywalk.errors import InvalidValue, JaywalkError
 from jaywalk.interface import Interface
 from jaywalk.plan import Plan
 from jaywalk.runner import NAMESPACES, NamespaceRunner, Runner, checked
@@ -81,6 +81,8 @@ class Repairer:
         self._due: dict[str, float] = {}
         self._backoffs: dict[str, RepairBackoff] = {}
         self._failed: dict[str, str] = {}
+        self._occupied: set[str] = set()
+        """Interfaces whose name somebody else's interface has."""
         self._wake = os.eventfd(0, os.EFD_NONBLOCK)
         self._end = threading.Event()
         self.trouble = ""
@@ -169,8 +171,12 @@ class Repairer:
                 if differs(events, interface, self._index(name)):
                     self._schedule(name, now + SETTLE)
         for event in events:
-            if isinstance(event, LinkEvent) and event.gone and event.name not in watched:
-                self._indexes.pop(event.name, None)
+            if isinstance(event, LinkEvent) and event.gone:
+                if event.name not in watched:
+                    self._indexes.pop(event.name, None)
+                elif event.name in self._occupied:
+                    self._occupied.remove(event.name)
+                    self._due[event.name] = now + SETTLE
 
     def _look_at_all(self, moment: float) -> None:
         with self._lock:
@@ -204,10 +210,13 @@ class Repairer:
                     self._restored(done)
         except JaywalkError as error:
             self._failed[name] = f"{name} could not be put right: {error}"
+            if isinstance(error, InvalidValue):
+                self._occupied.add(name)
             self._backoffs[name].tried(time.monotonic())
             self._schedule(name, 0.0)
             return
         self._failed.pop(name, None)
+        self._occupied.discard(name)
         if done.found:
             self._repaired(name, done, started)
 

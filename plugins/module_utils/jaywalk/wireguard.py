@@ -286,6 +286,11 @@ def _create_userspace(runner: Runner, name: str, restarts: bool) -> str:
     argv = [*_own_unit(runner, name, restarts), program, name]
     started = runner.run(argv)
     if started.returncode != 0 and not _restarts_itself(runner, name, started.stderr):
+        if "already loaded" in started.stderr:
+            raise JaywalkError(
+                f"{_unit(name)} runs, and {name} is not here: somebody moved it to another network namespace",
+                f"move it back, or end it ('systemctl stop {_unit(name)}')",
+            )
         # Around the error stands a box that advertises the kernel's WireGuard.
         said = [line for line in started.stderr.strip().splitlines() if line.isascii()]
         raise CommandFailed(argv, started.returncode, said[-1] if said else "")

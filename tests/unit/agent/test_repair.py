@@ -267,6 +267,29 @@ def test_who_keeps_undoing_it_is_answered_ever_more_seldom_and_told_of(
     assert sum("something keeps changing" in each for each in caplog.messages) == 1
 
 
+def test_a_name_that_somebody_else_gives_up_is_taken_at_once(
+    agent: Agent, inside: Namespace, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backoff, "FIRST_PAUSE", 600.0)
+    foreign = tmp_path / "foreign.key"
+    foreign.write_text(inside.run(["wg", "genkey"]))
+
+    def refused() -> bool:
+        report = running.Report.read(settings.status_file)
+        return report is not None and "another key" in report.trouble
+
+    def act() -> None:
+        until(lambda: len(facts(inside)) == WHOLE)
+        inside.run(["wg", "set", INTERFACE, "private-key", str(foreign)])
+        assert agent.repairer is not None
+        agent.repairer.request()
+        until(refused)
+        inside.run(["ip", "link", "del", INTERFACE])
+        until(lambda: len(facts(inside)) == WHOLE)
+
+    run(agent, act)
+
+
 def test_a_network_namespace_that_is_made_anew_gets_its_interface_again(
     agent: Agent, inside: Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
