@@ -124,7 +124,8 @@ def down(settings: Settings, arguments: argparse.Namespace) -> int:
             "--purge removes what a zone left here, and --config names none", "leave one of them out"
         )
     with running.only_one(settings.lock_file, settings.zone):
-        driver.of_this_machine(settings.runner()).require_tools()
+        # The namespace of the interface may be gone, and the interface with it.
+        driver.of_this_machine(SubprocessRunner()).require_tools()
         _take_down(settings, arguments.purge)
     return 0
 
@@ -133,7 +134,7 @@ def _take_down(settings: Settings, everything: bool) -> None:
     done = take_down(settings, _current_key(settings))
     print(f"{settings.interface} is {'down' if done else 'not there'}")
     if everything:
-        purge(settings, settings.runner())
+        purge(settings, SubprocessRunner())
         print(f"nothing of zone {settings.zone} is left here")
 
 
@@ -142,15 +143,14 @@ def _current_key(settings: Settings) -> str:
     if settings.config:
         return static_config.own_public_key(settings, Path(settings.config))
     with suppress(InvalidValue):
-        return settings.existing_key(settings.runner())
+        return settings.existing_key(SubprocessRunner())
     return ""
 
 
 def leave(settings: Settings, arguments: argparse.Namespace) -> int:
     """Tells the zone that this node goes, then takes the interface down."""
-    runner = settings.runner()
     with running.only_one(settings.lock_file, settings.zone):
-        public_key = settings.existing_key(runner)
+        public_key = settings.existing_key(SubprocessRunner())
         address = settings.controller_address()
         client = ZoneClient(connect(address), address, settings.zone)
         request = Request.checked(

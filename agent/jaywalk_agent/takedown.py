@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from jaywalk.errors import InvalidValue
+from jaywalk.runner import MissingNamespace
 
 from .agent import node_of
 from .dataplane import DataPlane
@@ -26,7 +27,9 @@ def take_down(settings: Settings, public_key: str) -> bool:
     """
     record = OwnInterface.read(settings.interface_file)
     done = record is not None and _remove_recorded(settings, record)
-    done |= _remove(settings, public_key)
+    # With a network namespace goes all that was in it.
+    with suppress(MissingNamespace):
+        done |= _remove(settings, public_key)
     settings.interface_file.unlink(missing_ok=True)
     return done
 

@@ -107,12 +107,16 @@ class NamespaceRunner:
         return done
 
 
+class MissingNamespace(InvalidValue):
+    """There is no network namespace of that name, and so no interface in it."""
+
+
 def in_namespace(runner: Runner, netns: str) -> Runner:
-    """``runner``, in the network namespace ``netns`` if that is not empty; raises ``InvalidValue``."""
+    """``runner``, in the network namespace ``netns`` if that is not empty; raises ``MissingNamespace``."""
     if not netns:
         return runner
     if not os.path.exists(f"{NAMESPACES}/{netns}"):
-        raise InvalidValue(f"there is no network namespace {netns}", f"make it: ip netns add {netns}")
+        raise MissingNamespace(f"there is no network namespace {netns}", f"make it: ip netns add {netns}")
     return NamespaceRunner(runner, netns)
 
 

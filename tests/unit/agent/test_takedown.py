@@ -120,3 +120,11 @@ def test_a_record_that_nobody_can_read_is_none(settings: Settings) -> None:
     settings.run_dir.mkdir()
     settings.interface_file.write_text("[]")
     assert OwnInterface.read(settings.interface_file) is None
+
+
+def test_with_its_network_namespace_an_interface_is_gone(tmp_path: Path) -> None:
+    """Also one that was never made, since the run that named it was ended: there is nothing to take down."""
+    settings = settings_in(tmp_path, interface=NAME, netns="jwu-never-was")
+    OwnInterface(NAME, key(0), "jwu-never-was").write(settings.interface_file)
+    assert not take_down(settings, key(0))
+    assert not settings.interface_file.exists()
