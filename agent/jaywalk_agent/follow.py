@@ -22,7 +22,7 @@ from jaywalk.requests import REPORT, REPORT_SECONDS, Reply, Request
 from jaywalk.retention import RETAIN_SECONDS, expired, relisted
 from jaywalk.zonelog import Gap, ZoneView
 
-from .notices import Notices, namesakes
+from .notices import Notices, namesakes, supplanted
 from .stop import StopSignal
 
 log = logging.getLogger(__name__)
@@ -206,6 +206,7 @@ class Follower:
                 dropped = merged.own_removed
                 self._tell_of_loss(merged.retained - before.retained.keys(), before.epoch)
                 self._tell_of_relisted(self.view, relisted(self.view, before))
+                self._notices.say(supplanted(self.view, self.view.retained))
         self._notice(dropped)
         own = self.view.peers.get(self.own_key)
         # Of one epoch, too: a running Redis may be put back to an older copy.
@@ -274,6 +275,7 @@ class Follower:
         if self.own_key in changed:
             self._notice(dropped=True)
         self._notices.say(namesakes(self.view, self.own_key, changed))
+        self._notices.say(supplanted(self.view, changed))
         if changed or reply is not None:
             yield Update(self.view, frozenset(changed))
         if changed:

@@ -38,3 +38,19 @@ def namesakes(view: ZoneView, own_key: str, changed: Collection[str]) -> list[st
         for peer in peers
         if own is not None and peer.asked == own.name
     ]
+
+
+def supplanted(view: ZoneView, changed: Collection[str]) -> list[str]:
+    """Sentences about those of ``changed`` that are retained, and what they had is another node's now."""
+    taken = [
+        (view.peers[key].name, allowed, holder.name)
+        for key in changed
+        if key in view.retained
+        for allowed in view.peers[key].allowed_ips
+        if (holder := view.holder(allowed)) is not None and holder.key != key
+    ]
+    return [
+        f"{allowed} of {name}, which the controller of zone {view.zone.name} lost, is now {other}'s: "
+        f"start the agent of {name}, which then gets another address, or release its key"
+        for name, allowed, other in sorted(taken)
+    ]
