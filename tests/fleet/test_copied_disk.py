@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A machine whose disk is a copy of another's: the key, the agent's state and the machine-id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from lab.node import Node
+from tests.fleet.fleet import UNIT, Fleet, eventually
+
+DISK = "/etc/jaywalk/zone-blue.key /var/lib/jaywalk /etc/machine-id"
+
+
+@pytest.fixture
+def copy(fleet: Fleet) -> Iterator[None]:
+    """On node3 lies what node2's disk holds; each has its own again at the end."""
+    fleet["node3"].run(
+        f"systemctl stop {UNIT}; tar -cf /root/own.tar {DISK}; jaywalk down; rm -rf /var/lib/jaywalk/*"
+    )
+    disk = fleet["node2"].run(f"tar -cf - {DISK} 2>/dev/null | base64 -w0").stdout
+    fleet["node3"].run("base64 -d | tar -xf - -C /", stdin=disk)
+    yield
+    fleet["node3"].run(
+        f"systemctl stop {UNIT}; jaywalk down; rm -rf /var/lib/jaywalk/*; tar -xf /root/own.tar -C /"
+    )
+    for name in ("node2", "node3"):
+        fleet[name].run(f"systemctl restart {UNIT}")
+    eventually(fleet.is_whole, "the mesh is whole again", 90)
+
+
+def journal(node: Node) -> str:
+    """All that lies there: journald files by the machine-id, which a copy has had for a moment only."""
+    return node.run(f"journalctl --merge -u {UNIT} -o cat").stdout
+
+
+@pytest.mark.usefixtures("copy")
+def test_a_copied_disk_is_noticed_by_both_machines_and_the_supervisor(fleet: Fleet) -> None:
+    fleet["node3"].run(f"systemctl start {UNIT}")
+    eventually(
+        lambda: "from another machine, node3" in " ".join(fleet.status("node2")["reasons"]),
+        "the first machine stands down, and says for whom",
+    )
+    assert fleet.said("node2", "joined from another machine, node3")
+    eventually(
+        lambda: "was another machine's until now, node2 at " in journal(fleet["node3"]),
+        "the second machine says whose key it has",
+    )
+    assert "this one is a copy of it" in journal(fleet["node3"])
+    assert fleet.said("control", "was another machine's until now, node2 at ", "jaywalk-supervisor")
