@@ -91,6 +91,6 @@ class ActionModule(ActionBase):
                     yield from (f"{host}: {problem}" for problem in problems_of(variables, role))
         names = (name for host in sorted(played) for name in hostvars[host])
         yield from settings.misspelt(names, known_names())
-        for one, other, problem in settings.shared_addresses(agents):
+        for one, other, problem in settings.shared_addresses(settings.as_played(agents, played)):
             if played & {one, other}:
                 yield problem

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
@@ -99,6 +99,22 @@ def agent_problems(variables: Variables) -> Iterator[str]:
         yield f"jaywalk_relay_port is {relay}, which is jaywalk_listen_port too: give another"
     if relay > 65535 and boolean(variables.get("jaywalk_relay") or False):
         yield f"jaywalk_relay_port is jaywalk_listen_port plus one, {relay}: give another"
+
+
+def as_played(machines: Mapping[str, Variables], played: Collection[str]) -> dict[str, Variables]:
+    """The machines' variables, without what ``-e`` gives to those that this run leaves alone.
+
+    An address that all machines ask for can only be meant for those that are played.
+    """
+    asked = [set(map(str, as_list(each.get("jaywalk_request_ip")))) for each in machines.values()]
+    common = set.intersection(*asked) if asked else set()
+    found = dict(machines)
+    for machine in machines.keys() - set(played):
+        own = [
+            each for each in as_list(machines[machine].get("jaywalk_request_ip")) if str(each) not in common
+        ]
+        found[machine] = {**machines[machine], "jaywalk_request_ip": own}
+    return found
 
 
 def shared_addresses(machines: Mapping[str, Variables]) -> Iterator[tuple[str, str, str]]:

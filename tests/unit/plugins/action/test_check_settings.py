@@ -93,6 +93,14 @@ def test_two_machines_that_ask_for_one_address_are_named() -> None:
     assert "10.20.0.5 in zone-blue" in found[2]
 
 
+def test_an_address_by_e_is_meant_for_the_machines_of_a_limited_run() -> None:
+    given = {name: {"jaywalk_request_ip": "10.20.0.5"} for name in ("web1", "web2", "web3")}
+    assert not list(settings.shared_addresses(settings.as_played(given, {"web2"})))
+    assert len(list(settings.shared_addresses(settings.as_played(given, {"web1", "web2"})))) == 1
+    other = {**given, "web3": {"jaywalk_request_ip": "10.20.0.6"}}
+    assert len(list(settings.shared_addresses(settings.as_played(other, {"web2"})))) == 1
+
+
 def test_a_misspelt_name_is_told_the_right_one_and_a_name_of_its_own_is_left_alone() -> None:
     names = ["jaywalk_child_prefix", "jaywalk_listenport", "jaywalk_customer", "ansible_host"]
     found = list(settings.misspelt(names, check_settings.known_names()))
