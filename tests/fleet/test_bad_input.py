@@ -87,6 +87,7 @@ def test_a_pool_with_no_address_left_says_how_full_it_is(fleet: Fleet) -> None:
     assert "2 of 2" in refused.stderr
     leases = json.loads(fleet.controller.run("curl -sS http://localhost:8080/ipam/leases/zone-tiny").stdout)
     assert set(leases[0]["IPs"]) == {"10.77.0.0", "10.77.0.1", "10.77.0.2", "10.77.0.3"}
+    fleet.controller.run(f"{AS_SUPERVISOR} jaywalk-supervisor zone remove zone-tiny --force")
 
 
 RAW = [
