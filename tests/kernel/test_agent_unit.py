@@ -33,7 +33,7 @@ def without_userspace() -> Path:
     """A PATH on which no userspace WireGuard lies; not below /tmp, of which the unit has its own."""
     folder = Path("/opt/without-userspace")
     folder.mkdir()
-    for tool in ("ip", "wg", "modprobe", "systemctl", "systemd-run"):
+    for tool in ("cat", "ip", "modprobe", "systemctl", "systemd-run", "tee", "wg"):
         (folder / tool).symlink_to(str(shutil.which(tool)))
     return folder
 

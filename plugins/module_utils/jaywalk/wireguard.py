@@ -41,6 +41,8 @@ _DONE_ALREADY = {
 """What the kernel says to a line of ``ip`` whose work is done, by itself or by an earlier line."""
 _OF_ALL_PEERS = ("No such device", "Operation not permitted", "Protocol not supported")
 """What ``wg set`` says where it is not a peer that is wrong."""
+LOCAL_ROUTE_SECONDS = 0.5
+"""After this time a missing local IPv6 route was removed, and is not one that the kernel has yet to add."""
 MOST_CALLS = 200
 """To find out which of many peers are refused; each of them takes twice the logarithm of their number."""
 
@@ -66,7 +68,7 @@ def observe(runner: Runner, name: str) -> Observed | None:
         addresses=addresses,
         mtu=int(link.get("mtu", 0)),
         up=up,
-        **_routes(runner, name, addresses if up else ()),
+        **_settled_routes(runner, name, addresses if up else ()),
     )
 
 
@@ -175,6 +177,16 @@ def _peer(line: str) -> ObservedPeer:
         sent=int(sent),
         preshared=preshared != "(none)",
     )
+
+
+def _settled_routes(runner: Runner, name: str, addresses: Sequence[str]) -> dict[str, frozenset[str]]:
+    """What :func:`_routes` finds, once the kernel has added the local routes of new IPv6 addresses."""
+    deadline = time.monotonic() + LOCAL_ROUTE_SECONDS
+    found = _routes(runner, name, addresses)
+    while any(":" in host for host in found["lost_hosts"]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+        found = _routes(runner, name, addresses)
+    return found
 
 
 def _routes(runner: Runner, name: str, addresses: Sequence[str]) -> dict[str, frozenset[str]]:

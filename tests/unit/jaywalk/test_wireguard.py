@@ -341,7 +341,8 @@ def test_a_tunnel_that_is_gone_is_not_asked_for_each_peer(node: Namespace) -> No
     parts = [("peer", mesh.key(n), "allowed-ips", f"10.20.0.{n}/32") for n in range(1, 60)]
     node.runner.calls.clear()
     assert len(wireguard.set_many(node.runner, "jwl0", parts)) == len(parts)
-    assert len(node.runner.calls) == 1
+    # To the kernel 59 peers are several messages, of which wg tells by another error (ENOSPC).
+    assert len(node.runner.calls) <= 3
 
 
 def test_what_the_kernel_refuses_of_a_new_interface_is_reported_and_the_rest_is_there(

@@ -165,7 +165,7 @@ class Controller:
             "controller": f"{self.redis.host}:{self.redis.port}",
             "controller_password_file": str(file),
             "zone": "zone-blue",
-            "timeout": 10,
+            "timeout": 60,
         }
 
     def start(self) -> None:
