@@ -123,13 +123,15 @@ def _add_leases(app: Flask, replica: Replica) -> None:
         if len(found) > 1:
             need("operator", found[0])
             raise Conflict(f"the key {key} is in the zones {', '.join(found)}", "say which by ?zone=NAME")
-        # Where the zone does not list the peer any more, because Redis lost it, its nodes may retain it.
-        zones_of_key = found or retaining
-        if not zones_of_key:
-            raise NotFound("peer not found")
-        for name in zones_of_key:
+        if found:
+            need("operator", found[0])
+            return _order(replica, "release", found[0], key)
+        # Nodes may retain a peer that Redis lost: the log tells them, although no zone lists the key.
+        for name in retaining:
             need("operator", name)
-        return [_order(replica, "release", name, key) for name in zones_of_key][-1]
+        for name in retaining:
+            _order(replica, "release", name, key)
+        raise NotFound("peer not found")
 
 
 @contextmanager
