@@ -199,7 +199,7 @@ def test_files_that_somebody_removes_are_back_and_no_second_agent_starts(
         until(lambda: running.is_running(settings.lock_file))
         files = settings.interface_file, settings.status_file, settings.paths_file, settings.snapshot_file
         until(lambda: all(each.exists() for each in files))
-        assert status.gather(settings, inside.runner)["in_order"]
+        until(lambda: bool(status.gather(settings, inside.runner)["in_order"]))
         settings.snapshot_file.write_text("{", encoding="utf-8")
         until(lambda: snapshot.load(settings.snapshot_file, "zone-blue") is not None)
         assert "zone-blue.lock: made it anew" in caplog.text
