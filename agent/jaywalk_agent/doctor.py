@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from jaywalk import mesh, plan
+from jaywalk import describe, mesh, plan
 from jaywalk.controller import ZoneClient, connect
 from jaywalk.errors import CommandHung, JaywalkError
 from jaywalk.place import own_addresses
@@ -32,7 +32,6 @@ ANSWER_SECONDS = 10.0
 """How long a supervisor may take to answer."""
 SETTLE_SECONDS = 2.5
 """A running agent puts right within this time what differs."""
-SHOWN_COMMANDS = 3
 
 
 def examine(settings: Settings, runner: Runner, servers: Sequence[str] = ()) -> list[Finding]:
@@ -155,8 +154,7 @@ def _differences(node: DoctorContext) -> Iterator[tuple[str, str]]:
         plane, commands = _plan(node)
     name = node.settings.interface
     if commands:
-        more = f" and {len(commands) - SHOWN_COMMANDS} more" if len(commands) > SHOWN_COMMANDS else ""
-        yield BAD, f"{name} is not as the zone has it: {'; '.join(commands[:SHOWN_COMMANDS])}{more}"
+        yield BAD, f"{name} is not as the zone has it: {describe.listed(commands, '; ')}"
     else:
         yield GOOD, f"{name} is as the zone has it, and no network of this machine overlaps the zone's"
     if plane.without_ipv6:
@@ -200,11 +198,8 @@ def _forwarding(node: DoctorContext) -> Iterator[tuple[str, str]]:
         return
     lines = Forwarding(node.runner, settings.interface, wanted=True).missing(node.own.prefixes)
     if lines:
-        more = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
-        yield (
-            BAD,
-            f"peers do not reach {', '.join(node.own.prefixes)}, since this is missing: {lines[0]}{more}",
-        )
+        missing = describe.listed(lines, most=1)
+        yield BAD, f"peers do not reach {', '.join(node.own.prefixes)}, since this is missing: {missing}"
     else:
         yield GOOD, f"forwards between peers and {', '.join(node.own.prefixes)}"
 

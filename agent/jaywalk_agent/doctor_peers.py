@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from jaywalk import describe
+
 from . import ping
 from .doctor_context import BAD, GOOD, WARNING, DoctorContext
 from .ping import PingResult
@@ -32,7 +34,7 @@ def peers(node: DoctorContext) -> Iterator[tuple[str, str]]:
         yield BAD, f"{len(silent)} of {len(results)} peers do not answer now: {_named(silent)}"
     retained = sorted(node.view.peers[key].name for key in node.view.retained if key in node.view.peers)
     if retained:
-        names = ", ".join(retained[:NAMED]) + _more(len(retained))
+        names = describe.listed(retained, most=NAMED)
         yield WARNING, f"the controller lost these peers, which are kept until they rejoin: {names}"
 
 
@@ -46,9 +48,5 @@ def _nobody(node: DoctorContext, results: Sequence[PingResult]) -> str:
 
 
 def _named(silent: Sequence[PingResult]) -> str:
-    names = [f"{each.name} ({each.error})" if each.error else each.name for each in silent[:NAMED]]
-    return ", ".join(names) + _more(len(silent))
-
-
-def _more(count: int) -> str:
-    return f" and {count - NAMED} more" if count > NAMED else ""
+    names = [f"{each.name} ({each.error})" if each.error else each.name for each in silent]
+    return describe.listed(names, most=NAMED)

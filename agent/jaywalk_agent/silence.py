@@ -8,14 +8,11 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from jaywalk import values
+from jaywalk import describe, values
 from jaywalk.zonelog import ZoneView
 
 SETTLE_SECONDS = 3.0
 """For which news are gathered, since a cut network silences many peers one after the other."""
-NAMED = 3
-"""Peers that a line names."""
-
 Line = tuple[int, str]
 """A level of ``logging`` and a sentence."""
 
@@ -100,9 +97,7 @@ def _named(keys: list[str], names: Mapping[str, str], one: str, many: str) -> st
     shown = sorted(names.get(key, key) for key in keys)
     if len(keys) == 1:
         return f"peer {shown[0]} {one}"
-    more = len(shown) - NAMED
-    text = ", ".join(shown[:NAMED]) + (f" and {more} more" if more > 0 else "")
-    return f"{len(shown)} peers ({text}) {many}"
+    return f"{len(shown)} peers ({describe.listed(shown)}) {many}"
 
 
 def _span(seconds: float) -> str:

@@ -25,10 +25,10 @@ def changes(plan: Plan, names: Mapping[str, str] = _NO_NAMES) -> str:
     return ", ".join(f"{verb} {listed(sorted(things))}".rstrip() for verb, things in grouped.items())
 
 
-def listed(things: Sequence[str], separator: str = ", ") -> str:
-    """The first of ``things`` by name and the number of the others."""
-    more = len(things) - LISTED
-    return separator.join(things[:LISTED]) + (f" and {more} more" if more > 0 else "")
+def listed(things: Sequence[str], separator: str = ", ", most: int = LISTED) -> str:
+    """The first ``most`` of ``things`` by name and the number of the others."""
+    more = len(things) - most
+    return separator.join(things[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def _changes(step: Step, names: Mapping[str, str]) -> Iterator[tuple[str, str]]:
