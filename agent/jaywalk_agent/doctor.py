@@ -16,12 +16,12 @@ from typing import Any
 from jaywalk import describe, mesh, plan
 from jaywalk.controller import ZoneClient, connect
 from jaywalk.errors import CommandHung, JaywalkError
+from jaywalk.interface import Interface
 from jaywalk.place import own_addresses
 from jaywalk.requests import CHECK, Request
 from jaywalk.runner import Runner
 
 from . import astray, doctor_nat, doctor_peers, mtu_check, outcomes, running, snapshot, status, stun
-from .agent import node_of
 from .dataplane import DataPlane, names_of
 from .doctor_context import BAD, GOOD, WARNING, Check, DoctorContext, Finding
 from .forward import Forwarding
@@ -148,10 +148,10 @@ def _differences(node: DoctorContext) -> Iterator[tuple[str, str]]:
     """What a plan would change; a running agent is given the time that it takes to do so itself."""
     if node.view is None or node.own is None or node.driver.observe(node.settings.interface) is None:
         return
-    plane, commands = _plan(node)
+    plane, _, commands = _plan(node)
     if commands and running.is_running(node.settings.lock_file):
         time.sleep(SETTLE_SECONDS)
-        plane, commands = _plan(node)
+        plane, _, commands = _plan(node)
     name = node.settings.interface
     if commands:
         yield BAD, f"{name} is not as the zone has it: {describe.listed(commands, '; ')}"
@@ -162,14 +162,14 @@ def _differences(node: DoctorContext) -> Iterator[tuple[str, str]]:
     yield from ((WARNING, sentence) for sentence in mesh.refused_prefixes(node.view, plane.node))
 
 
-def _plan(node: DoctorContext) -> tuple[DataPlane, Sequence[str]]:
-    """Raises where a network of this machine overlaps the zone's."""
+def _plan(node: DoctorContext) -> tuple[DataPlane, Interface | None, Sequence[str]]:
+    """The interface as it should be and the commands to it; raises as :func:`.status.plan_now`."""
     assert node.view is not None
     # The zone as it is now: an agent that runs may have got on since the doctor began.
     view = snapshot.current(node.settings) or node.view
-    plane = DataPlane(node.runner, node_of(node.settings, node.key), node.settings.controller_hosts())
-    plane.ways = {key: each.way for key, each in outcomes.load(node.settings.paths_file).items()}
-    return plane, plan.commands(plane.plan(view)[1])
+    found = outcomes.load(node.settings.paths_file)
+    plane, desired, steps = status.plan_now(node.settings, node.runner, node.key, view, found)
+    return plane, desired, plan.commands(steps)
 
 
 def _routes(node: DoctorContext) -> Iterator[tuple[str, str]]:
@@ -178,8 +178,7 @@ def _routes(node: DoctorContext) -> Iterator[tuple[str, str]]:
         return
     if node.driver.observe(node.settings.interface) is None:
         return
-    plane, commands = _plan(node)
-    desired, _ = plane.plan(node.view)
+    _, desired, commands = _plan(node)
     if commands or desired is None:
         return  # said already, and the reason for all else
     away = astray.find(node.runner, desired, names_of(node.view, desired.peers))

@@ -9,8 +9,9 @@ from typing import Any
 
 from jaywalk import driver, plan
 from jaywalk.errors import JaywalkError
-from jaywalk.interface import Observed, ObservedPeer
+from jaywalk.interface import Interface, Observed, ObservedPeer
 from jaywalk.models import Peer
+from jaywalk.plan import Plan
 from jaywalk.release import installed_version
 from jaywalk.retention import RETAIN_SECONDS
 from jaywalk.runner import Runner
@@ -172,16 +173,25 @@ def _differences(
 ) -> list[str]:
     """What a plan would do now; empty while the interface equals the zone."""
     try:
-        hosts = settings.controller_hosts()
-        plane = DataPlane(runner, node_of(settings, public_key), hosts)
-        plane.ways = {key: each.way for key, each in found.items()}
-        desired, steps = plane.plan(view)
+        _, desired, steps = plan_now(settings, runner, public_key, view, found)
         if steps or desired is None or not PLACES.mends_paths:
             return list(plan.commands(steps)) or (["create the interface"] if steps else [])
         away = astray.find(runner, desired, names_of(view, desired.peers))
         return [away.peers] if away.peers else []
     except JaywalkError as error:
         return [str(error)]
+
+
+def plan_now(
+    settings: Settings, runner: Runner, public_key: str, view: ZoneView, found: Mapping[str, Outcome]
+) -> tuple[DataPlane, Interface | None, Plan]:
+    """The interface as it should be, and the steps to it, with peers tried as ``found`` has them.
+
+    Changes nothing.  Raises ``JaywalkError``, say where a network of this machine overlaps the zone's.
+    """
+    plane = DataPlane(runner, node_of(settings, public_key), settings.controller_hosts())
+    plane.ways = {key: each.way for key, each in found.items()}
+    return plane, *plane.plan(view)
 
 
 def _peer(record: Peer, observed: Observed | None, now: float) -> dict[str, Any]:
