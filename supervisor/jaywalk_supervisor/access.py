@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from typing import cast
 
 from flask import Flask, g, request
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Forbidden, HTTPException, Unauthorized
+
+from jaywalk.values import is_address
 
 from . import tokens
 from .replica import Replica
@@ -90,17 +91,9 @@ def _refuse_foreign_host() -> None:
     name = request.host.rpartition(":")[0] if _has_port(request.host) else request.host
     name = name.strip("[]").lower().rstrip(".")
     own = {"localhost", socket.gethostname().lower(), socket.gethostname().lower().partition(".")[0]}
-    if name not in own and not _is_address(name):
+    if name not in own and not is_address(name):
         raise MisdirectedRequest
 
 
 def _has_port(host: str) -> bool:
     return ":" in host and not host.endswith("]")
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True

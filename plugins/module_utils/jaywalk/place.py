@@ -14,7 +14,7 @@ from typing import Any
 
 from . import values
 from .errors import InvalidValue
-from .values import Address, host_prefix, join_endpoint
+from .values import Address, host_prefix, is_address, join_endpoint
 
 ELSEWHERE = ("192.0.2.1", "2001:db8::1")
 """Addresses of the documentation ranges (RFC 5737, RFC 3849): their route is the default route."""
@@ -41,7 +41,7 @@ class DeclaredEndpoint:
     @classmethod
     def parse(cls, text: str, listen_port: int) -> DeclaredEndpoint:
         """Reads ADDRESS, NAME, ADDRESS:PORT, [IPV6]:PORT or NAME:PORT; the port is else ``listen_port``."""
-        if _is_address(text):
+        if is_address(text):
             return cls(values.address(text, "local endpoint"), listen_port)
         parts = _DECLARED.fullmatch(text)
         bracketed, host, digits = parts.groups() if parts else ("", "", "")
@@ -60,7 +60,7 @@ class DeclaredEndpoint:
 
         ``known`` is the address that the name had as far as anybody remembers.
         """
-        if _is_address(self.host):
+        if is_address(self.host):
             return join_endpoint(self.host, self.port)
         found = _usable_addresses(self.host)
         self._last = self._last or known
@@ -75,14 +75,6 @@ class DeclaredEndpoint:
             f"its last address {self._last} stays" if self._last else "this node's own addresses stand for it"
         )
         return f"the name {self.host} of the local endpoint has no address that peers can reach: {stays}"
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _is_like_an_address(text: str) -> bool:

@@ -229,6 +229,15 @@ def join_endpoint(host: str, number: int) -> str:
     return f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
 
 
+def is_address(text: str) -> bool:
+    """Whether ``text`` is an IP address of either version, and no name."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def host_of(text: str) -> str:
     """The address of an endpoint that was checked before."""
     return text.rpartition(":")[0].strip("[]")
