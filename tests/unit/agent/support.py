@@ -3,12 +3,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from jaywalk.models import Peer, Zone
 from jaywalk.zonelog import Change, Event, ZoneView
+from jaywalk_agent.agent import Agent
 from jaywalk_agent.settings import Settings
+from jaywalk_agent.stop import Stopped
 from tests.unit.jaywalk.strategies import key
 
 ZONE = Zone("zone-blue", ("10.20.0.0/20",), "Tenancy Zone Blue")
@@ -34,3 +42,23 @@ def settings_in(folder: Path, **words: str) -> Settings:
     """Settings whose files all lie in ``folder``."""
     base = {"state_dir": str(folder), "private_key_file": str(folder / "key"), "name": "node0"}
     return Settings.read({**base, **words})
+
+
+def run(agent: Agent, act: Callable[[], object]) -> None:
+    """Runs the agent until ``act`` is through; what fails in there fails the test."""
+    failures: list[BaseException] = []
+
+    def acting() -> None:
+        try:
+            act()
+        except BaseException as error:
+            failures.append(error)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=acting)
+    thread.start()
+    with pytest.raises(Stopped):
+        agent.run()
+    thread.join()
+    if failures:
+        raise failures[0]

@@ -4,10 +4,7 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -25,10 +22,10 @@ from jaywalk.zonelog import ZoneKeys
 from jaywalk_agent import follow, repair, running, snapshot, status
 from jaywalk_agent.agent import Agent
 from jaywalk_agent.settings import Settings
-from jaywalk_agent.stop import Stopped, StopSignal
+from jaywalk_agent.stop import StopSignal
 from tests.netns import Namespace
 from tests.redis_server import RedisServer
-from tests.unit.agent.support import settings_in
+from tests.unit.agent.support import run, settings_in
 from tests.unit.supervisor.support import AGENT_PASSWORD, committing, join, key_of, until
 
 pytestmark = pytest.mark.wireguard
@@ -86,26 +83,6 @@ def supervisor(redis_server: RedisServer) -> Iterator[None]:
 
 def operator(server: RedisServer) -> ZoneClient:
     return ZoneClient(connect(server.address), server.address, "zone-blue")
-
-
-def run(agent: Agent, act: Callable[[], object]) -> None:
-    """Runs the agent until ``act`` is through; what fails in there fails the test."""
-    failures: list[BaseException] = []
-
-    def acting() -> None:
-        try:
-            act()
-        except BaseException as error:
-            failures.append(error)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    thread = threading.Thread(target=acting)
-    thread.start()
-    with pytest.raises(Stopped):
-        agent.run()
-    thread.join()
-    if failures:
-        raise failures[0]
 
 
 def peers(inside: Namespace) -> set[str]:

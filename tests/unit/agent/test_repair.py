@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -23,9 +22,9 @@ from jaywalk_agent import backoff, follow, repair, running, snapshot
 from jaywalk_agent.agent import Agent
 from jaywalk_agent.pathfinder import Pathfinder
 from jaywalk_agent.settings import Settings
-from jaywalk_agent.stop import Stopped, StopSignal
+from jaywalk_agent.stop import StopSignal
 from tests.netns import Namespace, kernel_has_wireguard
-from tests.unit.agent.support import PASSWORD, peer, settings_in, view_of
+from tests.unit.agent.support import PASSWORD, peer, run, settings_in, view_of
 from tests.unit.jaywalk.strategies import key
 
 pytestmark = pytest.mark.wireguard
@@ -67,26 +66,6 @@ def agent(
     made.dataplane.remove()
     assert isinstance(made.pathfinder, Pathfinder)
     made.pathfinder.remove()
-
-
-def run(agent: Agent, act: Callable[[], None]) -> None:
-    """Runs the agent until ``act`` is through; what fails in there fails the test."""
-    failures: list[BaseException] = []
-
-    def acting() -> None:
-        try:
-            act()
-        except BaseException as error:
-            failures.append(error)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    thread = threading.Thread(target=acting)
-    thread.start()
-    with pytest.raises(Stopped):
-        agent.run()
-    thread.join()
-    if failures:
-        raise failures[0]
 
 
 def facts(inside: Namespace) -> set[str]:
