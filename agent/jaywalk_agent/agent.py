@@ -15,6 +15,7 @@ from jaywalk.controller import TIMEOUT, ZoneClient, connect
 from jaywalk.errors import JaywalkError
 from jaywalk.mesh import Node, refused_prefixes
 from jaywalk.notify import notify
+from jaywalk.repeat_filter import RepeatFilter
 from jaywalk.requests import Reply, Request
 from jaywalk.runner import Runner
 from jaywalk.values import host_of
@@ -31,7 +32,6 @@ from .own_interface import OwnInterface, former_keys
 from .pathfinder import Pathfinder
 from .places import PLACES
 from .repair import Repairer, repairer_of
-from .repeat_filter import RepeatFilter
 from .settings import Settings
 from .silence import OwnAddresses
 from .stop import StopSignal

@@ -22,6 +22,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 from jaywalk.controller import ControllerAddress, Translated
 from jaywalk.errors import BadRequest, InvalidValue, JaywalkError
 from jaywalk.models import Zone
+from jaywalk.repeat_filter import RepeatFilter
 from jaywalk.requests import AGENT_OPS, OPERATOR_OPS, REPORT, Reply, Request, readable_nonce
 from jaywalk.zonelog import Change, ZoneKeys
 
@@ -103,7 +104,7 @@ class Committer:
         self.stop = stop
         self.health = Health()
         self._fill = FillWatch()
-        self._repeats = journal.Repeats()
+        self._repeats = RepeatFilter(journal.MAX_REMEMBERED)
         self._states: dict[str, ZoneState] = {}
         self._lists: dict[str, tuple[str, Sequence[str]]] = {}
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="commit")

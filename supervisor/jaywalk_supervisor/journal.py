@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
+from jaywalk.repeat_filter import RepeatFilter
 from jaywalk.requests import Reply, Request
 
 log = logging.getLogger(__name__)
@@ -23,37 +24,11 @@ line costs as much as a quarter of its join."""
 Told = tuple[Request, Reply]
 """A request that changed the zone or was refused, and its answer."""
 
-
-SAY_AGAIN_SECONDS = 3600.0
-MOST_REMEMBERED = 10_000
-"""Refused nodes; beyond that the one that was refused first is forgotten, and then logged anew."""
+MAX_REMEMBERED = 10_000
+"""Refused nodes; beyond that the one that was refused longest ago is forgotten, and then logged anew."""
 
 
-class Repeats:
-    """What was said about whom, and how often it was not said since."""
-
-    def __init__(self) -> None:
-        self._said: dict[Hashable, tuple[Hashable, float, int]] = {}
-
-    def unsaid(self, whom: Hashable, what: Hashable) -> int | None:
-        """How often ``what`` was passed over since it was last said, if it is to be said now; else None."""
-        now = time.monotonic()
-        before, since, count = self._said.pop(whom, (None, 0.0, 0))
-        same = before == what
-        if same and now - since < SAY_AGAIN_SECONDS:
-            self._said[whom] = what, since, count + 1
-            return None
-        self._said[whom] = what, now, 0
-        if len(self._said) > MOST_REMEMBERED:
-            del self._said[next(iter(self._said))]
-        return count if same else 0
-
-    def forget(self, whom: Hashable) -> None:
-        """What is said about ``whom`` next is news."""
-        self._said.pop(whom, None)
-
-
-def tell(zone: str, told: Sequence[Told], repeats: Repeats) -> None:
+def tell(zone: str, told: Sequence[Told], repeats: RepeatFilter) -> None:
     """Logs what one commit came to; beyond ``MOST_LINES`` the single requests are for ``debug``."""
     for request, reply in told:
         for note in reply.notes if reply.ok else ():
@@ -77,19 +52,19 @@ def tell(zone: str, told: Sequence[Told], repeats: Repeats) -> None:
             log.log(level, "zone %s: %s of %s: %s", zone, request.op, request.key, held)
 
 
-def _tell_refusal(zone: str, request: Request, reply: Reply, level: int, repeats: Repeats) -> None:
+def _tell_refusal(zone: str, request: Request, reply: Reply, level: int, repeats: RepeatFilter) -> None:
     # Not the sentence: times and numbers in it differ each time.
     wish = (request.op, reply.code, request.request_ip, request.child_prefixes, request.name)
-    unsaid = repeats.unsaid((zone, request.key), wish)
+    unsaid = repeats.suppressed_count((zone, request.key), wish, time.monotonic())
     if unsaid is None:
         return
     more = f" (and {unsaid} times since this was last logged)" if unsaid else ""
     log.log(level, "zone %s: refused %s of %s: %s%s", zone, request.op, request.key, reply.error, more)
 
 
-def tell_unreadable(zone: str, reason: str, repeats: Repeats) -> None:
+def tell_unreadable(zone: str, reason: str, repeats: RepeatFilter) -> None:
     """Logs why an entry of an inbox is no request."""
-    unsaid = repeats.unsaid((zone, reason), "unreadable")
+    unsaid = repeats.suppressed_count((zone, reason), "unreadable", time.monotonic())
     if unsaid is not None:
         more = f" (and {unsaid} more since this was last logged)" if unsaid else ""
         log.warning("zone %s: a request does not parse: %s%s", zone, reason, more)

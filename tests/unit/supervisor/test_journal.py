@@ -6,9 +6,10 @@ import time
 
 import pytest
 
+from jaywalk.repeat_filter import RepeatFilter
 from jaywalk.requests import Reply
 from jaywalk_supervisor import journal
-from jaywalk_supervisor.journal import MOST_LINES, Repeats, Told, tell
+from jaywalk_supervisor.journal import MOST_LINES, Told, tell
 from tests.unit.supervisor.support import join
 
 GRANTED = Reply(ok=True, name="n", addresses=("10.20.0.1",), changed=True)
@@ -27,7 +28,7 @@ def lines(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
 def test_each_request_of_a_small_commit_has_its_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     requests = told(2, 1)
-    tell("zone-blue", requests, Repeats())
+    tell("zone-blue", requests, RepeatFilter())
     assert lines(caplog, logging.INFO) == [
         f"zone zone-blue: join of {request.key}: n 10.20.0.1" for request, _ in requests[:2]
     ]
@@ -37,7 +38,7 @@ def test_each_request_of_a_small_commit_has_its_line(caplog: pytest.LogCaptureFi
 
 def test_a_storm_is_one_line_that_counts(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    tell("zone-blue", told(MOST_LINES, 3), Repeats())
+    tell("zone-blue", told(MOST_LINES, 3), RepeatFilter())
     summary = f"zone zone-blue: {MOST_LINES + 3} requests at once: {MOST_LINES} join, 3 exhausted"
     assert [record.getMessage() for record in caplog.records] == [summary]
     assert lines(caplog, logging.WARNING) == [summary]
@@ -45,7 +46,7 @@ def test_a_storm_is_one_line_that_counts(caplog: pytest.LogCaptureFixture) -> No
 
 def test_debug_has_each_request_of_a_storm_too(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    tell("zone-blue", told(MOST_LINES, 1), Repeats())
+    tell("zone-blue", told(MOST_LINES, 1), RepeatFilter())
     assert len(lines(caplog, logging.DEBUG)) == MOST_LINES + 1
 
 
@@ -59,7 +60,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_a_refusal_is_logged_once_an_hour_and_when_it_is_another(
     caplog: pytest.LogCaptureFixture, clock: list[float]
 ) -> None:
-    repeats = Repeats()
+    repeats = RepeatFilter()
 
     def said(code: str, error: str, ip: str = "10.20.0.9") -> list[str]:
         caplog.clear()
@@ -82,17 +83,10 @@ def test_a_refusal_is_logged_once_an_hour_and_when_it_is_another(
 def test_what_does_not_parse_is_logged_once_an_hour(
     caplog: pytest.LogCaptureFixture, clock: list[float]
 ) -> None:
-    repeats = Repeats()
+    repeats = RepeatFilter()
     for reason in ("no JSON", "no JSON", "too large", "no JSON"):
         journal.tell_unreadable("zone-blue", reason, repeats)
     assert len(lines(caplog, logging.WARNING)) == 2
     clock[0] += 3601
     journal.tell_unreadable("zone-blue", "no JSON", repeats)
     assert lines(caplog, logging.WARNING)[-1].endswith("no JSON (and 2 more since this was last logged)")
-
-
-def test_what_was_said_is_remembered_of_so_many_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "MOST_REMEMBERED", 3)
-    repeats = Repeats()
-    assert [repeats.unsaid(whom, "no") for whom in (1, 2, 3, 4)] == [0, 0, 0, 0]
-    assert [repeats.unsaid(whom, "no") for whom in (4, 3, 2, 1)] == [None, None, None, 0]

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from jaywalk_agent.repeat_filter import MAX_REMEMBERED, PERIOD_SECONDS, RepeatFilter
+from jaywalk.repeat_filter import MAX_REMEMBERED, PERIOD_SECONDS, RepeatFilter
 
 
 def test_what_repeats_is_logged_once_an_hour_with_a_count() -> None:
@@ -22,3 +22,9 @@ def test_it_remembers_a_bounded_number() -> None:
     repeats = RepeatFilter()
     repeats.news([str(number) for number in range(MAX_REMEMBERED + 1)], 0.0)
     assert repeats.news(["0", str(MAX_REMEMBERED)], 1.0) == ["0"]
+
+
+def test_what_came_longest_ago_is_forgotten_first() -> None:
+    repeats = RepeatFilter(max_remembered=3)
+    assert [repeats.suppressed_count(subject, "no", 0.0) for subject in (1, 2, 3, 4)] == [0, 0, 0, 0]
+    assert [repeats.suppressed_count(subject, "no", 0.0) for subject in (4, 3, 2, 1)] == [None, None, None, 0]
