@@ -90,6 +90,7 @@ def build_parser(commands: Mapping[str, str]) -> ArgumentParser:
         _add_flags(sub)
         for flag, more in _own_flags(name).items():
             completer = more.pop("completer", None)
+            # argcomplete's own attribute, of which argparse's types know nothing.
             sub.add_argument(flag, **more).completer = completer  # type: ignore[attr-defined]
     parser.set_defaults(timeout=TIMEOUT_SECONDS)
     return parser

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -78,7 +79,7 @@ def test_a_redis_that_cannot_read_its_file_fails_the_play_with_the_reason(fleet:
     eventually(fleet.is_whole, "the mesh is whole again", 90)
 
 
-def zones_of(fleet: Fleet) -> dict[str, dict[str, object]]:
+def zones_of(fleet: Fleet) -> dict[str, dict[str, Any]]:
     listed = json.loads(fleet.controller.run("jaywalk-supervisor zone list --json").stdout)
     return {zone["name"]: zone for zone in listed}
 
@@ -99,7 +100,7 @@ def test_a_declared_pool_grows_and_never_shrinks_and_a_zone_that_is_declared_no_
     grown = declared(fleet, cidr="10.77.0.0/23,10.79.0.0/24", cidr6=["fd77::/64"])
     play = fleet.play("--limit", "control,node1", "-e", grown)
     assert play.changed["node1"] == 0, "the agents' play was reached"
-    pools = [pool["cidr"] for pool in zones_of(fleet)["zone-more"]["pools"]]  # type: ignore[attr-defined]
+    pools = [pool["cidr"] for pool in zones_of(fleet)["zone-more"]["pools"]]
     assert pools == ["10.77.0.0/23", "10.79.0.0/24", "fd77::/64"]
 
     shrunk = fleet.play("-e", declared(fleet, cidr="10.77.0.0/24"), check=False)

@@ -75,6 +75,11 @@ def test_stays_over_a_restart_and_is_another_elsewhere(
     assert Machine(tmp_path / "two", monkeypatch).mark() != here
 
 
+def board_without_a_uuid(machine: Machine) -> None:
+    machine.uuid(NOBODYS_UUID)
+    machine.card("eth0", "02:00:00:00:00:01")
+
+
 CLONES: dict[str, tuple[Callable[[Machine], object], Callable[[Machine], object]]] = {
     "a virtual machine": (lambda one: one.uuid(UUID), lambda two: two.uuid(OTHER_UUID)),
     "a board with a serial number": (
@@ -90,7 +95,7 @@ CLONES: dict[str, tuple[Callable[[Machine], object], Callable[[Machine], object]
         lambda two: two.card("eth0", "02:00:00:00:00:02"),
     ),
     "a board whose UUID nobody filled in": (
-        lambda one: [one.uuid(NOBODYS_UUID), one.card("eth0", "02:00:00:00:00:01")],  # type: ignore[func-returns-value]
+        board_without_a_uuid,
         lambda two: two.card("eth0", "02:00:00:00:00:02"),
     ),
     "a container": (
