@@ -18,8 +18,8 @@ from .values import Address, host_prefix, is_address, join_endpoint
 
 ELSEWHERE = ("192.0.2.1", "2001:db8::1")
 """Addresses of the documentation ranges (RFC 5737, RFC 3849): their route is the default route."""
-
-
+MOST_TRIED = 64
+"""Hosts of each IP version to which a way is looked for, of thousands."""
 MACHINE_ID = Path("/etc/machine-id")
 _DECLARED = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:]+))(?::([0-9]+))?")
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
@@ -90,10 +90,6 @@ def _usable_addresses(name: str) -> list[str]:
         return []
     addresses = dict.fromkeys(str(each[4][0]) for each in found)
     return [each for each in addresses if "%" not in each and _of_a_network(ipaddress.ip_address(each))]
-
-
-MOST_TRIED = 64
-"""Hosts of each IP version to which a way is looked for, of thousands."""
 
 
 def host_label() -> str:
