@@ -21,6 +21,7 @@ from lab.fleet import Lab
 from lab.node import Node
 from lab.patience import Deadline
 from tests import processes
+from tests.waiting import SECONDS, becomes
 from tests.waiting import eventually as eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -169,22 +170,23 @@ class Fleet:
         """The names of the peers that a node's interface really has."""
         return _reached(self.status(name))
 
-    def is_whole(self) -> bool:
-        """Whether each member is where the controller is, with all the others on its interface.
+    def disorder(self) -> list[str]:
+        """What keeps the mesh from being whole, a sentence each; none where it is.
 
-        What an interface holds does not say so alone: it may be from before the controller lost something.
+        It is whole where each member is where the controller is, with all the others on its interface, and
+        nobody else.  What an interface holds does not say so alone: it may be from before the controller
+        lost something.
         """
         shown = self.controller.run(f"jaywalk-supervisor zone show {ZONE} --json", check=False)
         if shown.rc:
-            return False
+            return [f"control does not show the zone: {(shown.stdout + shown.stderr).strip()}"]
         zone = json.loads(shown.stdout)
-        for name in MEMBERS:
-            status = self.status(name)
-            if status["position"] != f"{zone['epoch']}-{zone['rev']}" or status["agent"]["trouble"]:
-                return False
-            if _reached(status) != set(MEMBERS) - {name}:
-                return False
-        return True
+        position = f"{zone['epoch']}-{zone['rev']}"
+        return [each for name in MEMBERS for each in _disorder(name, self.status(name), position)]
+
+    def wait_until_whole(self, timeout: float = SECONDS) -> None:
+        """Fails with what is not in order after `timeout` seconds of an idle host."""
+        becomes([], self.disorder, timeout)
 
     def said(self, name: str, words: str, unit: str = UNIT) -> bool:
         """Whether a unit said so since its last start."""
@@ -230,3 +232,15 @@ def _answered(output: str) -> set[int]:
 def _reached(status: dict[str, Any]) -> set[str]:
     """The names of the peers that the interface of a status really has."""
     return {peer["name"] for peer in status["peers"] if peer["state"] != "missing"}
+
+
+def _disorder(name: str, status: dict[str, Any], position: str) -> Iterator[str]:
+    """What of a member's status differs from a whole mesh at `position`."""
+    if status["position"] != position:
+        yield f"{name} is at {status['position'] or 'no position'}, and the controller at {position}"
+    if status["agent"]["trouble"]:
+        yield f"{name} is in trouble: {status['agent']['trouble']}"
+    reached, others = _reached(status), set(MEMBERS) - {name}
+    if reached != others:
+        lacking, more = ", ".join(sorted(others - reached)), ", ".join(sorted(reached - others))
+        yield f"{name} lacks [{lacking}] and has besides [{more}]; zone reasons: {status['reasons']}"

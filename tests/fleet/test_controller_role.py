@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.fleet.fleet import ZONE, Fleet, eventually
+from tests.fleet.fleet import ZONE, Fleet
 
 UNITS = ("jaywalk-redis", "jaywalk-supervisor")
 CENTER = ("--limit", "control")
@@ -76,7 +76,7 @@ def test_a_redis_that_cannot_read_its_file_fails_the_play_with_the_reason(fleet:
     assert "jaywalk-redis.service did not start" in play.output
     assert "Bad file format reading the append only file" in play.output
     assert "how to repair an append-only file: docs/controller.md" in play.output
-    eventually(fleet.is_whole, "the mesh is whole again", 90)
+    fleet.wait_until_whole(90)
 
 
 def zones_of(fleet: Fleet) -> dict[str, dict[str, Any]]:
@@ -153,5 +153,5 @@ def test_an_older_installation_is_moved_over_with_its_leases(fleet: Fleet) -> No
     found = fleet.controller.run(asked, check=False).stdout.split()
     assert found == ["disabled", "0", "/etc/redis:", "redis.conf", "/var/lib/redis:"]
     assert fleet.play(*CENTER).changed["control"] == 0
-    eventually(fleet.is_whole, "the mesh is whole again", 90)
+    fleet.wait_until_whole(90)
     assert count.lost == 0

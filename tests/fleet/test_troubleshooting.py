@@ -134,7 +134,7 @@ OTHERS = (
 @pytest.fixture(scope="module", autouse=True)
 def _whole_again(fleet: Fleet) -> Iterator[None]:
     yield
-    eventually(fleet.is_whole, "the mesh is whole again")
+    fleet.wait_until_whole()
 
 
 @pytest.fixture
