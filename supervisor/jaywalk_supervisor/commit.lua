@@ -1,11 +1,11 @@
 -- SPDX-License-Identifier: GPL-3.0-or-later
 -- Commits a batch of decisions to one zone if nobody else committed since they were made, or writes nothing.
 --
--- KEYS  meta, peers, leases, events, then the reply stream of each answer
+-- KEYS  meta, peers, leases, events, then the stream of each answer
 -- ARGV  epoch and rev that the decisions were made at; the changes as a JSON list ('' for none);
 --       the new wait_ms ('' to keep it); how many of the arguments that follow are peers to set, peers to
---       delete, leases to set, leases to delete (a record to set is two, key and value); all these; then each
---       answer
+--       delete, leases to set, leases to delete (a record to set is two, key and value); all these; then of
+--       each answer its field, its text, how many entries its stream keeps, and for how many seconds
 -- Returns OK, CONFLICT (catch up and decide again), INCARNATION (bump first) or GONE (no such zone).
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'rev', 'run_id')
 if not meta[1] then return 'GONE' end
@@ -38,7 +38,8 @@ if ARGV[3] ~= '' then
   redis.call('HSET', KEYS[1], 'rev', rev)
 end
 for i = 5, #KEYS do
-  redis.call('XADD', KEYS[i], 'MAXLEN', '1', '*', 'reply', ARGV[at + i - 5])
-  redis.call('EXPIRE', KEYS[i], 600)
+  redis.call('XADD', KEYS[i], 'MAXLEN', ARGV[at + 2], '*', ARGV[at], ARGV[at + 1])
+  redis.call('EXPIRE', KEYS[i], ARGV[at + 3])
+  at = at + 4
 end
 return 'OK'

@@ -23,7 +23,8 @@ from jaywalk.controller import ControllerAddress, Translated
 from jaywalk.errors import BadRequest, InvalidValue, JaywalkError
 from jaywalk.models import Zone
 from jaywalk.repeat_filter import RepeatFilter
-from jaywalk.requests import AGENT_OPS, OPERATOR_OPS, REPORT, Reply, Request, readable_nonce
+from jaywalk.replies import ReplyTo
+from jaywalk.requests import AGENT_OPS, OPERATOR_OPS, REPORT, Reply, Request, readable_reply_to
 from jaywalk.zonelog import Change, ZoneKeys
 
 from . import journal, seen
@@ -59,7 +60,7 @@ FUTURE_SECONDS = 86_400.0
 class Pending:
     """A request that was taken, or the refusal of one that does not parse."""
 
-    nonce: str | None
+    reply_to: ReplyTo | None
     request: Request | None = None
     refusal: Reply | None = None
 
@@ -286,17 +287,17 @@ class Committer:
         try:
             request = Request.from_wire(text, zone, ops)
         except InvalidValue as error:
-            nonce = readable_nonce(text)
+            reply_to = readable_reply_to(text)
             self.health.bad[error.reason if isinstance(error, BadRequest) else "value"] += 1
-            if nonce is None:
+            if reply_to is None:
                 self.health.drops["unanswerable"] += 1
             journal.tell_unreadable(zone, str(error), self._repeats)
-            return Pending(nonce, refusal=Reply.refused("bad-request", str(error)))
+            return Pending(reply_to, refusal=Reply.refused("bad-request", str(error)))
         except Exception:
             log.exception("zone %s: a request could not be read", zone)
             self.health.drops["unreadable"] += 1
             return Pending(None)
-        return Pending(request.nonce, request)
+        return Pending(request.reply_to, request)
 
     def _commit(self, store: Store, zone: str, pendings: Sequence[Pending], more_wait: bool = False) -> None:
         """Decides and commits until all is done; a conflict means that somebody else got on, so this ends."""
@@ -314,7 +315,7 @@ class Committer:
     ) -> bool:
         """One attempt to commit what ``pendings`` come to; False where they are to be decided on anew."""
         state = self._states[zone]
-        answers = [(pending.nonce, reply) for pending, reply in batch.answers if pending.nonce]
+        answers = [(pending.reply_to, reply) for pending, reply in batch.answers if pending.reply_to]
         if not batch.changes and not answers:
             return True
         try:
@@ -342,7 +343,7 @@ class Committer:
         store: Store,
         state: ZoneState,
         changes: Sequence[Change],
-        answers: Sequence[tuple[str, Reply]],
+        answers: Sequence[tuple[ReplyTo, Reply]],
         more_wait: bool,
     ) -> str:
         """Commits; in a storm it reads the next requests meanwhile, which takes a fifth of the time."""
@@ -388,7 +389,7 @@ class Committer:
         told: list[Told] = []
         for pending, reply in batch.answers:
             if not reply.ok:
-                self.health.refusals[reply.code] += pending.nonce is not None
+                self.health.refusals[reply.code] += pending.reply_to is not None
             elif reply.changed and pending.request is not None:
                 self.health.commits[pending.request.op] += 1
             if pending.request is not None and (reply.changed or not reply.ok):

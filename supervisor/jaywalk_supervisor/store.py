@@ -18,9 +18,11 @@ from redis.cluster import ClusterNode, RedisCluster
 from jaywalk.controller import ControllerAddress, Translated, client_to, locate, seen_at
 from jaywalk.errors import ControllerUnreachable, InvalidValue, JaywalkError
 from jaywalk.models import SCHEMA, Zone
+from jaywalk.replies import ReplyTo
 from jaywalk.requests import Reply
 from jaywalk.zonelog import ZONES, Change, Event, Gap, ZoneKeys
 
+from .answers import OwnStreams
 from .state import LEAST_WAIT_MS, ZoneState
 from .writes import writes
 
@@ -73,6 +75,7 @@ class Store:
         self.run_id = ""
         self.version: tuple[int, ...] = ()
         self.evicts_answers = False
+        self._own_streams = OwnStreams()
 
     @classmethod
     def open(cls, where: ControllerAddress, name: str) -> Store:
@@ -233,15 +236,20 @@ class Store:
         return max(0, int(length) - bound)
 
     def commit(
-        self, state: ZoneState, changes: Sequence[Change], answers: Iterable[tuple[str, Reply]]
+        self, state: ZoneState, changes: Sequence[Change], answers: Iterable[tuple[ReplyTo, Reply]]
     ) -> str:
-        """Writes what ``state`` contains beyond its rev, and the answers by their nonces, or nothing.
+        """Writes what ``state`` contains beyond its rev, and the answers, or nothing.
 
         ``changes`` are applied to ``state`` already.  Returns OK (and ``state`` stands one rev further if
         anything changed), CONFLICT, INCARNATION or GONE.
         """
         wait_ms = state.wanted_wait_ms
-        outcome = self.run("commit", *writes(state, changes, dict(answers)))
+        replies: dict[ReplyTo, Reply] = {}
+        for to, reply in answers:
+            replies.setdefault(to, reply)  # of a request sent twice: the first answer says what it changed
+        outcome = self.run("commit", *writes(state, changes, replies))
+        if outcome == "OK" and (surplus := self._own_streams.surplus(state.keys, replies)):
+            self.redis.unlink(*surplus)
         if outcome == "OK" and changes:
             state.rev += 1
             state.wait_ms = wait_ms

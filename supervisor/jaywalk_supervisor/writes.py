@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from jaywalk import wire
+from jaywalk.replies import ReplyTo
 from jaywalk.requests import Reply
 from jaywalk.zonelog import Change
 
+from . import answers
 from .state import ZoneState
 
 
@@ -20,8 +22,8 @@ class Writes(NamedTuple):
     arguments: list[str | int]
 
 
-def writes(state: ZoneState, changes: Sequence[Change], replies: Mapping[str, Reply]) -> Writes:
-    """The commit of ``changes``, applied to ``state`` already, with an answer for each nonce."""
+def writes(state: ZoneState, changes: Sequence[Change], replies: Mapping[ReplyTo, Reply]) -> Writes:
+    """The commit of ``changes``, applied to ``state`` already, with the answers to those who await them."""
     wait_ms = state.wanted_wait_ms
     touched = dict.fromkeys(change.key for change in changes)
     peers = {each.key: each.text for each in changes if each.sign == "+" and each.key in state.peers}
@@ -33,8 +35,9 @@ def writes(state: ZoneState, changes: Sequence[Change], replies: Mapping[str, Re
         [key for key in touched if key not in state.leases],
     )
     keys = state.keys
+    answered = [answers.arguments(keys, to, reply) for to, reply in replies.items()]
     return Writes(
-        [keys.meta, keys.peers, keys.leases, keys.events, *map(keys.reply, replies)],
+        [keys.meta, keys.peers, keys.leases, keys.events, *(stream for stream, _ in answered)],
         [
             state.epoch,
             state.rev,
@@ -42,6 +45,6 @@ def writes(state: ZoneState, changes: Sequence[Change], replies: Mapping[str, Re
             wait_ms if wait_ms != state.wait_ms else "",
             *map(len, parts),
             *(text for part in parts for text in part),
-            *(reply.to_wire() for reply in replies.values()),
+            *(word for _, words in answered for word in words),
         ],
     )

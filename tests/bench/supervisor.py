@@ -13,6 +13,7 @@ from jaywalk.zonelog import ZoneKeys
 from jaywalk_supervisor.pools import Pool
 from jaywalk_supervisor.state import lease_of
 from jaywalk_supervisor.store import Store
+from tests.answers import answer
 from tests.bench.apply import random_key
 from tests.bench.joins import request
 from tests.bench.results import Figure
@@ -63,7 +64,7 @@ def first_answer(store: Store, zone: Zone, number: int) -> None:
     keys, asked = ZoneKeys(zone.name), request(zone.name, number)
     store.redis.rpush(keys.inbox, asked.to_wire())
     deadline = time.monotonic() + PATIENCE
-    while not store.redis.exists(keys.reply(asked.nonce)):
+    while answer(store.redis, keys, asked.nonce) is None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"zone {zone.name} did not answer a join within {PATIENCE:.0f} s")
         time.sleep(0.01)

@@ -13,8 +13,11 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from jaywalk.replies import AwaitedReply
 from jaywalk.requests import Request
+from jaywalk.zonelog import ZoneKeys
 from jaywalk_supervisor.committer import Committer
+from tests.answers import answer
 from tests.redis_server import RedisServer
 from tests.unit.supervisor.support import committing, join, key_of, until
 
@@ -45,19 +48,18 @@ class Desk:
         return sum(health.bad.values()) + sum(health.drops.values()) + sum(health.refusals.values())
 
     def reply(self, nonce: str) -> dict[str, Any] | None:
-        """The answer to ``nonce``, and it is forgotten then."""
-        key = f"{{{ZONE}}}:reply:{nonce}"
-        entries: Any = self.redis.xrange(key)
-        self.redis.delete(key)
-        return json.loads(entries[-1][1]["reply"]) if entries else None
+        """The answer to ``nonce``, and all answers beside it are forgotten then."""
+        found = answer(self.redis, ZoneKeys(ZONE), nonce)
+        self.redis.delete(*AwaitedReply(ZoneKeys(ZONE), nonce).positions)
+        return json.loads(found.to_wire()) if found else None
 
     def serve(self, text: bytes) -> None:
         """Has ``text`` served, and what a member repeats behind it, which is answered and changes nothing."""
         again = join(ZONE, 1)
         self._hand_in(text, again.to_wire())
-        until(lambda: self.redis.exists(f"{{{ZONE}}}:reply:{again.nonce}"))
-        answer = self.reply(again.nonce)
-        assert answer is not None and answer["ok"] and not answer["changed"]
+        until(lambda: answer(self.redis, ZoneKeys(ZONE), again.nonce))
+        said = self.reply(again.nonce)
+        assert said is not None and said["ok"] and not said["changed"]
 
     def _hand_in(self, *texts: str | bytes) -> None:
         self.redis.rpush(INBOX, *texts)
@@ -87,9 +89,9 @@ def refuses(at: Desk, text: bytes) -> None:
     assert at.picture() == before
     until(lambda: at.counted() > counted)
     if nonce is not None:
-        answer = at.reply(nonce)
-        assert answer is not None and not answer["ok"]
-        assert answer["code"] not in ("", "internal") and answer["error"]
+        said = at.reply(nonce)
+        assert said is not None and not said["ok"]
+        assert said["code"] not in ("", "internal") and said["error"]
 
 
 def test_random_bytes_change_nothing(redis_server: RedisServer) -> None:
@@ -202,10 +204,10 @@ def test_a_request_with_other_bytes_is_granted_whole_or_changes_nothing(redis_se
             text, before = spoil(changes, end), at.picture()
             at.serve(text)
             after, nonce = at.picture(), nonce_in(text)
-            answer = at.reply(nonce) if nonce else None
+            said = at.reply(nonce) if nonce else None
             assert faults(after) == []
-            assert (answer is not None) == (nonce is not None)
+            assert (said is not None) == (nonce is not None)
             if after != before:
-                assert answer is not None and answer["ok"] and answer["changed"]
+                assert said is not None and said["ok"] and said["changed"]
 
         fuzz()

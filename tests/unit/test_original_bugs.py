@@ -30,6 +30,7 @@ from jaywalk_agent.settings import Settings
 from jaywalk_supervisor import cli as supervisor_cli
 from jaywalk_supervisor.api import create_app
 from jaywalk_supervisor.replica import Replica
+from tests.answers import answer
 from tests.redis_server import RedisServer
 from tests.unit.agent.support import peer, view_of
 from tests.unit.jaywalk.model import NAME, ModelInterface
@@ -52,8 +53,10 @@ def tell(server: RedisServer, text: str, nonce: str) -> Reply:
     """Puts any text into the inbox and waits for its answer."""
     with server.client() as inbox:
         inbox.rpush(KEYS.inbox, text)
-        until(lambda: inbox.exists(KEYS.reply(nonce)))
-        return Reply.from_wire(inbox.xrange(KEYS.reply(nonce))[0][1]["reply"])
+        until(lambda: answer(inbox, KEYS, nonce))
+        reply = answer(inbox, KEYS, nonce)
+        assert reply is not None
+        return reply
 
 
 def spoilt(number: int, **fields: object) -> tuple[str, str]:

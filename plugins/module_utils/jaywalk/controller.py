@@ -19,6 +19,7 @@ from typing import Any, cast
 from . import retention, values
 from .errors import ControllerDenied, ControllerUnreachable, InvalidValue, JaywalkError, MissingTool, NoAnswer
 from .models import Lease, Zone
+from .replies import AwaitedReply
 from .requests import Reply, Request
 from .zonelog import Event, Gap, ZoneKeys, ZoneView, history_of, wait_of
 
@@ -306,6 +307,7 @@ class ZoneClient:
         self.where = where
         self.keys = ZoneKeys(zone)
         self.zone = zone
+        self._awaited: AwaitedReply | None = None
 
     def snapshot(self) -> ZoneView:
         """The zone as it stands, read by pages; amid commits the newer record wins.
@@ -414,11 +416,11 @@ class ZoneClient:
         Takes the events into ``view`` and returns the keys that changed, and the reply if it came; with a
         reply ``view`` has reached the commit that it is about.  Raises ``Gap`` where only a snapshot helps.
         """
+        awaited = self._awaiting(nonce) if nonce else None
         streams: dict[str, str] = {self.keys.events: view.position}
-        if nonce:
-            streams[self.keys.reply(nonce)] = "0"
-        batches = self._xread(streams, block)
-        reply = self._reply(batches.get(self.keys.reply(nonce))) if nonce else None
+        batches = self._xread({**streams, **awaited.positions} if awaited else streams, block)
+        text = awaited.take(batches) if awaited else None
+        reply = None if text is None else Reply.from_wire(text)
         entries = batches.get(self.keys.events, [])
         changed = _take_in(view, entries)
         while reply is not None and len(entries) == PAGE:
@@ -430,17 +432,25 @@ class ZoneClient:
         """Puts a request into the zone's inbox (or the list ``to``); it may be sent twice without harm."""
         with Translated(self.where):
             self.client.rpush(to or self.keys.inbox, request.to_wire())
+        if request.nonce:  # sent again: Redis may have been put back, and ids then begin anew
+            self._awaited = None
+
+    def _awaiting(self, nonce: str) -> AwaitedReply:
+        if self._awaited is None or self._awaited.nonce != nonce:
+            self._awaited = AwaitedReply(self.keys, nonce)
+        return self._awaited
 
     def ask(self, request: Request, timeout: float, to: str = "") -> Reply:
         """Sends a request until it is answered; raises ``NoAnswer`` after ``timeout`` seconds."""
         deadline = time.monotonic() + timeout
         pause = FIRST_REPEAT
-        while (left := deadline - time.monotonic()) > 0:
+        while (now := time.monotonic()) < deadline:
             self.submit(request, to)
-            key = self.keys.reply(request.nonce)
-            reply = self._reply(self._xread({key: "0"}, min(pause, left)).get(key))
-            if reply is not None:
-                return reply
+            awaited, until = self._awaiting(request.nonce), min(now + pause, deadline)
+            while (left := until - time.monotonic()) > 0:
+                text = awaited.take(self._xread(awaited.positions, left))
+                if text is not None:
+                    return Reply.from_wire(text)
             pause *= 2
         raise NoAnswer(
             f"no supervisor answered the request for zone '{self.zone}' within {timeout:g} seconds",
@@ -461,10 +471,6 @@ class ZoneClient:
             )
             answer = connection.read_response()
         return dict(answer or ())
-
-    @staticmethod
-    def _reply(entries: list[RawEntry] | None) -> Reply | None:
-        return Reply.from_wire(_paired(entries[-1][1]).get("reply", "")) if entries else None
 
 
 def _paired(words: list[str]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from typing import Any
 from . import keys, values, wire
 from .errors import BadRequest, InvalidValue, RequestRefused
 from .models import MAX_LOCAL, MAX_PREFIXES, MAX_REQUESTED, SCHEMA, Lease, Peer
+from .replies import ReplyTo
 
 MAX_REQUEST_BYTES = 16384
 
@@ -35,6 +36,7 @@ AGENT_OPS = ("join", "leave", "endpoint", REPORT, CHECK)
 OPERATOR_OPS = ("reserve", "release", "rekey", "show")
 
 _NONCE = re.compile(r"[0-9a-f]{32}")
+_SHARED = "shared"
 
 
 def new_nonce() -> str:
@@ -54,11 +56,12 @@ class Request:
     ``request_ip`` holds at most one address a pool, ``child_prefixes`` is the whole list that the peer
     announces; in a ``release`` those to give back, the lease itself staying.  An operator's request may have
     an empty ``key`` and mean the host called ``name``.  ``nonce`` names the answer, ``seq`` orders the
-    requests of one key; a report has the nonce "".  ``former_ip`` are the addresses that a node had as far as
-    it remembers, and ``former_name`` its numbered name, if it had one: where Redis lost its lease it gets
-    them again if they are free.  ``fixed``, ``local`` and
-    ``relay`` go into the record of the peer, ``observed`` are the endpoints at which a node sees its peers,
-    by public key.  ``notes`` say what became of values that were not in their canonical spelling.
+    requests of one key; a report has the nonce "".  ``shared`` says that its sender looks for the answer in
+    the streams that all share, which an older version does not.  ``former_ip`` are the addresses that a node
+    had as far as it remembers, and ``former_name`` its numbered name, if it had one: where Redis lost its
+    lease it gets them again if they are free.  ``fixed``, ``local`` and ``relay`` go into the record of the
+    peer, ``observed`` are the endpoints at which a node sees its peers, by public key.  ``notes`` say what
+    became of values that were not in their canonical spelling.
     """
 
     op: str
@@ -74,6 +77,7 @@ class Request:
     local: tuple[str, ...] = ()
     relay: int = 0
     nonce: str = field(default_factory=new_nonce)
+    shared: bool = True
     seq: int = field(default_factory=new_seq)
     instance: str = ""
     observed: Mapping[str, str] = field(default_factory=dict)
@@ -98,6 +102,7 @@ class Request:
         former_name: str = "",
         nonce: str | None = None,
         seq: int | None = None,
+        shared: bool = True,
     ) -> Request:
         """A request from a person's or a node's words, each of them checked; a new one unless ``nonce`` and
         ``seq``, checked before, say which.
@@ -119,10 +124,16 @@ class Request:
             relay=values.port(relay, "relay's port") if relay else 0,
             nonce=("" if op == REPORT else new_nonce()) if nonce is None else nonce,
             seq=new_seq() if seq is None else seq,
+            shared=shared,
             instance=values.machine_mark(instance),
             observed=_observed(observed),
             notes=_normalised(child_prefixes),
         )
+
+    @property
+    def reply_to(self) -> ReplyTo | None:
+        """Where the answer goes; None for a report, which nobody answers."""
+        return ReplyTo(self.nonce, self.shared) if self.nonce else None
 
     def to_wire(self) -> str:
         fields: dict[str, Any] = {
@@ -134,6 +145,7 @@ class Request:
         }
         optional: dict[str, Any] = {
             "nonce": self.nonce,
+            "answer": _SHARED if self.nonce and self.shared else "",
             "name": self.name,
             "request_ip": list(self.request_ip),
             "former_ip": list(self.former_ip),
@@ -170,6 +182,7 @@ class Request:
             observed=data.get("observed", {}),
             nonce=_awaited(data),
             seq=wire.natural(data.get("seq"), "seq"),
+            shared=data["op"] == REPORT or data.get("answer") == _SHARED,
         )
 
 
@@ -222,10 +235,11 @@ def _awaited(data: Mapping[str, Any]) -> str:
     return ""
 
 
-def readable_nonce(text: str) -> str | None:
-    """The nonce under which a request that was refused can still be answered, or None."""
+def readable_reply_to(text: str) -> ReplyTo | None:
+    """Where a request that was refused can still be answered, or None."""
     try:
-        return nonce_of(wire.parsed(text[: MAX_REQUEST_BYTES + 1], dict, "the request"))
+        data = wire.parsed(text[: MAX_REQUEST_BYTES + 1], dict, "the request")
+        return ReplyTo(nonce_of(data), data.get("answer") == _SHARED)
     except InvalidValue:
         return None
 

@@ -26,6 +26,7 @@ from jaywalk_agent import follow
 from jaywalk_agent.follow import Follower, Update
 from jaywalk_agent.stop import Stopped, StopSignal
 from jaywalk_supervisor.store import Store
+from tests.answers import write_answer
 from tests.redis_server import RedisServer
 from tests.unit.agent.support import peer, view_of
 from tests.unit.supervisor.support import AGENT_PASSWORD, BLUE, committing, join, key_of, until
@@ -621,7 +622,7 @@ def test_an_answer_that_does_not_parse_is_asked_for_again(
         pending = asking.follower._pending
         if not spoilt and pending is not None and pending.tries:
             spoilt.append(pending.request.nonce)
-            store.redis.xadd(KEYS.reply(pending.request.nonce), {"reply": "{garbage"})
+            write_answer(store.redis, KEYS, pending.request.nonce, "{garbage")
         elif spoilt and asking.follower.trouble:
             supervisor()
 

@@ -6,7 +6,9 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -17,8 +19,10 @@ from jaywalk import controller
 from jaywalk.controller import ControllerAddress, ZoneClient, agent_user, connect
 from jaywalk.errors import ControllerDenied, ControllerUnreachable, InvalidValue, JaywalkError, NoAnswer
 from jaywalk.models import Peer, Zone
+from jaywalk.replies import ReplyTo
 from jaywalk.requests import Reply, Request
 from jaywalk.zonelog import Change, Gap, ZoneKeys
+from tests.answers import write_answer
 from tests.redis_server import RedisServer
 
 from . import strategies as mesh
@@ -53,7 +57,7 @@ class Commits:
         self.redis.hset(KEYS.meta, mapping={"epoch": self.epoch, "rev": self.rev})
 
     def answer(self, nonce: str, reply: Reply) -> None:
-        self.redis.xadd(KEYS.reply(nonce), {"reply": reply.to_wire()})
+        write_answer(self.redis, KEYS, nonce, reply.to_wire())
 
     def _write(self, changes: list[Change]) -> None:
         pipe = self.redis.pipeline()
@@ -339,10 +343,59 @@ def test_answer_comes_beside_events_and_garbage_for_an_answer_is_an_error(
     commits.answer(request.nonce, refused)
     assert zone.read(view, request.nonce) == ({mesh.key(1)}, refused)
     commits.join(2)
-    commits.redis.xadd(KEYS.reply(request.nonce), {"reply": "}"})
+    write_answer(commits.redis, KEYS, request.nonce, "}")
     with pytest.raises(InvalidValue):
         zone.read(view, request.nonce)
     assert zone.read(view)[0] == {mesh.key(2)}  # the event is not lost with it
+
+
+def test_a_reader_waits_through_answers_to_others_until_its_own_is_there(
+    commits: Commits, zone: ZoneClient
+) -> None:
+    request = Request.checked("join", "zone-blue", mesh.key(1), "node1")
+    stream, _field = ReplyTo(request.nonce).place(KEYS)
+    view, own = zone.snapshot(), Reply.refused("pool_full", "no address left")
+    commits.redis.xadd(stream, {"00": "to another"})
+    reads = 0
+
+    def answer_soon() -> None:
+        for _ in range(3):
+            time.sleep(0.1)
+            commits.redis.xadd(stream, {"00": "to another"})
+        commits.answer(request.nonce, own)
+
+    with ThreadPoolExecutor() as threads:
+        answering = threads.submit(answer_soon)
+        reply = None
+        while reply is None:
+            _changed, reply = zone.read(view, request.nonce, block=2.0)
+            reads += 1
+        answering.result()
+    assert reply == own
+    assert reads <= 5  # one for each entry: no entry is read twice
+
+
+def test_the_answer_of_an_older_supervisor_is_found(commits: Commits, zone: ZoneClient) -> None:
+    request, own = Request.checked("join", "zone-blue", mesh.key(1), "node1"), Reply.refused("full", "full")
+    write_answer(commits.redis, KEYS, request.nonce, own.to_wire(), shared=False)
+    assert zone.read(zone.snapshot(), request.nonce)[1] == own
+    assert zone.ask(request, timeout=5) == own
+
+
+def test_an_answer_in_a_stream_whose_ids_began_anew_is_found_once_the_request_is_repeated(
+    commits: Commits, zone: ZoneClient
+) -> None:
+    request, own = Request.checked("join", "zone-blue", mesh.key(1), "node1"), Reply.refused("full", "full")
+    stream, field = ReplyTo(request.nonce).place(KEYS)
+    view = zone.snapshot()
+    commits.redis.xadd(stream, {"00": "to another"}, id="99-0")
+    zone.submit(request)
+    assert zone.read(view, request.nonce)[1] is None
+    commits.redis.delete(stream)
+    commits.redis.xadd(stream, {field: own.to_wire()}, id="98-0")
+    assert zone.read(view, request.nonce)[1] is None
+    zone.submit(request)
+    assert zone.read(view, request.nonce)[1] == own
 
 
 def test_restart_while_a_reader_waits_is_noticed_and_survived(

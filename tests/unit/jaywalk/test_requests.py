@@ -19,7 +19,7 @@ from jaywalk.requests import (
     REPORT,
     Reply,
     Request,
-    readable_nonce,
+    readable_reply_to,
 )
 
 from . import strategies as mesh
@@ -28,13 +28,13 @@ from . import strategies as mesh
 @given(mesh.requests)
 def test_request_comes_back_as_it_went(request: Request) -> None:
     assert Request.from_wire(request.to_wire(), "zone-blue", AGENT_OPS) == request
-    assert readable_nonce(request.to_wire()) == request.nonce
+    assert readable_reply_to(request.to_wire()) == request.reply_to == (request.nonce, True)
 
 
 @given(mesh.reports)
 def test_report_comes_back_without_a_nonce(report: Request) -> None:
     assert Request.from_wire(report.to_wire(), "zone-blue", AGENT_OPS) == report
-    assert readable_nonce(report.to_wire()) is None
+    assert readable_reply_to(report.to_wire()) is report.reply_to is None
     assert Request.checked(REPORT, "zone-blue", report.key).nonce == ""
 
 

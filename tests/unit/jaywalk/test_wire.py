@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from jaywalk.errors import InvalidValue
 from jaywalk.models import Lease, Peer, Zone
-from jaywalk.requests import AGENT_OPS, Reply, Request, readable_nonce
+from jaywalk.requests import AGENT_OPS, Reply, Request, readable_reply_to
 
 from . import strategies as mesh
 
@@ -88,7 +88,7 @@ def believe(text: str) -> None:
         else:
             json.dumps(written, allow_nan=False).encode("utf-8")
     assert all(sentence.isprintable() and len(sentence) < 500 for sentence in sentences)
-    readable_nonce(text)
+    readable_reply_to(text)
 
 
 @pytest.mark.parametrize("number", range(len(NASTY)))

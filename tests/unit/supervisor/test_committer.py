@@ -25,6 +25,7 @@ from jaywalk_supervisor.decide import decide
 from jaywalk_supervisor.leader import Leadership
 from jaywalk_supervisor.state import ZoneState
 from jaywalk_supervisor.store import BATCH, Store
+from tests.answers import answer
 from tests.redis_server import RedisServer
 from tests.unit.supervisor.support import (
     AGENT_PASSWORD,
@@ -41,10 +42,7 @@ KEYS = ZoneKeys("zone-blue")
 
 
 def answers(store: Store, requests: list[Request]) -> int:
-    with store.redis.pipeline() as pipe:
-        for request in requests:
-            pipe.exists(KEYS.reply(request.nonce))
-        return sum(pipe.execute())
+    return sum(answer(store.redis, KEYS, request.nonce) is not None for request in requests)
 
 
 def push(store: Store, requests: list[Request]) -> None:
@@ -118,16 +116,16 @@ def test_refused_requests_are_answered_and_harm_nobody(redis_server: RedisServer
             own = f"{number:032x}"
             good = join("zone-blue", number)
             store.redis.rpush(KEYS.inbox, json.dumps({**request, "nonce": own}), good.to_wire())
-            until(lambda good=good: store.redis.exists(KEYS.reply(good.nonce)))
-            refused = json.loads(store.redis.xrange(KEYS.reply(own))[0][1]["reply"])
-            granted = json.loads(store.redis.xrange(KEYS.reply(good.nonce))[0][1]["reply"])
-            assert refused["ok"] is False, name
-            assert refused["code"] == ("address-outside" if name == "foreign-address" else "bad-request")
-            assert refused["error"], name
-            assert granted["ok"] is True, name
+            until(lambda good=good: answer(store.redis, KEYS, good.nonce))
+            refused, granted = (answer(store.redis, KEYS, each) for each in (own, good.nonce))
+            assert refused is not None and granted is not None, name
+            assert refused.ok is False, name
+            assert refused.code == ("address-outside" if name == "foreign-address" else "bad-request")
+            assert refused.error, name
+            assert granted.ok is True, name
         good = join("zone-blue", 77)
         store.redis.rpush(KEYS.inbox, b"\xff\xfe\x00", "[" * 5000, "{}", "x" * 20000, good.to_wire())
-        until(lambda: store.redis.exists(KEYS.reply(good.nonce)))
+        until(lambda: answer(store.redis, KEYS, good.nonce))
         assert committer.health.dropped == 4
     check_log(store)
 
@@ -144,7 +142,7 @@ def test_a_supervisor_that_stops_amid_a_storm_loses_no_request(
         for _ in range(supervisors):
             running.enter_context(committing(redis_server.address))
         until(lambda: store.redis.hlen(KEYS.peers) > 0)
-    answered = [each for each in asked if store.redis.exists(KEYS.reply(each.nonce))]
+    answered = [each for each in asked if answer(store.redis, KEYS, each.nonce)]
     waiting = store.redis.llen(KEYS.inbox)
     assert len(answered) + waiting == len(asked)
     assert store.redis.hlen(KEYS.peers) == len(answered) >= BATCH
@@ -194,8 +192,8 @@ def test_a_request_that_breaks_the_decision_harms_only_itself(
         push(store, requests)
         until(lambda: answers(store, requests) == 3)
     assert {lease.name for lease in leases(store).values()} == {"node1", "node3"}
-    reply = json.loads(store.redis.xrange(KEYS.reply(requests[1].nonce))[0][1]["reply"])
-    assert reply["code"] == "internal"
+    reply = answer(store.redis, KEYS, requests[1].nonce)
+    assert reply is not None and reply.code == "internal"
 
 
 def all_lead(self: Leadership) -> bool:

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The answers that supervisors wrote, read as their readers do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaywalk.replies import AwaitedReply, ReplyTo
+from jaywalk.requests import Reply
+from jaywalk.zonelog import ZoneKeys
+
+
+def answer(redis: Any, keys: ZoneKeys, nonce: str) -> Reply | None:
+    """The answer to the request with ``nonce``, or None."""
+    awaited = AwaitedReply(keys, nonce)
+    text = awaited.take({stream: [*map(_raw, redis.xrange(stream))] for stream in awaited.positions})
+    return None if text is None else Reply.from_wire(text)
+
+
+def _raw(entry: tuple[str, dict[str, str]]) -> tuple[str, list[str]]:
+    entry_id, fields = entry
+    return entry_id, [word for pair in fields.items() for word in pair]
+
+
+def write_answer(redis: Any, keys: ZoneKeys, nonce: str, text: str, shared: bool = True) -> None:
+    """Writes ``text`` where the answer to ``nonce`` is looked for."""
+    stream, field = ReplyTo(nonce, shared).place(keys)
+    redis.xadd(stream, {field: text})
