@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 SETINFO_SINCE = (7, 2)
 """Older servers refuse a rule about a subcommand that they do not know."""
+SHUT_TO_DEFAULT = "own_password"
+"""The field of ``{zone}:meta`` that stays once a zone had an agents' password of its own."""
 COMMANDS = (
     *("-@all", "+hello", "+auth", "+ping", "+client|setname", "+client|id"),
     *("+xread", "+xrange", "+hget", "+hmget", "+hgetall", "+hscan", "+hlen", "+rpush"),
@@ -49,20 +51,37 @@ def agent_rules(zone: str, digest: str, version: tuple[int, ...]) -> list[str]:
 
 
 def set_password(store: Store, zone: str, digest: str) -> bool:
-    """Keeps the hash of the zone's agent password; returns whether it is another one than before."""
-    creds = ZoneKeys(zone).creds
-    if store.redis.hget(creds, "agent") == digest:
+    """Keeps the hash of the zone's agent password; returns whether it is another one than before.
+
+    The zone's revision moves with it, so that of two copies of the zone the later one is known, and the mark
+    ``own_password`` stays in its meta data: see :func:`write_user`.
+    """
+    keys = ZoneKeys(zone)
+    if store.redis.hget(keys.creds, "agent") == digest:
         return False
-    store.redis.hset(creds, "agent", digest)
-    return True
+    store.redis.hset(keys.creds, "agent", digest)
+    while True:
+        epoch, rev = store.redis.hmget(keys.meta, "epoch", "rev")
+        words = [epoch or "", rev or "", "", SHUT_TO_DEFAULT, "1"]
+        outcome = store.run("change", [keys.meta, keys.events], words)
+        if outcome in ("OK", "GONE"):
+            return True
+        if outcome == "INCARNATION":
+            store.bump(zone)
 
 
 def write_user(store: Store, zone: str, default_digest: str = "") -> bool:
-    """Makes the zone's agent user, with ``default_digest`` where the zone has no password of its own.
+    """Makes the zone's agent user, with ``default_digest`` where the zone never had a password of its own.
 
-    Returns whether the server lets us: managed ones often do not, and there the operator makes the user.
+    A zone that had one and lost its hash keeps the user that the server has, if any: nobody else's password
+    opens it.  Returns whether the server lets us: managed ones often do not, and there the operator makes
+    the user.
     """
-    digest = store.redis.hget(ZoneKeys(zone).creds, "agent") or default_digest
+    keys = ZoneKeys(zone)
+    digest = store.redis.hget(keys.creds, "agent")
+    if not digest and store.redis.hexists(keys.meta, SHUT_TO_DEFAULT):
+        return False
+    digest = digest or default_digest
     if digest:
         words = ("SETUSER", agent_user(zone), *agent_rules(zone, digest, store.version))
     else:
@@ -78,6 +97,15 @@ def write_user(store: Store, zone: str, default_digest: str = "") -> bool:
         )
         return False
     return True
+
+
+def password_lost(zone: str) -> str:
+    """What is wrong with a zone that :func:`write_user` leaves shut, and the remedy."""
+    return (
+        f"zone {zone} had an agents' password of its own, which the controller lost, and the default one "
+        "does not open it, so that its agents cannot log in: give it again, by the play or with "
+        f"'jaywalk-supervisor zone set {zone} --agent-password-file FILE'"
+    )
 
 
 def check_replay(store: Store) -> None:

@@ -88,6 +88,7 @@ def bring(store: Store, declaration: Declaration, check: bool = False) -> dict[s
     before, after = _foresee(store, declaration.zones)
     changed = before != after
     if not check:
+        store.redis.set(zones.DECLARED, "1")
         for zone in declaration.zones:
             changed = zones.add(store, zone.name, zone.wish, zone.password(), grow=True)[0] or changed
     return {

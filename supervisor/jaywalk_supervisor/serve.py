@@ -14,7 +14,6 @@ from waitress.server import create_server
 
 from jaywalk.controller import ControllerAddress
 from jaywalk.errors import ControllerUnreachable, InvalidValue, JaywalkError
-from jaywalk.models import Zone
 from jaywalk.notify import notify, watchdog_seconds
 from jaywalk.values import join_endpoint
 
@@ -26,13 +25,10 @@ from .embedded import Embedded
 from .metrics import Metrics, add_metrics
 from .replica import Replica
 from .store import Store
+from .zones import DEFAULT_ZONES
 
 log = logging.getLogger(__name__)
 
-DEFAULT_ZONES = (
-    Zone("zone-red", ("10.20.0.0/20",), "Tenancy Zone Red"),
-    Zone("zone-blue", ("10.20.0.0/20",), "Tenancy Zone Blue"),
-)
 START_PATIENCE = 20.0
 """Seconds that a controller may take to come up beside us before the start counts as failed."""
 STOP_SECONDS = 1.5

@@ -8,6 +8,7 @@ import os
 import re
 import socket
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import Any, cast
@@ -15,9 +16,10 @@ from typing import Any, cast
 import redis
 from redis.cluster import ClusterNode, RedisCluster
 
+from jaywalk import wire
 from jaywalk.controller import ControllerAddress, Translated, client_to, locate, seen_at
 from jaywalk.errors import ControllerUnreachable, InvalidValue, JaywalkError
-from jaywalk.models import SCHEMA, Zone
+from jaywalk.models import SCHEMA, Lease, Zone
 from jaywalk.replies import ReplyTo
 from jaywalk.requests import Reply
 from jaywalk.zonelog import ZONES, Change, Event, Gap, ZoneKeys
@@ -52,6 +54,33 @@ def client_name() -> str:
     """What this supervisor calls its connections: JAYWALK_SUPERVISOR_NAME, or else the host's name."""
     name = os.environ.get("JAYWALK_SUPERVISOR_NAME") or socket.gethostname()
     return f"{CLIENT}@{re.sub('[^!-~]', '-', name)}"  # CLIENT SETNAME takes no blanks
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a zone begins with, beside its own fields: where it was before, and what it had there.
+
+    ``position`` are the epoch and the rev behind which it begins.  ``digest`` is the hash of its agents'
+    password where it has one of its own.  ``restored`` marks a zone that no operator made, by the position
+    of the copy that it stems from: a copy from later may replace it.  ``readded`` marks a zone that was
+    removed before, so that no copy of what was removed goes into it.
+    """
+
+    position: tuple[int, int] = (0, 0)
+    digest: str = ""
+    restored: str = ""
+    readded: bool = False
+    leases: Mapping[str, Lease] = field(default_factory=dict)
+
+    def arguments(self) -> list[str | int]:
+        """The arguments of ``create.lua`` behind the zone's own."""
+        records = (
+            part for key, lease in self.leases.items() for part in (key, wire.compact(lease.to_wire()))
+        )
+        return [*self.position, self.digest, self.restored, "1" if self.readded else "", *records]
+
+
+NOTHING = Origin()
 
 
 class ZoneGone(JaywalkError):
@@ -169,22 +198,27 @@ class Store:
         return answers
 
     def run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> str:
-        """Runs the script ``<script>.lua`` on the server that has ``keys``, and needs no other one.
+        """Runs the script ``<script>.lua``, which answers with one word; as :meth:`ask`."""
+        return str(self.ask(script, keys, arguments))
+
+    def ask(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        """The answer of the script ``<script>.lua`` on the server that has ``keys``; needs no other one.
 
         redis-py's own way loads a missing script into all servers of a cluster, and fails where one is away.
         """
         text, digest = _script(script)
         try:
-            return str(self.redis.evalsha(digest, len(keys), *keys, *arguments))
+            return self.redis.evalsha(digest, len(keys), *keys, *arguments)
         except redis.exceptions.NoScriptError:
-            return str(self.redis.eval(text, len(keys), *keys, *arguments))
+            return self.redis.eval(text, len(keys), *keys, *arguments)
 
-    def create(self, zone: Zone) -> bool:
+    def create(self, zone: Zone, behind: Origin = NOTHING) -> bool:
         """Makes ``zone`` unless one of its name is there; returns whether it was made."""
         pools, description = zone.to_wire()["pools"], zone.description
-        arguments = [SCHEMA, LEAST_WAIT_MS, pools, description, zone.policy.to_wire()]
+        arguments = [SCHEMA, LEAST_WAIT_MS, pools, description, zone.policy.to_wire(), *behind.arguments()]
         keys = ZoneKeys(zone.name)
-        made = self.run("create", [keys.meta, keys.peers, keys.events], arguments) == "CREATED"
+        names = [keys.meta, keys.peers, keys.events, keys.leases, keys.creds]
+        made = self.run("create", names, arguments) == "CREATED"
         self.redis.sadd(ZONES, zone.name)
         return made
 

@@ -23,7 +23,7 @@ from jaywalk.zonelog import ZONES, ZoneKeys
 from . import tokens
 from .acl import password_hash, set_password, write_user
 from .state import ZoneState
-from .store import AWAY, Store, ZoneGone
+from .store import AWAY, Origin, Store, ZoneGone
 
 NONE = "none"
 """The word that empties a list."""
@@ -32,7 +32,14 @@ log = logging.getLogger(__name__)
 
 REMOVED = "jw:removed"
 """The set of zones that were removed by command, so that no supervisor makes them again by itself."""
-
+DECLARED = "jw:declared"
+"""Is there once somebody declared the zones: then supervisors make no default ones."""
+DEFAULT_ZONES = (
+    Zone("zone-red", ("10.20.0.0/20",), "Tenancy Zone Red"),
+    Zone("zone-blue", ("10.20.0.0/20",), "Tenancy Zone Blue"),
+)
+FROM_NOWHERE = "0-0"
+"""The mark ``restored`` of a default zone: any copy of a zone of that name may replace it."""
 
 MISSED_SECONDS = 3 * REPORT_SECONDS
 """A node that was not heard of for so long is shown as unseen."""
@@ -102,9 +109,11 @@ def add(
     may become larger, or more.
     """
     zone = _new(name, wish)
-    changed = store.create(zone)
+    readded = bool(store.redis.sismember(REMOVED, zone.name))
+    changed = store.create(zone, Origin(readded=readded))
     store.redis.srem(REMOVED, zone.name)
-    kept = _with_pools_of(store.load(zone.name).zone, zone, wish, grow)
+    store.redis.hdel(ZoneKeys(zone.name).meta, "restored")
+    kept = _with_pools_of(store.load(zone.name), zone, wish, grow)
     changed = _change(store, zone.name, kept.applied) or changed
     return _set_password(store, zone.name, agent_password) or changed, one(store, zone.name)
 
@@ -118,7 +127,7 @@ def foreseen(store: Store, name: str, wish: Wish, grow: bool = False) -> tuple[l
     if zone.name not in store.zones():
         return [], lines(zone)
     state = store.load(zone.name)
-    after = _with_pools_of(state.zone, zone, wish, grow).applied(state.zone)
+    after = _with_pools_of(state, zone, wish, grow).applied(state.zone)
     if after.pools != state.zone.pools or after.policy.excluded != state.zone.policy.excluded:
         check_pools(state, after)
     return lines(state.zone), lines(after)
@@ -139,9 +148,10 @@ def _new(name: str, wish: Wish) -> Zone:
     return Zone.checked(name, pools, wish.description or "", wish.policy(Policy()))
 
 
-def _with_pools_of(known: Zone, zone: Zone, wish: Wish, grow: bool) -> Wish:
+def _with_pools_of(state: ZoneState, zone: Zone, wish: Wish, grow: bool) -> Wish:
+    known = state.zone
     if sorted(known.pools) != sorted(zone.pools):
-        if grow and grows(known.pools, zone.pools):
+        if grow and (grows(known.pools, zone.pools) or _is_unused_default(state)):
             return replace(wish, description=wish.description or None)
         if grow:
             raise Conflict(
@@ -154,6 +164,12 @@ def _with_pools_of(known: Zone, zone: Zone, wish: Wish, grow: bool) -> Wish:
             "give the pools that it has, change them with 'zone set', or give another name",
         )
     return replace(wish, cidrs=None, cidrs6=None, description=wish.description or None)
+
+
+def _is_unused_default(state: ZoneState) -> bool:
+    """Whether a supervisor made the zone by itself, and nobody has anything in it."""
+    made = {zone.name: zone for zone in DEFAULT_ZONES}
+    return not state.leases and not state.peers and made.get(state.zone.name) == state.zone
 
 
 def grows(known: Sequence[str], wanted: Sequence[str]) -> bool:
@@ -232,9 +248,11 @@ def remove(store: Store, name: str, force: bool) -> dict[str, Any]:
         zone = {"name": name, "peers": 0, "leases": 0}
     keys = ZoneKeys(name)
     everything = [keys.peers, keys.meta, keys.leases, keys.events, keys.inbox, keys.orders, keys.creds]
-    if store.run("remove", [*everything, keys.seen, keys.leader], ["1" if force else ""]) != "OK":
-        raise ZoneInUse(zone, sorted(peer.name for peer in store.load(name).peers.values()))
+    # First: a supervisor that misses the zone has to find that this is on purpose.
     store.redis.sadd(REMOVED, name)
+    if store.run("remove", [*everything, keys.seen, keys.leader], ["1" if force else ""]) != "OK":
+        store.redis.srem(REMOVED, name)
+        raise ZoneInUse(zone, sorted(peer.name for peer in store.load(name).peers.values()))
     store.redis.srem(ZONES, name)
     tokens.remove_zone(store, name)
     with suppress(redis.ResponseError):  # a managed server has no users for us to delete
@@ -246,10 +264,13 @@ def remove(store: Store, name: str, force: bool) -> dict[str, Any]:
 def with_defaults(store: Store, defaults: Sequence[Zone]) -> list[str]:
     """The names of all zones, once those of ``defaults`` were made that are missing.
 
-    One that was removed by command is not made again; Redis is asked for those only where one is missing.
+    One that was removed by command is not made again, and none where somebody declared the zones; Redis is
+    asked for those only where one is missing.
     """
     names = store.zones()
     missing = [zone for zone in defaults if zone.name not in names]
+    if missing and store.redis.exists(DECLARED):
+        return names
     removed = store.redis.smembers(REMOVED) if missing else ()
     for zone in missing:
         if zone.name not in removed and _is_there(store, zone):
@@ -260,7 +281,7 @@ def with_defaults(store: Store, defaults: Sequence[Zone]) -> list[str]:
 def _is_there(store: Store, zone: Zone) -> bool:
     """Makes a zone; False where it has to wait for its shard, which keeps no other one waiting."""
     try:
-        made = store.create(zone)
+        made = store.create(zone, Origin(restored=FROM_NOWHERE))
     except AWAY:
         if not store.where.nodes:
             raise

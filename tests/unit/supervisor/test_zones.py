@@ -11,9 +11,16 @@ import pytest
 
 from jaywalk.zonelog import ZONES, Gap, ZoneKeys
 from jaywalk_supervisor import zones
+from jaywalk_supervisor.declare import Declaration, DeclaredZone, bring
 from jaywalk_supervisor.store import Store
+from jaywalk_supervisor.zones import Conflict
 from tests.redis_server import RedisServer
 from tests.unit.supervisor.support import BLUE, RED, Command, client_of, committing, join, key_of, until
+
+
+def declare(store: Store, text: str) -> None:
+    entries = [DeclaredZone.parse(each) for each in json.loads(text)["zones"]]
+    bring(store, Declaration(tuple(entries)))
 
 
 def test_policy_is_set_shown_and_kept(command: Command) -> None:
@@ -269,3 +276,24 @@ def test_a_file_of_another_kind_is_refused(
     assert says in command("import", str(file), "--zone", "zone-blue")
     assert "cannot read" in command("import", str(tmp_path / "none"), "--zone", "zone-blue")
     assert client_of(store, "zone-blue").leases() == []
+
+
+def test_default_zones_are_made_by_nobody_once_zones_were_declared(store: Store) -> None:
+    declared = json.dumps({"zones": [{"name": "zone-a", "cidr": "10.7.0.0/24"}]})
+    declare(store, declared)
+    assert zones.with_defaults(store, (BLUE, RED)) == ["zone-a"]
+
+
+def test_a_default_zone_that_nobody_uses_becomes_what_is_declared(store: Store) -> None:
+    """A supervisor may have made it in an emptied Redis, before the play could say what it should be."""
+    zones.with_defaults(store, zones.DEFAULT_ZONES)
+    declared = json.dumps({"zones": [{"name": "zone-blue", "cidr": "10.20.0.0/24"}]})
+    declare(store, declared)
+    assert store.load("zone-blue").zone.pools == ("10.20.0.0/24",)
+
+
+def test_a_default_zone_that_somebody_uses_stays(store: Store, redis_server: RedisServer) -> None:
+    with committing(redis_server.address, zones.DEFAULT_ZONES):
+        assert client_of(store, "zone-blue").ask(join("zone-blue", 1), timeout=20).ok
+    with pytest.raises(Conflict, match="pools may grow"):
+        declare(store, json.dumps({"zones": [{"name": "zone-blue", "cidr": "10.20.0.0/24"}]}))
