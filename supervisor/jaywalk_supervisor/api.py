@@ -127,7 +127,7 @@ def _add_zones(app: Flask, replica: Replica) -> None:
         need("read", name)
         with replica.zones(with_seen=True) as zones:
             check_known(zones, name)
-            return jsonify(detailed(zones[name]))
+            return jsonify(detailed(zones[name], replica.now()))
 
     @app.get("/ipam/leases/<name>")
     def leases(name: str) -> Response | Answer:

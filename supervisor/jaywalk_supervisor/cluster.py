@@ -104,4 +104,7 @@ def merged(own: Health, parts: Sequence[Health]) -> Health:
         whole.conflicts += each.conflicts
         whole.led |= each.led
         whole.broken_zones |= each.broken_zones
+        if abs(each.clock_skew) > abs(whole.clock_skew):
+            whole.clock_skew = each.clock_skew
+        whole.clock_trouble = whole.clock_trouble or each.clock_trouble
     return whole

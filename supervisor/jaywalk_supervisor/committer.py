@@ -30,6 +30,7 @@ from jaywalk.zonelog import Change, ZoneKeys
 from . import journal, seen
 from .acl import check_replay, write_user
 from .beside import explanation
+from .clock import Timekeeper
 from .decide import Decision, decide
 from .health import Health
 from .journal import Told
@@ -104,9 +105,11 @@ class Committer:
         self.defaults = defaults
         self.stop = stop
         self.health = Health()
+        self.time = Timekeeper(self.health)
         self._fill = FillWatch()
         self._repeats = RepeatFilter(journal.MAX_REMEMBERED)
         self._states: dict[str, ZoneState] = {}
+        self._former: dict[str, ZoneState] = {}
         self._lists: dict[str, tuple[str, Sequence[str]]] = {}
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._ahead: Taken | None = None
@@ -127,7 +130,8 @@ class Committer:
                 log.exception("the committer failed and starts again")
                 self.health.trouble = "the committer failed and starts again: see the log"
             failures = 1 if self._states else failures + 1
-            self._states.clear()
+            self._former |= self._states
+            self._states = {}
             self._ahead = None
             self.health.turn = time.monotonic()
             self.stop.wait(backoff.compute(failures))
@@ -152,6 +156,7 @@ class Committer:
         """Serves on one connection until it breaks or we are to stop."""
         store = Store.open(self.where, client_name())
         leadership = None
+        self.time.begin()
         try:
             leadership = Leadership(self.where)
             self._lists.clear()
@@ -176,11 +181,13 @@ class Committer:
         refreshed, beat = time.monotonic(), 0.0
         while not self.stop.is_set() or self._ahead is not None:
             now = self.health.turn = time.monotonic()
+            self._mind_gap(store)
             if now - refreshed >= REFRESH_SECONDS:
                 self._refresh(store)
                 self._trim(store)
                 refreshed = now
             if now - beat >= BEAT_SECONDS:
+                leadership.reluctant = self.time.is_off
                 self.health.led = frozenset(self._states if leadership.claim() else ())
                 beat = now
             self._turn(store)
@@ -200,7 +207,10 @@ class Committer:
             check_replay(store)
 
     def _refresh(self, store: Store) -> None:
-        """Makes the default zones, takes up zones that appeared, and lets go of those that are gone."""
+        """Looks at the clock, makes the default zones, takes up zones that appeared, and lets go of those
+        that are gone.
+        """
+        self._look(store)
         names = with_defaults(store, self.defaults)
         for name in names:
             if name not in self._states:
@@ -208,13 +218,31 @@ class Committer:
         for name in self._states.keys() - set(names):
             self._drop(name, f"zone {name} was removed")
 
+    def _look(self, store: Store) -> None:
+        """Compares clocks; where Redis's jumped, we begin to listen anew."""
+        if jump := self.time.look(store.time):
+            self._listen_anew(jump)
+
+    def _mind_gap(self, store: Store) -> None:
+        """After a halt of this process nobody counts as silent who may have spoken meanwhile."""
+        if self.time.was_away():
+            self._look(store)
+            self._listen_anew()
+
+    def _listen_anew(self, jump: float = 0.0) -> None:
+        for state in (*self._former.values(), *self._states.values()):
+            state.listen_from(self.time.now(), jump)
+
     def _open(self, store: Store, name: str) -> None:
         try:
             if store.bump(name):
                 log.warning("the controller %s started anew: zone %s has a new epoch", self.where, name)
-            self._states[name] = store.load(name)
-            self._states[name].listening = time.time()
-            store.bound_seen(self._states[name])
+            state = store.load(name)
+            if former := self._former.pop(name, None):
+                state.go_on_from(former)
+            state.listen_from(self.time.now())
+            self._states[name] = state
+            store.bound_seen(state)
             write_user(store, name, self.agent_digest)
         except (InvalidValue, ZoneGone) as error:
             if self.health.broken_zones.get(name) != str(error):
@@ -238,6 +266,8 @@ class Committer:
     def _turn(self, store: Store) -> None:
         """Takes the requests of one list; that list then goes last, so that none starves."""
         taken, self._ahead = self._ahead or self._take(store), None
+        # Most halts begin while it waits for requests.
+        self._mind_gap(store)
         if taken is None or taken.zone not in self._states:
             return
         try:
@@ -270,7 +300,7 @@ class Committer:
         reports = [each for each in requests if each.op == REPORT]
         if any(seen.refusal(state, each) for each in reports):
             # While another supervisor led, it may have taken in what this node was granted.
-            state = self._states[zone] = store.catch_up(state)
+            state = self._caught_up(store, state)
         self._hear(store, state, reports)
         self._commit(store, zone, [each for each in pendings if not each.reports], taken.full)
         self._hear(store, self._states[zone], [each for each in requests if each.op != REPORT])
@@ -279,7 +309,7 @@ class Committer:
         """Keeps that the nodes of ``requests`` are there."""
         if not requests:
             return
-        heard, dropped = seen.sorted_out(state, requests, time.time())
+        heard, dropped = seen.sorted_out(state, requests, self.time.now())
         store.note_seen(state.zone.name, heard)
         self.health.drops.update(dropped)
 
@@ -335,8 +365,16 @@ class Committer:
         if outcome == "INCARNATION":
             store.bump(zone)
             write_user(store, zone, self.agent_digest)
-        self._states[zone] = store.catch_up(state)
+        self._caught_up(store, state)
         return False
+
+    def _caught_up(self, store: Store, state: ZoneState) -> ZoneState:
+        """The zone as it stands; in a new epoch, Redis may have forgotten when it heard of whom."""
+        epoch = state.epoch
+        state = self._states[state.zone.name] = store.catch_up(state)
+        if state.epoch != epoch:
+            state.listen_from(self.time.now())
+        return state
 
     def _written(
         self,
@@ -372,7 +410,7 @@ class Committer:
 
     def _decide(self, state: ZoneState, pendings: Sequence[Pending]) -> Batch:
         batch = Batch()
-        now = time.time()
+        now = self.time.now()
         for pending in pendings:
             if batch.size > COMMIT_BYTES:
                 break

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -115,10 +114,10 @@ def _add_leases(app: Flask, replica: Replica) -> None:
     @app.delete("/peers/<key:text>")
     def remove_peer(text: str) -> Response:
         key, wanted = keys.from_url_form(text), _arguments("zone").get("zone", "")
-        now = time.time()
         with replica.zones() as states:
             seen = {name: state for name, state in states.items() if visible(name) and wanted in ("", name)}
             found = [name for name, state in seen.items() if key in state.peers]
+            now = replica.now()
             retaining = [name for name, state in seen.items() if may_be_retained(state.epoch, now)]
         if len(found) > 1:
             need("operator", found[0])

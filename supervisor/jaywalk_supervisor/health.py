@@ -14,6 +14,8 @@ class Health:
 
     ``commits`` counts by operation what changed a zone, ``refusals`` by code what was answered with a no,
     ``bad`` by reason what was no request at all, ``drops`` by reason what nobody could be told about.
+    ``clock_skew`` are the seconds by which this machine's clock is ahead of the controller's, and
+    ``clock_trouble`` says so where they are too many.
     """
 
     trouble: str = "not connected yet"
@@ -23,6 +25,8 @@ class Health:
     bad: Counter[str] = field(default_factory=Counter)
     drops: Counter[str] = field(default_factory=Counter)
     conflicts: int = 0
+    clock_skew: float = 0.0
+    clock_trouble: str = ""
     led: frozenset[str] = frozenset()
     broken_zones: dict[str, str] = field(default_factory=dict)
 

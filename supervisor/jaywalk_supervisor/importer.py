@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import time
 from typing import Any
 
 from jaywalk import values
@@ -54,7 +53,7 @@ def take_over(store: Store, name: str, text: str) -> dict[str, Any]:
     """
     saved = parse(text)
     one(store, name)
-    now = time.time()
+    now = store.time(name)
     taken: list[str] = []
     while True:
         state = store.load(name)

@@ -5,6 +5,8 @@ Redis itself knows whether that connection lives, and when it last said somethin
 while one supervisor leads: a lease that is renewed costs the append-only file 14 MB a day, and for each zone.
 It spares conflicts and nothing else.  A leader that was paused and goes on, or two that both believe to
 lead, lose time and no address, since each commit compares (run id, epoch, rev) before it writes.
+
+One that had better not lead, since its clock is off, says so in the key, and leads until another takes over.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ STALLED_SECONDS = 3
 """Of silence, after which another supervisor takes over from a leader whose connection still stands."""
 CLIENT = "jaywalk-leader-{}"
 """The name of a candidate's connection: ids of connections begin anew with each server."""
+RELUCTANT = " reluctant"
+"""How the key ends while its holder had better not lead; older supervisors take such a holder for gone."""
 CLIENT_ID = re.compile("[0-9]{1,18}")
 """What Redis takes for the id of a connection; anything may have been written into the key."""
 
@@ -34,10 +38,12 @@ CLIENT_ID = re.compile("[0-9]{1,18}")
 class Leadership:
     """One supervisor's candidature, on a connection of its own.
 
-    It is for all zones, or, in a cluster, for the one zone of ``where``, on its shard.
+    It is for all zones, or, in a cluster, for the one zone of ``where``, on its shard.  While it is
+    ``reluctant``, it leads only until another one is there that is not.
     """
 
     def __init__(self, where: ControllerAddress) -> None:
+        self.reluctant = False
         token = secrets.token_hex(8)
         self._key = ZoneKeys(where.zone).leader if where.nodes else LEADER
         # redis-py types each command for its synchronous and its asynchronous client at once.
@@ -55,17 +61,20 @@ class Leadership:
         self._redis.close()
 
     def claim(self) -> bool:
-        """Whether this supervisor leads now; it takes the lead from one that is gone or silent."""
+        """Whether this supervisor leads now; it takes the lead from one that is gone, silent or reluctant."""
         if self._blind:
             return True
-        holder = self._holder()
-        if holder == self._mark:
+        holder, mark = self._holder(), self._mark + RELUCTANT * self.reluctant
+        if holder == mark:
             return True
-        return not self._is_alive(holder) and self._take(holder)
+        leads = holder in (self._mark, self._mark + RELUCTANT)
+        if not leads and self._is_alive(holder) and (self.reluctant or not _is_reluctant(holder)):
+            return False
+        return self._take(holder, mark)
 
     def resign(self) -> None:
         """Gives the lead back."""
-        if not self._blind and self._redis.get(self._key) == self._mark:
+        if not self._blind and self._redis.get(self._key) in (self._mark, self._mark + RELUCTANT):
             self._redis.delete(self._key)
 
     def _holder(self) -> str | None:
@@ -80,7 +89,7 @@ class Leadership:
         return holder
 
     def _is_alive(self, holder: str | None) -> bool:
-        token, _, number = (holder or "").partition(" ")
+        token, _, number = (holder or "").removesuffix(RELUCTANT).partition(" ")
         if not CLIENT_ID.fullmatch(number):
             return False
         return any(
@@ -88,16 +97,20 @@ class Leadership:
             for each in self._redis.client_list(client_id=[number])
         )
 
-    def _take(self, holder: str | None) -> bool:
-        """Takes the lead unless somebody else was quicker."""
+    def _take(self, holder: str | None, mark: str) -> bool:
+        """Takes the lead, or says anew how, unless somebody else was quicker."""
         with self._redis.pipeline() as pipe:
             pipe.watch(self._key)
             if pipe.get(self._key) != holder:
                 return False
             pipe.multi()
-            pipe.set(self._key, self._mark)
+            pipe.set(self._key, mark)
             try:
                 pipe.execute()
             except redis.WatchError:
                 return False
         return True
+
+
+def _is_reluctant(holder: str | None) -> bool:
+    return holder is not None and holder.endswith(RELUCTANT)

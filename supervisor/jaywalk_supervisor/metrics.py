@@ -64,6 +64,8 @@ def _counted(health: Health) -> Iterable[Metric]:
     connected = "1 while the controller answers the committer"
     yield GaugeMetricFamily("jaywalk_controller_connected", connected, value=not health.trouble)
     yield GaugeMetricFamily("jaywalk_zones_led", "Zones that this supervisor serves", value=len(health.led))
+    offset = "Seconds by which the clock of the supervisor's machine is ahead of the controller's"
+    yield GaugeMetricFamily("jaywalk_clock_offset_seconds", offset, value=health.clock_skew)
     broken = "Zones that cannot be served"
     yield GaugeMetricFamily("jaywalk_zones_broken", broken, value=len(health.broken_zones))
 

@@ -13,6 +13,7 @@ from jaywalk.controller import ControllerAddress
 from jaywalk.errors import ControllerUnreachable, InvalidValue, JaywalkError
 
 from . import tokens
+from .clock import SharedClock
 from .state import ZoneState
 from .store import AWAY, Store
 from .tokens import Token
@@ -28,6 +29,7 @@ class Replica:
 
     def __init__(self, where: ControllerAddress) -> None:
         self.where = replace(where, timeout=TIMEOUT)
+        self._clock = SharedClock()
         self._lock = threading.Lock()
         self._store: Store | None = None
         self._states: dict[str, ZoneState] | None = None
@@ -54,6 +56,10 @@ class Replica:
             if self._tokens is None:
                 raise self._unread()
             return self._tokens
+
+    def now(self) -> float:
+        """The controller's time, carried on since zones were read; also inside the block of :meth:`zones`."""
+        return self._clock.now()
 
     def close(self) -> None:
         """Ends the connection."""
@@ -87,6 +93,7 @@ class Replica:
                     raise
                 states[name] = known  # its shard is away, which says nothing of the others
         self._states = states
+        self._clock.look(store.time)
 
     def _read_zones_and_seen(self, store: Store) -> None:
         self._read_zones(store)

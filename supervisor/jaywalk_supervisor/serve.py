@@ -151,10 +151,13 @@ class Supervisor:
         """The body of ``/healthz``, and whether the supervisor decides on joins as it should."""
         health = self.committer.health
         alive = self._committing.is_alive() and time.monotonic() - health.turn < STALLED_SECONDS
+        fine = alive and not health.trouble and not health.broken_zones and not health.clock_trouble
         body = {
-            "status": "ok" if alive and not health.trouble and not health.broken_zones else "failing",
+            "status": "ok" if fine else "failing",
             "committer": "alive" if alive else "hung or ended",
             "controller": health.trouble or "connected",
+            "clock": health.clock_trouble or "ok",
+            "clock_offset_seconds": round(health.clock_skew, 3),
             "broken_zones": dict(health.broken_zones),
             "zones_led": sorted(health.led),
             "committed": health.committed,

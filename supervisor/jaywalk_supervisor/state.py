@@ -66,6 +66,7 @@ class ZoneState:
         self.seen: Mapping[str, int] = {}
         self.observations = Observations()
         self.listening = 0.0
+        self._redated: dict[str, tuple[float, float]] = {}
         self._names: dict[str, set[str]] = {}
         self._released: list[tuple[float, str]] = []
 
@@ -170,7 +171,39 @@ class ZoneState:
 
     def last_seen(self, lease: Lease) -> float:
         """When the key of ``lease`` was last heard of, as far as this state knows."""
-        return max(lease.since, lease.released or 0, self.seen.get(lease.key, 0))
+        return max(lease.since, self.released_at(lease), self.seen.get(lease.key, 0))
+
+    def released_at(self, lease: Lease) -> float:
+        """When the node of ``lease`` left, by the clock as it goes now; 0 where it did not.
+
+        The record keeps the time by the clock of then, which may have jumped since.
+        """
+        recorded, moment = self._redated.get(lease.key, (None, 0.0))
+        return moment if recorded == lease.released else lease.released or 0.0
+
+    def listen_from(self, now: float, jump: float = 0.0) -> None:
+        """Begins to listen at the time ``now``, or anew: after the clock jumped by ``jump`` seconds, or after
+        nobody was heard for a while.
+
+        A clock that jumped ahead ends no quarantine, and what seems to lie in the future is over in time.
+        """
+        self.listening = now
+        self.observations = Observations()
+        redated = {}
+        for lease in self.leases.values():
+            if lease.released:
+                before = self.released_at(lease)
+                moment = min(before + max(jump, 0.0), now)
+                if moment != lease.released:
+                    redated[lease.key] = (lease.released, moment)
+        self._redated = redated
+        self._order_released()
+
+    def go_on_from(self, before: ZoneState) -> None:
+        """Takes over what ``before``, an older copy of the zone, knew beside its records."""
+        self.listening = before.listening
+        self._redated = before._redated
+        self._order_released()
 
     def pool_of(self, address: str) -> Pool | None:
         """The pool that ``address`` lies in, or None."""
@@ -181,10 +214,16 @@ class ZoneState:
         while self._released:
             released, key = self._released[0]
             lease = self.leases.get(key)
-            if lease is not None and lease.released == released:
+            if lease is not None and lease.released and self.released_at(lease) == released:
                 return lease if released < before else None
             heapq.heappop(self._released)
         return None
+
+    def _order_released(self) -> None:
+        self._released = [
+            (self.released_at(each), each.key) for each in self.leases.values() if each.released
+        ]
+        heapq.heapify(self._released)
 
     def _index(self, lease: Lease) -> None:
         for address in lease.addresses:
@@ -193,10 +232,9 @@ class ZoneState:
         for prefix in lease.prefixes:
             self.prefixes.add(prefix, lease.key)
         if lease.released:
-            heapq.heappush(self._released, (lease.released, lease.key))
+            heapq.heappush(self._released, (self.released_at(lease), lease.key))
             if len(self._released) > 2 * len(self.leases) + 100:
-                self._released = [(each.released, each.key) for each in self.leases.values() if each.released]
-                heapq.heapify(self._released)
+                self._order_released()
 
     def _unindex(self, lease: Lease) -> None:
         for address in lease.addresses:

@@ -171,6 +171,16 @@ class Store:
         names = (str(client.get("name", "")) for clients in listed for client in clients)
         return sorted({name.partition("@")[2] for name in names if name.startswith(f"{CLIENT}@")})
 
+    def time(self, zone: str = "") -> float:
+        """Redis's clock, in seconds since 1970; in a cluster that of the shard which holds the zone."""
+        zone = zone or self.where.zone
+        if self.where.nodes and zone:
+            node = self.redis.get_node_from_key(ZoneKeys(zone).meta)
+            seconds, microseconds = self.redis.execute_command("TIME", target_nodes=node)
+        else:
+            seconds, microseconds = self.on_all("TIME")[0]
+        return float(seconds) + float(microseconds) / 1e6
+
     def zones(self) -> list[str]:
         """The names of all zones, sorted; ``where.zone`` alone if it names one.
 
@@ -250,7 +260,7 @@ class Store:
 
     def _anew(self, state: ZoneState) -> ZoneState:
         loaded = self.load(state.zone.name)
-        loaded.listening = state.listening
+        loaded.go_on_from(state)
         return loaded
 
     def take(self, lists: Sequence[str], seconds: float) -> tuple[str, list[str]] | None:

@@ -11,7 +11,6 @@ import hashlib
 import hmac
 import json
 import secrets
-import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
@@ -62,7 +61,7 @@ class Token:
 def add(store: Store, name: str, role: str, zone: str = "") -> str:
     """Makes a token and returns it, which nobody can read again; raises ``InvalidValue``."""
     text = secrets.token_urlsafe(32)
-    record = Token(values.dns_label(name, "token's name"), role, zone, _digest(text), int(time.time()))
+    record = Token(values.dns_label(name, "token's name"), role, zone, _digest(text), int(store.time()))
     if not store.redis.hsetnx(TOKENS, record.name, record.to_wire()):
         raise InvalidValue(f"there is a token {name} already", "remove it first, or give another name")
     return text

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -324,11 +323,11 @@ def with_seen(store: Store, name: str) -> dict[str, Any]:
     check_known(store.zones(), name)
     state = store.load(name)
     state.seen = store.seen(name)
-    return detailed(state)
+    return detailed(state, store.time(name))
 
 
-def detailed(state: ZoneState) -> dict[str, Any]:
-    """A zone in plain values, with when each of its peers was last seen."""
+def detailed(state: ZoneState, now: float) -> dict[str, Any]:
+    """A zone in plain values, with when each of its peers was last seen as of the time ``now``."""
     seen = state.seen
     peers = sorted(state.peers.values(), key=lambda peer: (seen.get(peer.key, 0), peer.name))
     words = [
@@ -339,7 +338,7 @@ def detailed(state: ZoneState) -> dict[str, Any]:
         }
         for peer in peers
     ]
-    missed = time.time() - MISSED_SECONDS
+    missed = now - MISSED_SECONDS
     unseen = [word for word, peer in zip(words, peers, strict=True) if seen.get(peer.key, 0) < missed]
     return {**show(state), "seen": words, "unseen": unseen}
 
