@@ -131,6 +131,15 @@ def test_full_pool_takes_the_longest_released_lease_out_of_quarantine(blue: Zone
     assert carry_out(blue, join("zone-blue", 2), NOW + QUARANTINE + 10).addresses[0] == "10.20.0.3"
 
 
+def test_who_left_keeps_its_address_while_others_are_free(blue: ZoneState) -> None:
+    for number in range(3):
+        carry_out(blue, join("zone-blue", number))
+    carry_out(blue, ask("leave", 1))
+    much_later = NOW + 100 * QUARANTINE
+    assert carry_out(blue, join("zone-blue", 7), much_later).addresses[0] == "10.20.0.4"
+    assert carry_out(blue, join("zone-blue", 1), much_later).addresses[0] == "10.20.0.2"
+
+
 def test_reservation_is_never_reused(blue: ZoneState) -> None:
     carry_out(blue, ask("reserve", 50, request_ip=["10.20.0.4"]))
     for number in range(5):
@@ -357,6 +366,15 @@ def test_reserved_prefixes_stay_whatever_the_node_announces(blue: ZoneState) -> 
     assert carry_out(blue, join("zone-blue", 2, child_prefixes=["172.20.0.0/16"])).ok
 
 
+def test_a_reserved_prefix_stays_the_nodes_while_it_is_away(blue: ZoneState) -> None:
+    carry_out(blue, ask("reserve", 1, child_prefixes=["172.20.0.0/16"]))
+    carry_out(blue, join("zone-blue", 1, child_prefixes=["172.21.0.0/16"]))
+    carry_out(blue, ask("leave", 1))
+    assert carry_out(blue, join("zone-blue", 2, child_prefixes=["172.20.1.0/24"])).code == "prefix-taken"
+    assert carry_out(blue, join("zone-blue", 2, child_prefixes=["172.21.0.0/16"])).ok
+    assert carry_out(blue, join("zone-blue", 1)).prefixes == ("172.20.0.0/16",)
+
+
 def test_an_operator_frees_a_prefix_of_a_node_in_the_mesh(blue: ZoneState) -> None:
     carry_out(blue, join("zone-blue", 1, child_prefixes=["172.20.1.0/24", "172.20.2.0/24"]))
     freed = carry_out(blue, ask("release", 1, child_prefixes=["172.20.1.0/24"]))
@@ -524,6 +542,16 @@ def test_a_key_that_comes_from_another_machine_is_told_so(blue: ZoneState) -> No
     reply = carry_out(blue, join("zone-blue", 1, instance="000000bb", endpoint="192.0.2.2:51820"))
     assert "was another machine's until now, node1 at 192.0.2.1:51820" in reply.notes[0]
     assert carry_out(blue, join("zone-blue", 1, instance="000000bb", endpoint="192.0.2.2:51820")).notes == ()
+
+
+@pytest.mark.parametrize("op", ["leave", "endpoint"])
+def test_a_machine_that_was_superseded_neither_moves_nor_removes_the_peer(blue: ZoneState, op: str) -> None:
+    for instance in ("000000aa", "000000bb"):
+        carry_out(blue, join("zone-blue", 1, instance=instance, endpoint="192.0.2.1:51820"))
+    fields = {"endpoint": "192.0.2.9:51820"} if op == "endpoint" else {}
+    assert carry_out(blue, ask(op, 1, instance="000000aa", **fields)).code == "superseded"
+    assert blue.peers[key_of(1)].endpoint == "192.0.2.1:51820"
+    assert carry_out(blue, ask(op, 1, instance="000000bb", **fields)).ok
 
 
 def test_a_numbered_name_comes_back_after_a_loss_whoever_is_first(blue: ZoneState) -> None:

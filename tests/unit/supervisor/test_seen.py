@@ -15,6 +15,9 @@ from jaywalk.requests import Request
 from jaywalk.zonelog import ZoneKeys
 from jaywalk_supervisor import zones
 from jaywalk_supervisor.committer import Committer, Taken
+from jaywalk_supervisor.decide import decide
+from jaywalk_supervisor.seen import refusal, sorted_out
+from jaywalk_supervisor.state import ZoneState
 from jaywalk_supervisor.store import Store
 from tests.redis_server import RedisServer
 from tests.unit.supervisor.support import (
@@ -41,6 +44,31 @@ def forget_times(store: Store) -> None:
 
 def seen(store: Store, number: int) -> int:
     return store.seen("zone-blue").get(key_of(number), 0)
+
+
+@pytest.mark.parametrize(
+    ("op", "number", "instance", "reason"),
+    [
+        ("report", 1, "000000bb", ""),
+        ("report", 1, "", ""),
+        ("endpoint", 1, "000000bb", ""),
+        ("report", 1, "000000aa", "superseded"),
+        ("endpoint", 1, "000000aa", "superseded"),
+        ("report", 2, "", "not-joined"),
+        ("join", 2, "", "not-joined"),
+        ("show", 1, "", "operator"),
+        ("release", 1, "", "operator"),
+    ],
+)
+def test_who_says_nothing_of_the_node_that_has_the_key(
+    blue: ZoneState, op: str, number: int, instance: str, reason: str
+) -> None:
+    for machine in ("000000aa", "000000bb"):
+        for change in decide(blue, join("zone-blue", 1, instance=machine), LONG_AGO).changes:
+            blue.apply(change)
+    request = Request.checked(op, "zone-blue", key_of(number), instance=instance)
+    assert refusal(blue, request) == reason
+    assert sorted_out(blue, [request], LONG_AGO)[0] == ({} if reason else {key_of(number): LONG_AGO})
 
 
 def test_a_report_is_noted_and_costs_the_zone_nothing(redis_server: RedisServer, store: Store) -> None:

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Single commits of committers that nobody runs, so that a test says who comes first."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import redis
+
+from jaywalk.requests import AGENT_OPS, Request
+from jaywalk.zonelog import Change, ZoneKeys
+from jaywalk_supervisor import zones
+from jaywalk_supervisor.committer import Committer
+from jaywalk_supervisor.state import ZoneState
+from jaywalk_supervisor.store import Store
+from tests.answers import answer
+from tests.redis_server import RedisServer
+from tests.unit.supervisor.support import BLUE, client_of, join, key_of
+
+KEYS = ZoneKeys("zone-blue")
+
+
+@pytest.fixture
+def committers(redis_server: RedisServer, store: Store) -> tuple[Committer, Committer]:
+    """Two that both know the zone as it is now."""
+    store.create(BLUE)
+    one, two = (Committer(redis_server.address, "", (), threading.Event()) for _ in range(2))
+    for each in (one, two):
+        each._states["zone-blue"] = store.load("zone-blue")
+    return one, two
+
+
+def commit(committer: Committer, store: Store, *requests: Request) -> None:
+    texts = [request.to_wire() for request in requests]
+    committer._commit(store, "zone-blue", [committer._decode(each, "zone-blue", AGENT_OPS) for each in texts])
+
+
+def answered(store: Store, request: Request) -> bool:
+    return answer(store.redis, KEYS, request.nonce) is not None
+
+
+def test_who_asked_together_is_answered_one_by_one(
+    store: Store, committers: tuple[Committer, Committer]
+) -> None:
+    requests = [join("zone-blue", number) for number in range(3)]
+    commit(committers[0], store, *requests)
+    assert [answered(store, each) for each in requests] == [True] * 3
+
+
+def test_what_was_not_committed_is_not_answered(
+    store: Store, committers: tuple[Committer, Committer]
+) -> None:
+    """Whoever lost the race decides anew, and the first answer might name an address of somebody else."""
+    first, second = committers
+    state = second._states["zone-blue"]
+    request = join("zone-blue", 2)
+    batch = second._decide(state, [second._decode(request.to_wire(), "zone-blue", AGENT_OPS)])
+    commit(first, store, join("zone-blue", 1))
+    replies = [(pending.reply_to, reply) for pending, reply in batch.answers if pending.reply_to]
+    assert store.commit(state, batch.changes, replies) == "CONFLICT"
+    assert not answered(store, request)
+    commit(first, store, request)
+    assert store.load("zone-blue").leases[key_of(2)].addresses[0] == "10.20.0.2"
+
+
+def test_what_changes_nothing_makes_no_event(store: Store, committers: tuple[Committer, Committer]) -> None:
+    commit(committers[0], store, join("zone-blue", 1))
+    again = join("zone-blue", 1)
+    commit(committers[0], store, again)
+    assert answered(store, again)
+    assert store.redis.xlen(KEYS.events) == 1
+    assert store.redis.hget(KEYS.meta, "rev") == "1"
+
+
+def test_a_node_that_left_is_no_peer_of_who_reads_the_zone_anew(
+    store: Store, committers: tuple[Committer, Committer]
+) -> None:
+    commit(committers[0], store, join("zone-blue", 1), join("zone-blue", 2))
+    commit(committers[0], store, Request.checked("leave", "zone-blue", key_of(1)))
+    assert set(client_of(store, "zone-blue").snapshot().peers) == {key_of(2)}
+    assert set(store.load("zone-blue").peers) == {key_of(2)}
+
+
+def test_a_zone_is_changed_only_as_it_was_when_that_was_checked(
+    store: Store, committers: tuple[Committer, Committer]
+) -> None:
+    """A node joins between the look at the leases and the change that would cut it off."""
+    looks: list[int] = []
+
+    class Slow(Store):
+        def load(self, name: str) -> ZoneState:
+            state = super().load(name)
+            if not looks:
+                commit(committers[0], store, join("zone-blue", 1, request_ip=["10.20.15.1"]))
+            looks.append(state.rev)
+            return state
+
+    slow = Slow(store.redis, store.where)
+    with pytest.raises(zones.Conflict, match=r"10\.20\.15\.1 of node1"):
+        zones._change(slow, "zone-blue", zones.Wish(cidrs=["10.20.0.0/24"]).applied)
+    assert looks == [0, 1]
+    assert store.load("zone-blue").zone.pools == BLUE.pools
+
+
+def test_a_request_that_redis_refuses_harms_only_itself(
+    store: Store, committers: tuple[Committer, Committer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that came with it are granted one by one, and what it asked for is still free."""
+    commits = Store.commit
+
+    def refusing(self: Store, state: ZoneState, changes: Sequence[Change], *rest: Any) -> str:
+        if any(change.key == key_of(2) for change in changes):
+            raise redis.ResponseError("the argument is too large")
+        return commits(self, state, changes, *rest)
+
+    monkeypatch.setattr(Store, "commit", refusing)
+    requests = [join("zone-blue", number) for number in (1, 2, 3)]
+    commit(committers[0], store, *requests)
+    assert [answered(store, each) for each in requests] == [True, False, True]
+    held = {key: lease.addresses[0] for key, lease in store.load("zone-blue").leases.items()}
+    assert held == {key_of(1): "10.20.0.1", key_of(3): "10.20.0.2"}
+    assert committers[0].health.drops == {"redis-refused": 1}
