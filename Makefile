@@ -25,8 +25,8 @@ WORKERS ?= 3
 tests_of = $(if $(filter tests/%,$(ARGS)),,tests/$(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit integration fleet chaos test-kernel lint format bench plot lab lab-down \
-	wheel zipapp wheelhouse dist constraints clean
+.PHONY: help setup demo test unit integration fleet chaos chaos-mutants test-kernel lint \
+	format bench plot lab lab-down wheel zipapp wheelhouse dist constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -38,9 +38,9 @@ demo: setup wheelhouse ## a mesh of real machines on this box, rolled out by the
 	@$(PY) scripts/demo
 
 # What takes longest is first, and three workers have each about a third of it (see tests/workers.py).
-test: setup wheelhouse ## unit, chaos, integration, kernel and fleet tests, in one run of pytest
+test: setup wheelhouse ## unit, chaos, integration, kernel and fleet tests, a few mutants: one run of pytest
 	@$(PY) -m pytest -n $(WORKERS) --no-loadscope-reorder \
-		tests/kernel tests/fleet tests/integration tests/chaos tests/unit $(ARGS)
+		tests/kernel tests/fleet tests/integration tests/chaos tests/mutants tests/unit $(ARGS)
 
 unit: setup ## unit tests only
 	@$(PY) -m pytest $(call tests_of,unit) $(ARGS)
@@ -53,6 +53,9 @@ fleet: setup wheelhouse ## the roles and the agent on the lab's machines
 
 chaos: setup ## fail supervisors, Redis and the network at random: make chaos MINUTES=60, or one round SEED=7
 	@$(PY) -m pytest tests/chaos -s --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+chaos-mutants: setup ## break the supervisor on purpose in each way of a list, and see it caught: ARGS='-k quarantine'
+	@$(PY) -m pytest -n $(WORKERS) tests/mutants -v --all-mutants $(ARGS)
 
 test-kernel: setup ## the interface's tests on kernel WireGuard, in a virtual machine: INSIDE='-k handshake'
 	@$(PY) -m pytest tests/kernel -s $(ARGS)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,8 +13,9 @@ import pytest
 from lab.patience import Deadline
 
 T = TypeVar("T")
-SECONDS = 60.0
-"""For all that comes by itself within a few seconds; on a busy host the deadline moves away by itself."""
+SECONDS = float(os.environ.get("JAYWALK_TEST_WAIT_SECONDS", "60"))
+"""For all that comes by itself within a few seconds; on a busy host the deadline moves away by itself.
+The tests of mutants, where it never comes, wait less."""
 
 
 def eventually(look: Callable[[], T], what: str = "", timeout: float = SECONDS) -> T:

@@ -11,10 +11,15 @@ LABS_OF_THEIR_OWN = ("test_lab", "test_nat", "test_streets")
 
 
 class ByFile(LoadScopeScheduling):
-    """A file's tests stay together and in order, and those of the one fleet do."""
+    """A file's tests stay together and in order, and those of the one fleet do.
+
+    Where all mutants are asked for, each of them is one of its own.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
+        if file.startswith("tests/mutants/") and self.config.getoption("--all-mutants", False):
+            return nodeid
         if file.startswith("tests/fleet/") and not any(f"/{name}.py" in file for name in LABS_OF_THEIR_OWN):
             return "tests/fleet"
         return file

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Mutants of how decisions are written, followed and answered: scripts in Redis, the committer, the log."""
+
+from __future__ import annotations
+
+from .mutant import SUPERVISOR, Mutant, of
+
+COMMIT = f"{SUPERVISOR}/commit.lua"
+BUMP = f"{SUPERVISOR}/bump.lua"
+COMMITTER = f"{SUPERVISOR}/committer.py"
+STATE = f"{SUPERVISOR}/state.py"
+RUN_ID = (
+    "if meta[3] ~= string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') then return 'INCARNATION' end"
+)
+
+COMMITS = (
+    Mutant(
+        "position-not-compared",
+        COMMIT,
+        "if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] then return 'CONFLICT' end",
+        "if meta[1] ~= ARGV[1] then return 'CONFLICT' end",
+        "two supervisors give one address to two nodes",
+        of("committer", "test_a_lost_compare_and_set_is_decided_anew"),
+        quick=True,
+    ),
+    Mutant(
+        "run-id-not-compared",
+        COMMIT,
+        RUN_ID,
+        "",
+        "revisions that a restarted Redis lost are used again",
+        of("committer", "test_lost_revisions_are_never_used_again"),
+    ),
+    Mutant(
+        "change-not-compared",
+        f"{SUPERVISOR}/change.lua",
+        "if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] then return 'CONFLICT' end",
+        "if meta[1] ~= ARGV[1] then return 'CONFLICT' end",
+        "a zone gets pools that were checked against leases of before",
+        of("commit", "test_a_zone_is_changed_only_as_it_was_when_that_was_checked"),
+    ),
+    Mutant(
+        "answered-before-written",
+        COMMIT,
+        "local meta = redis.call(",
+        "for i = 5, #KEYS do local a = #ARGV - 4 * (#KEYS - i) - 3 redis.call('XADD', KEYS[i], '*', ARGV[a], "
+        "ARGV[a + 1]) end local meta = redis.call(",
+        "a node is told a lease that was not committed",
+        of("commit", "test_what_was_not_committed_is_not_answered"),
+    ),
+    Mutant(
+        "answers-not-written",
+        COMMIT,
+        "for i = 5, #KEYS do",
+        "for i = 6, #KEYS do",
+        "the first of those who asked together waits in vain",
+        of("commit", "test_who_asked_together_is_answered_one_by_one"),
+    ),
+    Mutant(
+        "leases-not-written",
+        COMMIT,
+        "write('HSET', KEYS[3], ARGV[7])",
+        "at = at + tonumber(ARGV[7])",
+        "a peer is in the mesh without a lease",
+        of("committer", "test_operators_list"),
+    ),
+    Mutant(
+        "peers-not-removed",
+        COMMIT,
+        "write('HDEL', KEYS[2], ARGV[6])",
+        "at = at + tonumber(ARGV[6])",
+        "a node that left is a peer of whoever reads the zone anew",
+        of("commit", "test_a_node_that_left_is_no_peer_of_who_reads_the_zone_anew"),
+    ),
+    Mutant(
+        "revision-not-written",
+        COMMIT,
+        "redis.call('HSET', KEYS[1], 'rev', rev)",
+        "redis.call('HSET', KEYS[1], 'rev', meta[2])",
+        "the zone stands behind its log, and no further commit passes",
+        of("zones", "test_changes_and_joins_at_once_lose_nothing"),
+    ),
+    Mutant(
+        "event-without-a-change",
+        f"{SUPERVISOR}/writes.py",
+        """f"[{','.join(each.to_wire() for each in changes)}]" if changes else "",""",
+        """f"[{','.join(each.to_wire() for each in changes)}]",""",
+        "each answer that changes nothing wakes all agents, and supervisors fall behind the log",
+        of("commit", "test_what_changes_nothing_makes_no_event"),
+    ),
+    Mutant(
+        "wait-not-written",
+        f"{SUPERVISOR}/writes.py",
+        'wait_ms if wait_ms != state.wait_ms else "",',
+        '"",',
+        "agents of a large zone are woken as often as those of a small one",
+        of("committer", "test_wait_ms_grows_with_the_zone"),
+    ),
+    Mutant(
+        "bump-reuses-the-revision",
+        BUMP,
+        "local rev = string.format('%d', tonumber(meta[2]) + 1)",
+        "local rev = string.format('%d', tonumber(meta[2]))",
+        "two events of a log have one revision",
+        of("committer", "test_restarted_redis_opens_an_epoch_and_gets_its_users_back"),
+    ),
+    Mutant(
+        "bump-keeps-the-epoch",
+        BUMP,
+        "local epoch = string.format('%.0f', math.max(millis, tonumber(meta[1]) + 1))",
+        "local epoch = meta[1]",
+        "agents do not see that Redis lost revisions which they know",
+        of("committer", "test_lost_revisions_are_never_used_again"),
+    ),
+    Mutant(
+        "bump-forgets-the-history",
+        BUMP,
+        "'run_id', run_id, 'history', history)",
+        "'run_id', run_id)",
+        "agents cannot tell what was lost from what was removed",
+        of("edits", "test_the_removal_of_a_peer_that_redis_lost_reaches_the_nodes_that_retain_it"),
+    ),
+    Mutant(
+        "conflict-not-undone",
+        COMMITTER,
+        "            return True\n        state.undo(batch.undos)\n",
+        "            return True\n",
+        "a supervisor whose commit failed follows the log with decisions that nobody sees",
+        of("committer", "test_a_lost_compare_and_set_is_decided_anew"),
+    ),
+    Mutant(
+        "refused-commit-not-undone",
+        COMMITTER,
+        "        except redis.ResponseError as error:\n            state.undo(batch.undos)\n",
+        "        except redis.ResponseError as error:\n",
+        "what Redis refused counts as granted",
+        of("commit", "test_a_request_that_redis_refuses_harms_only_itself"),
+    ),
+    Mutant(
+        "leases-of-others-not-followed",
+        STATE,
+        "return self.put(change.key, self.peers.get(change.key), record)",
+        "return self.put(change.key, self.peers.get(change.key), record if peer else lease)",
+        "what an operator reserved by one supervisor another one gives away",
+        of("decide", "test_what_holds_after_any_requests"),
+    ),
+    Mutant(
+        "events-out-of-order-followed",
+        STATE,
+        "if not follows or event.rev != self.rev + 1 or event.zone_changed:",
+        "if not follows or event.zone_changed:",
+        "a supervisor goes on although it missed a part of the log",
+        of("state", "test_what_does_not_follow_is_a_gap"),
+    ),
+    Mutant(
+        "changed-zone-not-followed",
+        STATE,
+        "if not follows or event.rev != self.rev + 1 or event.zone_changed:",
+        "if not follows or event.rev != self.rev + 1:",
+        "a supervisor decides by a policy that was changed",
+        of("zones", "test_a_running_supervisor_learns_of_a_policy"),
+    ),
+    Mutant(
+        "inbox-cut-from-the-wrong-end",
+        f"{SUPERVISOR}/store.py",
+        "pipe.llen(inbox).ltrim(inbox, 0, bound - 1)",
+        "pipe.llen(inbox).ltrim(inbox, -bound, -1)",
+        "a flood pushes out those who wait longest",
+        of("committer", "test_a_flooded_inbox_is_cut_and_who_waits_longest_is_served"),
+    ),
+    Mutant(
+        "one-bad-request-harms-all",
+        COMMITTER,
+        "        for each in pendings:\n            self._commit(store, zone, [each])",
+        "        for each in pendings[:0]:\n            self._commit(store, zone, [each])",
+        "those who asked together with a request that Redis refuses are not answered",
+        of("commit", "test_a_request_that_redis_refuses_harms_only_itself"),
+    ),
+    Mutant(
+        "storms-in-one-commit",
+        COMMITTER,
+        "            if batch.size > COMMIT_BYTES:",
+        "            if batch.size < 0:",
+        "a storm of joins makes a commit that Redis refuses",
+        of("committer", "test_a_commit_stays_well_below_what_redis_takes_as_one_argument"),
+    ),
+)
+"""The scripts first, then who runs and who follows them."""

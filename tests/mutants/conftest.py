@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which mutants a run has, and a table of who caught each."""
+
+from __future__ import annotations
+
+import pytest
+
+from .listed import MUTANTS
+
+CAUGHT = "caught by"
+SECONDS = "seconds"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("mutants")
+    group.addoption("--all-mutants", action="store_true", help="all mutants, not only the quick ones")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """All mutants only where they are asked for: among all tests the option is unknown."""
+    if "mutant" in metafunc.fixturenames:
+        everything = metafunc.config.getoption("--all-mutants", False)
+        chosen = [each for each in MUTANTS if everything or each.quick]
+        metafunc.parametrize("mutant", chosen, ids=[each.name for each in chosen])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    rows = []
+    for report in (*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")):
+        facts = dict(report.user_properties)
+        if report.when == "call" and "mutant" in facts:
+            rows.append((facts["mutant"], f"{report.duration:.0f} s", facts.get(CAUGHT, "SURVIVED")))
+    if not rows:
+        return
+    widest = max(len(str(name)) for name, *_ in rows)
+    terminalreporter.section("mutants, and what caught each")
+    for name, seconds, caught in rows:
+        terminalreporter.write_line(f"{name:{widest}} {seconds:>6}  {caught}")
+    survived = sum(caught == "SURVIVED" for *_, caught in rows)
+    terminalreporter.write_line(f"{len(rows)} mutants, {len(rows) - survived} caught, {survived} survived")

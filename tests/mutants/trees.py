@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Copies of this tree, and pytest in them; the tree itself is never touched."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests import processes
+
+from .outcomes import FILE, PASSED, PLUGIN, Outcome
+
+ROOT = Path(__file__).parents[2]
+PARTS = ("plugins/module_utils", "agent", "supervisor", ".")
+NOT_COPIED = (".git", "build", "output", "docs", "roles", "__pycache__", "*.pyc")
+SECONDS = 240.0
+"""For all tests of one run inside; those of an idle host."""
+WAIT_SECONDS = 8
+"""For what comes within a few seconds, and on a mutant maybe never."""
+
+
+@dataclass(frozen=True)
+class InnerTests:
+    """What the tests of one run came to by their node ids, and what pytest said."""
+
+    outcomes: Mapping[str, Outcome]
+    said: str
+
+    def of(self, test: str) -> list[Outcome]:
+        """The outcomes of ``test``, of each of its parameters."""
+        return [
+            outcome for name, outcome in self.outcomes.items() if name == test or name.startswith(f"{test}[")
+        ]
+
+    @property
+    def all_passed(self) -> bool:
+        """Whether there were tests, and all of them passed."""
+        return bool(self.outcomes) and all(each.outcome == PASSED for each in self.outcomes.values())
+
+    def passed(self, test: str) -> bool:
+        found = self.of(test)
+        return bool(found) and all(each.outcome == PASSED for each in found)
+
+
+class Tree:
+    """A copy of the tree in ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        shutil.copytree(ROOT, folder, symlinks=True, ignore=shutil.ignore_patterns(*NOT_COPIED))
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder)
+
+    def check_imports(self, file: str) -> None:
+        """Fails where a Python module of the tree does not even import, or uses names that are not there."""
+        names = [sys.executable, "-m", "ruff", "check", "--isolated", "--quiet", "--select", "E9,F821", file]
+        done = self._run(names)
+        assert not done.returncode, f"the mutated {file} makes no sense:\n{done.stdout}"
+        part = next(part for part in PARTS if file.startswith(f"{part}/"))
+        module = file.removeprefix(f"{part}/").removesuffix(".py").replace("/", ".")
+        done = self._run([sys.executable, "-c", f"import {module}"])
+        assert not done.returncode, f"the mutated {module} does not import:\n{done.stdout}"
+
+    def test(self, words: Sequence[str]) -> InnerTests:
+        """Runs tests of the tree, and says what each came to; raises ``TimeoutError``."""
+        outcomes = self.folder / "outcomes.jsonl"
+        outcomes.unlink(missing_ok=True)
+        # The same examples each time, so that a mutant is caught by all runs or by none.
+        always = ["-q", "-p", PLUGIN, "--hypothesis-seed", "0"]
+        done = self._run([sys.executable, "-m", "pytest", *always, *words], **{FILE: str(outcomes)})
+        lines = outcomes.read_text(encoding="utf-8").splitlines() if outcomes.exists() else []
+        return InnerTests(dict(Outcome.from_line(json.loads(line)) for line in lines), done.stdout)
+
+    def _run(self, argv: Sequence[str], **more: str) -> subprocess.CompletedProcess[str]:
+        kept = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
+        paths = os.pathsep.join(str(self.folder / part) for part in PARTS)
+        more |= {"PYTHONPATH": paths, "JAYWALK_TEST_WAIT_SECONDS": str(WAIT_SECONDS)}
+        return processes.run(argv, self.folder, kept | more, SECONDS)
