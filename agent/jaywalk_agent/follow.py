@@ -164,7 +164,8 @@ class Follower:
         """One connection's life: ends only by an error."""
         with self.stop.waiting():
             address = self.address()
-            client = ZoneClient(connect(address, name=f"jaywalk-{self.zone}"), address, self.zone)
+            connection = connect(address, f"jaywalk-{self.zone}", self.alive)
+            client = ZoneClient(connection, address, self.zone, self.alive)
         self._next_report = 0.0
         try:
             yield from self._catch_up(client)

@@ -9,7 +9,7 @@ import re
 import socket
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import Any, cast
 
@@ -17,11 +17,14 @@ import redis
 from redis.cluster import ClusterNode, RedisCluster
 
 from jaywalk import wire
+from jaywalk.bounded import BoundedPool
 from jaywalk.controller import ControllerAddress, Translated, client_to, locate, seen_at
 from jaywalk.errors import ControllerUnreachable, InvalidValue, JaywalkError
 from jaywalk.models import SCHEMA, Lease, Zone
 from jaywalk.replies import ReplyTo
+from jaywalk.reply_meter import SUPERVISOR
 from jaywalk.requests import Reply
+from jaywalk.values import join_endpoint
 from jaywalk.zonelog import ZONES, Change, Event, Gap, ZoneKeys
 
 from .answers import OwnStreams
@@ -117,7 +120,7 @@ class Store:
         if not where.nodes:
             where = locate(where)
         with Translated(where):
-            client = _cluster(where, name) if where.nodes else client_to(where, name)
+            client = _cluster(where, name) if where.nodes else client_to(where, name, SUPERVISOR)
             store = cls(client, where)
             store._look()
         return store
@@ -333,6 +336,9 @@ def _cluster(where: ControllerAddress, name: str) -> RedisCluster:
     server that it runs on.
     """
     return RedisCluster(
+        # redis-py takes a pool of ours only beside a URL.
+        url=f"redis://{join_endpoint(*where.nodes[0])}",
+        connection_pool_class=partial(BoundedPool, bounds=SUPERVISOR),
         startup_nodes=[cast("Any", ClusterNode)(*node) for node in where.nodes],
         username=where.user or None,
         password=where.password or None,

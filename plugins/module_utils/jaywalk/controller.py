@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import socket
-import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-from . import retention, values
+from . import bounded, retention, values
 from .errors import ControllerDenied, ControllerUnreachable, InvalidValue, JaywalkError, MissingTool, NoAnswer
 from .models import Lease, Zone
 from .replies import AwaitedReply
+from .reply_meter import NODE, Bounds
 from .requests import Reply, Request
 from .zonelog import Event, Gap, ZoneKeys, ZoneView, history_of, wait_of
 
@@ -45,6 +44,13 @@ TIMEOUT = 5.0
 FIRST_REPEAT = 2.0
 """Seconds until an unanswered request is sent again; doubles each time (the request is idempotent)."""
 PAGE = 500
+"""Records read at a time."""
+EVENTS_PAGE = 100
+"""Events read at a time: a commit has up to 256 kB of records and one request more."""
+MAX_PAGES = 2000
+"""Of one hash: a million records, and far more than any zone has."""
+BLOCKED = 0.8
+"""The part of a connection's timeout for which Redis may be had to wait for news."""
 
 Entry = tuple[str, dict[str, str]]
 """One entry of a stream: its id and its fields."""
@@ -129,21 +135,29 @@ def agent_user(zone: str) -> str:
     return f"agent-{zone}"
 
 
-def connect(where: ControllerAddress, name: str = "jaywalk") -> redis.Redis:
-    """A connection that is proven to work; raises ``ControllerUnreachable`` or ``ControllerDenied``."""
+def connect(
+    where: ControllerAddress, name: str = "jaywalk", alive: Callable[[], None] = lambda: None
+) -> redis.Redis:
+    """A connection that is proven to work; raises ``ControllerUnreachable`` or ``ControllerDenied``.
+
+    ``alive`` is called between the steps, each of which may take ``where.timeout``.
+    """
     if not HAS_REDIS:
         raise MissingTool("redis")
     where = locate(where)
+    alive()
     with Translated(where):
         client = client_to(where, name)
+        alive()
         client.ping()
-        _let_the_kernel_time(client)
+        cast("Any", client.connection)._sock.let_the_kernel_time()
     return client
 
 
-def client_to(where: ControllerAddress, name: str) -> redis.Redis:
+def client_to(where: ControllerAddress, name: str, bounds: Bounds = NODE) -> redis.Redis:
     """A client of the Redis at ``where``, on a single connection that is made by its first command."""
-    return redis.Redis(
+    pool = bounded.BoundedPool(
+        bounds=bounds,
         host=where.host,
         port=where.port,
         username=where.user or None,
@@ -155,23 +169,11 @@ def client_to(where: ControllerAddress, name: str) -> redis.Redis:
         client_name=name,
         protocol=2,  # answers have one shape in all versions of redis-py
         retry=Retry(NoBackoff(), 0),  # whoever calls knows better when to try again
-        # A pool mends a lost connection silently, and nobody then asks whether the log is still the same.
-        single_connection_client=True,
     )
-
-
-def _let_the_kernel_time(client: redis.Redis) -> None:
-    """Has the kernel watch over the timeout of a connection (SO_RCVTIMEO, socket(7)).
-
-    Python does it by a poll() before each call, and an agent that wakes beside ten thousand pays for each.
-    """
-    sock: socket.socket = cast("Any", client.connection)._sock
-    limit = sock.gettimeout()
-    if limit:
-        span = struct.pack("@ll", int(limit), int(limit % 1 * 1_000_000))
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, span)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, span)
-        sock.setblocking(True)
+    # A pool mends a lost connection silently, and nobody then asks whether the log is still the same.
+    client = redis.Redis(connection_pool=pool, single_connection_client=True)
+    client.auto_close_connection_pool = True
+    return client
 
 
 def locate(where: ControllerAddress) -> ControllerAddress:
@@ -219,13 +221,29 @@ def _shard(where: ControllerAddress) -> ControllerAddress:
 
 
 def _primary(where: ControllerAddress, **login: Any) -> tuple[str, int]:
-    options = {"socket_timeout": SENTINEL_TIMEOUT, "retry": Retry(NoBackoff(), 0), "protocol": 2, **login}
-    asked: Any = cast("Any", Sentinel)(list(where.sentinels), sentinel_kwargs=options)
+    asked: Any = cast("Any", Sentinel)([])
+    asked.sentinels = [_sentinel(*each, **login) for each in where.sentinels]
     try:
         return cast("tuple[str, int]", asked.discover_master(where.service))
     finally:
         for each in asked.sentinels:
             each.close()
+
+
+def _sentinel(host: str, port: int, **login: Any) -> redis.Redis:
+    pool = bounded.BoundedPool(
+        bounds=NODE,
+        host=host,
+        port=port,
+        socket_connect_timeout=SENTINEL_TIMEOUT,
+        socket_timeout=SENTINEL_TIMEOUT,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+        **login,
+    )
+    client = redis.Redis(connection_pool=pool)
+    client.auto_close_connection_pool = True
+    return client
 
 
 def _no_primary(where: ControllerAddress) -> ControllerUnreachable:
@@ -270,6 +288,10 @@ def _translation(where: ControllerAddress, error: BaseException) -> JaywalkError
             f"the controller {where} does not hold the zone at the moment ({error})",
             "wait until the cluster is whole",
         )
+    if isinstance(error, bounded.OddReply):
+        return ControllerUnreachable(
+            f"the controller {where} sends {error}: is it Redis?", "check what listens there"
+        )
     if isinstance(error, redis.exceptions.ReadOnlyError):
         return ControllerUnreachable(f"the controller {where} is a read-only replica", "name the primary")
     if isinstance(error, (*UNANSWERED, OSError, UnicodeError)):
@@ -300,13 +322,23 @@ def _reason(error: BaseException) -> str:
 
 
 class ZoneClient:
-    """One node's or operator's view of one zone, on one connection."""
+    """One node's or operator's view of one zone, on one connection.
 
-    def __init__(self, client: redis.Redis, where: ControllerAddress, zone: str) -> None:
+    ``alive`` is called before each command, which may take ``where.timeout``.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        where: ControllerAddress,
+        zone: str,
+        alive: Callable[[], None] = lambda: None,
+    ) -> None:
         self.client = client
         self.where = where
         self.keys = ZoneKeys(zone)
         self.zone = zone
+        self.alive = alive
         self._awaited: AwaitedReply | None = None
 
     def snapshot(self) -> ZoneView:
@@ -315,9 +347,8 @@ class ZoneClient:
         Raises ``InvalidValue`` where there is no such zone yet.
         """
         view = self.head()
-        with Translated(self.where):
-            for key, record in self.client.hscan_iter(self.keys.peers, count=PAGE):
-                view.put(key, record)
+        for key, record in self._records(self.keys.peers):
+            view.put(key, record)
         self._catch_up(view)
         return view
 
@@ -335,12 +366,14 @@ class ZoneClient:
         events: list[Event] = []
         after = "({}-{}".format(*since) if any(since) else "-"
         while True:
-            with Translated(self.where):
-                entries = cast("list[Entry]", self.client.xrange(self.keys.events, after, "+", count=PAGE))
+            with self._asking():
+                entries = cast(
+                    "list[Entry]", self.client.xrange(self.keys.events, after, "+", count=EVENTS_PAGE)
+                )
             for entry in entries:
                 with suppress(InvalidValue):
                     events.append(Event.from_entry(*entry))
-            if len(entries) < PAGE:
+            if len(entries) < EVENTS_PAGE:
                 return retention.departed(events)
             after = f"({entries[-1][0]}"
 
@@ -350,6 +383,7 @@ class ZoneClient:
         before = ""
         while view.rev < newest and view.position != before:
             before = view.position
+            self.alive()
             try:
                 self.read(view)
             except Gap:
@@ -357,7 +391,7 @@ class ZoneClient:
 
     def head(self) -> ZoneView:
         """The zone without its peers; raises like :meth:`snapshot`."""
-        with Translated(self.where):
+        with self._asking():
             meta = cast("dict[str, str]", self.client.hgetall(self.keys.meta))
         if not meta:
             raise self._unknown_zone()
@@ -365,24 +399,36 @@ class ZoneClient:
 
     def lease(self, key: str) -> Lease | None:
         """The lease of one key, or None; only operators may read it."""
-        with Translated(self.where):
+        with self._asking():
             record = self.client.hget(self.keys.leases, key)
         return None if record is None else Lease.from_wire(key, record)
 
     def leases(self) -> list[Lease]:
         """All leases of the zone by key; only operators may read them."""
-        with Translated(self.where):
-            records = dict(self.client.hscan_iter(self.keys.leases, count=PAGE))
+        records = dict(self._records(self.keys.leases))
         return [Lease.from_wire(key, records[key]) for key in sorted(records)]
 
     def seen(self) -> dict[str, int]:
         """When each key was last heard of, in seconds since 1970; only operators may read it."""
-        with Translated(self.where):
+        with self._asking():
             return seen_at(cast("dict[str, str]", self.client.hgetall(self.keys.seen)))
+
+    def _records(self, name: str) -> Iterator[tuple[str, str]]:
+        """What a hash holds, read by pages; a field that is set meanwhile may come twice."""
+        cursor = 0
+        for _page in range(MAX_PAGES):
+            with self._asking():
+                cursor, records = cast("Any", self.client.hscan(name, cursor, count=PAGE))
+            yield from records.items()
+            if cursor == 0:
+                return
+        raise ControllerUnreachable(
+            f"the controller {self.where} sends records without end: is it Redis?", "check what listens there"
+        )
 
     def goes_on_from(self, view: ZoneView) -> bool:
         """Whether the log still goes on from where ``view`` stands; raises like :meth:`snapshot`."""
-        with Translated(self.where):
+        with self._asking():
             place = cast("list[str | None]", self.client.hmget(self.keys.meta, "epoch", "rev"))
         if None in place:
             raise self._unknown_zone()
@@ -397,7 +443,7 @@ class ZoneClient:
         One entry tells: who was away for long is spared a page of a log that was trimmed beyond it, and who
         lost nothing in a restart of Redis sees that by the entry which opened the new epoch.
         """
-        with Translated(self.where):
+        with self._asking():
             entries = cast("list[Entry]", self.client.xrange(self.keys.events, first, last, count=1))
         try:
             return any(view.precedes(Event.from_entry(*entry)) for entry in entries)
@@ -423,14 +469,15 @@ class ZoneClient:
         reply = None if text is None else Reply.from_wire(text)
         entries = batches.get(self.keys.events, [])
         changed = _take_in(view, entries)
-        while reply is not None and len(entries) == PAGE:
+        while reply is not None and len(entries) == EVENTS_PAGE:
+            self.alive()
             entries = self._xread({self.keys.events: view.position}, 0).get(self.keys.events, [])
             changed |= _take_in(view, entries)
         return changed, reply
 
     def submit(self, request: Request, to: str = "") -> None:
         """Puts a request into the zone's inbox (or the list ``to``); it may be sent twice without harm."""
-        with Translated(self.where):
+        with self._asking():
             self.client.rpush(to or self.keys.inbox, request.to_wire())
         if request.nonce:  # sent again: Redis may have been put back, and ids then begin anew
             self._awaited = None
@@ -457,19 +504,25 @@ class ZoneClient:
             "check that jaywalk-supervisor runs and reaches the same controller",
         )
 
+    def _asking(self) -> Translated:
+        self.alive()
+        return Translated(self.where)
+
     def _xread(self, streams: dict[str, str], block: float) -> dict[str, list[RawEntry]]:
         """One XREAD, straight on the client's connection.
 
         Redis answers all readers of a zone in one go, so that what each of them spends counts; the way
         through ``Redis.xread`` takes as long as all that we then do with an event.
         """
-        wait = max(1, int(min(block, self.where.timeout * 0.8) * 1000))
+        wait = max(1, int(min(block, self.where.timeout * BLOCKED) * 1000))
         connection: Any = self.client.connection
+        connection.blocked = wait / 1000
         with Translated(self.where):
             connection.send_command(
-                "XREAD", "COUNT", PAGE, "BLOCK", wait, "STREAMS", *streams, *streams.values()
+                "XREAD", "COUNT", EVENTS_PAGE, "BLOCK", wait, "STREAMS", *streams, *streams.values()
             )
             answer = connection.read_response()
+        connection.blocked = 0.0
         return dict(answer or ())
 
 

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How much a reply of Redis has and announces, counted as it comes.  Pure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+LONGEST_LINE = 65536
+"""Bytes of a header, a status or an error; hiredis takes no longer ones."""
+STRINGS, PAIRS = frozenset(b"$=!"), frozenset(b"%|")
+COUNTED = STRINGS | PAIRS | frozenset(b"*~>")
+"""How replies begin that announce bytes, pairs of elements, or one or the other or elements."""
+
+
+class Bounds(NamedTuple):
+    """What one reply may have in bytes and in elements, all that is nested in it together."""
+
+    size: int
+    elements: int
+
+
+NODE = Bounds(64 << 20, 1_000_000)
+"""Of a node, an operator, a module.  The largest that are honest are a page of 100 events of 256 kB and one
+request each, 27 MB, and a page of some 500 records of 16 kB."""
+SUPERVISOR = Bounds(512 << 20, 8_000_000)
+"""Of a supervisor, which reads a zone's records at once: 65,000 of 1 kB are 65 MB; 256 requests of 1 MB, as
+much as Redis takes from whoever fills an inbox, are 256 MB."""
+
+
+class Excess(Exception):
+    """A reply is longer, larger or slower than an honest one; says what was sent."""
+
+
+class ReplyMeter:
+    """Follows a stream of replies as it comes in pieces, and raises ``Excess`` at what is too much.
+
+    It reads headers and passes over what strings contain, so that no data are taken for a header.
+    """
+
+    __slots__ = ("_bounds", "_elements", "_line", "_skip", "size")
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._skip = 0
+        self._line = b""
+        self.begin()
+
+    def begin(self) -> None:
+        """Lets the next reply have all that one may have."""
+        self.size = self._elements = 0
+
+    def take(self, piece: bytes) -> None:
+        """Counts the next piece of the stream."""
+        self.size += len(piece)
+        if self.size > self._bounds.size:
+            raise Excess(f"a reply of more than {self._bounds.size} bytes")
+        if self._line:
+            piece, self._line = self._line + piece, b""
+        position, end = self._skip, len(piece)
+        while position < end:
+            stop = piece.find(b"\r\n", position)
+            if stop < 0:
+                self._keep(piece[position:])
+                position = end
+                break
+            kind = piece[position]
+            if kind in COUNTED:
+                announced = _number(piece[position + 1 : stop])
+                if kind in STRINGS:
+                    position = stop + 2 if announced < 0 else stop + 4 + announced
+                    continue
+                self._count(announced, kind)
+            position = stop + 2
+        self._skip = position - end
+        if self._skip > self._bounds.size:
+            raise Excess(f"a reply of {self._skip} bytes")
+
+    def _keep(self, line: bytes) -> None:
+        """Keeps the beginning of a line until the rest of it comes."""
+        if len(line) > LONGEST_LINE:
+            raise Excess("a line without an end")
+        self._line = line
+
+    def _count(self, announced: int, kind: int) -> None:
+        self._elements += max(0, announced) * (2 if kind in PAIRS else 1)
+        if self._elements > self._bounds.elements:
+            raise Excess(f"a reply of {self._elements} elements")
+
+
+def _number(text: bytes) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        return 0  # the parser refuses it
