@@ -21,7 +21,7 @@ from lab.fleet import Lab
 from lab.node import Node
 from lab.patience import Deadline
 from tests import processes
-from tests.waiting import SECONDS, becomes
+from tests.waiting import becomes
 from tests.waiting import eventually as eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,6 +30,10 @@ ZONE = "zone-blue"
 UNIT = f"jaywalk-agent@{ZONE}"
 INTERFACE = "wg0"
 PLAY_SECONDS = 600
+AGAIN_SECONDS = 90.0
+"""Until a member is in order after Redis or a supervisor was away, or refused it, at most: an agent tries to
+connect every 30 s, once more after as long where Redis had no users of the supervisor's yet, and it repeats
+each minute what the zone or the kernel refused."""
 TRACES = """
 ip -brief link | awk '{ print "interface", $1 }'
 for family in -4 -6; do
@@ -184,9 +188,13 @@ class Fleet:
         position = f"{zone['epoch']}-{zone['rev']}"
         return [each for name in MEMBERS for each in _disorder(name, self.status(name), position)]
 
-    def wait_until_whole(self, timeout: float = SECONDS) -> None:
-        """Fails with what is not in order after `timeout` seconds of an idle host."""
-        becomes([], self.disorder, timeout)
+    def wait_until_whole(self) -> None:
+        """Fails with what is not in order when all that the product promises should be done."""
+        becomes([], self.disorder, AGAIN_SECONDS)
+
+    def wait_until_in_order(self, name: str) -> None:
+        """Waits until a member itself says that it is; fails with its reasons."""
+        becomes([], lambda: self.status(name)["reasons"], AGAIN_SECONDS)
 
     def said(self, name: str, words: str, unit: str = UNIT) -> bool:
         """Whether a unit said so since its last start."""

@@ -76,7 +76,7 @@ def test_a_redis_that_cannot_read_its_file_fails_the_play_with_the_reason(fleet:
     assert "jaywalk-redis.service did not start" in play.output
     assert "Bad file format reading the append only file" in play.output
     assert "how to repair an append-only file: docs/controller.md" in play.output
-    fleet.wait_until_whole(90)
+    fleet.wait_until_whole()
 
 
 def zones_of(fleet: Fleet) -> dict[str, dict[str, Any]]:
@@ -153,5 +153,5 @@ def test_an_older_installation_is_moved_over_with_its_leases(fleet: Fleet) -> No
     found = fleet.controller.run(asked, check=False).stdout.split()
     assert found == ["disabled", "0", "/etc/redis:", "redis.conf", "/var/lib/redis:"]
     assert fleet.play(*CENTER).changed["control"] == 0
-    fleet.wait_until_whole(90)
+    fleet.wait_until_whole()
     assert count.lost == 0

@@ -27,7 +27,7 @@ def copy(fleet: Fleet) -> Iterator[None]:
     )
     for name in ("node2", "node3"):
         fleet[name].run(f"systemctl restart {UNIT}")
-    fleet.wait_until_whole(90)
+    fleet.wait_until_whole()
 
 
 def journal(node: Node) -> str:

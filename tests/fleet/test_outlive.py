@@ -29,11 +29,7 @@ def test_a_ping_and_a_tcp_stream_lose_nothing_while_all_others_fail(fleet: Fleet
     assert count.sent > 100
     assert transferred.sent == transferred.received > 100_000
     for name in MEMBERS:
-        eventually(
-            lambda: fleet.status(name)["agent"] and not fleet.status(name)["agent"]["trouble"],  # noqa: B023
-            f"{name} follows the zone again",
-            timeout=60,
-        )
+        fleet.wait_until_in_order(name)
 
 
 def test_a_join_waits_for_redis_and_then_succeeds(fleet: Fleet) -> None:

@@ -43,7 +43,7 @@ def test_status_of_a_member_is_in_order(fleet: Fleet) -> None:
 
 def test_the_commands_of_a_member_say_that_all_is_well_and_no_secret(fleet: Fleet) -> None:
     node = fleet["node1"]
-    eventually(lambda: node.run("jaywalk status", check=False).rc == 0, "node1 is in order")
+    fleet.wait_until_in_order("node1")
     assert node.run("jaywalk status").stdout.startswith("2 of 2 peers connected, in order\n")
     doctor = node.run("jaywalk doctor", check=False, timeout=60)
     assert doctor.rc == 0, doctor.stdout
