@@ -147,6 +147,14 @@ class RedisServer(Program):
         }
         return "".join(f"{name.replace('_', '-')} {value}\n" for name, value in words.items())
 
+    def configure(self, **options: str) -> None:
+        """Changes options of the running server, for its later starts too."""
+        assert self._folder is not None
+        with (self._folder / "redis.conf").open("a", encoding="ascii") as file, self.client() as client:
+            for name, value in options.items():
+                client.config_set(name.replace("_", "-"), value)
+                file.write(f"{name.replace('_', '-')} {value}\n")
+
     @property
     def address(self) -> ControllerAddress:
         """Where it is, as the supervisor comes."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from tests.bench import comeback, fanout, fleet, joins, nat, storm, supervisor
+from tests.bench import chaos, comeback, fanout, fleet, joins, nat, storm, supervisor
 from tests.bench.results import Figure, save
 from tests.runs import Run
 
@@ -56,6 +56,7 @@ PARTS = {
     "snapshot": lambda: comeback.measure(say),
     "rss": rss,
     "beats": beats,
+    "chaos": lambda: chaos.measure(say),
     "fleet": lambda: fleet.measure(say),
     "nat": lambda: nat.measure(say),
 }

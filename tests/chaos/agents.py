@@ -6,9 +6,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from jaywalk.controller import ControllerAddress, ZoneClient, connect
 from jaywalk.errors import JaywalkError, RequestRefused
@@ -18,6 +20,8 @@ from jaywalk_agent import snapshot
 from jaywalk_agent.follow import Follower
 from jaywalk_agent.stop import Stopped, StopSignal
 from lab.patience import Deadline
+
+from .judge.history import History
 
 RESTART_SECONDS = 0.2
 """What the service manager waits before it starts an agent again that ended with an error."""
@@ -39,36 +43,32 @@ class Halt(StopSignal):
             raise Stopped
 
 
-@dataclass(frozen=True)
-class Ack:
-    """What a node was told: its lease, asked for in the ``era``-th life of Redis's data."""
-
-    era: int
-    addresses: tuple[str, ...]
-    requested: tuple[str, ...]
-
-
 class Witness(Follower):
-    """A follower that keeps what it was told."""
+    """A follower that keeps what it was told, and when it reported."""
 
     tell: Callable[[Request, Reply], None]
+    history: History
 
     def _answered(self, reply: Reply) -> None:
         assert self._pending is not None
         self.tell(self._pending.request, reply)
         super()._answered(reply)
 
+    def _tell(self, client: ZoneClient) -> None:
+        if time.monotonic() < self._next_report or not self.joined:
+            return
+        with self.history.reporting(self.own_key):
+            super()._tell(client)
+
 
 class ChaosAgent:
-    """One node's agent over all its lives; ``era`` gives the number of tails that Redis lost so far.
+    """One node's agent over all its lives, and, as its disk may be replaced, with one key after the other."""
 
-    ``acks`` is its history as it knows it; a release by an operator ends what was granted before.
-    """
-
-    def __init__(self, number: int, zone: str, folder: Path, era: Callable[[], int]) -> None:
+    def __init__(self, number: int, zone: str, folder: Path, history: History | None = None) -> None:
         self.zone = zone
         self.name = f"node{number}"
-        self.key = base64.b64encode(hashlib.sha256(f"{zone}/{number}".encode()).digest()).decode()
+        self.key = _key_of(zone, f"{number}")
+        self.history = history or History()
         self.requested: tuple[str, ...] = ()
         self.prefixes: tuple[str, ...] = ()
         self.instance = f"{number:08x}"
@@ -76,13 +76,13 @@ class ChaosAgent:
         self.number = number
         self.agents_way: Callable[[], ControllerAddress]
         self.operators_way: ControllerAddress
-        self.acks: list[Ack] = []
-        self.asked_for: set[str] = set()
+        self.granted: list[tuple[str, ...]] = []
         self.refusals: list[str] = []
         self.trouble = ""
         self.follower: Witness | None = None
-        self._era = era
-        self._eras: dict[str, int] = {}
+        self.reports_often = False
+        """Whether it says every second that it is there, and not every minute."""
+        self.former_keys: list[str] = []
         self._file = folder / f"{zone}-{self.name}.json"
         self._halt = Halt()
         self._thread: threading.Thread | None = None
@@ -92,7 +92,6 @@ class ChaosAgent:
         return f"192.0.2.{self.number + 1}:{self.port}"
 
     def join(self) -> Request:
-        self.asked_for.update(self.requested)
         return self._noted(
             Request.checked(
                 "join",
@@ -111,11 +110,22 @@ class ChaosAgent:
             Request.checked("endpoint", self.zone, self.key, endpoint=self.endpoint, instance=self.instance)
         )
 
+    def move(self) -> None:
+        """Its node is reached at another port."""
+        self.port += 1
+
+    def announce(self, pause: float) -> None:
+        """Its operator gives it another prefix of its own and starts it anew."""
+        self.prefixes = (f"172.21.{self.number}.0/24",)
+        self.live("restart", pause)
+
     def _noted(self, request: Request) -> Request:
         view = self.follower.view if self.follower else None
         own = view.peers.get(self.key) if view else None
-        self._eras[request.nonce] = self._era()
-        return replace(request, seq=max(request.seq, own.seq + 1)) if own else request
+        if own is not None:
+            request = replace(request, seq=max(request.seq, own.seq + 1))
+        self.history.ask(request)
+        return request
 
     def live(self, deed: str = "restart", pause: float = 0.0) -> None:
         """Ends the agent, does ``deed``, and starts it again after ``pause`` seconds; returns at once."""
@@ -145,31 +155,43 @@ class ChaosAgent:
 
     def _do(self, deed: str) -> None:
         """What befalls the node between two lives of its agent; it may fail, as all does here."""
-        if deed in ("forget", "leave"):
+        if deed in ("forget", "leave", "renew", "reinstall"):
             snapshot.forget(self._file)
-        if deed == "leave":
-            self._ask(Request.checked("leave", self.zone, self.key), self.agents_way())
+        if deed in ("leave", "renew"):
+            self.ask(Request.checked("leave", self.zone, self.key), self.agents_way())
         if deed == "release":
-            self.acks.clear()
-            request = Request.checked("release", self.zone, self.key)
-            self._ask(request, self.operators_way, ZoneKeys(self.zone).orders)
+            self.order("release", key=self.key)
+        if deed in ("renew", "reinstall"):
+            self.former_keys.append(self.key)
+            self.key = _key_of(self.zone, f"{self.number}/{len(self.former_keys)}")
+        if deed == "reinstall":
+            self.order("rekey", key=self.key, name=self.name)
 
-    def _ask(self, request: Request, where: ControllerAddress, to: str = "") -> None:
+    def order(self, op: str, key: str = "", name: str = "", **fields: Any) -> Reply | None:
+        """What an operator orders about this node; the answer, if there is one in time."""
+        request = Request.checked(op, self.zone, key, name, **fields)
+        return self.ask(request, self.operators_way, ZoneKeys(self.zone).orders)
+
+    def ask(self, request: Request, where: ControllerAddress, to: str = "") -> Reply | None:
+        """Asks once, beside what the agent's life asks."""
+        self.history.ask(request)
         try:
             client = ZoneClient(connect(where), where, self.zone)
             try:
-                client.ask(request, 1.5, to)
+                reply = client.ask(request, 1.5, to)
             finally:
                 client.client.close()
-        except JaywalkError as error:
-            self.trouble = str(error)
+        except JaywalkError:
+            return None  # as it may be here; whether it was done all the same nobody knows
+        self.history.answer(request, reply)
+        return reply
 
     def _follow(self, halt: Halt) -> None:
         follower = Witness(
             self.agents_way, self.zone, self.key, self, halt, snapshot.load(self._file, self.zone)
         )
         follower.instance = self.instance
-        follower.tell = self._told
+        follower.tell, follower.history = self._told, self.history
         self.follower = follower
         self.trouble = ""
         try:
@@ -184,8 +206,9 @@ class ChaosAgent:
             self.trouble = str(error)
 
     def _told(self, request: Request, reply: Reply) -> None:
+        self.history.answer(request, reply)
         if reply.ok and request.op == "join":
-            self.acks.append(Ack(self._eras[request.nonce], reply.addresses, request.request_ip))
+            self.granted.append(reply.addresses)
         elif not reply.ok:
             self.refusals.append(f"{request.op}: {reply.error}")
             if request.op == "join":
@@ -197,3 +220,7 @@ class ChaosAgent:
             self.requested = ()
         elif refusal.code.startswith("prefix"):
             self.prefixes = ()
+
+
+def _key_of(zone: str, text: str) -> str:
+    return base64.b64encode(hashlib.sha256(f"{zone}/{text}".encode()).digest()).decode()

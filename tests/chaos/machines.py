@@ -38,17 +38,37 @@ class Controller:
             *("--agent-password-file", str(self.folder / "agents")),
         ]
 
-    def add_zone(self, where: str, name: str, pools: tuple[str, str]) -> None:
-        words = ["zone", "add", name, "--cidr", pools[0], "--cidr6", pools[1]]
-        subprocess.run([*self.argv(where), *words], check=True, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
+    def add_zone(self, where: str, name: str, pools: tuple[str, ...], *words: str) -> None:
+        """Makes a zone of an IPv4 and an IPv6 pool; ``words`` are further ones of the command."""
+        failed = self.zone(where, "add", name, "--cidr", pools[0], "--cidr6", pools[1], *words)
+        assert not failed, failed
+
+    def zone(self, where: str, *words: str) -> str:
+        """Runs the command ``zone``; returns why it failed, empty if it did not."""
+        argv = [*self.argv(where), "zone", *words]
+        done = subprocess.run(argv, check=False, env=ENVIRONMENT, capture_output=True, text=True)
+        return done.stderr or f"exit code {done.returncode}" if done.returncode else ""
+
+
+def faketime() -> str:
+    """The library that gives a program another clock; empty where it is not installed."""
+    return next(map(str, Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")), "")
 
 
 class SupervisorProcess:
-    """``jaywalk-supervisor``, started, killed, stopped in its tracks, and started again."""
+    """``jaywalk-supervisor``, started, killed, stopped in its tracks, and started again.
+
+    Its wall clock can be set, where ``faketime`` is there; its monotonic one and the host's stay.
+    """
 
     def __init__(self, controller: Controller, number: int, where: str) -> None:
-        self._argv = [*controller.argv(where), "--api-address", f"127.0.0.1:{free_port()}"]
+        self.port = free_port()
+        self._argv = [*controller.argv(where), "--api-address", f"127.0.0.1:{self.port}"]
         self.log = controller.folder / f"supervisor{number}.log"
+        self._clock = controller.folder / f"clock{number}"
+        # A folder of its own, as each machine has one.
+        self._environment = {**ENVIRONMENT, "STATE_DIRECTORY": str(controller.folder / f"state{number}")}
+        self.is_paused = False
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -58,7 +78,30 @@ class SupervisorProcess:
 
     def start(self) -> None:
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(self._argv, env=ENVIRONMENT, stdout=log, stderr=log)
+            self._process = subprocess.Popen(self._argv, env=self._environment, stdout=log, stderr=log)
+        self.is_paused = False
+
+    def fake_clock(self) -> None:
+        """From the next start on its clock can be set; it costs some speed."""
+        self.set_clock(0)
+        self._environment |= {
+            "LD_PRELOAD": faketime(),
+            "FAKETIME_TIMESTAMP_FILE": str(self._clock),
+            "FAKETIME_CACHE_DURATION": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "DONT_FAKE_MONOTONIC": "1",
+        }
+
+    def set_clock(self, seconds: float) -> None:
+        """Puts its wall clock so far ahead of the host's, within a second."""
+        new = self._clock.with_suffix(".new")
+        new.write_text(f"{seconds:+.0f}\n", encoding="ascii")
+        new.replace(self._clock)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it is there and goes on."""
+        return self._process is not None and not self.is_paused
 
     def kill(self) -> None:
         if self._process is not None:
@@ -69,10 +112,12 @@ class SupervisorProcess:
     def pause(self) -> None:
         if self._process is not None:
             self._process.send_signal(signal.SIGSTOP)
+            self.is_paused = True
 
     def resume(self) -> None:
         if self._process is not None:
             self._process.send_signal(signal.SIGCONT)
+            self.is_paused = False
 
     @property
     def ended(self) -> int | None:

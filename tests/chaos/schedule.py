@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, order=True)
@@ -25,30 +25,44 @@ Faults = Mapping[str, tuple[str, float, float]]
 """Each fault with what mends it, and how many seconds it lasts: at least, and at most."""
 
 
-def schedule(
-    rng: random.Random,
-    seconds: float,
-    supervisors: int,
-    servers: Sequence[tuple[float, Faults]],
-    groups: int,
-    agents: int,
-) -> list[Step]:
-    """All steps in order; whatever is broken is mended again by the end of ``seconds``.
+@dataclass(frozen=True)
+class Parts:
+    """How many of each part a round has, and what may befall Redis and the supervisors beside the rest.
 
     ``servers`` says for each how many seconds on average lie between its outages, and which there are.
     """
+
+    supervisors: int
+    servers: Sequence[tuple[float, Faults]]
+    groups: int
+    agents: int
+    zones: int = 2
+    more_for_servers: Faults = field(default_factory=dict)
+    has_clocks: bool = False
+    real_agents: int = 2
+
+
+def schedule(rng: random.Random, seconds: float, parts: Parts) -> list[Step]:
+    """All steps in order; whatever is broken is mended again by the end of ``seconds``."""
     steps: list[Step] = []
-    for target in range(supervisors):
+    for target in range(parts.supervisors):
         faults = {"kill": ("revive", 0.2, 3.0), "pause": ("resume", 0.5, 5.0)}
         steps += _outages(rng, seconds, target, 7.0, faults)
-    for target, (mean, faults_of_it) in enumerate(servers):
-        steps += _outages(rng, seconds, target, mean, faults_of_it)
-    for target in range(groups):
+        if parts.has_clocks:
+            steps += _outages(rng, seconds, target, 4.0, {"clock": ("clock-right", 2.0, 6.0)})
+    for target, (mean, faults_of_it) in enumerate(parts.servers):
+        steps += _outages(rng, seconds, target, mean, {**faults_of_it, **parts.more_for_servers})
+        steps += [Step(at, "copy", target) for at in _moments(rng, seconds, 3.0)]
+    steps += [Step(rng.uniform(0, seconds), "grow", zone) for zone in range(parts.zones)]
+    for target in range(parts.groups):
         faults = dict.fromkeys(("cut", "freeze"), ("heal", 0.2, 4.0))
         steps += _outages(rng, seconds, target, 5.0, faults)
-    deeds = ("restart", "restart", "forget", "leave", "release", "move", "move", "announce")
-    for target in range(agents):
-        steps += _deeds(rng, seconds, target, 9.0, deeds)
+    for target in range(parts.real_agents):
+        steps += _deeds(rng, seconds, target, 6.0, ("kill-agent",))
+    life = ("restart", "restart", "forget", "leave", "release", "move", "move", "announce")
+    deeds = (*life, "renew", "renew", "reinstall", "reserve", "show")
+    for target in range(parts.agents):
+        steps += _deeds(rng, seconds, target, 7.0, deeds)
     return sorted(steps)
 
 
@@ -73,7 +87,12 @@ def _outages(
 def _deeds(
     rng: random.Random, seconds: float, target: int, mean: float, deeds: Sequence[str]
 ) -> Iterator[Step]:
+    for at in _moments(rng, seconds, mean):
+        yield Step(at, rng.choice(deeds), target, rng.uniform(0.0, 2.0))
+
+
+def _moments(rng: random.Random, seconds: float, mean: float) -> Iterator[float]:
     at = rng.expovariate(1 / mean)
     while at < seconds:
-        yield Step(at, rng.choice(deeds), target, rng.uniform(0.0, 2.0))
+        yield at
         at += rng.expovariate(1 / mean)

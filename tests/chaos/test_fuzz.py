@@ -21,7 +21,7 @@ from tests.answers import answer
 from tests.redis_server import RedisServer
 from tests.unit.supervisor.support import committing, join, key_of, until
 
-from .judge import Picture, faults
+from .judge.picture import Picture, faults
 
 ZONE = "zone-blue"
 INBOX = "{zone-blue}:inbox"

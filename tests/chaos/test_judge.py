@@ -11,15 +11,24 @@ from typing import Any
 
 import pytest
 
-from .judge import Picture, Tap, faults
-from .schedule import schedule
-from .stages import KINDS, Stage
+from .judge.history import History
+from .judge.picture import Picture, faults
+from .judge.tap import Tap
+from .schedule import Parts, schedule
+from .topologies import KINDS, MORE, Topology
 
 A, B, C = ("A" * 43 + "=", "B" * 43 + "=", "C" * 43 + "=")
+NAMES = {"10.30.0.1": "one", "10.30.0.2": "two", "10.30.0.3": "three"}
 
 
 def record(address: str, rev: int, *prefixes: str) -> dict[str, Any]:
-    return {"n": "node", "a": [address], "s": 1, "r": rev, **({"p": list(prefixes)} if prefixes else {})}
+    return {
+        "n": NAMES[address],
+        "a": [address],
+        "s": 1,
+        "r": rev,
+        **({"p": list(prefixes)} if prefixes else {}),
+    }
 
 
 def entry(position: str, *changes: list[Any], **fields: str) -> tuple[str, dict[str, str]]:
@@ -37,9 +46,9 @@ def picture() -> Picture:
         entry("9-5", ["-", C, {"t": 1.0, "s": 2}]),
     ]
     leases = {
-        A: {"n": "node", "a": ["10.30.0.1"], "s": 1, "p": ["172.20.1.0/24"]},
-        B: {"n": "node", "a": ["10.30.0.2"], "s": 1},
-        C: {"n": "node", "a": ["10.30.0.3"], "s": 2, "t": 1.0},
+        A: {"n": "one", "a": ["10.30.0.1"], "s": 1, "p": ["172.20.1.0/24"]},
+        B: {"n": "two", "a": ["10.30.0.2"], "s": 1},
+        C: {"n": "three", "a": ["10.30.0.3"], "s": 2, "t": 1.0},
     }
     meta = {"epoch": "9", "rev": "5", "pools": '["10.30.0.0/27"]'}
     return Picture(meta, {A: one, B: two}, leases, events)
@@ -56,6 +65,9 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
     "no lease": (lambda p: p.leases.pop(A), "has no lease"),
     "left": (lambda p: p.leases[A].update(t=5.0), "is in the mesh and its lease is not live"),
     "other": (lambda p: p.leases[A].update(p=[]), "and its lease"),
+    "name": (lambda p: p.peers[A].update(n="two"), "2 peers are called two"),
+    "other lease": (lambda p: p.leases[C].update(s=3), "does not come to the leases"),
+    "kept lease": (lambda p: p.leases.update({"D": dict(p.leases[C], a=["10.30.0.9"])}), "to the leases"),
     "no peer": (lambda p: p.peers.pop(A), "is live and it is no peer"),
     "lost join": (lambda p: (p.peers.pop(A), p.leases.pop(A)), "does not come to the peers"),
     "gap": (lambda p: p.events.pop(1), "lies a gap"),
@@ -82,31 +94,30 @@ def test_a_planted_fault_is_found(name: str) -> None:
 
 
 def test_a_revision_that_is_used_twice_or_lost_is_found() -> None:
-    era = 0
-    tap = Tap(lambda: pytest.fail("reads nothing here"), "zone-one", lambda: era)
-    for position, fields in picture().events:
-        tap.take(position, fields, era)
-    tap.take("9-6", {"o": "[]"}, era)
+    history = History()
+    tap = Tap(lambda: pytest.fail("reads nothing here"), "zone-one", history)
+    tap.take(tap.begin(0), [*picture().events, ("9-6", {"o": "[]"})], 1.0, 2.0)
     assert list(tap.lost(picture())) == ["the event 9-6 is gone although Redis lost nothing since"]
-    era = 1
+    with history.loses():
+        pass
     assert not list(tap.lost(picture()))
     assert tap.faults == []
-    tap.take("9-6", {"o": "[1]"}, era)
+    tap.take(tap.begin(2), [("9-6", {"o": "[1]"})], 3.0, 4.0)
     assert "9-6 was used twice" in tap.faults[0]
 
 
-@pytest.mark.parametrize("stage", KINDS.values())
-def test_a_seed_says_all_that_happens(stage: type[Stage]) -> None:
-    first, again, other = (schedule(random.Random(seed), 99, 3, stage.outages, 4, 24) for seed in (5, 5, 6))
+@pytest.mark.parametrize("topology", KINDS.values())
+def test_a_seed_says_all_that_happens(topology: type[Topology]) -> None:
+    parts = Parts(3, topology.outages, 4, 24, more_for_servers=MORE, has_clocks=True)
+    first, again, other = (schedule(random.Random(seed), 300, parts) for seed in (5, 5, 6))
     assert first == again != other
-    mends = {"kill": "revive", "pause": "resume", "cut": "heal", "freeze": "heal"}
-    for _, faults_of_it in stage.outages:
-        mends |= {fault: mended for fault, (mended, _, _) in faults_of_it.items()}
+    mends = {"kill": "revive", "pause": "resume", "cut": "heal", "freeze": "heal", "clock": "clock-right"}
+    for outages in (*(each for _, each in topology.outages), MORE):
+        mends |= {fault: mended for fault, (mended, _, _) in outages.items()}
     assert mends.keys() < {step.deed for step in first}
-    for fault, mended in mends.items():
-        for step in first:
-            if step.deed == fault:
-                assert any(
-                    later.deed == mended and later.target == step.target and later.at >= step.at
-                    for later in first
-                )
+    for step in first:
+        if step.deed in mends:
+            assert any(
+                (later.deed, later.target) == (mends[step.deed], step.target) and later.at >= step.at
+                for later in first
+            )

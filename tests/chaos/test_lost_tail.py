@@ -13,7 +13,7 @@ from tests.redis_server import RedisServer
 from tests.unit.supervisor.support import AGENT_PASSWORD, committing, join, key_of, until
 
 from .agents import ChaosAgent
-from .judge import Picture, faults
+from .judge.picture import Picture, faults
 
 
 def log_of(server: RedisServer) -> Path:
@@ -29,7 +29,7 @@ def ask(server: RedisServer, request: Request) -> None:
 
 def test_a_node_whose_last_wish_was_lost_wishes_again(redis_server: RedisServer, tmp_path: Path) -> None:
     """The zone comes back with the node in it, at the endpoint that it had before."""
-    agent = ChaosAgent(1, "zone-blue", tmp_path, lambda: 0)
+    agent = ChaosAgent(1, "zone-blue", tmp_path)
     agent.agents_way = lambda: redis_server.address_of("agent-zone-blue", AGENT_PASSWORD)
 
     def says(endpoint: str) -> bool:

@@ -11,7 +11,7 @@ from jaywalk.controller import ZoneClient, connect, locate
 from jaywalk.errors import ControllerUnreachable
 
 from .relay import Relay
-from .stages import KINDS, ZONES, Stage
+from .topologies import KINDS, ZONES, Topology
 
 
 def test_a_relay_carries_freezes_and_cuts() -> None:
@@ -39,22 +39,22 @@ def test_a_relay_carries_freezes_and_cuts() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_nobody_gets_past_a_relay(kind: str) -> None:
-    with KINDS[kind]() as stage, Relay(stage.direct()) as relay:
+    with KINDS[kind]() as topology, Relay(topology.direct()) as relay:
         assert not set(relay.ports) & set(relay.ports.values())
         for zone in ZONES:
-            where = stage.address(zone, relay.ports, "supervisor", stage.password)
-            assert locate(where).port == relay.ports[stage.server_of(zone).port]
-        assert _is_answered(stage, relay)
+            where = topology.address(zone, relay.ports, "supervisor", topology.password)
+            assert locate(where).port == relay.ports[topology.server_of(zone).port]
+        assert _is_answered(topology, relay)
         relay.freeze()
-        assert not _is_answered(stage, relay)
+        assert not _is_answered(topology, relay)
         relay.heal()
-        assert _is_answered(stage, relay)
+        assert _is_answered(topology, relay)
         relay.cut()
-        assert not _is_answered(stage, relay)
+        assert not _is_answered(topology, relay)
 
 
-def _is_answered(stage: Stage, relay: Relay) -> bool:
-    where = stage.address(ZONES[0], relay.ports, "supervisor", stage.password)
+def _is_answered(topology: Topology, relay: Relay) -> bool:
+    where = topology.address(ZONES[0], relay.ports, "supervisor", topology.password)
     try:
         client = ZoneClient(connect(where), where, ZONES[0])
         assert client.leases() == []

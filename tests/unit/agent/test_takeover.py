@@ -27,7 +27,7 @@ def agent(redis_server: RedisServer, tmp_path: Path) -> Iterator[Callable[[int],
     made: list[ChaosAgent] = []
 
     def make(number: int) -> ChaosAgent:
-        each = ChaosAgent(number, "zone-blue", tmp_path, lambda: 0)
+        each = ChaosAgent(number, "zone-blue", tmp_path)
         each.agents_way = lambda: redis_server.address_of("agent-zone-blue", AGENT_PASSWORD)
         made.append(each)
         return each
@@ -40,10 +40,10 @@ def agent(redis_server: RedisServer, tmp_path: Path) -> Iterator[Callable[[int],
 def asks(agent: ChaosAgent) -> str:
     """Starts the agent with its wish, given up when refused; returns the address that it gets."""
     agent.requested = (WANTED,)
-    agent.acks.clear()
+    agent.granted.clear()
     agent.live()
-    until(lambda: agent.acks)
-    return agent.acks[-1].addresses[0]
+    until(lambda: agent.granted)
+    return agent.granted[-1][0]
 
 
 def test_an_address_moves_only_from_a_node_that_is_not_heard_of(
@@ -66,6 +66,6 @@ def test_an_address_moves_only_from_a_node_that_is_not_heard_of(
         assert asks(asker) == WANTED
         holder.requested = ()
         holder.live()
-        until(lambda: holder.acks[-1].addresses[0] != WANTED)
+        until(lambda: holder.granted[-1][0] != WANTED)
         assert store.load("zone-blue").leases[asker.key].addresses[0] == WANTED
     store.close()

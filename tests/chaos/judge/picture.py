@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Says what is wrong with a zone, from what stands in Redis alone; knows no code of the product."""
+"""Says what is wrong with a zone, from what stands in Redis alone."""
 
 from __future__ import annotations
 
 import ipaddress
 import json
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import combinations, pairwise
 from typing import Any
 
 import redis
+
+from .replay import Replay, changes_of, shared_addresses
 
 Fields = Mapping[str, str]
 
@@ -25,16 +26,18 @@ class Picture:
     peers: Mapping[str, Any]
     leases: Mapping[str, Any]
     events: Sequence[tuple[str, Fields]]
+    seen: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def take(cls, client: redis.Redis, zone: str) -> Picture:
         """Reads it in one transaction."""
         with client.pipeline(transaction=True) as pipe:
-            for part in ("meta", "peers", "leases"):
+            for part in ("meta", "peers", "leases", "seen"):
                 pipe.hgetall(f"{{{zone}}}:{part}")
             pipe.xrange(f"{{{zone}}}:events")
-            meta, peers, leases, events = pipe.execute()
-        return cls(meta, _decoded(peers), _decoded(leases), events)
+            meta, peers, leases, seen, events = pipe.execute()
+        heard = {key: int(text) for key, text in seen.items()}
+        return cls(meta, _decoded(peers), _decoded(leases), events, heard)
 
 
 def _decoded(records: Fields) -> dict[str, Any]:
@@ -44,22 +47,14 @@ def _decoded(records: Fields) -> dict[str, Any]:
 def faults(picture: Picture) -> list[str]:
     """Every sentence is something that must never be, at no moment."""
     return [
-        *_addresses(picture.leases),
+        *shared_addresses(picture.leases),
         *_places(picture),
         *_prefixes(picture.leases),
         *_members(picture),
+        *_names(picture.peers),
         *_log(picture),
         *_story(picture),
     ]
-
-
-def _addresses(leases: Mapping[str, Any]) -> Iterator[str]:
-    holders: dict[str, str] = {}
-    for key, lease in leases.items():
-        for address in lease["a"]:
-            if address in holders:
-                yield f"{address} is leased to {holders[address]} and to {key}"
-            holders[address] = key
 
 
 def _places(picture: Picture) -> Iterator[str]:
@@ -87,6 +82,12 @@ def _prefixes(leases: Mapping[str, Any]) -> Iterator[str]:
             yield f"{one} of {holder} overlaps {other} of {second}"
 
 
+def _names(peers: Mapping[str, Any]) -> Iterator[str]:
+    for name, count in Counter(peer["n"] for peer in peers.values()).items():
+        if count > 1:
+            yield f"{count} peers are called {name}"
+
+
 def _members(picture: Picture) -> Iterator[str]:
     for key, peer in picture.peers.items():
         lease = picture.leases.get(key)
@@ -110,7 +111,8 @@ def _log(picture: Picture) -> Iterator[str]:
         before, after = position(first), position(second)
         if after[1] != before[1] + 1:
             yield f"between {first} and {second} of the log lies a gap"
-        if after[0] != before[0] and (fields.get("prev") != str(before[0]) or after[0] < before[0]):
+        says_so = fields.get("prev") == str(before[0]) or "zone" in fields
+        if after[0] != before[0] and (not says_so or after[0] < before[0]):
             yield f"{second} opens an epoch after {first} and says {dict(fields)}"
 
 
@@ -120,63 +122,19 @@ def position(entry: str) -> tuple[int, int]:
 
 
 def _story(picture: Picture) -> Iterator[str]:
-    """Tells the log from its first event: no address twice on the way, and the peers of today at the end."""
+    """Tells the log from its first event: no address twice on the way, and what is there now at the end."""
     if picture.events and position(picture.events[0][0])[1] != 1:
         return
-    told: dict[str, Any] = {}
+    told = Replay()
     for entry, fields in picture.events:
-        for sign, key, *record in json.loads(fields.get("o", "[]")):
-            if sign == "+":
-                told[key] = record[0]
-            elif sign == "-":
-                told.pop(key, None)
-        for fault in _addresses(told):
+        for change in changes_of(fields):
+            told.apply(change)
+        for fault in shared_addresses(told.leases):
             yield f"after {entry} {fault}"
-    if told != picture.peers:
-        keys = [key for key in told.keys() | picture.peers.keys() if told.get(key) != picture.peers.get(key)]
-        yield f"the log does not come to the peers that are there: {sorted(keys)}"
-
-
-class Tap:
-    """Reads a zone's log as it grows, and says when an entry is rewritten or gone that must stay.
-
-    ``era`` gives the number of tails that Redis lost so far; what was seen after the last one must stay.
-    """
-
-    def __init__(self, connect: Callable[[], redis.Redis], zone: str, era: Callable[[], int]) -> None:
-        self.seen: dict[str, tuple[Fields, int]] = {}
-        self.faults: list[str] = []
-        self._connect, self._events, self._era = connect, f"{{{zone}}}:events", era
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(0.02):
-            with suppress(redis.RedisError, OSError), self._connect() as client:
-                era, last = self._era(), "0"
-                # What is seen after a loss is seen anew, from whoever has the zone then.
-                while not self._stop.is_set() and self._era() == era:
-                    answer: Any = client.xread({self._events: last}, block=300)
-                    for entry, fields in dict(answer).get(self._events, []) if answer else []:
-                        self.take(entry, fields, era)
-                        last = entry
-
-    def take(self, entry: str, fields: Fields, era: int) -> None:
-        known, first_era = self.seen.get(entry, (fields, era))
-        if known != fields:
-            self.faults.append(f"the revision {entry} was used twice: {dict(known)}, then {dict(fields)}")
-        self.seen[entry] = (fields, max(era, first_era))
-
-    def lost(self, picture: Picture) -> Iterator[str]:
-        """What was in the log in this era and is not any more."""
-        there = {entry for entry, _ in picture.events}
-        for entry, (_, era) in self.seen.items():
-            if era == self._era() and entry not in there:
-                yield f"the event {entry} is gone although Redis lost nothing since"
+    for what, ours, theirs in (
+        ("peers", told.peers, picture.peers),
+        ("leases", told.leases, picture.leases),
+    ):
+        keys = [key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)]
+        if keys:
+            yield f"the log does not come to the {what} that are there: {sorted(keys)}"

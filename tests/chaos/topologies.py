@@ -20,6 +20,7 @@ from tests.redis_server import Program, RedisServer, Together
 
 from .machines import Tail
 from .schedule import Faults
+from .servers import Hands
 
 ZONES = ("zone-one", "zone-two")
 """Two tenants with the same pools: what one has never matters to the other.  In a cluster they lie on
@@ -27,7 +28,18 @@ different shards."""
 LOSSY = {"crash": ("start", 0.05, 1.5), "lose": ("start", 0.05, 1.5), "stop": ("start", 0.05, 1.5)}
 
 
-class Stage(Together):
+MORE: Faults = {
+    "fill": ("free", 0.5, 3.0),
+    "roll-back": ("go-on", 0.2, 1.0),
+    "empty": ("go-on", 0.2, 1.0),
+}
+"""What may befall a running server beside what is of its kind: its memory is full; an older copy of its data
+takes their place, without a restart; all of them go."""
+ROOM = 20_000
+"""Bytes that a full server still takes."""
+
+
+class Topology(Together):
     """One Redis; the base of the others.
 
     ``outages`` says how often on average, in seconds, and which, for each of its parts that fails by itself.
@@ -39,6 +51,8 @@ class Stage(Together):
     def __init__(self) -> None:
         super().__init__()
         self.lost_bytes = 0
+        self._is_sure = True
+        self._hands: dict[int, Hands] = {}
 
     def _begin(self, stack: ExitStack) -> None:
         server = stack.enter_context(RedisServer())
@@ -70,15 +84,44 @@ class Stage(Together):
         """The one that has the zone now; raises what redis-py does where nobody knows."""
         return self.servers[0]
 
-    def befall(self, deed: str, target: int, value: float) -> Collection[str]:
-        """Does it to the ``target``-th part; returns the zones that may have lost a tail by it."""
+    def sync(self, how: str) -> None:
+        """Has all servers sync so from now on (``appendfsync``)."""
+        self._is_sure = how == "always"
+        for server in self.servers:
+            server.configure(appendfsync=how)
+
+    def losing(self, deed: str, target: int) -> Collection[str]:
+        """The zones that may lose a tail when that befalls the ``target``-th part.
+
+        What is synced once a second may miss what a server had not yet written when it was killed.
+        """
+        if deed in ("lose", "roll-back", "empty") or (deed == "crash" and not self._is_sure):
+            return [zone for zone in ZONES if self.server_of(zone) is self.servers[target]]
+        return ()
+
+    def befall(self, deed: str, target: int, value: float) -> None:
+        """Does it to the ``target``-th part."""
         server = self.servers[target]
         if deed == "lose":
             server.crash()
             self.lost_bytes += self.tails[target].lose(value)
-            return [zone for zone in ZONES if self.server_of(zone) is server]
-        {"crash": server.crash, "stop": server.stop, "start": server.start}[deed]()
-        return ()
+        elif not self._befall_running(deed, server, value):
+            {"crash": server.crash, "stop": server.stop, "start": server.start}[deed]()
+
+    def _befall_running(self, deed: str, server: RedisServer, value: float) -> bool:
+        """Does what needs no end of a server; whether it was such a deed."""
+        hands = self._hands.setdefault(server.port, Hands(server))
+        if deed == "fill":
+            hands.fill(int(value * ROOM))
+        elif deed == "free":
+            hands.free()
+        elif deed == "copy":
+            hands.remember()
+        elif deed == "roll-back":
+            hands.roll_back(value)
+        elif deed == "empty":
+            hands.empty(is_running=value < 0.5)
+        return deed in ("fill", "free", "copy", "roll-back", "empty", "go-on")
 
     def losses(self) -> str:
         """What it came to, for people."""
@@ -91,7 +134,7 @@ class Stage(Together):
                 shutil.copytree(server._folder, folder / f"redis-{server.port}")
 
 
-class SentinelStage(Stage):
+class SentinelTopology(Topology):
     """A primary with two replicas and three sentinels.
 
     What a primary had not sent to the replica that takes its place is lost, and so is what one that was
@@ -128,10 +171,18 @@ class SentinelStage(Stage):
     def losses(self) -> str:
         return f"{self._failovers} failovers"
 
-    def befall(self, deed: str, target: int, value: float) -> Collection[str]:
+    def losing(self, deed: str, target: int) -> Collection[str]:
+        """Whatever it is, a replica may take over, which lacks what it was not sent."""
+        return () if deed in ("fill", "free", "copy", "go-on") else ZONES
+
+    def befall(self, deed: str, target: int, value: float) -> None:
         self._count()
-        if deed in ("crash", "hold", "lose"):
+        if deed in ("crash", "hold", "lose", "fill"):
             self._failed = self._last
+        if deed in ("roll-back", "empty"):
+            value = min(value, 0.4)  # its replicas follow what it does while it runs
+        if self._befall_running(deed, self._failed if deed == "free" else self._last, value):
+            return
         if deed == "lose":
             self._leave_behind(value)
         server = self._failed
@@ -140,7 +191,6 @@ class SentinelStage(Stage):
         for replica in self._behind:
             replica.start()
         self._behind = []
-        return ZONES
 
     def _leave_behind(self, seconds: float) -> None:
         """Has the primary go on alone for so long, as its operator may allow, and its replicas miss that."""
@@ -157,7 +207,7 @@ class SentinelStage(Stage):
         self._failovers += before is not self._last
 
 
-class ClusterStage(Stage):
+class ClusterTopology(Topology):
     """Three shards, of which each fails by itself."""
 
     kind = "cluster"
@@ -174,7 +224,9 @@ class ClusterStage(Stage):
         return self._cluster.shard_of(zone)
 
 
-KINDS: Mapping[str, type[Stage]] = {each.kind: each for each in (Stage, SentinelStage, ClusterStage)}
+KINDS: Mapping[str, type[Topology]] = {
+    each.kind: each for each in (Topology, SentinelTopology, ClusterTopology)
+}
 
 
 def kind_of(seed: int) -> str:

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a round is played under, as its seed has it: waits, syncs, and what each zone was told to be."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+from redis.backoff import FullJitterBackoff
+
+from jaywalk.policy import TAKEOVERS
+from jaywalk_agent import follow
+
+from .judge.rules import Terms
+from .topologies import ZONES
+
+TIGHT = ("10.30.0.0/28", "fd00:30::/64")
+"""Two addresses more than a zone has nodes, so that those of nodes that left are given to others."""
+ROOMY = ("10.30.0.0/27", "fd00:30::/64")
+WIDER = {"10.30.0.0/28": "10.30.0.0/27", "10.30.0.0/27": "10.30.0.0/26"}
+"""What ``zone set`` lets a pool grow to during the round."""
+QUARANTINE = 3
+STALE_AFTER = 6
+SETTLE_SECONDS = 40.0
+"""Failures last no longer than the waits of a supervisor (5 s) and of an agent (1 s)."""
+SETTLE_SECONDS_OF_REAL_LIFE = 130.0
+"""An agent may wait for 30 s before it connects, for 30 s more before it reads, and 60 s before it asks."""
+
+
+REAL_AGENTS = 0.5
+"""The share of rounds in which real agents with real interfaces take part."""
+EXPECTED = ("clock", "fill")
+"""Faults beside those of the kind of Redis that the product is to stand."""
+ALSO = ("clock", "fill", "roll-back", "empty")
+"""All such faults, those included that it is still to learn to stand: ``--also`` plays them."""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """``real_waits``: agents wait as long as in real life, and Redis syncs once a second, as by the role."""
+
+    real_waits: bool
+    terms: Mapping[str, Terms]
+    faults: tuple[str, ...] = ()
+    has_real_agents: bool = False
+
+    @classmethod
+    def of(cls, seed: int, rng: random.Random, also: Sequence[str] = ()) -> Conditions:
+        """Of eight seeds in a row, each kind of Redis has one round of either sort.
+
+        ``also`` are faults that are played whatever the seed says.
+        """
+        faults = tuple(each for each in ALSO if each in also or (each in EXPECTED and rng.random() < 0.5))
+        terms = {
+            zone: Terms(
+                pools, rng.choice(TAKEOVERS), QUARANTINE, STALE_AFTER, later=(WIDER[pools[0]], pools[1])
+            )
+            for zone, pools in zip(ZONES, rng.sample((TIGHT, ROOMY), 2), strict=True)
+        }
+        return cls(seed // 4 % 2 == 1, terms, faults, rng.random() < REAL_AGENTS)
+
+    @staticmethod
+    def policy_of(terms: Terms) -> tuple[str, ...]:
+        """Words of ``zone add``."""
+        seconds = ("--quarantine", f"{terms.quarantine}", "--stale-after", f"{terms.stale_after}")
+        return ("--takeover", terms.takeover, *seconds)
+
+    @property
+    def roomy_zone(self) -> str:
+        """The zone that takes more nodes than the two that are to spare."""
+        return next(zone for zone, terms in self.terms.items() if terms.pools == ROOMY)
+
+    @property
+    def sync(self) -> str:
+        """Redis's ``appendfsync``."""
+        return "everysec" if self.real_waits else "always"
+
+    @property
+    def settle_seconds(self) -> float:
+        """Within which all is well again once nothing fails any more."""
+        return SETTLE_SECONDS_OF_REAL_LIFE if self.real_waits else SETTLE_SECONDS
+
+    @contextmanager
+    def waits(self) -> Iterator[None]:
+        """An agent's longest waits, 30 and 60 s, become 1 s, unless they are to be real."""
+        with pytest.MonkeyPatch.context() as patch:
+            if not self.real_waits:
+                patch.setattr(follow, "RECONNECT", FullJitterBackoff(cap=1.0, base=0.1))
+                patch.setattr(follow, "RESYNC", FullJitterBackoff(cap=1.0, base=0.1))
+                patch.setattr(follow, "LONGEST_REPEAT", 1.0)
+                patch.setattr(follow, "TICK", 2.0)
+                patch.setattr(follow, "REPORT_SECONDS", 1.0)
+            yield
+
+    def __str__(self) -> str:
+        zones = ", ".join(f"{terms.takeover} in {terms.pools[0]}" for terms in self.terms.values())
+        waits = "real waits" if self.real_waits else "short waits"
+        real = ["real agents"] if self.has_real_agents else []
+        return ", ".join((waits, f"appendfsync {self.sync}", zones, *self.faults, *real))

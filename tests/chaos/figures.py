@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What rounds of chaos came to, by kind of Redis: printed, and kept among the figures of ``make bench``."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from pathlib import Path
+
+from tabulate import tabulate
+
+from tests.bench.results import Figure, save
+
+from .round import Round
+
+OUTPUT = Path(__file__).parents[2] / "build" / "bench.json"
+FAULTS = {
+    *("kill", "kill-agent", "pause", "cut", "freeze", "clock"),
+    *("crash", "stop", "lose", "hold", "fill", "roll-back", "empty"),
+}
+"""The steps that break something, among those that mend it or are part of an agent's life."""
+UNITS = {
+    "rounds": "rounds",
+    "faults": "faults injected",
+    "answers": "answers judged",
+    "events": "events judged",
+}
+
+
+class Tally:
+    """Sums up rounds that passed."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Counter[str]] = defaultdict(Counter)
+
+    def add(self, game: Round) -> None:
+        """One round more."""
+        self._sums[game.topology.kind] += Counter(
+            rounds=1,
+            faults=sum(count for deed, count in game.done.items() if deed in FAULTS),
+            answers=game.counts.answers,
+            events=game.counts.events,
+        )
+
+    def figures(self) -> dict[str, Figure]:
+        """A figure a kind and a sum."""
+        return {
+            f"chaos_{what}_{kind}": Figure(sums[what], unit, sums["rounds"])
+            for kind, sums in sorted(self._sums.items())
+            for what, unit in UNITS.items()
+        }
+
+    def save(self, path: Path = OUTPUT) -> None:
+        """Puts the figures beside those of other parts."""
+        save(path, self.figures())
+
+    def __str__(self) -> str:
+        rows = [(kind, *(sums[what] for what in UNITS)) for kind, sums in sorted(self._sums.items())]
+        return tabulate(rows, headers=("Redis", *UNITS.values()), tablefmt="plain")

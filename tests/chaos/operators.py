@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What operators order during a round, each order in a thread of its own, since any may wait in vain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+
+from .agents import ChaosAgent
+
+KEEP = 0.3
+"""The share of reservations that keep a prefix, and not the address alone."""
+TIDY_TRIES = 60
+
+
+class Operators:
+    """Orders about agents, until the block ends."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(4, thread_name_prefix="operator")
+
+    def __enter__(self) -> Operators:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def reserve(self, agent: ChaosAgent, value: float) -> None:
+        """What the agent has is its own from now on, some of them with a prefix."""
+        prefixes = (f"172.22.{agent.number}.0/24",) if value % 1 < KEEP else ()
+        self._pool.submit(agent.order, "reserve", agent.key, child_prefixes=prefixes)
+
+    def run(self, order: Callable[[], object]) -> None:
+        """Something else than a request; it may fail, as all does here."""
+        self._pool.submit(order)
+
+    def show(self, agent: ChaosAgent) -> None:
+        self._pool.submit(agent.order, "show", agent.key)
+
+    def tidy(self, agents: Iterable[ChaosAgent]) -> None:
+        """Releases the keys that no agent has any more, so that the others find room.
+
+        Also those that the zone does not list: agents retain a peer that Redis lost until they hear of it.
+        """
+        for agent in agents:
+            for key in agent.former_keys:
+                self._pool.submit(_release, agent, key)
+
+
+def _release(agent: ChaosAgent, key: str) -> None:
+    for _ in range(TIDY_TRIES):
+        if agent.order("release", key) is not None:
+            return

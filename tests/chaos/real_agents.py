@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Two nodes with real agents and real WireGuard in network namespaces, that take part in a round."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from jaywalk import keys
+from jaywalk.errors import JaywalkError
+from jaywalk.runner import SubprocessRunner
+from tests import processes
+from tests.netns import Namespace, connect
+
+from .judge.picture import Picture
+from .machines import ENVIRONMENT
+
+COUNT = 2
+LINK = ("198.51.100.1/30", "198.51.100.2/30")
+"""What carries their tunnels; nothing else is reached from there."""
+COMMAND = "from jaywalk_agent.cli import main; raise SystemExit(main())"
+SHORT_WAITS = """
+from redis.backoff import FullJitterBackoff
+from jaywalk_agent import follow
+follow.RECONNECT = follow.RESYNC = FullJitterBackoff(cap=1.0, base=0.1)
+follow.LONGEST_REPEAT, follow.TICK, follow.REPORT_SECONDS = 1.0, 2.0, 1.0
+"""
+
+
+def may_run() -> bool:
+    """Whether this process may make network namespaces."""
+    return sys.platform == "linux" and os.geteuid() == 0
+
+
+class RealAgent:
+    """``jaywalk --agent-mode`` as a process of its own, its interface in a namespace of its own."""
+
+    def __init__(self, number: int, zone: str, folder: Path, where: Namespace, has_short_waits: bool) -> None:
+        self.zone, self.name = zone, f"real{number}"
+        self._where = where
+        self._interface = f"jwc{number}-{os.getpid() % 10**6}"
+        self._folder = folder / self.name
+        self._folder.mkdir()
+        key_file = self._folder / "key"
+        self.key, _ = keys.ensure_key_file(SubprocessRunner(), str(key_file))
+        self._argv = [sys.executable, "-c", (SHORT_WAITS if has_short_waits else "") + COMMAND]
+        self._environment = {
+            **ENVIRONMENT,
+            "JAYWALK_AGENT_MODE": "true",
+            "JAYWALK_ZONE": zone,
+            "JAYWALK_NAME": self.name,
+            "JAYWALK_NETNS": where.name,
+            "JAYWALK_INTERFACE": self._interface,
+            "JAYWALK_STATE_DIR": str(self._folder),
+            "JAYWALK_PRIVATE_KEY_FILE": str(key_file),
+            "JAYWALK_LOCAL_ENDPOINT_IP": LINK[number].partition("/")[0],
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def reach(self, controller: str, password: str) -> None:
+        """Says where its controller is."""
+        self._environment |= {"JAYWALK_CONTROLLER": controller, "JAYWALK_CONTROLLER_PASSWD": password}
+
+    def start(self) -> None:
+        self.look_after()
+
+    def kill(self) -> None:
+        """Ends it without a word, and starts it again."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self.look_after()
+
+    def look_after(self) -> None:
+        """Starts it where it does not run, as its service manager does."""
+        if self._process is None or self._process.poll() is not None:
+            with Path(self._folder, "log").open("ab") as log:
+                self._process = subprocess.Popen(
+                    self._argv, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                )
+
+    def end(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            processes.end(self._process)
+
+    def unequal(self, picture: Picture) -> Iterator[str]:
+        """Where its interface is not as the zone says."""
+        who = f"the interface of {self.zone}/{self.name}"
+        own = picture.peers.get(self.key)
+        if own is None:
+            yield f"{who} is in no zone"
+            return
+        try:
+            peers, addresses = self._peers(), self._addresses()
+        except JaywalkError as error:
+            yield f"{who} cannot be seen: {error}"
+            return
+        if addresses != set(own["a"]):
+            yield f"{who} has {sorted(addresses)}, in Redis {own['a']}"
+        there = {key: _allowed(peer["a"], peer.get("p", ())) for key, peer in picture.peers.items()}
+        there.pop(self.key)
+        for key in sorted(peers.keys() | there.keys()):
+            if peers.get(key) != there.get(key):
+                yield f"{who} sends to {key} {peers.get(key)}, in Redis {there.get(key)}"
+
+    def _peers(self) -> dict[str, frozenset[str]]:
+        """The allowed IPs of each peer, as WireGuard has them."""
+        lines = self._where.run(["wg", "show", self._interface, "allowed-ips"]).splitlines()
+        return {key: frozenset(words) for key, *words in (line.split() for line in lines)}
+
+    def _addresses(self) -> set[str]:
+        shown = json.loads(self._where.run(["ip", "-json", "addr", "show", "dev", self._interface]))
+        return {
+            each["local"] for link in shown for each in link["addr_info"] if each.get("scope") == "global"
+        }
+
+
+def _allowed(addresses: Sequence[str], prefixes: Sequence[str]) -> frozenset[str]:
+    return frozenset((*(f"{each}/{128 if ':' in each else 32}" for each in addresses), *prefixes))
+
+
+def two_real_agents(stack: ExitStack, zone: str, folder: Path, has_short_waits: bool) -> list[RealAgent]:
+    """Two nodes with a cable between them, yet to be told where their controller is."""
+    names = [f"jwc-{number}-{os.getpid()}" for number in range(COUNT)]
+    places = [stack.enter_context(Namespace(name)) for name in names]
+    connect(places[0], places[1], *LINK)
+    return [RealAgent(number, zone, folder, where, has_short_waits) for number, where in enumerate(places)]

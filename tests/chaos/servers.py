@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What befalls a Redis that goes on running: full memory, an older copy of its data, none at all."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from lab.patience import Deadline
+from tests.redis_server import RedisServer
+
+SECONDS = 2.0
+"""For an answer to all this; who gets none does without."""
+
+Copy = Mapping[bytes, tuple[int, bytes]]
+"""The data by key: how many milliseconds they have left, 0 for ever, and what DUMP says."""
+
+
+class Hands:
+    """Does it to one server."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self._server = server
+        self._copies: list[Copy] = []
+
+    def _client(self) -> redis.Redis:
+        server = self._server
+        return redis.Redis(
+            server.host,
+            server.port,
+            socket_timeout=SECONDS,
+            username="supervisor",
+            password=server.password,
+        )
+
+    def fill(self, room: int) -> None:
+        """Nothing but ``room`` bytes more goes into its memory until ``free``."""
+        with suppress(redis.RedisError), self._client() as client:
+            used: Any = client.info("memory")["used_memory"]
+            client.config_set("maxmemory", used + room)
+
+    def free(self) -> None:
+        deadline = Deadline(30)
+        while not deadline.passed:
+            with suppress(redis.RedisError), self._client() as client:
+                client.config_set("maxmemory", 0)
+                return
+            time.sleep(0.1)
+
+    def remember(self) -> None:
+        """Copies all data, for a later ``roll_back``."""
+        with suppress(redis.RedisError), self._client() as client:
+            names: Any = client.keys("*")
+            with client.pipeline(transaction=True) as pipe:
+                for name in names:
+                    pipe.pttl(name).dump(name)
+                answers = pipe.execute()
+            pairs = zip(names, answers[::2], answers[1::2], strict=True)
+            self._copies.append({name: (max(0, left), data) for name, left, data in pairs if data})
+
+    def roll_back(self, value: float) -> None:
+        """Puts an older copy in the place of the data of the running server, at once."""
+        if not self._copies:
+            return
+        copy = self._copies[int(value * len(self._copies)) % len(self._copies)]
+        with suppress(redis.RedisError), self._client() as client, client.pipeline() as pipe:
+            pipe.flushall()
+            for name, (left, data) in copy.items():
+                pipe.restore(name, left, data)
+            pipe.execute()
+
+    def empty(self, is_running: bool) -> None:
+        """All data go: from the running server, or it starts anew on an empty folder."""
+        if is_running:
+            with suppress(redis.RedisError), self._client() as client:
+                client.flushall()
+            return
+        assert self._server._folder is not None
+        self._server.stop()
+        shutil.rmtree(Path(self._server._folder, "appendonlydir"))
+        self._server.start()

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The judge of histories is judged: each planted answer or change that must not be is found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from .judge.answers import Answers, judged
+from .judge.history import Answer, Asked, History
+from .judge.rules import Rules, Terms, waiting_key
+from .judge.tap import Entry, Reading
+
+A, B, C = ("A" * 43 + "=", "B" * 43 + "=", "C" * 43 + "=")
+ONE, TWO = "10.30.0.1", "10.30.0.2"
+SMALLEST = Terms(("10.30.0.0/30",), quarantine=10.0, stale_after=6.0)
+"""A zone of two addresses, which two nodes fill."""
+
+
+@dataclass
+class Story:
+    """A zone's log and what was asked and answered, a second apart unless a line says ``after`` how many."""
+
+    terms: Terms = SMALLEST
+    history: History = field(default_factory=History)
+    entries: list[Entry] = field(default_factory=list)
+    now: float = 100.0
+
+    def asked(self, op: str, key: str, seq: int = 0, **fields: Any) -> Asked:
+        self.now += fields.pop("after", 1.0)
+        nonce = f"{len(self.history.asked)}"
+        asked = Asked(op, key, seq=seq, nonce=nonce, at=self.now, **fields)
+        self.history.asked[nonce] = asked
+        return asked
+
+    def event(self, *changes: list[Any]) -> None:
+        before, self.now = self.now, self.now + 1
+        position = f"7-{len(self.entries) + 1}"
+        self.entries.append(Entry(position, {"o": json.dumps(changes)}, before, self.now))
+
+    def answered(self, asked: Asked, **fields: Any) -> Answer:
+        self.now += 1
+        answer = Answer(asked, self.now, self.history.era, **fields)
+        self.history.answers.append(answer)
+        return answer
+
+    def joined(self, key: str, address: str, seq: int, **asked: Any) -> Answer:
+        """A join as it is to be."""
+        request = self.asked("join", key, seq, **asked)
+        self.event(["+", key, record(address, seq)])
+        return self.answered(request, state="active", addresses=(address,), changed=True)
+
+    def left(self, key: str, seq: int) -> Answer:
+        request = self.asked("leave", key, seq)
+        self.event(["-", key, {"t": self.now, "s": seq}])
+        return self.answered(request, state="released", changed=True)
+
+    def faults(self) -> list[str]:
+        self.now += 1
+        reading = Reading(self.history.era, self.entries, through=self.now)
+        court = Answers(reading, self.terms)
+        answers = [court.false(each) for each, _ in judged(self.history.answers, lambda era: reading)]
+        return [*Rules(self.history, self.terms).unlawful(self.entries), *filter(None, answers)]
+
+
+def record(address: str, seq: int, **more: Any) -> dict[str, Any]:
+    return {"n": "node", "a": [address], "s": seq, "r": 1, **more}
+
+
+def lease(address: str, seq: int, **more: Any) -> dict[str, Any]:
+    return {"n": "node", "a": [address], "s": seq, **more}
+
+
+def test_a_sound_history_has_no_fault() -> None:
+    story = Story()
+    story.joined(A, ONE, 1)
+    story.joined(B, TWO, 1)
+    story.left(A, 2)
+    story.joined(A, ONE, 3)
+    story.left(B, 2)
+    again = story.asked("leave", B, 3)
+    story.answered(again, state="released", addresses=(TWO,))
+    refused = story.asked("join", C, 1)
+    story.answered(refused, ok=False, code="exhausted")
+    story.asked("join", C, 2, after=SMALLEST.quarantine)
+    story.event(["=", B], ["+", C, record(TWO, 2)])
+    order = story.asked("release", A)
+    story.event(["-", A, {"t": story.now, "s": 3}], ["=", A])
+    story.answered(order, state="absent", changed=True)
+    reserve = story.asked("reserve", "", name="host")
+    story.event(["=", waiting_key("host"), lease(ONE, 0, n="host", h="host", t=0)])
+    story.answered(reserve, state="reserved", addresses=(ONE,), changed=True)
+    story.asked("join", B, 5, name="host")
+    story.event(["=", waiting_key("host")], ["+", B, record(ONE, 5, n="host", h="host")])
+    rekey = story.asked("rekey", A, name="host")
+    gone = ["-", B, {"t": story.now, "s": 5}]
+    story.event(gone, ["=", B], ["=", A, lease(ONE, 0, n="host", h="host", t=0)])
+    story.answered(rekey, state="reserved", addresses=(ONE,), changed=True)
+    assert story.faults() == []
+
+
+Plant = Callable[[Story], object]
+
+
+def _quarantine(story: Story) -> None:
+    story.joined(B, TWO, 1)
+    story.left(B, 2)
+    story.asked("join", C, 1)
+    story.event(["=", B], ["+", C, record(TWO, 1)])
+
+
+def _stale(story: Story) -> None:
+    story.terms = replace(story.terms, takeover="stale")
+    for second in range(12):
+        story.history.reports[A].append((story.now + second, story.now + second + 0.1))
+    story.asked("join", B, 1, addresses=(ONE,), after=8.0)
+    story.event(["+", A, record(TWO, 1)], ["+", B, record(ONE, 1)])
+
+
+def _never(story: Story) -> None:
+    story.terms = replace(story.terms, takeover="never")
+    story.asked("join", B, 1, addresses=(ONE,))
+    story.event(["+", A, record(TWO, 1)], ["+", B, record(ONE, 1)])
+
+
+def _reserved(story: Story) -> None:
+    story.asked("reserve", B)
+    story.event(["=", B, lease(TWO, 0, t=0)])
+    story.asked("join", C, 1, addresses=(TWO,))
+    story.event(["=", B, lease("10.30.0.9", 0, t=0)], ["+", C, record(TWO, 1)])
+
+
+def _no_room(story: Story) -> None:
+    story.left(A, 2)
+    story.event(["=", A])
+
+
+def _enough_room(story: Story) -> None:
+    story.left(A, 2)
+    story.asked("join", B, 1, after=20.0)
+    story.event(["=", A], ["+", B, record(ONE, 1)])
+
+
+def _answered(op: str, **answer: Any) -> Plant:
+    return lambda story: story.answered(story.asked(op, A, 2), **answer)
+
+
+def _event(*changes: list[Any], asked: tuple[str, str, int] | None = None, **fields: Any) -> Plant:
+    def plant(story: Story) -> None:
+        if asked is not None:
+            story.asked(*asked, **fields)
+        story.event(*changes)
+
+    return plant
+
+
+KEPT = {"p": ["172.22.0.0/24"], "k": ["172.22.0.0/24"]}
+PLANTED: dict[str, tuple[Plant, str]] = {
+    "address in quarantine": (_quarantine, "was given to another one"),
+    "leave that did nothing": (_answered("leave", state="released", changed=True), "no such change"),
+    "leave that was never so": (_answered("leave", state="released", addresses=(ONE,)), "was never so"),
+    "release that did nothing": (_answered("release", state="absent", changed=True), "no such change"),
+    "release that was never so": (_answered("release", state="absent"), "was never so"),
+    "reservation that is none": (_answered("reserve", addresses=(TWO,), changed=True), "no such change"),
+    "show of another address": (_answered("show", state="active", addresses=(TWO,)), "was never so"),
+    "join that was never committed": (
+        _answered("join", state="active", addresses=(ONE,), changed=True),
+        "no such change",
+    ),
+    "join with another address": (_answered("join", state="active", addresses=(TWO,)), "was never so"),
+    "refusal without a reason": (_answered("join", ok=False, code="exhausted"), "no reason"),
+    "refusal as too old": (_answered("join", ok=False, code="stale"), "no reason"),
+    "refusal that nobody knows": (_answered("join", ok=False, code="internal"), "no reason"),
+    "requested address ignored": (
+        _event(["+", B, record(TWO, 1)], asked=("join", B, 1), addresses=("10.30.0.3",)),
+        "asked for",
+    ),
+    "address that changes at each join": (
+        _event(["+", A, record(TWO, 2)], asked=("join", A, 2)),
+        "for which nobody asked",
+    ),
+    "address taken by nobody": (_event(["+", A, record(TWO, 1)]), "for which nobody asked"),
+    "robbed though it reports": (_stale, "silent for"),
+    "robbed though nobody may": (_never, "nobody may take it"),
+    "reservation taken": (_reserved, "it is reserved"),
+    "member that nobody asked for": (_event(["+", B, record(TWO, 1)]), "of no join"),
+    "change that nobody asked for": (_event(["+", A, record(ONE, 9)]), "of no request"),
+    "older request": (_event(["+", A, record(ONE, 0)], asked=("join", A, 0)), "went back"),
+    "leave that nobody asked for": (_event(["-", A, {"t": 5.0, "s": 2}]), "nobody asked for that"),
+    "end that nobody asked for": (_event(["=", A]), "nobody asked for that"),
+    "lease that nobody ordered": (_event(["=", B, lease(TWO, 0, t=0)]), "no operator said so"),
+    "prefix that nobody announced": (
+        _event(["+", A, record(ONE, 2, p=["172.20.0.0/24"])], asked=("join", A, 2)),
+        "announced",
+    ),
+    "prefix that is not there": (
+        _event(["+", A, record(ONE, 2)], asked=("join", A, 2), prefixes=("172.20.0.0/24",)),
+        "announced",
+    ),
+    "prefix that nobody keeps": (_event(["+", A, record(ONE, 1, **KEPT)]), "no operator said so"),
+    "lease that makes no room": (_no_room, "nobody got"),
+    "room where there is enough": (_enough_room, "although only 1 addresses are held"),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_what_must_not_happen_is_found(name: str) -> None:
+    plant, sentence = PLANTED[name]
+    story = Story()
+    story.joined(A, ONE, 1)
+    plant(story)
+    assert sentence in "\n".join(story.faults())
+
+
+def test_an_answer_on_the_other_side_of_a_loss_is_not_judged() -> None:
+    story = Story()
+    asked = story.asked("join", A, 1)
+    with story.history.loses():
+        story.answered(asked, state="active", addresses=(ONE,), changed=True)
+    story.answered(asked, state="active", addresses=(ONE,), changed=True)
+    assert story.faults() == []
+
+
+def test_silence_is_counted_at_its_longest() -> None:
+    history = History()
+    history.reports[A] = [(10.0, 10.5), (12.0, 12.5), (17.0, 19.0)]
+    assert history.silence(A, 11.0, 13.0) == 1.5
+    assert history.silence(A, 10.0, 20.0) == 7.0
+    assert history.silence(B, 10.0, 13.0) == 3.0
