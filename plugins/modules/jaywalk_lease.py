@@ -242,6 +242,11 @@ def held_lines(lease: Lease | None) -> tuple[str, ...]:
     return wishes.lines(about(lease), lease.name, lease.addresses, lease.prefixes, state=lease.state)
 
 
+def unreadable_lines(key: str) -> tuple[str, ...]:
+    """A lease of which no record can be read, in words; ``key`` is empty for none."""
+    return (f"lease {key} cannot be read",) if key else ()
+
+
 def granted_lines(zone: Zone, lease: Lease | None, source: Lease | None, request: Request) -> tuple[str, ...]:
     """The lease in words after ``request`` was granted, as far as that can be known before."""
     if request.op == "release":
@@ -290,15 +295,17 @@ def work(module: AnsibleModule, runner: ModuleRunner) -> Outcome:
     client = operator_client(module)
     head = client.head()
     zone = head.zone
-    lease = find(client, request)
+    ends = request.op == "release" and not request.child_prefixes
+    spoilt = ends and bool(request.key) and client.has_unreadable_record(request.key)
+    lease = None if spoilt else find(client, request)
     source = find_source(client, request, lease)
-    before = (*held_lines(source), *held_lines(lease))
+    before = (*held_lines(source), *held_lines(lease), *unreadable_lines(request.key if spoilt else ""))
     steps = changed_lines(before, granted_lines(zone, lease, source, request))
     if steps:
         own = [each for each in (lease, source) if each is not None]
         foresee_refusal(client, zone, request, own, module.check_mode)
     # Nodes may retain a peer that Redis lost, and its release has to reach them.
-    ghost = request.op == "release" and bool(request.key) and lease is None
+    ghost = request.op == "release" and bool(request.key) and lease is None and not spoilt
     if ghost and not module.check_mode and retention.may_be_retained(head.epoch, time.time()):
         client.submit(request, to=client.keys.orders)
     if steps and not module.check_mode:

@@ -125,7 +125,11 @@ def work(module: AnsibleModule, runner: ModuleRunner) -> Outcome:
         keys.public_key(key)
     client = operator_client(module)
     zone = client.head().zone.name
-    leases = client.leases() if key is None else [lease for lease in [client.lease(key)] if lease is not None]
+    unreadable: dict[str, str] = {}
+    if key is None:
+        leases, unreadable = client.lease_records()
+    else:
+        leases = [lease for lease in [client.lease(key)] if lease is not None]
     seen = client.seen()
     facts = [
         {
@@ -134,7 +138,12 @@ def work(module: AnsibleModule, runner: ModuleRunner) -> Outcome:
         }
         for lease in leases
     ]
-    return Outcome(False, {}, {"leases": facts})
+    warnings = [
+        f"the lease of {values.shown(name)} in zone {zone} cannot be read ({reason}): release that key, or "
+        "restore the record"
+        for name, reason in unreadable.items()
+    ]
+    return Outcome(False, {}, {"leases": facts}, warnings)
 
 
 def main() -> None:

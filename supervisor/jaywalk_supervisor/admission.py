@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -89,7 +88,8 @@ def dropped(state: ZoneState, lease: Lease, now: float) -> tuple[Change, ...]:
     """The changes that end a lease; a peer that is in the mesh, or that nodes may retain, leaves it first."""
     gone = Change("=", lease.key)
     waits = lease.key == reservation_key(lease.name)
-    if lease.key in state.peers or (may_be_retained(state.epoch, now) and not waits):
+    listed = lease.key in state.peers or lease.key in state.unreadable
+    if listed or (may_be_retained(state.epoch, now) and not waits):
         return Change("-", lease.key, {"t": now, "s": lease.seq}), gone
     return (gone,)
 
@@ -107,8 +107,3 @@ def unknown_left(state: ZoneState, key: str, now: float) -> Decision:
 def unclaimed(state: ZoneState, name: str) -> Lease | None:
     """The reservation that waits for the first node called ``name``."""
     return state.leases.get(reservation_key(name)) if name else None
-
-
-def default_name(key: str) -> str:
-    """A DNS label for a peer that brings no name: the first four bytes of its key."""
-    return f"peer-{base64.b64decode(key)[:4].hex()}"

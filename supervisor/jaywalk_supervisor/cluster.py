@@ -107,4 +107,5 @@ def merged(own: Health, parts: Sequence[Health]) -> Health:
         if abs(each.clock_skew) > abs(whole.clock_skew):
             whole.clock_skew = each.clock_skew
         whole.clock_trouble = whole.clock_trouble or each.clock_trouble
+        whole.unreadable |= each.unreadable
     return whole

@@ -13,6 +13,10 @@ if not meta[1] then return 'GONE' end
 if meta[3] ~= string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') then return 'INCARNATION' end
 if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] then return 'CONFLICT' end
 
+-- Fails before anything is written where a hash is something else: nothing takes back what a script wrote.
+redis.call('HLEN', KEYS[2])
+redis.call('HLEN', KEYS[3])
+
 local SLICE = 1000 -- even; Lua's stack holds some thousand values
 local at = 9
 local function write(command, hash, count)

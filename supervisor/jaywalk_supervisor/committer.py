@@ -29,6 +29,7 @@ from jaywalk.zonelog import Change, ZoneKeys
 
 from . import journal, seen
 from .acl import check_replay, write_user
+from .audit import RecordWatch
 from .beside import explanation
 from .clock import Timekeeper
 from .decide import Decision, decide
@@ -36,6 +37,7 @@ from .health import Health
 from .journal import Told
 from .leader import BEAT_SECONDS, Leadership
 from .pools import FillWatch
+from .spoilt_keys import check_types, is_wrong_type
 from .state import Undo, ZoneState
 from .store import AWAY, BATCH, Store, ZoneGone, client_name
 from .zones import with_defaults
@@ -115,6 +117,7 @@ class Committer:
         self._ahead: Taken | None = None
         self._deep: set[str] = set()
         self._explain_at = math.inf
+        self._records = RecordWatch(self.health, self._repeats)
 
     def run(self) -> None:
         """Serves, and connects anew for as long as it takes whenever Redis was away."""
@@ -190,7 +193,23 @@ class Committer:
                 leadership.reluctant = self.time.is_off
                 self.health.led = frozenset(self._states if leadership.claim() else ())
                 beat = now
-            self._turn(store)
+            try:
+                for zone in self._records.look(store, self._states, now):
+                    self._drop(zone, "its records cannot be read any more")
+                self._turn(store)
+            except redis.ResponseError as error:
+                if not is_wrong_type(error) or not self._drop_spoilt(store):
+                    raise
+
+    def _drop_spoilt(self, store: Store) -> bool:
+        """Lets go of the zones that have a key of another type; returns whether there are any."""
+        before = len(self._states)
+        for zone in list(self._states):
+            try:
+                check_types(store.redis, zone)
+            except InvalidValue as error:
+                self._drop(zone, str(error))
+        return len(self._states) < before
 
     def _trim(self, store: Store) -> None:
         """Keeps inboxes bounded, whoever floods them; one from which no whole batch came needs no look."""
@@ -217,6 +236,8 @@ class Committer:
                 self._open(store, name)
         for name in self._states.keys() - set(names):
             self._drop(name, f"zone {name} was removed")
+        for name in self.health.broken_zones.keys() - set(names):
+            del self.health.broken_zones[name]
 
     def _look(self, store: Store) -> None:
         """Compares clocks; where Redis's jumped, we begin to listen anew."""
@@ -235,10 +256,12 @@ class Committer:
 
     def _open(self, store: Store, name: str) -> None:
         try:
+            check_types(store.redis, name)
             if store.bump(name):
                 log.warning("the controller %s started anew: zone %s has a new epoch", self.where, name)
-            state = store.load(name)
-            if former := self._former.pop(name, None):
+            former = self._former.pop(name, None)
+            state = store.load(name, former)
+            if former is not None:
                 state.go_on_from(former)
             state.listen_from(self.time.now())
             self._states[name] = state
@@ -251,6 +274,7 @@ class Committer:
             return
         self.health.broken_zones.pop(name, None)
         self._deep.add(name)
+        self._records.tell(self._states[name])
         self._fill.look(name, self._states[name].pools)
         keys = ZoneKeys(name)
         # Operators come first: theirs are few, and a flooded inbox must not keep them waiting.
@@ -259,6 +283,7 @@ class Committer:
     def _drop(self, name: str, why: str) -> None:
         log.error("%s: its requests wait until it is there again", why)
         del self._states[name]
+        self.health.unreadable.pop(name, None)
         keys = ZoneKeys(name)
         for each in (keys.inbox, keys.orders):
             self._lists.pop(each, None)
@@ -272,7 +297,7 @@ class Committer:
             return
         try:
             self._serve_list(store, taken)
-        except ZoneGone as error:
+        except (InvalidValue, ZoneGone) as error:
             self._drop(taken.zone, str(error))
 
     def _take(self, store: Store) -> Taken | None:
@@ -354,6 +379,8 @@ class Committer:
             raise
         except redis.ResponseError as error:
             state.undo(batch.undos)
+            if is_wrong_type(error):
+                raise
             self._commit_singly(store, zone, pendings, error)
             return True
         if outcome == "OK":
@@ -423,6 +450,8 @@ class Committer:
         return batch
 
     def _note(self, zone: str, batch: Batch) -> None:
+        if zone in self.health.unreadable:
+            self._records.tell(self._states[zone])
         self._fill.look(zone, self._states[zone].pools)
         told: list[Told] = []
         for pending, reply in batch.answers:

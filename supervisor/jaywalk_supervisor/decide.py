@@ -13,14 +13,15 @@ from typing import Any
 
 from jaywalk import values
 from jaywalk.errors import RequestRefused
+from jaywalk.keys import default_name
 from jaywalk.models import Lease, Peer
 from jaywalk.requests import CHECK, REPORT, Reply, Request
 from jaywalk.retention import may_be_retained
 from jaywalk.wishes import whereabouts, with_kept
 from jaywalk.zonelog import Change
 
-from .admission import ABSENT, Decision, admit, default_name, dropped, since, unclaimed, unknown_left
-from .ipam import Asker, Grant, check_prefixes, choose, still_free
+from .admission import ABSENT, Decision, admit, dropped, since, unclaimed, unknown_left
+from .ipam import Asker, Grant, check_prefixes, choose, still_free, unreadable_refusal
 from .naming import note, renamed, unique_name
 from .orders import ORDERS
 from .seen import refusal
@@ -34,12 +35,23 @@ def decide(state: ZoneState, request: Request, now: float) -> Decision:
     try:
         _refuse_other_machine(state.peers.get(request.key), request)
         decision = _DECIDERS[request.op](state, request, now)
+        _refuse_overwriting(state, request, decision.changes)
     except RequestRefused as refusal:
         return Decision(Reply.refused(refusal.code, str(refusal)))
     if not request.notes:
         return decision
     notes = (*request.notes, *decision.reply.notes)
     return replace(decision, reply=replace(decision.reply, notes=notes))
+
+
+def _refuse_overwriting(state: ZoneState, request: Request, changes: Sequence[Change]) -> None:
+    """A record that cannot be read is written anew by its own node, or goes by an operator's release."""
+    for change in changes if state.unreadable else ():
+        mark = state.unreadable.get(change.key)
+        own = request.op in ("join", "leave") and change.key == request.key
+        released = request.op == "release" and not request.child_prefixes
+        if mark is not None and not (mark.covered or own or released):
+            raise unreadable_refusal(state, mark, "keeps that lease as it is")
 
 
 def _join(state: ZoneState, request: Request, now: float) -> Decision:
@@ -53,7 +65,9 @@ def _join(state: ZoneState, request: Request, now: float) -> Decision:
     held = reservation or lease
     keys = frozenset({request.key, reservation.key} if reservation else {request.key})
     may_take = state.zone.policy.takeover != "never"
-    own = held.addresses if held else still_free(state, request.former_ip)
+    own = held.addresses if held else ()
+    if held is None or held.key in state.unreadable:
+        own = (*still_free(state, request.former_ip), *own)
     grant = choose(state, Asker(own, keys, may_take), request.request_ip, now)
     kept, host = (held.kept, held.host) if held else ((), "")
     name, asked = (host, "") if host else _name(state, keys, request, lease)
@@ -76,8 +90,22 @@ def _join(state: ZoneState, request: Request, now: float) -> Decision:
     )
     freed = dropped(state, reservation, now) if reservation else ()
     decision = admit(state, peer, grant, now, freed, renamed(state, host, keys) if host else {})
-    notes = (*note(state, keys, name, asked), *_other_machine(state.peers.get(request.key), request))
+    notes = (
+        *_mended(state, request),
+        *note(state, keys, name, asked),
+        *_other_machine(state.peers.get(request.key), request),
+    )
     return replace(decision, reply=replace(decision.reply, notes=notes))
+
+
+def _mended(state: ZoneState, request: Request) -> tuple[str, ...]:
+    """What is said where a join writes anew what could not be read."""
+    mark = state.unreadable.get(request.key)
+    if mark is None or mark.covered:
+        return ()
+    return (
+        f"the record of {request.key} in {mark.places(state.zone.name)} could not be read and is new now",
+    )
 
 
 def _other_machine(before: Peer | None, request: Request) -> tuple[str, ...]:
@@ -107,7 +135,7 @@ def _leave(state: ZoneState, request: Request, now: float) -> Decision:
     if lease is None:
         return unknown_left(state, request.key, now)
     _refuse_stale(lease, request)
-    joined = request.key in state.peers
+    joined = request.key in state.peers or request.key in state.unreadable
     if not joined and not may_be_retained(state.epoch, now):
         return Decision(Reply.granted(lease, changed=False))
     released = now if joined else lease.released or 0

@@ -118,7 +118,7 @@ def _foresee(store: Store, declared: Sequence[DeclaredZone]) -> tuple[list[str],
 def undeclared(store: Store, declaration: Declaration) -> dict[str, Any]:
     """The zones, and the supervisors that are connected, that ``declaration`` does not name."""
     names = {zone.name for zone in declaration.zones}
-    others = [zones.one(store, name) for name in store.zones() if name not in names]
+    others = [zones.one_or_broken(store, name) for name in store.zones() if name not in names]
     running = store.supervisors() if declaration.supervisors is not None else []
     return {
         "zones": [{field: zone[field] for field in ("name", "peers", "leases")} for zone in others],

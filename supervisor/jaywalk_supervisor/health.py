@@ -5,7 +5,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+from .unreadable import Unreadable
+
+SHOWN = 20
+"""Unreadable records of a zone that ``/healthz`` describes; ``zone show`` has them all."""
 
 
 @dataclass
@@ -16,6 +23,7 @@ class Health:
     ``bad`` by reason what was no request at all, ``drops`` by reason what nobody could be told about.
     ``clock_skew`` are the seconds by which this machine's clock is ahead of the controller's, and
     ``clock_trouble`` says so where they are too many.
+    ``unreadable`` are the records of zones that do not parse.
     """
 
     trouble: str = "not connected yet"
@@ -29,6 +37,12 @@ class Health:
     clock_trouble: str = ""
     led: frozenset[str] = frozenset()
     broken_zones: dict[str, str] = field(default_factory=dict)
+    unreadable: dict[str, Sequence[Unreadable]] = field(default_factory=dict)
+
+    def unreadable_records(self) -> dict[str, list[dict[str, Any]]]:
+        """The first unreadable records of each zone that has some, in plain values."""
+        marks = dict(self.unreadable)
+        return {zone: [each.to_json(zone) for each in marks[zone][:SHOWN]] for zone in marks}
 
     @property
     def committed(self) -> int:

@@ -18,6 +18,7 @@ from jaywalk.errors import InvalidValue
 from jaywalk.models import Lease, reservation_key
 from jaywalk.zonelog import Change
 
+from .ipam import check_growth
 from .state import ZoneState
 from .store import BATCH, Store
 from .zones import one
@@ -89,6 +90,7 @@ def plan(
             elif pool.holder(address) is not None:
                 held.append(address)
             elif not pool.is_reserved(address) and address not in _edges(cidr):
+                check_growth(state, (), address)
                 changes.append(_lease(address, now))
     if children and len(children) == len(saved):
         raise InvalidValue(

@@ -20,6 +20,7 @@ from jaywalk.models import Lease, reservation_key
 from .pools import Pool
 from .prefixes import PrefixIndex
 from .state import ZoneState
+from .unreadable import Unreadable
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ def choose(state: ZoneState, asker: Asker, requested: Sequence[str], now: float)
         if address is None:
             address, victim = _reused(state, version, now)
             evicted.append(victim)
+        check_growth(state, asker.keys, address)
         addresses.append(address)
     if not wished and not evicted:
         return Grant(tuple(addresses))
@@ -69,6 +71,24 @@ def choose(state: ZoneState, asker: Asker, requested: Sequence[str], now: float)
         tuple(dict.fromkeys(evicted)),
         tuple((key, moved) for key, moved in displaced.items() if key not in evicted),
     )
+
+
+def check_growth(state: ZoneState, keys: Collection[str], address: str) -> None:
+    """Raises ``RequestRefused`` where ``address`` is new to ``keys`` and may be an unreadable record's."""
+    if not state.unreadable:
+        return
+    holder, version = holder_of(state, address), values.version_of(address)
+    for mark in state.unreadable.values() if holder not in keys else ():
+        if version in mark.unknown and mark.key not in keys:
+            raise unreadable_refusal(
+                state, mark, f"gives no new IPv{version} address, since one of its leases may be any of them"
+            )
+
+
+def unreadable_refusal(state: ZoneState, mark: Unreadable, why: str) -> RequestRefused:
+    """The refusal of what would use or overwrite a record that cannot be read."""
+    name = state.zone.name
+    return RequestRefused("unreadable", f"zone {name} {why}: {mark.sentence(name)}")
 
 
 def still_free(state: ZoneState, addresses: Iterable[str]) -> tuple[str, ...]:
@@ -135,12 +155,25 @@ def check_prefixes(state: ZoneState, keys: Collection[str], prefixes: Sequence[s
                     f"the child prefix {prefix} overlaps {other.prefix} of {_called(state, other.key)}: "
                     "prefixes are unique within a zone, announce another one",
                 )
+        _check_unreadable_prefixes(state, keys, prefix)
         for other in own.overlapping(prefix):
             raise RequestRefused(
                 "prefix-twice",
                 f"the child prefixes {prefix} and {other.prefix} overlap: announce one of them",
             )
         own.add(prefix, "")
+
+
+def _check_unreadable_prefixes(state: ZoneState, keys: Collection[str], prefix: str) -> None:
+    if not state.unreadable or any(each.prefix == prefix for each in state.prefixes.overlapping(prefix)):
+        return
+    for mark in state.unreadable.values():
+        if mark.covered or mark.key in keys:
+            continue
+        if not mark.prefixes_known or values.overlapping(values.networks(mark.lease.prefixes), prefix):
+            raise unreadable_refusal(
+                state, mark, f"does not take the child prefix {prefix}, which may be another node's"
+            )
 
 
 def _requested(state: ZoneState, asker: Asker, requested: Sequence[str], now: float) -> dict[int, str]:

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from jaywalk.repeat_filter import RepeatFilter
 from jaywalk.requests import Reply, Request
 
+from .unreadable import Unreadable
+
 log = logging.getLogger(__name__)
 
 MOST_LINES = 20
@@ -60,6 +62,18 @@ def _tell_refusal(zone: str, request: Request, reply: Reply, level: int, repeats
         return
     more = f" (and {unsaid} times since this was last logged)" if unsaid else ""
     log.log(level, "zone %s: refused %s of %s: %s%s", zone, request.op, request.key, reply.error, more)
+
+
+def tell_unreadable_records(zone: str, marks: Sequence[Unreadable], repeats: RepeatFilter) -> None:
+    """Logs which records of a zone cannot be read, each once an hour."""
+    for mark in marks[:MOST_LINES]:
+        if repeats.suppressed_count((zone, mark.key, "record"), mark.reason, time.monotonic()) is None:
+            continue
+        held = ", ".join(mark.held) or "an unknown address"
+        blocked = f"; until then the zone gives no {' and no '.join(mark.blocks)}" if mark.blocks else ""
+        log.error("zone %s keeps %s taken: %s%s", zone, held, mark.sentence(zone), blocked)
+    if len(marks) > MOST_LINES:
+        log.error("zone %s: %d records cannot be read", zone, len(marks))
 
 
 def tell_unreadable(zone: str, reason: str, repeats: RepeatFilter) -> None:

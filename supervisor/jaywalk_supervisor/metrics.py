@@ -68,6 +68,12 @@ def _counted(health: Health) -> Iterable[Metric]:
     yield GaugeMetricFamily("jaywalk_clock_offset_seconds", offset, value=health.clock_skew)
     broken = "Zones that cannot be served"
     yield GaugeMetricFamily("jaywalk_zones_broken", broken, value=len(health.broken_zones))
+    unreadable = GaugeMetricFamily(
+        "jaywalk_records_unreadable", "Keys of the zone with a record that does not parse", labels=["zone"]
+    )
+    for zone, marks in dict(health.unreadable).items():
+        unreadable.add_metric([zone], len(marks))
+    yield unreadable
 
 
 def _zones(zones: Mapping[str, ZoneState]) -> Iterable[Metric]:

@@ -11,12 +11,13 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from jaywalk.errors import RequestRefused
+from jaywalk.keys import default_name
 from jaywalk.models import Lease, reservation_key
 from jaywalk.requests import Reply, Request
 from jaywalk.wishes import with_kept
 from jaywalk.zonelog import Change
 
-from .admission import ABSENT, Decision, admit, default_name, dropped, moves, since, unclaimed, unknown_left
+from .admission import ABSENT, Decision, admit, dropped, moves, since, unclaimed, unknown_left
 from .ipam import Asker, Grant, check_prefixes, choose
 from .naming import renamed, unique_name
 from .state import ZoneState

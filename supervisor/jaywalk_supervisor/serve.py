@@ -151,14 +151,16 @@ class Supervisor:
         """The body of ``/healthz``, and whether the supervisor decides on joins as it should."""
         health = self.committer.health
         alive = self._committing.is_alive() and time.monotonic() - health.turn < STALLED_SECONDS
-        fine = alive and not health.trouble and not health.broken_zones and not health.clock_trouble
+        unreadable = health.unreadable_records()
+        hurt = health.trouble or health.broken_zones or health.clock_trouble or unreadable
         body = {
-            "status": "ok" if fine else "failing",
+            "status": "ok" if alive and not hurt else "failing",
             "committer": "alive" if alive else "hung or ended",
             "controller": health.trouble or "connected",
             "clock": health.clock_trouble or "ok",
             "clock_offset_seconds": round(health.clock_skew, 3),
             "broken_zones": dict(health.broken_zones),
+            "unreadable_records": unreadable,
             "zones_led": sorted(health.led),
             "committed": health.committed,
             "refused": health.refused,

@@ -8,20 +8,18 @@ follows the commits of others by their events.  Nothing here talks to Redis.
 from __future__ import annotations
 
 import heapq
-import logging
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 from jaywalk.errors import InvalidValue
-from jaywalk.models import Lease, Peer, Zone
+from jaywalk.models import Lease, Peer, Zone, lease_of
 from jaywalk.zonelog import Change, Event, Gap, ZoneKeys
 
 from .observations import Observations
 from .pools import Pool
 from .prefixes import PrefixIndex
-
-log = logging.getLogger(__name__)
+from .unreadable import Unreadable, read
 
 LEAST_WAIT_MS = 100
 PEERS_PER_MS = 10
@@ -42,6 +40,7 @@ class Undo(NamedTuple):
     key: str
     peer: Peer | None
     lease: Lease | None
+    unreadable: Unreadable | None = None
 
 
 class ZoneState:
@@ -50,7 +49,8 @@ class ZoneState:
     ``leases`` holds a record for each key that has addresses, in the mesh or not; ``pools`` and
     ``prefixes`` are indexes over it.  ``seen`` says when keys were last heard of, in seconds since 1970, as
     far as somebody asked Redis for it, ``listening`` since when somebody listens to them, and
-    ``observations`` where peers see one another.
+    ``observations`` where peers see one another.  ``unreadable`` marks the keys of which a record in Redis
+    does not parse: their leases hold what can be read, and ``peers`` lists them where their own record does.
     """
 
     def __init__(self, zone: Zone, epoch: int, rev: int, wait_ms: int = LEAST_WAIT_MS) -> None:
@@ -63,6 +63,7 @@ class ZoneState:
         self.leases: dict[str, Lease] = {}
         self.pools = [Pool(cidr, zone.policy.excluded) for cidr in zone.pools]
         self.prefixes = PrefixIndex()
+        self.unreadable: dict[str, Unreadable] = {}
         self.seen: Mapping[str, int] = {}
         self.observations = Observations()
         self.listening = 0.0
@@ -72,9 +73,17 @@ class ZoneState:
 
     @classmethod
     def load(
-        cls, name: str, meta: Mapping[str, str], peers: Mapping[str, str], leases: Mapping[str, str]
+        cls,
+        name: str,
+        meta: Mapping[str, str],
+        peers: Mapping[str, str],
+        leases: Mapping[str, str],
+        before: ZoneState | None = None,
     ) -> ZoneState:
-        """A zone from its hashes in Redis; a record that does not parse is logged and left out."""
+        """A zone from its hashes in Redis; a record that does not parse is marked as :mod:`.unreadable`.
+
+        ``before`` is what somebody knew, which goes for such records where it is of this very revision.
+        """
         try:
             position = [int(meta[field]) for field in ("epoch", "rev", "wait_ms")]
         except (KeyError, ValueError):
@@ -82,15 +91,16 @@ class ZoneState:
                 f"the meta data of zone '{name}' do not parse", "restore it from a backup"
             ) from None
         state = cls(Zone.from_wire(name, meta), *position)
+        surely = before.sure_lease if before and before.position == state.position else lambda _key: None
+        marked: list[Undo] = []
         for key in sorted(peers.keys() | leases.keys()):
-            try:
-                peer = Peer.from_wire(key, peers[key], state.zone) if key in peers else None
-                # What a peer in the mesh holds is in its own record.
-                lease = lease_of(peer) if peer else Lease.from_wire(key, leases[key])
-            except InvalidValue as error:
-                log.error("zone %s: a record in Redis is left out: %s", name, error)
-                continue
-            state.put(key, peer, lease)
+            found = read(state.zone, key, peers.get(key), leases.get(key), surely(key))
+            if found[2] is None:
+                state.put(key, *found)
+            else:
+                marked.append(Undo(key, *found))
+        for each in marked:  # behind the others, whose addresses are sure
+            state.put(*each)
         return state
 
     @property
@@ -98,33 +108,52 @@ class ZoneState:
         """The id of the last event that this state contains."""
         return f"{self.epoch}-{self.rev}"
 
+    def sure_lease(self, key: str) -> Lease | None:
+        """The lease of ``key`` where all of it is known, or None."""
+        mark = self.unreadable.get(key)
+        return None if mark is not None and mark.blocks else self.leases.get(key)
+
     @property
     def wanted_wait_ms(self) -> int:
         """What ``meta.wait_ms`` should be for the peers that are there."""
         return wait_ms_of(len(self.peers))
 
-    def put(self, key: str, peer: Peer | None, lease: Lease | None) -> Undo:
-        """Gives ``key`` this peer and this lease (None for none) and returns what it had."""
-        before = Undo(key, self.peers.get(key), self.leases.get(key))
+    def put(
+        self, key: str, peer: Peer | None, lease: Lease | None, unreadable: Unreadable | None = None
+    ) -> Undo:
+        """Gives ``key`` this peer, this lease and this mark (None for none) and returns what it had."""
+        before = Undo(key, self.peers.get(key), self.leases.get(key), self.unreadable.get(key))
         self._unname(key, before)
         if before.lease is not None:
-            self._unindex(before.lease)
+            self._unindex(before.lease, before.unreadable)
         if before.peer is not None and (peer is None or peer.endpoint != before.peer.endpoint):
             self.observations.forget(key)
         _set(self.peers, key, peer)
         _set(self.leases, key, lease)
-        if lease is not None:
+        if unreadable is not None or before.unreadable is not None:
+            _set(self.unreadable, key, unreadable)
+        if lease is not None and (unreadable is None or unreadable.covered):
             self._index(lease)
-        for name in _names_of(peer, lease):
+        if self.unreadable:
+            self._hold_unreadable(self.unreadable.values() if before.lease else filter(None, [unreadable]))
+        for name in _names_of(peer, lease, unreadable):
             self._names.setdefault(name, set()).add(key)
         return before
+
+    def _hold_unreadable(self, marks: Iterable[Unreadable]) -> None:
+        """Takes for the keys of ``marks`` what they may have and no readable record has."""
+        for mark in marks:
+            for address in mark.held:
+                pool = self.pool_of(address)
+                if pool is not None and pool.holder(address) is None:
+                    pool.hold(address, mark.key)
 
     def others_called(self, name: str, keys: Collection[str]) -> set[str]:
         """The keys other than ``keys`` that have ``name``: in the mesh, or as an operator reserved it."""
         return self._names.get(name, set()) - set(keys)
 
     def _unname(self, key: str, before: Undo) -> None:
-        for name in _names_of(before.peer, before.lease):
+        for name in _names_of(before.peer, before.lease, before.unreadable):
             holders = self._names.get(name, set())
             holders.discard(key)
             if not holders:
@@ -236,33 +265,22 @@ class ZoneState:
             if len(self._released) > 2 * len(self.leases) + 100:
                 self._order_released()
 
-    def _unindex(self, lease: Lease) -> None:
-        for address in lease.addresses:
+    def _unindex(self, lease: Lease, unreadable: Unreadable | None) -> None:
+        for address in (*lease.addresses, *(unreadable.held if unreadable else ())):
             if (pool := self.pool_of(address)) is not None:
                 pool.drop(address, lease.key)
         for prefix in lease.prefixes:
             self.prefixes.remove(prefix, lease.key)
 
 
-def lease_of(peer: Peer) -> Lease:
-    """The lease of a peer that is in the mesh: it follows from the peer's record."""
-    return Lease(
-        peer.key,
-        peer.name,
-        peer.addresses,
-        peer.prefixes,
-        released=None,
-        seq=peer.seq,
-        since=peer.since,
-        host=peer.host,
-        kept=peer.kept,
-        asked=peer.asked,
-    )
-
-
-def _names_of(peer: Peer | None, lease: Lease | None) -> set[str]:
+def _names_of(peer: Peer | None, lease: Lease | None, unreadable: Unreadable | None) -> set[str]:
     """The names that nobody else may have."""
-    return {name for name in (peer.name if peer else "", lease.host if lease else "") if name}
+    names = (
+        peer.name if peer else "",
+        lease.host if lease else "",
+        unreadable.lease.name if unreadable else "",
+    )
+    return {name for name in names if name}
 
 
 def _left(lease: Lease | None, record: Mapping[str, object]) -> Lease | None:

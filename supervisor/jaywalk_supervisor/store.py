@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import socket
@@ -28,8 +29,11 @@ from jaywalk.values import join_endpoint
 from jaywalk.zonelog import ZONES, Change, Event, Gap, ZoneKeys
 
 from .answers import OwnStreams
+from .spoilt_keys import check_types, is_wrong_type
 from .state import LEAST_WAIT_MS, ZoneState
 from .writes import writes
+
+log = logging.getLogger(__name__)
 
 OLDEST_REDIS = (7, 0)
 CLIENT = "jaywalk-supervisor"
@@ -235,15 +239,24 @@ class Store:
         self.redis.sadd(ZONES, zone.name)
         return made
 
-    def load(self, name: str) -> ZoneState:
-        """The zone as it stands, read in one transaction; raises ``ZoneGone``."""
+    def load(self, name: str, before: ZoneState | None = None) -> ZoneState:
+        """The zone as it stands, read in one transaction.
+
+        Raises ``ZoneGone``, and ``InvalidValue`` where its meta data do not parse or a key of it is of
+        another type.  ``before`` is what the caller knew of it, for records that cannot be read.
+        """
         keys = ZoneKeys(name)
         with self.redis.pipeline(transaction=True) as pipe:
             pipe.hgetall(keys.meta).hgetall(keys.peers).hgetall(keys.leases)
-            meta, peers, leases = pipe.execute()
+            try:
+                meta, peers, leases = pipe.execute()
+            except redis.ResponseError as error:
+                if is_wrong_type(error):
+                    check_types(self.redis, name)
+                raise
         if not meta:
             raise ZoneGone(name)
-        return ZoneState.load(name, meta, peers, leases)
+        return ZoneState.load(name, meta, peers, leases, before)
 
     def catch_up(self, state: ZoneState) -> ZoneState:
         """Brings ``state`` to where the zone stands; a state that cannot follow is loaded anew."""
@@ -256,13 +269,17 @@ class Store:
             try:
                 for entry_id, fields in entries:
                     state.follow(Event.from_entry(entry_id, fields))
-            except (Gap, InvalidValue):
-                return self._anew(state)
+            except Gap:
+                return self.read_anew(state)
+            except InvalidValue as error:
+                log.warning("zone %s: %s; the zone is read anew instead", state.zone.name, error)
+                return self.read_anew(state)
             if not entries:
-                return self._anew(state)
+                return self.read_anew(state)
 
-    def _anew(self, state: ZoneState) -> ZoneState:
-        loaded = self.load(state.zone.name)
+    def read_anew(self, state: ZoneState) -> ZoneState:
+        """The zone of ``state`` as it stands; raises ``ZoneGone``."""
+        loaded = self.load(state.zone.name, state)
         loaded.go_on_from(state)
         return loaded
 
@@ -310,7 +327,12 @@ class Store:
         if keys is None:
             return seen_at(self.redis.hgetall(name))
         texts = self.redis.hmget(name, *keys) if keys else []
-        return seen_at({key: text for key, text in zip(keys, texts, strict=True) if text})
+        found = {key: text for key, text in zip(keys, texts, strict=True) if text is not None}
+        heard = seen_at(found)
+        if spoilt := found.keys() - heard.keys():
+            # Nobody is robbed for a time that does not parse: a node that is there reports within a minute.
+            heard |= dict.fromkeys(spoilt, int(self.time(zone)))
+        return heard
 
     def note_seen(self, zone: str, heard: Mapping[str, int]) -> None:
         """Keeps when the nodes of some keys were heard of."""

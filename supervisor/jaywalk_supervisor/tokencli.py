@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from typing import Any
 
@@ -46,6 +47,8 @@ def _add(store: Store, options: argparse.Namespace) -> int:
 
 def _list(store: Store, options: argparse.Namespace) -> int:
     found = tokens.listing(store)
+    for sentence in tokens.unreadable(store):
+        print(f"jaywalk-supervisor: {sentence}", file=sys.stderr)
     if options.json:
         fields = ("name", "role", "zone", "created")
         print(json.dumps([{field: getattr(each, field) for field in fields} for each in found]))

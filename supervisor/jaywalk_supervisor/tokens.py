@@ -47,7 +47,7 @@ class Token:
             record = None
         texts = () if record is None else (record.zone, record.digest)
         if record is None or record.role not in ROLES or not all(isinstance(each, str) for each in texts):
-            raise InvalidValue(f"the token {name} does not parse", "remove it and add another")
+            raise InvalidValue(f"the token {values.shown(name)} does not parse", "remove it and add another")
         return record
 
     def to_wire(self) -> str:
@@ -84,13 +84,22 @@ def remove_zone(store: Store, zone: str) -> None:
 
 def listing(store: Store) -> list[Token]:
     """All tokens by name; a record that does not parse opens nothing."""
-    found = []
+    return _read(store)[0]
+
+
+def unreadable(store: Store) -> list[str]:
+    """What is wrong with the records that do not parse."""
+    return _read(store)[1]
+
+
+def _read(store: Store) -> tuple[list[Token], list[str]]:
+    found, wrong = [], []
     for name, text in sorted(store.redis.hgetall(TOKENS).items()):
         try:
             found.append(Token.from_wire(name, text))
-        except InvalidValue:
-            continue
-    return found
+        except InvalidValue as error:
+            wrong.append(str(error))
+    return found, wrong
 
 
 def find(tokens: Iterable[Token], text: str) -> Token | None:

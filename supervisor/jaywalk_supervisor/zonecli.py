@@ -176,7 +176,14 @@ def _list(store: Store, options: argparse.Namespace) -> int:
         print(json.dumps(found))
     else:
         rows = [
-            (zone["name"], _pools(zone), zone["peers"], zone["leases"], zone["description"]) for zone in found
+            (
+                zone["name"],
+                _pools(zone),
+                zone["peers"],
+                zone["leases"],
+                zone.get("error", zone["description"]),
+            )
+            for zone in found
         ]
         print(tabulate(rows, headers=("zone", "pools", "peers", "leases", "description"), tablefmt="plain"))
     return 0
@@ -226,4 +233,15 @@ def _facts(zone: dict[str, Any]) -> list[tuple[str, Any]]:
     more = len(zone["unseen"]) - len(unseen)
     seen = [("unseen", ", ".join(unseen) + (f" and {more} more" if more else ""))] if unseen else []
     warnings = [("warning", warning) for warning in zone["warnings"]]
+    warnings += [("unreadable", _unreadable_words(record)) for record in zone["unreadable"]]
     return [*((name, zone[name]) for name in names), *pools, *policy, *seen, *warnings]
+
+
+def _unreadable_words(record: dict[str, Any]) -> str:
+    """A record that does not parse: which, what it keeps taken, what it keeps from others, and the cure."""
+    held = ", ".join(record["held"]) or "nothing that can be read"
+    blocked = f"; no {' and no '.join(record['blocks'])} meanwhile" if record["blocks"] else ""
+    places = " and ".join(record["hashes"])
+    return (
+        f"{record['public_key']} in {places} ({record['reason']}) holds {held}{blocked}: {record['remedy']}"
+    )

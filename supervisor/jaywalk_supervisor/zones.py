@@ -303,7 +303,15 @@ def _version(pool: str) -> int:
 
 def listing(store: Store) -> list[dict[str, Any]]:
     """All zones, by name."""
-    return [show(store.load(name)) for name in store.zones()]
+    return [one_or_broken(store, name) for name in store.zones()]
+
+
+def one_or_broken(store: Store, name: str) -> dict[str, Any]:
+    """One zone; of one that cannot be read the name, and why in ``error``."""
+    try:
+        return show(store.load(name))
+    except (InvalidValue, ZoneGone) as error:
+        return {"name": name, "description": "", "pools": [], "peers": 0, "leases": 0, "error": str(error)}
 
 
 def one(store: Store, name: str) -> dict[str, Any]:
@@ -358,6 +366,7 @@ def show(state: ZoneState) -> dict[str, Any]:
             "stale_after": state.zone.policy.stale_after,
         },
         "warnings": [warning for pool in state.pools if (warning := pool.warning())],
+        "unreadable": [mark.to_json(state.zone.name) for mark in state.unreadable.values()],
         "peers": len(state.peers),
         "leases": len(state.leases),
         "epoch": state.epoch,

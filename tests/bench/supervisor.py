@@ -7,11 +7,10 @@ import statistics
 import time
 from collections.abc import Callable
 
-from jaywalk.models import Peer, Zone
+from jaywalk.models import Peer, Zone, lease_of
 from jaywalk.wire import compact
 from jaywalk.zonelog import ZoneKeys
 from jaywalk_supervisor.pools import Pool
-from jaywalk_supervisor.state import lease_of
 from jaywalk_supervisor.store import Store
 from tests.answers import answer
 from tests.bench.apply import random_key

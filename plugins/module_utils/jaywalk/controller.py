@@ -404,9 +404,30 @@ class ZoneClient:
         return None if record is None else Lease.from_wire(key, record)
 
     def leases(self) -> list[Lease]:
-        """All leases of the zone by key; only operators may read them."""
+        """All leases of the zone by key that can be read; only operators may read them."""
+        return self.lease_records()[0]
+
+    def lease_records(self) -> tuple[list[Lease], dict[str, str]]:
+        """As :meth:`leases`, and by their keys why the records of others do not parse."""
         records = dict(self._records(self.keys.leases))
-        return [Lease.from_wire(key, records[key]) for key in sorted(records)]
+        leases: list[Lease] = []
+        unreadable: dict[str, str] = {}
+        for key in sorted(records):
+            try:
+                leases.append(Lease.from_wire(key, records[key]))
+            except InvalidValue as error:
+                unreadable[key] = error.problem
+        return leases, unreadable
+
+    def has_unreadable_record(self, key: str) -> bool:
+        """Whether the zone has a record of ``key`` from which its lease cannot be read."""
+        try:
+            if self.lease(key) is not None:
+                return False
+        except InvalidValue:
+            return True
+        with Translated(self.where):
+            return self.client.hget(self.keys.peers, key) is not None
 
     def seen(self) -> dict[str, int]:
         """When each key was last heard of, in seconds since 1970; only operators may read it."""

@@ -7,6 +7,7 @@ cryptography of our own.  A private key travels by standard input or by a 0600 f
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 
@@ -44,6 +45,11 @@ def private_key(text: str, source: str) -> str:
 def is_key(text: str) -> bool:
     """Whether ``text`` is a key, private or public; nobody can tell which."""
     return _KEY.fullmatch(text) is not None
+
+
+def default_name(key: str) -> str:
+    """A DNS label for a peer that brings no name: the first four bytes of its key."""
+    return f"peer-{base64.b64decode(key)[:4].hex()}"
 
 
 def url_form(key: str) -> str:

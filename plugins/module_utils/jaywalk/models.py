@@ -214,10 +214,13 @@ class Lease:
         released = data.get("t")
         if released is not None and not wire.is_time(released):
             raise InvalidValue(f"the release time {values.shown(released)} of a lease is no time")
+        addresses = wire.each(values.address, data.get("a"), "addresses", MAX_REQUESTED)
+        if not addresses:
+            raise InvalidValue("a lease has no address")
         return cls(
             key=keys.public_key(key),
             name=values.dns_label(data.get("n"), "lease's name"),
-            addresses=wire.each(values.address, data.get("a"), "addresses", MAX_REQUESTED),
+            addresses=addresses,
             prefixes=wire.each(values.child_prefix, data.get("p", []), "child prefixes", MAX_PREFIXES),
             released=released,
             seq=wire.natural(data.get("s", 0), "seq"),
@@ -231,6 +234,22 @@ class Lease:
         if self.released is None:
             return "active"
         return "released" if self.released else "reserved"
+
+
+def lease_of(peer: Peer) -> Lease:
+    """The lease of a peer that is in the mesh: it follows from the peer's record."""
+    return Lease(
+        peer.key,
+        peer.name,
+        peer.addresses,
+        peer.prefixes,
+        released=None,
+        seq=peer.seq,
+        since=peer.since,
+        host=peer.host,
+        kept=peer.kept,
+        asked=peer.asked,
+    )
 
 
 def reservation_key(name: str) -> str:

@@ -91,8 +91,8 @@ def test_a_zone_is_changed_only_as_it_was_when_that_was_checked(
     looks: list[int] = []
 
     class Slow(Store):
-        def load(self, name: str) -> ZoneState:
-            state = super().load(name)
+        def load(self, name: str, before: ZoneState | None = None) -> ZoneState:
+            state = super().load(name, before)
             if not looks:
                 commit(committers[0], store, join("zone-blue", 1, request_ip=["10.20.15.1"]))
             looks.append(state.rev)

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaywalk.errors import InvalidValue
+from jaywalk.keys import default_name
 from jaywalk.models import Zone
 from jaywalk.policy import QUARANTINE, Policy
 from jaywalk.requests import AGENT_OPS, CHECK, Reply, Request
 from jaywalk_supervisor import importer
-from jaywalk_supervisor.admission import default_name
 from jaywalk_supervisor.decide import decide
 from jaywalk_supervisor.seen import sorted_out
 from jaywalk_supervisor.state import ZoneState

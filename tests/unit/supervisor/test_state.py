@@ -17,12 +17,12 @@ META = {"epoch": "1000", "rev": "7", "wait_ms": "100", "pools": '["10.20.0.0/29"
 RECORD = Peer(key_of(1), "node1", ("10.20.0.1",), rev=8).to_wire()
 
 
-def test_a_record_that_does_not_parse_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_record_that_does_not_parse_is_no_peer_and_is_marked() -> None:
     peers = {key_of(1): json.dumps(RECORD), key_of(2): "{", "no-key": json.dumps(RECORD)}
     state = ZoneState.load("zone-blue", META, peers, {})
     assert list(state.peers) == [key_of(1)]
     assert state.leases[key_of(1)].addresses == ("10.20.0.1",)
-    assert len(caplog.records) == 2
+    assert state.unreadable.keys() == {key_of(2), "no-key"}
 
 
 @pytest.mark.parametrize("field", ["epoch", "rev", "wait_ms", "pools"])

@@ -70,6 +70,26 @@ def test_a_release_of_a_key_that_redis_lost_reaches_the_nodes_that_retain_it(
     until(lambda: removals() == [f'[["-","{ONE}"]]'])
 
 
+@pytest.mark.parametrize("hashes", [("leases",), ("peers",), ("peers", "leases")])
+def test_a_lease_that_cannot_be_read_is_named_and_can_be_released(
+    run_module: RunModule, controller: Controller, hashes: tuple[str, ...]
+) -> None:
+    run_module(jaywalk_lease, **controller.as_operator, public_key=TWO)
+    with controller.redis.client() as redis:
+        for each in hashes:
+            redis.hset(f"{{zone-blue}}:{each}", ONE, "spoilt")
+        until(lambda: redis.llen("{zone-blue}:inbox") == 0)
+        shown = run_module(jaywalk_lease_info, **controller.as_operator)
+        assert [lease["public_key"] for lease in shown["leases"]] == [TWO]
+        absent = {**controller.as_operator, "public_key": ONE, "state": "absent"}
+        assert run_module(jaywalk_lease, check=True, **absent)["changed"]
+        gone = run_module(jaywalk_lease, **absent)
+        assert gone["diff"]["before"] == f"lease {ONE} cannot be read\n"
+        assert not redis.hexists("{zone-blue}:leases", ONE)
+        assert not redis.hexists("{zone-blue}:peers", ONE)
+        assert not run_module(jaywalk_lease, check=True, **absent)["changed"]
+
+
 def test_show_all_or_one(run_module: RunModule, controller: Controller) -> None:
     for key in (TWO, ONE):
         run_module(jaywalk_lease, **controller.as_operator, public_key=key)
