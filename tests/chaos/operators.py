@@ -33,6 +33,11 @@ class Operators:
         prefixes = (f"172.22.{agent.number}.0/24",) if value % 1 < KEEP else ()
         self._pool.submit(agent.order, "reserve", agent.key, child_prefixes=prefixes)
 
+    def expect(self, agent: ChaosAgent, value: float) -> None:
+        """The agent's host is to come with another key, and finds a lease that waits for its name."""
+        wished = (f"10.30.0.{20 + agent.number % 10}",) if value % 1 < KEEP else ()
+        self._pool.submit(agent.order, "reserve", name=agent.name, request_ip=wished)
+
     def run(self, order: Callable[[], object]) -> None:
         """Something else than a request; it may fail, as all does here."""
         self._pool.submit(order)

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from jaywalk import keys
 from jaywalk.errors import JaywalkError
 from jaywalk.runner import SubprocessRunner
 from tests import processes
-from tests.netns import Namespace, connect
+from tests.netns import NSENTER, Namespace, connect
 
 from .judge.picture import Picture
 from .machines import ENVIRONMENT
@@ -38,7 +38,7 @@ def may_run() -> bool:
 
 
 class RealAgent:
-    """``jaywalk --agent-mode`` as a process of its own, its interface in a namespace of its own."""
+    """``jaywalk --agent-mode`` as a process of its own in a network namespace of its own."""
 
     def __init__(self, number: int, zone: str, folder: Path, where: Namespace, has_short_waits: bool) -> None:
         self.zone, self.name = zone, f"real{number}"
@@ -48,13 +48,14 @@ class RealAgent:
         self._folder.mkdir()
         key_file = self._folder / "key"
         self.key, _ = keys.ensure_key_file(SubprocessRunner(), str(key_file))
-        self._argv = [sys.executable, "-c", (SHORT_WAITS if has_short_waits else "") + COMMAND]
+        code = (SHORT_WAITS if has_short_waits else "") + COMMAND
+        self.netns = where.name
+        self._argv = [NSENTER, f"--net=/run/netns/{where.name}", "--", sys.executable, "-c", code]
         self._environment = {
             **ENVIRONMENT,
             "JAYWALK_AGENT_MODE": "true",
             "JAYWALK_ZONE": zone,
             "JAYWALK_NAME": self.name,
-            "JAYWALK_NETNS": where.name,
             "JAYWALK_INTERFACE": self._interface,
             "JAYWALK_STATE_DIR": str(self._folder),
             "JAYWALK_PRIVATE_KEY_FILE": str(key_file),
@@ -65,9 +66,6 @@ class RealAgent:
     def reach(self, controller: str, password: str) -> None:
         """Says where its controller is."""
         self._environment |= {"JAYWALK_CONTROLLER": controller, "JAYWALK_CONTROLLER_PASSWD": password}
-
-    def start(self) -> None:
-        self.look_after()
 
     def kill(self) -> None:
         """Ends it without a word, and starts it again."""
@@ -91,22 +89,13 @@ class RealAgent:
     def unequal(self, picture: Picture) -> Iterator[str]:
         """Where its interface is not as the zone says."""
         who = f"the interface of {self.zone}/{self.name}"
-        own = picture.peers.get(self.key)
-        if own is None:
-            yield f"{who} is in no zone"
-            return
         try:
             peers, addresses = self._peers(), self._addresses()
         except JaywalkError as error:
             yield f"{who} cannot be seen: {error}"
             return
-        if addresses != set(own["a"]):
-            yield f"{who} has {sorted(addresses)}, in Redis {own['a']}"
-        there = {key: _allowed(peer["a"], peer.get("p", ())) for key, peer in picture.peers.items()}
-        there.pop(self.key)
-        for key in sorted(peers.keys() | there.keys()):
-            if peers.get(key) != there.get(key):
-                yield f"{who} sends to {key} {peers.get(key)}, in Redis {there.get(key)}"
+        for fault in unlike(self.key, addresses, peers, picture):
+            yield f"{who} {fault}"
 
     def _peers(self) -> dict[str, frozenset[str]]:
         """The allowed IPs of each peer, as WireGuard has them."""
@@ -118,6 +107,20 @@ class RealAgent:
         return {
             each["local"] for link in shown for each in link["addr_info"] if each.get("scope") == "global"
         }
+
+
+def unlike(
+    key: str, addresses: set[str], peers: Mapping[str, frozenset[str]], picture: Picture
+) -> Iterator[str]:
+    """Where an interface with these addresses and allowed IPs is not what the zone says of ``key``."""
+    own = picture.peers.get(key, {"a": []})
+    if addresses != set(own["a"]):
+        yield f"has {sorted(addresses)}, in Redis {own['a']}"
+    there = {other: _allowed(peer["a"], peer.get("p", ())) for other, peer in picture.peers.items()}
+    there.pop(key, None)
+    for other in sorted(peers.keys() | there.keys()):
+        if peers.get(other) != there.get(other):
+            yield f"sends to {other} {peers.get(other)}, in Redis {there.get(other)}"
 
 
 def _allowed(addresses: Sequence[str], prefixes: Sequence[str]) -> frozenset[str]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import threading
 from collections.abc import Callable, Iterable
 from functools import partial
 from types import TracebackType
+
+from jaywalk_agent.heartbeat import inside
 
 
 class Relay:
@@ -16,9 +19,10 @@ class Relay:
 
     What a frozen relay holds is delivered late, when it heals: answers and requests of another time.  Where
     a sentinel or a shard names one of ``ports`` to its client, the relay names its own port in its place.
+    Its clients are on loopback, or on that of the network namespace ``netns``; ``ports`` are here.
     """
 
-    def __init__(self, ports: Iterable[int]) -> None:
+    def __init__(self, ports: Iterable[int], netns: str = "") -> None:
         self.ports = dict.fromkeys(ports, 0)
         """The relay's port for each that it carries to."""
         # As RESP writes a port: alone as a text or a number, or behind the address in a redirection.
@@ -28,6 +32,7 @@ class Relay:
         self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
         self._carried: set[asyncio.Task[None]] = set()
         self._open = asyncio.Event()
+        self._netns = netns
         self._is_cut = False
 
     def __enter__(self) -> Relay:
@@ -77,7 +82,9 @@ class Relay:
         self._loop.run_until_complete(asyncio.sleep(0))
 
     async def _listen(self, port: int) -> asyncio.Server:
-        server = await asyncio.start_server(partial(self._carry, port), "127.0.0.1", 0)
+        with inside(self._netns):
+            listener = socket.create_server(("127.0.0.1", 0))
+        server = await asyncio.start_server(partial(self._carry, port), sock=listener)
         self.ports[port] = int(server.sockets[0].getsockname()[1])
         return server
 

@@ -8,7 +8,10 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
+
+from tests.waiting import eventually
 
 from .judge.picture import Picture
 from .judge.replay import changes_of
@@ -17,9 +20,6 @@ from .machines import SupervisorProcess
 
 SECONDS = 3.0
 """For an answer; a supervisor that cannot reach Redis says after a second what it knew last."""
-
-Told = dict[tuple[str, str], tuple[str, ...]]
-"""The addresses of each key, by zone and key."""
 
 
 class Rest:
@@ -33,6 +33,17 @@ class Rest:
     def __str__(self) -> str:
         return f"{self.failed} of {self.asked} asked of REST failed"
 
+    def wait(self) -> None:
+        """Waits until all of them answer."""
+        for supervisor in self._supervisors:
+            eventually(partial(self._answers, supervisor), f"supervisor {supervisor.log.stem} answers")
+
+    def _answers(self, supervisor: SupervisorProcess) -> bool:
+        try:
+            return bool(self._get(supervisor, "/zones", SECONDS))
+        except OSError:
+            return False
+
     def look(self) -> None:
         """Remembers what one of them says of all peers; it may be away, and it may be behind."""
         running = [each for each in self._supervisors if each.is_running]
@@ -41,11 +52,15 @@ class Rest:
         supervisor = running[self.asked % len(running)]
         self.asked += 1
         try:
-            peers = self._get(supervisor, "/peers", 0.5)
+            peers = self._get(supervisor, "/peers", SECONDS)
         except OSError:
             self.failed += 1
             return
-        self._told |= {(zone, key, held) for (zone, key), held in _held(peers).items()}
+        self.told(peers)
+
+    def told(self, peers: Sequence[Mapping[str, str]]) -> None:
+        """Remembers what ``/peers`` said at some time."""
+        self._told |= {(each["Zone"], each["PublicKey"], _words(each["NodeAddress"])) for each in peers}
 
     def invented(self, taps: Mapping[str, Tap]) -> Iterator[str]:
         """What they said of peers and no log ever said, as far as all of the log was read."""
@@ -66,7 +81,7 @@ class Rest:
                 peers = {each["PublicKey"]: each for each in self._get(supervisor, "/peers", SECONDS)}
                 for zone, picture in pictures.items():
                     leases = self._get(supervisor, f"/ipam/leases/{zone}", SECONDS)
-                    for fault in (*_unlike(zone, peers, picture), *_held_otherwise(leases, picture)):
+                    for fault in (*unlike(zone, peers, picture), *held_otherwise(leases, picture)):
                         yield f"the API of supervisor {number}: {zone}: {fault}"
             except OSError as error:
                 yield f"the API of supervisor {number} does not answer: {error}"
@@ -78,15 +93,12 @@ class Rest:
             return json.load(answer)
 
 
-def _held(peers: Sequence[Mapping[str, str]]) -> Told:
-    return {(each["Zone"], each["PublicKey"]): _words(each["NodeAddress"]) for each in peers}
-
-
 def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split(", ")) if text else ()
 
 
-def _unlike(zone: str, peers: Mapping[str, Mapping[str, str]], picture: Picture) -> Iterator[str]:
+def unlike(zone: str, peers: Mapping[str, Mapping[str, str]], picture: Picture) -> Iterator[str]:
+    """Where ``/peers``, by key, says something else of a zone than Redis."""
     told = {key: _facts(each) for key, each in peers.items() if each["Zone"] == zone}
     there = {
         key: (peer["n"], tuple(peer["a"]), tuple(peer.get("p", ())), peer.get("o") or peer.get("e", ""))
@@ -104,7 +116,8 @@ def _facts(peer: Mapping[str, str]) -> tuple[str, tuple[str, ...], tuple[str, ..
     return peer["Name"], _words(peer["NodeAddress"]), _words(peer["ChildPrefix"]), peer["EndpointIP"]
 
 
-def _held_otherwise(pools: Sequence[Mapping[str, Any]], picture: Picture) -> Iterator[str]:
+def held_otherwise(pools: Sequence[Mapping[str, Any]], picture: Picture) -> Iterator[str]:
+    """Where ``/ipam/leases/<zone>`` says something else than Redis."""
     there = {address for lease in picture.leases.values() for address in lease["a"]}
     if [each["Cidr"] for each in pools] != json.loads(picture.meta["pools"]):
         yield f"its pools are {[each['Cidr'] for each in pools]}, in Redis {picture.meta['pools']}"

@@ -44,7 +44,7 @@ class Round:
         self.rng = random.Random(seed)
         self.folder = folder
         self.conditions = Conditions.of(seed, self.rng, also)
-        self.histories = {zone: History() for zone in ZONES}
+        self.histories = {zone: History(forks="roll-back" in self.conditions.faults) for zone in ZONES}
         self.topology = KINDS[kind]()
         supervisors = self.rng.choice((2, 3))
         # Groups of agents come first, then each supervisor with a way of its own.
@@ -91,6 +91,8 @@ class Round:
             if "clock" in self.conditions.faults:
                 supervisor.fake_clock()
             supervisor.start()
+        self.rest = Rest(self.supervisors)
+        self.rest.wait()
         self.taps = {zone: self._tap(zone) for zone in ZONES}
         for tap in self.taps.values():
             stack.callback(tap.stop)
@@ -102,7 +104,6 @@ class Round:
         self.real_agents = self._real_agents(stack) if self.conditions.has_real_agents and may_run() else []
         self.operators = stack.enter_context(Operators())
         self.looks = Looks(self.topology, self.taps, self.supervisors)
-        self.rest = Rest(self.supervisors)
 
     def _tap(self, zone: str) -> Tap:
         return Tap(lambda: self.topology.server_of(zone).client(LOOK_SECONDS * 4), zone, self.histories[zone])
@@ -129,7 +130,8 @@ class Round:
         for agent in agents:
             self.histories[zone].unwatched.add(agent.key)
             stack.callback(agent.end)
-            relay = self.relays[self.rng.randrange(GROUPS)]
+            relay = stack.enter_context(Relay(self.topology.direct(), agent.netns))
+            self.relays.append(relay)
             agent.reach(self.topology.text(relay.ports), PASSWORD)
             agent.look_after()
         return agents
@@ -144,7 +146,7 @@ class Round:
                 if time.monotonic() >= look:
                     if wrong := self.looks.look():
                         return wrong
-                    self.rest.look()
+                    self.operators.run(self.rest.look)
                     look = time.monotonic() + LOOK_SECONDS
             self._do(step)
             for agent in self.real_agents:
@@ -172,6 +174,7 @@ class Round:
             "announce": lambda: agent.announce(step.value),
             "reserve": lambda: self.operators.reserve(agent, step.value),
             "kill-agent": lambda: self._kill_real_agent(step.target),
+            "expect": lambda: self._expect(agent, step.value),
             "show": lambda: self.operators.show(agent),
         }
         deeds.get(step.deed, lambda: agent.live(step.deed, step.value))()
@@ -182,6 +185,11 @@ class Round:
             for zone in self.topology.losing(step.deed, step.target):
                 stack.enter_context(self.histories[zone].loses())
             self.topology.befall(step.deed, step.target, step.value)
+
+    def _expect(self, agent: ChaosAgent, value: float) -> None:
+        """Only where there is room for leases of nobody."""
+        if agent.zone == self.conditions.roomy_zone:
+            self.operators.expect(agent, value)
 
     def _kill_real_agent(self, number: int) -> None:
         for agent in self.real_agents[number : number + 1]:

@@ -60,7 +60,7 @@ def schedule(rng: random.Random, seconds: float, parts: Parts) -> list[Step]:
     for target in range(parts.real_agents):
         steps += _deeds(rng, seconds, target, 6.0, ("kill-agent",))
     life = ("restart", "restart", "forget", "leave", "release", "move", "move", "announce")
-    deeds = (*life, "renew", "renew", "reinstall", "reserve", "show")
+    deeds = (*life, "renew", "renew", "reinstall", "reserve", "expect", "show")
     for target in range(parts.agents):
         steps += _deeds(rng, seconds, target, 7.0, deeds)
     return sorted(steps)

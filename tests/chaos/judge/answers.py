@@ -157,6 +157,12 @@ def _is_taken(zone: Replay, answer: Answer, terms: Terms) -> bool:
     return False
 
 
+def _is_quarantined(zone: Replay, answer: Answer, terms: Terms) -> bool:
+    """Somebody who left holds what was requested."""
+    holders = [zone.holder(address) for address in answer.asked.addresses]
+    return any(key and key != answer.asked.key and zone.leases[key].get("t") for key in holders)
+
+
 def _is_outside(zone: Replay, answer: Answer, terms: Terms) -> bool:
     pools = [ipaddress.ip_network(each) for each in terms.pools]
     return not all(
@@ -198,6 +204,7 @@ def _is_named(zone: Replay, answer: Answer, terms: Terms) -> bool:
 
 _GROUNDS: Mapping[str, Grounds] = {
     "address-taken": _is_taken,
+    "address-quarantined": _is_quarantined,
     "address-outside": _is_outside,
     "address-reserved": _is_network,
     "exhausted": _is_full,

@@ -99,6 +99,8 @@ class Tap:
         for position, fields in entries:
             entry = Entry(position, fields, reading.through, at, reading.era)
             known = self.seen.get(position)
+            if known is not None and known.fields != fields and self._may_differ(known, reading):
+                known = None
             if known is not None and known.fields != fields:
                 self.faults.append(
                     f"the revision {position} was used twice: {dict(known.fields)}, then {dict(fields)}"
@@ -108,6 +110,10 @@ class Tap:
             self.seen[position] = entry
             reading.entries.append(entry)
         reading.through = max(reading.through, began)
+
+    def _may_differ(self, known: Entry, reading: Reading) -> bool:
+        """Whether a revision may be used anew: only a copy of a running Redis tells nobody that it is one."""
+        return self._history.forks and known.era != reading.era
 
     def lost(self, picture: Picture) -> Iterator[str]:
         """What was in the log in this era and is not any more."""
