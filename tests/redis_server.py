@@ -24,7 +24,7 @@ from tests.ports import free_port
 
 AGENT_COMMANDS = (
     *("+hello", "+auth", "+ping", "+client|setname", "+client|id", "+xread", "+xrange"),
-    *("+hget", "+hmget", "+hgetall", "+hscan", "+hlen", "+rpush"),
+    *("+hget", "+hmget", "+hgetall", "+hscan", "+hlen", "+rpush", "+time"),
 )
 NOBODY = "user default off resetpass ~* &* +@all"
 READY_SECONDS = 30

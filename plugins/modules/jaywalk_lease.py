@@ -306,8 +306,8 @@ def work(module: AnsibleModule, runner: ModuleRunner) -> Outcome:
         foresee_refusal(client, zone, request, own, module.check_mode)
     # Nodes may retain a peer that Redis lost, and its release has to reach them.
     ghost = request.op == "release" and bool(request.key) and lease is None and not spoilt
-    if ghost and not module.check_mode and retention.may_be_retained(head.epoch, time.time()):
-        client.submit(request, to=client.keys.orders)
+    if ghost and not module.check_mode and retention.may_be_retained(head.epoch, client.now() or time.time()):
+        client.submit(client.expiring(request, module.params["timeout"]), to=client.keys.orders)
     if steps and not module.check_mode:
         client.ask(request, module.params["timeout"], to=client.keys.orders).lease_or_raise()
         lease = find(client, request)

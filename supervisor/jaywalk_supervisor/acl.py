@@ -25,7 +25,7 @@ SHUT_TO_DEFAULT = "own_password"
 """The field of ``{zone}:meta`` that stays once a zone had an agents' password of its own."""
 COMMANDS = (
     *("-@all", "+hello", "+auth", "+ping", "+client|setname", "+client|id"),
-    *("+xread", "+xrange", "+hget", "+hmget", "+hgetall", "+hscan", "+hlen", "+rpush"),
+    *("+xread", "+xrange", "+hget", "+hmget", "+hgetall", "+hscan", "+hlen", "+rpush", "+time"),
 )
 
 

@@ -29,6 +29,7 @@ from jaywalk.zonelog import Change, ZoneKeys
 
 from . import journal, seen
 from .acl import check_replay, write_user
+from .answered import Answered, Answers, as_first, identity_of, is_order
 from .audit import RecordWatch
 from .beside import explanation
 from .clock import Timekeeper
@@ -40,6 +41,7 @@ from .pools import FillWatch
 from .spoilt_keys import check_types, is_wrong_type
 from .state import Undo, ZoneState
 from .store import AWAY, BATCH, Store, ZoneGone, client_name
+from .timeliness import needs_exact_time, untimely
 from .zones import with_defaults
 
 log = logging.getLogger(__name__)
@@ -55,8 +57,6 @@ joins comes near it."""
 COMMIT_BYTES = 256 * 1024
 """Records of so many bytes go into one commit, and then those of one request more: well below the 1 MB that
 the role lets Redis take as one argument."""
-FUTURE_SECONDS = 86_400.0
-"""How far a node's clock may be ahead of ours.  A request from later would make its key deaf until then."""
 
 
 @dataclass
@@ -66,6 +66,7 @@ class Pending:
     reply_to: ReplyTo | None
     request: Request | None = None
     refusal: Reply | None = None
+    repeats: bool = False
 
     @property
     def reports(self) -> bool:
@@ -86,12 +87,13 @@ class Taken:
 class Batch:
     """What the first ``taken`` of a list of requests come to on a state to which it is applied already.
 
-    ``size`` are the bytes of the records in ``changes``.
+    ``size`` are the bytes of the records in ``changes``, ``changing`` the answers that came with them.
     """
 
     changes: list[Change] = field(default_factory=list)
     answers: list[tuple[Pending, Reply]] = field(default_factory=list)
     undos: list[Undo] = field(default_factory=list)
+    changing: Answers = field(default_factory=dict)
     size: int = 0
     taken: int = 0
 
@@ -108,6 +110,7 @@ class Committer:
         self.stop = stop
         self.health = Health()
         self.time = Timekeeper(self.health)
+        self._answered = Answered()
         self._fill = FillWatch()
         self._repeats = RepeatFilter(journal.MAX_REMEMBERED)
         self._states: dict[str, ZoneState] = {}
@@ -321,6 +324,8 @@ class Committer:
     def _serve_list(self, store: Store, taken: Taken) -> None:
         zone, pendings = taken.zone, taken.pendings
         requests = [each.request for each in pendings if each.request is not None]
+        if any(needs_exact_time(each, self.time.now()) for each in requests):
+            self._look(store)
         state = self._states[zone]
         reports = [each for each in requests if each.op == REPORT]
         if any(seen.refusal(state, each) for each in reports):
@@ -444,17 +449,33 @@ class Committer:
             batch.taken += 1
             reply = pending.refusal
             if pending.request is not None:
-                reply = _from_future(pending.request, now) or _take_in(state, pending.request, now, batch)
+                reply = untimely(pending.request, now, self.health.clock_skew)
+                reply = reply or self._answer(state, pending, pending.request, now, batch)
             if reply is not None:
                 batch.answers.append((pending, reply))
         return batch
 
+    def _answer(
+        self, state: ZoneState, pending: Pending, request: Request, now: float, batch: Batch
+    ) -> Reply:
+        first = self._answered.first(request, batch.changing)
+        pending.repeats = first is not None
+        if first is not None and is_order(request):
+            return first
+        reply = as_first(_take_in(state, request, now, batch), first)
+        if reply.ok and reply.changed:
+            batch.changing[identity_of(request)] = request, reply
+        return reply
+
     def _note(self, zone: str, batch: Batch) -> None:
+        self._answered.keep(batch.changing)
         if zone in self.health.unreadable:
             self._records.tell(self._states[zone])
         self._fill.look(zone, self._states[zone].pools)
         told: list[Told] = []
         for pending, reply in batch.answers:
+            if pending.repeats and reply.ok:
+                continue
             if not reply.ok:
                 self.health.refusals[reply.code] += pending.reply_to is not None
             elif reply.changed and pending.request is not None:
@@ -462,17 +483,6 @@ class Committer:
             if pending.request is not None and (reply.changed or not reply.ok):
                 told.append((pending.request, reply))
         journal.tell(zone, told, self._repeats)
-
-
-def _from_future(request: Request, now: float) -> Reply | None:
-    """The refusal of a request whose seq, in microseconds since 1970, lies too far ahead of ``now``."""
-    ahead = request.seq / 1e6 - now
-    if ahead <= FUTURE_SECONDS:
-        return None
-    return Reply.refused(
-        "future",
-        f"the request of {request.key} comes from {ahead / 86400:.1f} days ahead: set the node's clock",
-    )
 
 
 def _take_in(state: ZoneState, request: Request, now: float, batch: Batch) -> Reply:

@@ -28,7 +28,7 @@ from .zones import Conflict, Wish
 log = logging.getLogger(__name__)
 
 ORDER_SECONDS = 10.0
-"""How long a client waits for a supervisor to decide; the order stands even if nobody waits for it."""
+"""How long a client waits for a supervisor to decide; after that the order is carried out no more."""
 
 Fields = Mapping[str, type]
 # In the order of the fields of a Wish, but for the last.

@@ -5,7 +5,7 @@ A key has one address of each IP version that the zone has pools for.  Its lease
 key's own after the node left, until an operator releases it, or until a pool is full and the lease is the
 one that was released first and is out of quarantine.  Where the zone's policy lets a node take a requested
 address from another one, be it at once or when that one was not heard of for long, that one gets a fresh
-address in the same commit; what an operator reserved is never taken.
+address in the same commit; what an operator reserved, or is in quarantine, is never taken.
 """
 
 from __future__ import annotations
@@ -215,6 +215,13 @@ def _check_free(state: ZoneState, asker: Asker, address: str, now: float) -> Non
             "address-taken",
             f"the requested address {address} belongs to {_called(state, holder)}: "
             "request another one, or have an operator release that lease",
+        )
+    if (until := state.quarantined_until(lease)) > now and not _is_nobodys(lease):
+        raise RequestRefused(
+            "address-quarantined",
+            f"the requested address {address} is kept for {_called(state, holder)}, which left "
+            f"{values.moment(state.released_at(lease))}, until {values.moment(until)}: request another one, "
+            "wait, or have an operator release that lease, which frees it at once",
         )
     if not _stale(state, lease, now):
         raise RequestRefused(

@@ -210,6 +210,11 @@ class ZoneState:
         recorded, moment = self._redated.get(lease.key, (None, 0.0))
         return moment if recorded == lease.released else lease.released or 0.0
 
+    def quarantined_until(self, lease: Lease) -> float:
+        """Until when nobody else may have what ``lease`` holds, its node having left; 0 if it did not."""
+        released = self.released_at(lease)
+        return released + self.zone.policy.quarantine if released else 0.0
+
     def listen_from(self, now: float, jump: float = 0.0) -> None:
         """Begins to listen at the time ``now``, or anew: after the clock jumped by ``jump`` seconds, or after
         nobody was heard for a while.

@@ -19,7 +19,7 @@ from .errors import ControllerDenied, ControllerUnreachable, InvalidValue, Jaywa
 from .models import Lease, Zone
 from .replies import AwaitedReply
 from .reply_meter import NODE, Bounds
-from .requests import Reply, Request
+from .requests import EXPIRING_OPS, Reply, Request
 from .zonelog import Event, Gap, ZoneKeys, ZoneView, history_of, wait_of
 
 try:
@@ -508,9 +508,28 @@ class ZoneClient:
             self._awaited = AwaitedReply(self.keys, nonce)
         return self._awaited
 
+    def now(self) -> float | None:
+        """The controller's clock, in seconds since 1970; None for a user that may not ask for it."""
+        try:
+            with Translated(self.where):
+                seconds, microseconds = self.client.time()
+        except ControllerDenied:  # of a supervisor of an older version, or made by hand
+            return None
+        return seconds + microseconds / 1e6
+
+    def expiring(self, request: Request, timeout: float) -> Request:
+        """``request`` with the end of ``timeout`` seconds in it, less what its answer may take."""
+        if request.op not in EXPIRING_OPS or (now := self.now()) is None:
+            return request
+        return replace(request, expires=int((now + timeout - min(1.0, timeout / 10)) * 1000))
+
     def ask(self, request: Request, timeout: float, to: str = "") -> Reply:
-        """Sends a request until it is answered; raises ``NoAnswer`` after ``timeout`` seconds."""
+        """Sends a request until it is answered; raises ``NoAnswer`` after ``timeout`` seconds.
+
+        An order or a join that nobody answered by then is carried out no more.
+        """
         deadline = time.monotonic() + timeout
+        request = self.expiring(request, timeout)
         pause = FIRST_REPEAT
         while (now := time.monotonic()) < deadline:
             self.submit(request, to)
@@ -520,8 +539,9 @@ class ZoneClient:
                 if text is not None:
                     return Reply.from_wire(text)
             pause *= 2
+        lapsed = ", and it will not be carried out any more" if request.expires else ""
         raise NoAnswer(
-            f"no supervisor answered the request for zone '{self.zone}' within {timeout:g} seconds",
+            f"no supervisor answered the request for zone '{self.zone}' within {timeout:g} seconds{lapsed}",
             "check that jaywalk-supervisor runs and reaches the same controller",
         )
 

@@ -34,6 +34,9 @@ CHECK = "check"
 """The question whether a supervisor answers.  It changes nothing, nor when a node was last heard of."""
 AGENT_OPS = ("join", "leave", "endpoint", REPORT, CHECK)
 OPERATOR_OPS = ("reserve", "release", "rekey", "show")
+EXPIRING_OPS = ("join", *OPERATOR_OPS)
+"""What is not to happen once its sender gave up: it may take an address that is another's by then.  A leave
+is not among them, since who leaves wants to be gone."""
 
 _NONCE = re.compile(r"[0-9a-f]{32}")
 _SHARED = "shared"
@@ -61,7 +64,8 @@ class Request:
     had as far as it remembers, and ``former_name`` its numbered name, if it had one: where Redis lost its
     lease it gets them again if they are free.  ``fixed``, ``local`` and ``relay`` go into the record of the
     peer, ``observed`` are the endpoints at which a node sees its peers, by public key.  ``notes`` say what
-    became of values that were not in their canonical spelling.
+    became of values that were not in their canonical spelling.  ``expires``, in milliseconds since 1970 by
+    the controller's clock, is when nobody waits any more, or 0: after that it is not carried out.
     """
 
     op: str
@@ -81,6 +85,7 @@ class Request:
     seq: int = field(default_factory=new_seq)
     instance: str = ""
     observed: Mapping[str, str] = field(default_factory=dict)
+    expires: int = 0
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     @classmethod
@@ -103,6 +108,7 @@ class Request:
         nonce: str | None = None,
         seq: int | None = None,
         shared: bool = True,
+        expires: int = 0,
     ) -> Request:
         """A request from a person's or a node's words, each of them checked; a new one unless ``nonce`` and
         ``seq``, checked before, say which.
@@ -127,6 +133,7 @@ class Request:
             shared=shared,
             instance=values.machine_mark(instance),
             observed=_observed(observed),
+            expires=expires,
             notes=_normalised(child_prefixes),
         )
 
@@ -157,6 +164,7 @@ class Request:
             "relay": self.relay,
             "instance": self.instance,
             "observed": self.observed,
+            "expires": self.expires,
         }
         fields.update({name: value for name, value in optional.items() if value})
         return wire.compact(fields)
@@ -183,6 +191,7 @@ class Request:
             nonce=_awaited(data),
             seq=wire.natural(data.get("seq"), "seq"),
             shared=data["op"] == REPORT or data.get("answer") == _SHARED,
+            expires=wire.natural(data.get("expires", 0), "expiry"),
         )
 
 

@@ -317,7 +317,8 @@ def test_request_is_repeated_until_somebody_answers(
         while len(seen) < 3:
             taken = cast("list[str]", commits.redis.blpop([KEYS.inbox], timeout=10))
             seen.append(taken[1])
-        assert set(seen) == {request.to_wire()}
+        assert len(set(seen)) == 1
+        assert json.loads(seen[0]) | {"expires": 0} == json.loads(request.to_wire()) | {"expires": 0}
         commits.answer(request.nonce, expected)
 
     supervisor = threading.Thread(target=late_supervisor)
@@ -328,9 +329,36 @@ def test_request_is_repeated_until_somebody_answers(
 
 def test_no_answer_is_said_with_the_zone_and_the_remedy(commits: Commits, zone: ZoneClient) -> None:
     request = Request.checked("join", "zone-blue", mesh.key(1), "node1")
-    with pytest.raises(NoAnswer, match=r"zone 'zone-blue' within 0.2 seconds: check that jaywalk-supervisor"):
+    words = r"zone 'zone-blue' within 0.2 seconds, and it will not .* any more: check that jaywalk-supervisor"
+    with pytest.raises(NoAnswer, match=words):
         zone.ask(request, timeout=0.2)
-    assert commits.redis.lrange(KEYS.inbox, 0, -1) == [request.to_wire()]
+    assert commits.redis.llen(KEYS.inbox) == 1
+
+
+@pytest.mark.parametrize(("op", "expires"), [("join", True), ("leave", False), ("check", False)])
+def test_what_may_harm_others_later_says_when_its_sender_gives_up(
+    commits: Commits, zone: ZoneClient, op: str, expires: bool
+) -> None:
+    """By the controller's clock, and soon enough for the answer to come in time."""
+    before = zone.now()
+    with pytest.raises(NoAnswer):
+        zone.ask(Request.checked(op, "zone-blue", mesh.key(1)), timeout=0.2)
+    after = zone.now()
+    [text] = cast("list[str]", commits.redis.lrange(KEYS.inbox, 0, -1))
+    sent = Request.from_wire(text, "zone-blue", (op,))
+    assert before is not None and after is not None
+    assert (before < sent.expires / 1000 < after) if expires else not sent.expires
+
+
+def test_who_may_not_ask_for_the_time_is_served_as_ever(
+    redis_server: RedisServer, commits: Commits, zone: ZoneClient
+) -> None:
+    """As the agents of a zone whose user a supervisor of an older version made."""
+    commits.redis.acl_setuser(zone.where.user, enabled=True, commands=["-time"])
+    with pytest.raises(NoAnswer):
+        zone.ask(Request.checked("join", "zone-blue", mesh.key(1)), timeout=0.2)
+    [text] = cast("list[str]", commits.redis.lrange(KEYS.inbox, 0, -1))
+    assert not Request.from_wire(text, "zone-blue", ("join",)).expires
 
 
 def test_answer_comes_beside_events_and_garbage_for_an_answer_is_an_error(

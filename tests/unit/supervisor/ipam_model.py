@@ -130,6 +130,8 @@ class Model:
                 continue
             if not taking or self.held[holder].state == "reserved":
                 raise Refused("address-taken")
+            if self.held[holder].state == "released" and now < self.held[holder].left + self.quarantine:
+                raise Refused("address-quarantined")
             if self.takeover == "stale" and now - self.held[holder].heard < self.stale_after:
                 raise Refused("address-taken")
 

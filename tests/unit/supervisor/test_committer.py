@@ -13,9 +13,9 @@ import pytest
 import redis
 
 from jaywalk.controller import ControllerAddress, ZoneClient, connect
-from jaywalk.errors import ControllerDenied, InvalidValue
+from jaywalk.errors import ControllerDenied, InvalidValue, NoAnswer
 from jaywalk.models import Lease
-from jaywalk.requests import Request
+from jaywalk.requests import Reply, Request
 from jaywalk.zonelog import LEADER, Event, ZoneKeys
 from jaywalk_supervisor import committer as committing_module
 from jaywalk_supervisor import leader
@@ -480,6 +480,92 @@ def test_a_request_from_the_future_is_refused_and_changes_nothing(
         assert not leases(store)
         assert blue.ask(replace(join("zone-blue", 1), seq=ahead.seq + 23 * 3600 * 10**6), timeout=20).ok
         assert committer.health.refusals == {"future": 1}
+
+
+@pytest.mark.parametrize(("days", "to_blame"), [(0, "the node's clock"), (3, "of the controller's machine")])
+def test_a_request_from_the_future_blames_the_clock_that_is_wrong(
+    redis_server: RedisServer, store: Store, days: int, to_blame: str
+) -> None:
+    """Where this supervisor's clock agrees with the node's, it is the controller's that is behind."""
+    store.create(BLUE)
+    committer = Committer(redis_server.address, "", (), threading.Event())
+    committer._refresh(store)
+    committer.health.clock_skew = days * 86_400.0
+    ahead = replace(join("zone-blue", 1), seq=join("zone-blue", 1).seq + 2 * 86_400 * 10**6)
+    pending = committer._decode(ahead.to_wire(), "zone-blue", ("join",))
+    [(_, refused)] = committer._decide(committer._states["zone-blue"], [pending]).answers
+    assert refused.code == "future"
+    assert refused.error.endswith(f"set {to_blame}" if not days else f"set the clock {to_blame}")
+
+
+def reply_to(store: Store, request: Request) -> Reply:
+    reply = answer(store.redis, KEYS, request.nonce)
+    assert reply is not None
+    return reply
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_repeated_request_has_its_first_answer(
+    redis_server: RedisServer, store: Store, together: bool
+) -> None:
+    """Whether its copies are taken at once or one by one."""
+    first, other = join("zone-blue", 1), join("zone-blue", 2)
+    again = replace(first, nonce="0" * 32)
+    with committing(redis_server.address, ()) as committer:
+        batches = [[first, first, other, again, first]] if together else [[first], [first, other], [again]]
+        store.create(BLUE)
+        for batch in batches:
+            push(store, batch)
+            until(lambda batch=batch: answers(store, batch) == len(batch))
+        until(lambda: committer.health.committed == 2)
+        unchanged = replace(first, seq=first.seq + 1, nonce="1" * 32)
+        push(store, [unchanged])
+        until(lambda: answers(store, [unchanged]))
+        assert committer.health.committed == 2
+    assert [reply_to(store, each).changed for each in (first, other, again)] == [True] * 3
+    assert not reply_to(store, unchanged).changed
+    check_log(store)
+
+
+def test_a_repeated_order_undoes_nothing_that_was_ordered_since(
+    redis_server: RedisServer, store: Store
+) -> None:
+    reserve = Request.checked("reserve", "zone-blue", key_of(1), request_ip=["10.20.0.9"])
+    release = Request.checked("release", "zone-blue", key_of(1))
+    with committing(redis_server.address, (BLUE,)) as committer:
+        for order in (reserve, release, reserve):
+            store.redis.rpush(KEYS.orders, order.to_wire())
+            until(lambda: not store.redis.exists(KEYS.orders))
+        last = Request.checked("show", "zone-blue", key_of(1))
+        store.redis.rpush(KEYS.orders, last.to_wire())
+        until(lambda: answers(store, [last]))
+        assert committer.health.commits == {"reserve": 1, "release": 1}
+    assert reply_to(store, reserve).changed
+    assert reply_to(store, last).state == "absent"
+    assert not leases(store)
+
+
+@pytest.mark.parametrize("op", ["reserve", "release", "rekey", "join"])
+def test_what_nobody_waits_for_any_more_is_not_carried_out(
+    redis_server: RedisServer, store: Store, op: str
+) -> None:
+    """No supervisor ran while its sender waited; one that comes later leaves it be, and says so."""
+    store.create(BLUE)
+    client = client_of(store, "zone-blue")
+    with committing(redis_server.address):
+        assert client.ask(join("zone-blue", 1), 20).ok
+    wish = Request.checked(op, "zone-blue", key_of(2 - (op == "release")), name="node9")
+    before = store.redis.hgetall(KEYS.leases)
+    with pytest.raises(NoAnswer, match="will not be carried out"):
+        client.ask(wish, 0.2, KEYS.inbox if op == "join" else KEYS.orders)
+    late = replace(wish, nonce="0" * 32, expires=int(store.time() * 1000) + 60_000)
+    with committing(redis_server.address) as committer:
+        until(lambda: committer.health.refusals["expired"])
+        assert store.redis.hgetall(KEYS.leases) == before
+        store.redis.rpush(KEYS.inbox if op == "join" else KEYS.orders, late.to_wire())
+        until(lambda: answers(store, [late]))
+        assert reply_to(store, late).ok
+        assert store.redis.hgetall(KEYS.leases) != before
 
 
 def test_poison_is_counted_by_reason(redis_server: RedisServer, store: Store) -> None:

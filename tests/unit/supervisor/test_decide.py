@@ -439,6 +439,40 @@ def test_a_stale_holder_loses_what_another_node_asks_for(blue: ZoneState) -> Non
     assert blue.leases[key_of(1)].addresses[0] == "10.20.0.1"
 
 
+@pytest.mark.parametrize("takeover", ["always", "stale"])
+def test_a_lease_in_quarantine_is_given_to_nobody_else(blue: ZoneState, takeover: str) -> None:
+    blue.zone = replace(blue.zone, policy=Policy(takeover, quarantine=3600, stale_after=10))
+    carry_out(blue, join("zone-blue", 1, request_ip=["10.20.0.5"]))
+    carry_out(blue, ask("leave", 1))
+    wish = join("zone-blue", 2, request_ip=["10.20.0.5"])
+    refused = carry_out(blue, wish, NOW + 3599)
+    assert refused.code == "address-quarantined"
+    assert "is kept for node1 (released since 1970-01-12T13:46:40Z, " in refused.error
+    assert "which left 1970-01-12T13:46:40Z, until 1970-01-12T14:46:40Z" in refused.error
+    assert "have an operator release that lease" in refused.error
+    assert carry_out(blue, ask("reserve", 3, request_ip=["10.20.0.5"]), NOW + 3599).code == "address-taken"
+    assert carry_out(blue, join("zone-blue", 4, former_ip=["10.20.0.5"])).addresses[0] != "10.20.0.5"
+    assert carry_out(blue, join("zone-blue", 1), NOW + 3599).addresses[0] == "10.20.0.5", "its own again"
+    carry_out(blue, ask("leave", 1), NOW + 3599)
+    assert carry_out(blue, wish, NOW + 3600).code == "address-quarantined", "it left anew"
+    assert carry_out(blue, wish, NOW + 3599 + 3600).addresses[0] == "10.20.0.5"
+
+
+def test_an_operators_release_ends_a_quarantine_at_once(blue: ZoneState) -> None:
+    carry_out(blue, join("zone-blue", 1, request_ip=["10.20.0.5"]))
+    carry_out(blue, ask("leave", 1))
+    wish = join("zone-blue", 2, request_ip=["10.20.0.5"])
+    assert carry_out(blue, wish).code == "address-quarantined"
+    assert carry_out(blue, ask("release", 1)).changed
+    assert carry_out(blue, wish).addresses[0] == "10.20.0.5"
+
+
+def test_a_rekeyed_host_has_its_address_within_the_quarantine(blue: ZoneState) -> None:
+    carry_out(blue, join("zone-blue", 1, request_ip=["10.20.0.5"], name="db1"))
+    carry_out(blue, ask("leave", 1))
+    assert carry_out(blue, ask("rekey", 2, name="db1")).addresses[0] == "10.20.0.5"
+
+
 def test_what_was_imported_needs_not_be_stale(blue: ZoneState) -> None:
     blue.zone = replace(blue.zone, policy=Policy("stale"))
     for change in importer.plan(blue, [("10.20.0.0/29", ["10.20.0.5"])], NOW)[0]:
