@@ -135,8 +135,12 @@ class ChaosAgent:
         self._thread = threading.Thread(target=self._life, args=arguments, name=self.name, daemon=True)
         self._thread.start()
 
-    def end(self) -> None:
+    def halt(self) -> None:
+        """Has it end as soon as it hears of that."""
         self._halt.event.set()
+
+    def end(self) -> None:
+        self.halt()
         if self._thread is not None:
             self._thread.join(Deadline(60).left)
             assert not self._thread.is_alive(), f"{self.name} hangs"

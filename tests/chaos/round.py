@@ -98,8 +98,8 @@ class Round:
             stack.callback(tap.stop)
             tap.start()
         self.agents = [self._agent(number) for number in range(AGENTS)]
+        stack.callback(self._end_agents)
         for agent in self.agents:
-            stack.callback(agent.end)
             agent.live(pause=self.rng.uniform(0, 3))
         self.real_agents = self._real_agents(stack) if self.conditions.has_real_agents and may_run() else []
         self.operators = stack.enter_context(Operators())
@@ -123,6 +123,13 @@ class Round:
             zone, self.topology.direct(), "supervisor", self.topology.password
         )
         return agent
+
+    def _end_agents(self) -> None:
+        """All at once: each may wait for an answer of Redis."""
+        for agent in self.agents:
+            agent.halt()
+        for agent in self.agents:
+            agent.end()
 
     def _real_agents(self, stack: ExitStack) -> list[RealAgent]:
         zone, has_short_waits = self.conditions.roomy_zone, not self.conditions.real_waits

@@ -113,6 +113,13 @@ def _quarantine(story: Story) -> None:
     story.event(["=", B], ["+", C, record(TWO, 1)])
 
 
+def _quarantine_for_who_asks(story: Story) -> None:
+    story.joined(B, TWO, 1)
+    story.left(B, 2)
+    story.asked("join", C, 1, addresses=(TWO,))
+    story.event(["=", B, lease("10.30.0.3", 2, t=1.0)], ["+", C, record(TWO, 1)])
+
+
 def _stale(story: Story) -> None:
     story.terms = replace(story.terms, takeover="stale")
     for second in range(12):
@@ -161,6 +168,7 @@ def _event(*changes: list[Any], asked: tuple[str, str, int] | None = None, **fie
 KEPT = {"p": ["172.22.0.0/24"], "k": ["172.22.0.0/24"]}
 PLANTED: dict[str, tuple[Plant, str]] = {
     "address in quarantine": (_quarantine, "was given to another one"),
+    "requested address in quarantine": (_quarantine_for_who_asks, "although it left"),
     "leave that did nothing": (_answered("leave", state="released", changed=True), "no such change"),
     "leave that was never so": (_answered("leave", state="released", addresses=(ONE,)), "was never so"),
     "release that did nothing": (_answered("release", state="absent", changed=True), "no such change"),

@@ -17,7 +17,7 @@ from .judge.answers import Answers, judged
 from .judge.history import History
 from .judge.picture import Picture
 from .judge.rules import Rules, Terms
-from .judge.tap import Reading, Tap
+from .judge.tap import Tap
 from .looks import LOOK_SECONDS, Looks
 from .real_agents import RealAgent
 from .rest import Rest
@@ -128,10 +128,6 @@ def _false_answers(tap: Tap, history: History, terms: Terms, counts: Counts) -> 
     counts.beyond += len(answers) - len(sound)
     for answer, reading in sound:
         if id(reading) not in courts:
-            courts[id(reading)] = _court(reading, terms)
+            courts[id(reading)] = Answers(reading, terms)
         if fault := courts[id(reading)].false(answer):
             yield fault
-
-
-def _court(reading: Reading, terms: Terms) -> Answers:
-    return Answers(reading, terms)

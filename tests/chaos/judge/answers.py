@@ -26,9 +26,8 @@ class Moment:
 class Answers:
     """Judges answers by one reading of a zone's log."""
 
-    def __init__(self, reading: Reading, terms: Terms, kept_first_answers: bool = False) -> None:
-        self._reading, self._terms = reading, terms
-        self._kept_first_answers = kept_first_answers
+    def __init__(self, reading: Reading, terms: Terms) -> None:
+        self._terms = terms
         self._moments = list(_moments(reading))
 
     def false(self, answer: Answer) -> str:
@@ -45,8 +44,6 @@ class Answers:
             return "" if made else f"{answer}, and the log has no such change"
         if not any(_holds(each.zone, answer) for each in self._during(answer)):
             return f"{answer}, and that was never so"
-        if self._kept_first_answers and answer.asked.op == "join" and self._is_first(answer):
-            return f"{answer} as if it had changed nothing, and the log has its change"
         return ""
 
     def _during(self, answer: Answer) -> Iterator[Moment]:
@@ -61,9 +58,6 @@ class Answers:
             )
             if not over:
                 yield moment
-
-    def _is_first(self, answer: Answer) -> bool:
-        return any(_made(each, answer) for each in self._moments)
 
 
 def _moments(reading: Reading) -> Iterator[Moment]:

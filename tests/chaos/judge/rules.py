@@ -24,7 +24,6 @@ class Terms:
     """What a zone was told to be: its smallest pools, and its shortest quarantine, in a round.
 
     Its pools may become those of ``later``.
-    ``keeps_for_all``: whether what is in quarantine is kept from those, too, who request it.
     ``trusts_clocks``: whether supervisors measure seconds as everybody does.
     """
 
@@ -34,7 +33,6 @@ class Terms:
     stale_after: float = 900.0
     trusts_clocks: bool = True
     later: tuple[str, ...] = ()
-    keeps_for_all: bool = False
 
     def capacity(self, version: int) -> int:
         """How many addresses of an IP version nodes can have."""
@@ -156,8 +154,8 @@ class Rules:
         wait, key = self._terms.stale_after, step.change.key
         if self._terms.takeover == "never":
             yield f"{what} although nobody may take it"
-        is_kept = self._terms.keeps_for_all and (step.lease or {}).get("t")
-        if is_kept and self._terms.trusts_clocks and self._away(step) <= self._terms.quarantine:
+        is_kept = self._terms.trusts_clocks and (step.lease or {}).get("t")
+        if is_kept and self._away(step) <= self._terms.quarantine:
             yield f"{what} although it left {self._away(step):.1f} s before"
         if self._terms.takeover != "stale" or not self._terms.trusts_clocks:
             return
