@@ -22,6 +22,9 @@ from .looks import LOOK_SECONDS, Looks
 from .real_agents import RealAgent
 from .rest import Rest
 
+SAY_SECONDS = 20.0
+"""How often people are told what a round waits for."""
+
 
 @dataclass
 class Counts:
@@ -45,7 +48,7 @@ def settle(
 ) -> list[str]:
     """Waits until all agents, and what REST says, are equal to Redis; returns what is not after all."""
     deadline = Deadline(seconds)
-    began = time.time()
+    began, said = time.time(), 0.0
     while True:
         if wrong := looks.look(is_calm=True):
             return wrong
@@ -60,6 +63,9 @@ def settle(
             unequal = [str(error)]
         if not unequal:
             return []
+        if deadline.waited > said + SAY_SECONDS:
+            said = deadline.waited
+            print(f"  after {said:.0f} s {len(unequal)} things are not equal yet: {unequal[0]}", flush=True)
         if deadline.passed:
             return [
                 f"not equal to Redis {deadline.waited:.0f} s after the last failure: {each}"
