@@ -55,10 +55,10 @@ def settle(
         try:
             pictures = {zone: looks.picture(zone) for zone in dict.fromkeys(each.zone for each in agents)}
             unequal = [text for agent in agents for text in _unequal(agent, pictures[agent.zone], began)]
-            unequal += rest.unequal(pictures)
-            for each in real_agents:
-                each.look_after()
-                unequal += each.unequal(pictures[each.zone])
+            for real_agent in real_agents:
+                real_agent.look_after()
+                unequal += real_agent.unequal(pictures[real_agent.zone])
+            unequal = unequal or list(rest.unequal(pictures))
         except redis.RedisError as error:
             unequal = [str(error)]
         if not unequal:
