@@ -70,7 +70,7 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
     "kept lease": (lambda p: p.leases.update({"D": dict(p.leases[C], a=["10.30.0.9"])}), "to the leases"),
     "no peer": (lambda p: p.peers.pop(A), "is live and it is no peer"),
     "lost join": (lambda p: (p.peers.pop(A), p.leases.pop(A)), "does not come to the peers"),
-    "gap": (lambda p: p.events.pop(1), "lies a gap"),
+    "gap": (lambda p: p.events.pop(3), "lies a gap"),
     "no end": (lambda p: p.events.pop(), "its log of 4 events ends at 9-4"),
     "no log": (lambda p: p.events.clear(), "its log of 0 events"),
     "epoch": (lambda p: p.events[2][1].update(prev="6"), "opens an epoch"),

@@ -78,7 +78,8 @@ def _unequal(agent: ChaosAgent, picture: Picture, since: float) -> Iterator[str]
     follower = agent.follower
     where = f"{agent.zone}/{agent.name}"
     if follower is None or follower.view is None:
-        yield f"{where} knows nothing of its zone: {agent.trouble}"
+        trouble = agent.trouble or (follower.trouble if follower else "it never began")
+        yield f"{where} knows nothing of its zone: {trouble}"
         return
     if follower.trouble or agent.trouble or follower.waiting:
         yield f"{where} is not done: {agent.trouble or follower.trouble or 'its request waits'}"
