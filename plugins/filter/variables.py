@@ -21,7 +21,7 @@ SHORTEST_PASSWORD = 16
 BOOLEANS = ("yes", "no", "true", "false", "on", "off", "1", "0")
 ZONE_FIELDS = (
     *("name", "cidr", "cidr6", "description", "agent_password"),
-    *("takeover", "stale_after", "quarantine", "exclude"),
+    *("takeover", "stale_after", "quarantine", "forget_after", "exclude"),
 )
 
 Check = Callable[[Any, str], Any]
@@ -181,6 +181,7 @@ def _zone(zone: Mapping[str, Any], about: str) -> None:
         _given(zone, "quarantine", Policy.quarantine),
         [each for each in as_list(zone.get("exclude")) if each != "none"],
         _given(zone, "stale_after", Policy.stale_after),
+        _given(zone, "forget_after", Policy.forget_after),
     )
     description = _given(zone, "description", "")
     _text(description, "the description")

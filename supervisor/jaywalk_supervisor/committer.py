@@ -27,16 +27,17 @@ from jaywalk.replies import ReplyTo
 from jaywalk.requests import AGENT_OPS, OPERATOR_OPS, REPORT, Reply, Request, readable_reply_to
 from jaywalk.zonelog import Change, ZoneKeys
 
-from . import journal, seen
+from . import expiry, journal, seen
 from .acl import check_replay, write_user
 from .answered import Answered, Answers, as_first, identity_of, is_order
 from .audit import RecordWatch
 from .beside import explanation
-from .clock import Timekeeper
+from .clock import Timekeeper, elapsed
 from .decide import Decision, decide
 from .health import Health
 from .journal import Told
 from .leader import BEAT_SECONDS, Leadership
+from .log_bound import LogBound
 from .pools import FillWatch
 from .spoilt_keys import check_types, is_wrong_type
 from .state import Undo, ZoneState
@@ -57,6 +58,8 @@ joins comes near it."""
 COMMIT_BYTES = 256 * 1024
 """Records of so many bytes go into one commit, and then those of one request more: well below the 1 MB that
 the role lets Redis take as one argument."""
+CHANGE_BYTES = 64
+"""Of a change in an event, beside its record."""
 
 
 @dataclass
@@ -121,6 +124,8 @@ class Committer:
         self._deep: set[str] = set()
         self._explain_at = math.inf
         self._records = RecordWatch(self.health, self._repeats)
+        self._expiry = expiry.Schedule()
+        self._logs = LogBound()
 
     def run(self) -> None:
         """Serves, and connects anew for as long as it takes whenever Redis was away."""
@@ -191,6 +196,7 @@ class Committer:
             if now - refreshed >= REFRESH_SECONDS:
                 self._refresh(store)
                 self._trim(store)
+                self._expire(store)
                 refreshed = now
             if now - beat >= BEAT_SECONDS:
                 leadership.reluctant = self.time.is_off
@@ -222,6 +228,33 @@ class Committer:
             if cut:
                 self.health.drops["inbox-full"] += cut
                 log.warning("zone %s: dropped %d requests from the end of a full inbox", zone, cut)
+
+    def _expire(self, store: Store) -> None:
+        """Ends leases whose time is over, a few at a time, and keeps logs bounded."""
+        led = [self._states[zone] for zone in sorted(self.health.led & self._states.keys())]
+        self._logs.tend(store.redis, led, elapsed())
+        commits = 0
+        for zone in self._expiry.ready(self.health.led & self._states.keys(), elapsed()):
+            changes = expiry.due(self._states[zone], self.time.now())
+            if changes and not self._end_leases(store, zone, changes):
+                continue
+            self._expiry.done(self._states[zone], len(changes), elapsed())
+            commits += bool(changes)
+            if commits == expiry.COMMITS:
+                return
+
+    def _end_leases(self, store: Store, zone: str, changes: list[Change]) -> bool:
+        """Commits the end of leases; False where somebody else committed first, or the zone is gone."""
+        state = self._states[zone]
+        batch = Batch(changes, undos=[state.apply(change) for change in changes])
+        try:
+            done = self._write(store, zone, batch, [], more_wait=False)
+        except (InvalidValue, ZoneGone) as error:
+            self._drop(zone, str(error))
+            return False
+        if done and not state.leases.keys() & {change.key for change in changes}:
+            log.info("zone %s: %d leases of nodes that left long ago ended", zone, len(changes))
+        return done
 
     @staticmethod
     def _check_replay(store: Store) -> None:
@@ -389,6 +422,7 @@ class Committer:
             self._commit_singly(store, zone, pendings, error)
             return True
         if outcome == "OK":
+            self._logs.wrote(zone, batch.size + CHANGE_BYTES * len(batch.changes))
             self._note(zone, batch)
             return True
         state.undo(batch.undos)

@@ -19,7 +19,7 @@ from .zones import Conflict, Wish
 
 FIELDS = {
     *("name", "cidr", "cidr6", "description", "agent_password_file"),
-    *("takeover", "stale_after", "quarantine", "exclude"),
+    *("takeover", "stale_after", "quarantine", "forget_after", "exclude"),
 }
 
 
@@ -50,6 +50,7 @@ class DeclaredZone:
             quarantine=data.get("quarantine"),
             excluded=_texts(data, "exclude"),
             stale_after=data.get("stale_after"),
+            forget_after=data.get("forget_after"),
         )
         return cls(data["name"], wish, data.get("agent_password_file") or "")
 

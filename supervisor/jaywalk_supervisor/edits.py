@@ -16,6 +16,7 @@ from werkzeug.exceptions import NotFound, UnsupportedMediaType
 from jaywalk import keys, values
 from jaywalk.controller import TIMEOUT, ControllerAddress, Translated, ZoneClient, connect
 from jaywalk.errors import InvalidValue
+from jaywalk.policy import NEVER
 from jaywalk.requests import Request
 from jaywalk.retention import may_be_retained
 
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 ORDER_SECONDS = 10.0
 """How long a client waits for a supervisor to decide; after that the order is carried out no more."""
 
-Fields = Mapping[str, type]
+Fields = Mapping[str, type | tuple[type, ...]]
 # In the order of the fields of a Wish, but for the last.
 WISH: Fields = {
     "cidr": list,
@@ -40,11 +41,18 @@ WISH: Fields = {
     "quarantine": int,
     "exclude": list,
     "stale_after": int,
+    "forget_after": (int, str),
     "agent_password": str,
 }
 ZONE: Fields = {"name": str, **WISH}
 LEASE: Fields = {"public_key": str, "name": str, "request_ip": list, "child_prefixes": list, "rekey": bool}
-KINDS = {list: "a list of texts", str: "a text", int: "a whole number", bool: "true or false"}
+KINDS = {
+    list: "a list of texts",
+    str: "a text",
+    int: "a whole number",
+    bool: "true or false",
+    (int, str): "a whole number or a word",
+}
 
 
 def add_views(app: Flask, replica: Replica) -> None:
@@ -172,6 +180,9 @@ def _wish(fields: Mapping[str, Any]) -> Wish:
     for name in ("cidr", "cidr6"):
         if fields.get(name) == []:
             raise InvalidValue(f"the field {name} is empty", "give all pools of that kind, or leave it out")
+    forget = fields.get("forget_after")
+    if isinstance(forget, str) and forget != NEVER:
+        raise InvalidValue(f"the field forget_after is {values.shown(forget)}", f"give seconds, or {NEVER}")
     return Wish(*(fields.get(name) for name in WISH if name != "agent_password"))
 
 
@@ -194,7 +205,8 @@ def _body(known: Fields) -> dict[str, Any]:
         raise InvalidValue("the body is no JSON object", 'send one like {"name": "..."}')
     _refuse_unknown("field", fields, known)
     for name, value in fields.items():
-        if type(value) is not known[name] or not _all_texts(value):
+        kinds = known[name]
+        if type(value) not in (kinds if isinstance(kinds, tuple) else (kinds,)) or not _all_texts(value):
             raise InvalidValue(f"the field {name} is {values.shown(value)}", f"give {KINDS[known[name]]}")
     return fields
 

@@ -8,7 +8,7 @@ follows the commits of others by their events.  Nothing here talks to Redis.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
@@ -252,6 +252,17 @@ class ZoneState:
                 return lease if released < before else None
             heapq.heappop(self._released)
         return None
+
+    def released_before(self, before: float) -> Iterator[Lease]:
+        """The leases whose nodes left before that time, in no order, some perhaps twice."""
+        heap, places = self._released, [0]
+        while places:
+            place = places.pop()
+            if place < len(heap) and heap[place][0] < before:
+                places += (2 * place + 1, 2 * place + 2)
+                lease = self.leases.get(heap[place][1])
+                if lease is not None and lease.released and self.released_at(lease) < before:
+                    yield lease
 
     def _order_released(self) -> None:
         self._released = [

@@ -14,7 +14,7 @@ from tabulate import tabulate
 from jaywalk import values
 from jaywalk.errors import InvalidValue
 from jaywalk.files import read_secret
-from jaywalk.policy import QUARANTINE, STALE_AFTER, TAKEOVERS
+from jaywalk.policy import FORGET_AFTER, NEVER, QUARANTINE, STALE_AFTER, TAKEOVERS
 
 from . import declare, importer, zones
 from .store import Store
@@ -96,6 +96,12 @@ def _wishes(to: argparse.ArgumentParser) -> None:
         help=f"how long the addresses of a node that left are given to nobody else (default {QUARANTINE})",
     )
     to.add_argument(
+        "--forget-after",
+        metavar="SECONDS",
+        help="how long after its node left a lease is kept, if the quarantine is not longer; "
+        f"{NEVER} keeps all (default {FORGET_AFTER}, 30 days)",
+    )
+    to.add_argument(
         "--exclude",
         action="append",
         metavar="CIDR",
@@ -120,6 +126,7 @@ def _wish(options: argparse.Namespace) -> Wish:
         options.quarantine,
         options.exclude,
         options.stale_after,
+        options.forget_after,
     )
 
 
@@ -225,7 +232,9 @@ def _pools(zone: dict[str, Any]) -> str:
 def _facts(zone: dict[str, Any]) -> list[tuple[str, Any]]:
     pools = [(f"pool {pool['cidr']}", f"{pool['held']} of {pool['capacity']} held") for pool in zone["pools"]]
     names = ("name", "description", "peers", "leases", "epoch", "rev")
+    forget = zone["policy"]["forget_after"]
     policy = [("takeover", zone["policy"]["takeover"]), ("quarantine", f"{zone['policy']['quarantine']} s")]
+    policy += [("forget after", forget if forget == NEVER else f"{forget} s")]
     if zone["policy"]["takeover"] == "stale":
         policy += [("stale after", f"{zone['policy']['stale_after']} s")]
     policy += [("excluded", each) for each in zone["policy"]["excluded"]]

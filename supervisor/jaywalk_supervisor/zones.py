@@ -11,6 +11,7 @@ from typing import Any
 
 import redis
 
+from jaywalk import policy as policies
 from jaywalk import values
 from jaywalk.controller import agent_user
 from jaywalk.errors import InvalidValue, JaywalkError
@@ -76,6 +77,7 @@ class Wish:
     quarantine: str | int | None = None
     excluded: Sequence[str] | None = None
     stale_after: str | int | None = None
+    forget_after: str | int | None = None
 
     def policy(self, known: Policy) -> Policy:
         """The zone's policy, ``known`` being the one it has."""
@@ -84,6 +86,7 @@ class Wish:
             known.quarantine if self.quarantine is None else self.quarantine,
             known.excluded if self.excluded is None else [each for each in self.excluded if each != NONE],
             known.stale_after if self.stale_after is None else self.stale_after,
+            known.forget_word if self.forget_after is None else self.forget_after,
         )
 
     def applied(self, zone: Zone) -> Zone:
@@ -138,6 +141,8 @@ def lines(zone: Zone) -> list[str]:
     facts = [("pool", pool) for pool in zone.pools]
     facts += [("description", zone.description), ("takeover", policy.takeover)]
     facts += [("stale after", f"{policy.stale_after} s"), ("quarantine", f"{policy.quarantine} s")]
+    forget = policy.forget_after
+    facts += [("forget after", policies.NEVER if forget is None else f"{forget} s")]
     facts += [("excluded", each) for each in policy.excluded]
     return [f"zone {zone.name} {name} {value}" for name, value in facts]
 
@@ -364,6 +369,7 @@ def show(state: ZoneState) -> dict[str, Any]:
             "quarantine": state.zone.policy.quarantine,
             "excluded": list(state.zone.policy.excluded),
             "stale_after": state.zone.policy.stale_after,
+            "forget_after": state.zone.policy.forget_word,
         },
         "warnings": [warning for pool in state.pools if (warning := pool.warning())],
         "unreadable": [mark.to_json(state.zone.name) for mark in state.unreadable.values()],

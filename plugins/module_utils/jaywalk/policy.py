@@ -17,6 +17,13 @@ QUARANTINE = 3600
 STALE_AFTER = 900
 """Seconds; fifteen reports.  A node that reboots, or finds its controller again, is heard of long before."""
 
+FORGET_AFTER = 2_592_000
+"""Seconds; thirty days.  Who comes back from a long leave or a repair has its address still, and a zone
+through which fresh keys pass keeps a month of them and no more."""
+
+NEVER = "never"
+"""The word for a time that never comes."""
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -26,13 +33,15 @@ class Policy:
     a fresh one (``always``, as the original did; ``stale``, once that one was not heard of for
     ``stale_after`` seconds).  ``quarantine``: seconds for which the lease of a node that left is not given
     to others, however full the pool is.  ``excluded``: networks within the zone's pools of which no peer
-    gets an address, since a gateway or another machine has it.
+    gets an address, since a gateway or another machine has it.  ``forget_after``: seconds after which the
+    lease of a node that left ends, None for never; a longer quarantine counts instead.
     """
 
     takeover: str = "always"
     quarantine: int = QUARANTINE
     excluded: tuple[str, ...] = ()
     stale_after: int = STALE_AFTER
+    forget_after: int | None = FORGET_AFTER
 
     @classmethod
     def checked(
@@ -41,6 +50,7 @@ class Policy:
         quarantine: object,
         excluded: Sequence[object] = (),
         stale_after: object = STALE_AFTER,
+        forget_after: object = FORGET_AFTER,
     ) -> Policy:
         """A policy from a person's words."""
         if takeover not in TAKEOVERS:
@@ -54,6 +64,7 @@ class Policy:
             values.seconds(quarantine, "quarantine"),
             tuple(kept),
             values.seconds(stale_after, "time after which a node is stale"),
+            _forget_after(forget_after),
         )
 
     @classmethod
@@ -72,6 +83,7 @@ class Policy:
             data.get("quarantine", cls.quarantine),
             wire.a_list(data.get("excluded", []), "excluded networks"),
             data.get("stale_after", cls.stale_after),
+            data.get("forget_after", cls.forget_after),
         )
 
     def to_wire(self) -> str:
@@ -80,8 +92,28 @@ class Policy:
             "quarantine": self.quarantine,
             "excluded": self.excluded,
             "stale_after": self.stale_after,
+            "forget_after": self.forget_word,
         }
         return json.dumps({name: value for name, value in fields.items() if value != ()})
+
+    @property
+    def forget_word(self) -> int | str:
+        """``forget_after`` as people and programs have it: seconds, or ``never``."""
+        return NEVER if self.forget_after is None else self.forget_after
+
+    @property
+    def lease_ends_after(self) -> int | None:
+        """How many seconds after its node left a lease ends; None for never."""
+        return None if self.forget_after is None else max(self.forget_after, self.quarantine)
+
+
+def _forget_after(value: object) -> int | None:
+    if value in (None, NEVER):
+        return None
+    try:
+        return values.seconds(value, "time after which a lease is forgotten")
+    except InvalidValue as error:
+        raise InvalidValue(error.problem, f"{error.remedy}, or {NEVER}") from None
 
 
 DEFAULT = Policy()

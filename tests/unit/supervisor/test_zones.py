@@ -30,6 +30,7 @@ def test_policy_is_set_shown_and_kept(command: Command) -> None:
         "quarantine": 3600,
         "excluded": [],
         "stale_after": 900,
+        "forget_after": 2_592_000,
     }
     assert not command("zone", "add", "zone-a", "--cidr", "10.7.0.0/24")["changed"]
     done = command("zone", "set", "zone-a", "--quarantine", "60")
