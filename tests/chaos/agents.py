@@ -19,12 +19,21 @@ from jaywalk.zonelog import ZoneKeys
 from jaywalk_agent import snapshot
 from jaywalk_agent.follow import Follower
 from jaywalk_agent.stop import Stopped, StopSignal
-from lab.patience import Deadline
+from lab.patience import Deadline, slowness
 
 from .judge.history import History
 
 RESTART_SECONDS = 0.2
 """What the service manager waits before it starts an agent again that ended with an error."""
+
+
+ASK_SECONDS = 1.5
+"""What is asked beside an agent's life is waited for so long: others are to fail meanwhile, too."""
+
+
+def pace() -> float:
+    """How many times longer all takes now, for all that is to be as much on a busy host as on an idle one."""
+    return min(3.0, slowness())
 
 
 class Halt(StopSignal):
@@ -182,7 +191,7 @@ class ChaosAgent:
         try:
             client = ZoneClient(connect(where), where, self.zone)
             try:
-                reply = client.ask(request, 1.5, to)
+                reply = client.ask(request, ASK_SECONDS * pace(), to)
             finally:
                 client.client.close()
         except JaywalkError:

@@ -13,17 +13,17 @@ from pathlib import Path
 
 from jaywalk.controller import agent_user
 
-from .agents import ChaosAgent
+from .agents import ChaosAgent, pace
 from .conditions import Conditions
 from .judge.history import History
+from .judge.looks import LOOK_SECONDS, Looks
 from .judge.picture import Picture
+from .judge.rest import Rest
 from .judge.tap import Tap
-from .looks import LOOK_SECONDS, Looks
 from .machines import Controller, SupervisorProcess
 from .operators import Operators
 from .real_agents import RealAgent, may_run, two_real_agents
 from .relay import Relay
-from .rest import Rest
 from .schedule import Parts, Step, schedule
 from .topologies import KINDS, MORE, ZONES
 from .verdict import Counts, settle, verdict
@@ -144,11 +144,11 @@ class Round:
         return agents
 
     def _befall(self) -> list[str]:
-        """Does the steps at their time and looks at all zones in between."""
-        began = time.monotonic()
+        """Does the steps at their time, later on a busy host, and looks at all zones in between."""
+        began, slow = time.monotonic(), pace()
         look = 0.0
         for step in self.steps:
-            while (left := began + step.at - time.monotonic()) > 0:
+            while (left := began + step.at * slow - time.monotonic()) > 0:
                 time.sleep(min(left, 0.05))
                 if time.monotonic() >= look:
                     if wrong := self.looks.look():

@@ -18,6 +18,9 @@ from tests.redis_server import RedisServer
 SECONDS = 2.0
 """For an answer to all this; who gets none does without."""
 
+SYNC_SECONDS = 20.0
+"""For a server that becomes a replica and has the copy."""
+
 Copy = Mapping[bytes, tuple[int, bytes]]
 """The data by key: how many milliseconds they have left, 0 for ever, and what DUMP says."""
 
@@ -29,33 +32,23 @@ class Hands:
         self._server = server
         self._copies: list[Copy] = []
 
-    def _client(self) -> redis.Redis:
-        server = self._server
-        return redis.Redis(
-            server.host,
-            server.port,
-            socket_timeout=SECONDS,
-            username="supervisor",
-            password=server.password,
-        )
-
     def fill(self, room: int) -> None:
         """Nothing but ``room`` bytes more goes into its memory until ``free``."""
-        with suppress(redis.RedisError), self._client() as client:
+        with suppress(redis.RedisError), _client(self._server) as client:
             used: Any = client.info("memory")["used_memory"]
             client.config_set("maxmemory", used + room)
 
     def free(self) -> None:
         deadline = Deadline(30)
         while not deadline.passed:
-            with suppress(redis.RedisError), self._client() as client:
+            with suppress(redis.RedisError), _client(self._server) as client:
                 client.config_set("maxmemory", 0)
                 return
             time.sleep(0.1)
 
     def remember(self) -> None:
         """Copies all data, for a later ``roll_back``."""
-        with suppress(redis.RedisError), self._client() as client:
+        with suppress(redis.RedisError), _client(self._server) as client:
             names: Any = client.keys("*")
             with client.pipeline(transaction=True) as pipe:
                 for name in names:
@@ -64,24 +57,58 @@ class Hands:
             pairs = zip(names, answers[::2], answers[1::2], strict=True)
             self._copies.append({name: (max(0, left), data) for name, left, data in pairs if data})
 
-    def roll_back(self, value: float) -> None:
-        """Puts an older copy in the place of the data of the running server, at once."""
+    def roll_back(self, value: float, may_follow: bool) -> None:
+        """Puts an older copy in the place of the data of the running server.
+
+        In some cases it becomes the replica of a server that has the copy for a moment, where it may.
+        """
         if not self._copies:
             return
         copy = self._copies[int(value * len(self._copies)) % len(self._copies)]
-        with suppress(redis.RedisError), self._client() as client, client.pipeline() as pipe:
+        if may_follow and int(value * 100) % 2:
+            with RedisServer(repl_diskless_sync_delay="0") as backup:
+                self._restore(backup, copy)
+                self._follow(backup)
+        else:
+            self._restore(self._server, copy)
+
+    @staticmethod
+    def _restore(server: RedisServer, copy: Copy) -> None:
+        with suppress(redis.RedisError), _client(server) as client, client.pipeline() as pipe:
             pipe.flushall()
             for name, (left, data) in copy.items():
                 pipe.restore(name, left, data)
             pipe.execute()
 
+    def _follow(self, backup: RedisServer) -> None:
+        with suppress(redis.RedisError), _client(self._server) as client:
+            client.config_set("masteruser", "supervisor")
+            client.config_set("masterauth", backup.password)
+            client.replicaof(backup.host, backup.port)
+            deadline = Deadline(SYNC_SECONDS)
+            while not deadline.passed and client.info("replication")["master_link_status"] != "up":
+                time.sleep(0.05)
+        deadline = Deadline(SYNC_SECONDS)
+        while not deadline.passed:
+            with suppress(redis.RedisError), _client(self._server) as client:
+                client.replicaof("NO", "ONE")
+                return
+            time.sleep(0.1)
+
     def empty(self, is_running: bool) -> None:
         """All data go: from the running server, or it starts anew on an empty folder."""
         if is_running:
-            with suppress(redis.RedisError), self._client() as client:
+            with suppress(redis.RedisError), _client(self._server) as client:
                 client.flushall()
             return
         assert self._server._folder is not None
         self._server.stop()
         shutil.rmtree(Path(self._server._folder, "appendonlydir"))
         self._server.start()
+
+
+def _client(server: RedisServer) -> redis.Redis:
+    """A connection for data that are no text."""
+    return redis.Redis(
+        server.host, server.port, socket_timeout=SECONDS, username="supervisor", password=server.password
+    )

@@ -118,7 +118,7 @@ class Topology(Together):
         elif deed == "copy":
             hands.remember()
         elif deed == "roll-back":
-            hands.roll_back(value)
+            hands.roll_back(value, may_follow=self.kind == Topology.kind)
         elif deed == "empty":
             hands.empty(is_running=value < 0.5)
         return deed in ("fill", "free", "copy", "roll-back", "empty", "go-on")

@@ -15,12 +15,12 @@ from lab.patience import Deadline
 from .agents import ChaosAgent
 from .judge.answers import Answers, judged
 from .judge.history import History
+from .judge.looks import LOOK_SECONDS, Looks
 from .judge.picture import Picture
+from .judge.rest import Rest
 from .judge.rules import Rules, Terms
 from .judge.tap import Tap
-from .looks import LOOK_SECONDS, Looks
 from .real_agents import RealAgent
-from .rest import Rest
 
 SAY_SECONDS = 20.0
 """How often people are told what a round waits for."""

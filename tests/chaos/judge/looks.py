@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 
 import redis
 
-from .judge.picture import Picture, faults
-from .judge.tap import Tap
-from .machines import SupervisorProcess
-from .topologies import Topology
+from tests.chaos.machines import SupervisorProcess
+from tests.chaos.topologies import Topology
+
+from .picture import Picture, faults
+from .tap import Tap
 
 LOOK_SECONDS = 0.5
 PATIENCE = 60.0

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from .judge.answers import Answers, judged
-from .judge.history import Answer, Asked, History
-from .judge.rules import Rules, Terms, waiting_key
-from .judge.tap import Entry, Reading
+from .answers import Answers, judged
+from .history import Answer, Asked, History
+from .rules import Rules, Terms, waiting_key
+from .tap import Entry, Reading
 
 A, B, C = ("A" * 43 + "=", "B" * 43 + "=", "C" * 43 + "=")
 ONE, TWO = "10.30.0.1", "10.30.0.2"

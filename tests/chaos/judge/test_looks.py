@@ -7,12 +7,14 @@ from unittest import mock
 
 import redis
 
-from . import real_agents, rest
-from .judge.history import History
-from .judge.picture import Picture
-from .judge.tap import Tap
+from tests.chaos import real_agents
+
+from . import rest
+from .history import History
 from .looks import MOST_IN_A_ROW, Looks
+from .picture import Picture
 from .rest import Rest
+from .tap import Tap
 
 A, B = ("A" * 43 + "=", "B" * 43 + "=")
 PEERS = {

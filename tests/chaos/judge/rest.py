@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from tests.chaos.machines import SupervisorProcess
 from tests.waiting import eventually
 
-from .judge.picture import Picture
-from .judge.replay import changes_of
-from .judge.tap import Tap
-from .machines import SupervisorProcess
+from .picture import Picture
+from .replay import changes_of
+from .tap import Tap
 
 SECONDS = 3.0
 """For an answer; a supervisor that cannot reach Redis says after a second what it knew last."""
