@@ -175,6 +175,15 @@ class RedisServer(Program):
             protocol=2,
         )
 
+    def raw(self) -> redis.Redis:
+        """A connection of the supervisor that takes answers as they are, in bytes."""
+        return redis.Redis(host=self.host, port=self.port, username="supervisor", password=self.password)
+
+    def forget(self) -> None:
+        """Deletes its data while it is stopped."""
+        assert self._folder is not None
+        shutil.rmtree(self._folder / "appendonlydir")
+
     def add_agent(self, zone: str, password: str | None = None) -> ControllerAddress:
         """Makes the Redis user of a zone's agents, as the supervisor does, and returns their way in."""
         password = password or secrets.token_hex(16)

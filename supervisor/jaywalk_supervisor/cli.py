@@ -90,7 +90,13 @@ def _common(to: ArgumentParser, default: str | None) -> None:
         to, "agent-password-file", default, "file with the agents' password of a zone without its own", "FILE"
     )
     _option(
-        to, "state-dir", default, f"where the embedded server keeps its data (default {STATE_DIR})", "DIR"
+        to,
+        "state-dir",
+        default,
+        "folder for copies of zones, reservations and tokens, which go back into a Redis that lost them, and "
+        "for the embedded server's data (JAYWALK_SUPERVISOR_STATE; by default no copies on disk where "
+        f"-streamer-address is given, and else {STATE_DIR})",
+        "DIR",
     )
     _option(to, "embedded-port", default, f"port of the embedded server (default {EMBEDDED_PORT})", "PORT")
     _option(
@@ -120,7 +126,9 @@ def _serve(options: argparse.Namespace) -> int:
     defaults = _default_zones(options)
     where = _streamer(options)
     if where is not None:
-        return Supervisor(Settings(where, _agent_digest(options, where), api, defaults)).run()
+        return Supervisor(
+            Settings(where, _agent_digest(options, where), api, defaults, _state_dir(options))
+        ).run()
     embedded = _embedded(options)
     try:
         where = embedded.start()
@@ -131,7 +139,7 @@ def _serve(options: argparse.Namespace) -> int:
         )
         digest = password_hash(password or embedded.agent_password())
         log.info("embedded server on %s, agents' password in %s/agents.password", where, embedded.folder)
-        return Supervisor(Settings(where, digest, api, defaults), embedded).run()
+        return Supervisor(Settings(where, digest, api, defaults, embedded.state_dir), embedded).run()
     finally:
         embedded.stop()
 
@@ -191,8 +199,16 @@ def _agent_digest(options: argparse.Namespace, where: ControllerAddress) -> str:
 
 
 def _embedded(options: argparse.Namespace) -> Embedded:
-    folder = options.state_dir or os.environ.get("STATE_DIRECTORY") or _default_state_dir()
+    folder = _state_dir(options) or _default_state_dir()
     return Embedded(folder, values.port(options.embedded_port or EMBEDDED_PORT, "embedded port"))
+
+
+def _state_dir(options: argparse.Namespace) -> str:
+    """The state folder that we are told to use, by systemd at the last; empty where nobody says."""
+    named = (
+        options.state_dir or os.environ.get("JAYWALK_SUPERVISOR_STATE") or os.environ.get("STATE_DIRECTORY")
+    )
+    return named or ""
 
 
 def _default_state_dir() -> str:

@@ -14,6 +14,7 @@ from jaywalk.models import Zone
 
 from .committer import REFRESH_SECONDS, Committer
 from .health import Health
+from .recovery import Recovery
 from .store import Store, client_name
 from .zones import with_defaults
 
@@ -31,9 +32,15 @@ class ClusterCommitter:
     """Starts and ends the committers as zones come and go; to others it looks like one of them."""
 
     def __init__(
-        self, where: ControllerAddress, agent_digest: str, defaults: Sequence[Zone], stop: threading.Event
+        self,
+        where: ControllerAddress,
+        agent_digest: str,
+        defaults: Sequence[Zone],
+        stop: threading.Event,
+        recovery: Recovery | None = None,
     ) -> None:
         self.where = where
+        self.recovery = recovery or Recovery(where)
         self.agent_digest = agent_digest
         self.defaults = defaults
         self.stop = stop
@@ -66,6 +73,7 @@ class ClusterCommitter:
         store = Store.open(self.where, client_name())
         try:
             while not self.stop.is_set():
+                self.recovery.mend_shared(store)
                 names = with_defaults(store, self.defaults)
                 self._end(self._serving.keys() - set(names))
                 for name in names:
@@ -78,7 +86,7 @@ class ClusterCommitter:
 
     def _start(self, name: str) -> None:
         stop = threading.Event()
-        committer = Committer(replace(self.where, zone=name), self.agent_digest, (), stop)
+        committer = Committer(replace(self.where, zone=name), self.agent_digest, (), stop, self.recovery)
         thread = threading.Thread(target=committer.run, name=f"committer-{name}", daemon=True)
         self._serving[name] = _Serving(committer, thread, stop)
         thread.start()
@@ -108,4 +116,5 @@ def merged(own: Health, parts: Sequence[Health]) -> Health:
             whole.clock_skew = each.clock_skew
         whole.clock_trouble = whole.clock_trouble or each.clock_trouble
         whole.unreadable |= each.unreadable
+        whole.shut_zones |= each.shut_zones
     return whole

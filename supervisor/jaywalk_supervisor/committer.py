@@ -39,6 +39,8 @@ from .journal import Told
 from .leader import BEAT_SECONDS, Leadership
 from .log_bound import LogBound
 from .pools import FillWatch
+from .putback import let_peers_return
+from .recovery import Recovery
 from .spoilt_keys import check_types, is_wrong_type
 from .state import Undo, ZoneState
 from .store import AWAY, BATCH, Store, ZoneGone, client_name
@@ -105,9 +107,15 @@ class Committer:
     """Serves all zones of one controller until ``stop`` is set; meant for a thread of its own."""
 
     def __init__(
-        self, where: ControllerAddress, agent_digest: str, defaults: Sequence[Zone], stop: threading.Event
+        self,
+        where: ControllerAddress,
+        agent_digest: str,
+        defaults: Sequence[Zone],
+        stop: threading.Event,
+        recovery: Recovery | None = None,
     ) -> None:
         self.where = where
+        self.recovery = recovery or Recovery(where)
         self.agent_digest = agent_digest
         self.defaults = defaults
         self.stop = stop
@@ -142,10 +150,12 @@ class Committer:
                 self.health.trouble = "the committer failed and starts again: see the log"
             failures = 1 if self._states else failures + 1
             self._former |= self._states
+            self.recovery.learn(self._states)
             self._states = {}
             self._ahead = None
             self.health.turn = time.monotonic()
             self.stop.wait(backoff.compute(failures))
+        self.recovery.flush()
         self._writer.shutdown()
 
     def _report(self, error: JaywalkError) -> None:
@@ -183,6 +193,7 @@ class Committer:
             self.health.trouble = ""
             self._serve(store, leadership)
             leadership.resign()
+            self._refresh(store)  # so that the copies have what was committed last
         finally:
             if leadership is not None:
                 leadership.close()
@@ -262,10 +273,15 @@ class Committer:
             check_replay(store)
 
     def _refresh(self, store: Store) -> None:
-        """Looks at the clock, makes the default zones, takes up zones that appeared, and lets go of those
-        that are gone.
+        """Looks at the clock, puts back what was lost, makes the default zones, takes up zones that appeared,
+        and lets go of those that are gone.
         """
         self._look(store)
+        if not self.where.nodes:
+            self.recovery.mend_shared(store)
+        for name in self.recovery.mend(store, self._states):
+            self._states.pop(name, None)
+        self.health.shut_zones = dict(self.recovery.shut)
         names = with_defaults(store, self.defaults)
         for name in names:
             if name not in self._states:
@@ -274,6 +290,7 @@ class Committer:
             self._drop(name, f"zone {name} was removed")
         for name in self.health.broken_zones.keys() - set(names):
             del self.health.broken_zones[name]
+        self.recovery.keep(store, self._states)
 
     def _look(self, store: Store) -> None:
         """Compares clocks; where Redis's jumped, we begin to listen anew."""
@@ -296,7 +313,7 @@ class Committer:
             if store.bump(name):
                 log.warning("the controller %s started anew: zone %s has a new epoch", self.where, name)
             former = self._former.pop(name, None)
-            state = store.load(name, former)
+            state = let_peers_return(store, store.load(name, former))
             if former is not None:
                 state.go_on_from(former)
             state.listen_from(self.time.now())

@@ -60,6 +60,7 @@ class Embedded:
     """The server under a supervisor's state folder."""
 
     def __init__(self, state_dir: str, port: int) -> None:
+        self.state_dir = state_dir
         self.folder = Path(state_dir).absolute() / "embedded"
         self.port = port
         self._process: subprocess.Popen[bytes] | None = None

@@ -37,12 +37,19 @@ class Health:
     clock_trouble: str = ""
     led: frozenset[str] = frozenset()
     broken_zones: dict[str, str] = field(default_factory=dict)
+    shut_zones: dict[str, str] = field(default_factory=dict)
+    """Zones that lost their agents' password, with the remedy; served for the agents that are in."""
     unreadable: dict[str, Sequence[Unreadable]] = field(default_factory=dict)
 
     def unreadable_records(self) -> dict[str, list[dict[str, Any]]]:
         """The first unreadable records of each zone that has some, in plain values."""
         marks = dict(self.unreadable)
         return {zone: [each.to_json(zone) for each in marks[zone][:SHOWN]] for zone in marks}
+
+    @property
+    def troubled_zones(self) -> dict[str, str]:
+        """The zones that somebody has to look after, with the reason."""
+        return {**self.shut_zones, **self.broken_zones}
 
     @property
     def committed(self) -> int:

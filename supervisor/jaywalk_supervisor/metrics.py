@@ -67,7 +67,7 @@ def _counted(health: Health) -> Iterable[Metric]:
     offset = "Seconds by which the clock of the supervisor's machine is ahead of the controller's"
     yield GaugeMetricFamily("jaywalk_clock_offset_seconds", offset, value=health.clock_skew)
     broken = "Zones that cannot be served"
-    yield GaugeMetricFamily("jaywalk_zones_broken", broken, value=len(health.broken_zones))
+    yield GaugeMetricFamily("jaywalk_zones_broken", broken, value=len(health.troubled_zones))
     unreadable = GaugeMetricFamily(
         "jaywalk_records_unreadable", "Keys of the zone with a record that does not parse", labels=["zone"]
     )

@@ -23,6 +23,7 @@ from .cluster import ClusterCommitter
 from .committer import Committer
 from .embedded import Embedded
 from .metrics import Metrics, add_metrics
+from .recovery import Recovery
 from .replica import Replica
 from .store import Store
 from .zones import DEFAULT_ZONES
@@ -51,12 +52,14 @@ class Settings:
     """What ``serve`` is told: where Redis is, the hash of the agents' password, and about the API.
 
     ``default_zones``: whether to make the two zones of the original; no where an operator declares zones.
+    ``state_dir``: the folder for copies of what the controller holds; empty where it is to keep none.
     """
 
     where: ControllerAddress
     agent_digest: str
     api: ApiSettings
     default_zones: bool = True
+    state_dir: str = ""
 
 
 class Supervisor:
@@ -68,7 +71,8 @@ class Supervisor:
         self.stop = threading.Event()
         kind = ClusterCommitter if settings.where.nodes else Committer
         defaults = DEFAULT_ZONES if settings.default_zones else ()
-        self.committer = kind(settings.where, settings.agent_digest, defaults, self.stop)
+        self.recovery = Recovery(settings.where, settings.state_dir)
+        self.committer = kind(settings.where, settings.agent_digest, defaults, self.stop, self.recovery)
         self.replica = Replica(settings.where)
         self._committing = threading.Thread(target=self.committer.run, name="committer", daemon=True)
 
@@ -152,14 +156,15 @@ class Supervisor:
         health = self.committer.health
         alive = self._committing.is_alive() and time.monotonic() - health.turn < STALLED_SECONDS
         unreadable = health.unreadable_records()
-        hurt = health.trouble or health.broken_zones or health.clock_trouble or unreadable
+        hurt = health.trouble or health.troubled_zones or health.clock_trouble or unreadable
         body = {
             "status": "ok" if alive and not hurt else "failing",
             "committer": "alive" if alive else "hung or ended",
             "controller": health.trouble or "connected",
             "clock": health.clock_trouble or "ok",
             "clock_offset_seconds": round(health.clock_skew, 3),
-            "broken_zones": dict(health.broken_zones),
+            "broken_zones": health.troubled_zones,
+            "copies": self.recovery.summary,
             "unreadable_records": unreadable,
             "zones_led": sorted(health.led),
             "committed": health.committed,

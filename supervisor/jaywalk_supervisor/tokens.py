@@ -20,7 +20,10 @@ from jaywalk.errors import InvalidValue
 from .store import Store
 
 TOKENS = "jw:tokens"
-"""The hash of all tokens: name -> JSON record."""
+"""The hash of all tokens: name -> JSON record; and when they were last changed."""
+GENERATION = "#generation"
+RESTORED = "#restored"
+"""Fields of that hash which are no tokens: no DNS label begins so."""
 ROLES = ("read", "operator", "admin")
 """Each may do what those before it may: read; order leases and remove peers; make and remove zones."""
 
@@ -62,14 +65,14 @@ def add(store: Store, name: str, role: str, zone: str = "") -> str:
     """Makes a token and returns it, which nobody can read again; raises ``InvalidValue``."""
     text = secrets.token_urlsafe(32)
     record = Token(values.dns_label(name, "token's name"), role, zone, _digest(text), int(store.time()))
-    if not store.redis.hsetnx(TOKENS, record.name, record.to_wire()):
+    if store.run("tokens", [TOKENS], ["add", record.name, record.to_wire()]) != "OK":
         raise InvalidValue(f"there is a token {name} already", "remove it first, or give another name")
     return text
 
 
 def remove(store: Store, name: str) -> None:
     """Ends a token at once; raises ``InvalidValue`` where there is none of that name."""
-    if not store.redis.hdel(TOKENS, name):
+    if name in (GENERATION, RESTORED) or store.run("tokens", [TOKENS], ["remove", name]) != "OK":
         raise InvalidValue(
             f"the token {values.shown(name)} is unknown", "see 'jaywalk-supervisor token list'"
         )
@@ -77,9 +80,9 @@ def remove(store: Store, name: str) -> None:
 
 def remove_zone(store: Store, zone: str) -> None:
     """Ends the tokens of a zone, so that they do not open another one of its name."""
-    for token in listing(store):
-        if token.zone == zone:
-            store.redis.hdel(TOKENS, token.name)
+    names = [token.name for token in listing(store) if token.zone == zone]
+    if names:
+        store.run("tokens", [TOKENS], ["remove", *names])
 
 
 def listing(store: Store) -> list[Token]:

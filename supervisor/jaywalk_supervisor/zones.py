@@ -116,7 +116,7 @@ def add(
     store.redis.srem(REMOVED, zone.name)
     store.redis.hdel(ZoneKeys(zone.name).meta, "restored")
     kept = _with_pools_of(store.load(zone.name), zone, wish, grow)
-    changed = _change(store, zone.name, kept.applied) or changed
+    changed = settle(store, zone.name, kept.applied) or changed
     return _set_password(store, zone.name, agent_password) or changed, one(store, zone.name)
 
 
@@ -194,11 +194,15 @@ def change(
     Raises ``Conflict`` where a lease or a child prefix would no longer fit its pools.
     """
     one(store, name)
-    changed = _change(store, name, wish.applied)
+    changed = settle(store, name, wish.applied)
     return _set_password(store, name, agent_password) or changed, one(store, name)
 
 
-def _change(store: Store, name: str, wanted: Callable[[Zone], Zone]) -> bool:
+def settle(store: Store, name: str, wanted: Callable[[Zone], Zone]) -> bool:
+    """Makes a zone's own fields what ``wanted`` makes of them; returns whether that changed anything.
+
+    Raises ``Conflict`` where a lease or a child prefix would no longer fit its pools.
+    """
     keys = ZoneKeys(name)
     while True:
         state = store.load(name)

@@ -18,6 +18,7 @@ from jaywalk.models import Zone
 from jaywalk.requests import Request
 from jaywalk_supervisor.acl import password_hash
 from jaywalk_supervisor.committer import Committer
+from jaywalk_supervisor.recovery import Recovery
 from jaywalk_supervisor.store import Store
 from tests.waiting import eventually
 
@@ -43,10 +44,16 @@ def join(zone: str, number: int, **fields: Any) -> Request:
 
 
 @contextmanager
-def committing(where: ControllerAddress, zones: tuple[Zone, ...] = (BLUE, RED)) -> Iterator[Committer]:
-    """A committer that serves ``zones`` in a thread of this process until the block ends."""
+def committing(
+    where: ControllerAddress, zones: tuple[Zone, ...] = (BLUE, RED), state_dir: Path | None = None
+) -> Iterator[Committer]:
+    """A committer that serves ``zones`` in a thread of this process until the block ends.
+
+    Its copies lie in ``state_dir``, if it names one.
+    """
     stop = threading.Event()
-    committer = Committer(where, password_hash(AGENT_PASSWORD), zones, stop)
+    recovery = Recovery(where, str(state_dir or ""))
+    committer = Committer(where, password_hash(AGENT_PASSWORD), zones, stop, recovery)
     thread = threading.Thread(target=committer.run, daemon=True)
     thread.start()
     try:

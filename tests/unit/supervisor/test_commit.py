@@ -100,7 +100,7 @@ def test_a_zone_is_changed_only_as_it_was_when_that_was_checked(
 
     slow = Slow(store.redis, store.where)
     with pytest.raises(zones.Conflict, match=r"10\.20\.15\.1 of node1"):
-        zones._change(slow, "zone-blue", zones.Wish(cidrs=["10.20.0.0/24"]).applied)
+        zones.settle(slow, "zone-blue", zones.Wish(cidrs=["10.20.0.0/24"]).applied)
     assert looks == [0, 1]
     assert store.load("zone-blue").zone.pools == BLUE.pools
 

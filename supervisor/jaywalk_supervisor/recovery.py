@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Puts back into Redis what was lost there, from copies that this supervisor keeps; nothing that stands.
+
+Redis holds the truth.  Each supervisor follows all zones and keeps a copy of each, in its memory and where
+it has a state folder also there; once a second it holds the copies against Redis:
+
+* A zone of which nothing stands, and which nobody removed, is made again in one step with its settings, its
+  password's hash and all reservations; then its other leases follow, as those of nodes that left.
+* A zone that contains the copy's position is the truth, and the copy follows it.
+* A zone that was made anew since gets the leases that it lacks and has room for.  One that was put back to
+  an older state is left as it is; the log says what differs.
+
+Several supervisors may do so at once, with copies of different age.  A zone that was made again carries the
+position of the copy that it stems from (``restored``) until an operator changes it.  A supervisor that knows
+a later position puts its own in its place: positions only grow along a zone's life, so whichever supervisor
+came first, in the end the newest copy stands, and no operator's later word is overwritten.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import redis
+
+from jaywalk.controller import ControllerAddress
+from jaywalk.errors import InvalidValue
+from jaywalk.zonelog import ZoneKeys, history_of
+
+from . import putback, zones
+from .acl import password_lost
+from .copies import Position, ZoneCopy
+from .copyfolder import CopyFolder
+from .restoring import Relation, differences, relation
+from .sharedrecovery import SharedRecovery
+from .state import ZoneState
+from .store import Store, ZoneGone
+
+log = logging.getLogger(__name__)
+
+LAZY_SECONDS = 30.0
+"""After which a copy on the disk has the leases that came since; what an operator makes is there at once."""
+LOOKED_AT = 100
+"""Zones that one script looks at."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a zone stands in Redis, as ``look.lua`` says it."""
+
+    position: Position
+    history: tuple[Position, ...]
+    restored: Position | None
+    readded: bool
+    own_password: bool
+    peers: int
+    leases: int
+    digest: str
+
+    @classmethod
+    def read(cls, fields: Sequence[str]) -> Standing | None:
+        """None where there is no zone; raises ``InvalidValue`` for one that cannot be read."""
+        if not fields:
+            return None
+        epoch, rev, history, restored, readded, own, peers, leases, digest = fields
+        try:
+            position = (int(epoch), int(rev))
+        except ValueError:
+            raise InvalidValue("its position does not parse") from None
+        mark = history_of(restored)[-1:]
+        return cls(
+            position,
+            history_of(history),
+            mark[0] if mark else None,
+            bool(readded),
+            bool(own),
+            int(peers),
+            int(leases),
+            digest,
+        )
+
+
+class Recovery:
+    """One supervisor's copies of one controller, in ``state_dir`` if it names a folder.
+
+    ``shut`` says of each zone that lost its agents' password what is to be done.
+    """
+
+    def __init__(self, where: ControllerAddress, state_dir: str = "") -> None:
+        self.folder = CopyFolder(state_dir, where) if state_dir else None
+        self.shut: dict[str, str] = {}
+        self._copies: dict[str, ZoneCopy] = self.folder.zones() if self.folder else {}
+        self._written: dict[str, tuple[ZoneCopy, float]] = {
+            name: (copy, time.monotonic()) for name, copy in self._copies.items()
+        }
+        self._shared = SharedRecovery(self.folder)
+        if self.folder and not self._copies and (others := self.folder.others()):
+            log.info("copies of other controllers are not used for %s: %s", where, ", ".join(others))
+        self._standings: dict[str, Standing] = {}
+        self._unsettled: dict[str, str] = {}
+        self._retry_at = 0.0
+
+    @property
+    def trouble(self) -> str:
+        """Why copies cannot be written; empty while they can, or nobody wants them."""
+        return self.folder.trouble if self.folder else ""
+
+    @property
+    def summary(self) -> str:
+        """Where copies are kept, or why they are not."""
+        if self.folder is None:
+            return "in memory alone"
+        return self.trouble or f"in {self.folder.path}"
+
+    def mend_shared(self, store: Store) -> None:
+        """Puts back what all zones share: the list of them, those that were removed, and the API's tokens."""
+        positions = {name: copy.position for name, copy in list(self._copies.items())}
+        try:
+            for name in self._shared.mend(store, positions):
+                self._forget(name)
+        except redis.ResponseError as error:
+            self._note_unsettled("", str(error))
+        else:
+            self._unsettled.pop("", None)
+
+    def learn(self, states: Mapping[str, ZoneState]) -> None:
+        """Takes into the copies what this supervisor committed since it looked last."""
+        for name, state in states.items():
+            copy = self._copies.get(name)
+            if copy is not None and (state.epoch, state.rev) > copy.position:
+                self._copies[name] = copy_of(state, copy.digest, copy.saved)
+
+    def mend(self, store: Store, states: Mapping[str, ZoneState]) -> set[str]:
+        """Puts back what was lost of each zone; returns the names of those that are to be read anew."""
+        anew: set[str] = set()
+        self.learn(states)
+        names = store.zones()
+        for name, fields in self._look(store, names):
+            try:
+                standing = Standing.read(fields)
+                self._standings.pop(name, None)
+                if standing is not None:
+                    self._standings[name] = standing
+                if self._mend_zone(store, name, standing, states.get(name)):
+                    anew.add(name)
+            except (InvalidValue, ZoneGone, redis.ResponseError) as error:
+                self._note_unsettled(name, str(error))
+            else:
+                self._unsettled.pop(name, None)
+        for name in () if store.where.zone else self.shut.keys() - set(names):
+            self.shut.pop(name, None)
+        return anew
+
+    def keep(self, store: Store, states: MutableMapping[str, ZoneState]) -> None:
+        """Has the copies follow the zones that moved, as Redis has them, and ``states`` with them."""
+        for name in list(states):
+            standing = self._standings.get(name)
+            if standing is None or name in self._unsettled:
+                continue
+            known = self._copies.get(name)
+            if known is None or (known.position, known.digest) != (standing.position, standing.digest):
+                try:
+                    states[name] = store.catch_up(states[name])
+                except (InvalidValue, ZoneGone):
+                    continue  # the next look tells
+                self._copies[name] = copy_of(states[name], standing.digest, int(store.time(name)))
+            self._write(name)
+
+    def flush(self) -> None:
+        """Writes what the disk does not have yet."""
+        for name in list(self._copies):
+            self._write(name, lazy_seconds=0.0)
+
+    def _look(self, store: Store, names: Sequence[str]) -> Iterator[tuple[str, Sequence[Any]]]:
+        for at in range(0, len(names), LOOKED_AT):
+            some = names[at : at + LOOKED_AT]
+            every = [ZoneKeys(name) for name in some]
+            wanted = [key for keys in every for key in (keys.meta, keys.peers, keys.leases, keys.creds)]
+            yield from zip(some, store.ask("look", wanted, []), strict=True)
+
+    def _mend_zone(self, store: Store, name: str, standing: Standing | None, state: ZoneState | None) -> bool:
+        """Puts back what was lost of one zone; returns whether it is to be read anew."""
+        copy = self._copies.get(name)
+        if standing is None:
+            return copy is not None and not self._removed(store, name) and putback.make_again(store, copy)
+        if copy is not None and _is_another(copy, standing):
+            copy = None
+        if copy is not None and copy.digest and not standing.digest:
+            putback.put_password(store, copy)
+            standing = replace(standing, digest=copy.digest)
+        self._note_shut(name, standing)
+        if copy is None or copy.position == standing.position:
+            return self._refill(store, standing, state)
+        self._compare(store, copy, standing)
+        return False
+
+    def _compare(self, store: Store, copy: ZoneCopy, standing: Standing) -> None:
+        """Settles how a zone that stands elsewhere than ``copy`` goes on; the copy follows it afterwards."""
+        found = relation(copy.position, standing.position, standing.history)
+        if found is Relation.NEWER:
+            return
+        if standing.restored is not None:
+            if standing.restored < copy.position:
+                putback.replace_older(store, copy)
+        elif found is Relation.OLDER:
+            self._tell_older(store, copy, standing)
+        else:
+            putback.complete(store, copy)
+
+    def _tell_older(self, store: Store, copy: ZoneCopy, standing: Standing) -> None:
+        name = copy.zone.name
+        state = store.load(name)
+        found = differences(copy, state, standing.digest)
+        if not found:
+            return
+        aside = self.folder.put_aside(name, "before-loss") if self.folder else ""
+        self._written.pop(name, None)
+        log.warning(
+            "zone %s was put back to an older state, and that stands: %s. Do again what was changed since%s",
+            name,
+            "; ".join(found),
+            f"; the copy of before lies in {aside}" if aside else "",
+        )
+
+    def _refill(self, store: Store, standing: Standing, state: ZoneState | None) -> bool:
+        """Writes records again that are gone although nobody committed anything."""
+        if state is None or (state.epoch, state.rev) != standing.position:
+            return False
+        if standing.peers >= len(state.peers) and standing.leases >= len(state.leases):
+            return False
+        if count := putback.refill(store, state):
+            log.warning(
+                "zone %s: %d records were gone from the controller and are there again",
+                state.zone.name,
+                count,
+            )
+        return False
+
+    def _removed(self, store: Store, name: str) -> bool:
+        return bool(store.redis.sismember(zones.REMOVED, name))
+
+    def _note_shut(self, name: str, standing: Standing) -> None:
+        if standing.digest or not standing.own_password:
+            self.shut.pop(name, None)
+        elif name not in self.shut:
+            self.shut[name] = password_lost(name)
+            log.error("%s", self.shut[name])
+
+    def _note_unsettled(self, name: str, trouble: str) -> None:
+        if self._unsettled.get(name) != trouble:
+            what = f"zone {name}" if name else "what all zones share"
+            log.error("%s cannot be held against the copy of it: %s", what, trouble)
+        self._unsettled[name] = trouble
+
+    def _write(self, name: str, lazy_seconds: float = LAZY_SECONDS) -> None:
+        """Writes a copy to the disk where it says more than the one there, at once or after a while."""
+        if self.folder is None:
+            return
+        copy, now = self._copies[name], time.monotonic()
+        written, since = self._written.get(name, (None, 0.0))
+        if now < self._retry_at or (
+            written is not None and not _is_due(copy, written, now - since, lazy_seconds)
+        ):
+            return
+        if self.folder.write(name, copy.to_text()):
+            self._written[name] = (copy, now)
+        else:
+            self._retry_at = now + LAZY_SECONDS
+
+    def _forget(self, name: str) -> None:
+        """Ends the copy of a zone that was removed on purpose."""
+        self._copies.pop(name, None)
+        self._written.pop(name, None)
+        if self.folder is not None:
+            self.folder.drop(name)
+
+
+def _is_another(copy: ZoneCopy, standing: Standing) -> bool:
+    """Whether an operator removed the zone of ``copy``, and made another one of its name."""
+    found = relation(copy.position, standing.position, standing.history)
+    return standing.readded and found is Relation.ANEW
+
+
+def _is_due(copy: ZoneCopy, written: ZoneCopy, age: float, lazy_seconds: float) -> bool:
+    """Whether ``copy`` is to replace the one on the disk, which was written ``age`` seconds ago."""
+    if copy is written or copy.position == written.position:
+        return copy.digest != written.digest
+    if copy.position[0] != written.position[0] or copy.differs_much(written):
+        return True
+    return age >= lazy_seconds and not copy.same_as(written)
+
+
+def copy_of(state: ZoneState, digest: str, saved: int) -> ZoneCopy:
+    """What a supervisor keeps of a zone as it stands at the time ``saved``."""
+    return ZoneCopy(state.zone, (state.epoch, state.rev), digest, dict(state.leases), saved)

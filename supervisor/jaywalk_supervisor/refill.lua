@@ -1,0 +1,10 @@
+-- SPDX-License-Identifier: GPL-3.0-or-later
+-- Writes records again that somebody deleted by hand, if the zone stands where they were known.
+--
+-- KEYS  meta, a hash of records
+-- ARGV  epoch and rev; then the key and the record of each
+-- Returns OK or CONFLICT.
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'rev')
+if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] then return 'CONFLICT' end
+for at = 3, #ARGV, 2 do redis.call('HSETNX', KEYS[2], ARGV[at], ARGV[at + 1]) end
+return 'OK'

@@ -1,0 +1,34 @@
+-- SPDX-License-Identifier: GPL-3.0-or-later
+-- Changes the API's tokens, with the time of the change as their generation: of two copies the one of the
+-- later generation is the newer one.
+--
+-- KEYS  tokens
+-- ARGV  'add', a name and its record; or 'remove' and names; or 'adopt' for tokens that have no generation;
+--       or 'restore', a generation, and names with their records, which go where there are no tokens, or
+--       nothing but those of an older copy
+-- Returns OK, EXISTS (nothing is added or restored) or NONE (nothing was there to be removed).
+local GENERATION, RESTORED = '#generation', '#restored'
+local tokens = KEYS[1]
+
+if ARGV[1] == 'restore' then
+  local copied = redis.call('HGET', tokens, RESTORED)
+  if redis.call('EXISTS', tokens) == 1 and not (copied and tonumber(copied) < tonumber(ARGV[2])) then
+    return 'EXISTS'
+  end
+  redis.call('DEL', tokens)
+  for at = 3, #ARGV, 2 do redis.call('HSET', tokens, ARGV[at], ARGV[at + 1]) end
+  redis.call('HSET', tokens, GENERATION, ARGV[2], RESTORED, ARGV[2])
+  return 'OK'
+end
+
+if ARGV[1] == 'add' then
+  if redis.call('HSETNX', tokens, ARGV[2], ARGV[3]) == 0 then return 'EXISTS' end
+elseif ARGV[1] == 'remove' then
+  if redis.call('HDEL', tokens, unpack(ARGV, 2)) == 0 then return 'NONE' end
+end
+local now = redis.call('TIME')
+local millis = tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)
+local generation = math.max(millis, (tonumber(redis.call('HGET', tokens, GENERATION)) or 0) + 1)
+redis.call('HSET', tokens, GENERATION, string.format('%.0f', generation))
+redis.call('HDEL', tokens, RESTORED)
+return 'OK'
