@@ -19,7 +19,7 @@ PLATFORM ?=
 MINUTES ?= 60
 SEED ?=
 INSIDE ?=
-WORKERS ?= 3
+WORKERS ?= 4
 
 # A folder of tests, unless ARGS names some of its files: make unit ARGS='tests/unit/lab -q'
 tests_of = $(if $(filter tests/%,$(ARGS)),,tests/$(1))
@@ -37,7 +37,7 @@ setup: ## install what developing and the lab need (Debian packages, a Python en
 demo: setup wheelhouse ## a mesh of real machines on this box, rolled out by the playbook
 	@$(PY) scripts/demo
 
-# What takes longest is first, and three workers have each about a third of it (see tests/workers.py).
+# What takes longest is first; the fleet tests are dealt out to two fleets (see tests/workers.py).
 test: setup wheelhouse ## unit, chaos, integration, kernel and fleet tests, a few mutants: one run of pytest
 	@$(PY) -m pytest -n $(WORKERS) --no-loadscope-reorder \
 		tests/kernel tests/fleet tests/integration tests/chaos tests/mutants tests/unit $(ARGS)

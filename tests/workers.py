@@ -3,26 +3,35 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
+
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 LABS_OF_THEIR_OWN = ("test_lab", "test_nat", "test_streets")
-"""Files of tests/fleet that boot their own machines; all others share one fleet, and so one worker."""
+"""Files of tests/fleet that boot their own machines; all others share a fleet, and so a worker."""
+SECOND_FLEET = ("test_rollout", "test_leave", "test_troubleshooting")
+"""Files that take about half of the time of all that share a fleet: they share another one than the rest."""
 
 
 class ByFile(LoadScopeScheduling):
-    """A file's tests stay together and in order, and those of the one fleet do.
+    """A file's tests stay together and in order, and those of one fleet do.
 
     Where all mutants are asked for, each of them is one of its own.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        if file.startswith("tests/mutants/") and self.config.getoption("--all-mutants", False):
+        if nodeid.startswith("tests/mutants/") and self.config.getoption("--all-mutants", False):
             return nodeid
-        if file.startswith("tests/fleet/") and not any(f"/{name}.py" in file for name in LABS_OF_THEIR_OWN):
-            return "tests/fleet"
+        return unit_of(nodeid.partition("::")[0])
+
+
+def unit_of(file: str) -> str:
+    """What the tests of a file are dealt out with: all with the same word go to one worker."""
+    name = PurePath(file).stem
+    if not file.startswith("tests/fleet/") or name in LABS_OF_THEIR_OWN:
         return file
+    return "tests/fleet, second" if name in SECOND_FLEET else "tests/fleet"
 
 
 class Progress:

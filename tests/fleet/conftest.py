@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One fleet for all tests of this folder: machines of the lab, rolled out by the operators' own playbook."""
+"""A fleet for the tests of this folder: machines of the lab, rolled out by the operators' own playbook."""
 
 from __future__ import annotations
 
@@ -24,10 +24,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def fleet() -> Iterator[Fleet]:
-    """A controller and three members, rolled out once; JAYWALK_FLEET_TEST_KEEP keeps them running."""
-    directory = Path(os.environ.get("JAYWALK_FLEET_TEST_DIR", "/var/tmp/jaywalk-fleet-test"))
+    """A controller and three members, rolled out once for all tests of a process.
+
+    JAYWALK_FLEET_TEST_KEEP keeps them running.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    directory = Path(os.environ.get("JAYWALK_FLEET_TEST_DIR", "/var/tmp/jaywalk-fleet-test") + worker)
     prefix = os.environ.get("JAYWALK_FLEET_TEST_PREFIX", "jt")
-    lab = lab_of_this_run(directory, prefix)
+    lab = lab_of_this_run(directory, prefix + worker)
     keep = "JAYWALK_FLEET_TEST_KEEP" in os.environ
     if not keep:
         lab.down()
