@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import redis
 
+from tests.chaos.agents import pace
 from tests.chaos.machines import SupervisorProcess
 from tests.chaos.topologies import Topology
 
@@ -18,7 +19,8 @@ LOOK_SECONDS = 0.5
 PATIENCE = 60.0
 """Seconds for an answer of Redis once nothing is wrong any more."""
 MOST_IN_A_ROW = 30
-"""Looks that may fail one after the other: no outage lasts longer than 6 s, and a failover 7 s more."""
+"""Looks that may fail one after the other, on an idle host: no outage lasts longer than 6 s, and a failover
+7 s more."""
 
 
 class Looks:
@@ -48,7 +50,7 @@ class Looks:
 
     def _look_at(self, zone: str, is_calm: bool) -> list[str]:
         self.taken += 1
-        most = 2 if zone in self._well else MOST_IN_A_ROW
+        most = 2 if zone in self._well else MOST_IN_A_ROW * pace()
         try:
             with self._topology.server_of(zone).client(PATIENCE if is_calm else LOOK_SECONDS) as client:
                 picture = Picture.take(client, zone)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from unittest import mock
 
+import pytest
 import redis
 
 from tests.chaos import real_agents
@@ -88,7 +89,8 @@ def test_an_interface_that_is_not_as_the_zone_says_is_found() -> None:
     assert "sends to" in next(real_agents.unlike(A, {"10.30.0.1"}, wider, PICTURE))
 
 
-def test_looks_that_fail_are_counted_and_may_not_go_on_for_long() -> None:
+def test_looks_that_fail_are_counted_and_may_not_go_on_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.chaos.judge.looks.pace", lambda: 1.0)
     topology = mock.Mock()
     topology.server_of.side_effect = redis.ConnectionError("away")
     looks = Looks(topology, {"zone-one": Tap(mock.Mock(), "zone-one", History())}, [])
