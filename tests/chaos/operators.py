@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from types import TracebackType
 
 from .agents import ChaosAgent
@@ -46,13 +46,11 @@ class Operators:
         self._pool.submit(agent.order, "show", agent.key)
 
     def tidy(self, agents: Iterable[ChaosAgent]) -> None:
-        """Releases the keys that no agent has any more, so that the others find room.
+        """Releases the keys that no agent has any more, so that the others find room; waits for the answers.
 
         Also those that the zone does not list: agents retain a peer that Redis lost until they hear of it.
         """
-        for agent in agents:
-            for key in agent.former_keys:
-                self._pool.submit(_release, agent, key)
+        wait([self._pool.submit(_release, agent, key) for agent in agents for key in agent.former_keys])
 
 
 def _release(agent: ChaosAgent, key: str) -> None:
