@@ -47,18 +47,31 @@ def waiting_key(name: str) -> str:
 
 @dataclass(frozen=True)
 class Step:
-    """One line of an event: what its key had before, and all that the event comes to."""
+    """One line of an event, the one with this ``number``: the zone before it, and before the event."""
 
     entry: Entry
     change: Change
     before: Replay
-    later: Sequence[Change]
-    after: Replay
+    event: Sequence[Change]
+    number: int
+    began: Replay
 
     @property
     def lease(self) -> Record | None:
         """What the key had."""
         return self.before.leases.get(self.change.key)
+
+    @property
+    def later(self) -> Sequence[Change]:
+        """The lines behind this one."""
+        return self.event[self.number + 1 :]
+
+    def waiting(self, host: str) -> Iterator[Record]:
+        """What waits for a host, or waited until this event, as an operator reserved it by its name."""
+        made = [each.record for each in self.event[: self.number] if each.sign == "=" and each.record]
+        for lease in (*self.began.leases.values(), *made):
+            if host and lease.get("h") == host and lease.get("t") == 0:
+                yield lease
 
 
 class Rules:
@@ -80,12 +93,9 @@ class Rules:
         self._carried_out.clear()
         now = Replay()
         for entry in entries:
-            changes = changes_of(entry.fields)
-            after = now.copy()
-            for change in changes:
-                after.apply(change)
+            changes, began = changes_of(entry.fields), now.copy()
             for number, change in enumerate(changes):
-                step = Step(entry, change, now.copy(), changes[number + 1 :], after)
+                step = Step(entry, change, now.copy(), changes, number, began)
                 for fault in self._faults(step):
                     yield f"{fault} ({entry.position})"
                 now.apply(change)
@@ -132,7 +142,8 @@ class Rules:
                 continue
             new = now.get(version, "")
             wished = any(new in each.addresses for each in self._by_key[key] if each.seq == record["s"])
-            if not wished and not self._is_order(step, ("reserve", "rekey"), record, new):
+            claimed = any(new in lease["a"] for lease in step.waiting(record.get("h", "")))
+            if not wished and not claimed and not self._is_order(step, ("reserve", "rekey"), record, new):
                 yield from self._taken(step, address)
 
     def _taken(self, step: Step, address: str) -> Iterator[str]:
@@ -180,7 +191,7 @@ class Rules:
         before = (step.lease or {}).get("k", [])
         if record.get("k", []) == before or self._is_order(step, ("reserve", "rekey", "release"), record):
             return
-        if step.lease is None and any(self._waited(each, record) for each in step.before.leases.values()):
+        if any(True for _ in step.waiting(record.get("h", ""))):
             return
         yield f"{step.change.key} kept {before} and keeps {record.get('k', [])}, and no operator said so"
 

@@ -96,8 +96,17 @@ def test_a_sound_history_has_no_fault() -> None:
     story.answered(reserve, state="reserved", addresses=(ONE,), changed=True)
     story.asked("join", B, 5, name="host")
     story.event(["=", waiting_key("host")], ["+", B, record(ONE, 5, n="host", h="host")])
+    story.asked("reserve", "", name="other")
+    story.event(["=", waiting_key("other"), lease(TWO, 0, n="other", h="other", t=0, **KEPT)])
+    story.asked("join", B, 6, name="other")
+    claimed = record(TWO, 6, n="other", h="other", **KEPT)
+    story.event(["=", waiting_key("other")], ["+", B, claimed])
+    story.asked("release", "", name="other")
+    story.event(["-", B, {"t": story.now, "s": 6}], ["=", B])
+    story.asked("join", B, 7, name="host")
+    story.event(["+", B, record(ONE, 7, n="host", h="host")])
     rekey = story.asked("rekey", A, name="host")
-    gone = ["-", B, {"t": story.now, "s": 5}]
+    gone = ["-", B, {"t": story.now, "s": 7}]
     story.event(gone, ["=", B], ["=", A, lease(ONE, 0, n="host", h="host", t=0)])
     story.answered(rekey, state="reserved", addresses=(ONE,), changed=True)
     assert story.faults() == []
