@@ -12,15 +12,18 @@ import pytest
 
 from jaywalk.controller import ControllerAddress, ZoneClient, connect, locate
 from jaywalk.errors import ControllerDenied, ControllerUnreachable, NoAnswer
-from jaywalk.models import Zone
+from jaywalk.models import Zone, reservation_key
 from jaywalk.requests import Request
+from jaywalk.zonelog import ZoneKeys
 from jaywalk_agent import follow
 from jaywalk_agent.follow import Follower, Update
 from jaywalk_agent.stop import StopSignal
+from jaywalk_supervisor import zones
 from jaywalk_supervisor.acl import password_hash
 from jaywalk_supervisor.cluster import ClusterCommitter
 from jaywalk_supervisor.replica import Replica
 from jaywalk_supervisor.store import Store
+from jaywalk_supervisor.zones import Wish
 from tests.redis_cluster import Cluster
 from tests.redis_server import RedisServer
 from tests.unit.agent.test_follow import Backoff
@@ -189,3 +192,25 @@ def _answers(where: ControllerAddress) -> bool:
         return client(where).ask(join(where.zone, 1), 5).ok
     except Exception:
         return False
+
+
+def test_a_shard_that_lost_all_gets_its_zone_back_and_one_that_is_away_is_not_empty(
+    cluster: Cluster, supervisor: ClusterCommitter
+) -> None:
+    """The list of zones, those that were removed and the tokens lie on other shards than the zone."""
+    store = Store.open(cluster.address_of("supervisor", cluster.password), "test")
+    zones.add(store, "zone-new", Wish(cidrs=["10.30.0.0/24"]), "password-of-zone-new")
+    until(lambda: "zone-new" in supervisor.health.led)
+    order = Request.checked("reserve", "zone-new", "", name="printer", request_ip=["10.30.0.9"])
+    there = replace(supervisor.where, zone="zone-new")
+    assert ZoneClient(connect(there), there, "zone-new").ask(order, 20, ZoneKeys("zone-new").orders).ok
+    epochs = {zone.name: store.load(zone.name).epoch for zone in ZONES}
+    emptied = cluster.shard_of("zone-new")
+    emptied.client().flushall()
+    until(lambda: len(store.zones()) == len(ZONES) + 1)
+    until(lambda: store.redis.exists(ZoneKeys("zone-new").meta))
+    until(lambda: reservation_key("printer") in store.load("zone-new").leases)
+    assert store.redis.hget(ZoneKeys("zone-new").creds, "agent") == password_hash("password-of-zone-new")
+    stayed = [zone.name for zone in ZONES if cluster.shard_of(zone.name) is not emptied]
+    assert {name: store.load(name).epoch for name in stayed} == {name: epochs[name] for name in stayed}
+    store.close()

@@ -362,3 +362,22 @@ def test_a_redis_that_deletes_leases_is_refused_at_the_start(
     assert done.returncode == 2
     assert "has the memory policy allkeys-lru, and would delete leases" in done.stderr
     assert "set 'maxmemory-policy noeviction'" in done.stderr
+
+
+def test_a_killed_supervisor_has_its_copies_in_the_folder_that_systemd_gives(
+    redis_server: RedisServer, tmp_path: Path, started: list[Process]
+) -> None:
+    words, state = streamer(redis_server, tmp_path), tmp_path / "state"
+    first = Process(tmp_path, *words, "-default-zones", "no", STATE_DIRECTORY=str(state))
+    started.append(first)
+    first.told("READY=1")
+    assert first.get("/healthz")["copies"] == f"in {state}/copies/127.0.0.1-{redis_server.port}"
+    assert run("zone", "add", "zone-a", "--cidr", "10.7.0.0/24", *words).returncode == 0
+    until(lambda: list(state.glob("copies/*/zone-a.json")))
+    first.kill()
+    redis_server.client().flushall()
+    second = Process(tmp_path, *words, "-default-zones", "no", JAYWALK_SUPERVISOR_STATE=str(state))
+    started.append(second)
+    second.told("READY=1")
+    assert [zone["Name"] for zone in second.get("/zones")] == ["zone-a"]
+    assert "zone zone-a was gone from the controller and is back with 10.7.0.0/24" in second.log.read_text()
