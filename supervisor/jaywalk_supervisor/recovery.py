@@ -19,7 +19,6 @@ came first, in the end the newest copy stands, and no operator's later word is o
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -34,6 +33,7 @@ from . import putback, zones
 from .acl import password_lost
 from .copies import Position, ZoneCopy
 from .copyfolder import CopyFolder
+from .copywriter import CopyWriter
 from .restoring import Relation, differences, relation
 from .sharedrecovery import SharedRecovery
 from .state import ZoneState
@@ -41,8 +41,6 @@ from .store import Store, ZoneGone
 
 log = logging.getLogger(__name__)
 
-LAZY_SECONDS = 30.0
-"""After which a copy on the disk has the leases that came since; what an operator makes is there at once."""
 LOOKED_AT = 100
 """Zones that one script looks at."""
 
@@ -93,15 +91,12 @@ class Recovery:
         self.folder = CopyFolder(state_dir, where) if state_dir else None
         self.shut: dict[str, str] = {}
         self._copies: dict[str, ZoneCopy] = self.folder.zones() if self.folder else {}
-        self._written: dict[str, tuple[ZoneCopy, float]] = {
-            name: (copy, time.monotonic()) for name, copy in self._copies.items()
-        }
+        self._writer = CopyWriter(self.folder, self._copies.values()) if self.folder else None
         self._shared = SharedRecovery(self.folder)
         if self.folder and not self._copies and (others := self.folder.others()):
             log.info("copies of other controllers are not used for %s: %s", where, ", ".join(others))
         self._standings: dict[str, Standing] = {}
         self._unsettled: dict[str, str] = {}
-        self._retry_at = 0.0
 
     @property
     def trouble(self) -> str:
@@ -167,12 +162,13 @@ class Recovery:
                 except (InvalidValue, ZoneGone):
                     continue  # the next look tells
                 self._copies[name] = copy_of(states[name], standing.digest, int(store.time(name)))
-            self._write(name)
+            if self._writer is not None:
+                self._writer.offer(self._copies[name])
 
     def flush(self) -> None:
         """Writes what the disk does not have yet."""
-        for name in list(self._copies):
-            self._write(name, lazy_seconds=0.0)
+        if self._writer is not None:
+            self._writer.flush(list(self._copies.values()))
 
     def _look(self, store: Store, names: Sequence[str]) -> Iterator[tuple[str, Sequence[Any]]]:
         for at in range(0, len(names), LOOKED_AT):
@@ -216,8 +212,7 @@ class Recovery:
         found = differences(copy, state, standing.digest)
         if not found:
             return
-        aside = self.folder.put_aside(name, "before-loss") if self.folder else ""
-        self._written.pop(name, None)
+        aside = self._writer.put_aside(name, "before-loss") if self._writer else ""
         log.warning(
             "zone %s was put back to an older state, and that stands: %s. Do again what was changed since%s",
             name,
@@ -255,42 +250,17 @@ class Recovery:
             log.error("%s cannot be held against the copy of it: %s", what, trouble)
         self._unsettled[name] = trouble
 
-    def _write(self, name: str, lazy_seconds: float = LAZY_SECONDS) -> None:
-        """Writes a copy to the disk where it says more than the one there, at once or after a while."""
-        if self.folder is None:
-            return
-        copy, now = self._copies[name], time.monotonic()
-        written, since = self._written.get(name, (None, 0.0))
-        if now < self._retry_at or (
-            written is not None and not _is_due(copy, written, now - since, lazy_seconds)
-        ):
-            return
-        if self.folder.write(name, copy.to_text()):
-            self._written[name] = (copy, now)
-        else:
-            self._retry_at = now + LAZY_SECONDS
-
     def _forget(self, name: str) -> None:
         """Ends the copy of a zone that was removed on purpose."""
         self._copies.pop(name, None)
-        self._written.pop(name, None)
-        if self.folder is not None:
-            self.folder.drop(name)
+        if self._writer is not None:
+            self._writer.forget(name)
 
 
 def _is_another(copy: ZoneCopy, standing: Standing) -> bool:
     """Whether an operator removed the zone of ``copy``, and made another one of its name."""
     found = relation(copy.position, standing.position, standing.history)
     return standing.readded and found is Relation.ANEW
-
-
-def _is_due(copy: ZoneCopy, written: ZoneCopy, age: float, lazy_seconds: float) -> bool:
-    """Whether ``copy`` is to replace the one on the disk, which was written ``age`` seconds ago."""
-    if copy is written or copy.position == written.position:
-        return copy.digest != written.digest
-    if copy.position[0] != written.position[0] or copy.differs_much(written):
-        return True
-    return age >= lazy_seconds and not copy.same_as(written)
 
 
 def copy_of(state: ZoneState, digest: str, saved: int) -> ZoneCopy:
