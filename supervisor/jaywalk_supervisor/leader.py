@@ -49,8 +49,9 @@ class Leadership:
         # redis-py types each command for its synchronous and its asynchronous client at once.
         self._redis: Any = client_to(locate(where), CLIENT.format(token))
         try:
-            self._mark = f"{token} {self._redis.client_id()}"
-            self._redis.client_list(client_id=[0])
+            number = self._redis.client_id()
+            self._mark = f"{token} {number}"
+            self._redis.client_list(client_id=[number])  # Valkey takes no 0
             self._blind = False
         except redis.ResponseError as error:
             log.warning("the controller does not say who leads (%s): each supervisor decides on all", error)

