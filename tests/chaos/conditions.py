@@ -56,7 +56,12 @@ class Conditions:
         faults = tuple(each for each in ALSO if each in also or (each in EXPECTED and rng.random() < 0.5))
         terms = {
             zone: Terms(
-                pools, rng.choice(TAKEOVERS), QUARANTINE, STALE_AFTER, later=(WIDER[pools[0]], pools[1])
+                pools,
+                rng.choice(TAKEOVERS),
+                QUARANTINE,
+                STALE_AFTER,
+                later=(WIDER[pools[0]], pools[1]),
+                later_quarantine=QUARANTINE + 1,
             )
             for zone, pools in zip(ZONES, rng.sample((TIGHT, ROOMY), 2), strict=True)
         }

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import time
 from collections import Counter
@@ -19,6 +18,7 @@ from .judge.history import History
 from .judge.looks import LOOK_SECONDS, Looks
 from .judge.picture import Picture
 from .judge.rest import Rest
+from .judge.rules import other_zone
 from .judge.tap import Tap
 from .machines import Controller, SupervisorProcess
 from .operators import Operators
@@ -209,7 +209,7 @@ class Round:
     def _grow(self, zone: str) -> None:
         """The zone gets wider pools, and a longer quarantine."""
         terms, where = self.conditions.terms[zone], self.topology.text(self.topology.direct())
-        words = ("set", zone, "--cidr", terms.later[0], "--quarantine", f"{terms.quarantine + 1:.0f}")
+        words = ("set", zone, "--cidr", terms.later[0], "--quarantine", f"{terms.later_quarantine}")
 
         def grow() -> None:
             era = self.histories[zone].era
@@ -217,16 +217,13 @@ class Round:
 
         self.operators.run(grow)
 
-    def _ungrown(self, zone: str, picture: Picture) -> Iterator[str]:
-        """Where ``zone set`` said that it was done, Redis lost nothing since, and it is not so."""
+    def _other_zone(self, zone: str, picture: Picture) -> Iterator[str]:
+        """Where the zone is not what it was made, or what ``zone set`` said that it is since."""
         era, failed = self.grown.get(zone, (-1, ""))
         if "Traceback" in failed:
             yield f"zone set failed: {failed}"
-        pools, policy = picture.meta["pools"], json.loads(picture.meta["policy"])
-        terms = self.conditions.terms[zone]
-        is_done = (json.loads(pools), policy["quarantine"]) == ([*terms.later], terms.quarantine + 1)
-        if not failed and era == self.histories[zone].era and not is_done:
-            yield f"the pools were set to {terms.later}, and are {pools} with {policy}"
+        is_grown = not failed and era == self.histories[zone].era
+        yield from other_zone(picture.meta, self.conditions.terms[zone], is_grown)
 
     def _calm(self) -> list[str]:
         """Waits until all is equal again, and judges what was said meanwhile."""
@@ -241,7 +238,7 @@ class Round:
             tap.stop()
             picture = self.looks.picture(zone)
             faults = verdict(picture, tap, history, terms, self.counts)
-            for fault in (*faults, *self._ungrown(zone, picture)):
+            for fault in (*faults, *self._other_zone(zone, picture)):
                 yield f"{zone}: {fault}"
         yield from self.rest.invented(self.taps)
         for agent in self.agents:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import ipaddress
+import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from .history import Asked, History
@@ -23,7 +24,7 @@ from .tap import Entry
 class Terms:
     """What a zone was told to be: its smallest pools, and its shortest quarantine, in a round.
 
-    Its pools may become those of ``later``.
+    Its pools may become those of ``later``, and its quarantine ``later_quarantine`` with them.
     ``trusts_clocks``: whether supervisors measure seconds as everybody does.
     """
 
@@ -33,11 +34,25 @@ class Terms:
     stale_after: float = 900.0
     trusts_clocks: bool = True
     later: tuple[str, ...] = ()
+    later_quarantine: float = 3600.0
 
     def capacity(self, version: int) -> int:
         """How many addresses of an IP version nodes can have."""
         networks = [ipaddress.ip_network(pool) for pool in self.pools]
         return sum(each.num_addresses - 2 for each in networks if each.version == version)
+
+
+def other_zone(meta: Mapping[str, str], terms: Terms, is_later: bool) -> Iterator[str]:
+    """Where a zone is not as it was told to be: at first or later, or later for sure."""
+    pools, policy = tuple(json.loads(meta["pools"])), json.loads(meta["policy"])
+    for field, wanted in (("takeover", terms.takeover), ("stale_after", terms.stale_after)):
+        if policy[field] != wanted:
+            yield f"{field} is {policy[field]}, and was set to {wanted}"
+    told = [(terms.later, terms.later_quarantine)]
+    if not is_later:
+        told.append((terms.pools, terms.quarantine))
+    if (pools, policy["quarantine"]) not in told:
+        yield f"the pools are {pools}, the quarantine is {policy['quarantine']} s, and it was told {told}"
 
 
 def waiting_key(name: str) -> str:

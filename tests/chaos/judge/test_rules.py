@@ -12,7 +12,7 @@ import pytest
 
 from .answers import Answers, judged
 from .history import Answer, Asked, History
-from .rules import Rules, Terms, waiting_key
+from .rules import Rules, Terms, other_zone, waiting_key
 from .tap import Entry, Reading
 
 A, B, C = ("A" * 43 + "=", "B" * 43 + "=", "C" * 43 + "=")
@@ -248,3 +248,18 @@ def test_silence_is_counted_at_its_longest() -> None:
     assert history.silence(A, 11.0, 13.0) == 1.5
     assert history.silence(A, 10.0, 20.0) == 7.0
     assert history.silence(B, 10.0, 13.0) == 3.0
+
+
+def test_a_zone_that_is_not_as_it_was_told_to_be_is_found() -> None:
+    terms = Terms(("10.30.0.0/30",), "never", 3, 6, later=("10.30.0.0/29",), later_quarantine=4)
+    policy = {"takeover": "never", "stale_after": 6, "quarantine": 3}
+    made = {"pools": '["10.30.0.0/30"]', "policy": json.dumps(policy)}
+    later = {"pools": '["10.30.0.0/29"]', "policy": json.dumps({**policy, "quarantine": 4})}
+    assert [*other_zone(made, terms, False), *other_zone(later, terms, False)] == []
+    assert list(other_zone(later, terms, True)) == []
+    assert len(list(other_zone(made, terms, True))) == 1
+    assert len(list(other_zone({**made, "pools": '["10.20.0.0/20"]'}, terms, False))) == 1
+    always = json.dumps({**policy, "takeover": "always"})
+    assert list(other_zone({**made, "policy": always}, terms, False)) == [
+        "takeover is always, and was set to never"
+    ]
