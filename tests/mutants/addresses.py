@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from .mutant import SUPERVISOR, Mutant, of
+from .mutant import SUPERVISOR, Chaos, Mutant, of
 
 IPAM = f"{SUPERVISOR}/ipam.py"
 DECIDE = f"{SUPERVISOR}/decide.py"
@@ -32,10 +32,11 @@ ADDRESSES = (
     Mutant(
         "address-changes-at-each-join",
         DECIDE,
-        "own = held.addresses if held else still_free(state, request.former_ip)",
-        "own = still_free(state, request.former_ip)",
+        "own = held.addresses if held else ()",
+        "own: tuple[str, ...] = ()",
         "a node that joins again gets another address",
         of("decide", "test_lease_is_sticky_over_leave_and_return"),
+        chaos=Chaos(17),
         quick=True,
     ),
     Mutant(
@@ -53,6 +54,7 @@ ADDRESSES = (
         "may_take = True",
         "under the policy 'never' a node takes another one's address",
         of("decide", "test_address_refused"),
+        chaos=Chaos(33),
     ),
     Mutant(
         "always-is-never",
@@ -73,8 +75,8 @@ ADDRESSES = (
     Mutant(
         "stale-ignores-reports",
         STATE,
-        "return max(lease.since, lease.released or 0, self.seen.get(lease.key, 0))",
-        "return max(lease.since, lease.released or 0)",
+        "return max(lease.since, self.released_at(lease), self.seen.get(lease.key, 0))",
+        "return max(lease.since, self.released_at(lease))",
         "under the policy 'stale' a node that only reports counts as silent",
         of("decide", "test_a_stale_holder_loses_what_another_node_asks_for"),
     ),

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from .listed import MUTANTS
@@ -17,10 +19,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """All mutants only where they are asked for: among all tests the option is unknown."""
+    """All mutants, and rounds of chaos, only where they are asked for: else the quick ones by unit tests."""
     if "mutant" in metafunc.fixturenames:
         everything = metafunc.config.getoption("--all-mutants", False)
-        chosen = [each for each in MUTANTS if everything or each.quick]
+        quick = [replace(each, chaos=None) for each in MUTANTS if each.quick]
+        chosen = MUTANTS if everything else quick
         metafunc.parametrize("mutant", chosen, ids=[each.name for each in chosen])
 
 

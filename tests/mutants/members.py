@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from .mutant import LIBRARY, SUPERVISOR, Mutant, of
+from .mutant import LIBRARY, SUPERVISOR, Chaos, Mutant, of
 
 DECIDE = f"{SUPERVISOR}/decide.py"
 ORDERS = f"{SUPERVISOR}/orders.py"
 ADMISSION = f"{SUPERVISOR}/admission.py"
-COMMITTER = f"{SUPERVISOR}/committer.py"
 
 MEMBERS = (
     Mutant(
@@ -27,6 +26,7 @@ MEMBERS = (
         "return Decision(replace(ABSENT, changed=True))",
         "an operator is told that a lease is free and it is not",
         of("decide", "test_operators_orders"),
+        chaos=Chaos(17),
     ),
     Mutant(
         "endpoint-not-done",
@@ -75,14 +75,6 @@ MEMBERS = (
         "if lease is not None and request.seq < 0:",
         "a request that was under way for long undoes a later one",
         of("decide", "test_stale_requests_are_dropped"),
-    ),
-    Mutant(
-        "future-accepted",
-        COMMITTER,
-        "    if ahead <= FUTURE_SECONDS:",
-        "    if ahead:",
-        "a node with a wrong clock makes its key deaf to all later requests",
-        of("committer", "test_a_request_from_the_future_is_refused_and_changes_nothing"),
     ),
     Mutant(
         "superseded-machine-obeyed",
@@ -175,8 +167,8 @@ MEMBERS = (
     Mutant(
         "leave-of-the-lost-unsaid",
         ADMISSION,
-        "if lease.key in state.peers or (may_be_retained(state.epoch, now) and not waits):",
-        "if lease.key in state.peers:",
+        "if listed or (may_be_retained(state.epoch, now) and not waits):",
+        "if listed:",
         "nodes keep a tunnel to a machine whose lease was released while Redis had lost its record",
         of("decide", "test_nodes_that_retain_a_peer_hear_that_it_goes_also_where_only_its_lease_is_known"),
     ),

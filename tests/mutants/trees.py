@@ -49,11 +49,11 @@ class InnerTests:
 
 
 class Tree:
-    """A copy of the tree in ``folder``."""
+    """A copy of the tree in ``folder``, or of another copy, so that nobody's edits amid a run matter."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, of: Path = ROOT) -> None:
         self.folder = folder
-        shutil.copytree(ROOT, folder, symlinks=True, ignore=shutil.ignore_patterns(*NOT_COPIED))
+        shutil.copytree(of, folder, symlinks=True, ignore=shutil.ignore_patterns(*NOT_COPIED))
 
     def remove(self) -> None:
         shutil.rmtree(self.folder)

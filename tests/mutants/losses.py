@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Mutants of what comes back after Redis lost its data, and of what goes so that nothing grows for ever."""
+
+from __future__ import annotations
+
+from .mutant import LIBRARY, SUPERVISOR, Mutant, of
+
+RECOVERY = f"{SUPERVISOR}/recovery.py"
+CREATE = f"{SUPERVISOR}/create.lua"
+EXPIRY = f"{SUPERVISOR}/expiry.py"
+LOG_BOUND = f"{SUPERVISOR}/log_bound.py"
+
+LOSSES = (
+    Mutant(
+        "restored-over-what-is-there",
+        f"{SUPERVISOR}/restoring.py",
+        "return Relation.NEWER if known[1] <= ends[known[0]] else Relation.OLDER",
+        "return Relation.NEWER if known[1] <= ends[known[0]] else Relation.ANEW",
+        "leases go into a zone that an operator put back to an older state",
+        of("restoring", "test_a_zones_history_says_whether_it_contains_the_copy"),
+    ),
+    Mutant(
+        "older-copy-wins",
+        RECOVERY,
+        "            if standing.restored < copy.position:",
+        "            if standing.restored > copy.position:",
+        "after a loss the copy of the supervisor that comes first stands, however old it is",
+        of("recovery", "test_the_newest_copy_wins_whoever_comes_first"),
+    ),
+    Mutant(
+        "operators-word-overwritten",
+        f"{SUPERVISOR}/change.lua",
+        "redis.call('HDEL', KEYS[1], 'restored')",
+        "",
+        "what an operator changes after a loss is overwritten by a supervisor's copy",
+        of("recovery", "test_what_an_operator_says_after_a_loss_stands_before_any_copy"),
+    ),
+    Mutant(
+        "copy-of-a-removed-zone-used",
+        RECOVERY,
+        "return standing.readded and found is Relation.ANEW",
+        "return standing.readded and found is Relation.OLDER",
+        "a zone that was removed and made again has the leases of before",
+        of("recovery", "test_a_zone_that_was_removed_and_made_again_begins_with_nothing"),
+    ),
+    Mutant(
+        "reservations-not-put-back",
+        CREATE,
+        "for at = 11, #ARGV, 2 do redis.call('HSET', KEYS[4], ARGV[at], ARGV[at + 1]) end",
+        "for at = #ARGV, 11, 2 do redis.call('HSET', KEYS[4], ARGV[at], ARGV[at + 1]) end",
+        "a Redis that was emptied has its zones again and no reservation",
+        of("recovery", "test_a_supervisor_that_starts_on_an_empty_redis_puts_its_copy_back"),
+    ),
+    Mutant(
+        "password-not-put-back",
+        CREATE,
+        "if ARGV[8] ~= '' then redis.call('HSETNX', KEYS[5], 'agent', ARGV[8]) end",
+        "",
+        "the agents of a tenant are locked out once Redis was emptied",
+        of("recovery", "test_a_supervisor_that_starts_on_an_empty_redis_puts_its_copy_back"),
+    ),
+    Mutant(
+        "expiry-ignores-quarantine",
+        f"{LIBRARY}/policy.py",
+        "max(self.forget_after, self.quarantine)",
+        "self.forget_after",
+        "a lease ends while peers may still route to its node",
+        of("expiry", "test_no_lease_ends_within_its_quarantine"),
+    ),
+    Mutant(
+        "imported-addresses-expire",
+        EXPIRY,
+        "        if lease.key != reservation_key(lease.name):",
+        "        if lease.key:",
+        "an imported address is given away before its node came",
+        of("expiry", "test_reservations_imported_addresses_and_nodes_in_the_mesh_stay"),
+    ),
+    Mutant(
+        "nothing-expires",
+        EXPIRY,
+        'return [Change("=", key) for key in ended]',
+        'return [Change("=", key) for key in ended if key in state.peers]',
+        "churn fills the zone with leases of nodes that never come back",
+        of("expiry", "test_a_lease_ends_a_month_after_its_node_left_unless_somebody_says_otherwise"),
+    ),
+    Mutant(
+        "log-unbounded",
+        LOG_BOUND,
+        "if size <= LOG_BYTES or length <= 1:",
+        "if size <= LOG_BYTES or length:",
+        "large commits fill the memory of Redis with the log",
+        of("log_bound", "test_a_log_of_large_commits_is_cut_to_its_bytes_and_keeps_the_newest"),
+    ),
+    Mutant(
+        "log-cut-too-far",
+        LOG_BOUND,
+        'minid=f"{old[1]}-{old[2] + 1}"',
+        'minid=f"{state.epoch}-{state.rev}"',
+        "events go that a node needs, to tell a removal from a loss",
+        of("log_bound", "test_events_go_when_their_time_is_over"),
+    ),
+)
+"""What comes back first, then what goes."""

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Mutants of what a zone measures in seconds: whose clock counts, since when it listens, what is over."""
+
+from __future__ import annotations
+
+from .mutant import SUPERVISOR, Mutant, of
+
+CLOCK = f"{SUPERVISOR}/clock.py"
+COMMITTER = f"{SUPERVISOR}/committer.py"
+IPAM = f"{SUPERVISOR}/ipam.py"
+STATE = f"{SUPERVISOR}/state.py"
+TIMELINESS = f"{SUPERVISOR}/timeliness.py"
+
+TIMES = (
+    Mutant(
+        "own-clock-decides",
+        COMMITTER,
+        "        now = self.time.now()\n        for pending in pendings:",
+        "        now = time.time()\n        for pending in pendings:",
+        "a supervisor whose clock is wrong voids quarantines and robs live nodes",
+        of("listening", "test_a_wrong_clock_of_this_machine_ends_no_quarantine_and_silences_nobody"),
+    ),
+    Mutant(
+        "own-clock-shared",
+        CLOCK,
+        "self._latest = max(self._latest, self._carrier() + self._ahead)",
+        "self._latest = self._wall()",
+        "the shared clock is this machine's",
+        of("clock", "test_it_goes_on_between_two_looks_whatever_the_wall_clock_does"),
+    ),
+    Mutant(
+        "jump-not-noticed",
+        CLOCK,
+        "if abs(jump) < JUMP_SECONDS:",
+        "if abs(jump) < 1e9:",
+        "a clock of Redis that was set goes unsaid",
+        of("clock", "test_a_jump_of_redis_is_noticed_once_and_followed_at_once"),
+    ),
+    Mutant(
+        "listens-on-after-a-jump",
+        COMMITTER,
+        "            self._listen_anew(jump)\n",
+        "            log.debug('%s', jump)\n",
+        "nodes that report count as silent once Redis's clock was set ahead",
+        of("listening", "test_a_clock_of_redis_that_is_set_ahead_ends_no_quarantine_and_silences_nobody"),
+    ),
+    Mutant(
+        "listens-on-after-a-halt",
+        COMMITTER,
+        "            self._look(store)\n            self._listen_anew()\n",
+        "            self._look(store)\n",
+        "nodes count as silent for the time in which the supervisor stood still",
+        of("listening", "test_who_was_halted_has_heard_nobody_meanwhile"),
+    ),
+    Mutant(
+        "takes-over-without-listening",
+        COMMITTER,
+        "            state.listen_from(self.time.now())\n            self._states[name] = state\n",
+        "            self._states[name] = state\n",
+        "a supervisor that starts counts all as silent for as long as nobody ran",
+        of("listening", "test_who_starts_has_heard_nobody_before"),
+    ),
+    Mutant(
+        "quarantine-ends-with-a-jump",
+        STATE,
+        "moment = min(before + max(jump, 0.0), now)",
+        "moment = min(before, now)",
+        "what is in quarantine is given away once Redis's clock was set ahead",
+        of("clock_machine", "TestClockMachine::runTest"),
+    ),
+    Mutant(
+        "quarantine-never-ends",
+        STATE,
+        "moment = min(before + max(jump, 0.0), now)",
+        "moment = before + max(jump, 0.0)",
+        "what is in quarantine stays there for days once Redis's clock was set back",
+        of("clock_machine", "TestClockMachine::runTest"),
+    ),
+    Mutant(
+        "quarantined-granted-on-request",
+        IPAM,
+        "if (until := state.quarantined_until(lease)) > now and not _is_nobodys(lease):",
+        "if (until := state.quarantined_until(lease)) > 2 * now and not _is_nobodys(lease):",
+        "whoever asks for it gets an address that peers still know as another one's",
+        of("decide", "test_a_lease_in_quarantine_is_given_to_nobody_else"),
+    ),
+    Mutant(
+        "future-accepted",
+        TIMELINESS,
+        "    if ahead <= FUTURE_SECONDS:",
+        "    if ahead:",
+        "a node with a wrong clock makes its key deaf to all later requests",
+        of("committer", "test_a_request_from_the_future_is_refused_and_changes_nothing"),
+    ),
+    Mutant(
+        "expiry-ignored",
+        TIMELINESS,
+        "    if request.expires and request.expires / 1000 < now:",
+        "    if request.expires < 0:",
+        "an order is carried out long after its sender gave up",
+        of("committer", "test_what_nobody_waits_for_any_more_is_not_carried_out"),
+    ),
+    Mutant(
+        "wrong-clock-leads",
+        COMMITTER,
+        "leadership.reluctant = self.time.is_off",
+        "leadership.reluctant = False",
+        "a supervisor whose clock is off keeps the lead from one whose clock is right",
+        of("wrong_clocks", "test_who_has_a_wrong_clock_says_so_and_leads_only_where_nobody_else_would"),
+    ),
+)
+"""The clock first, then what it decides."""
