@@ -121,8 +121,19 @@ class SupervisorProcess:
 
     @property
     def ended(self) -> int | None:
-        """The exit code of a supervisor that ended by itself."""
-        return None if self._process is None else self._process.poll()
+        """The exit code of a supervisor that ended by itself.
+
+        One that did not reach its controller for long after its start is started again, as its service is.
+        """
+        code = None if self._process is None else self._process.poll()
+        if code == 1 and _last_line(self.log).startswith("jaywalk-supervisor: the controller "):
+            self.start()
+            return None
+        return code
+
+
+def _last_line(file: Path) -> str:
+    return (file.read_text(encoding="utf-8", errors="replace").splitlines() or [""])[-1]
 
 
 class Tail:
