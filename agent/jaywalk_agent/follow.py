@@ -17,7 +17,13 @@ from typing import NamedTuple, Protocol
 from redis.backoff import FullJitterBackoff
 
 from jaywalk.controller import FIRST_REPEAT, ControllerAddress, ZoneClient, connect
-from jaywalk.errors import ControllerDenied, ControllerUnreachable, InvalidValue, RequestRefused
+from jaywalk.errors import (
+    ControllerDenied,
+    ControllerFull,
+    ControllerUnreachable,
+    InvalidValue,
+    RequestRefused,
+)
 from jaywalk.requests import REPORT, REPORT_SECONDS, Reply, Request
 from jaywalk.retention import RETAIN_SECONDS, expired, relisted
 from jaywalk.zonelog import Gap, ZoneView
@@ -102,6 +108,7 @@ class Follower:
     removed: bool = False
     superseded: bool = False
     _trouble: str = ""
+    _full: str = ""
     _member: bool = False
     _pending: Pending | None = None
     _place: tuple[str, ...] = ()
@@ -134,7 +141,7 @@ class Follower:
             )
         if self.removed and not self._trouble:
             return f"this node was removed from zone {self.zone}; restart the agent to join again"
-        return self._trouble
+        return self._full or self._trouble
 
     def updates(self) -> Iterator[Update]:
         """Yields the zone at once if it is known from disk, then at each change and each minute, for ever.
@@ -310,10 +317,21 @@ class Follower:
         now = time.monotonic()
         if now < self._next_report or not self.joined:
             return
-        with self.stop.waiting():
-            client.submit(self.report(self.observed()))
+        self._submit(client, self.report(self.observed()))
         # Agents that came back together drift apart.
         self._next_report = now + REPORT_SECONDS * random.uniform(0.75, 1.25)
+
+    def _submit(self, client: ZoneClient, request: Request) -> None:
+        """Sends a request; one that the controller has no memory for is lost, and repeated in time."""
+        try:
+            with self.stop.waiting():
+                client.submit(request)
+        except ControllerFull as error:
+            if not self._full:
+                log.warning("%s; this node's requests wait", error)
+            self._full = str(error)
+        else:
+            self._full = ""
 
     def report(self, observed: Mapping[str, str]) -> Request:
         """The word that this node is there, with the endpoints at which it sees peers, by key."""
@@ -325,8 +343,7 @@ class Follower:
         now = time.monotonic()
         if self._pending is None or not self._pending.due(now):
             return
-        with self.stop.waiting():
-            client.submit(self._pending.request)
+        self._submit(client, self._pending.request)
         self._pending.sent(now)
         if self._pending.tries > 1:
             self._trouble = f"no supervisor of zone {self.zone} has answered yet; the request waits"

@@ -104,6 +104,7 @@ def merged(own: Health, parts: Sequence[Health]) -> Health:
     whole = Health(own.trouble, own.turn)
     for each in parts:
         whole.trouble = whole.trouble or each.trouble
+        whole.memory_trouble = whole.memory_trouble or each.memory_trouble
         whole.turn = min(whole.turn, each.turn)
         whole.commits += each.commits
         whole.refusals += each.refusals

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
 
-from jaywalk.controller import ControllerAddress, Translated
+from jaywalk.controller import ControllerAddress, Translated, is_full
 from jaywalk.errors import BadRequest, InvalidValue, JaywalkError
 from jaywalk.models import Zone
 from jaywalk.repeat_filter import RepeatFilter
@@ -38,6 +38,7 @@ from .health import Health
 from .journal import Told
 from .leader import BEAT_SECONDS, Leadership
 from .log_bound import LogBound
+from .memory import FREEING, MemoryWatch
 from .pools import FillWatch
 from .putback import let_peers_return
 from .recovery import Recovery
@@ -122,6 +123,7 @@ class Committer:
         self.health = Health()
         self.time = Timekeeper(self.health)
         self._answered = Answered()
+        self.memory = MemoryWatch(self.health, where)
         self._fill = FillWatch()
         self._repeats = RepeatFilter(journal.MAX_REMEMBERED)
         self._states: dict[str, ZoneState] = {}
@@ -259,7 +261,7 @@ class Committer:
         state = self._states[zone]
         batch = Batch(changes, undos=[state.apply(change) for change in changes])
         try:
-            done = self._write(store, zone, batch, [], more_wait=False)
+            done = self._write(store, zone, batch, [], more_wait=False, when_full=True)
         except (InvalidValue, ZoneGone) as error:
             self._drop(zone, str(error))
             return False
@@ -273,10 +275,11 @@ class Committer:
             check_replay(store)
 
     def _refresh(self, store: Store) -> None:
-        """Looks at the clock, puts back what was lost, makes the default zones, takes up zones that appeared,
-        and lets go of those that are gone.
+        """Looks at clock and memory, puts back what was lost, makes the default zones, takes up zones that
+        appeared, and lets go of those that are gone.
         """
         self._look(store)
+        self.memory.look(store)
         if not self.where.nodes:
             self.recovery.mend_shared(store)
         for name in self.recovery.mend(store, self._states):
@@ -284,6 +287,7 @@ class Committer:
         self.health.shut_zones = dict(self.recovery.shut)
         names = with_defaults(store, self.defaults)
         for name in names:
+            self.health.turn = time.monotonic()
             if name not in self._states:
                 self._open(store, name)
         for name in self._states.keys() - set(names):
@@ -390,8 +394,13 @@ class Committer:
         if not requests:
             return
         heard, dropped = seen.sorted_out(state, requests, self.time.now())
-        store.note_seen(state.zone.name, heard)
         self.health.drops.update(dropped)
+        try:
+            store.note_seen(state.zone.name, heard)
+        except redis.ResponseError as error:
+            if not is_full(error):
+                raise
+            self.memory.full()
 
     def _decode(self, text: str, zone: str, ops: Sequence[str]) -> Pending:
         try:
@@ -409,7 +418,14 @@ class Committer:
             return Pending(None)
         return Pending(request.reply_to, request)
 
-    def _commit(self, store: Store, zone: str, pendings: Sequence[Pending], more_wait: bool = False) -> None:
+    def _commit(
+        self,
+        store: Store,
+        zone: str,
+        pendings: Sequence[Pending],
+        more_wait: bool = False,
+        when_full: bool = False,
+    ) -> None:
         """Decides and commits until all is done; a conflict means that somebody else got on, so this ends."""
         while pendings:
             state = self._states[zone]
@@ -417,11 +433,17 @@ class Committer:
                 asking = (each.request for each in pendings if each.request is not None)
                 state.seen = store.seen(zone, seen.holders(state, asking))
             batch = self._decide(state, pendings)
-            if self._write(store, zone, batch, pendings[: batch.taken], more_wait):
+            if self._write(store, zone, batch, pendings[: batch.taken], more_wait, when_full):
                 pendings = pendings[batch.taken :]
 
     def _write(
-        self, store: Store, zone: str, batch: Batch, pendings: Sequence[Pending], more_wait: bool
+        self,
+        store: Store,
+        zone: str,
+        batch: Batch,
+        pendings: Sequence[Pending],
+        more_wait: bool,
+        when_full: bool = False,
     ) -> bool:
         """One attempt to commit what ``pendings`` come to; False where they are to be decided on anew."""
         state = self._states[zone]
@@ -429,14 +451,17 @@ class Committer:
         if not batch.changes and not answers:
             return True
         try:
-            outcome = self._written(store, state, batch.changes, answers, more_wait)
+            outcome = self._written(store, state, batch.changes, answers, more_wait, when_full)
         except AWAY:
             raise
         except redis.ResponseError as error:
             state.undo(batch.undos)
             if is_wrong_type(error):
                 raise
-            self._commit_singly(store, zone, pendings, error)
+            if is_full(error) and not when_full:
+                self._commit_when_full(store, zone, pendings)
+            else:
+                self._commit_singly(store, zone, pendings, error)
             return True
         if outcome == "OK":
             self._logs.wrote(zone, batch.size + CHANGE_BYTES * len(batch.changes))
@@ -466,19 +491,27 @@ class Committer:
         changes: Sequence[Change],
         answers: Sequence[tuple[ReplyTo, Reply]],
         more_wait: bool,
+        when_full: bool,
     ) -> str:
         """Commits; in a storm it reads the next requests meanwhile, which takes a fifth of the time."""
         ahead = more_wait and self._ahead is None and not self.stop.is_set()
         lists = self._led_lists() if ahead else []
         taken = store.take_waiting(lists) if lists else None
         if taken is None:
-            return store.commit(state, changes, answers)
-        commit = self._writer.submit(store.commit, state, changes, answers)
+            return store.commit(state, changes, answers, when_full)
+        commit = self._writer.submit(store.commit, state, changes, answers, when_full)
         try:
             self._ahead = self._read(*taken)
         finally:
             outcome = commit.result()
         return outcome
+
+    def _commit_when_full(self, store: Store, zone: str, pendings: Sequence[Pending]) -> None:
+        """Redis has no memory left: what frees some is committed, and the rest is repeated by who asked."""
+        self.memory.full()
+        freeing = [each for each in pendings if each.request is not None and each.request.op in FREEING]
+        self.health.drops["memory-full"] += len(pendings) - len(freeing)
+        self._commit(store, zone, freeing, when_full=True)
 
     def _commit_singly(
         self, store: Store, zone: str, pendings: Sequence[Pending], error: redis.ResponseError

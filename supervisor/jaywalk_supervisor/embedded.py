@@ -52,7 +52,10 @@ appendfsync everysec
 save ""
 daemonize no
 proto-max-bulk-len 1mb
+client-query-buffer-limit 1mb
+maxmemory {maxmemory}
 maxmemory-policy noeviction
+maxmemory-clients 20%
 """
 
 
@@ -149,7 +152,8 @@ class Embedded:
             if fits
             else "# the folder's path is too long for a socket"
         )
-        return _CONFIG.format(port=self.port, unixsocket=lines, folder=self.folder)
+        half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+        return _CONFIG.format(port=self.port, unixsocket=lines, folder=self.folder, maxmemory=half)
 
     def _end_leftover(self) -> None:
         """Ends the server of a supervisor that was killed; nobody else knows the folder's password."""

@@ -22,7 +22,7 @@ class Health:
     ``commits`` counts by operation what changed a zone, ``refusals`` by code what was answered with a no,
     ``bad`` by reason what was no request at all, ``drops`` by reason what nobody could be told about.
     ``clock_skew`` are the seconds by which this machine's clock is ahead of the controller's, and
-    ``clock_trouble`` says so where they are too many.
+    ``clock_trouble`` says so where they are too many; ``memory_trouble`` does while Redis has no memory left.
     ``unreadable`` are the records of zones that do not parse.
     """
 
@@ -35,6 +35,7 @@ class Health:
     conflicts: int = 0
     clock_skew: float = 0.0
     clock_trouble: str = ""
+    memory_trouble: str = ""
     led: frozenset[str] = frozenset()
     broken_zones: dict[str, str] = field(default_factory=dict)
     shut_zones: dict[str, str] = field(default_factory=dict)

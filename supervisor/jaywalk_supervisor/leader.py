@@ -31,6 +31,13 @@ CLIENT = "jaywalk-leader-{}"
 """The name of a candidate's connection: ids of connections begin anew with each server."""
 RELUCTANT = " reluctant"
 """How the key ends while its holder had better not lead; older supervisors take such a holder for gone."""
+_TAKE = """\
+#!lua flags=allow-oom
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2])
+return 1
+"""
+"""A Redis whose memory is full needs a leader most of all, who takes the requests out of it."""
 CLIENT_ID = re.compile("[0-9]{1,18}")
 """What Redis takes for the id of a connection; anything may have been written into the key."""
 
@@ -100,17 +107,7 @@ class Leadership:
 
     def _take(self, holder: str | None, mark: str) -> bool:
         """Takes the lead, or says anew how, unless somebody else was quicker."""
-        with self._redis.pipeline() as pipe:
-            pipe.watch(self._key)
-            if pipe.get(self._key) != holder:
-                return False
-            pipe.multi()
-            pipe.set(self._key, mark)
-            try:
-                pipe.execute()
-            except redis.WatchError:
-                return False
-        return True
+        return bool(self._redis.eval(_TAKE, 1, self._key, holder or "", mark))
 
 
 def _is_reluctant(holder: str | None) -> bool:

@@ -63,6 +63,8 @@ def _counted(health: Health) -> Iterable[Metric]:
     yield CounterMetricFamily("jaywalk_commit_conflicts", conflicts, value=health.conflicts)
     connected = "1 while the controller answers the committer"
     yield GaugeMetricFamily("jaywalk_controller_connected", connected, value=not health.trouble)
+    full = "1 while the controller has no memory left"
+    yield GaugeMetricFamily("jaywalk_controller_full", full, value=bool(health.memory_trouble))
     yield GaugeMetricFamily("jaywalk_zones_led", "Zones that this supervisor serves", value=len(health.led))
     offset = "Seconds by which the clock of the supervisor's machine is ahead of the controller's"
     yield GaugeMetricFamily("jaywalk_clock_offset_seconds", offset, value=health.clock_skew)

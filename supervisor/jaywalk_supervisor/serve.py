@@ -156,11 +156,13 @@ class Supervisor:
         health = self.committer.health
         alive = self._committing.is_alive() and time.monotonic() - health.turn < STALLED_SECONDS
         unreadable = health.unreadable_records()
-        hurt = health.trouble or health.troubled_zones or health.clock_trouble or unreadable
+        troubles = health.trouble, health.clock_trouble, health.memory_trouble
+        hurt = any(troubles) or health.troubled_zones or unreadable
         body = {
             "status": "ok" if alive and not hurt else "failing",
             "committer": "alive" if alive else "hung or ended",
             "controller": health.trouble or "connected",
+            "memory": health.memory_trouble or "ok",
             "clock": health.clock_trouble or "ok",
             "clock_offset_seconds": round(health.clock_skew, 3),
             "broken_zones": health.troubled_zones,

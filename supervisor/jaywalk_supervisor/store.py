@@ -19,7 +19,7 @@ from redis.cluster import ClusterNode, RedisCluster
 
 from jaywalk import wire
 from jaywalk.bounded import BoundedPool
-from jaywalk.controller import ControllerAddress, Translated, client_to, locate, seen_at
+from jaywalk.controller import ControllerAddress, Translated, client_to, is_full, locate, seen_at
 from jaywalk.errors import ControllerUnreachable, InvalidValue, JaywalkError
 from jaywalk.models import SCHEMA, Lease, Zone
 from jaywalk.replies import ReplyTo
@@ -214,16 +214,17 @@ class Store:
             raise trouble
         return answers
 
-    def run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> str:
+    def run(self, script: str, keys: Sequence[str], arguments: Sequence[Any], when_full: bool = False) -> str:
         """Runs the script ``<script>.lua``, which answers with one word; as :meth:`ask`."""
-        return str(self.ask(script, keys, arguments))
+        return str(self.ask(script, keys, arguments, when_full))
 
-    def ask(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+    def ask(self, script: str, keys: Sequence[str], arguments: Sequence[Any], when_full: bool = False) -> Any:
         """The answer of the script ``<script>.lua`` on the server that has ``keys``; needs no other one.
 
+        ``when_full``: even if that server's memory is full.
         redis-py's own way loads a missing script into all servers of a cluster, and fails where one is away.
         """
-        text, digest = _script(script)
+        text, digest = _script(script, when_full)
         try:
             return self.redis.evalsha(digest, len(keys), *keys, *arguments)
         except redis.exceptions.NoScriptError:
@@ -246,17 +247,33 @@ class Store:
         another type.  ``before`` is what the caller knew of it, for records that cannot be read.
         """
         keys = ZoneKeys(name)
-        with self.redis.pipeline(transaction=True) as pipe:
-            pipe.hgetall(keys.meta).hgetall(keys.peers).hgetall(keys.leases)
-            try:
-                meta, peers, leases = pipe.execute()
-            except redis.ResponseError as error:
-                if is_wrong_type(error):
-                    check_types(self.redis, name)
-                raise
+        try:
+            meta, peers, leases = self._read_together(keys)
+        except redis.ResponseError as error:
+            if is_wrong_type(error):
+                check_types(self.redis, name)
+            raise
         if not meta:
             raise ZoneGone(name)
         return ZoneState.load(name, meta, peers, leases, before)
+
+    def _read_together(self, keys: ZoneKeys) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+        """Meta data, peers and leases of one moment.
+
+        A Redis whose memory is full takes no transaction: there they are read until no commit comes between.
+        """
+        try:
+            with self.redis.pipeline(transaction=True) as pipe:
+                pipe.hgetall(keys.meta).hgetall(keys.peers).hgetall(keys.leases)
+                meta, peers, leases = pipe.execute()
+                return meta, peers, leases
+        except redis.ResponseError as error:
+            if not is_full(error):
+                raise
+        while True:
+            meta, peers, leases = (self.redis.hgetall(each) for each in (keys.meta, keys.peers, keys.leases))
+            if self.redis.hmget(keys.meta, "epoch", "rev") == [meta.get("epoch"), meta.get("rev")]:
+                return meta, peers, leases
 
     def catch_up(self, state: ZoneState) -> ZoneState:
         """Brings ``state`` to where the zone stands; a state that cannot follow is loaded anew."""
@@ -295,15 +312,21 @@ class Store:
 
     def trim(self, inbox: str, bound: int) -> int:
         """Cuts a list down to the ``bound`` entries that wait longest; returns how many went."""
-        with self.redis.pipeline(transaction=True) as pipe:
-            length, _ = pipe.llen(inbox).ltrim(inbox, 0, bound - 1).execute()
-        return max(0, int(length) - bound)
+        surplus = int(self.redis.llen(inbox)) - bound
+        if surplus > 0:
+            self.redis.ltrim(inbox, 0, bound - 1)
+        return max(0, surplus)
 
     def commit(
-        self, state: ZoneState, changes: Sequence[Change], answers: Iterable[tuple[ReplyTo, Reply]]
+        self,
+        state: ZoneState,
+        changes: Sequence[Change],
+        answers: Iterable[tuple[ReplyTo, Reply]],
+        when_full: bool = False,
     ) -> str:
         """Writes what ``state`` contains beyond its rev, and the answers, or nothing.
 
+        ``when_full``: even if Redis's memory is full.
         ``changes`` are applied to ``state`` already.  Returns OK (and ``state`` stands one rev further if
         anything changed), CONFLICT, INCARNATION or GONE.
         """
@@ -311,7 +334,7 @@ class Store:
         replies: dict[ReplyTo, Reply] = {}
         for to, reply in answers:
             replies.setdefault(to, reply)  # of a request sent twice: the first answer says what it changed
-        outcome = self.run("commit", *writes(state, changes, replies))
+        outcome = self.run("commit", *writes(state, changes, replies), when_full)
         if outcome == "OK" and (surplus := self._own_streams.surplus(state.keys, replies)):
             self.redis.unlink(*surplus)
         if outcome == "OK" and changes:
@@ -348,7 +371,7 @@ class Store:
     def bump(self, zone: str) -> bool:
         """Opens a new epoch if the server started anew since the last commit; returns whether it did."""
         keys = ZoneKeys(zone)
-        return self.run("bump", [keys.meta, keys.events], []) == "BUMPED"
+        return self.run("bump", [keys.meta, keys.events], [], when_full=True) == "BUMPED"
 
 
 def _cluster(where: ControllerAddress, name: str) -> RedisCluster:
@@ -374,7 +397,8 @@ def _cluster(where: ControllerAddress, name: str) -> RedisCluster:
 
 
 @cache
-def _script(name: str) -> tuple[str, str]:
+def _script(name: str, when_full: bool) -> tuple[str, str]:
     """The text of a script, and the name that Redis gives it."""
     text = files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8")
+    text = f"#!lua flags=allow-oom\n{text}" if when_full else text
     return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()

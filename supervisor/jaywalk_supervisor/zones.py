@@ -13,7 +13,7 @@ import redis
 
 from jaywalk import policy as policies
 from jaywalk import values
-from jaywalk.controller import agent_user
+from jaywalk.controller import agent_user, is_full
 from jaywalk.errors import InvalidValue, JaywalkError
 from jaywalk.models import Zone
 from jaywalk.policy import Policy
@@ -287,11 +287,15 @@ def with_defaults(store: Store, defaults: Sequence[Zone]) -> list[str]:
 
 
 def _is_there(store: Store, zone: Zone) -> bool:
-    """Makes a zone; False where it has to wait for its shard, which keeps no other one waiting."""
+    """Makes a zone; False where it waits for its shard or for memory, which keeps no other one waiting."""
     try:
         made = store.create(zone, Origin(restored=FROM_NOWHERE))
     except AWAY:
         if not store.where.nodes:
+            raise
+        return False
+    except redis.ResponseError as error:
+        if not is_full(error):
             raise
         return False
     if made:

@@ -15,7 +15,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from . import bounded, retention, values
-from .errors import ControllerDenied, ControllerUnreachable, InvalidValue, JaywalkError, MissingTool, NoAnswer
+from .errors import (
+    ControllerDenied,
+    ControllerFull,
+    ControllerUnreachable,
+    InvalidValue,
+    JaywalkError,
+    MissingTool,
+    NoAnswer,
+)
 from .models import Lease, Zone
 from .replies import AwaitedReply
 from .reply_meter import NODE, Bounds
@@ -51,6 +59,8 @@ MAX_PAGES = 2000
 """Of one hash: a million records, and far more than any zone has."""
 BLOCKED = 0.8
 """The part of a connection's timeout for which Redis may be had to wait for news."""
+
+_PUSH = "#!lua flags=allow-oom\nreturn redis.call('RPUSH', KEYS[1], ARGV[1])"
 
 Entry = tuple[str, dict[str, str]]
 """One entry of a stream: its id and its fields."""
@@ -283,17 +293,8 @@ def _translation(where: ControllerAddress, error: BaseException) -> JaywalkError
         return ControllerDenied(
             f"the controller {where} does not let {user} do this ({error})", "use a user that may"
         )
-    if isinstance(error, (redis.exceptions.AskError, redis.exceptions.ClusterDownError)):
-        return ControllerUnreachable(
-            f"the controller {where} does not hold the zone at the moment ({error})",
-            "wait until the cluster is whole",
-        )
-    if isinstance(error, bounded.OddReply):
-        return ControllerUnreachable(
-            f"the controller {where} sends {error}: is it Redis?", "check what listens there"
-        )
-    if isinstance(error, redis.exceptions.ReadOnlyError):
-        return ControllerUnreachable(f"the controller {where} is a read-only replica", "name the primary")
+    if (unready := _unready(where, error)) is not None:
+        return unready
     if isinstance(error, (*UNANSWERED, OSError, UnicodeError)):
         if "NOAUTH" in str(error) or "WRONGPASS" in str(error):
             return ControllerDenied(refused, "check the password")
@@ -303,13 +304,44 @@ def _translation(where: ControllerAddress, error: BaseException) -> JaywalkError
         )
     if not isinstance(error, redis.RedisError):
         return None
+    return ControllerDenied(
+        f"the controller {where} refused a command ({error})", "look into the log of Redis"
+    )
+
+
+def _unready(where: ControllerAddress, error: BaseException) -> ControllerUnreachable | None:
+    """What is said of a server that is there, and is not the Redis that it should be, or not yet again."""
+    if isinstance(error, (redis.exceptions.AskError, redis.exceptions.ClusterDownError)):
+        return ControllerUnreachable(
+            f"the controller {where} does not hold the zone at the moment ({error})",
+            "wait until the cluster is whole",
+        )
+    if isinstance(error, bounded.OddReply):
+        return ControllerUnreachable(
+            f"the controller {where} sends {error}", "is it Redis? Check what listens there"
+        )
+    if isinstance(error, redis.exceptions.ReadOnlyError):
+        return ControllerUnreachable(f"the controller {where} is a read-only replica", "name the primary")
+    if is_full(error):
+        return memory_trouble(where)
     if str(error).startswith("NOREPLICAS"):
         return ControllerUnreachable(
             f"the controller {where} has too few replicas to take anything in",
             "wait until its replicas are back",
         )
-    return ControllerDenied(
-        f"the controller {where} refused a command ({error})", "look into the log of Redis"
+    return None
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether Redis refused a command because its memory is full."""
+    return isinstance(error, redis.ResponseError) and "used memory > 'maxmemory'" in str(error)
+
+
+def memory_trouble(where: ControllerAddress) -> ControllerFull:
+    """What is said of a Redis whose memory is full."""
+    return ControllerFull(
+        f"the controller {where} has no memory left",
+        "give its Redis more ('maxmemory'), or remove what fills it ('redis-cli --memkeys' shows that)",
     )
 
 
@@ -444,7 +476,7 @@ class ZoneClient:
             if cursor == 0:
                 return
         raise ControllerUnreachable(
-            f"the controller {self.where} sends records without end: is it Redis?", "check what listens there"
+            f"the controller {self.where} sends records without end", "is it Redis? Check what listens there"
         )
 
     def goes_on_from(self, view: ZoneView) -> bool:
@@ -498,8 +530,14 @@ class ZoneClient:
 
     def submit(self, request: Request, to: str = "") -> None:
         """Puts a request into the zone's inbox (or the list ``to``); it may be sent twice without harm."""
+        name, text = to or self.keys.inbox, request.to_wire()
         with self._asking():
-            self.client.rpush(to or self.keys.inbox, request.to_wire())
+            try:
+                self.client.rpush(name, text)
+            except redis.ResponseError as error:
+                if name != self.keys.orders or not is_full(error):
+                    raise
+                self.client.eval(_PUSH, 1, name, text)  # an operator may have come to free memory
         if request.nonce:  # sent again: Redis may have been put back, and ids then begin anew
             self._awaited = None
 

@@ -81,6 +81,10 @@ class ControllerUnreachable(JaywalkError):
     """Nobody answers at the controller's address, or the connection broke."""
 
 
+class ControllerFull(ControllerUnreachable):
+    """The controller answers, and takes nothing in because its memory is full."""
+
+
 class ControllerDenied(JaywalkError):
     """The controller answers and refuses us: wrong password, unknown user, or a key out of reach."""
 

@@ -1,12 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-3.0-or-later
 # look.sh PORT: what the role has to know of a machine before it touches it, a fact a line:
+#   memory KB                                the machine has so much
 #   package                                  the distribution's Redis is installed
 #   older                                    an older version of the role had configured that one
 #   listener ADDRESS:PORT PID PROGRAM UNIT   a socket on the port; PID 0 where it will be there with the next boot
 port=$1
 distributions=redis-server.service
 
+awk '$1 == "MemTotal:" { print "memory " $2 }' /proc/meminfo
 test -e /usr/bin/redis-server && echo package
 test -e /etc/redis/jaywalk.conf && echo older
 

@@ -631,6 +631,23 @@ def test_an_answer_that_does_not_parse_is_asked_for_again(
     assert spoilt
 
 
+def test_a_node_waits_for_a_controller_without_memory(
+    node: Callable[..., Node], joined: Node, redis_server: RedisServer
+) -> None:
+    newcomer = node(view=None)
+    with redis_server.client() as redis:
+        redis.config_set("maxmemory", 1)
+        joined.follower._next_report = 0.0
+        joined.alive_until(lambda: joined.follower.trouble)
+        assert "no memory left: give its Redis more ('maxmemory')" in joined.follower.trouble
+        newcomer.alive_until(lambda: "no memory left" in newcomer.follower.trouble)
+        redis.config_set("maxmemory", 0)
+    joined.follower._next_report = 0.0
+    joined.alive_until(lambda: not joined.follower.trouble)
+    newcomer.alive_until(lambda: newcomer.follower.joined and not newcomer.follower.waiting)
+    assert not newcomer.follower.trouble
+
+
 @pytest.mark.parametrize(("password", "error"), [("wrong", ControllerDenied), (AGENT_PASSWORD, InvalidValue)])
 def test_a_wrong_password_or_zone_ends_it_only_at_the_first_start(
     node: Callable[..., Node], redis_server: RedisServer, password: str, error: type[Exception]

@@ -132,6 +132,33 @@ def test_serves_until_it_is_stopped(
     assert redis_server.password not in served.log.read_text()
 
 
+def test_health_says_that_the_controller_has_no_memory_left_until_it_has(
+    redis_server: RedisServer, tmp_path: Path, started: list[Process]
+) -> None:
+    served = Process(tmp_path, *streamer(redis_server, tmp_path), WATCHDOG_USEC="400000")
+    started.append(served)
+    served.told("READY=1")
+
+    def report() -> dict[str, Any]:
+        with suppress(urllib.error.HTTPError):
+            return dict(served.get("/healthz"))
+        return {}
+
+    with redis_server.client() as client:
+        client.config_set("maxmemory", 1)
+        until(lambda: not report())
+        with pytest.raises(urllib.error.HTTPError) as failing:
+            served.get("/healthz")
+        body = json.load(failing.value)
+        assert (body["status"], body["controller"]) == ("failing", "connected")
+        assert "has no memory left: give its Redis more ('maxmemory')" in body["memory"]
+        assert "jaywalk_controller_full 1.0" in served.text("/metrics").splitlines()
+        served.told("WATCHDOG=1")
+        client.config_set("maxmemory", 0)
+    until(lambda: report().get("status") == "ok")
+    assert report()["memory"] == "ok"
+
+
 def test_who_listens_for_others_answers_to_tokens_only(
     redis_server: RedisServer, tmp_path: Path, started: list[Process]
 ) -> None:
