@@ -21,6 +21,6 @@ if ARGV[3] == '1' then
 end
 redis.call('XADD', KEYS[2], 'MAXLEN', '~', '20000', epoch .. '-' .. rev, 'zone', 'changed')
 -- What an operator says now stands before any copy of the zone.
-redis.call('HDEL', KEYS[1], 'restored')
+redis.call('HSET', KEYS[1], 'confirmed', '1')
 redis.call('HSET', KEYS[1], 'epoch', epoch, 'rev', rev, unpack(ARGV, 4))
 return 'OK'

@@ -2,7 +2,7 @@
 -- How zones stand, for a supervisor that holds its copies against them.
 --
 -- KEYS  meta, peers, leases and creds of each zone
--- Returns a list for each zone: epoch, rev, history, restored, readded, own_password, how many peers and leases it
+-- Returns a list for each zone: epoch, rev, history, restored, confirmed, readded, own_password, how many peers and leases it
 -- holds, and the hash of its agents' own password; an empty one where there is no zone.
 local function ask(...)
   local answer = redis.pcall(...)
@@ -12,19 +12,20 @@ end
 
 local found = {}
 for at = 1, #KEYS, 4 do
-  local meta = ask('HMGET', KEYS[at], 'epoch', 'rev', 'history', 'restored', 'readded', 'own_password')
+  local meta = ask('HMGET', KEYS[at], 'epoch', 'rev', 'history', 'restored', 'confirmed', 'readded',
+    'own_password')
   local zone = {}
   if meta and meta[1] and meta[2] then
     local digest = ask('HGET', KEYS[at + 3], 'agent') or ''
-    if digest ~= '' and not meta[6] then
+    if digest ~= '' and not meta[7] then
       -- A zone of before there was this mark.
       redis.call('HSET', KEYS[at], 'own_password', '1')
-      meta[6] = '1'
+      meta[7] = '1'
     end
-    for field = 1, 6 do zone[field] = meta[field] or '' end
-    zone[7] = ask('HLEN', KEYS[at + 1]) or 0
-    zone[8] = ask('HLEN', KEYS[at + 2]) or 0
-    zone[9] = digest
+    for field = 1, 7 do zone[field] = meta[field] or '' end
+    zone[8] = ask('HLEN', KEYS[at + 1]) or 0
+    zone[9] = ask('HLEN', KEYS[at + 2]) or 0
+    zone[10] = digest
   end
   found[#found + 1] = zone
 end

@@ -1,13 +1,18 @@
 -- SPDX-License-Identifier: GPL-3.0-or-later
--- Puts the hash of a zone's own password back where there is none, and marks from which copy the zone stems.
+-- Puts the hash of a zone's own password back where there is none, and marks from which copy the zone stems, or
+-- that an operator wants it as it is.
 --
 -- KEYS  meta, creds
--- ARGV  the hash ('' for none), the mark 'restored' ('' for none)
+-- ARGV  the hash ('' for none), the mark 'restored' ('' for none), '1' where an operator wants it so
 -- Returns OK or GONE (no such zone).
 if redis.call('EXISTS', KEYS[1]) == 0 then return 'GONE' end
 if ARGV[1] ~= '' then
   redis.call('HSETNX', KEYS[2], 'agent', ARGV[1])
   redis.call('HSET', KEYS[1], 'own_password', '1')
 end
-if ARGV[2] ~= '' then redis.call('HSET', KEYS[1], 'restored', ARGV[2]) end
+if ARGV[2] ~= '' then
+  redis.call('HSET', KEYS[1], 'restored', ARGV[2])
+  redis.call('HDEL', KEYS[1], 'confirmed')
+end
+if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], 'confirmed', '1') end
 return 'OK'

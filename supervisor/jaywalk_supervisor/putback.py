@@ -92,7 +92,7 @@ def put_password(store: Store, copy: ZoneCopy) -> None:
 def put_marks(store: Store, copy: ZoneCopy, restored: str) -> None:
     """Marks a zone as ``mark.lua`` does."""
     keys = ZoneKeys(copy.zone.name)
-    store.run("mark", [keys.meta, keys.creds], [copy.digest, restored])
+    store.run("mark", [keys.meta, keys.creds], [copy.digest, restored, ""])
 
 
 def put_leases(store: Store, copy: ZoneCopy) -> tuple[int, list[str]]:
@@ -125,7 +125,8 @@ def let_peers_return(store: Store, state: ZoneState) -> ZoneState:
         return _applied(state, _away(_unlisted(store, state), store.time(name)))
 
     while lost := _unlisted(store, state):
-        outcome = store.run("change", [keys.meta, keys.events], [state.epoch, state.rev, "1", "history", ""])
+        marks = ["history", "", "restored", state.position]
+        outcome = store.run("change", [keys.meta, keys.events], [state.epoch, state.rev, "1", *marks])
         if outcome == "OK":
             log.warning("zone %s lost the peers of %d leases: their nodes join again", name, len(lost))
             _commit(store, name, away)

@@ -11,9 +11,10 @@ it has a state folder also there; once a second it holds the copies against Redi
   an older state is left as it is; the log says what differs.
 
 Several supervisors may do so at once, with copies of different age.  A zone that was made again carries the
-position of the copy that it stems from (``restored``) until an operator changes it.  A supervisor that knows
-a later position puts its own in its place: positions only grow along a zone's life, so whichever supervisor
-came first, in the end the newest copy stands, and no operator's later word is overwritten.
+position of the copy that it stems from (``restored``), and ``confirmed`` once an operator changed it.
+A supervisor that knows no later position has nothing to add.  One that does puts its own in its place, or
+where an operator changed the zone adds what is missing: positions only grow along a zone's life, so whichever
+supervisor came first, in the end the newest copy stands, and no operator's later word is overwritten.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class Standing:
     position: Position
     history: tuple[Position, ...]
     restored: Position | None
+    confirmed: bool
     readded: bool
     own_password: bool
     peers: int
@@ -63,7 +65,7 @@ class Standing:
         """None where there is no zone; raises ``InvalidValue`` for one that cannot be read."""
         if not fields:
             return None
-        epoch, rev, history, restored, readded, own, peers, leases, digest = fields
+        epoch, rev, history, restored, confirmed, readded, own, peers, leases, digest = fields
         try:
             position = (int(epoch), int(rev))
         except ValueError:
@@ -73,6 +75,7 @@ class Standing:
             position,
             history_of(history),
             mark[0] if mark else None,
+            bool(confirmed),
             bool(readded),
             bool(own),
             int(peers),
@@ -181,7 +184,10 @@ class Recovery:
         """Puts back what was lost of one zone; returns whether it is to be read anew."""
         copy = self._copies.get(name)
         if standing is None:
-            return copy is not None and not self._removed(store, name) and putback.make_again(store, copy)
+            if copy is None or self._removed(store, name) or not putback.make_again(store, copy):
+                return False
+            self._copies[name] = copy_of(store.load(name), copy.digest, copy.saved)
+            return True
         if copy is not None and _is_another(copy, standing):
             copy = None
         if copy is not None and copy.digest and not standing.digest:
@@ -198,9 +204,10 @@ class Recovery:
         found = relation(copy.position, standing.position, standing.history)
         if found is Relation.NEWER:
             return
-        if standing.restored is not None:
-            if standing.restored < copy.position:
-                putback.replace_older(store, copy)
+        if standing.restored is not None and copy.position < standing.restored:
+            return
+        if standing.restored is not None and not standing.confirmed:
+            putback.replace_older(store, copy)
         elif found is Relation.OLDER:
             self._tell_older(store, copy, standing)
         else:

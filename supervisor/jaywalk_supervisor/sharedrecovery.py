@@ -78,16 +78,17 @@ class SharedRecovery:
         """Whether a zone that was removed at ``removed_at`` (ms since 1970) is there since an operator made
         it again; one that an older copy brought back goes once more.
         """
-        epoch, history, restored = store.redis.hmget(ZoneKeys(name).meta, "epoch", "history", "restored")
+        fields = ("epoch", "history", "restored", "confirmed")
+        epoch, history, restored, confirmed = store.redis.hmget(ZoneKeys(name).meta, *fields)
         if epoch is None:
             return False
         origin = history_of(restored or "")
-        if origin and origin[-1][0] < removed_at:
+        if origin and origin[-1][0] < removed_at and not confirmed:
             zones.remove(store, name, force=True)
             log.warning("zone %s was removed before, and an older copy had brought it back: it is gone", name)
             return False
         ends = (*history_of(history or ""), *history_of(f"{epoch}-0"))
-        if ends and min(ends)[0] < removed_at:
+        if ends and min(ends)[0] < removed_at and not confirmed:
             log.warning(
                 "zone %s, which was removed, is there again from older data: remove it again if it is to go",
                 name,

@@ -114,7 +114,8 @@ def add(
     readded = bool(store.redis.sismember(REMOVED, zone.name))
     changed = store.create(zone, Origin(readded=readded))
     store.redis.srem(REMOVED, zone.name)
-    store.redis.hdel(ZoneKeys(zone.name).meta, "restored")
+    keys = ZoneKeys(zone.name)
+    store.run("mark", [keys.meta, keys.creds], ["", "", "1"])
     kept = _with_pools_of(store.load(zone.name), zone, wish, grow)
     changed = settle(store, zone.name, kept.applied) or changed
     return _set_password(store, zone.name, agent_password) or changed, one(store, zone.name)

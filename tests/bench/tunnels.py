@@ -8,13 +8,15 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from tests.bench.results import Figure
-from tests.fleet.fleet import UNIT, ZONE, Fleet, PingCount, eventually
+from tests.fleet.fleet import MEMBERS, UNIT, ZONE, Fleet, PingCount, eventually
 
 PER_SECOND = 50
 MOVES = 3
 REBOOTS = 3
+EMPTIED = 3
 ROUNDS = 11
 SECONDS = 2
 """Of one iperf3 run; ours and the bare one take turns."""
@@ -50,6 +52,24 @@ def move_gap(fleet: Fleet) -> dict[str, Figure]:
         eventually(lambda: fleet["node3"].run(answers, check=False).rc == 0, "node1 has its place back")
     fleet["node2"].run(f"rm -rf /root/moved; systemctl start {UNIT}; jaywalk status --wait 20")
     return {"move_gap": Figure(round(statistics.median(gaps), 2), "s", len(gaps))}
+
+
+def empty_redis_gap(fleet: Fleet) -> dict[str, Figure]:
+    """Redis is emptied: the longest silence of a ping of any pair, until all nodes are in the mesh again."""
+    password = "REDISCLI_AUTH=$(cat /etc/jaywalk-supervisor/controller.password)"
+    gaps, lost, whole = [], 0, []
+    for _ in range(EMPTIED):
+        with ExitStack() as pings:
+            pairs = itertools.permutations(MEMBERS, 2)
+            counts = [pings.enter_context(fleet.ping(*pair, PER_SECOND)) for pair in pairs]
+            begun = time.monotonic()
+            fleet.controller.run(f"{password} redis-cli --user supervisor flushall")
+            fleet.wait_until_whole()
+            whole.append(time.monotonic() - begun)
+        gaps.append(max(count.gap for count in counts))
+        lost += sum(count.lost for count in counts)
+    against = f"{lost} pings lost; the mesh is whole after {statistics.median(whole):.1f} s"
+    return {"empty_redis_gap_s": Figure(round(max(gaps), 2), "s", len(gaps), against)}
 
 
 def reboot_to_mesh(fleet: Fleet) -> dict[str, Figure]:
@@ -112,5 +132,7 @@ def measure(fleet: Fleet, say: Callable[[str], None]) -> dict[str, Figure]:
     figures = tunnel_throughput(fleet)
     say(f"{MOVES} moves of a key to another machine and back")
     figures |= move_gap(fleet)
+    say(f"Redis is emptied {EMPTIED} times")
+    figures |= empty_redis_gap(fleet)
     say(f"{REBOOTS} reboots with the controller gone")
     return figures | reboot_to_mesh(fleet)

@@ -363,3 +363,19 @@ def test_leases_as_the_copy_keeps_them_parse_as_redis_has_them(
     leases = copied(tmp_path)["leases"]
     assert isinstance(leases, dict)
     assert {key: Lease.from_wire(key, record) for key, record in leases.items()} == store.load(ZONE).leases
+
+
+def test_an_outdated_copy_adds_nothing_to_what_a_newer_one_brought_back(
+    redis_server: RedisServer, store: Store, tmp_path: Path
+) -> None:
+    """Its supervisor was off while reservations were released, Redis was lost, and an operator went on."""
+    new, old = newer_and_older(redis_server, store, tmp_path)
+    store.redis.flushall()
+    with serving(redis_server, new):
+        zones.change(store, ZONE, Wish(quarantine=99))
+        with serving(redis_server, old) as outdated:
+            until(lambda: outdated.recovery._copies[ZONE].zone.policy.quarantine == 99)
+            state = store.load(ZONE)
+            assert state.zone.policy.quarantine == 99
+            assert reservation_key("printer") not in state.leases
+            assert store.zones() == [ZONE]
