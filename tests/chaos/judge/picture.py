@@ -45,7 +45,12 @@ def _decoded(records: Fields) -> dict[str, Any]:
 
 
 def faults(picture: Picture) -> list[str]:
-    """Every sentence is something that must never be, at no moment."""
+    """Every sentence is something that must never be, at no moment.
+
+    A zone that is gone has no fault: whether it may be gone only the history tells.
+    """
+    if not picture.meta:
+        return []
     return [
         *shared_addresses(picture.leases),
         *_places(picture),
