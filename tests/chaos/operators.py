@@ -55,5 +55,6 @@ class Operators:
 
 def _release(agent: ChaosAgent, key: str) -> None:
     for _ in range(TIDY_TRIES):
-        if agent.order("release", key) is not None:
+        reply = agent.order("release", key)
+        if reply is not None and reply.ok:
             return

@@ -13,6 +13,9 @@ from .replay import Change, Record, Replay, changes_of
 from .rules import Terms, waiting_key
 from .tap import Entry, Reading
 
+LEAST = 1.0
+"""Seconds for which an operator waits at least before an order expires."""
+
 
 @dataclass(frozen=True)
 class Moment:
@@ -204,6 +207,7 @@ _GROUNDS: Mapping[str, Grounds] = {
     "exhausted": _is_full,
     "prefix-taken": _overlaps,
     "stale": _is_stale,
+    "expired": lambda zone, answer, terms: answer.asked.is_order and answer.at - answer.asked.at >= LEAST,
     "not-joined": lambda zone, answer, terms: answer.asked.key not in zone.peers,
     "name-reserved": _is_named,
     "name-ambiguous": _is_named,

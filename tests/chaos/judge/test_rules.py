@@ -190,6 +190,7 @@ PLANTED: dict[str, tuple[Plant, str]] = {
     ),
     "join with another address": (_answered("join", state="active", addresses=(TWO,)), "was never so"),
     "refusal without a reason": (_answered("join", ok=False, code="exhausted"), "no reason"),
+    "refusal as expired": (_answered("join", ok=False, code="expired"), "no reason"),
     "refusal as too old": (_answered("join", ok=False, code="stale"), "no reason"),
     "refusal that nobody knows": (_answered("join", ok=False, code="internal"), "no reason"),
     "requested address ignored": (
