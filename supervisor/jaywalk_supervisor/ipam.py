@@ -227,8 +227,8 @@ def _check_free(state: ZoneState, asker: Asker, address: str, now: float) -> Non
         raise RequestRefused(
             "address-taken",
             f"the requested address {address} belongs to {_called(state, holder)}, which was last seen "
-            f"{values.moment(state.last_seen(lease))}: request another one, or wait until it is not heard of "
-            f"for {state.zone.policy.stale_after} s",
+            f"{values.moment(state.last_seen(lease, now))}: request another one, or wait until it is not "
+            f"heard of for {state.zone.policy.stale_after} s",
         )
 
 
@@ -240,7 +240,7 @@ def _stale(state: ZoneState, lease: Lease, now: float) -> bool:
     policy = state.zone.policy
     if policy.takeover != "stale" or _is_nobodys(lease):
         return True
-    return now - max(state.last_seen(lease), state.listening) >= policy.stale_after
+    return now - max(state.last_seen(lease, now), state.listening) >= policy.stale_after
 
 
 def _lowest_free(state: ZoneState, version: int) -> str | None:

@@ -198,9 +198,13 @@ class ZoneState:
         if event.wait_ms is not None:
             self.wait_ms = event.wait_ms
 
-    def last_seen(self, lease: Lease) -> float:
-        """When the key of ``lease`` was last heard of, as far as this state knows."""
-        return max(lease.since, self.released_at(lease), self.seen.get(lease.key, 0))
+    def last_seen(self, lease: Lease, now: float) -> float:
+        """When the key of ``lease`` was last heard of before ``now``, as far as this state knows.
+
+        What lies behind that was written before the clock was set back, and says nothing any more.
+        """
+        times = (lease.since, self.released_at(lease), self.seen.get(lease.key, 0))
+        return max((each for each in times if each <= now), default=0.0)
 
     def released_at(self, lease: Lease) -> float:
         """When the node of ``lease`` left, by the clock as it goes now; 0 where it did not.

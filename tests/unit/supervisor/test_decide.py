@@ -473,6 +473,23 @@ def test_a_rekeyed_host_has_its_address_within_the_quarantine(blue: ZoneState) -
     assert carry_out(blue, ask("rekey", 2, name="db1")).addresses[0] == "10.20.0.5"
 
 
+def test_a_node_that_was_heard_before_the_clock_was_set_back_becomes_stale_in_time(blue: ZoneState) -> None:
+    """And one that is there, and reports, does not: what it said before is no reason to pass that over."""
+    blue.zone = replace(blue.zone, policy=Policy("stale", stale_after=900))
+    days = 2 * 86_400
+    for number in (1, 2):
+        carry_out(blue, join("zone-blue", number), NOW + days)
+    blue.seen = {key_of(1): int(NOW) + days}
+    blue.listen_from(NOW, -days)
+    wishes = [join("zone-blue", 3, request_ip=[f"10.20.0.{number}"]) for number in (1, 2)]
+    for wish in wishes:
+        assert decide(blue, wish, NOW + 899).reply.code == "address-taken"
+    blue.seen = {**blue.seen, key_of(2): int(NOW) + 890}
+    assert decide(blue, wishes[0], NOW + 901).reply.ok
+    refused = decide(blue, wishes[1], NOW + 901).reply
+    assert (refused.code, "last seen 1970-01-12T14:01:30Z" in refused.error) == ("address-taken", True)
+
+
 def test_what_was_imported_needs_not_be_stale(blue: ZoneState) -> None:
     blue.zone = replace(blue.zone, policy=Policy("stale"))
     for change in importer.plan(blue, [("10.20.0.0/29", ["10.20.0.5"])], NOW)[0]:
