@@ -22,15 +22,15 @@ LOSSES = (
     Mutant(
         "older-copy-wins",
         RECOVERY,
-        "            if standing.restored < copy.position:",
-        "            if standing.restored > copy.position:",
+        "if standing.restored is not None and copy.position < standing.restored:",
+        "if standing.restored is not None and copy.position > standing.restored:",
         "after a loss the copy of the supervisor that comes first stands, however old it is",
         of("recovery", "test_the_newest_copy_wins_whoever_comes_first"),
     ),
     Mutant(
         "operators-word-overwritten",
         f"{SUPERVISOR}/change.lua",
-        "redis.call('HDEL', KEYS[1], 'restored')",
+        "redis.call('HSET', KEYS[1], 'confirmed', '1')",
         "",
         "what an operator changes after a loss is overwritten by a supervisor's copy",
         of("recovery", "test_what_an_operator_says_after_a_loss_stands_before_any_copy"),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import Phase, settings
 
 from jaywalk.errors import JaywalkError
 
@@ -33,6 +34,13 @@ class Outcome:
     @classmethod
     def from_line(cls, data: Mapping[str, str]) -> tuple[str, Outcome]:
         return data["test"], cls(data["outcome"], data["why"])
+
+
+def pytest_configure() -> None:
+    """The first example that fails will do: to look for a smaller one takes minutes."""
+    phases = (Phase.explicit, Phase.generate)
+    settings.register_profile("mutants", settings.get_profile("jaywalk"), phases=phases, database=None)
+    settings.load_profile("mutants")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -77,6 +77,14 @@ TIMES = (
         of("clock_machine", "TestClockMachine::runTest"),
     ),
     Mutant(
+        "future-words-believed",
+        STATE,
+        "return max((each for each in times if each <= now), default=0.0)",
+        "return max(times)",
+        "once Redis's clock was set back, a node that is gone counts as heard of for days",
+        of("decide", "test_a_node_that_was_heard_before_the_clock_was_set_back_becomes_stale_in_time"),
+    ),
+    Mutant(
         "quarantined-granted-on-request",
         IPAM,
         "if (until := state.quarantined_until(lease)) > now and not _is_nobodys(lease):",
