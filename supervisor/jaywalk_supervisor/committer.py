@@ -246,28 +246,25 @@ class Committer:
         """Ends leases whose time is over, a few at a time, and keeps logs bounded."""
         led = [self._states[zone] for zone in sorted(self.health.led & self._states.keys())]
         self._logs.tend(store.redis, led, elapsed())
-        commits = 0
-        for zone in self._expiry.ready(self.health.led & self._states.keys(), elapsed()):
-            changes = expiry.due(self._states[zone], self.time.now())
-            if changes and not self._end_leases(store, zone, changes):
-                continue
-            self._expiry.done(self._states[zone], len(changes), elapsed())
-            commits += bool(changes)
-            if commits == expiry.COMMITS:
-                return
+        budget = expiry.COMMITS
+        for zone in self._expiry.ready(self.health.led & self._states.keys(), elapsed())[: expiry.LOOKS]:
+            try:
+                while budget and self._expiry.is_ready(zone, elapsed()):
+                    budget -= self._end_leases(store, zone)
+            except (InvalidValue, ZoneGone) as error:
+                self._drop(zone, str(error))
 
-    def _end_leases(self, store: Store, zone: str, changes: list[Change]) -> bool:
-        """Commits the end of leases; False where somebody else committed first, or the zone is gone."""
-        state = self._states[zone]
+    def _end_leases(self, store: Store, zone: str) -> bool:
+        """Ends some leases of a zone whose time is over; returns whether there were any."""
+        # The zone's policy may have changed, of which an idle zone hears nothing else.
+        state = self._caught_up(store, self._states[zone])
+        changes = expiry.due(state, self.time.now())
         batch = Batch(changes, undos=[state.apply(change) for change in changes])
-        try:
-            done = self._write(store, zone, batch, [], more_wait=False, when_full=True)
-        except (InvalidValue, ZoneGone) as error:
-            self._drop(zone, str(error))
-            return False
-        if done and not state.leases.keys() & {change.key for change in changes}:
-            log.info("zone %s: %d leases of nodes that left long ago ended", zone, len(changes))
-        return done
+        if self._write(store, zone, batch, [], more_wait=False, when_full=True):
+            self._expiry.done(state, len(changes), elapsed())
+            if changes and changes[0].key not in state.leases:
+                log.info("zone %s: %d leases of nodes that left long ago ended", zone, len(changes))
+        return bool(changes)
 
     @staticmethod
     def _check_replay(store: Store) -> None:

@@ -17,9 +17,11 @@ from .state import ZoneState
 BATCH = 256
 """Leases that end in one commit: its event, which each agent reads, is 18 kB then."""
 PEERS_PER_SECOND = 100
-"""A zone waits a second for each hundred peers between two such commits: the agents are woken by each."""
+"""A zone waits a second for each hundred peers between two such commits: each wakes all of its agents."""
 LOOK_SECONDS = 60.0
 """Between two looks at a zone in which all has ended that was to."""
+LOOKS = 20
+"""Zones that are looked at between two looks for new zones."""
 COMMITS = 4
 """Such commits, of all zones, that go between two looks for new zones: 10 ms that no join waits longer."""
 
@@ -47,11 +49,15 @@ class Schedule:
     def ready(self, zones: Collection[str], now: float) -> list[str]:
         """Those of ``zones`` that it is time for, the longest waiting first."""
         self._next = {zone: at for zone, at in self._next.items() if zone in zones}
-        return sorted((zone for zone in zones if self._next.get(zone, 0.0) <= now), key=self._waiting)
+        return sorted((zone for zone in zones if self.is_ready(zone, now)), key=self._waiting)
+
+    def is_ready(self, zone: str, now: float) -> bool:
+        """Whether it is time for ``zone``."""
+        return self._waiting(zone) <= now
 
     def done(self, state: ZoneState, ended: int, now: float) -> None:
         """Notes that ``ended`` leases ended in a commit at ``now``; more wait where that is a whole batch."""
-        busy = max(1.0, len(state.peers) / PEERS_PER_SECOND)
+        busy = len(state.peers) / PEERS_PER_SECOND
         self._next[state.zone.name] = now + (busy if ended >= BATCH else LOOK_SECONDS)
 
     def _waiting(self, zone: str) -> float:

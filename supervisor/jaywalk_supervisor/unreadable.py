@@ -153,9 +153,16 @@ def _lease(zone: Zone, key: str, text: str | None) -> tuple[Lease | None, str]:
 
 def _lease_reason(zone: Zone, key: str, text: str | None, lease: Lease) -> str:
     """Why the lease's record of a peer does not parse; it is mostly just what follows from the peer's."""
-    if text is None or text == wire.compact(lease.to_wire()):
+    if text is None or _decoded(text) == lease.to_wire():
         return ""
     return _lease(zone, key, text)[1]
+
+
+def _decoded(text: str) -> Any:
+    try:
+        return wire.decoded(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _salvaged(zone: Zone, mark: Unreadable, texts: list[str], sure: Lease | None) -> Unreadable:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from tests.bench import chaos, comeback, fanout, fleet, joins, nat, storm, supervisor
+from tests.bench import chaos, churn, comeback, fanout, fleet, joins, nat, storm, supervisor
 from tests.bench.results import Figure, save
 from tests.runs import Run
 
@@ -51,6 +51,7 @@ PARTS = {
     "apply": apply,
     "joins": lambda: joins.measure(say),
     "supervisor": lambda: supervisor.measure(say),
+    "churn": lambda: churn.measure(say),
     "fanout": lambda: fanout.measure(say),
     "storm": lambda: storm.measure(say),
     "snapshot": lambda: comeback.measure(say),

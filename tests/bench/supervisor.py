@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from jaywalk.models import Peer, Zone, lease_of
+from jaywalk.requests import REPORT, REPORT_SECONDS, Request
 from jaywalk.wire import compact
 from jaywalk.zonelog import ZoneKeys
 from jaywalk_supervisor.pools import Pool
@@ -24,6 +25,12 @@ STARTS = 3
 PAGE = 1000
 IDLE_ZONES = 52
 IDLE_SECONDS = 30
+MANY_ZONES = 500
+SETTLE_SECONDS = 60
+"""In which supervisors measure each zone's log once."""
+REPORTS = 500
+LEASED_COMMANDS = 4120
+"""Of two supervisors of 500 zones a second, as it was at f3fb42a."""
 LEASED_BYTES_DAY = 13_900_000
 """Of each zone, as it was at f3fb42a."""
 
@@ -117,6 +124,42 @@ def idle() -> Figure:
     return Figure(round(value), "B", IDLE_ZONES, bare, round(value / LEASED_BYTES_DAY, 3))
 
 
+def commands() -> Figure:
+    """What two idle supervisors of 500 zones ask of Redis, a second."""
+    tenants = zones(MANY_ZONES)
+    with redis_with(*tenants) as (server, store), supervisor(server), supervisor(server):
+        first_answer(store, tenants[-1], 0)
+        time.sleep(SETTLE_SECONDS)
+        before, begun = _calls(store), time.monotonic()
+        time.sleep(IDLE_SECONDS)
+        value = (_calls(store) - before) / (time.monotonic() - begun)
+    bare = f"a lease for each zone, renewed each 0.3 s: {LEASED_COMMANDS}"
+    return Figure(round(value), "1/s", MANY_ZONES, bare, round(value / LEASED_COMMANDS, 3))
+
+
+def reports() -> Figure:
+    """What the reports of an idle agent have Redis append in a day, at one a minute."""
+    (zone,) = tenants = zones(1)
+    keys = ZoneKeys(zone.name)
+    with redis_with(*tenants) as (server, store), supervisor(server):
+        joined = request(zone.name, 0)
+        store.redis.rpush(keys.inbox, joined.to_wire())
+        first_answer(store, zone, 1)
+        before = _appended(store)
+        for _ in range(REPORTS):
+            report = Request.checked(REPORT, zone.name, joined.key, instance=joined.instance)
+            store.redis.rpush(keys.inbox, report.to_wire())
+            while store.redis.llen(keys.inbox):
+                time.sleep(0.001)
+        first_answer(store, zone, 2)
+        written = (_appended(store) - before) / REPORTS
+    return Figure(round(written * 86_400 / REPORT_SECONDS), "B", REPORTS)
+
+
+def _calls(store: Store) -> int:
+    return sum(int(each["calls"]) for each in store.redis.info("commandstats").values())
+
+
 def _appended(store: Store) -> int:
     return int(store.redis.info("persistence")["aof_current_size"])
 
@@ -128,4 +171,6 @@ def measure(say: Callable[[str], None]) -> dict[str, Figure]:
     say(f"the start of a supervisor on {LEASES} leases")
     figures["supervisor_start_100k"] = start()
     say(f"what {IDLE_ZONES} idle zones cost the disk")
-    return figures | {"aof_idle_bytes_day": idle()}
+    figures |= {"aof_idle_bytes_day": idle(), "aof_reports_bytes_day": reports()}
+    say(f"what {MANY_ZONES} idle zones ask of Redis")
+    return figures | {"idle_commands_500_zones": commands()}

@@ -221,11 +221,13 @@ class Lease:
             key=keys.public_key(key),
             name=values.dns_label(data.get("n"), "lease's name"),
             addresses=addresses,
-            prefixes=wire.each(values.child_prefix, data.get("p", []), "child prefixes", MAX_PREFIXES),
+            prefixes=wire.each(values.child_prefix, data["p"], "child prefixes", MAX_PREFIXES)
+            if "p" in data
+            else (),
             released=released,
             seq=wire.natural(data.get("s", 0), "seq"),
             since=wire.natural(data.get("i", 0), "start"),
-            **_reserved_of(data),
+            **({} if _SELDOM.isdisjoint(data) else _reserved_of(data)),
         )
 
     @property

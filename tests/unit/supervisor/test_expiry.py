@@ -14,7 +14,7 @@ from jaywalk.policy import FORGET_AFTER, NEVER, Policy
 from jaywalk.requests import Request
 from jaywalk.wire import compact
 from jaywalk.zonelog import ZoneKeys
-from jaywalk_supervisor import expiry
+from jaywalk_supervisor import expiry, zones
 from jaywalk_supervisor.expiry import Schedule, due
 from jaywalk_supervisor.state import ZoneState
 from jaywalk_supervisor.store import Store
@@ -87,14 +87,14 @@ def test_leases_end_in_batches_and_the_more_agents_there_are_the_more_seldom() -
     schedule = Schedule()
     assert schedule.ready(["zone-blue"], 0.0) == ["zone-blue"]
     schedule.done(state, expiry.BATCH, 0.0)
-    assert schedule.ready(["zone-blue"], 0.9) == []
-    assert schedule.ready(["zone-blue"], 1.0) == ["zone-blue"]
+    assert schedule.ready(["zone-blue"], 0.0) == ["zone-blue"]
     schedule.done(state, 88, 1.0)
     assert schedule.ready(["zone-blue"], 60.0) == []
     peer = Peer(key_of(1), "node1", ("10.20.0.1",))
     state.peers = {str(number): peer for number in range(10_000)}
     schedule.done(state, expiry.BATCH, 100.0)
-    assert schedule.ready(["zone-blue"], 199.0) == []
+    assert schedule.ready(["zone-blue", "zone-red"], 199.0) == ["zone-red"]
+    assert schedule.is_ready("zone-blue", 200.0)
 
 
 @pytest.mark.parametrize("word", ["soon", "-1", "", True, 10**9])
@@ -140,3 +140,16 @@ def test_a_supervisor_ends_leases_in_the_background_with_what_was_seen_of_their_
         followed, loaded = store.catch_up(before), store.load("zone-blue")
         assert followed.leases == loaded.leases, "other supervisors follow"
         assert client.ask(join("zone-blue", 5), 20).addresses[0] == "10.20.0.3"
+
+
+def test_a_policy_that_changes_while_nobody_asks_anything_is_followed(
+    redis_server: RedisServer, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expiry, "LOOK_SECONDS", 0.5)
+    store.create(replace(BLUE, policy=Policy(quarantine=0, forget_after=None)))
+    lease = replace(left(1, 0), released=store.time() - 7200)
+    store.redis.hset(KEYS.leases, lease.key, compact(lease.to_wire()))
+    with committing(redis_server.address) as committer:
+        until(lambda: "zone-blue" in committer.health.led)
+        zones.change(store, "zone-blue", zones.Wish(forget_after=3600))
+        until(lambda: store.redis.hlen(KEYS.leases) == 0)
