@@ -44,7 +44,7 @@ class Round:
         self.rng = random.Random(seed)
         self.folder = folder
         self.conditions = Conditions.of(seed, self.rng, also)
-        self.histories = {zone: History(forks="roll-back" in self.conditions.faults) for zone in ZONES}
+        self.histories = {zone: self._history() for zone in ZONES}
         self.topology = KINDS[kind]()
         supervisors = self.rng.choice((2, 3))
         # Groups of agents come first, then each supervisor with a way of its own.
@@ -64,6 +64,10 @@ class Round:
         self.done: Counter[str] = Counter()
         self.counts = Counts()
         self.grown: dict[str, tuple[int, str]] = {}
+
+    def _history(self) -> History:
+        faults = self.conditions.faults
+        return History(forks="roll-back" in faults, restores="empty" in faults)
 
     def run(self) -> list[str]:
         with ExitStack() as stack:

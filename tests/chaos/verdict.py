@@ -17,6 +17,7 @@ from .judge.answers import Answers, judged
 from .judge.history import History
 from .judge.looks import LOOK_SECONDS, Looks
 from .judge.picture import Picture
+from .judge.replay import changes_of
 from .judge.rest import Rest
 from .judge.rules import Rules, Terms
 from .judge.tap import Tap
@@ -122,12 +123,18 @@ def verdict(picture: Picture, tap: Tap, history: History, terms: Terms, counts: 
     """What the histories of one zone tell, once its tap knows all."""
     yield from tap.faults
     yield from tap.lost(picture)
-    rules = Rules(history, terms)
+    rules = Rules(history, terms, _held(tap) if history.restores else ())
     for reading in tap.distinct():
         counts.readings += 1
         counts.events += len(reading.entries)
         yield from rules.unlawful(reading.entries)
     yield from _false_answers(tap, history, terms, counts)
+
+
+def _held(tap: Tap) -> set[tuple[str, tuple[str, ...]]]:
+    """All addresses that each key ever had."""
+    records = (each for entry in tap.seen.values() for each in changes_of(entry.fields) if each.record)
+    return {(each.key, tuple((each.record or {}).get("a", ()))) for each in records}
 
 
 def _false_answers(tap: Tap, history: History, terms: Terms, counts: Counts) -> Iterator[str]:

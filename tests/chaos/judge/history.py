@@ -95,13 +95,15 @@ class History:
 
     ``era`` counts the losses of Redis's data.  It is odd while Redis loses data, so that nothing that was
     answered meanwhile counts, and even between losses.  ``unwatched`` are keys whose requests nobody notes.
-    Where it ``forks``, a running Redis may be put back to an older copy, and then goes on from there.
+    Where it ``forks``, a running Redis may be put back to an older copy, and then goes on from there; where
+    it ``restores``, supervisors put back what they know into a Redis that came back empty.
     """
 
     era: int = 0
     asked: dict[str, Asked] = field(default_factory=dict)
     answers: list[Answer] = field(default_factory=list)
     forks: bool = False
+    restores: bool = False
     unwatched: set[str] = field(default_factory=set)
     reports: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
     clock: Callable[[], float] = time.monotonic

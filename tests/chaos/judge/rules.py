@@ -12,7 +12,7 @@ import hashlib
 import ipaddress
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from .history import Asked, History
@@ -90,10 +90,16 @@ class Step:
 
 
 class Rules:
-    """Judges one reading of a zone's log."""
+    """Judges one reading of a zone's log.
 
-    def __init__(self, history: History, terms: Terms) -> None:
-        self._history, self._terms = history, terms
+    ``restored`` are keys with the addresses that they had at some time, where supervisors may put leases back
+    into a Redis that came back empty.
+    """
+
+    def __init__(
+        self, history: History, terms: Terms, restored: Collection[tuple[str, tuple[str, ...]]] = ()
+    ) -> None:
+        self._history, self._terms, self._restored = history, terms, restored
         self._by_key: dict[str, list[Asked]] = defaultdict(list)
         self._orders: list[Asked] = []
         for asked in history.all_asked():
@@ -258,6 +264,8 @@ class Rules:
         record = step.change.record or {}
         yield from self._moved(step, record)
         if self._is_order(step, ("reserve", "rekey", "release"), record):
+            return
+        if step.lease is None and record.get("t") and (step.change.key, tuple(record["a"])) in self._restored:
             return
         if step.lease is None or {**step.lease, "a": 0, "i": 0} != {**record, "a": 0, "i": 0}:
             yield f"the lease of {step.change.key} is {dict(record)}, and no operator said so"

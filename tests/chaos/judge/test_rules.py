@@ -264,3 +264,12 @@ def test_a_zone_that_is_not_as_it_was_told_to_be_is_found() -> None:
     assert list(other_zone({**made, "policy": always}, terms, False)) == [
         "takeover is always, and was set to never"
     ]
+
+
+def test_a_lease_may_be_put_back_to_whom_it_was() -> None:
+    story = Story()
+    story.event(["=", A, lease(ONE, 1, t=5.0)])
+    put_back = Rules(story.history, story.terms, {(A, (ONE,))})
+    other = Rules(story.history, story.terms, {(A, (TWO,))})
+    assert list(put_back.unlawful(story.entries)) == []
+    assert "no operator said so" in next(other.unlawful(story.entries))
