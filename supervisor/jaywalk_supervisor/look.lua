@@ -18,8 +18,8 @@ for at = 1, #KEYS, 4 do
   if meta and meta[1] and meta[2] then
     local digest = ask('HGET', KEYS[at + 3], 'agent') or ''
     if digest ~= '' and not meta[7] then
-      -- A zone of before there was this mark.
-      redis.call('HSET', KEYS[at], 'own_password', '1')
+      -- A zone of before there was this mark; a Redis whose memory is full gets it later.
+      redis.pcall('HSET', KEYS[at], 'own_password', '1')
       meta[7] = '1'
     end
     for field = 1, 7 do zone[field] = meta[field] or '' end

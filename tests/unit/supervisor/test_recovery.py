@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 
 from jaywalk.controller import ControllerAddress, connect
-from jaywalk.models import Lease, reservation_key
+from jaywalk.models import Lease, Zone, reservation_key
 from jaywalk.requests import Reply, Request
 from jaywalk.zonelog import ZONES, ZoneKeys
-from jaywalk_supervisor import acl, tokens, zones
+from jaywalk_supervisor import acl, putback, tokens, zones
 from jaywalk_supervisor.committer import Committer
+from jaywalk_supervisor.copies import ZoneCopy
+from jaywalk_supervisor.recovery import Recovery
 from jaywalk_supervisor.store import Store
 from jaywalk_supervisor.zones import Wish
 from tests.redis_server import RedisServer
@@ -379,3 +381,47 @@ def test_an_outdated_copy_adds_nothing_to_what_a_newer_one_brought_back(
             assert state.zone.policy.quarantine == 99
             assert reservation_key("printer") not in state.leases
             assert store.zones() == [ZONE]
+
+
+def test_a_zone_that_is_just_being_removed_is_not_put_back(store: Store) -> None:
+    """Another supervisor looks when the zone is gone already, and still in the list of zones."""
+    zones.add(store, ZONE, WISH, OWN)
+    recovery, states = Recovery(store.where), {ZONE: store.load(ZONE)}
+    looks = []
+
+    def look() -> None:
+        recovery.mend_shared(store)
+        recovery.mend(store, states)
+        recovery.keep(store, states)
+
+    class Watched(Store):
+        def run(
+            self, script: str, keys: Sequence[str], arguments: Sequence[Any], when_full: bool = False
+        ) -> str:
+            done = super().run(script, keys, arguments, when_full)
+            if script == "remove":
+                looks.append(store.redis.exists(KEYS.meta))
+                look()
+            return done
+
+    look()
+    zones.remove(Watched(store.redis, store.where), ZONE, force=False)
+    look()
+    assert looks == [0]
+    assert (store.zones(), store.redis.exists(KEYS.meta)) == ([], 0)
+
+
+def test_a_zone_and_its_reservations_come_back_in_one_step(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zone = Zone.checked(ZONE, ["10.7.0.0/24"])
+    reserved = Lease(key_of(1), "db", ("10.7.0.7",), released=0, host="db")
+    other = Lease(key_of(2), "web", ("10.7.0.8",))
+    copy = ZoneCopy(zone, (9, 9), "", {each.key: each for each in (reserved, other)})
+    monkeypatch.setattr(putback, "put_leases", lambda *_: (0, []))
+    assert putback.make_again(store, copy)
+    assert set(store.load(ZONE).leases) == {key_of(1)}
+    monkeypatch.undo()
+    assert putback.put_leases(store, copy) == (1, [])
+    assert store.load(ZONE).leases[key_of(2)].state == "released"
+    assert not putback.make_again(store, copy), "nothing that stands is written over"
