@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from tests.bench import chaos, churn, comeback, fanout, fleet, joins, nat, storm, supervisor
+from tests.bench import chaos, churn, comeback, fanout, fleet, joins, nat, replies, storm, supervisor
 from tests.bench.results import Figure, save
 from tests.runs import Run
 
@@ -50,6 +50,7 @@ def rss() -> dict[str, Figure]:
 PARTS = {
     "apply": apply,
     "joins": lambda: joins.measure(say),
+    "replies": lambda: replies.measure(say),
     "supervisor": lambda: supervisor.measure(say),
     "churn": lambda: churn.measure(say),
     "fanout": lambda: fanout.measure(say),

@@ -13,6 +13,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from redis.backoff import FullJitterBackoff
 
 from jaywalk import wireguard
 from jaywalk.controller import ZoneClient, connect
@@ -20,10 +21,12 @@ from jaywalk.errors import CommandFailed, ControllerUnreachable, InvalidValue, J
 from jaywalk.requests import Request
 from jaywalk.zonelog import ZoneKeys
 from jaywalk_agent import follow, repair, running, snapshot, status
+from jaywalk_agent import settings as settings_module
 from jaywalk_agent.agent import Agent
 from jaywalk_agent.settings import Settings
 from jaywalk_agent.stop import StopSignal
 from tests.netns import Namespace
+from tests.odd_server import Conduct, odd_server, sends, trickles
 from tests.redis_server import RedisServer
 from tests.unit.agent.support import run, settings_in
 from tests.unit.supervisor.support import AGENT_PASSWORD, committing, join, key_of, until
@@ -111,6 +114,30 @@ def test_is_ready_when_the_interface_is_and_leaves_it_up(
     states = [line for line in systemd.said if line.startswith("STATUS=")]
     assert states[-1] == "STATUS=following zone zone-blue"
     assert systemd.said.count("READY=1") == 1
+
+
+@pytest.mark.parametrize("conduct", [trickles(0.2), sends(b"*1000000000\r\n")])
+def test_the_watchdog_is_fed_beside_a_controller_that_trickles_or_lies(
+    inside: Namespace,
+    settings: Settings,
+    stop: StopSignal,
+    systemd: Systemd,
+    monkeypatch: pytest.MonkeyPatch,
+    conduct: Conduct,
+) -> None:
+    monkeypatch.setattr(settings_module, "READ_TIMEOUT", 1.0)
+    monkeypatch.setattr(follow, "RECONNECT", FullJitterBackoff(cap=0.2, base=0.1))
+    with odd_server(conduct) as server:
+        agent = Agent(replace(settings, controller=str(server.address)), inside.runner, stop)
+
+        def act() -> None:
+            for tries in range(1, 4):
+                until(lambda tries=tries: server.connections >= tries)
+                systemd.said.clear()
+                systemd.hear("WATCHDOG=1")
+            until(lambda: "is it Redis? Check what listens there" in agent.follower.trouble)
+
+        run(agent, act)
 
 
 @pytest.mark.usefixtures("supervisor")

@@ -26,6 +26,7 @@ from jaywalk_supervisor.leader import Leadership
 from jaywalk_supervisor.state import ZoneState
 from jaywalk_supervisor.store import BATCH, Store
 from tests.answers import answer
+from tests.odd_server import Conduct, odd_server, sends, trickles
 from tests.redis_server import RedisServer
 from tests.unit.supervisor.support import (
     AGENT_PASSWORD,
@@ -168,6 +169,21 @@ def test_a_commit_stays_well_below_what_redis_takes_as_one_argument(
     assert sum(sizes) > 1.2 * COMMIT_BYTES
     assert max(sizes) < 1.1 * COMMIT_BYTES
     check_log(store)
+
+
+@pytest.mark.parametrize("conduct", [trickles(0.1), sends(b"*1000000000\r\n"), sends(b"$9999999999\r\n")])
+def test_a_supervisor_is_not_held_up_by_what_is_no_redis(conduct: Conduct) -> None:
+    stop = threading.Event()
+    with odd_server(conduct) as server:
+        committer = Committer(replace(server.address, timeout=0.5), "", (), stop)
+        thread = threading.Thread(target=committer.run, daemon=True)
+        thread.start()
+        until(lambda: server.connections >= 3)
+        assert "is it Redis? Check what listens there" in committer.health.trouble
+        begun = committer.health.turn
+        until(lambda: committer.health.turn > begun)
+        stop.set()
+        until(lambda: not thread.is_alive())
 
 
 def test_full_zone_answers_exhausted(redis_server: RedisServer, store: Store) -> None:
