@@ -13,6 +13,7 @@ from dataclasses import replace
 from jaywalk import describe, driver, files, plan
 from jaywalk.controller import TIMEOUT, ZoneClient, connect
 from jaywalk.errors import JaywalkError
+from jaywalk.marks import Head
 from jaywalk.mesh import Node, refused_prefixes
 from jaywalk.notify import notify
 from jaywalk.repeat_filter import RepeatFilter
@@ -93,7 +94,7 @@ class Agent:
         self._recorded = False
         self._own_addresses = OwnAddresses(self.public_key, self.follower.view)
         self._ready = False
-        self._saved = ""
+        self._saved: Head | None = None
         self._saved_as: files.Identity | None = None
         self._save_after = 0.0
         self._trouble = ""
@@ -254,11 +255,11 @@ class Agent:
         due = update.changed is None or started >= self._save_after
         if not due or not self.follower.joined or self._trouble:
             return
-        if self._saved == update.view.position and self._is_kept():
+        if self._saved == update.view.head and self._is_kept():
             return
         try:
             snapshot.keep(self.settings, update.view)
-            self._saved = update.view.position
+            self._saved = update.view.head
             self._saved_as = files.identity(self.settings.snapshot_file)
         except JaywalkError as error:
             for sentence in self._repeats.news([f"the snapshot stays as it was: {error}"], started):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
@@ -25,9 +25,9 @@ from jaywalk.errors import (
     RequestRefused,
 )
 from jaywalk.requests import REPORT, REPORT_SECONDS, Reply, Request
-from jaywalk.retention import RETAIN_SECONDS, expired, relisted
-from jaywalk.zonelog import Gap, ZoneView
+from jaywalk.zonelog import Fork, Gap, ZoneView
 
+from . import losses
 from .notices import Notices, namesakes, supplanted
 from .stop import StopSignal
 
@@ -47,8 +47,6 @@ RETURN_SECONDS = 60.0
 """A Redis that has just started knows no agent until a supervisor is back: its refusals count later."""
 SLOWEST = 10
 """Failures in a row after which a backoff has reached its cap."""
-NAMED = 3
-"""Peers that a line of the log names."""
 NAP = 5.0
 """Seconds; longer waits are cut into naps, so that the watchdog hears of us."""
 
@@ -118,7 +116,7 @@ class Follower:
     _resyncs: int = 0
     _next_tick: float = field(default_factory=time.monotonic)
     _next_report: float = 0.0
-    _heard: float = 0.0
+    _told: bool = False
 
     @property
     def joined(self) -> bool:
@@ -173,12 +171,12 @@ class Follower:
             address = self.address()
             connection = connect(address, f"jaywalk-{self.zone}", self.alive)
             client = ZoneClient(connection, address, self.zone, self.alive)
-        self._next_report = 0.0
+        self._next_report, self._told = 0.0, False
         try:
             yield from self._catch_up(client)
             while True:
                 self.alive()
-                self._tell(client)
+                yield from self._check_in(client)
                 self._send(client)
                 yield from self._listen(client)
                 yield from self._tick()
@@ -202,63 +200,24 @@ class Follower:
 
     def _resync(self, client: ZoneClient) -> Iterator[Update]:
         before = self.view
-        if before is not None:
+        if before is None:
+            with self.stop.waiting():
+                self.view = client.snapshot()
+            self._notice(dropped=False)
+        else:
             self._resyncs = min(self._resyncs + 1, SLOWEST)
             yield from self._pause(RESYNC.compute(self._resyncs))
-        dropped = False
-        with self.stop.waiting():
-            if before is None:
-                self.view = client.snapshot()
-            else:
+            with self.stop.waiting():
                 self.view, merged = client.resync(before, self.own_key)
-                dropped = merged.own_removed
-                self._tell_of_loss(merged.retained - before.retained.keys(), before.epoch)
-                self._tell_of_relisted(self.view, relisted(self.view, before))
-                self._notices.say(supplanted(self.view, self.view.retained))
-        self._notice(dropped)
-        own = self.view.peers.get(self.own_key)
-        # Of one epoch, too: a running Redis may be put back to an older copy.
-        lost = before is not None and (before.epoch != self.view.epoch or before.rev > self.view.rev)
-        if before is not None and lost and own != before.peers.get(self.own_key) and self.joined:
-            # Redis lost the last thing that it granted: the node is in the zone as it once was, and asks for
-            # all of it again, whatever else it was asking for.
-            self._pending = Pending(self._wishes())
+            losses.tell(self.view, before, merged)
+            self._notices.say(supplanted(self.view, self.view.retained))
+            self._notice(merged.own_removed)
+            own = self.view.peers.get(self.own_key)
+            if merged.lost_since(before) and own != before.peers.get(self.own_key) and self.joined:
+                # Redis lost the last thing that it granted: the node is in the zone as it once was, and asks
+                # for all of it again, whatever else it was asking for.
+                self._pending = Pending(self._wishes())
         yield Update(self.view)
-
-    def _tell_of_loss(self, retained: Collection[str], epoch: int) -> None:
-        if retained:
-            log.warning(
-                "the controller lost %d peers of zone %s that this node knows from epoch %d: they stay in "
-                "force until they join again, an operator releases them, or %g hours are over",
-                len(retained),
-                self.zone,
-                epoch,
-                RETAIN_SECONDS / 3600,
-            )
-
-    def _tell_of_relisted(self, view: ZoneView, keys: Collection[str]) -> None:
-        if keys:
-            log.warning(
-                "the controller of zone %s was put back to an older copy, which still lists %d peers that "
-                "had left or been removed since: release again those that are not to come back: %s",
-                self.zone,
-                len(keys),
-                _named(view, keys),
-            )
-
-    def _end_retention(self, view: ZoneView) -> None:
-        """Lets go of the peers that the controller lost and that did not come back in time."""
-        if over := expired(view, time.time()):
-            names = _named(view, over)
-            view.drop_retained(over)
-            log.warning(
-                "removed %d peers of zone %s that the controller lost %g hours ago and that did not join "
-                "again: %s",
-                len(over),
-                self.zone,
-                RETAIN_SECONDS / 3600,
-                names,
-            )
 
     def _listen(self, client: ZoneClient) -> Iterator[Update]:
         """One read: events, an answer, both, or a gap that asks for a snapshot."""
@@ -267,19 +226,14 @@ class Follower:
         try:
             changed, reply = self._read(client, self.view)
             advanced = self.view.rev != standing
-            if advanced or reply is not None:
-                self._heard = time.monotonic()
-            else:
-                self._refuse_silence(client, self.view)
         except Gap as gap:
-            log.info("%s; taking a snapshot", gap)
-            yield from self._resync(client)
+            yield from self._leap(client, gap)
             return
         if reply is not None:
             self._answered(reply)
         if advanced:
             self._resyncs = 0
-            self._next_tick = min(self._next_tick, self._heard + LOOK_AFTER)
+            self._next_tick = min(self._next_tick, time.monotonic() + LOOK_AFTER)
         if self.own_key in changed:
             self._notice(dropped=True)
         self._notices.say(namesakes(self.view, self.own_key, changed))
@@ -290,42 +244,40 @@ class Follower:
             yield from self._pause(self.view.wait_ms / 1000)
 
     def _read(self, client: ZoneClient, view: ZoneView) -> tuple[set[str], Reply | None]:
-        until, nonce = self._next_tick, ""
+        until, nonce = min(self._next_tick, self._next_report), ""
         if self._pending is not None:
             until, nonce = min(until, self._pending.next_send), self._pending.request.nonce
-        if self.joined:
-            until = min(until, self._next_report)
         with self.stop.waiting():
             return client.read(view, nonce, block=max(0.0, until - time.monotonic()))
 
-    def _refuse_silence(self, client: ZoneClient, view: ZoneView) -> None:
-        """Asks once a minute whether a silent log is the one we follow: one that was emptied says nothing.
+    def _check_in(self, client: ZoneClient) -> Iterator[Update]:
+        """Says that this node is there, and looks whether the log is still the one that it follows.
 
-        Raises ``Gap`` where it is another, and ``InvalidValue`` where there is none.
+        At once on a new connection and in the zone, and then about once a minute.
         """
         now = time.monotonic()
-        if now - self._heard < TICK:
+        if now < self._next_report and (self._told or not self.joined):
             return
-        self._heard = now
-        with self.stop.waiting():
-            goes_on = client.goes_on_from(view)
-        if not goes_on:
-            raise Gap(f"zone {self.zone} was made anew since {view.position}")
-
-    def _tell(self, client: ZoneClient) -> None:
-        """Says that this node is there, at once on a new connection and then about once a minute."""
-        now = time.monotonic()
-        if now < self._next_report or not self.joined:
-            return
-        self._submit(client, self.report(self.observed()))
+        assert self.view is not None
         # Agents that came back together drift apart.
         self._next_report = now + REPORT_SECONDS * random.uniform(0.75, 1.25)
+        self._told = self.joined
+        view, report = self.view, self.report(self.observed()) if self.joined else None
+        try:
+            self._submit(lambda: client.check_in(view, report))
+        except Gap as gap:
+            yield from self._leap(client, gap)
 
-    def _submit(self, client: ZoneClient, request: Request) -> None:
-        """Sends a request; one that the controller has no memory for is lost, and repeated in time."""
+    def _leap(self, client: ZoneClient, gap: Gap) -> Iterator[Update]:
+        """A snapshot, since the log does not go on where this node stands."""
+        log.log(logging.WARNING if isinstance(gap, Fork) else logging.INFO, "%s; taking a snapshot", gap)
+        yield from self._resync(client)
+
+    def _submit(self, send: Callable[[], None]) -> None:
+        """Has ``send`` send a request; one that the controller has no memory for is repeated in time."""
         try:
             with self.stop.waiting():
-                client.submit(request)
+                send()
         except ControllerFull as error:
             if not self._full:
                 log.warning("%s; this node's requests wait", error)
@@ -343,7 +295,8 @@ class Follower:
         now = time.monotonic()
         if self._pending is None or not self._pending.due(now):
             return
-        self._submit(client, self._pending.request)
+        request = self._pending.request
+        self._submit(lambda: client.submit(request))
         self._pending.sent(now)
         if self._pending.tries > 1:
             self._trouble = f"no supervisor of zone {self.zone} has answered yet; the request waits"
@@ -425,7 +378,7 @@ class Follower:
             self._next_tick = now + TICK
             self._notice_move()
             if self.view is not None:
-                self._end_retention(self.view)
+                losses.end_retention(self.view)
                 yield Update(self.view)
 
     def _pause(self, seconds: float) -> Iterator[Update]:
@@ -435,9 +388,3 @@ class Follower:
             self.alive()
             self.stop.sleep(min(left, NAP))
             yield from self._tick()
-
-
-def _named(view: ZoneView, keys: Collection[str]) -> str:
-    """The names of the first few of ``keys``."""
-    names = sorted(view.peers[key].name for key in keys)
-    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from jaywalk.errors import InvalidValue, JaywalkError
 from jaywalk.files import write_private
+from jaywalk.marks import readable
 from jaywalk.models import Zone
 from jaywalk.zonelog import MAX_WAIT_MS, Retained, ZoneView
 
@@ -26,6 +27,7 @@ def save(path: Path, view: ZoneView) -> None:
         "rev": view.rev,
         "wait_ms": view.wait_ms,
         "history": view.history,
+        "marks": [[*place, mark] for place, mark in view.marks.items()],
         "retained": view.retained,
         "peers": {key: peer.to_wire() for key, peer in view.peers.items()},
     }
@@ -72,6 +74,7 @@ def load(path: Path, zone: str) -> ZoneView | None:
             int(document["rev"]),
             wait_ms=min(max(int(document["wait_ms"]), 0), MAX_WAIT_MS),
             history=tuple((int(epoch), int(rev)) for epoch, rev in document.get("history", ())),
+            marks={(int(epoch), int(rev)): readable(mark) for epoch, rev, mark in document.get("marks", ())},
         )
         for key, record in document["peers"].items():
             view.put(key, record)

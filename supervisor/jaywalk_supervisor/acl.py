@@ -13,9 +13,9 @@ import logging
 import redis
 
 from jaywalk.controller import agent_user
-from jaywalk.zonelog import ZoneKeys
+from jaywalk.zonelog import HEAD_FIELDS, ZoneKeys
 
-from .store import Store
+from .store import Store, new_mark
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +61,8 @@ def set_password(store: Store, zone: str, digest: str) -> bool:
         return False
     store.redis.hset(keys.creds, "agent", digest)
     while True:
-        epoch, rev = store.redis.hmget(keys.meta, "epoch", "rev")
-        words = [epoch or "", rev or "", "", SHUT_TO_DEFAULT, "1"]
+        at = [each or "" for each in store.redis.hmget(keys.meta, *HEAD_FIELDS)]
+        words = [*at, new_mark(), "", SHUT_TO_DEFAULT, "1"]
         outcome = store.run("change", [keys.meta, keys.events], words)
         if outcome in ("OK", "GONE"):
             return True

@@ -1,20 +1,38 @@
 -- SPDX-License-Identifier: GPL-3.0-or-later
--- Opens a new epoch in a zone whose Redis started anew, so that no lost revision is ever used again.
+-- Opens a new epoch in a zone whose Redis started anew or was put back to an older copy, so that no revision is
+-- ever used again.  Revisions go on behind those of the peers' records: readers leave aside what is older.
 --
--- KEYS  meta, events
--- Returns BUMPED, SAME (this server's epoch is open already) or GONE (no such zone).
-local meta = redis.call('HMGET', KEYS[1], 'epoch', 'rev', 'run_id', 'history')
+-- KEYS  meta, events, peers
+-- ARGV  the new mark; an epoch that is over, since its history is known to be lost ('0' for none)
+-- Returns BUMPED, SAME (a later epoch of this server is open already), GONE (no such zone) or UNREADABLE.
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'rev', 'run_id', 'history', 'mark', 'marks')
 if not meta[1] then return 'GONE' end
 local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
-if meta[3] == run_id then return 'SAME' end
+local epoch, rev, over = tonumber(meta[1]), tonumber(meta[2]), tonumber(ARGV[2])
+if not epoch or not rev then return 'UNREADABLE' end
+-- The log may be newer than the meta data where only some keys were put back, and takes no older entry.
+local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
+local last_epoch, last_rev = string.match(last and last[1] or '0-0', '(%d+)-(%d+)')
+last_epoch, last_rev = tonumber(last_epoch), tonumber(last_rev)
+local behind = last_epoch > epoch or (last_epoch == epoch and last_rev > rev)
+if meta[3] == run_id and epoch > over and not behind then return 'SAME' end
+
+for _, record in ipairs(redis.call('HVALS', KEYS[3])) do
+  rev = math.max(rev, tonumber(string.match(record, '"r":(%d+)') or 0))
+end
 local now = redis.call('TIME')
 local millis = tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)
-local epoch = string.format('%.0f', math.max(millis, tonumber(meta[1]) + 1))
-local rev = string.format('%d', tonumber(meta[2]) + 1)
-redis.call('XADD', KEYS[2], 'MAXLEN', '~', '20000', epoch .. '-' .. rev, 'prev', meta[1])
--- The last revision of each epoch before, by which agents tell what was lost from what was removed.
-local ends = {}
-for word in string.gmatch((meta[4] or '') .. ' ' .. meta[1] .. '-' .. meta[2], '%S+') do ends[#ends + 1] = word end
-local history = table.concat(ends, ' ', math.max(1, #ends - 15))
-redis.call('HSET', KEYS[1], 'epoch', epoch, 'rev', rev, 'run_id', run_id, 'history', history)
+local opened = string.format('%.0f', math.max(millis, epoch + 1, over + 1, last_epoch + 1))
+rev = string.format('%d', rev + 1)
+redis.call('XADD', KEYS[2], 'MAXLEN', '~', '20000', opened .. '-' .. rev, 'prev', meta[1],
+  'm', (meta[5] or '') .. ' ' .. ARGV[1])
+-- The last revision of each epoch before, and its mark, by which agents tell what was lost from what was removed.
+local function appended(list, word)
+  local words = {}
+  for each in string.gmatch((list or '') .. ' ' .. word, '%S+') do words[#words + 1] = each end
+  return table.concat(words, ' ', math.max(1, #words - 15))
+end
+redis.call('HSET', KEYS[1], 'epoch', opened, 'rev', rev, 'run_id', run_id, 'mark', ARGV[1],
+  'history', appended(meta[4], meta[1] .. '-' .. meta[2]))
+if meta[5] then redis.call('HSET', KEYS[1], 'marks', appended(meta[6], meta[1] .. '-' .. meta[5])) end
 return 'BUMPED'

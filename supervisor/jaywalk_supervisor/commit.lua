@@ -2,23 +2,26 @@
 -- Commits a batch of decisions to one zone if nobody else committed since they were made, or writes nothing.
 --
 -- KEYS  meta, peers, leases, events, then the stream of each answer
--- ARGV  epoch and rev that the decisions were made at; the changes as a JSON list ('' for none);
---       the new wait_ms ('' to keep it); how many of the arguments that follow are peers to set, peers to
+-- ARGV  epoch, rev and mark that the decisions were made at; the new mark; the changes as a JSON list ('' for
+--       none); the new wait_ms ('' to keep it); how many of the arguments that follow are peers to set, peers to
 --       delete, leases to set, leases to delete (a record to set is two, key and value); all these; then of
 --       each answer its field, its text, how many entries its stream keeps, and for how many seconds
 -- Returns OK, CONFLICT (catch up and decide again), INCARNATION (bump first) or GONE (no such zone).
-local meta = redis.call('HMGET', KEYS[1], 'epoch', 'rev', 'run_id')
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'rev', 'run_id', 'mark')
 if not meta[1] then return 'GONE' end
 -- The run id of this very server: a restarted Redis may have lost revisions that readers have seen.
 if meta[3] ~= string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') then return 'INCARNATION' end
 if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] then return 'CONFLICT' end
+-- A running Redis may have been put back to an older copy that another supervisor counted on from.  What an
+-- older version committed has no mark.
+if meta[4] and ARGV[3] ~= '' and meta[4] ~= ARGV[3] then return 'CONFLICT' end
 
 -- Fails before anything is written where a hash is something else: nothing takes back what a script wrote.
 redis.call('HLEN', KEYS[2])
 redis.call('HLEN', KEYS[3])
 
 local SLICE = 1000 -- even; Lua's stack holds some thousand values
-local at = 9
+local at = 11
 local function write(command, hash, count)
   local ends = at + tonumber(count)
   while at < ends do
@@ -28,18 +31,18 @@ local function write(command, hash, count)
   end
 end
 
-if ARGV[3] ~= '' then
+if ARGV[5] ~= '' then
   local rev = string.format('%d', tonumber(meta[2]) + 1)
-  local entry = {'o', ARGV[3]}
-  if ARGV[4] ~= '' then entry[3], entry[4] = 'w', ARGV[4] end
+  local entry = {'o', ARGV[5], 'm', (meta[4] or '') .. ' ' .. ARGV[4]}
+  if ARGV[6] ~= '' then entry[5], entry[6] = 'w', ARGV[6] end
   -- First, since of all these it alone can fail, and nothing takes back what a script wrote before.
   redis.call('XADD', KEYS[4], 'MAXLEN', '~', '20000', meta[1] .. '-' .. rev, unpack(entry))
-  if ARGV[4] ~= '' then redis.call('HSET', KEYS[1], 'wait_ms', ARGV[4]) end
-  write('HSET', KEYS[2], ARGV[5])
-  write('HDEL', KEYS[2], ARGV[6])
-  write('HSET', KEYS[3], ARGV[7])
-  write('HDEL', KEYS[3], ARGV[8])
-  redis.call('HSET', KEYS[1], 'rev', rev)
+  if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'wait_ms', ARGV[6]) end
+  write('HSET', KEYS[2], ARGV[7])
+  write('HDEL', KEYS[2], ARGV[8])
+  write('HSET', KEYS[3], ARGV[9])
+  write('HDEL', KEYS[3], ARGV[10])
+  redis.call('HSET', KEYS[1], 'rev', rev, 'mark', ARGV[4])
 end
 for i = 5, #KEYS do
   redis.call('XADD', KEYS[i], 'MAXLEN', ARGV[at + 2], '*', ARGV[at], ARGV[at + 1])

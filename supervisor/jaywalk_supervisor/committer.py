@@ -34,6 +34,7 @@ from .audit import RecordWatch
 from .beside import explanation
 from .clock import Timekeeper, elapsed
 from .decide import Decision, decide
+from .heads import Heads, PutBack, loaded
 from .health import Health
 from .journal import Told
 from .leader import BEAT_SECONDS, Leadership
@@ -128,6 +129,7 @@ class Committer:
         self._repeats = RepeatFilter(journal.MAX_REMEMBERED)
         self._states: dict[str, ZoneState] = {}
         self._former: dict[str, ZoneState] = {}
+        self._heads = Heads()
         self._lists: dict[str, tuple[str, Sequence[str]]] = {}
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._ahead: Taken | None = None
@@ -277,9 +279,10 @@ class Committer:
         """
         self._look(store)
         self.memory.look(store)
+        self._look_back(store)
         if not self.where.nodes:
             self.recovery.mend_shared(store)
-        for name in self.recovery.mend(store, self._states):
+        for name in self.recovery.mend(store, self._states, self._heads.returning):
             self._states.pop(name, None)
         self.health.shut_zones = dict(self.recovery.shut)
         names = with_defaults(store, self.defaults)
@@ -292,6 +295,19 @@ class Committer:
         for name in self.health.broken_zones.keys() - set(names):
             del self.health.broken_zones[name]
         self.recovery.keep(store, self._states)
+
+    def _look_back(self, store: Store) -> None:
+        """Lets go of zones that Redis was put back with, so that they are opened in a new epoch."""
+        moved = self._heads.moved(store, tuple(self._states))
+        if moved:
+            self.recovery.learn(self._states)
+        for name in moved:
+            try:
+                self._heads.check(store, name)
+            except ZoneGone:
+                self._heads.lose(name)  # and is made again, or was removed
+            except (InvalidValue, PutBack) as error:
+                self._drop(name, str(error))
 
     def _look(self, store: Store) -> None:
         """Compares clocks; where Redis's jumped, we begin to listen anew."""
@@ -313,8 +329,11 @@ class Committer:
             check_types(store.redis, name)
             if store.bump(name):
                 log.warning("the controller %s started anew: zone %s has a new epoch", self.where, name)
+            if not self._heads.settled(store, name):
+                return
             former = self._former.pop(name, None)
-            state = let_peers_return(store, store.load(name, former))
+            state = let_peers_return(store, loaded(store, name, former))
+            self._heads.note(name, state.head)
             if former is not None:
                 state.go_on_from(former)
             state.listen_from(self.time.now())
@@ -338,6 +357,7 @@ class Committer:
         log.error("%s: its requests wait until it is there again", why)
         del self._states[name]
         self.health.unreadable.pop(name, None)
+        self._heads.lose(name)
         keys = ZoneKeys(name)
         for each in (keys.inbox, keys.orders):
             self._lists.pop(each, None)
@@ -351,7 +371,7 @@ class Committer:
             return
         try:
             self._serve_list(store, taken)
-        except (InvalidValue, ZoneGone) as error:
+        except (InvalidValue, PutBack, ZoneGone) as error:
             self._drop(taken.zone, str(error))
 
     def _take(self, store: Store) -> Taken | None:
@@ -461,6 +481,7 @@ class Committer:
                 self._commit_singly(store, zone, pendings, error)
             return True
         if outcome == "OK":
+            self._heads.note(zone, state.head)
             self._logs.wrote(zone, batch.size + CHANGE_BYTES * len(batch.changes))
             self._note(zone, batch)
             return True
@@ -474,7 +495,11 @@ class Committer:
         return False
 
     def _caught_up(self, store: Store, state: ZoneState) -> ZoneState:
-        """The zone as it stands; in a new epoch, Redis may have forgotten when it heard of whom."""
+        """The zone as it stands; in a new epoch, Redis may have forgotten when it heard of whom.
+
+        Raises ``PutBack``.
+        """
+        self._heads.check(store, state.zone.name)
         epoch = state.epoch
         state = self._states[state.zone.name] = store.catch_up(state)
         if state.epoch != epoch:

@@ -4,16 +4,16 @@
 -- behind theirs: readers leave aside what is older than the record that they have.
 --
 -- KEYS  meta, peers, events, leases, creds
--- ARGV  schema, wait_ms, pools, description, policy; the epoch and the rev behind which it begins (0 for any);
---       the hash of its agents' password where it has one of its own ('' for none); the mark 'restored' and
---       the mark 'readded' ('' for none); then the key and the record of each lease, which are written where
---       the zone has neither leases nor peers
+-- ARGV  schema, wait_ms, pools, description, policy, mark; the epoch and the rev behind which it begins (0 for
+--       any); the hash of its agents' password where it has one of its own ('' for none); the mark 'restored'
+--       and the mark 'readded' ('' for none); then the key and the record of each lease, which are written
+--       where the zone has neither leases nor peers
 -- Returns CREATED or EXISTS.
 if redis.call('EXISTS', KEYS[1]) == 1 then return 'EXISTS' end
 local now = redis.call('TIME')
 local epoch = tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)
-epoch = math.max(epoch, tonumber(ARGV[6]) + 1)
-local rev = tonumber(ARGV[7])
+epoch = math.max(epoch, tonumber(ARGV[7]) + 1)
+local rev = tonumber(ARGV[8])
 for _, record in ipairs(redis.call('HVALS', KEYS[2])) do
   rev = math.max(rev, tonumber(string.match(record, '"r":(%d+)') or 0))
 end
@@ -23,14 +23,14 @@ if last then
   epoch, rev = math.max(epoch, tonumber(ends) + 1), math.max(rev, tonumber(number))
 end
 if redis.call('EXISTS', KEYS[2], KEYS[4]) == 0 then
-  for at = 11, #ARGV, 2 do redis.call('HSET', KEYS[4], ARGV[at], ARGV[at + 1]) end
+  for at = 12, #ARGV, 2 do redis.call('HSET', KEYS[4], ARGV[at], ARGV[at + 1]) end
 end
-if ARGV[8] ~= '' then redis.call('HSETNX', KEYS[5], 'agent', ARGV[8]) end
+if ARGV[9] ~= '' then redis.call('HSETNX', KEYS[5], 'agent', ARGV[9]) end
 redis.call('HSET', KEYS[1], 'schema', ARGV[1], 'epoch', string.format('%.0f', epoch),
   'rev', string.format('%d', rev), 'wait_ms', ARGV[2],
   'run_id', string.match(redis.call('INFO', 'server'), 'run_id:(%w+)'),
-  'pools', ARGV[3], 'description', ARGV[4], 'policy', ARGV[5])
-if ARGV[9] ~= '' then redis.call('HSET', KEYS[1], 'restored', ARGV[9]) end
-if ARGV[10] ~= '' then redis.call('HSET', KEYS[1], 'readded', ARGV[10]) end
+  'pools', ARGV[3], 'description', ARGV[4], 'policy', ARGV[5], 'mark', ARGV[6])
+if ARGV[10] ~= '' then redis.call('HSET', KEYS[1], 'restored', ARGV[10]) end
+if ARGV[11] ~= '' then redis.call('HSET', KEYS[1], 'readded', ARGV[11]) end
 if redis.call('EXISTS', KEYS[5]) == 1 then redis.call('HSET', KEYS[1], 'own_password', '1') end
 return 'CREATED'

@@ -4,7 +4,7 @@
 Redis itself knows whether that connection lives, and when it last said something, so that nothing is written
 while one supervisor leads: a lease that is renewed costs the append-only file 14 MB a day, and for each zone.
 It spares conflicts and nothing else.  A leader that was paused and goes on, or two that both believe to
-lead, lose time and no address, since each commit compares (run id, epoch, rev) before it writes.
+lead, lose time and no address, since each commit compares where it stands before it writes.
 
 One that had better not lead, since its clock is off, says so in the key, and leads until another takes over.
 """

@@ -15,7 +15,7 @@ from .acl import set_password, write_user
 from .copies import ZoneCopy, as_lost, is_reserved
 from .restoring import missing_leases, outdated_reservations
 from .state import ZoneState
-from .store import BATCH, Origin, Store
+from .store import BATCH, Origin, Store, new_mark
 from .zones import settle
 
 log = logging.getLogger(__name__)
@@ -125,8 +125,8 @@ def let_peers_return(store: Store, state: ZoneState) -> ZoneState:
         return _applied(state, _away(_unlisted(store, state), store.time(name)))
 
     while lost := _unlisted(store, state):
-        marks = ["history", "", "restored", state.position]
-        outcome = store.run("change", [keys.meta, keys.events], [state.epoch, state.rev, "1", *marks])
+        words = [*state.head, new_mark(), "1", "history", "", "marks", "", "restored", state.position]
+        outcome = store.run("change", [keys.meta, keys.events], words)
         if outcome == "OK":
             log.warning("zone %s lost the peers of %d leases: their nodes join again", name, len(lost))
             _commit(store, name, away)
@@ -165,7 +165,7 @@ def _refill(store: Store, state: ZoneState, hash_name: str, records: Mapping[str
     lost = sorted(records.keys() - state.unreadable.keys() - set(store.redis.hkeys(hash_name)))
     for at in range(0, len(lost), BATCH):
         words = [part for key in lost[at : at + BATCH] for part in (key, wire.compact(records[key]))]
-        if store.run("refill", [state.keys.meta, hash_name], [state.epoch, state.rev, *words]) != "OK":
+        if store.run("refill", [state.keys.meta, hash_name], [*state.head, *words]) != "OK":
             return at
     return len(lost)
 

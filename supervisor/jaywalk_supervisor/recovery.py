@@ -20,7 +20,7 @@ supervisor came first, in the end the newest copy stands, and no operator's late
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -131,8 +131,13 @@ class Recovery:
             if copy is not None and (state.epoch, state.rev) > copy.position:
                 self._copies[name] = copy_of(state, copy.digest, copy.saved)
 
-    def mend(self, store: Store, states: Mapping[str, ZoneState]) -> set[str]:
-        """Puts back what was lost of each zone; returns the names of those that are to be read anew."""
+    def mend(
+        self, store: Store, states: Mapping[str, ZoneState], returning: Collection[str] = ()
+    ) -> set[str]:
+        """Puts back what was lost of each zone; returns the names of those that are to be read anew.
+
+        Of those in ``returning`` somebody else puts keys back: as long as one stands, it is left alone.
+        """
         anew: set[str] = set()
         self.learn(states)
         names = store.zones()
@@ -142,6 +147,8 @@ class Recovery:
                 self._standings.pop(name, None)
                 if standing is not None:
                     self._standings[name] = standing
+                if standing is not None and name in returning:
+                    continue
                 if self._mend_zone(store, name, standing, states.get(name)):
                     anew.add(name)
             except (InvalidValue, ZoneGone, redis.ResponseError) as error:

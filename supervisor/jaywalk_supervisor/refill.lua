@@ -2,9 +2,11 @@
 -- Writes records again that somebody deleted by hand, if the zone stands where they were known.
 --
 -- KEYS  meta, a hash of records
--- ARGV  epoch and rev; then the key and the record of each
+-- ARGV  epoch, rev and mark; then the key and the record of each
 -- Returns OK or CONFLICT.
-local meta = redis.call('HMGET', KEYS[1], 'epoch', 'rev')
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'rev', 'mark')
 if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] then return 'CONFLICT' end
-for at = 3, #ARGV, 2 do redis.call('HSETNX', KEYS[2], ARGV[at], ARGV[at + 1]) end
+-- As commit.lua compares it.
+if meta[3] and ARGV[3] ~= '' and meta[3] ~= ARGV[3] then return 'CONFLICT' end
+for at = 4, #ARGV, 2 do redis.call('HSETNX', KEYS[2], ARGV[at], ARGV[at + 1]) end
 return 'OK'

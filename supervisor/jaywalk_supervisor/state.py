@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 from jaywalk.errors import InvalidValue
+from jaywalk.marks import Head, agree, readable
 from jaywalk.models import Lease, Peer, Zone, lease_of
 from jaywalk.zonelog import Change, Event, Gap, ZoneKeys
 
@@ -44,7 +45,7 @@ class Undo(NamedTuple):
 
 
 class ZoneState:
-    """A zone at (epoch, rev).
+    """A zone at (epoch, rev), in the history that ``mark`` is of (empty where it is unknown).
 
     ``leases`` holds a record for each key that has addresses, in the mesh or not; ``pools`` and
     ``prefixes`` are indexes over it.  ``seen`` says when keys were last heard of, in seconds since 1970, as
@@ -53,11 +54,14 @@ class ZoneState:
     does not parse: their leases hold what can be read, and ``peers`` lists them where their own record does.
     """
 
-    def __init__(self, zone: Zone, epoch: int, rev: int, wait_ms: int = LEAST_WAIT_MS) -> None:
+    def __init__(
+        self, zone: Zone, epoch: int, rev: int, wait_ms: int = LEAST_WAIT_MS, mark: str = ""
+    ) -> None:
         self.zone = zone
         self.keys = ZoneKeys(zone.name)
         self.epoch = epoch
         self.rev = rev
+        self.mark = mark
         self.wait_ms = wait_ms
         self.peers: dict[str, Peer] = {}
         self.leases: dict[str, Lease] = {}
@@ -85,13 +89,14 @@ class ZoneState:
         ``before`` is what somebody knew, which goes for such records where it is of this very revision.
         """
         try:
-            position = [int(meta[field]) for field in ("epoch", "rev", "wait_ms")]
+            epoch, rev, wait_ms = (int(meta[field]) for field in ("epoch", "rev", "wait_ms"))
         except (KeyError, ValueError):
             raise InvalidValue(
                 f"the meta data of zone '{name}' do not parse", "restore it from a backup"
             ) from None
-        state = cls(Zone.from_wire(name, meta), *position)
-        surely = before.sure_lease if before and before.position == state.position else lambda _key: None
+        state = cls(Zone.from_wire(name, meta), epoch, rev, wait_ms, readable(meta.get("mark")))
+        same = before and before.position == state.position and agree(before.mark, state.mark)
+        surely = before.sure_lease if before and same else lambda _key: None
         marked: list[Undo] = []
         for key in sorted(peers.keys() | leases.keys()):
             found = read(state.zone, key, peers.get(key), leases.get(key), surely(key))
@@ -112,6 +117,11 @@ class ZoneState:
         """The lease of ``key`` where all of it is known, or None."""
         mark = self.unreadable.get(key)
         return None if mark is not None and mark.blocks else self.leases.get(key)
+
+    @property
+    def head(self) -> Head:
+        """Where this state stands."""
+        return Head(self.epoch, self.rev, self.mark)
 
     @property
     def wanted_wait_ms(self) -> int:
@@ -184,8 +194,7 @@ class ZoneState:
 
     def follow(self, event: Event) -> None:
         """Takes in what another supervisor committed; raises ``Gap`` where only loading anew helps."""
-        follows = event.epoch == self.epoch or event.previous_epoch == self.epoch
-        if not follows or event.rev != self.rev + 1 or event.zone_changed:
+        if not event.follows(self.head) or event.zone_changed:
             raise Gap(
                 f"zone {self.zone.name} stands at {self.position}, the log at {event.epoch}-{event.rev}"
             )
@@ -194,7 +203,7 @@ class ZoneState:
                 self.apply(change)
         except InvalidValue as error:
             raise Gap(str(error)) from None
-        self.epoch, self.rev = event.epoch, event.rev
+        self.epoch, self.rev, self.mark = event.epoch, event.rev, event.mark
         if event.wait_ms is not None:
             self.wait_ms = event.wait_ms
 

@@ -7,8 +7,10 @@ import hashlib
 import logging
 import os
 import re
+import secrets
 import socket
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib.resources import files
@@ -21,12 +23,13 @@ from jaywalk import wire
 from jaywalk.bounded import BoundedPool
 from jaywalk.controller import ControllerAddress, Translated, client_to, is_full, locate, seen_at
 from jaywalk.errors import ControllerUnreachable, InvalidValue, JaywalkError
+from jaywalk.marks import Head
 from jaywalk.models import SCHEMA, Lease, Zone
 from jaywalk.replies import ReplyTo
 from jaywalk.reply_meter import SUPERVISOR
 from jaywalk.requests import Reply
 from jaywalk.values import join_endpoint
-from jaywalk.zonelog import ZONES, Change, Event, Gap, ZoneKeys
+from jaywalk.zonelog import HEAD_FIELDS, ZONES, Change, Event, Gap, ZoneKeys
 
 from .answers import OwnStreams
 from .spoilt_keys import check_types, is_wrong_type
@@ -45,6 +48,8 @@ EVICTS_EXPIRING = "volatile-"
 BATCH = 256
 """Requests taken from a list at once, and so at most in one commit."""
 PAGE = 500
+MARK_BYTES = 6
+"""Two revisions of one number have equal marks once in 3e14."""
 AWAY = (
     redis.ConnectionError,
     redis.TimeoutError,
@@ -88,6 +93,11 @@ class Origin:
 
 
 NOTHING = Origin()
+
+
+def new_mark() -> str:
+    """A mark for a new revision."""
+    return secrets.token_hex(MARK_BYTES)
 
 
 class ZoneGone(JaywalkError):
@@ -233,10 +243,10 @@ class Store:
     def create(self, zone: Zone, behind: Origin = NOTHING) -> bool:
         """Makes ``zone`` unless one of its name is there; returns whether it was made."""
         pools, description = zone.to_wire()["pools"], zone.description
-        arguments = [SCHEMA, LEAST_WAIT_MS, pools, description, zone.policy.to_wire(), *behind.arguments()]
+        own = [SCHEMA, LEAST_WAIT_MS, pools, description, zone.policy.to_wire(), new_mark()]
         keys = ZoneKeys(zone.name)
         names = [keys.meta, keys.peers, keys.events, keys.leases, keys.creds]
-        made = self.run("create", names, arguments) == "CREATED"
+        made = self.run("create", names, [*own, *behind.arguments()]) == "CREATED"
         self.redis.sadd(ZONES, zone.name)
         return made
 
@@ -272,15 +282,45 @@ class Store:
                 raise
         while True:
             meta, peers, leases = (self.redis.hgetall(each) for each in (keys.meta, keys.peers, keys.leases))
-            if self.redis.hmget(keys.meta, "epoch", "rev") == [meta.get("epoch"), meta.get("rev")]:
+            if self.redis.hmget(keys.meta, *HEAD_FIELDS) == [meta.get(each) for each in HEAD_FIELDS]:
                 return meta, peers, leases
+
+    def head(self, zone: str) -> Head:
+        """Where a zone stands; raises ``ZoneGone``, or ``InvalidValue`` where that does not parse."""
+        epoch, rev, mark = self.redis.hmget(ZoneKeys(zone).meta, *HEAD_FIELDS)
+        if epoch is None or rev is None:
+            raise ZoneGone(zone)
+        return Head.from_fields(epoch, rev, mark)
+
+    def heads(self, zones: Collection[str]) -> dict[str, Head | None]:
+        """Where zones stand, in one round trip; None for one that is gone or does not parse."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for zone in zones:
+                pipe.hmget(ZoneKeys(zone).meta, *HEAD_FIELDS)
+            found = pipe.execute()
+        heads: dict[str, Head | None] = dict.fromkeys(zones)
+        for zone, (epoch, rev, mark) in zip(zones, found, strict=True):
+            with suppress(InvalidValue):
+                heads[zone] = Head.from_fields(epoch or "", rev or "", mark)
+        return heads
+
+    def entry_after(self, zone: str, head: Head) -> tuple[str, dict[str, str]] | None:
+        """The first entry of a zone's log after ``head``, if there is one."""
+        after = f"({head.epoch}-{head.rev}"
+        return next(iter(self.redis.xrange(ZoneKeys(zone).events, min=after, count=1)), None)
+
+    def sizes(self, zone: str) -> tuple[int, ...]:
+        """How much there is of a zone: peers, leases, events."""
+        keys = ZoneKeys(zone)
+        with self.redis.pipeline(transaction=False) as pipe:
+            return tuple(pipe.hlen(keys.peers).hlen(keys.leases).xlen(keys.events).execute())
 
     def catch_up(self, state: ZoneState) -> ZoneState:
         """Brings ``state`` to where the zone stands; a state that cannot follow is loaded anew."""
         keys = state.keys
         while True:
-            epoch, rev = self.redis.hmget(keys.meta, "epoch", "rev")
-            if f"{epoch}-{rev}" == state.position:
+            head = self.head(state.zone.name)
+            if head.place == state.head.place and not head.is_before(state.head):
                 return state
             entries = self.redis.xrange(keys.events, min=f"({state.position}", count=PAGE)
             try:
@@ -330,15 +370,15 @@ class Store:
         ``changes`` are applied to ``state`` already.  Returns OK (and ``state`` stands one rev further if
         anything changed), CONFLICT, INCARNATION or GONE.
         """
-        wait_ms = state.wanted_wait_ms
+        wait_ms, mark = state.wanted_wait_ms, new_mark()
         replies: dict[ReplyTo, Reply] = {}
         for to, reply in answers:
             replies.setdefault(to, reply)  # of a request sent twice: the first answer says what it changed
-        outcome = self.run("commit", *writes(state, changes, replies), when_full)
+        outcome = self.run("commit", *writes(state, changes, replies, mark), when_full)
         if outcome == "OK" and (surplus := self._own_streams.surplus(state.keys, replies)):
             self.redis.unlink(*surplus)
         if outcome == "OK" and changes:
-            state.rev += 1
+            state.rev, state.mark = state.rev + 1, mark
             state.wait_ms = wait_ms
             if gone := [change.key for change in changes if change.key not in state.leases]:
                 self.redis.hdel(state.keys.seen, *gone)
@@ -368,10 +408,13 @@ class Store:
         if self.redis.hlen(name) > len(state.leases):
             self.redis.hdel(name, *(set(self.redis.hkeys(name)) - state.leases.keys()))
 
-    def bump(self, zone: str) -> bool:
-        """Opens a new epoch if the server started anew since the last commit; returns whether it did."""
+    def bump(self, zone: str, over: int = 0) -> bool:
+        """Opens a new epoch if the server started anew since the last commit, if the log is newer than the
+        meta data, or if the zone still is in the epoch ``over`` or an earlier one; returns whether it did.
+        """
         keys = ZoneKeys(zone)
-        return self.run("bump", [keys.meta, keys.events], [], when_full=True) == "BUMPED"
+        names = [keys.meta, keys.events, keys.peers]
+        return self.run("bump", names, [new_mark(), over], when_full=True) == "BUMPED"
 
 
 def _cluster(where: ControllerAddress, name: str) -> RedisCluster:

@@ -22,8 +22,13 @@ class Writes(NamedTuple):
     arguments: list[str | int]
 
 
-def writes(state: ZoneState, changes: Sequence[Change], replies: Mapping[ReplyTo, Reply]) -> Writes:
-    """The commit of ``changes``, applied to ``state`` already, with the answers to those who await them."""
+def writes(
+    state: ZoneState, changes: Sequence[Change], replies: Mapping[ReplyTo, Reply], mark: str
+) -> Writes:
+    """The commit of ``changes``, applied to ``state`` already, with the answers to those who await them.
+
+    ``mark`` is the one of the revision that they make.
+    """
     wait_ms = state.wanted_wait_ms
     touched = dict.fromkeys(change.key for change in changes)
     peers = {each.key: each.text for each in changes if each.sign == "+" and each.key in state.peers}
@@ -41,6 +46,8 @@ def writes(state: ZoneState, changes: Sequence[Change], replies: Mapping[ReplyTo
         [
             state.epoch,
             state.rev,
+            state.mark,
+            mark,
             f"[{','.join(each.to_wire() for each in changes)}]" if changes else "",
             wait_ms if wait_ms != state.wait_ms else "",
             *map(len, parts),

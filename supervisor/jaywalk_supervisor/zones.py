@@ -23,7 +23,7 @@ from jaywalk.zonelog import ZONES, ZoneKeys
 from . import tokens
 from .acl import password_hash, set_password, write_user
 from .state import ZoneState
-from .store import AWAY, Origin, Store, ZoneGone
+from .store import AWAY, Origin, Store, ZoneGone, new_mark
 
 NONE = "none"
 """The word that empties a list."""
@@ -214,7 +214,7 @@ def settle(store: Store, name: str, wanted: Callable[[Zone], Zone]) -> bool:
         if new_pools or zone.policy.excluded != state.zone.policy.excluded:
             check_pools(state, zone)
         fields = [text for field, value in zone.to_wire().items() for text in (field, value)]
-        arguments = [state.epoch, state.rev, "1" if new_pools else "", *fields]
+        arguments = [*state.head, new_mark(), "1" if new_pools else "", *fields]
         outcome = store.run("change", [keys.meta, keys.events], arguments)
         if outcome == "OK":
             return True

@@ -22,7 +22,7 @@ from jaywalk.replies import ReplyTo
 from jaywalk.requests import Reply, Request
 from jaywalk.zonelog import Change, ZoneKeys
 from jaywalk_supervisor.decide import decide
-from jaywalk_supervisor.store import Store
+from jaywalk_supervisor.store import Store, new_mark
 from jaywalk_supervisor.writes import Writes, writes
 from tests.answers import answer
 from tests.bench.apply import random_key
@@ -142,8 +142,9 @@ def _calls(store: Store, batch: int, joins: int) -> list[Writes]:
                 state.apply(change, decision.peer)
             changes += decision.changes
             replies[ReplyTo(asked.nonce)] = decision.reply
-        calls.append(writes(state, changes, replies))
-        state.rev, state.wait_ms = state.rev + 1, state.wanted_wait_ms
+        mark = new_mark()
+        calls.append(writes(state, changes, replies, mark))
+        state.rev, state.mark, state.wait_ms = state.rev + 1, mark, state.wanted_wait_ms
     return calls
 
 

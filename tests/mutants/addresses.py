@@ -204,8 +204,8 @@ ADDRESSES = (
     Mutant(
         "pools-change-unsaid",
         f"{SUPERVISOR}/zones.py",
-        'arguments = [state.epoch, state.rev, "1" if new_pools else "", *fields]',
-        'arguments = [state.epoch, state.rev, "", *fields]',
+        'arguments = [*state.head, new_mark(), "1" if new_pools else "", *fields]',
+        'arguments = [*state.head, new_mark(), "", *fields]',
         "agents are not told to read a zone anew whose pools changed",
         of("zones", "test_pools_grow_and_hold_what_they_held"),
     ),

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from .mutant import SUPERVISOR, Mutant, of
+from .mutant import LIBRARY, SUPERVISOR, Mutant, of
 
 COMMIT = f"{SUPERVISOR}/commit.lua"
 BUMP = f"{SUPERVISOR}/bump.lua"
@@ -59,24 +59,24 @@ COMMITS = (
     Mutant(
         "leases-not-written",
         COMMIT,
-        "write('HSET', KEYS[3], ARGV[7])",
-        "at = at + tonumber(ARGV[7])",
+        "write('HSET', KEYS[3], ARGV[9])",
+        "at = at + tonumber(ARGV[9])",
         "a peer is in the mesh without a lease",
         of("committer", "test_operators_list"),
     ),
     Mutant(
         "peers-not-removed",
         COMMIT,
-        "write('HDEL', KEYS[2], ARGV[6])",
-        "at = at + tonumber(ARGV[6])",
+        "write('HDEL', KEYS[2], ARGV[8])",
+        "at = at + tonumber(ARGV[8])",
         "a node that left is a peer of whoever reads the zone anew",
         of("commit", "test_a_node_that_left_is_no_peer_of_who_reads_the_zone_anew"),
     ),
     Mutant(
         "revision-not-written",
         COMMIT,
-        "redis.call('HSET', KEYS[1], 'rev', rev)",
-        "redis.call('HSET', KEYS[1], 'rev', meta[2])",
+        "redis.call('HSET', KEYS[1], 'rev', rev, 'mark', ARGV[4])",
+        "redis.call('HSET', KEYS[1], 'rev', meta[2], 'mark', ARGV[4])",
         "the zone stands behind its log, and no further commit passes",
         of("zones", "test_changes_and_joins_at_once_lose_nothing"),
     ),
@@ -99,26 +99,58 @@ COMMITS = (
     Mutant(
         "bump-reuses-the-revision",
         BUMP,
-        "local rev = string.format('%d', tonumber(meta[2]) + 1)",
-        "local rev = string.format('%d', tonumber(meta[2]))",
+        "rev = string.format('%d', rev + 1)",
+        "rev = string.format('%d', rev)",
         "two events of a log have one revision",
         of("committer", "test_restarted_redis_opens_an_epoch_and_gets_its_users_back"),
     ),
     Mutant(
         "bump-keeps-the-epoch",
         BUMP,
-        "local epoch = string.format('%.0f', math.max(millis, tonumber(meta[1]) + 1))",
-        "local epoch = meta[1]",
+        "local opened = string.format('%.0f', math.max(millis, epoch + 1, over + 1, last_epoch + 1))",
+        "local opened = meta[1]",
         "agents do not see that Redis lost revisions which they know",
         of("committer", "test_lost_revisions_are_never_used_again"),
     ),
     Mutant(
         "bump-forgets-the-history",
         BUMP,
-        "'run_id', run_id, 'history', history)",
-        "'run_id', run_id)",
+        "'history', appended(meta[4], meta[1] .. '-' .. meta[2]))",
+        "'history', meta[4] or '')",
         "agents cannot tell what was lost from what was removed",
         of("edits", "test_the_removal_of_a_peer_that_redis_lost_reaches_the_nodes_that_retain_it"),
+    ),
+    Mutant(
+        "mark-not-compared",
+        COMMIT,
+        "if meta[4] and ARGV[3] ~= '' and meta[4] ~= ARGV[3] then return 'CONFLICT' end",
+        "",
+        "a supervisor commits on a Redis that was put back to an older copy and counted on to where it stood",
+        of("heads", "test_a_commit_on_another_history_of_equal_length_is_refused"),
+    ),
+    Mutant(
+        "mark-not-written",
+        COMMIT,
+        "redis.call('HSET', KEYS[1], 'rev', rev, 'mark', ARGV[4])",
+        "redis.call('HSET', KEYS[1], 'rev', rev)",
+        "a running Redis that is put back to an older copy and counts on is noticed by nobody",
+        of("heads", "test_each_commit_names_the_one_before"),
+    ),
+    Mutant(
+        "put-back-without-a-new-epoch",
+        f"{SUPERVISOR}/heads.py",
+        "if differs and known is not None and store.bump(zone, over=known.epoch):",
+        "if differs and known is not None and store.bump(zone):",
+        "revisions that a running Redis lost are used again, and waiting agents do not hear of it",
+        of("heads", "test_a_supervisor_that_serves_notices_before_it_commits"),
+    ),
+    Mutant(
+        "partly-put-back-without-a-new-epoch",
+        BUMP,
+        "  rev = math.max(rev, tonumber(string.match(record, '\"r\":(%d+)') or 0))",
+        "  rev = rev + 0",
+        "agents leave aside new records, since those that they have seem newer",
+        of("heads", "test_meta_data_that_are_older_than_the_rest_give_no_revision_twice"),
     ),
     Mutant(
         "conflict-not-undone",
@@ -146,17 +178,17 @@ COMMITS = (
     ),
     Mutant(
         "events-out-of-order-followed",
-        STATE,
-        "if not follows or event.rev != self.rev + 1 or event.zone_changed:",
-        "if not follows or event.zone_changed:",
+        f"{LIBRARY}/zonelog.py",
+        "if head.epoch not in (self.epoch, self.previous_epoch) or self.rev != head.rev + 1:",
+        "if head.epoch not in (self.epoch, self.previous_epoch):",
         "a supervisor goes on although it missed a part of the log",
         of("state", "test_what_does_not_follow_is_a_gap"),
     ),
     Mutant(
         "changed-zone-not-followed",
         STATE,
-        "if not follows or event.rev != self.rev + 1 or event.zone_changed:",
-        "if not follows or event.rev != self.rev + 1:",
+        "if not event.follows(self.head) or event.zone_changed:",
+        "if not event.follows(self.head):",
         "a supervisor decides by a policy that was changed",
         of("zones", "test_a_running_supervisor_learns_of_a_policy"),
     ),

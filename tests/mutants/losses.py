@@ -46,15 +46,15 @@ LOSSES = (
     Mutant(
         "reservations-not-put-back",
         CREATE,
-        "for at = 11, #ARGV, 2 do redis.call('HSET', KEYS[4], ARGV[at], ARGV[at + 1]) end",
-        "for at = #ARGV, 11, 2 do redis.call('HSET', KEYS[4], ARGV[at], ARGV[at + 1]) end",
+        "for at = 12, #ARGV, 2 do redis.call('HSET', KEYS[4], ARGV[at], ARGV[at + 1]) end",
+        "for at = #ARGV, 12, 2 do redis.call('HSET', KEYS[4], ARGV[at], ARGV[at + 1]) end",
         "a Redis that was emptied has its zones again and no reservation",
         of("recovery", "test_a_supervisor_that_starts_on_an_empty_redis_puts_its_copy_back"),
     ),
     Mutant(
         "password-not-put-back",
         CREATE,
-        "if ARGV[8] ~= '' then redis.call('HSETNX', KEYS[5], 'agent', ARGV[8]) end",
+        "if ARGV[9] ~= '' then redis.call('HSETNX', KEYS[5], 'agent', ARGV[9]) end",
         "",
         "the agents of a tenant are locked out once Redis was emptied",
         of("recovery", "test_a_supervisor_that_starts_on_an_empty_redis_puts_its_copy_back"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -24,11 +24,12 @@ from .errors import (
     MissingTool,
     NoAnswer,
 )
+from .marks import Head, Place, marks_of, readable, remember
 from .models import Lease, Zone
 from .replies import AwaitedReply
 from .reply_meter import NODE, Bounds
 from .requests import EXPIRING_OPS, Reply, Request
-from .zonelog import Event, Gap, ZoneKeys, ZoneView, history_of, wait_of
+from .zonelog import HEAD_FIELDS, Event, Fork, Gap, ZoneKeys, ZoneView, history_of, wait_of
 
 try:
     import redis
@@ -389,13 +390,23 @@ class ZoneClient:
         :meth:`snapshot`.
         """
         view = self.snapshot()
-        lost = retention.missing(view, before)
-        left = self._departed(retention.shared_place(view, before)) if lost else set()
-        return view, retention.merge(view, before, left, own_key, time.time())
+        shared = retention.shared_by(view, before, self._mark_at)
+        lost = retention.missing(view, before, shared)
+        left = retention.departed(self._events(shared.least), before, shared) if lost else set()
+        return view, retention.merge(view, before, shared, left, own_key, time.time())
 
-    def _departed(self, since: retention.Place) -> set[str]:
-        """The keys that left in the part of the log after ``since``, as far as the log goes back."""
-        events: list[Event] = []
+    def _mark_at(self, place: Place) -> str:
+        """The mark that the log has at ``place``, empty where it holds none."""
+        entry = "{}-{}".format(*place)
+        with self._asking():
+            entries = cast("list[Entry]", self.client.xrange(self.keys.events, entry, entry, count=1))
+        try:
+            return Event.from_entry(*entries[0]).mark if entries else ""
+        except InvalidValue:
+            return ""
+
+    def _events(self, since: Place) -> Iterator[Event]:
+        """The part of the log after ``since``, as far as it goes back."""
         after = "({}-{}".format(*since) if any(since) else "-"
         while True:
             with self._asking():
@@ -404,9 +415,9 @@ class ZoneClient:
                 )
             for entry in entries:
                 with suppress(InvalidValue):
-                    events.append(Event.from_entry(*entry))
+                    yield Event.from_entry(*entry)
             if len(entries) < EVENTS_PAGE:
-                return retention.departed(events)
+                return
             after = f"({entries[-1][0]}"
 
     def _catch_up(self, view: ZoneView) -> None:
@@ -482,11 +493,13 @@ class ZoneClient:
     def goes_on_from(self, view: ZoneView) -> bool:
         """Whether the log still goes on from where ``view`` stands; raises like :meth:`snapshot`."""
         with self._asking():
-            place = cast("list[str | None]", self.client.hmget(self.keys.meta, "epoch", "rev"))
-        if None in place:
-            raise self._unknown_zone()
-        if place == view.position.split("-"):
-            return True
+            fields = cast("list[str | None]", self.client.hmget(self.keys.meta, *HEAD_FIELDS))
+        return self._leads_on(view, self._head(fields))
+
+    def _leads_on(self, view: ZoneView, head: Head) -> bool:
+        """Whether the log goes on from where ``view`` stands to ``head``."""
+        if head.place <= view.head.place:
+            return not head.is_before(view.head)
         following = f"{view.epoch}-{view.rev + 1}"
         return self._has(view, following, following) or self._has(view, f"{view.epoch + 1}-0", "+")
 
@@ -499,9 +512,16 @@ class ZoneClient:
         with self._asking():
             entries = cast("list[Entry]", self.client.xrange(self.keys.events, first, last, count=1))
         try:
-            return any(view.precedes(Event.from_entry(*entry)) for entry in entries)
-        except InvalidValue:
+            return any(Event.from_entry(*entry).follows(view.head) for entry in entries)
+        except (InvalidValue, Gap):
             return False
+
+    def _head(self, fields: Sequence[str | None]) -> Head:
+        """Where the zone stands, by the ``HEAD_FIELDS`` of its meta data; raises ``InvalidValue``."""
+        epoch, rev, mark = fields
+        if epoch is None or rev is None:
+            raise self._unknown_zone()
+        return Head.from_fields(epoch, rev, mark)
 
     def _unknown_zone(self) -> InvalidValue:
         return InvalidValue(
@@ -527,6 +547,45 @@ class ZoneClient:
             entries = self._xread({self.keys.events: view.position}, 0).get(self.keys.events, [])
             changed |= _take_in(view, entries)
         return changed, reply
+
+    def check_in(self, view: ZoneView, report: Request | None = None) -> None:
+        """Sends a report, if there is one, and looks in the same round trip whether the log is still the one
+        that ``view`` follows: one that was emptied or put back to an older copy says nothing by itself.
+
+        Raises ``Gap`` where it is another, and as well like :meth:`snapshot`.
+        """
+        reports = [("RPUSH", self.keys.inbox, report.to_wire())] if report is not None else []
+        fields, *refusals = self._pipelined([("HMGET", self.keys.meta, *HEAD_FIELDS), *reports])
+        head = self._head(fields)
+        if head.is_before(view.head):
+            raise Fork(
+                f"zone {self.zone} was followed up to {view.head} and stands at {head}: "
+                "Redis was put back to an older copy"
+            )
+        if not self._leads_on(view, head):
+            raise Gap(f"the log of zone {self.zone} stands at {head} and does not go on from {view.head}")
+        with self._asking():
+            for refusal in refusals:
+                if isinstance(refusal, redis.ResponseError):
+                    raise refusal
+
+    def _pipelined(self, commands: Sequence[tuple[str, ...]]) -> list[Any]:
+        """The answers to several commands in one round trip; refusals as errors among them but for the first.
+
+        redis-py's own pipeline would open a second connection.
+        """
+        connection: Any = self.client.connection
+        answers: list[Any] = []
+        with self._asking():
+            connection.send_packed_command(connection.pack_commands(commands))
+            for _each in commands:
+                try:
+                    answers.append(connection.read_response())
+                except redis.ResponseError as error:
+                    answers.append(error)
+            if isinstance(answers[0], redis.ResponseError):
+                raise answers[0]
+        return answers
 
     def submit(self, request: Request, to: str = "") -> None:
         """Puts a request into the zone's inbox (or the list ``to``); it may be sent twice without harm."""
@@ -635,4 +694,7 @@ def view_from_meta(zone: str, meta: dict[str, str]) -> ZoneView:
             f"the meta data of zone '{zone}' do not parse", "check the supervisor's log"
         ) from None
     history = history_of(meta.get("history", ""))
-    return ZoneView(Zone.from_wire(zone, meta), epoch, rev, wait_ms=wait_ms, history=history)
+    ends = marks_of(meta.get("marks", ""))
+    marks = {place: ends[place[0]] for place in history if place[0] in ends}
+    remember(marks, (epoch, rev), readable(meta.get("mark")))
+    return ZoneView(Zone.from_wire(zone, meta), epoch, rev, wait_ms=wait_ms, history=history, marks=marks)

@@ -4,16 +4,21 @@
 A Redis that was emptied or put back to an older state lists fewer peers than the node knows.  Which of the
 others were removed on purpose, and which were lost, follows from the histories of the two copies: up to the
 last revision that both share nothing was lost, so that a peer of that part that is not listed was removed.
-A peer that came later was lost, unless the log says since then that it left.
+A peer that came later was lost, unless the log says since then that it left.  That revision is not always
+known exactly (see :mod:`.marks`); an earlier one only has more of the log read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
 
 from . import values
-from .zonelog import Event, Retained, ZoneView
+from .marks import Place, agree
+from .models import Peer
+from .zonelog import Change, Event, Retained, ZoneView
 
 RETAIN_SECONDS = 86_400.0
 """How long a peer that the zone lost stays in force.  A day gives whoever is on call time to start its agent
@@ -23,43 +28,87 @@ RELEASE_SECONDS = 7 * RETAIN_SECONDS
 """How long after the start of an epoch the release of a key that the zone does not list goes into the log all
 the same, for nodes that retain it; longer than such a peer stays, since a node may have been off."""
 
-Place = tuple[int, int]
-"""An epoch and a revision in it."""
+
+class Shared(NamedTuple):
+    """How far two histories are one: ``least`` is of both, with all that came before it, and what comes after
+    ``most`` is not.  The same where it is known exactly.
+    """
+
+    least: Place
+    most: Place
 
 
 @dataclass(frozen=True)
 class Merged:
-    """What :func:`merge` came to: the keys that are ``retained`` from now on, and whether this node's own
-    record is gone because somebody removed it.
+    """What :func:`merge` came to: the keys that are ``retained`` from now on, whether this node's own record
+    is gone because somebody removed it, and how far both histories are ``shared``.
     """
 
     retained: frozenset[str]
     own_removed: bool
+    shared: Shared
+
+    def lost_since(self, before: ZoneView) -> bool:
+        """Whether the controller lost something that ``before`` has."""
+        return self.shared.least[1] < before.rev
 
 
-def shared_place(view: ZoneView, before: ZoneView) -> Place:
-    """The last revision that both copies have, with its epoch; (0, 0) where their logs share nothing."""
+def _unknown(_place: Place) -> str:
+    return ""
+
+
+def shared_by(view: ZoneView, before: ZoneView, mark_at: Callable[[Place], str] = _unknown) -> Shared:
+    """How far the histories of two copies are one; least is (0, 0) where nothing is known to be shared.
+
+    ``mark_at`` tells the mark that the log behind ``view`` has at a place; empty where it does not go back as
+    far, or where an older version wrote it.
+    """
     ours = dict(view.history) | {view.epoch: view.rev}
     theirs = dict(before.history) | {before.epoch: before.rev}
-    shared = max(ours.keys() & theirs.keys(), default=None)
-    return (0, 0) if shared is None else (shared, min(ours[shared], theirs[shared]))
+    epoch = max(ours.keys() & theirs.keys(), default=None)
+    if epoch is None:
+        return Shared((0, 0), (0, 0))
+    most = epoch, min(ours[epoch], theirs[epoch])
+    if not before.marks:  # of an older version
+        return Shared(most, most)
+    known = sorted(place for place in before.marks if place <= most)
+    mark = cache(lambda place: view.marks.get(place) or mark_at(place))
+    if most == before.head.place and not (known and mark(known[-1])):
+        return Shared(most, most)  # the log was trimmed beyond it, and nothing says that Redis went back
+    return _narrowed(Shared((0, 0), most), before.marks, known, mark)
 
 
-def missing(view: ZoneView, before: ZoneView) -> set[str]:
+def _narrowed(
+    shared: Shared, marks: Mapping[Place, str], known: Sequence[Place], mark: Callable[[Place], str]
+) -> Shared:
+    """``shared`` by the marks at the places ``known``: two histories differ from some place on."""
+    low, high, middle = 0, len(known), len(known) - 1
+    while low < high:
+        place = known[middle]
+        if mark(place) == marks[place]:
+            shared = shared._replace(least=place)
+        if agree(mark(place), marks[place]):
+            low = middle + 1
+        else:
+            high, shared = middle, shared._replace(most=(place[0], place[1] - 1))
+        middle = (low + high) // 2
+    return shared
+
+
+def missing(view: ZoneView, before: ZoneView, shared: Shared) -> set[str]:
     """The keys of ``before`` that ``view`` does not list, and may have lost."""
-    shared = shared_place(view, before)[1]
+    rev = shared.least[1]
     return {
         key
         for key, peer in before.peers.items()
-        if key not in view.peers and (peer.rev > shared or key in before.retained or key in view.rejected)
+        if key not in view.peers and (peer.rev > rev or key in before.retained or key in view.rejected)
     }
 
 
-def relisted(view: ZoneView, before: ZoneView) -> set[str]:
+def relisted(view: ZoneView, before: ZoneView, shared: Shared) -> set[str]:
     """The keys that were removed as ``before`` knows, and that ``view``, an older copy, still lists."""
-    shared = shared_place(view, before)[1]
     gone = view.peers.keys() - before.peers.keys() - before.rejected.keys()
-    return {key for key in gone if view.peers[key].rev <= shared < before.rev}
+    return {key for key in gone if view.peers[key].rev <= shared.least[1] < before.rev}
 
 
 def may_be_retained(epoch: int, now: float) -> bool:
@@ -67,21 +116,45 @@ def may_be_retained(epoch: int, now: float) -> bool:
     return now - epoch / 1000 < RELEASE_SECONDS
 
 
-def departed(events: Collection[Event]) -> set[str]:
-    """The keys that left last, and did not come back, in a part of a log."""
-    last = {change.key: change.sign for event in events for change in event.changes if change.sign != "="}
-    return {key for key, sign in last.items() if sign == "-"}
+def departed(events: Iterable[Event], before: ZoneView, shared: Shared) -> set[str]:
+    """The keys that left last, and did not come back, in the part of a log after ``shared.least``.
+
+    A departure that both histories may have, before ``before``'s record of the key was made, is none.
+    """
+    last: dict[str, tuple[Change, bool]] = {}
+    for event in events:
+        sure = (event.epoch, event.rev) > shared.most
+        last.update((change.key, (change, sure)) for change in event.changes if change.sign != "=")
+    return {
+        key
+        for key, (change, sure) in last.items()
+        if change.sign == "-" and (sure or not _was_before(change, before.peers.get(key)))
+    }
 
 
-def merge(view: ZoneView, before: ZoneView, left: Collection[str], own_key: str, now: float) -> Merged:
+def _was_before(departure: Change, peer: Peer | None) -> bool:
+    """Whether a key left before its ``peer`` asked for the place that it has.
+
+    By the order of its requests, and by the clock, since an operator's release has the seq of what it ends.
+    """
+    record = departure.record or {}
+    left, seq = record.get("t"), record.get("s")
+    if peer is None or not isinstance(left, (int, float)) or not isinstance(seq, int):
+        return False
+    return seq < peer.seq and left < peer.seq / 1e6
+
+
+def merge(
+    view: ZoneView, before: ZoneView, shared: Shared, left: Collection[str], own_key: str, now: float
+) -> Merged:
     """Takes into the snapshot ``view`` what ``before`` knows and the controller lost.
 
-    ``left`` are keys that left since the place that both share, as the log says.  This node's own record is
-    never retained: it asks for its place again.
+    ``left`` are keys that left since, as the log says.  This node's own record is never retained: it asks for
+    its place again.
     """
-    if shared_place(view, before)[1] >= before.rev:
+    if shared.least[1] >= before.rev:
         view.keep(before)
-    lost = missing(view, before) - set(left)
+    lost = missing(view, before, shared) - set(left)
     own = before.peers.get(own_key)
     own_removed = own is not None and own_key not in view.peers and own_key not in lost
     taken = values.networks(prefix for peer in view.peers.values() for prefix in peer.prefixes)
@@ -89,7 +162,7 @@ def merge(view: ZoneView, before: ZoneView, left: Collection[str], own_key: str,
         peer = before.peers[key]
         free = tuple(each for each in peer.prefixes if values.overlapping(taken, each) is None)
         view.retain(peer._replace(prefixes=free), before.retained.get(key) or Retained(before.epoch, now))
-    return Merged(frozenset(lost & view.retained.keys()), own_removed)
+    return Merged(frozenset(lost & view.retained.keys()), own_removed, shared)
 
 
 def expired(view: ZoneView, now: float) -> set[str]:

@@ -15,11 +15,14 @@ from typing import NamedTuple
 
 from . import values, wire
 from .errors import InvalidValue, JaywalkError
+from .marks import Head, Place, agree, readable, remember
 from .models import Peer, Zone
 
 ZONES = "jw:zones"
 LEADER = "jw:leader"
 """Which supervisor serves all zones of a single server; in a cluster each zone has a key of its own."""
+HEAD_FIELDS = ("epoch", "rev", "mark")
+"""Fields of a zone's meta data that say where it stands."""
 MAX_WAIT_MS = 60_000
 MAX_HISTORY = 16
 """Epochs whose end a zone remembers; its scripts keep as many."""
@@ -78,6 +81,10 @@ class Gap(JaywalkError):
     """The log does not go on where the reader stands: take a snapshot."""
 
 
+class Fork(Gap):
+    """Redis holds another history than the one that the reader followed: it was put back to an older copy."""
+
+
 @dataclass
 class Change:
     """One line of an event: ``+`` a peer is there or differs, ``-`` it left, ``=`` only its lease changed.
@@ -110,6 +117,8 @@ class Change:
 class Event(NamedTuple):
     """One entry of the log: a commit's changes, the bump to a new epoch after Redis restarted, or the
     word that the zone itself was changed, which supervisors then read anew.
+
+    ``mark`` is its own and ``previous_mark`` that of the revision before (see :mod:`.marks`).
     """
 
     epoch: int
@@ -118,12 +127,15 @@ class Event(NamedTuple):
     wait_ms: int | None = None
     previous_epoch: int | None = None
     zone_changed: bool = False
+    mark: str = ""
+    previous_mark: str = ""
 
     @classmethod
     def from_entry(cls, entry_id: str, fields: Mapping[str, str]) -> Event:
         """Reads a stream entry.
 
-        Its fields: ``o`` (JSON list of changes), ``w`` (wait_ms), ``prev`` (a bump), ``zone`` (changed).
+        Its fields: ``o`` (JSON list of changes), ``w`` (wait_ms), ``prev`` (a bump), ``zone`` (changed),
+        ``m`` (the mark before and its own).
         """
         try:
             epoch, rev = map(int, entry_id.split("-"))
@@ -135,7 +147,22 @@ class Event(NamedTuple):
         if not isinstance(changes, list):
             raise InvalidValue(f"the event {entry_id} of the zone holds no list of changes")
         parsed = tuple(map(Change.from_wire, changes))
-        return cls(epoch, rev, parsed, wait, previous, "zone" in fields)
+        before, _blank, own = fields.get("m", "").partition(" ")
+        return cls(epoch, rev, parsed, wait, previous, "zone" in fields, readable(own), readable(before))
+
+    def follows(self, head: Head) -> bool:
+        """Whether this is the entry after ``head``: of its epoch, or the one that ended it with nothing lost.
+
+        Raises ``Fork`` where the number follows and the mark says that the history is another one.
+        """
+        if head.epoch not in (self.epoch, self.previous_epoch) or self.rev != head.rev + 1:
+            return False
+        if not agree(head.mark, self.previous_mark):
+            raise Fork(
+                f"the log was followed up to {head} and goes on from another {head.rev} "
+                f"({self.previous_mark}): Redis was put back to an older copy"
+            )
+        return True
 
 
 class Retained(NamedTuple):
@@ -169,8 +196,9 @@ class ZoneView:
     """A reader's copy of a zone at (epoch, rev): its peers, and how long to wait between two reads.
 
     ``rejected`` holds what was read and not believed, a reason a key; the last good record stays in force.
-    ``history`` holds the epochs before with the last revision of each.  ``retained`` marks those of ``peers``
-    that the zone lost and does not list any more (see :mod:`.retention`); the zone's own records win.
+    ``history`` holds the epochs before with the last revision of each, and ``marks`` those of the revisions
+    that this reader knows.  ``retained`` names those of ``peers`` that the zone lost and does not list any
+    more (see :mod:`.retention`); the zone's own records win.
     """
 
     zone: Zone
@@ -181,6 +209,7 @@ class ZoneView:
     rejected: dict[str, str] = field(default_factory=dict)
     history: tuple[tuple[int, int], ...] = ()
     retained: dict[str, Retained] = field(default_factory=dict)
+    marks: dict[Place, str] = field(default_factory=dict, compare=False)
     _claims: dict[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -193,22 +222,24 @@ class ZoneView:
         """The stream id after which this reader reads on."""
         return f"{self.epoch}-{self.rev}"
 
-    def precedes(self, event: Event) -> bool:
-        """Whether ``event`` is the next one: of this epoch, or the one that ended it with nothing lost."""
-        return self.epoch in (event.epoch, event.previous_epoch) and event.rev == self.rev + 1
+    @property
+    def head(self) -> Head:
+        """Where this reader stands, with the mark if it knows it."""
+        return Head(self.epoch, self.rev, self.marks.get((self.epoch, self.rev), ""))
 
     def apply(self, event: Event) -> set[str]:
         """Takes one event in and returns the keys whose peers changed, or may now have what others had.
 
-        Raises ``Gap``.
+        Raises ``Gap``, and ``Fork`` where Redis was put back.
         """
-        if not self.precedes(event):
+        if not event.follows(self.head):
             raise Gap(
                 f"zone {self.zone.name} stands at {self.position} and the log at {event.epoch}-{event.rev}"
             )
         if event.epoch != self.epoch:
             self.history = (*self.history, (self.epoch, self.rev))[-MAX_HISTORY:]
         self.epoch, self.rev = event.epoch, event.rev
+        remember(self.marks, (event.epoch, event.rev), event.mark)
         if event.wait_ms is not None:
             self.wait_ms = event.wait_ms
         changed: set[str] = set()

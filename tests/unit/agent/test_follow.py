@@ -19,7 +19,7 @@ import pytest
 
 from jaywalk.controller import ControllerAddress, ZoneClient, connect
 from jaywalk.errors import ControllerDenied, InvalidValue, RequestRefused
-from jaywalk.requests import REPORT, Reply, Request
+from jaywalk.requests import Reply, Request
 from jaywalk.retention import RETAIN_SECONDS
 from jaywalk.zonelog import ZoneKeys, ZoneView
 from jaywalk_agent import follow
@@ -260,13 +260,13 @@ def test_says_on_each_connection_that_it_is_there(joined: Node, monkeypatch: pyt
     monkeypatch.setattr(follow, "REPORT_SECONDS", 3600)
     monkeypatch.setattr(follow, "TICK", 0.1)  # how soon the test looks again
     reports: list[Request] = []
-    submit = ZoneClient.submit
+    check_in = ZoneClient.check_in
 
-    def noted(client: ZoneClient, request: Request, to: str = "") -> None:
-        reports.extend([request] if request.op == REPORT else [])
-        submit(client, request, to)
+    def noted(client: ZoneClient, view: ZoneView, report: Request | None = None) -> None:
+        reports.extend([report] if report is not None else [])
+        check_in(client, view, report)
 
-    monkeypatch.setattr(ZoneClient, "submit", noted)
+    monkeypatch.setattr(ZoneClient, "check_in", noted)
     for connection in (1, 2, 3):
         with joined.server.client() as redis:
             redis.execute_command("CLIENT", "KILL", "USER", "agent-zone-blue")
@@ -566,8 +566,8 @@ def copied(server: RedisServer) -> Callable[[], None]:
 def test_a_zone_that_was_emptied_and_made_anew_is_joined_again(
     joined: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follow, "TICK", 0.2)
-    joined.follower._next_tick = 0.0
+    monkeypatch.setattr(follow, "REPORT_SECONDS", 0.2)
+    joined.follower._next_report = 0.0
     view = joined.follower.view
     assert view is not None
     with joined.server.client() as redis:

@@ -61,7 +61,7 @@ def check_log(store: Store, zone: str = "zone-blue") -> None:
     follower = store.load(zone)
     follower.peers.clear()
     follower.leases.clear()
-    follower.epoch, follower.rev = events[0].previous_epoch or events[0].epoch, 0
+    follower.epoch, follower.rev, follower.mark = events[0].previous_epoch or events[0].epoch, 0, ""
     for event in events:
         follower.follow(event)
     assert (follower.peers, follower.leases) == (loaded.peers, loaded.leases)

@@ -18,6 +18,7 @@ from jaywalk.requests import Reply, Request
 from jaywalk_supervisor import importer
 from jaywalk_supervisor.decide import decide
 from jaywalk_supervisor.state import ZoneState
+from jaywalk_supervisor.store import new_mark
 from jaywalk_supervisor.writes import writes
 from tests.unit.supervisor.support import join, key_of
 
@@ -170,7 +171,7 @@ def test_a_leave_and_a_release_of_the_key_mend_its_record(op: str) -> None:
         assert decision.changes[0].sign == "-", "nodes drop the peer"
         assert not state.unreadable
         assert (key_of(1) in state.leases) == (op == "leave")
-        arguments = writes(state, decision.changes, {}).arguments
+        arguments = writes(state, decision.changes, {}, new_mark()).arguments
         assert key_of(1) in arguments, "both records are written anew or removed"
 
 
