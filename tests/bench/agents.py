@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import threading
 import time
 from dataclasses import replace
@@ -65,11 +66,14 @@ class SimulatedAgent:
             if update.view.rev != self.rev:
                 self.rev, self.at = update.view.rev, time.monotonic()
 
-    def stands(self, rev: int = 0, peers: int = 0, settled: int = 0) -> bool:
+    def stands(self, rev: int = 0, peers: int = 0, settled: int = 0, after: int = 0) -> bool:
+        """``after``: in a later epoch than that, with no peer that is retained from one before."""
         if rev and not (peers or settled):
             return self.rev >= rev
         view = self.follower.view
         if view is None or (settled and (self.follower.waiting or not self.follower.joined)):
+            return False
+        if after and (view.epoch <= after or view.retained):
             return False
         return self.rev >= rev and len(view.peers) >= peers
 
@@ -82,10 +86,21 @@ class Agents(Crowd):
         self._gate = threading.Event()
 
     def start(
-        self, first: int, count: int, zone: str, way: list[str], identities: int = 0, memory: str = ""
+        self,
+        first: int,
+        count: int,
+        zone: str,
+        way: list[str],
+        identities: int = 0,
+        memory: str = "",
+        base: int = 0,
     ) -> int:
-        """Starts agents up to their gate: ``identities`` nodes that they share, or (0) each its own."""
+        """Starts agents up to their gate: ``identities`` nodes that they share, or (0) each its own.
+
+        Nodes are numbered from ``base`` on.
+        """
         where = ControllerAddress(way[0], int(way[1]), way[2], way[3])
+        first += base
         numbers = (number % identities if identities else number for number in range(first, first + count))
         path = Path(memory) if memory else None
         return self._start(SimulatedAgent(Node(number), zone, where, self._gate, path) for number in numbers)
@@ -111,4 +126,6 @@ def digest_of(view: ZoneView) -> str:
 
 
 if __name__ == "__main__":
+    # A thousand agents say the same of what happens to all of them.
+    logging.disable(logging.WARNING)
     serve(Agents())

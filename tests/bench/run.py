@@ -12,7 +12,19 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from tests.bench import chaos, churn, comeback, fanout, fleet, joins, nat, replies, storm, supervisor
+from tests.bench import (
+    chaos,
+    churn,
+    comeback,
+    fanout,
+    fleet,
+    joins,
+    nat,
+    replies,
+    rollback,
+    storm,
+    supervisor,
+)
 from tests.bench.results import Figure, save
 from tests.runs import Run
 
@@ -56,6 +68,7 @@ PARTS = {
     "fanout": lambda: fanout.measure(say),
     "storm": lambda: storm.measure(say),
     "snapshot": lambda: comeback.measure(say),
+    "rollback": lambda: rollback.measure(say),
     "rss": rss,
     "beats": beats,
     "chaos": lambda: chaos.measure(say),
