@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 
@@ -22,6 +23,9 @@ log = logging.getLogger(__name__)
 MOST_LINES = 20
 """Lines of one commit.  A thousand joins a second are more than journald keeps (10,000 lines in 30 s), and a
 line costs as much as a quarter of its join."""
+
+UNREADABLE_LINES = 50
+"""Of a zone in an hour, since who sends what does not parse can make each text another one."""
 
 Told = tuple[Request, Reply]
 """A request that changed the zone or was refused, and its answer."""
@@ -56,7 +60,8 @@ def tell(zone: str, told: Sequence[Told], repeats: RepeatFilter) -> None:
 
 def _tell_refusal(zone: str, request: Request, reply: Reply, level: int, repeats: RepeatFilter) -> None:
     # Not the sentence: times and numbers in it differ each time.
-    wish = (request.op, reply.code, request.request_ip, request.child_prefixes, request.name)
+    # Its hash, since a node may wish for kilobytes, and thousands of nodes are remembered.
+    wish = hash((request.op, reply.code, request.request_ip, request.child_prefixes, request.name))
     unsaid = repeats.suppressed_count((zone, request.key), wish, time.monotonic())
     if unsaid is None:
         return
@@ -78,7 +83,8 @@ def tell_unreadable_records(zone: str, marks: Sequence[Unreadable], repeats: Rep
 
 def tell_unreadable(zone: str, reason: str, repeats: RepeatFilter) -> None:
     """Logs why an entry of an inbox is no request."""
-    unsaid = repeats.suppressed_count((zone, reason), "unreadable", time.monotonic())
+    kind = zlib.crc32(reason.encode(errors="replace")) % UNREADABLE_LINES
+    unsaid = repeats.suppressed_count((zone, "unreadable", kind), "unreadable", time.monotonic())
     if unsaid is not None:
         more = f" (and {unsaid} more since this was last logged)" if unsaid else ""
         log.warning("zone %s: a request does not parse: %s%s", zone, reason, more)

@@ -90,3 +90,16 @@ def test_what_does_not_parse_is_logged_once_an_hour(
     clock[0] += 3601
     journal.tell_unreadable("zone-blue", "no JSON", repeats)
     assert lines(caplog, logging.WARNING)[-1].endswith("no JSON (and 2 more since this was last logged)")
+
+
+def test_texts_that_all_differ_and_do_not_parse_make_a_bounded_number_of_lines(
+    caplog: pytest.LogCaptureFixture, clock: list[float]
+) -> None:
+    repeats = RepeatFilter()
+    for number in range(5000):
+        journal.tell_unreadable("zone-blue", f"the operation '{number}' is unknown here", repeats)
+    journal.tell_unreadable("zone-red", "no JSON", repeats)
+    assert len(lines(caplog, logging.WARNING)) == journal.UNREADABLE_LINES + 1
+    clock[0] += 3601
+    journal.tell_unreadable("zone-blue", "no JSON", repeats)
+    assert " more since this was last logged)" in lines(caplog, logging.WARNING)[-1]
