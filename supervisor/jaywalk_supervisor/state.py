@@ -213,7 +213,7 @@ class ZoneState:
         What lies behind that was written before the clock was set back, and says nothing any more.
         """
         times = (lease.since, self.released_at(lease), self.seen.get(lease.key, 0))
-        return max((each for each in times if each <= now), default=0.0)
+        return max((each for each in times if each <= now), default=self.listening)
 
     def released_at(self, lease: Lease) -> float:
         """When the node of ``lease`` left, by the clock as it goes now; 0 where it did not.

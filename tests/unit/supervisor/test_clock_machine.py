@@ -106,5 +106,5 @@ class ClockMachine(RuleBasedStateMachine):
             assert not refused
 
 
-ClockMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+ClockMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=20, deadline=None)
 TestClockMachine = ClockMachine.TestCase
