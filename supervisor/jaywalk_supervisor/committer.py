@@ -59,6 +59,8 @@ INBOX_BOUND = 20_000
 """Requests that may wait in one inbox.  What waits longest stays: it is served first, and who was cut off
 asks again within 2 to 60 s.  As much as is served in the 2 s after which agents repeat, so that no storm of
 joins comes near it."""
+INBOX_BYTES = 64 << 20
+"""Of one inbox: as many requests of 3 kB, where most have 400 bytes and Redis takes texts of 1 MB."""
 COMMIT_BYTES = 256 * 1024
 """Records of so many bytes go into one commit, and then those of one request more: well below the 1 MB that
 the role lets Redis take as one argument."""
@@ -239,7 +241,7 @@ class Committer:
         """Keeps inboxes bounded, whoever floods them; one from which no whole batch came needs no look."""
         for zone in self._deep & self.health.led:
             self._deep.discard(zone)
-            cut = store.trim(ZoneKeys(zone).inbox, INBOX_BOUND)
+            cut = store.trim(ZoneKeys(zone).inbox, INBOX_BOUND, INBOX_BYTES)
             if cut:
                 self.health.drops["inbox-full"] += cut
                 log.warning("zone %s: dropped %d requests from the end of a full inbox", zone, cut)

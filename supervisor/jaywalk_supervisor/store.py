@@ -350,12 +350,17 @@ class Store:
         answer = self.redis.lmpop(len(lists), *lists, direction="LEFT", count=BATCH)
         return (answer[0], answer[1]) if answer else None
 
-    def trim(self, inbox: str, bound: int) -> int:
-        """Cuts a list down to the ``bound`` entries that wait longest; returns how many went."""
-        surplus = int(self.redis.llen(inbox)) - bound
-        if surplus > 0:
-            self.redis.ltrim(inbox, 0, bound - 1)
-        return max(0, surplus)
+    def trim(self, inbox: str, bound: int, size: int) -> int:
+        """Cuts a list down to the ``bound`` entries that wait longest, or fewer where those take more than
+        about ``size`` bytes; returns how many went.
+        """
+        length, used = int(self.redis.llen(inbox)), 0
+        with suppress(redis.ResponseError):  # a managed server that does not say
+            used = int(self.redis.memory_usage(inbox) or 0)
+        kept = min(bound, length * size // used) if used > size else bound
+        if length > kept:
+            self.redis.ltrim(inbox, 0, max(kept, 1) - 1)
+        return max(0, length - max(kept, 1))
 
     def commit(
         self,

@@ -126,6 +126,18 @@ def test_a_zone_of_a_redis_that_restarted_full_is_taken_up(redis_server: RedisSe
     assert fresh.load("zone-blue").peers == {}
 
 
+def test_an_inbox_is_cut_by_its_bytes_too_and_what_waits_longest_stays(store: Store) -> None:
+    texts = [f"{number:04}" + "x" * 10_000 for number in range(1000)]
+    store.redis.rpush(KEYS.inbox, *texts)
+    assert store.trim(KEYS.inbox, 900, 1 << 30) == 100
+    cut = store.trim(KEYS.inbox, 20_000, 1_000_000)
+    left = store.redis.lrange(KEYS.inbox, 0, -1)
+    assert left == texts[: 900 - cut]
+    assert 50 < len(left) < 100
+    assert store.trim(KEYS.inbox, 20_000, 1 << 30) == 0
+    assert store.trim(ZoneKeys("zone-none").inbox, 20_000, 1 << 30) == 0
+
+
 class Told(Store):
     """A store of which only this much is asked: a server's memory."""
 
