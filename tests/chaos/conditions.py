@@ -22,7 +22,8 @@ TIGHT = ("10.30.0.0/28", "fd00:30::/64")
 ROOMY = ("10.30.0.0/27", "fd00:30::/64")
 WIDER = {"10.30.0.0/28": "10.30.0.0/27", "10.30.0.0/27": "10.30.0.0/26"}
 """What ``zone set`` lets a pool grow to during the round."""
-QUARANTINE = 3
+QUARANTINE = 10
+"""Seconds, in which about as many nodes leave the tight zone as it has addresses to spare."""
 STALE_AFTER = 6
 SETTLE_SECONDS = 40.0
 """Failures last no longer than the waits of a supervisor (5 s) and of an agent (1 s)."""
