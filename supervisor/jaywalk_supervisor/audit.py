@@ -7,6 +7,7 @@ such a record only at its next start.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 from jaywalk.errors import InvalidValue
@@ -32,7 +33,6 @@ class RecordWatch:
         self._health = health
         self._repeats = repeats
         self._audit = Audit()
-        self._looked = 0.0
 
     def tell(self, state: ZoneState) -> None:
         """Says what is the case in ``state`` now."""
@@ -43,16 +43,13 @@ class RecordWatch:
         else:
             self._health.unreadable.pop(state.zone.name, None)
 
-    def look(self, store: Store, states: dict[str, ZoneState], now: float) -> list[str]:
+    def look(self, store: Store, states: dict[str, ZoneState]) -> list[str]:
         """Reads zones of ``states`` anew of which somebody spoilt or mended a record without a commit.
 
-        Returns those that cannot be read as a whole.  Does nothing until it is time by the monotonic ``now``.
+        Returns those that cannot be read as a whole.
         """
-        if now - self._looked < PERIOD_SECONDS:
-            return []
-        self._looked = now
         broken = []
-        for zone in self._audit.look(store, states):
+        for zone in self._audit.changed(store, states):
             try:
                 states[zone] = store.read_anew(states[zone])
             except (InvalidValue, ZoneGone):
@@ -68,6 +65,15 @@ class Audit:
     def __init__(self) -> None:
         self._order: list[str] = []
         self._cursors: dict[str, tuple[int, int]] = {}
+        self._looked = -PERIOD_SECONDS
+
+    def changed(self, store: Store, states: Mapping[str, ZoneState]) -> list[str]:
+        """As :meth:`look`, once in ``PERIOD_SECONDS``; nothing in between."""
+        now = time.monotonic()
+        if now - self._looked < PERIOD_SECONDS:
+            return []
+        self._looked = now
+        return self.look(store, states)
 
     def look(self, store: Store, states: Mapping[str, ZoneState]) -> list[str]:
         """The zones, of the next few, whose records are not as readable as ``states`` has them."""

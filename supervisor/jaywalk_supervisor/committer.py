@@ -220,7 +220,7 @@ class Committer:
                 self.health.led = frozenset(self._states if leadership.claim() else ())
                 beat = now
             try:
-                for zone in self._records.look(store, self._states, now):
+                for zone in self._records.look(store, self._states):
                     self._drop(zone, "its records cannot be read any more")
                 self._turn(store)
             except redis.ResponseError as error:

@@ -6,14 +6,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+
+import redis
 
 from jaywalk.controller import ControllerAddress
 from jaywalk.errors import ControllerUnreachable, InvalidValue, JaywalkError
 
 from . import tokens
+from .audit import Audit
 from .clock import SharedClock
+from .spoilt_keys import is_wrong_type
 from .state import ZoneState
 from .store import AWAY, Store
 from .tokens import Token
@@ -35,6 +39,7 @@ class Replica:
         self._states: dict[str, ZoneState] | None = None
         self._tokens: Sequence[Token] | None = None
         self._try_after = 0.0
+        self._audit = Audit()
 
     @contextmanager
     def zones(self, with_seen: bool = False) -> Iterator[Mapping[str, ZoneState]]:
@@ -88,10 +93,17 @@ class Replica:
                 states[name] = store.load(name) if known is None else store.catch_up(known)
             except InvalidValue:
                 continue  # the committer reports it
+            except redis.ResponseError as error:
+                if is_wrong_type(error):
+                    continue
+                raise
             except AWAY:
                 if known is None or not store.where.nodes:
                     raise
                 states[name] = known  # its shard is away, which says nothing of the others
+        for name in () if store.where.nodes else self._audit.changed(store, states):
+            with suppress(InvalidValue):
+                states[name] = store.read_anew(states[name])
         self._states = states
         self._clock.look(store.time)
 
@@ -102,6 +114,9 @@ class Replica:
                 state.seen = store.seen(name)
             except AWAY:
                 if not store.where.nodes:
+                    raise
+            except redis.ResponseError as error:
+                if not is_wrong_type(error):
                     raise
 
     def _unread(self) -> ControllerUnreachable:

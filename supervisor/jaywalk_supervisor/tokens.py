@@ -14,9 +14,12 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
+import redis
+
 from jaywalk import values
 from jaywalk.errors import InvalidValue
 
+from .spoilt_keys import is_wrong_type
 from .store import Store
 
 TOKENS = "jw:tokens"
@@ -97,7 +100,13 @@ def unreadable(store: Store) -> list[str]:
 
 def _read(store: Store) -> tuple[list[Token], list[str]]:
     found, wrong = [], []
-    for name, text in sorted(store.redis.hgetall(TOKENS).items()):
+    try:
+        records = store.redis.hgetall(TOKENS)
+    except redis.ResponseError as error:
+        if not is_wrong_type(error):
+            raise
+        return [], [f"the key {TOKENS} is no hash: restore it, or remove it and add the tokens again"]
+    for name, text in sorted(records.items()):
         try:
             found.append(Token.from_wire(name, text))
         except InvalidValue as error:

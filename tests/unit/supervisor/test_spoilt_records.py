@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
+from flask.testing import FlaskClient
 
 from jaywalk.requests import Reply, Request
 from jaywalk.zonelog import ZoneKeys
 from jaywalk_supervisor import audit, tokencli, tokens
 from jaywalk_supervisor.committer import Committer
+from jaywalk_supervisor.replica import Replica
 from jaywalk_supervisor.store import Store
 from tests.redis_server import RedisServer
 from tests.unit.supervisor.support import (
@@ -192,3 +194,22 @@ def test_a_token_that_does_not_parse_opens_nothing_and_is_named(
     assert [token.name for token in tokens.listing(store)] == ["good"]
     tokencli.run(store, argparse.Namespace(command="token", verb="list", json=True))
     assert "the token 'spoilt' does not parse" in capsys.readouterr().err
+    store.redis.delete(tokens.TOKENS)
+    store.redis.set(tokens.TOKENS, "spoilt")
+    assert not tokens.listing(store)
+    assert tokens.TOKENS in tokens.unreadable(store)[0]
+
+
+def test_the_api_names_a_record_that_was_spoilt_since_it_read_the_zone(
+    served: Served, replica: Replica, api: FlaskClient
+) -> None:
+    assert api.get("/zones/zone-blue").get_json()["unreadable"] == []
+    served.store.redis.hset(KEYS.leases, key_of(7), "spoilt")
+    until(lambda: api.get("/zones/zone-blue").get_json()["unreadable"])
+    served.store.redis.delete(KEYS.seen)
+    served.store.redis.set(KEYS.seen, "spoilt")
+    assert api.get("/zones/zone-red").status_code == 200
+    assert api.get("/peers").status_code == 200
+    served.store.redis.delete(KEYS.peers)
+    served.store.redis.set(KEYS.peers, "spoilt")
+    assert api.get("/zones/zone-red").status_code == 200
