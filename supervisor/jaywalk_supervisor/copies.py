@@ -57,12 +57,15 @@ class ZoneCopy:
         Leases that were added since are no such difference: without them nobody loses what is its own, for
         their nodes come back and say which address they had.
         """
-        if (self.zone, self.digest, self.reserved) != (from_.zone, from_.digest, from_.reserved):
+        if (self.zone, self.digest) != (from_.zone, from_.digest):
             return True
-        return any(
-            key not in self.leases or self.leases[key].addresses != lease.addresses
-            for key, lease in from_.leases.items()
-        )
+        for key, before in from_.leases.items():
+            lease = self.leases.get(key)
+            if lease is not before and (lease is None or _differs_much(lease, before)):
+                return True
+        if len(self.leases) == len(from_.leases):
+            return False
+        return any(is_reserved(lease) for key, lease in self.leases.items() if key not in from_.leases)
 
     def same_as(self, other: ZoneCopy) -> bool:
         """Whether both say the same, of whatever position."""
@@ -145,6 +148,12 @@ class SharedCopy:
 def is_reserved(lease: Lease) -> bool:
     """Whether an operator made the lease, or a part of it."""
     return lease.state == "reserved" or bool(lease.host or lease.kept)
+
+
+def _differs_much(lease: Lease, before: Lease) -> bool:
+    if lease.addresses != before.addresses or is_reserved(lease) != is_reserved(before):
+        return True
+    return is_reserved(lease) and as_reserved(lease) != as_reserved(before)
 
 
 def as_reserved(lease: Lease) -> Lease:

@@ -13,6 +13,8 @@ from .copyfolder import CopyFolder
 
 LAZY_SECONDS = 30.0
 """After which a copy on the disk has the leases that came since; what an operator makes is there at once."""
+LEASES_PER_SECOND = 1000
+"""A larger zone waits for longer, so that writing its leases stays a few hundredths of a core."""
 FLUSH_SECONDS = 1.0
 """How long the end of a supervisor waits for the disk."""
 
@@ -78,4 +80,5 @@ def is_due(copy: ZoneCopy, written: ZoneCopy, age: float, lazy_seconds: float) -
         return copy.digest != written.digest
     if copy.position[0] != written.position[0] or copy.differs_much(written):
         return True
-    return age >= lazy_seconds and not copy.same_as(written)
+    patience = lazy_seconds and max(lazy_seconds, len(copy.leases) / LEASES_PER_SECOND)
+    return age >= patience and not copy.same_as(written)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -79,3 +80,16 @@ def test_of_the_reservations_that_a_newer_copy_lacks_only_older_ones_end(blue: Z
     blue.put(key_of(2), None, lease(2, "10.20.0.2", released=0.0, since=1001))
     blue.put(key_of(3), None, lease(3, "10.20.0.3", since=1))
     assert [change.key for change in outdated_reservations(blue, copy_with(blue))] == [key_of(1)]
+
+
+def test_what_an_operator_made_and_moved_addresses_are_written_at_once(blue: ZoneState) -> None:
+    plain, host = lease(1, "10.20.0.1"), lease(2, "10.20.0.2", host="node2", released=0.0)
+    copy = copy_with(blue, plain, host)
+    assert not copy_with(blue, plain, host, lease(3, "10.20.0.3")).differs_much(copy)
+    assert not copy_with(blue, replace(plain, seq=7), replace(host, seq=7, released=None)).differs_much(copy)
+    assert copy_with(blue, plain).differs_much(copy)
+    assert copy_with(blue, plain, host, lease(3, "10.20.0.3", kept=("192.0.2.0/24",))).differs_much(copy)
+    assert copy_with(blue, lease(1, "10.20.0.4"), host).differs_much(copy)
+    assert copy_with(blue, replace(plain, host="node1"), host).differs_much(copy)
+    assert copy_with(blue, plain, replace(host, kept=("192.0.2.0/24",))).differs_much(copy)
+    assert replace(copy, digest="0" * 64).differs_much(copy)
