@@ -197,7 +197,8 @@ class JumpingRedis(RedisServer):
     def start(self) -> None:
         assert self._folder is not None
         self._clock = self._folder / "clock"
-        self.set_clock(0)
+        if not self._clock.exists():
+            self.set_clock(0)
         fake = {
             "LD_PRELOAD": faketime(),
             "FAKETIME_TIMESTAMP_FILE": str(self._clock),
@@ -237,6 +238,15 @@ def jump(server: JumpingRedis, committer: Committer, seconds: float) -> None:
     eventually(lambda: abs(committer.health.clock_skew + seconds) < 60, "the jump is noticed")
 
 
+def nobody_is_robbed(server: JumpingRedis) -> None:
+    """Neither the one that is there, nor the one that left; asked on a connection of its own."""
+    with connect(server.address) as client:
+        zone = ZoneClient(client, server.address, "zone-blue")
+        assert wants_its_address(zone).code == "address-taken"
+        left = zone.ask(join("zone-blue", 2, request_ip=["10.20.0.6"]), 20)
+        assert left.code == "address-quarantined"
+
+
 @pytest.mark.parametrize("seconds", [2 * DAY, -DAY / 2])
 def test_a_jump_of_redis_robs_nobody(
     jumping: JumpingRedis, tenant: ZoneClient, caplog: pytest.LogCaptureFixture, seconds: float
@@ -248,17 +258,11 @@ def test_a_jump_of_redis_robs_nobody(
         assert tenant.ask(join("zone-blue", 3, request_ip=["10.20.0.6"]), 20).ok
         leave(tenant, 3)
         jump(jumping, committer, seconds)
-        assert wants_its_address(tenant).code == "address-taken"
-        assert tenant.ask(join("zone-blue", 2, request_ip=["10.20.0.6"]), 20).code == "address-quarantined"
+        nobody_is_robbed(jumping)
         jumping.restart()
+        nobody_is_robbed(jumping)
         jump(jumping, committer, 0)
-        eventually(lambda: not committer.health.trouble, "it found Redis again")
-        with ZoneClient(connect(jumping.address), jumping.address, "zone-blue").client as again:
-            anew = ZoneClient(again, jumping.address, "zone-blue")
-            assert wants_its_address(anew).code == "address-taken"
-            refused = anew.ask(join("zone-blue", 2, request_ip=["10.20.0.6"]), 20)
-            assert refused.code == "address-quarantined"
-            assert anew.ask(join("zone-blue", 3), 20).addresses == ("10.20.0.6",)
+        nobody_is_robbed(jumping)
     assert caplog.text.count("the controller's clock jumped by") == 2
 
 
