@@ -84,6 +84,28 @@ def test_a_node_that_left_is_no_peer_of_who_reads_the_zone_anew(
     assert set(store.load("zone-blue").peers) == {key_of(2)}
 
 
+def test_a_lease_is_written_beside_its_peer_and_stays_when_that_leaves(
+    store: Store, committers: tuple[Committer, Committer]
+) -> None:
+    commit(committers[0], store, join("zone-blue", 1), join("zone-blue", 2))
+    assert set(store.redis.hkeys(KEYS.leases)) == {key_of(1), key_of(2)}
+    commit(committers[0], store, Request.checked("leave", "zone-blue", key_of(1)))
+    left = store.load("zone-blue").leases.get(key_of(1))
+    assert left is not None and (left.state, left.addresses[0]) == ("released", "10.20.0.1")
+
+
+def test_a_new_epoch_says_where_the_one_before_ended(
+    store: Store, committers: tuple[Committer, Committer]
+) -> None:
+    commit(committers[0], store, join("zone-blue", 1))
+    before = store.load("zone-blue")
+    store.redis.hset(KEYS.meta, "run_id", "the-run-before")
+    assert store.bump("zone-blue")
+    view = client_of(store, "zone-blue").snapshot()
+    assert (before.epoch, before.rev) in view.history
+    assert view.epoch > before.epoch and view.rev == before.rev + 1
+
+
 def test_a_zone_is_changed_only_as_it_was_when_that_was_checked(
     store: Store, committers: tuple[Committer, Committer]
 ) -> None:
