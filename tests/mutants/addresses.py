@@ -71,6 +71,7 @@ ADDRESSES = (
         'if policy.takeover != "never" or _is_nobodys(lease):',
         "under the policy 'stale' a node that is heard of loses its address",
         of("decide", "test_a_stale_holder_loses_what_another_node_asks_for"),
+        chaos=Chaos(34),
     ),
     Mutant(
         "stale-ignores-reports",
@@ -79,6 +80,7 @@ ADDRESSES = (
         "times = (lease.since, self.released_at(lease))",
         "under the policy 'stale' a node that only reports counts as silent",
         of("decide", "test_a_stale_holder_loses_what_another_node_asks_for"),
+        chaos=Chaos(34),
     ),
     Mutant(
         "stale-while-nobody-listened",

@@ -62,7 +62,7 @@ COMMITS = (
         "write('HSET', KEYS[3], ARGV[9])",
         "at = at + tonumber(ARGV[9])",
         "a peer is in the mesh without a lease",
-        of("committer", "test_operators_list"),
+        of("commit", "test_a_lease_is_written_beside_its_peer_and_stays_when_that_leaves"),
     ),
     Mutant(
         "peers-not-removed",
@@ -78,7 +78,7 @@ COMMITS = (
         "redis.call('HSET', KEYS[1], 'rev', rev, 'mark', ARGV[4])",
         "redis.call('HSET', KEYS[1], 'rev', meta[2], 'mark', ARGV[4])",
         "the zone stands behind its log, and no further commit passes",
-        of("zones", "test_changes_and_joins_at_once_lose_nothing"),
+        of("commit", "test_what_changes_nothing_makes_no_event"),
     ),
     Mutant(
         "event-without-a-change",
@@ -118,7 +118,7 @@ COMMITS = (
         "'history', appended(meta[4], meta[1] .. '-' .. meta[2]))",
         "'history', meta[4] or '')",
         "agents cannot tell what was lost from what was removed",
-        of("edits", "test_the_removal_of_a_peer_that_redis_lost_reaches_the_nodes_that_retain_it"),
+        of("commit", "test_a_new_epoch_says_where_the_one_before_ended"),
     ),
     Mutant(
         "mark-not-compared",
