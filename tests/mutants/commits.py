@@ -195,8 +195,8 @@ COMMITS = (
     Mutant(
         "inbox-cut-from-the-wrong-end",
         f"{SUPERVISOR}/store.py",
-        "self.redis.ltrim(inbox, 0, bound - 1)",
-        "self.redis.ltrim(inbox, -bound, -1)",
+        "self.redis.ltrim(inbox, 0, max(kept, 1) - 1)",
+        "self.redis.ltrim(inbox, -kept, -1)",
         "a flood pushes out those who wait longest",
         of("committer", "test_a_flooded_inbox_is_cut_and_who_waits_longest_is_served"),
     ),

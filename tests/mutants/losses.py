@@ -6,7 +6,6 @@ from __future__ import annotations
 from .mutant import LIBRARY, SUPERVISOR, Mutant, of
 
 RECOVERY = f"{SUPERVISOR}/recovery.py"
-CREATE = f"{SUPERVISOR}/create.lua"
 EXPIRY = f"{SUPERVISOR}/expiry.py"
 LOG_BOUND = f"{SUPERVISOR}/log_bound.py"
 
@@ -25,7 +24,7 @@ LOSSES = (
         "if standing.restored is not None and copy.position < standing.restored:",
         "if standing.restored is not None and copy.position > standing.restored:",
         "after a loss the copy of the supervisor that comes first stands, however old it is",
-        of("recovery", "test_the_newest_copy_wins_whoever_comes_first"),
+        of("recovery", "test_the_newest_copy_wins_whoever_comes_first[older]"),
     ),
     Mutant(
         "operators-word-overwritten",
@@ -44,20 +43,20 @@ LOSSES = (
         of("recovery", "test_a_zone_that_was_removed_and_made_again_begins_with_nothing"),
     ),
     Mutant(
-        "reservations-not-put-back",
-        CREATE,
-        "for at = 12, #ARGV, 2 do redis.call('HSET', KEYS[4], ARGV[at], ARGV[at + 1]) end",
-        "for at = #ARGV, 12, 2 do redis.call('HSET', KEYS[4], ARGV[at], ARGV[at + 1]) end",
-        "a Redis that was emptied has its zones again and no reservation",
-        of("recovery", "test_a_supervisor_that_starts_on_an_empty_redis_puts_its_copy_back"),
+        "lost-nodes-lose-their-addresses",
+        f"{SUPERVISOR}/restoring.py",
+        "        if why is None:\n",
+        "        if why is None and is_reserved(lease):\n",
+        "after a loss newcomers get the addresses of nodes that are down",
+        of("recovery", "test_addresses_of_nodes_that_are_down_go_to_no_newcomer_after_a_loss"),
     ),
     Mutant(
         "password-not-put-back",
-        CREATE,
-        "if ARGV[9] ~= '' then redis.call('HSETNX', KEYS[5], 'agent', ARGV[9]) end",
-        "",
-        "the agents of a tenant are locked out once Redis was emptied",
-        of("recovery", "test_a_supervisor_that_starts_on_an_empty_redis_puts_its_copy_back"),
+        RECOVERY,
+        "if copy is not None and copy.digest and not standing.digest:",
+        "if copy is not None and copy.digest and not copy.digest:",
+        "the agents of a tenant are locked out once Redis lost the password of their zone",
+        of("recovery", "test_a_part_that_was_lost_comes_back_alone"),
     ),
     Mutant(
         "expiry-ignores-quarantine",

@@ -36,9 +36,9 @@ class Chaos:
 class Mutant:
     """``old`` occurs once in ``file`` and becomes ``new``, which changes, adds or removes one line.
 
-    ``broken`` says in one sentence what is wrong then.  Each test of ``tests`` (node ids, without parameters
-    for whichever of them) must fail, and the round of ``chaos``, if there is one.  A ``quick`` mutant is one
-    of the few among all tests.
+    ``broken`` says in one sentence what is wrong then.  Each test of ``tests`` must fail (a node id; for one
+    of its parameters if it names none), and the round of ``chaos``, if there is one.  A ``quick`` mutant is
+    one of the few among all tests.
     """
 
     name: str
