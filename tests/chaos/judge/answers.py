@@ -30,11 +30,16 @@ class Answers:
     """Judges answers by one reading of a zone's log."""
 
     def __init__(self, reading: Reading, terms: Terms) -> None:
-        self._terms = terms
+        self._terms, self._is_whole = terms, reading.is_whole
         self._moments = list(_moments(reading))
 
     def false(self, answer: Answer) -> str:
-        """What is wrong with an answer, in a sentence; empty if nothing is."""
+        """What is wrong with an answer, in a sentence; empty if nothing is.
+
+        Where the log tells of only some leases, only what was changed can be judged.
+        """
+        if not self._is_whole and not (answer.ok and answer.changed):
+            return ""
         if not answer.ok:
             grounds = _GROUNDS.get(answer.code)
             if grounds is None or not any(

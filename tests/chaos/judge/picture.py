@@ -110,7 +110,9 @@ def _members(picture: Picture) -> Iterator[str]:
 def _log(picture: Picture) -> Iterator[str]:
     stands = f"{picture.meta['epoch']}-{picture.meta['rev']}"
     ends = picture.events[-1][0] if picture.events else stands
-    if ends != stands or (not picture.events and picture.meta["rev"] != "0"):
+    # A zone that supervisors put back into an empty Redis goes on where it stood, with a log of its own.
+    is_new = picture.meta["rev"] == "0" or "restored" in picture.meta
+    if ends != stands or (not picture.events and not is_new):
         yield f"the zone stands at {stands} and its log of {len(picture.events)} events ends at {ends}"
     for (first, _), (second, fields) in pairwise(picture.events):
         before, after = position(first), position(second)
@@ -130,7 +132,8 @@ def position(entry: str) -> tuple[int, int]:
 
 def _story(picture: Picture) -> Iterator[str]:
     """Tells the log from its first event: no address twice on the way, and what is there now at the end."""
-    if picture.events and position(picture.events[0][0])[1] != 1:
+    begins = position(picture.events[0][0])[1] == 1 if picture.events else picture.meta["rev"] == "0"
+    if not begins:
         return
     told = Replay()
     for entry, fields in picture.events:

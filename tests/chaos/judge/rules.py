@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from .history import Asked, History
 from .replay import Change, Record, Replay, by_version, changes_of
-from .tap import Entry
+from .tap import Entry, Reading
 
 
 @dataclass(frozen=True)
@@ -108,10 +108,12 @@ class Rules:
             else:
                 self._by_key[asked.key].append(asked)
         self._carried_out: set[str] = set()
+        self._is_whole = True
 
     def unlawful(self, entries: Sequence[Entry]) -> Iterator[str]:
         """A sentence for each change without a cause, in the order of the log."""
         self._carried_out.clear()
+        self._is_whole = Reading(0, list(entries)).is_whole
         now = Replay()
         for entry in entries:
             changes, began = changes_of(entry.fields), now.copy()
@@ -247,7 +249,7 @@ class Rules:
         """A lease makes room where a pool is full, once its quarantine is over."""
         key, version = step.change.key, 4
         held = sum(version in by_version(each["a"]) for each in step.before.leases.values())
-        if held < self._terms.capacity(version):
+        if self._is_whole and held < self._terms.capacity(version):
             yield f"{key} lost its lease of {lease['a']} although only {held} addresses are held"
         waited = self._away(step)
         if self._terms.trusts_clocks and waited <= self._terms.quarantine:

@@ -41,6 +41,11 @@ class Reading:
     entries: list[Entry] = field(default_factory=list)
     through: float = -math.inf
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it begins with the zone, and not with one that was put back without its log."""
+        return not self.entries or self.entries[0].position.endswith("-1")
+
     def goes_on(self, other: Reading) -> bool:
         """Whether ``other`` holds all of this one."""
         length = len(self.entries)

@@ -69,6 +69,7 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
     "lost join": (lambda p: (p.peers.pop(A), p.leases.pop(A)), "does not come to the peers"),
     "gap": (lambda p: p.events.pop(3), "lies a gap"),
     "no end": (lambda p: p.events.pop(), "its log of 4 events ends at 9-4"),
+    "no beginning": (lambda p: (p.events.clear(), p.meta.update(rev="5")), "its log of 0 events"),
     "no log": (lambda p: p.events.clear(), "its log of 0 events"),
     "epoch": (lambda p: p.events[2][1].update(prev="6"), "opens an epoch"),
     "on the way": (
@@ -101,3 +102,10 @@ def test_a_revision_that_is_used_twice_or_lost_is_found() -> None:
     assert tap.faults == []
     tap.take(tap.begin(2), [("9-6", {"o": "[1]"})], 3.0, 4.0)
     assert "9-6 was used twice" in tap.faults[0]
+
+
+def test_a_zone_that_was_put_back_goes_on_without_the_log_of_before() -> None:
+    put_back = picture()
+    put_back = Picture({**put_back.meta, "restored": "9-5"}, {}, {C: put_back.leases[C]}, [])
+    assert faults(put_back) == []
+    assert faults(Picture(put_back.meta, {}, put_back.leases, [entry("9-4")])) != []
