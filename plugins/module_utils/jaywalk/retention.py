@@ -121,25 +121,30 @@ def departed(events: Iterable[Event], before: ZoneView, shared: Shared) -> set[s
 
     A departure that both histories may have, before ``before``'s record of the key was made, is none.
     """
-    last: dict[str, tuple[Change, bool]] = {}
+    last: dict[str, tuple[Change, Place]] = {}
     for event in events:
-        sure = (event.epoch, event.rev) > shared.most
-        last.update((change.key, (change, sure)) for change in event.changes if change.sign != "=")
+        place = event.epoch, event.rev
+        last.update((change.key, (change, place)) for change in event.changes if change.sign != "=")
     return {
         key
-        for key, (change, sure) in last.items()
-        if change.sign == "-" and (sure or not _was_before(change, before.peers.get(key)))
+        for key, (change, place) in last.items()
+        if change.sign == "-"
+        and (place > shared.most or not _was_before(change, place, before.peers.get(key)))
     }
 
 
-def _was_before(departure: Change, peer: Peer | None) -> bool:
-    """Whether a key left before its ``peer`` asked for the place that it has.
+def _was_before(departure: Change, place: Place, peer: Peer | None) -> bool:
+    """Whether a key left, at ``place`` of the log, before its ``peer`` asked for the place that it has.
 
     By the order of its requests, and by the clock, since an operator's release has the seq of what it ends.
+    The release of a key that the zone did not list then has neither, and goes by the place.
     """
-    record = departure.record or {}
-    left, seq = record.get("t"), record.get("s")
-    if peer is None or not isinstance(left, (int, float)) or not isinstance(seq, int):
+    if peer is None:
+        return False
+    if departure.record is None:
+        return place[1] < peer.rev
+    left, seq = departure.record.get("t"), departure.record.get("s")
+    if not isinstance(left, (int, float)) or not isinstance(seq, int):
         return False
     return seq < peer.seq and left < peer.seq / 1e6
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hypothesis import given
@@ -197,6 +197,21 @@ def test_a_release_that_the_node_slept_through_is_found_in_the_log() -> None:
     log = Event(9, 1, (plus(peer(1, 1)),)), Event(9, 2, (Change("-", mesh.key(1)),))
     assert not merge(mine, before, *log).retained
     assert not mine.peers
+
+
+def test_a_node_that_joined_after_a_release_of_its_key_was_not_removed_by_it() -> None:
+    """It read the zone when it joined, and knows no mark of the revisions before."""
+    marks = {(1, 10): "aaaaaaaa", (2, 14): "dddddddd"}
+    before = view(peer(0, 14), epoch=2, rev=14, history=((1, 10),), marks=marks)
+    mine = view(epoch=3, rev=13, history=((1, 10), (2, 12)), marks={(1, 10): "aaaaaaaa"})
+    log = [
+        Event(2, 11, previous_epoch=1, mark="bbbbbbbb"),
+        Event(2, 12, (Change("-", OWN),), mark="cccccccc"),
+        Event(3, 13, previous_epoch=2, mark="eeeeeeee"),
+    ]
+    assert not merge(mine, before, *log).own_removed
+    since = Event(3, 14, (Change("-", OWN),), mark="ffffffff")
+    assert merge(replace(mine, rev=14), before, *log, since).own_removed
 
 
 def test_a_removed_peer_that_an_older_copy_still_lists_is_told_from_a_new_one() -> None:
