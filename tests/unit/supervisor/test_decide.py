@@ -131,6 +131,15 @@ def test_full_pool_takes_the_longest_released_lease_out_of_quarantine(blue: Zone
     assert carry_out(blue, join("zone-blue", 2), NOW + QUARANTINE + 10).addresses[0] == "10.20.0.3"
 
 
+def test_a_node_that_came_back_loses_nothing_to_a_full_pool(blue: ZoneState) -> None:
+    for number in range(6):
+        carry_out(blue, join("zone-blue", number))
+    carry_out(blue, ask("leave", 1))
+    carry_out(blue, join("zone-blue", 1), NOW + 1)
+    assert carry_out(blue, join("zone-blue", 7), NOW + 2 * QUARANTINE).code == "exhausted"
+    assert key_of(1) in blue.peers
+
+
 def test_who_left_keeps_its_address_while_others_are_free(blue: ZoneState) -> None:
     for number in range(3):
         carry_out(blue, join("zone-blue", number))
