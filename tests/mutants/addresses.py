@@ -99,12 +99,12 @@ ADDRESSES = (
         of("decide", "test_what_an_operator_reserved_is_never_taken"),
     ),
     Mutant(
-        "reserved-lease-reused",
+        "returned-node-evicted",
         STATE,
-        "        if lease.released:\n            heapq.heappush(",
-        "        if lease.released is not None:\n            heapq.heappush(",
-        "a full pool gives away what the operator reserved",
-        of("decide", "test_reservation_is_never_reused"),
+        "            if lease is not None and lease.released and self.released_at(lease) == released:",
+        "            if lease is not None:",
+        "a full pool gives away the address of a node that left once and is in the mesh again",
+        of("decide", "test_a_node_that_came_back_loses_nothing_to_a_full_pool"),
     ),
     Mutant(
         "reservation-claimed-by-anybody",

@@ -56,7 +56,7 @@ LOSSES = (
         "if copy is not None and copy.digest and not standing.digest:",
         "if copy is not None and copy.digest and not copy.digest:",
         "the agents of a tenant are locked out once Redis lost the password of their zone",
-        of("recovery", "test_a_part_that_was_lost_comes_back_alone"),
+        of("recovery", "test_a_part_that_was_lost_comes_back_alone[lost2]"),
     ),
     Mutant(
         "expiry-ignores-quarantine",

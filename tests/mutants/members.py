@@ -123,6 +123,7 @@ MEMBERS = (
         "        if None in heard:\n            self.redis.hset(",
         "nobody knows when a node was last seen",
         of("seen", "test_what_was_seen_goes_with_the_lease"),
+        chaos=Chaos(17),
     ),
     Mutant(
         "seen-outlives-the-lease",
