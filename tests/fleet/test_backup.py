@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The controller's backup and restore, by the commands of docs/controller.md, under a running ping."""
+"""The controller's backup and restore, by the commands of docs/controller-data.md, under a running ping."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from tests.fleet.fleet import ROOT, UNIT, ZONE, Fleet, eventually
 from tests.fleet.page import Page
 
-PAGE = Page(ROOT / "docs" / "controller.md")
+PAGE = Page(ROOT / "docs" / "controller-data.md")
 AS_SUPERVISOR = "set -a; . /etc/jaywalk-supervisor/supervisor.env; set +a;"
 DATA = "/var/lib/jaywalk-redis"
 

@@ -75,7 +75,7 @@ def test_a_redis_that_cannot_read_its_file_fails_the_play_with_the_reason(fleet:
     assert play.rc != 0
     assert "jaywalk-redis.service did not start" in play.output
     assert "Bad file format reading the append only file" in play.output
-    assert "how to repair an append-only file: docs/controller.md" in play.output
+    assert "how to repair an append-only file: docs/controller-data.md" in play.output
     fleet.wait_until_whole()
 
 

@@ -140,7 +140,7 @@ def damage(folder: Path, program: str) -> str:
         return ""
     return (
         f"{file} is damaged at byte {valid} of {size}, and Redis refuses to start on it: restore it from a "
-        "backup, or have 'redis-check-aof --fix' cut all off from there, as docs/controller.md says"
+        "backup, or have 'redis-check-aof --fix' cut all off from there, as docs/controller-data.md says"
     )
 
 
