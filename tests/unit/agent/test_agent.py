@@ -223,7 +223,7 @@ def test_a_node_whose_password_file_is_gone_comes_up_from_the_snapshot_and_says_
     def act() -> None:
         systemd.hear("READY=1")
         assert "10.20.0.1/20" in inside.run(["ip", "addr", "show", "dev", INTERFACE])
-        until(lambda: "cannot read the controller's password" in settings.status_file.read_text())
+        until(lambda: "cannot read the controller's password" in (trouble_of(settings) or ""))
 
     run(Agent(settings, inside.runner, stop), act)
 
