@@ -180,6 +180,21 @@ class ChaosAgent:
         if deed == "reinstall":
             self.order("rekey", key=self.key, name=self.name)
 
+    def come_back(self) -> None:
+        """Its operator, who released it, starts it again where it heard of that and stays away."""
+        released = any((each.op, each.key) == ("release", self.key) for each in self.history.all_asked())
+        if self.follower is not None and self.follower.removed and released:
+            self.follower = None
+            self.live()
+
+    def visit(self, number: int) -> None:
+        """A guest with a key of its own joins the same zone, by the same way, and leaves at once."""
+        key = _key_of(self.zone, f"guest{number}")
+        self.former_keys.append(key)
+        join = Request.checked("join", self.zone, key, f"guest{number}", instance=f"{number:08x}")
+        if self.ask(join, self.agents_way()) is not None:
+            self.ask(Request.checked("leave", self.zone, key), self.agents_way())
+
     def order(self, op: str, key: str = "", name: str = "", **fields: Any) -> Reply | None:
         """What an operator orders about this node; the answer, if there is one in time."""
         request = Request.checked(op, self.zone, key, name, **fields)

@@ -185,6 +185,7 @@ class Round:
             "announce": lambda: agent.announce(step.value),
             "reserve": lambda: self.operators.reserve(agent, step.value),
             "kill-agent": lambda: self._kill_real_agent(step.target),
+            "visit": lambda: self._visit(step),
             "expect": lambda: self._expect(agent, step.value),
             "show": lambda: self.operators.show(agent),
         }
@@ -196,6 +197,11 @@ class Round:
             for zone in self.topology.losing(step.deed, step.target):
                 stack.enter_context(self.histories[zone].loses())
             self.topology.befall(step.deed, step.target, step.value)
+
+    def _visit(self, step: Step) -> None:
+        """Guests fill the pool with addresses in quarantine."""
+        host, number = self.agents[step.target], self.done[step.deed]
+        self.operators.run(lambda: host.visit(number))
 
     def _expect(self, agent: ChaosAgent, value: float) -> None:
         """Only where there is room for leases of nobody."""

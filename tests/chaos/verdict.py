@@ -56,6 +56,8 @@ def settle(
     while True:
         if wrong := looks.look(is_calm=True):
             return wrong
+        for agent in agents:
+            agent.come_back()
         try:
             pictures = {zone: looks.picture(zone) for zone in dict.fromkeys(each.zone for each in agents)}
             unequal = [text for agent in agents for text in _unequal(agent, pictures[agent.zone], began)]
