@@ -22,8 +22,8 @@ TIGHT = ("10.30.0.0/28", "fd00:30::/64")
 ROOMY = ("10.30.0.0/27", "fd00:30::/64")
 WIDER = {"10.30.0.0/28": "10.30.0.0/27", "10.30.0.0/27": "10.30.0.0/26"}
 """What ``zone set`` lets a pool grow to during the round."""
-QUARANTINE = 10
-"""Seconds, in which about as many nodes leave the tight zone as it has addresses to spare."""
+QUARANTINES = (30, 5)
+"""Seconds: in one more nodes leave than the tight zone can spare addresses, the other ends within a round."""
 STALE_AFTER = 6
 SETTLE_SECONDS = 40.0
 """Failures last no longer than the waits of a supervisor (5 s) and of an agent (1 s)."""
@@ -56,18 +56,22 @@ class Conditions:
         """
         by_chance = [each for each in ALSO if rng.random() < CHANCE]
         faults = tuple(each for each in ALSO if each in also or each in by_chance)
+        pools = rng.sample((TIGHT, ROOMY), 2)
+        takeovers = [rng.choice(TAKEOVERS) for _ in ZONES]
+        has_real_agents = rng.random() < REAL_AGENTS
+        quarantine = QUARANTINES[seed // 8 % 2]
         terms = {
             zone: Terms(
-                pools,
-                rng.choice(TAKEOVERS),
-                QUARANTINE,
+                each,
+                takeover,
+                quarantine,
                 STALE_AFTER,
-                later=(WIDER[pools[0]], pools[1]),
-                later_quarantine=QUARANTINE + 1,
+                later=(WIDER[each[0]], each[1]),
+                later_quarantine=quarantine + 1,
             )
-            for zone, pools in zip(ZONES, rng.sample((TIGHT, ROOMY), 2), strict=True)
+            for zone, each, takeover in zip(ZONES, pools, takeovers, strict=True)
         }
-        return cls(seed // 4 % 2 == 1, terms, faults, rng.random() < REAL_AGENTS)
+        return cls(seed // 4 % 2 == 1, terms, faults, has_real_agents)
 
     @staticmethod
     def policy_of(terms: Terms) -> tuple[str, ...]:
@@ -106,4 +110,5 @@ class Conditions:
         zones = ", ".join(f"{terms.takeover} in {terms.pools[0]}" for terms in self.terms.values())
         waits = "real waits" if self.real_waits else "short waits"
         real = ["real agents"] if self.has_real_agents else []
+        waits += f", quarantine {min(terms.quarantine for terms in self.terms.values()):.0f} s"
         return ", ".join((waits, f"appendfsync {self.sync}", zones, *self.faults, *real))

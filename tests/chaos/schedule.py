@@ -53,8 +53,6 @@ def schedule(rng: random.Random, seconds: float, parts: Parts) -> list[Step]:
     for target, (mean, faults_of_it) in enumerate(parts.servers):
         steps += _outages(rng, seconds, target, mean, {**faults_of_it, **parts.more_for_servers})
         steps += [Step(at, "copy", target) for at in _moments(rng, seconds, 3.0)]
-    for zone in range(parts.zones):
-        steps += _deeds(rng, seconds, zone, 2.5, ("visit",))
     # Late, since a pool that is wide is never full.
     steps += [Step(rng.uniform(0.6, 1.0) * seconds, "grow", zone) for zone in range(parts.zones)]
     for target in range(parts.groups):
@@ -66,6 +64,9 @@ def schedule(rng: random.Random, seconds: float, parts: Parts) -> list[Step]:
     deeds = (*life, "renew", "renew", "reinstall", "reserve", "expect", "show")
     for target in range(parts.agents):
         steps += _deeds(rng, seconds, target, 7.0, deeds)
+    guests = random.Random(str(rng.getstate()))
+    for zone in range(parts.zones):
+        steps += _deeds(guests, seconds, zone, 2.5, ("visit",))
     return sorted(steps)
 
 
