@@ -53,6 +53,19 @@ class Health:
         return {**self.shut_zones, **self.broken_zones}
 
     @property
+    def reasons(self) -> list[str]:
+        """Why the supervisor does not decide on joins as it should, a sentence each; empty while it does."""
+        records = [each["error"] for shown in self.unreadable_records().values() for each in shown]
+        troubles = [self.trouble, self.memory_trouble, self.clock_trouble]
+        return [each for each in (*troubles, *self.troubled_zones.values(), *records) if each]
+
+    @property
+    def summary(self) -> str:
+        """One line for ``systemctl status``."""
+        first, *others = self.reasons or ["serving"]
+        return f"{first} (and {len(others)} more: see /healthz)" if others else first
+
+    @property
     def committed(self) -> int:
         """Requests that changed a zone."""
         return self.commits.total()

@@ -145,7 +145,7 @@ class Supervisor:
                 return True
             if time.monotonic() - health.turn < STALLED_SECONDS:
                 notify("WATCHDOG=1")
-            status = health.trouble or "serving"
+            status = health.summary
             if status != said and (said or not health.trouble):
                 notify("READY=1", f"STATUS={status}")
                 said = status
@@ -155,11 +155,10 @@ class Supervisor:
         """The body of ``/healthz``, and whether the supervisor decides on joins as it should."""
         health = self.committer.health
         alive = self._committing.is_alive() and time.monotonic() - health.turn < STALLED_SECONDS
-        unreadable = health.unreadable_records()
-        troubles = health.trouble, health.clock_trouble, health.memory_trouble
-        hurt = any(troubles) or health.troubled_zones or unreadable
+        reasons = health.reasons if alive else ["the supervisor decides nothing: restart it", *health.reasons]
         body = {
-            "status": "ok" if alive and not hurt else "failing",
+            "status": "failing" if reasons else "ok",
+            "reasons": reasons,
             "committer": "alive" if alive else "hung or ended",
             "controller": health.trouble or "connected",
             "memory": health.memory_trouble or "ok",
@@ -167,7 +166,7 @@ class Supervisor:
             "clock_offset_seconds": round(health.clock_skew, 3),
             "broken_zones": health.troubled_zones,
             "copies": self.recovery.summary,
-            "unreadable_records": unreadable,
+            "unreadable_records": health.unreadable_records(),
             "zones_led": sorted(health.led),
             "committed": health.committed,
             "refused": health.refused,

@@ -152,11 +152,15 @@ def test_health_says_that_the_controller_has_no_memory_left_until_it_has(
         body = json.load(failing.value)
         assert (body["status"], body["controller"]) == ("failing", "connected")
         assert "has no memory left: give its Redis more ('maxmemory')" in body["memory"]
+        assert body["reasons"] == [body["memory"]]
+        served.told(f"STATUS={body['memory']}")
         assert "jaywalk_controller_full 1.0" in served.text("/metrics").splitlines()
         served.told("WATCHDOG=1")
         client.config_set("maxmemory", 0)
     until(lambda: report().get("status") == "ok")
     assert report()["memory"] == "ok"
+    assert report()["reasons"] == []
+    served.told("STATUS=serving")
 
 
 def test_who_listens_for_others_answers_to_tokens_only(
