@@ -66,6 +66,19 @@ def test_what_was_not_committed_is_not_answered(
     assert store.load("zone-blue").leases[key_of(2)].addresses[0] == "10.20.0.2"
 
 
+def test_a_redis_that_started_anew_takes_no_commit_before_a_new_epoch(
+    store: Store, committers: tuple[Committer, Committer]
+) -> None:
+    """It may have lost revisions that agents know, also where it stands as the supervisor left it."""
+    committer = committers[0]
+    state = committer._states["zone-blue"]
+    pending = committer._decode(join("zone-blue", 1).to_wire(), "zone-blue", AGENT_OPS)
+    batch = committer._decide(state, [pending])
+    store.redis.hset(KEYS.meta, "run_id", "the-run-before")
+    assert store.commit(state, batch.changes, []) == "INCARNATION"
+    assert not store.redis.exists(KEYS.events, KEYS.peers, KEYS.leases)
+
+
 def test_what_changes_nothing_makes_no_event(store: Store, committers: tuple[Committer, Committer]) -> None:
     commit(committers[0], store, join("zone-blue", 1))
     again = join("zone-blue", 1)
