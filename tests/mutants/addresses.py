@@ -27,6 +27,7 @@ ADDRESSES = (
         "address = own.get(version)",
         "a node that asks for an address gets another one",
         of("decide", "test_requested_address"),
+        chaos=Chaos(17),
         quick=True,
     ),
     Mutant(

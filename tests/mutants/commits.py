@@ -29,7 +29,7 @@ COMMITS = (
         RUN_ID,
         "",
         "revisions that a restarted Redis lost are used again",
-        of("committer", "test_lost_revisions_are_never_used_again"),
+        of("commit", "test_a_redis_that_started_anew_takes_no_commit_before_a_new_epoch"),
     ),
     Mutant(
         "change-not-compared",

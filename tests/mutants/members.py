@@ -17,6 +17,7 @@ MEMBERS = (
         "changed=joined))",
         "a node is told that it left and stays in the zone",
         of("decide", "test_lease_is_sticky_over_leave_and_return"),
+        chaos=Chaos(17),
         quick=True,
     ),
     Mutant(
