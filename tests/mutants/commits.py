@@ -210,7 +210,7 @@ COMMITS = (
     ),
     Mutant(
         "storms-in-one-commit",
-        COMMITTER,
+        f"{SUPERVISOR}/batch.py",
         "            if batch.size > COMMIT_BYTES:",
         "            if batch.size < 0:",
         "a storm of joins makes a commit that Redis refuses",

@@ -104,7 +104,7 @@ KEEPING = (
     ),
     Mutant(
         "repeat-answered-anew",
-        f"{SUPERVISOR}/committer.py",
+        f"{SUPERVISOR}/batch.py",
         "        self._answered.keep(batch.changing)",
         "        self._answered.keep({})",
         "a request that came twice is answered as if it had changed nothing, or is carried out twice",

@@ -29,13 +29,14 @@ def committers(redis_server: RedisServer, store: Store) -> tuple[Committer, Comm
     store.create(BLUE)
     one, two = (Committer(redis_server.address, "", (), threading.Event()) for _ in range(2))
     for each in (one, two):
-        each._states["zone-blue"] = store.load("zone-blue")
+        each.zones.states["zone-blue"] = store.load("zone-blue")
     return one, two
 
 
 def commit(committer: Committer, store: Store, *requests: Request) -> None:
     texts = [request.to_wire() for request in requests]
-    committer._commit(store, "zone-blue", [committer._decode(each, "zone-blue", AGENT_OPS) for each in texts])
+    pendings = [committer.lists.decode(each, "zone-blue", AGENT_OPS) for each in texts]
+    committer._commit(store, "zone-blue", pendings)
 
 
 def answered(store: Store, request: Request) -> bool:
@@ -55,9 +56,10 @@ def test_what_was_not_committed_is_not_answered(
 ) -> None:
     """Whoever lost the race decides anew, and the first answer might name an address of somebody else."""
     first, second = committers
-    state = second._states["zone-blue"]
+    state = second.zones.states["zone-blue"]
     request = join("zone-blue", 2)
-    batch = second._decide(state, [second._decode(request.to_wire(), "zone-blue", AGENT_OPS)])
+    pending = second.lists.decode(request.to_wire(), "zone-blue", AGENT_OPS)
+    batch = second.decider.batch(state, [pending], second.time.now())
     commit(first, store, join("zone-blue", 1))
     replies = [(pending.reply_to, reply) for pending, reply in batch.answers if pending.reply_to]
     assert store.commit(state, batch.changes, replies) == "CONFLICT"
@@ -71,9 +73,9 @@ def test_a_redis_that_started_anew_takes_no_commit_before_a_new_epoch(
 ) -> None:
     """It may have lost revisions that agents know, also where it stands as the supervisor left it."""
     committer = committers[0]
-    state = committer._states["zone-blue"]
-    pending = committer._decode(join("zone-blue", 1).to_wire(), "zone-blue", AGENT_OPS)
-    batch = committer._decide(state, [pending])
+    state = committer.zones.states["zone-blue"]
+    pending = committer.lists.decode(join("zone-blue", 1).to_wire(), "zone-blue", AGENT_OPS)
+    batch = committer.decider.batch(state, [pending], committer.time.now())
     store.redis.hset(KEYS.meta, "run_id", "the-run-before")
     assert store.commit(state, batch.changes, []) == "INCARNATION"
     assert not store.redis.exists(KEYS.events, KEYS.peers, KEYS.leases)

@@ -17,10 +17,11 @@ from jaywalk.errors import ControllerDenied, InvalidValue, NoAnswer
 from jaywalk.models import Lease
 from jaywalk.requests import Reply, Request
 from jaywalk.zonelog import LEADER, Event, ZoneKeys
-from jaywalk_supervisor import committer as committing_module
-from jaywalk_supervisor import leader
+from jaywalk_supervisor import batch as batch_module
+from jaywalk_supervisor import leader, request_lists
 from jaywalk_supervisor.acl import password_hash
-from jaywalk_supervisor.committer import COMMIT_BYTES, Committer
+from jaywalk_supervisor.batch import COMMIT_BYTES
+from jaywalk_supervisor.committer import Committer
 from jaywalk_supervisor.decide import decide
 from jaywalk_supervisor.leader import Leadership
 from jaywalk_supervisor.state import ZoneState
@@ -202,7 +203,7 @@ def test_a_request_that_breaks_the_decision_harms_only_itself(
             raise ZeroDivisionError
         return decide(state, request, now)
 
-    monkeypatch.setattr(committing_module, "decide", fragile)
+    monkeypatch.setattr(batch_module, "decide", fragile)
     requests = [join("zone-blue", 1), join("zone-blue", 2, name="poison"), join("zone-blue", 3)]
     with committing(redis_server.address):
         push(store, requests)
@@ -258,10 +259,10 @@ def test_a_lost_compare_and_set_is_decided_anew(redis_server: RedisServer, store
     store.create(BLUE)
     first, second = (Committer(redis_server.address, "", (), threading.Event()) for _ in range(2))
     for each in (first, second):
-        each._states["zone-blue"] = store.load("zone-blue")
+        each.zones.states["zone-blue"] = store.load("zone-blue")
     for each, number in ((first, 1), (second, 2), (first, 3)):
         request = join("zone-blue", number)
-        each._commit(store, "zone-blue", [each._decode(request.to_wire(), "zone-blue", ("join",))])
+        each._commit(store, "zone-blue", [each.lists.decode(request.to_wire(), "zone-blue", ("join",))])
     assert [
         lease.addresses[0] for key, lease in sorted(leases(store).items(), key=lambda item: item[1].name)
     ] == [
@@ -468,7 +469,7 @@ def test_a_redis_without_config_is_served(redis_server: RedisServer, store: Stor
 def test_a_flooded_inbox_is_cut_and_who_waits_longest_is_served(
     redis_server: RedisServer, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(committing_module, "INBOX_BOUND", 1000)
+    monkeypatch.setattr(request_lists, "INBOX_BOUND", 1000)
     first = [join("zone-blue", number) for number in range(5)]
     push(store, first)
     for _ in range(25):
@@ -477,7 +478,7 @@ def test_a_flooded_inbox_is_cut_and_who_waits_longest_is_served(
     store.create(BLUE)
     committer._refresh(store)
     committer.health.led = frozenset(["zone-blue"])
-    committer._trim(store)
+    committer.lists.trim(store)
     assert store.redis.llen(KEYS.inbox) == 1000
     assert committer.health.drops == {"inbox-full": 24_005}
     committer._turn(store)
@@ -508,8 +509,9 @@ def test_a_request_from_the_future_blames_the_clock_that_is_wrong(
     committer._refresh(store)
     committer.health.clock_skew = days * 86_400.0
     ahead = replace(join("zone-blue", 1), seq=join("zone-blue", 1).seq + 2 * 86_400 * 10**6)
-    pending = committer._decode(ahead.to_wire(), "zone-blue", ("join",))
-    [(_, refused)] = committer._decide(committer._states["zone-blue"], [pending]).answers
+    pending = committer.lists.decode(ahead.to_wire(), "zone-blue", ("join",))
+    state, now = committer.zones.states["zone-blue"], committer.time.now()
+    [(_, refused)] = committer.decider.batch(state, [pending], now).answers
     assert refused.code == "future"
     assert refused.error.endswith(f"set {to_blame}" if not days else f"set the clock {to_blame}")
 
@@ -700,9 +702,11 @@ def test_a_leader_that_was_paused_does_no_harm(redis_server: RedisServer, store:
     store.create(BLUE)
     paused, other = (Committer(redis_server.address, "", (), threading.Event()) for _ in range(2))
     for each in (paused, other):
-        each._states["zone-blue"] = store.load("zone-blue")
-    taken = [paused._decode(join("zone-blue", 1).to_wire(), "zone-blue", ("join",))]
-    other._commit(store, "zone-blue", [other._decode(join("zone-blue", 2).to_wire(), "zone-blue", ("join",))])
+        each.zones.states["zone-blue"] = store.load("zone-blue")
+    taken = [paused.lists.decode(join("zone-blue", 1).to_wire(), "zone-blue", ("join",))]
+    other._commit(
+        store, "zone-blue", [other.lists.decode(join("zone-blue", 2).to_wire(), "zone-blue", ("join",))]
+    )
     paused._commit(store, "zone-blue", taken)
     assert paused.health.conflicts == 1
     assert len(leases(store)) == 2

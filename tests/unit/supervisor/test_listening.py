@@ -14,7 +14,7 @@ from jaywalk.requests import Reply, Request
 from jaywalk.zonelog import ZoneKeys
 from jaywalk_supervisor import clock as clock_module
 from jaywalk_supervisor import zones
-from jaywalk_supervisor.clock import SharedClock, Timekeeper, elapsed
+from jaywalk_supervisor.clock import SharedClock, elapsed
 from jaywalk_supervisor.committer import Committer
 from jaywalk_supervisor.store import Store
 from tests.answers import answer
@@ -56,8 +56,8 @@ def start(redis_server: RedisServer, hour: Hour) -> Callable[[], Committer]:
     """Starts a committer; its machine's clock, which nobody sets, goes with Redis's."""
 
     def made() -> Committer:
-        committer = Committer(redis_server.address, "", (), threading.Event())
-        committer.time = Timekeeper(committer.health, SharedClock(carried))
+        clock = SharedClock(carried)
+        committer = Committer(redis_server.address, "", (), threading.Event(), clock=clock)
         committer._refresh(hour)
         committer.health.led = frozenset(["zone-blue"])
         return committer

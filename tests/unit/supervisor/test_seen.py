@@ -14,8 +14,9 @@ from jaywalk.controller import ControllerAddress, connect
 from jaywalk.requests import Request
 from jaywalk.zonelog import ZoneKeys
 from jaywalk_supervisor import zones
-from jaywalk_supervisor.committer import Committer, Taken
+from jaywalk_supervisor.committer import Committer
 from jaywalk_supervisor.decide import decide
+from jaywalk_supervisor.request_lists import Taken
 from jaywalk_supervisor.seen import refusal, sorted_out
 from jaywalk_supervisor.state import ZoneState
 from jaywalk_supervisor.store import Store
@@ -126,7 +127,7 @@ def test_who_leads_again_believes_nodes_that_joined_meanwhile(
     store.create(BLUE)
     was_leading, other = (Committer(redis_server.address, "", (), threading.Event()) for _ in range(2))
     for each in (was_leading, other):
-        each._states["zone-blue"] = store.load("zone-blue")
+        each.zones.states["zone-blue"] = store.load("zone-blue")
     serve(other, store, join("zone-blue", 1, instance="000000aa"))
     serve(was_leading, store, report(1, instance="000000aa"))
     serve(other, store, join("zone-blue", 1, instance="000000bb"))
@@ -138,7 +139,7 @@ def test_who_leads_again_believes_nodes_that_joined_meanwhile(
 
 def serve(committer: Committer, store: Store, *requests: Request) -> None:
     texts = [request.to_wire() for request in requests]
-    pendings = [committer._decode(text, "zone-blue", ("join", "report")) for text in texts]
+    pendings = [committer.lists.decode(text, "zone-blue", ("join", "report")) for text in texts]
     committer._serve_list(store, Taken("zone-blue", pendings, full=False))
 
 

@@ -198,7 +198,7 @@ def test_a_zone_with_peers_is_removed_only_by_force(
         assert command("zone", "remove", "zone-blue", "--force")["zone"]["peers"] == 1
         left = set(store.redis.keys("{zone-blue}:*"))
         assert all(store.redis.ttl(key) > 0 for key in left), "answers alone stay, until they expire"
-        until(lambda: "zone-blue" not in committer._states)
+        until(lambda: "zone-blue" not in committer.zones.states)
         assert "agent-zone-blue" not in store.redis.execute_command("ACL", "USERS")
         assert "is unknown" in command("zone", "remove", "zone-blue")
     with committing(redis_server.address):
