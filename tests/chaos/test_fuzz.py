@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import example, given, settings
@@ -41,7 +42,9 @@ class Desk:
         self._hand_in(self._member.to_wire())
 
     def picture(self) -> Picture:
-        return Picture.take(self.redis, ZONE)
+        """The zone, and who was seen; when, changes with each request of the member."""
+        taken = Picture.take(self.redis, ZONE)
+        return replace(taken, seen=dict.fromkeys(taken.seen, 0))
 
     def counted(self) -> int:
         health = self._committer.health
@@ -57,9 +60,10 @@ class Desk:
         """Has ``text`` served, and what a member repeats behind it, which is answered and changes nothing."""
         again = join(ZONE, 1)
         self._hand_in(text, again.to_wire())
+        # It stays: the answer to ``text`` may be in the same stream.
         until(lambda: answer(self.redis, ZoneKeys(ZONE), again.nonce))
-        said = self.reply(again.nonce)
-        assert said is not None and said["ok"] and not said["changed"]
+        said = answer(self.redis, ZoneKeys(ZONE), again.nonce)
+        assert said is not None and said.ok and not said.changed
 
     def _hand_in(self, *texts: str | bytes) -> None:
         self.redis.rpush(INBOX, *texts)
