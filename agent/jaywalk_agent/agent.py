@@ -11,7 +11,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import replace
 
 from jaywalk import describe, driver, files, plan
-from jaywalk.controller import TIMEOUT, ZoneClient, connect
+from jaywalk.controller import TIMEOUT, connect
 from jaywalk.errors import JaywalkError
 from jaywalk.marks import Head
 from jaywalk.mesh import Node, refused_prefixes
@@ -20,6 +20,7 @@ from jaywalk.repeat_filter import RepeatFilter
 from jaywalk.requests import Reply, Request
 from jaywalk.runner import Runner
 from jaywalk.values import host_of
+from jaywalk.zone_client import ZoneClient
 from jaywalk.zonelog import ZoneView
 
 from . import running, snapshot

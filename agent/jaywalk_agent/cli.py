@@ -16,11 +16,12 @@ import argcomplete
 
 from jaywalk import driver, keys, logs
 from jaywalk.arguments import ArgumentParser
-from jaywalk.controller import ZoneClient, connect
+from jaywalk.controller import connect
 from jaywalk.errors import InvalidValue, JaywalkError
 from jaywalk.notify import notify
 from jaywalk.requests import Request
 from jaywalk.runner import SubprocessRunner
+from jaywalk.zone_client import ZoneClient
 
 from . import bugreport, flags, ping_command, privileges, running, snapshot, static_config, status_command
 from . import doctor as examination

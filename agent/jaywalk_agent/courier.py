@@ -7,9 +7,10 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 
-from jaywalk.controller import ControllerAddress, ZoneClient, connect
+from jaywalk.controller import ControllerAddress, connect
 from jaywalk.errors import JaywalkError
 from jaywalk.requests import Request
+from jaywalk.zone_client import ZoneClient
 
 log = logging.getLogger(__name__)
 

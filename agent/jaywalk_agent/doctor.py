@@ -14,12 +14,13 @@ from dataclasses import asdict
 from typing import Any
 
 from jaywalk import describe, mesh, plan
-from jaywalk.controller import ZoneClient, connect
+from jaywalk.controller import connect
 from jaywalk.errors import CommandHung, JaywalkError
 from jaywalk.interface import Interface
 from jaywalk.place import own_addresses
 from jaywalk.requests import CHECK, Request
 from jaywalk.runner import Runner
+from jaywalk.zone_client import ZoneClient
 
 from . import astray, doctor_nat, doctor_peers, mtu_check, outcomes, running, snapshot, status, stun
 from .dataplane import DataPlane, names_of

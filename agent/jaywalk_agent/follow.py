@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 
 from redis.backoff import FullJitterBackoff
 
-from jaywalk.controller import FIRST_REPEAT, ControllerAddress, ZoneClient, connect
+from jaywalk.controller import ControllerAddress, connect
 from jaywalk.errors import (
     ControllerDenied,
     ControllerFull,
@@ -25,6 +25,7 @@ from jaywalk.errors import (
     RequestRefused,
 )
 from jaywalk.requests import REPORT, REPORT_SECONDS, Reply, Request
+from jaywalk.zone_client import FIRST_REPEAT, ZoneClient
 from jaywalk.zonelog import Fork, Gap, ZoneView
 
 from . import losses

@@ -16,13 +16,14 @@ from typing import Any, NoReturn
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from .jaywalk import controller, values
-from .jaywalk.controller import ControllerAddress, ZoneClient
+from .jaywalk.controller import ControllerAddress
 from .jaywalk.errors import InvalidValue, JaywalkError, MissingTool
 from .jaywalk.files import read_secret
 from .jaywalk.interface import Observed
 from .jaywalk.models import Lease, reservation_key
 from .jaywalk.plan import Step
 from .jaywalk.runner import Finished
+from .jaywalk.zone_client import ZoneClient
 
 
 class ModuleRunner:

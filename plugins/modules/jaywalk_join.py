@@ -276,13 +276,14 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk import (
     wireguard,
     wishes,
 )
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.controller import ZoneClient, agent_user
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.controller import agent_user
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.errors import InvalidValue, JaywalkError
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.interface import Interface, Observed
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.mesh import Node
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.models import Peer
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.requests import Request
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.runner import Runner, in_namespace
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone_client import ZoneClient
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zonelog import ZoneView
 
 ARGUMENT_SPEC: dict[str, Any] = {

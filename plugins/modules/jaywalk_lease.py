@@ -181,7 +181,6 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils._module import (
     run,
 )
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk import retention, wishes
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.controller import ZoneClient
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.errors import InvalidValue
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.models import (
     Lease,
@@ -190,6 +189,7 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.models imp
 )
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.plan import Plan
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.requests import Request
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone_client import ZoneClient
 
 ARGUMENT_SPEC: dict[str, Any] = {
     **operator_arguments(),

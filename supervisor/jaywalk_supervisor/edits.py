@@ -14,11 +14,12 @@ from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import NotFound, UnsupportedMediaType
 
 from jaywalk import keys, values
-from jaywalk.controller import TIMEOUT, ControllerAddress, Translated, ZoneClient, connect
+from jaywalk.controller import TIMEOUT, ControllerAddress, Translated, connect
 from jaywalk.errors import InvalidValue
 from jaywalk.policy import NEVER
 from jaywalk.requests import Request
 from jaywalk.retention import may_be_retained
+from jaywalk.zone_client import ZoneClient
 
 from . import zones
 from .access import READS, asker, need, visible

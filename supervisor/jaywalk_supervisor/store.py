@@ -21,7 +21,7 @@ from redis.cluster import ClusterNode, RedisCluster
 
 from jaywalk import wire
 from jaywalk.bounded import BoundedPool
-from jaywalk.controller import ControllerAddress, Translated, client_to, is_full, locate, seen_at
+from jaywalk.controller import ControllerAddress, Translated, client_to, is_full, locate
 from jaywalk.errors import ControllerUnreachable, InvalidValue, JaywalkError
 from jaywalk.marks import Head
 from jaywalk.models import SCHEMA, Lease, Zone
@@ -29,6 +29,7 @@ from jaywalk.replies import ReplyTo
 from jaywalk.reply_meter import SUPERVISOR
 from jaywalk.requests import Reply
 from jaywalk.values import join_endpoint
+from jaywalk.zone_client import seen_at
 from jaywalk.zonelog import HEAD_FIELDS, ZONES, Change, Event, Gap, ZoneKeys
 
 from .answers import OwnStreams

@@ -14,8 +14,9 @@ from typing import Any
 
 import redis
 
-from jaywalk.controller import ControllerAddress, ZoneClient, agent_user, connect
+from jaywalk.controller import ControllerAddress, agent_user, connect
 from jaywalk.requests import Request
+from jaywalk.zone_client import ZoneClient
 from lab import product
 from lab.fleet import Lab
 from tests import runs

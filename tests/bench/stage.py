@@ -16,8 +16,9 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from jaywalk.controller import ControllerAddress, ZoneClient, connect
+from jaywalk.controller import ControllerAddress, connect
 from jaywalk.requests import Request
+from jaywalk.zone_client import ZoneClient
 from jaywalk.zonelog import ZoneView
 from tests.bench.agents import digest_of
 from tests.bench.node import Node

@@ -12,9 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from jaywalk.controller import ControllerAddress, ZoneClient, connect
+from jaywalk.controller import ControllerAddress, connect
 from jaywalk.errors import JaywalkError, RequestRefused
 from jaywalk.requests import Reply, Request
+from jaywalk.zone_client import ZoneClient
 from jaywalk.zonelog import ZoneKeys
 from jaywalk_agent import snapshot
 from jaywalk_agent.follow import Follower

@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 
 from jaywalk import aof
-from jaywalk.controller import ZoneClient, connect
+from jaywalk.controller import connect
 from jaywalk.requests import Request
+from jaywalk.zone_client import ZoneClient
 from tests.redis_server import RedisServer
 from tests.unit.supervisor.support import AGENT_PASSWORD, committing, join, key_of, until
 

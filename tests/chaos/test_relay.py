@@ -7,8 +7,9 @@ import socket
 
 import pytest
 
-from jaywalk.controller import ZoneClient, connect, locate
+from jaywalk.controller import connect, locate
 from jaywalk.errors import ControllerUnreachable
+from jaywalk.zone_client import ZoneClient
 
 from .relay import Relay
 from .topologies import KINDS, ZONES, Topology

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from jaywalk.controller import ControllerAddress, ZoneClient, connect
+from jaywalk.controller import ControllerAddress, connect
 from jaywalk.requests import Request
+from jaywalk.zone_client import ZoneClient
 from tests.fleet.fleet import INTERFACE, ROOT, UNIT, ZONE, Fleet, eventually
 from tests.fleet.page import Page
 from tests.netns import kernel_has_wireguard

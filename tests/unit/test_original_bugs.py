@@ -19,11 +19,12 @@ import pytest
 import redis
 
 from jaywalk import keys, mesh, plan
-from jaywalk.controller import ZoneClient, connect
+from jaywalk.controller import connect
 from jaywalk.errors import InvalidValue
 from jaywalk.interface import Interface, WgPeer
 from jaywalk.requests import Reply, Request
 from jaywalk.runner import Finished, SubprocessRunner
+from jaywalk.zone_client import ZoneClient
 from jaywalk.zonelog import Gap, ZoneKeys
 from jaywalk_agent import cli as agent_cli
 from jaywalk_agent.settings import Settings

@@ -8,8 +8,9 @@ import secrets
 import shlex
 from typing import Any
 
-from jaywalk.controller import ControllerAddress, ZoneClient, connect
+from jaywalk.controller import ControllerAddress, connect
 from jaywalk.requests import Request
+from jaywalk.zone_client import ZoneClient
 from lab.node import Node
 from lab.ssh import Background, Result
 from tests.fleet.fleet import INTERFACE, MEMBERS, ROOT, UNIT, Fleet, eventually

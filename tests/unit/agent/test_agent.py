@@ -16,9 +16,10 @@ import pytest
 from redis.backoff import FullJitterBackoff
 
 from jaywalk import wireguard
-from jaywalk.controller import ZoneClient, connect
+from jaywalk.controller import connect
 from jaywalk.errors import CommandFailed, ControllerUnreachable, InvalidValue, JaywalkError, RequestRefused
 from jaywalk.requests import Request
+from jaywalk.zone_client import ZoneClient
 from jaywalk.zonelog import ZoneKeys
 from jaywalk_agent import follow, repair, running, snapshot, status
 from jaywalk_agent import settings as settings_module

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from jaywalk.controller import ZoneClient, connect
+from jaywalk.controller import connect
 from jaywalk.requests import Request
 from jaywalk.runner import SubprocessRunner
+from jaywalk.zone_client import ZoneClient
 from jaywalk_agent import cli, privileges
 from jaywalk_agent.settings import ENVIRONMENT, Settings
 from jaywalk_agent.stop import StopSignal

@@ -10,10 +10,11 @@ from dataclasses import replace
 
 import pytest
 
-from jaywalk.controller import ControllerAddress, ZoneClient, connect, locate
+from jaywalk.controller import ControllerAddress, connect, locate
 from jaywalk.errors import ControllerDenied, ControllerUnreachable, NoAnswer
 from jaywalk.models import Zone, reservation_key
 from jaywalk.requests import Request
+from jaywalk.zone_client import ZoneClient
 from jaywalk.zonelog import ZoneKeys
 from jaywalk_agent import follow
 from jaywalk_agent.follow import Follower, Update

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from jaywalk import keys
-from jaywalk.controller import ZoneClient, connect
+from jaywalk.controller import connect
 from jaywalk.requests import CHECK, Request
+from jaywalk.zone_client import ZoneClient
 from jaywalk.zonelog import Retained, ZoneKeys
 from jaywalk_agent import doctor, doctor_peers, ping, running, snapshot
 from jaywalk_agent.agent import node_of

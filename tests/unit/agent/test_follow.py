@@ -17,10 +17,11 @@ from typing import Any
 
 import pytest
 
-from jaywalk.controller import ControllerAddress, ZoneClient, connect
+from jaywalk.controller import ControllerAddress, connect
 from jaywalk.errors import ControllerDenied, InvalidValue, RequestRefused
 from jaywalk.requests import Reply, Request
 from jaywalk.retention import RETAIN_SECONDS
+from jaywalk.zone_client import ZoneClient
 from jaywalk.zonelog import ZoneKeys, ZoneView
 from jaywalk_agent import follow
 from jaywalk_agent.follow import Follower, Update

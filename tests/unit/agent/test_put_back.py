@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from redis.backoff import FullJitterBackoff
 
-from jaywalk.controller import ZoneClient, connect
+from jaywalk.controller import connect
 from jaywalk.requests import Reply, Request
+from jaywalk.zone_client import ZoneClient
 from jaywalk.zonelog import Event, ZoneKeys, ZoneView
 from jaywalk_agent import follow
 from jaywalk_supervisor.store import Store

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from jaywalk.controller import ZoneClient, connect
+from jaywalk.controller import connect
 from jaywalk.errors import ControllerDenied, ControllerUnreachable
 from jaywalk.requests import Request
+from jaywalk.zone_client import ZoneClient
 from jaywalk.zonelog import ZoneKeys
 from jaywalk_agent import follow
 from jaywalk_agent.follow import Follower

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 import redis
 
-from jaywalk import controller
+from jaywalk import zone_client
 from jaywalk.bounded import BoundedPool, OddReply
-from jaywalk.controller import BLOCKED, EVENTS_PAGE, ControllerAddress, ZoneClient, connect, locate
+from jaywalk.controller import ControllerAddress, connect, locate
 from jaywalk.errors import ControllerUnreachable
 from jaywalk.reply_meter import NODE, SUPERVISOR
+from jaywalk.zone_client import BLOCKED, EVENTS_PAGE, ZoneClient
 from jaywalk.zonelog import ZoneKeys
 from tests.odd_server import Conduct, odd_server, sends, trickles
 from tests.redis_server import RedisServer
@@ -96,7 +97,7 @@ def test_each_command_says_what_was_sent_and_asks_whether_it_is_redis(command: s
 
 
 def test_pages_of_a_hash_that_never_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(controller, "MAX_PAGES", 5)
+    monkeypatch.setattr(zone_client, "MAX_PAGES", 5)
     with odd_server(sends(b"*2\r\n$1\r\n7\r\n*0\r\n")) as server:
         zone = zone_at(server.address)
         with pytest.raises(ControllerUnreachable, match="records without end"):

@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jaywalk.controller import ControllerAddress, ZoneClient
+from jaywalk.controller import ControllerAddress
 from jaywalk.models import Zone
 from jaywalk.requests import Request
+from jaywalk.zone_client import ZoneClient
 from jaywalk_supervisor.acl import password_hash
 from jaywalk_supervisor.committer import Committer
 from jaywalk_supervisor.recovery import Recovery

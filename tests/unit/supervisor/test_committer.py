@@ -12,10 +12,11 @@ from dataclasses import replace
 import pytest
 import redis
 
-from jaywalk.controller import ControllerAddress, ZoneClient, connect
+from jaywalk.controller import ControllerAddress, connect
 from jaywalk.errors import ControllerDenied, InvalidValue, NoAnswer
 from jaywalk.models import Lease
 from jaywalk.requests import Reply, Request
+from jaywalk.zone_client import ZoneClient
 from jaywalk.zonelog import LEADER, Event, ZoneKeys
 from jaywalk_supervisor import batch as batch_module
 from jaywalk_supervisor import leader, request_lists

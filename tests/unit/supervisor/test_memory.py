@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from jaywalk.controller import ControllerAddress, ZoneClient, connect
+from jaywalk.controller import ControllerAddress, connect
 from jaywalk.errors import ControllerFull
 from jaywalk.requests import Request
+from jaywalk.zone_client import ZoneClient
 from jaywalk.zonelog import ZoneKeys
 from jaywalk_supervisor.health import Health
 from jaywalk_supervisor.memory import MemoryWatch

@@ -20,7 +20,8 @@ from typing import Any
 
 import pytest
 
-from jaywalk.controller import ControllerAddress, ZoneClient, connect
+from jaywalk.controller import ControllerAddress, connect
+from jaywalk.zone_client import ZoneClient
 from jaywalk_supervisor.store import Store
 from tests.ports import free_port
 from tests.redis_server import RedisServer

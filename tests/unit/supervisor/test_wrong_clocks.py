@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from jaywalk.controller import ZoneClient, connect
+from jaywalk.controller import connect
 from jaywalk.models import Lease
 from jaywalk.policy import Policy
 from jaywalk.requests import Reply, Request
+from jaywalk.zone_client import ZoneClient
 from jaywalk_supervisor.clock import GAP_SECONDS
 from jaywalk_supervisor.committer import Committer
 from jaywalk_supervisor.store import Store

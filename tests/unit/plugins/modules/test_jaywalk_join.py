@@ -11,6 +11,7 @@ import pytest
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk import controller as client
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk import place
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.requests import Request
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone_client import ZoneClient
 from ansible_collections.jaywalking.mesh.plugins.modules import (
     jaywalk_join,
     jaywalk_lease,
@@ -42,11 +43,11 @@ def leases(run_module: RunModule, controller: Controller) -> list[Result]:
     return found
 
 
-def zone_of(options: dict[str, Any]) -> client.ZoneClient:
+def zone_of(options: dict[str, Any]) -> ZoneClient:
     """The zone as the node's agent reaches it."""
     password = Path(options["controller_password_file"]).read_text().strip()
     where = client.ControllerAddress.parse(options["controller"], Controller.AGENT_USER, password)
-    return client.ZoneClient(client.connect(where, name="agent"), where, "zone-blue")
+    return ZoneClient(client.connect(where, name="agent"), where, "zone-blue")
 
 
 def settle(machine: Machine, key_file: str, address: str) -> None:
