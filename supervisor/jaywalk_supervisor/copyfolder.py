@@ -68,7 +68,7 @@ class CopyFolder:
         try:
             self._parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.path.mkdir(mode=0o700, exist_ok=True)
-            write_private(str(self.path / f"{name}{_SUFFIX}"), text)
+            write_private(str(self._file(name)), text)
         except (JaywalkError, OSError) as error:
             self._warn(str(error))
             return False
@@ -79,21 +79,21 @@ class CopyFolder:
 
     def is_there(self, name: str) -> bool:
         """Whether the copy ``name`` lies in the folder."""
-        return (self.path / f"{name}{_SUFFIX}").exists()
+        return self._file(name).exists()
 
     def drop(self, name: str) -> None:
         """Removes the copy ``name``, if there is one."""
         try:
-            (self.path / f"{name}{_SUFFIX}").unlink(missing_ok=True)
+            self._file(name).unlink(missing_ok=True)
         except OSError as error:
-            self._warn(f"cannot remove {self.path / name}{_SUFFIX} ({error.strerror})")
+            self._warn(f"cannot remove {self._file(name)} ({error.strerror})")
 
     def put_aside(self, name: str, why: str) -> str:
         """Gives the file of a copy another name, under which nobody uses it; returns its path.
 
         Empty where there is no such file, or it cannot be renamed.
         """
-        file = self.path / f"{name}{_SUFFIX}"
+        file = self._file(name)
         aside = file.with_name(f"{file.name}.{why}-{time.time_ns() // 1_000_000}")
         try:
             file.rename(aside)
@@ -103,6 +103,9 @@ class CopyFolder:
             self._warn(f"cannot rename {file} ({error.strerror})")
             return ""
         return str(aside)
+
+    def _file(self, name: str) -> Path:
+        return self.path / f"{name}{_SUFFIX}"
 
     def _files(self) -> list[Path]:
         try:
@@ -114,7 +117,7 @@ class CopyFolder:
             return []
 
     def _read(self, name: str, parse: Callable[[str], Copy]) -> Copy | None:
-        file = self.path / f"{name}{_SUFFIX}"
+        file = self._file(name)
         try:
             with file.open(encoding="utf-8") as stream:
                 text = stream.read(MAX_BYTES + 1)

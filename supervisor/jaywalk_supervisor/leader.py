@@ -21,6 +21,8 @@ import redis
 from jaywalk.controller import ControllerAddress, client_to, locate
 from jaywalk.zonelog import LEADER, ZoneKeys
 
+from .spoilt_keys import is_wrong_type
+
 log = logging.getLogger(__name__)
 
 BEAT_SECONDS = 0.3
@@ -90,7 +92,7 @@ class Leadership:
         try:
             holder: str | None = self._redis.get(self._key)
         except redis.ResponseError as error:
-            if not str(error).startswith("WRONGTYPE"):
+            if not is_wrong_type(error):
                 raise
             self._redis.delete(self._key)
             return None

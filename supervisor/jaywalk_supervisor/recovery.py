@@ -202,8 +202,9 @@ class Recovery:
             standing = replace(standing, digest=copy.digest)
         self._note_shut(name, standing)
         if copy is None or copy.position == standing.position:
-            return self._refill(store, standing, state)
-        self._compare(store, copy, standing)
+            self._refill(store, standing, state)
+        else:
+            self._compare(store, copy, standing)
         return False
 
     def _compare(self, store: Store, copy: ZoneCopy, standing: Standing) -> None:
@@ -234,19 +235,18 @@ class Recovery:
             f"; the copy of before lies in {aside}" if aside else "",
         )
 
-    def _refill(self, store: Store, standing: Standing, state: ZoneState | None) -> bool:
+    def _refill(self, store: Store, standing: Standing, state: ZoneState | None) -> None:
         """Writes records again that are gone although nobody committed anything."""
         if state is None or (state.epoch, state.rev) != standing.position:
-            return False
+            return
         if standing.peers >= len(state.peers) and standing.leases >= len(state.leases):
-            return False
+            return
         if count := putback.refill(store, state):
             log.warning(
                 "zone %s: %d records were gone from the controller and are there again",
                 state.zone.name,
                 count,
             )
-        return False
 
     def _removed(self, store: Store, name: str) -> bool:
         return bool(store.redis.sismember(zones.REMOVED, name))

@@ -40,10 +40,14 @@ class SharedRecovery:
         self._mend_declared(store)
         self._mend_tokens(store)
         gone = self._mend_zones(store, copies)
-        unwritten = self._folder is not None and self._copy != self._written
-        if unwritten and self._folder is not None and self._folder.write(SHARED, self._copy.to_text()):
-            self._written = self._copy
+        self._write()
         return gone
+
+    def _write(self) -> None:
+        if self._folder is None or self._copy == self._written:
+            return
+        if self._folder.write(SHARED, self._copy.to_text()):
+            self._written = self._copy
 
     def _mend_declared(self, store: Store) -> None:
         declared = bool(store.redis.exists(DECLARED))
