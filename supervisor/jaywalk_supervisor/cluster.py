@@ -13,9 +13,10 @@ from jaywalk.errors import JaywalkError
 from jaywalk.models import Zone
 
 from .committer import REFRESH_SECONDS, Committer
+from .connection import client_name
 from .health import Health
 from .recovery import Recovery
-from .store import Store, client_name
+from .store import Store
 from .zones import with_defaults
 
 log = logging.getLogger(__name__)

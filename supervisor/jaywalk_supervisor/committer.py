@@ -31,6 +31,7 @@ from .acl import check_replay
 from .batch import Batch, Decider
 from .beside import explanation
 from .clock import SharedClock, Timekeeper, elapsed
+from .connection import AWAY, client_name
 from .heads import PutBack
 from .health import Health
 from .leader import BEAT_SECONDS, Leadership
@@ -41,7 +42,7 @@ from .request_lists import Pending, RequestLists, Taken
 from .served_zones import ServedZones
 from .spoilt_keys import is_wrong_type
 from .state import ZoneState
-from .store import AWAY, Store, ZoneGone, client_name
+from .store import Store, ZoneGone
 from .timeliness import needs_exact_time
 
 log = logging.getLogger(__name__)

@@ -17,9 +17,10 @@ from jaywalk.errors import ControllerUnreachable, InvalidValue, JaywalkError
 from . import tokens
 from .audit import Audit
 from .clock import SharedClock
+from .connection import AWAY
 from .spoilt_keys import is_wrong_type
 from .state import ZoneState
-from .store import AWAY, Store
+from .store import Store
 from .tokens import Token
 
 TIMEOUT = 1.0

@@ -22,8 +22,9 @@ from jaywalk.zonelog import ZONES, ZoneKeys
 
 from . import tokens
 from .acl import password_hash, set_password, write_user
+from .connection import AWAY
 from .state import ZoneState
-from .store import AWAY, Origin, Store, ZoneGone, new_mark
+from .store import Origin, Store, ZoneGone, new_mark
 
 NONE = "none"
 """The word that empties a list."""

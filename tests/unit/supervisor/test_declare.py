@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from jaywalk_supervisor import declare, zones
+from jaywalk_supervisor.connection import client_name
 from jaywalk_supervisor.declare import Declaration
-from jaywalk_supervisor.store import Store, client_name
+from jaywalk_supervisor.store import Store
 from tests.redis_server import RedisServer
 from tests.unit.supervisor.support import Command, client_of, committing, join
 
