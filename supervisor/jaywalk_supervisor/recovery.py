@@ -119,7 +119,7 @@ class Recovery:
         try:
             for name in self._shared.mend(store, positions):
                 self._forget(name)
-        except redis.ResponseError as error:
+        except (InvalidValue, redis.ResponseError) as error:
             self._note_unsettled("", str(error))
         else:
             self._unsettled.pop("", None)

@@ -116,9 +116,8 @@ class Replica:
             except AWAY:
                 if not store.where.nodes:
                     raise
-            except redis.ResponseError as error:
-                if not is_wrong_type(error):
-                    raise
+            except InvalidValue:
+                continue  # the committer reports it
 
     def _unread(self) -> ControllerUnreachable:
         return ControllerUnreachable(

@@ -117,7 +117,7 @@ class ServedZones:
     def check_records(self, store: Store) -> None:
         """Looks for records that somebody spoilt or mended by hand."""
         for zone in self._records.look(store, self.states):
-            self.drop(zone, "its records cannot be read any more")
+            self.drop(zone, f"the records of zone {zone} cannot be read any more")
 
     def drop_spoilt(self, store: Store) -> bool:
         """Lets go of the zones that have a key of another type; returns whether there are any."""

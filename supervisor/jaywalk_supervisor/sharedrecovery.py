@@ -13,6 +13,7 @@ from jaywalk.zonelog import ZONES, ZoneKeys, history_of
 from . import zones
 from .copies import NOWHERE, Position, SharedCopy
 from .copyfolder import SHARED, CopyFolder
+from .spoilt_keys import members
 from .store import Store
 from .tokens import GENERATION, RESTORED, TOKENS, Token
 from .zones import DECLARED, REMOVED
@@ -60,8 +61,8 @@ class SharedRecovery:
 
         The list is read before the removals: who removes a zone says so before it goes from the list.
         """
-        names = store.redis.smembers(ZONES)
-        gone = store.redis.smembers(REMOVED)
+        names = members(store.redis, ZONES)
+        gone = members(store.redis, REMOVED)
         removed = dict(self._copy.removed)
         for name in gone - names - removed.keys():
             removed[name] = max(int(store.time() * 1000), copies.get(name, NOWHERE)[0] + 1)

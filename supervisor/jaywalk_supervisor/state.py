@@ -20,6 +20,7 @@ from jaywalk.zonelog import Change, Event, Gap, ZoneKeys
 from .observations import Observations
 from .pools import Pool
 from .prefixes import PrefixIndex
+from .spoilt_keys import spoilt_meta
 from .unreadable import Unreadable, read
 
 LEAST_WAIT_MS = 100
@@ -91,9 +92,7 @@ class ZoneState:
         try:
             epoch, rev, wait_ms = (int(meta[field]) for field in ("epoch", "rev", "wait_ms"))
         except (KeyError, ValueError):
-            raise InvalidValue(
-                f"the meta data of zone '{name}' do not parse", "restore it from a backup"
-            ) from None
+            raise spoilt_meta(name) from None
         state = cls(Zone.from_wire(name, meta), epoch, rev, wait_ms, readable(meta.get("mark")))
         same = before and before.position == state.position and agree(before.mark, state.mark)
         surely = before.sure_lease if before and same else lambda _key: None

@@ -24,7 +24,7 @@ from jaywalk.zonelog import HEAD_FIELDS, ZONES, Change, Event, Gap, ZoneKeys
 
 from .answers import OwnStreams
 from .connection import Connection
-from .spoilt_keys import check_types, is_wrong_type
+from .spoilt_keys import members, naming_spoilt_keys, spoilt_meta
 from .state import LEAST_WAIT_MS, ZoneState
 from .writes import writes
 
@@ -88,7 +88,7 @@ class Store(Connection):
 
         The list of all may lie on another shard, whose absence is no reason to leave that zone alone.
         """
-        return [self.where.zone] if self.where.zone else sorted(self.redis.smembers(ZONES))
+        return [self.where.zone] if self.where.zone else sorted(members(self.redis, ZONES))
 
     def create(self, zone: Zone, behind: Origin = NOTHING) -> bool:
         """Makes ``zone`` unless one of its name is there; returns whether it was made."""
@@ -107,12 +107,8 @@ class Store(Connection):
         another type.  ``before`` is what the caller knew of it, for records that cannot be read.
         """
         keys = ZoneKeys(name)
-        try:
+        with naming_spoilt_keys(self.redis, name):
             meta, peers, leases = self._read_together(keys)
-        except redis.ResponseError as error:
-            if is_wrong_type(error):
-                check_types(self.redis, name)
-            raise
         if not meta:
             raise ZoneGone(name)
         return ZoneState.load(name, meta, peers, leases, before)
@@ -140,7 +136,10 @@ class Store(Connection):
         epoch, rev, mark = self.redis.hmget(ZoneKeys(zone).meta, *HEAD_FIELDS)
         if epoch is None or rev is None:
             raise ZoneGone(zone)
-        return Head.from_fields(epoch, rev, mark)
+        try:
+            return Head.from_fields(epoch, rev, mark)
+        except InvalidValue:
+            raise spoilt_meta(zone) from None
 
     def heads(self, zones: Collection[str]) -> dict[str, Head | None]:
         """Where zones stand, in one round trip; None for one that is gone or does not parse."""
@@ -242,9 +241,10 @@ class Store(Connection):
     def seen(self, zone: str, keys: Collection[str] | None = None) -> dict[str, int]:
         """When each key of a zone (or those of ``keys``) was last heard of, in seconds since 1970."""
         name = ZoneKeys(zone).seen
-        if keys is None:
-            return seen_at(self.redis.hgetall(name))
-        texts = self.redis.hmget(name, *keys) if keys else []
+        with naming_spoilt_keys(self.redis, zone):
+            if keys is None:
+                return seen_at(self.redis.hgetall(name))
+            texts = self.redis.hmget(name, *keys) if keys else []
         found = {key: text for key, text in zip(keys, texts, strict=True) if text is not None}
         heard = seen_at(found)
         if spoilt := found.keys() - heard.keys():

@@ -60,7 +60,8 @@ class Unreadable:
             return f"restore it, or remove it by hand ('HDEL {{{zone}}}:{self.hashes[0]} KEY')"
         return (
             "restore it, or have an operator release that key (module jaywalk_lease with state: absent, or "
-            "by REST DELETE /ipam/leases/ZONE/KEY); its own node mends it by joining again"
+            "by REST DELETE /ipam/leases/ZONE/KEY); its own node mends it by joining again, as its agent "
+            "does when it starts"
         )
 
     def sentence(self, zone: str) -> str:

@@ -249,7 +249,9 @@ def _facts(zone: dict[str, Any]) -> list[tuple[str, Any]]:
 def _unreadable_words(record: dict[str, Any]) -> str:
     """A record that does not parse: which, what it keeps taken, what it keeps from others, and the cure."""
     held = ", ".join(record["held"]) or "nothing that can be read"
-    blocked = f"; no {' and no '.join(record['blocks'])} meanwhile" if record["blocks"] else ""
+    blocks = " and no ".join(record["blocks"])
+    # A supervisor that read the record while it was good knows more than this command.
+    blocked = f"; a supervisor that starts now gives no {blocks}" if blocks else ""
     places = " and ".join(record["hashes"])
     return (
         f"{record['public_key']} in {places} ({record['reason']}) holds {held}{blocked}: {record['remedy']}"

@@ -113,7 +113,9 @@ def test_a_record_that_is_restored_by_hand_is_readable_again(served: Served) -> 
 
 
 @pytest.mark.parametrize("part", ["meta", "peers", "leases", "events", "inbox", "orders", "seen"])
-def test_another_type_under_a_key_of_a_zone_stops_that_zone_alone(served: Served, part: str) -> None:
+def test_another_type_under_a_key_of_a_zone_stops_that_zone_alone(
+    served: Served, command: Command, api: FlaskClient, part: str
+) -> None:
     key = f"{{zone-blue}}:{part}"
     saved = served.store.redis.dump(key)
     served.store.redis.delete(key)
@@ -121,8 +123,16 @@ def test_another_type_under_a_key_of_a_zone_stops_that_zone_alone(served: Served
     if part != "inbox":
         served.store.redis.rpush(KEYS.inbox, join("zone-blue", 2).to_wire())
     until(lambda: "zone-blue" in served.committer.health.broken_zones)
-    assert key in served.committer.health.broken_zones["zone-blue"]
+    assert f"'redis-cli DEL {key}'" in served.committer.health.broken_zones["zone-blue"]
     assert served.ask(join("zone-red", 1), ZoneKeys("zone-red").inbox).ok, "the other zone goes on"
+    if part in ("meta", "peers", "leases", "seen"):
+        assert f"'redis-cli DEL {key}'" in command("zone", "show", "zone-blue")
+    if part in ("meta", "peers", "leases"):
+        listed = {zone["name"]: zone.get("error", "") for zone in command("zone", "list")}
+        assert f"'redis-cli DEL {key}'" in listed["zone-blue"]
+        assert not listed["zone-red"]
+        assert [each["Name"] for each in api.get("/zones").get_json()] == ["zone-red"]
+    assert api.get("/peers").status_code == 200
     assert served.store.redis.get(key) == "spoilt"
     served.store.redis.delete(key)
     if saved:
@@ -131,6 +141,21 @@ def test_another_type_under_a_key_of_a_zone_stops_that_zone_alone(served: Served
     asked = served.ask(join("zone-blue", 3))
     assert asked.ok
     assert asked.addresses[0] != "10.20.0.1"
+
+
+@pytest.mark.parametrize("key", ["jw:zones", "jw:removed"])
+def test_another_type_under_a_key_that_all_zones_share_is_named_with_its_cure(
+    served: Served, command: Command, caplog: pytest.LogCaptureFixture, key: str
+) -> None:
+    served.store.redis.delete(key)
+    served.store.redis.set(key, "spoilt")
+    until(lambda: f"'redis-cli DEL {key}'" in caplog.text)
+    if key == "jw:zones":
+        assert f"'redis-cli DEL {key}'" in command("zone", "list")
+    served.store.redis.delete(key)
+    until(lambda: served.store.redis.type("jw:zones") == "set" and not served.committer.health.trouble)
+    assert {zone["name"] for zone in command("zone", "list")} == {"zone-blue", "zone-red"}
+    assert served.ask(join("zone-blue", 2)).ok
 
 
 def test_meta_that_does_not_parse_stops_that_zone_alone(served: Served, command: Command) -> None:
@@ -142,9 +167,20 @@ def test_meta_that_does_not_parse_stops_that_zone_alone(served: Served, command:
     listed = {zone["name"]: zone.get("error", "") for zone in command("zone", "list")}
     assert "meta data" in listed["zone-blue"]
     assert not listed["zone-red"]
+    assert f"'redis-cli DEL {KEYS.meta}'" in served.committer.health.broken_zones["zone-blue"]
     served.store.redis.hset(KEYS.meta, "rev", "1")
     until(lambda: not served.committer.health.broken_zones)
     assert served.ask(join("zone-blue", 3)).ok
+
+
+def test_meta_data_that_do_not_parse_come_back_as_they_were_once_they_are_removed(served: Served) -> None:
+    until(lambda: "zone-blue" in served.committer.recovery._copies)
+    served.store.redis.hset(KEYS.meta, "rev", "many")
+    until(lambda: "zone-blue" in served.committer.health.broken_zones)
+    served.store.redis.delete(KEYS.meta)
+    until(lambda: not served.committer.health.broken_zones)
+    assert served.ask(join("zone-blue", 2)).addresses[0] == "10.20.0.2"
+    assert served.ask(join("zone-blue", 1)).addresses[0] == "10.20.0.1"
 
 
 def test_an_event_that_does_not_parse_costs_a_follower_nothing(served: Served) -> None:
