@@ -15,7 +15,7 @@ import redis
 from jaywalk.controller import agent_user
 from jaywalk.zonelog import HEAD_FIELDS, ZoneKeys
 
-from .store import Store, new_mark
+from .store import Store
 
 log = logging.getLogger(__name__)
 
@@ -62,12 +62,8 @@ def set_password(store: Store, zone: str, digest: str) -> bool:
     store.redis.hset(keys.creds, "agent", digest)
     while True:
         at = [each or "" for each in store.redis.hmget(keys.meta, *HEAD_FIELDS)]
-        words = [*at, new_mark(), "", SHUT_TO_DEFAULT, "1"]
-        outcome = store.run("change", [keys.meta, keys.events], words)
-        if outcome in ("OK", "GONE"):
+        if store.change(zone, at, {SHUT_TO_DEFAULT: "1"}) != "CONFLICT":
             return True
-        if outcome == "INCARNATION":
-            store.bump(zone)
 
 
 def write_user(store: Store, zone: str, default_digest: str = "") -> bool:

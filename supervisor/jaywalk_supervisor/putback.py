@@ -15,7 +15,7 @@ from .acl import set_password, write_user
 from .copies import ZoneCopy, as_lost, is_reserved
 from .restoring import missing_leases, outdated_reservations
 from .state import ZoneState
-from .store import BATCH, Origin, Store, new_mark
+from .store import BATCH, Origin, Store
 from .zones import settle
 
 log = logging.getLogger(__name__)
@@ -119,19 +119,16 @@ def let_peers_return(store: Store, state: ZoneState) -> ZoneState:
     Leases of nodes in the mesh whose peers somebody deleted: each keeps its addresses.  A new epoch that
     shares no history with those before has the nodes join again, as after any loss, and keep their peers.
     """
-    name, keys = state.zone.name, state.keys
+    name = state.zone.name
 
     def away(state: ZoneState) -> list[Change]:
         return _applied(state, _away(_unlisted(store, state), store.time(name)))
 
     while lost := _unlisted(store, state):
-        words = [*state.head, new_mark(), "1", "history", "", "marks", "", "restored", state.position]
-        outcome = store.run("change", [keys.meta, keys.events], words)
-        if outcome == "OK":
+        fields = {"history": "", "marks": "", "restored": state.position}
+        if store.change(name, state.head, fields, new_epoch=True) == "OK":
             log.warning("zone %s lost the peers of %d leases: their nodes join again", name, len(lost))
             _commit(store, name, away)
-        elif outcome == "INCARNATION":
-            store.bump(name)
         state = store.load(name)
     return state
 

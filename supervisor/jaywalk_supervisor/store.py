@@ -238,6 +238,27 @@ class Store(Connection):
                 self.redis.hdel(state.keys.seen, *gone)
         return outcome
 
+    def change(
+        self,
+        zone: str,
+        at: Iterable[str | int],
+        fields: Mapping[str, str | int],
+        new_epoch: bool = False,
+    ) -> str:
+        """Changes ``fields`` of a zone's meta data, as one revision; ``new_epoch`` has all agents read anew.
+
+        ``at`` are epoch, rev and mark at which that was decided.  Returns OK, CONFLICT (it is to be decided
+        anew) or GONE.  Where Redis started anew, the zone has a new epoch first, which is a conflict.
+        """
+        keys = ZoneKeys(zone)
+        words = [part for field in fields.items() for part in field]
+        arguments = [*at, new_mark(), "1" if new_epoch else "", *words]
+        outcome = self.run("change", [keys.meta, keys.events], arguments)
+        if outcome != "INCARNATION":
+            return outcome
+        self.bump(zone)
+        return "CONFLICT"
+
     def seen(self, zone: str, keys: Collection[str] | None = None) -> dict[str, int]:
         """When each key of a zone (or those of ``keys``) was last heard of, in seconds since 1970."""
         name = ZoneKeys(zone).seen

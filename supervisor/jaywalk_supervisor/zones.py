@@ -24,7 +24,7 @@ from . import tokens
 from .acl import password_hash, set_password, write_user
 from .connection import AWAY
 from .state import ZoneState
-from .store import Origin, Store, ZoneGone, new_mark
+from .store import Origin, Store, ZoneGone
 
 NONE = "none"
 """The word that empties a list."""
@@ -205,7 +205,6 @@ def settle(store: Store, name: str, wanted: Callable[[Zone], Zone]) -> bool:
 
     Raises ``Conflict`` where a lease or a child prefix would no longer fit its pools.
     """
-    keys = ZoneKeys(name)
     while True:
         state = store.load(name)
         zone = wanted(state.zone)
@@ -214,14 +213,10 @@ def settle(store: Store, name: str, wanted: Callable[[Zone], Zone]) -> bool:
         new_pools = zone.pools != state.zone.pools
         if new_pools or zone.policy.excluded != state.zone.policy.excluded:
             check_pools(state, zone)
-        fields = [text for field, value in zone.to_wire().items() for text in (field, value)]
-        arguments = [*state.head, new_mark(), "1" if new_pools else "", *fields]
-        outcome = store.run("change", [keys.meta, keys.events], arguments)
+        outcome = store.change(name, state.head, zone.to_wire(), new_epoch=new_pools)
         if outcome == "OK":
             return True
-        if outcome == "INCARNATION":
-            store.bump(name)
-        elif outcome == "GONE":
+        if outcome == "GONE":
             raise ZoneGone(name)
 
 
