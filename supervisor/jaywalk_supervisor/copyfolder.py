@@ -28,6 +28,10 @@ SHARED = "shared.all"
 """The name of the copy of what all zones share; a zone's name holds no dot."""
 _SUFFIX = ".json"
 
+_CURE = (
+    "check free space, owner and mode; where the folder was removed under a service that runs, "
+    "'systemctl restart jaywalk-supervisor' makes it anew"
+)
 log = logging.getLogger(__name__)
 Copy = TypeVar("Copy")
 
@@ -70,7 +74,8 @@ class CopyFolder:
             self.path.mkdir(mode=0o700, exist_ok=True)
             write_private(str(self._file(name)), text)
         except (JaywalkError, OSError) as error:
-            self._warn(str(error))
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            self._warn(f"cannot write the copy of {name} to {self.path} ({why}): {_CURE}")
             return False
         if self.trouble:
             log.info("copies of the zones are written to %s again", self.path)
@@ -136,7 +141,7 @@ class CopyFolder:
         return None
 
     def _warn(self, trouble: str) -> None:
-        if trouble != self.trouble:
+        if not self.trouble:  # one that lasts differs from file to file
             log.warning("%s: what is in the controller alone would be lost with it", trouble)
         self.trouble = trouble
 

@@ -119,6 +119,8 @@ class Recovery:
         try:
             for name in self._shared.mend(store, positions):
                 self._forget(name)
+        except redis.exceptions.ReadOnlyError:
+            raise  # which is about no zone
         except (InvalidValue, redis.ResponseError) as error:
             self._note_unsettled("", str(error))
         else:
@@ -151,6 +153,8 @@ class Recovery:
                     continue
                 if self._mend_zone(store, name, standing, states.get(name)):
                     anew.add(name)
+            except redis.exceptions.ReadOnlyError:
+                raise
             except (InvalidValue, ZoneGone, redis.ResponseError) as error:
                 self._note_unsettled(name, str(error))
             else:

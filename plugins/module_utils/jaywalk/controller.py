@@ -297,8 +297,11 @@ def _unready(where: ControllerAddress, error: BaseException) -> ControllerUnreac
         return ControllerUnreachable(
             f"the controller {where} sends {error}", "is it Redis? Check what listens there"
         )
-    if isinstance(error, redis.exceptions.ReadOnlyError):
-        return ControllerUnreachable(f"the controller {where} is a read-only replica", "name the primary")
+    if isinstance(error, redis.exceptions.ReadOnlyError) or str(error).startswith("UNBLOCKED"):
+        return ControllerUnreachable(
+            f"the controller {where} is a read-only replica",
+            "name the primary, or make it one ('redis-cli REPLICAOF NO ONE')",
+        )
     if is_full(error):
         return memory_trouble(where)
     if str(error).startswith("NOREPLICAS"):

@@ -342,10 +342,30 @@ def test_a_folder_that_takes_nothing_costs_a_warning(
     with serving(redis_server, tmp_path) as committer:
         with_everything(store)
         until(lambda: committer.recovery.trouble)
+        assert "'systemctl restart jaywalk-supervisor'" in committer.recovery.summary
+        assert "Errno" not in committer.recovery.summary
         assert joined(store, 3).ok
         store.redis.flushall()
         until(lambda: store.redis.hlen(KEYS.leases) >= 3)
-    assert "would be lost with it" in caplog.text
+    assert caplog.text.count("would be lost with it") == 1
+
+
+def test_a_redis_that_is_made_a_replica_is_named_until_it_is_none_and_mended_then(
+    redis_server: RedisServer, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving(redis_server) as committer:
+        with_everything(store)
+        until(lambda: ZONE in committer.recovery._copies)
+        with redis_server.client() as client, client.pipeline(transaction=True) as pipe:
+            pipe.delete(KEYS.creds).execute_command("REPLICAOF", "127.0.0.1", "1")
+            pipe.execute()
+        until(lambda: "'redis-cli REPLICAOF NO ONE'" in committer.health.trouble)
+        with redis_server.client() as client:
+            client.replicaof("NO", "ONE")
+        until(lambda: not committer.health.trouble and store.redis.exists(KEYS.creds))
+        assert joined(store, 3).ok
+    assert "refused a command" not in caplog.text
+    assert "script" not in caplog.text
 
 
 def test_copies_of_another_controller_are_not_used(
