@@ -16,6 +16,15 @@ if ARGV[5] == '1' then
   local now = redis.call('TIME')
   local millis = tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)
   epoch = string.format('%.0f', math.max(millis, tonumber(meta[1]) + 1))
+end
+-- First, as in commit.lua, and with the same answer where it fails.
+local added = redis.pcall('XADD', KEYS[2], 'MAXLEN', '~', '20000', epoch .. '-' .. rev, 'zone', 'changed',
+  'm', (meta[5] or '') .. ' ' .. ARGV[4])
+if type(added) == 'table' and added.err then
+  local late = string.find(added.err, 'equal or smaller') or string.find(added.err, 'last possible ID')
+  return late and 'INCARNATION' or added
+end
+if ARGV[5] == '1' then
   -- As bump.lua keeps it.
   local function appended(list, word)
     local words = {}
@@ -25,8 +34,6 @@ if ARGV[5] == '1' then
   redis.call('HSET', KEYS[1], 'history', appended(meta[4], meta[1] .. '-' .. meta[2]))
   if meta[5] then redis.call('HSET', KEYS[1], 'marks', appended(meta[6], meta[1] .. '-' .. meta[5])) end
 end
-redis.call('XADD', KEYS[2], 'MAXLEN', '~', '20000', epoch .. '-' .. rev, 'zone', 'changed',
-  'm', (meta[5] or '') .. ' ' .. ARGV[4])
 -- What an operator says now stands before any copy of the zone.
 redis.call('HSET', KEYS[1], 'confirmed', '1')
 redis.call('HSET', KEYS[1], 'epoch', epoch, 'rev', rev, 'mark', ARGV[4], unpack(ARGV, 6))

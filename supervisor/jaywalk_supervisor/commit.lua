@@ -36,7 +36,12 @@ if ARGV[5] ~= '' then
   local entry = {'o', ARGV[5], 'm', (meta[4] or '') .. ' ' .. ARGV[4]}
   if ARGV[6] ~= '' then entry[5], entry[6] = 'w', ARGV[6] end
   -- First, since of all these it alone can fail, and nothing takes back what a script wrote before.
-  redis.call('XADD', KEYS[4], 'MAXLEN', '~', '20000', meta[1] .. '-' .. rev, unpack(entry))
+  local added = redis.pcall('XADD', KEYS[4], 'MAXLEN', '~', '20000', meta[1] .. '-' .. rev, unpack(entry))
+  if type(added) == 'table' and added.err then
+    -- The log has a later entry, which only a part of an older copy, or somebody's hand, leaves behind.
+    local late = string.find(added.err, 'equal or smaller') or string.find(added.err, 'last possible ID')
+    return late and 'INCARNATION' or added
+  end
   if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'wait_ms', ARGV[6]) end
   write('HSET', KEYS[2], ARGV[7])
   write('HDEL', KEYS[2], ARGV[8])

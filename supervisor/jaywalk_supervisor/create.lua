@@ -14,13 +14,17 @@ local now = redis.call('TIME')
 local epoch = tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)
 epoch = math.max(epoch, tonumber(ARGV[7]) + 1)
 local rev = tonumber(ARGV[8])
+-- What is larger than marks.py reads was never ours.
+local function behind(known, digits)
+  return math.max(known, digits and #digits <= 15 and tonumber(digits) or 0)
+end
 for _, record in ipairs(redis.call('HVALS', KEYS[2])) do
-  rev = math.max(rev, tonumber(string.match(record, '"r":(%d+)') or 0))
+  rev = behind(rev, string.match(record, '"r":(%d+)'))
 end
 local last = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)[1]
 if last then
   local ends, number = string.match(last[1], '(%d+)-(%d+)')
-  epoch, rev = math.max(epoch, tonumber(ends) + 1), math.max(rev, tonumber(number))
+  epoch, rev = behind(epoch, ends) + 1, behind(rev, number)
 end
 if redis.call('EXISTS', KEYS[2], KEYS[4]) == 0 then
   for at = 12, #ARGV, 2 do redis.call('HSET', KEYS[4], ARGV[at], ARGV[at + 1]) end

@@ -28,6 +28,7 @@ import redis
 
 from jaywalk.controller import ControllerAddress
 from jaywalk.errors import InvalidValue
+from jaywalk.marks import number
 from jaywalk.zonelog import ZoneKeys, history_of
 
 from . import putback, zones
@@ -67,7 +68,7 @@ class Standing:
             return None
         epoch, rev, history, restored, confirmed, readded, own, peers, leases, digest = fields
         try:
-            position = (int(epoch), int(rev))
+            position = (number(epoch), number(rev))
         except ValueError:
             raise InvalidValue("its position does not parse") from None
         mark = history_of(restored)[-1:]

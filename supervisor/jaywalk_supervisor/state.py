@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 from jaywalk.errors import InvalidValue
-from jaywalk.marks import Head, agree, readable
+from jaywalk.marks import Head, agree, number, readable
 from jaywalk.models import Lease, Peer, Zone, lease_of
 from jaywalk.zonelog import Change, Event, Gap, ZoneKeys
 
@@ -90,7 +90,7 @@ class ZoneState:
         ``before`` is what somebody knew, which goes for such records where it is of this very revision.
         """
         try:
-            epoch, rev, wait_ms = (int(meta[field]) for field in ("epoch", "rev", "wait_ms"))
+            epoch, rev, wait_ms = number(meta["epoch"]), number(meta["rev"]), int(meta["wait_ms"])
         except (KeyError, ValueError):
             raise spoilt_meta(name) from None
         state = cls(Zone.from_wire(name, meta), epoch, rev, wait_ms, readable(meta.get("mark")))

@@ -287,7 +287,17 @@ class Store(Connection):
     def bump(self, zone: str, over: int = 0) -> bool:
         """Opens a new epoch if the server started anew since the last commit, if the log is newer than the
         meta data, or if the zone still is in the epoch ``over`` or an earlier one; returns whether it did.
+
+        Raises ``InvalidValue`` where the zone's position does not parse, or its log takes no more entries.
         """
         keys = ZoneKeys(zone)
         names = [keys.meta, keys.events, keys.peers]
-        return self.run("bump", names, [new_mark(), over], when_full=True) == "BUMPED"
+        outcome = self.run("bump", names, [new_mark(), over], when_full=True)
+        if outcome == "UNREADABLE":
+            raise spoilt_meta(zone)
+        if outcome == "LOG":
+            raise InvalidValue(
+                f"the log of zone {zone} has an entry of a time that never comes, and takes none after it",
+                f"remove the log ('redis-cli DEL {keys.events}'): agents then read the zone anew",
+            )
+        return outcome == "BUMPED"

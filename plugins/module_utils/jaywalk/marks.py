@@ -15,6 +15,9 @@ from .errors import InvalidValue
 
 MARK = re.compile(r"[0-9a-f]{8,32}")
 EPOCH = re.compile(r"[0-9]{1,18}")
+NUMBER = re.compile(r"0|[1-9][0-9]{0,14}")
+"""Of an epoch or a revision, in its one spelling: scripts in Redis compare the texts, and Lua's numbers are
+exact up to 2^53."""
 MOST = 256
 """Marks that a reader remembers before it drops some."""
 STEPS = ((64, 1), (4096, 64), (262_144, 4096))
@@ -27,6 +30,13 @@ Place = tuple[int, int]
 def readable(text: str | None) -> str:
     """A mark as Redis holds it; empty, which is unknown, for what is none."""
     return text if text and MARK.fullmatch(text) else ""
+
+
+def number(text: str) -> int:
+    """An epoch or a revision as ``{zone}:meta`` has it; raises ``ValueError``."""
+    if not NUMBER.fullmatch(text):
+        raise ValueError(f"{text[:32]!r} is no number of a zone's history")
+    return int(text)
 
 
 def agree(one: str, other: str) -> bool:
@@ -60,7 +70,7 @@ class Head(NamedTuple):
     def from_fields(cls, epoch: str, rev: str, mark: str | None) -> Head:
         """Reads fields of ``{zone}:meta``; raises ``InvalidValue``."""
         try:
-            return cls(int(epoch), int(rev), readable(mark))
+            return cls(number(epoch), number(rev), readable(mark))
         except ValueError:
             raise InvalidValue("the position of the zone does not parse", "restore its meta data") from None
 

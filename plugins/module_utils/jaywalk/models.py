@@ -24,6 +24,8 @@ SCHEMA = 1
 MAX_PREFIXES = 64
 MAX_REQUESTED = 8
 MAX_LOCAL = 8
+MOST_REV = 10**15
+"""As the zone's own position is read (see :mod:`.marks`)."""
 """Addresses of a node beside its endpoint."""
 _SELDOM = frozenset("floyxhkq")
 """The letters of the fields that a plain open node's record lacks."""
@@ -154,7 +156,7 @@ class Peer(NamedTuple):
             else (),
             endpoint=values.endpoint(data["e"]) if data.get("e") else "",
             seq=wire.natural(data.get("s", 0), "seq"),
-            rev=wire.natural(data.get("r", 0), "rev"),
+            rev=_rev(data.get("r", 0)),
             instance=values.machine_mark(data.get("m", "")),
             since=wire.natural(data.get("i", 0), "start"),
         )
@@ -286,6 +288,14 @@ def _reachability_of(data: Mapping[str, Any]) -> dict[str, Any]:
 def _provenance(held: Peer | Lease) -> dict[str, Any]:
     """The fields that most records lack, so that they cost nothing there."""
     return {"i": held.since, "h": held.host, "k": list(held.kept), "q": held.asked}
+
+
+def _rev(value: object) -> int:
+    """A revision; readers leave aside what is older than it, so one that was never given out is none."""
+    rev = wire.natural(value, "rev")
+    if rev >= MOST_REV:
+        raise InvalidValue(f"the rev {rev} is none that a zone comes to", "have the peer join again")
+    return rev
 
 
 def _with_given(fields: dict[str, Any], optional: dict[str, Any]) -> dict[str, Any]:

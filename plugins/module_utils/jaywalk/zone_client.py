@@ -12,7 +12,7 @@ from typing import Any, cast
 from . import retention
 from .controller import ControllerAddress, Translated, is_full
 from .errors import ControllerDenied, ControllerUnreachable, InvalidValue, NoAnswer
-from .marks import Head, Place, marks_of, readable, remember
+from .marks import Head, Place, marks_of, number, readable, remember
 from .models import Lease, Zone
 from .replies import AwaitedReply
 from .requests import EXPIRING_OPS, Reply, Request
@@ -374,7 +374,7 @@ def _take_in(view: ZoneView, entries: list[RawEntry]) -> set[str]:
 def view_from_meta(zone: str, meta: dict[str, str]) -> ZoneView:
     """An empty copy of a zone at the position that its meta names."""
     try:
-        epoch, rev, wait_ms = int(meta["epoch"]), int(meta["rev"]), wait_of(meta["wait_ms"])
+        epoch, rev, wait_ms = number(meta["epoch"]), number(meta["rev"]), wait_of(meta["wait_ms"])
     except (KeyError, ValueError):
         raise InvalidValue(
             f"the meta data of zone '{zone}' do not parse", "check the supervisor's log"
