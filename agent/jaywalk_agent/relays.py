@@ -182,15 +182,13 @@ class RelayPlane:
     def _known(self, look: bool) -> set[str]:
         if not look:
             return set(self._last)
-        shown = checked(self._runner, ["wg", "show", "all", "dump"])
-        lines = (line.split("\t") for line in shown.splitlines())
-        return {
-            each[0]
-            for each in lines
-            if len(each) == 5
-            and is_relays(self._node.interface, each[0])
-            and each[2] in (self._node.public_key, *self._node.former_keys)
-        }
+        names = checked(self._runner, ["wg", "show", "interfaces"]).split()
+        return {name for name in names if is_relays(self._node.interface, name) and self._is_ours(name)}
+
+    def _is_ours(self, name: str) -> bool:
+        """Whether an interface has our key; one that went meanwhile is nobody's."""
+        shown = self._runner.run(["wg", "show", name, "public-key"])
+        return shown.stdout.strip() in (self._node.public_key, *self._node.former_keys)
 
     def _look(self, interface: Interface, last: Interface | None) -> tuple[Interface, plan.Plan]:
         """What the interface can be, and the steps to that, with what others did since ``last``."""
