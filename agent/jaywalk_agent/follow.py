@@ -110,6 +110,7 @@ class Follower:
     _full: str = ""
     _member: bool = False
     _pending: Pending | None = None
+    _starting: bool = True
     _place: tuple[str, ...] = ()
     _former: tuple[str, ...] = ()
     _former_name: str = ""
@@ -305,6 +306,7 @@ class Follower:
     def _answered(self, reply: Reply) -> None:
         assert self._pending is not None
         request, self._pending = self._pending.request, None
+        self._starting = False
         self._notices.say(note for note in reply.notes if note not in request.notes)
         if reply.ok:
             self._place = (request.endpoint, *request.local)
@@ -321,11 +323,15 @@ class Follower:
         self._pending = Pending(self._wishes(), next_send=time.monotonic() + LONGEST_REPEAT)
 
     def _notice(self, dropped: bool) -> None:
-        """Takes note of whether this node is in the zone; ``dropped`` tells a removal from a loss."""
+        """Takes note of whether this node is in the zone; ``dropped`` tells a removal from a loss.
+
+        A removal from before the node asked to join ends with that join, and from before its start, too.
+        """
         self._stand_down_if_superseded()
         if self.superseded:
             return
-        awaited = self._pending is not None and self._pending.tries > 0 and self._pending.request.op == "join"
+        joining = self._pending if self._pending and self._pending.request.op == "join" else None
+        awaited = joining is not None and (joining.tries > 0 or self._starting)
         if self.joined:
             self._member, self.removed = True, False
             self._remember()

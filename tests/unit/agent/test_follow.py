@@ -358,11 +358,17 @@ def test_a_removal_that_only_a_snapshot_shows_is_not_undone_either(joined: Node)
     assert not joined.follower.joined
 
 
-def test_a_node_that_was_removed_joins_again_when_it_starts(joined: Node, node: Callable[..., Node]) -> None:
+@pytest.mark.parametrize("log_goes_on", [True, False])
+def test_a_node_that_was_removed_joins_again_when_it_starts(
+    joined: Node, node: Callable[..., Node], log_goes_on: bool
+) -> None:
     view = joined.follower.view
     assert view is not None
     old = ZoneView(view.zone, view.epoch, view.rev, dict(view.peers))
     joined.ask(Request.checked("release", "zone-blue", OWN), to=KEYS.orders)
+    if not log_goes_on:
+        commit(joined, 1)
+        joined.server.client().xtrim(KEYS.events, maxlen=1, approximate=False)
     started = node(view=old)
     assert next(started.updates).changed is None
     started.until(lambda follower: follower._pending is None)
