@@ -173,7 +173,8 @@ def test_a_zones_policy_follows_the_inventory(fleet: Fleet) -> None:
         return dict(json.loads(shown)["policy"])
 
     before = policy()
-    wanted = zones_with(fleet, takeover="stale", stale_after=600, quarantine=60, exclude=["10.20.15.1"])
+    expected = {"takeover": "stale", "stale_after": 600, "quarantine": 60, "forget_after": 86400}
+    wanted = zones_with(fleet, **expected, exclude=["10.20.15.1"])
     try:
         play = fleet.play("--limit", "control", "--check", "--diff", "-e", wanted)
         assert play.changed["control"] == 1
@@ -181,11 +182,11 @@ def test_a_zones_policy_follows_the_inventory(fleet: Fleet) -> None:
         assert f"+ zone {ZONE} takeover stale" in play.output
         assert policy() == before
         assert fleet.play("--limit", "control", "-e", wanted).changed["control"] == 1
-        expected = {"takeover": "stale", "stale_after": 600, "quarantine": 60}
         assert policy() == {**expected, "excluded": ["10.20.15.1/32"]}
         assert fleet.play("--limit", "control", "-e", wanted).changed["control"] == 0
     finally:
-        back = zones_with(fleet, takeover="always", stale_after=900, quarantine=3600, exclude=["none"])
+        kept = {name: value for name, value in before.items() if name != "excluded"}
+        back = zones_with(fleet, **kept, exclude=["none"])
         fleet.play("--limit", "control", "-e", back)
     assert policy() == before
 
