@@ -40,12 +40,12 @@ class BoundedSocket(socket.socket):
         self._deadline = math.inf
         self._cut = False
 
-    def begin(self, seconds: float) -> None:
-        """Begins to wait for a reply, which may take so many seconds in all."""
+    def begin(self, seconds: float, between: bool) -> None:
+        """Begins to wait for a reply, which may take so many seconds in all; ``between`` as of the meter."""
         if self._cut:
             self._limit(self._timeout)
             self._cut = False
-        self._meter.begin()
+        self._meter.begin(between)
         self._deadline = time.monotonic() + seconds
 
     def end(self) -> None:
@@ -125,10 +125,12 @@ if HAS_REDIS:
             self.bounds = bounds
             self.blocked = 0.0
             self._by = math.inf
+            self._ended = False
 
         def connect(self) -> None:
             """Connects and logs in, which together may take as long as one reply."""
             self._by = time.monotonic() + (self.socket_timeout or math.inf)
+            self._ended = False
             try:
                 _untyped(super()).connect()
             finally:
@@ -143,9 +145,12 @@ if HAS_REDIS:
             if connected is None:
                 return super().read_response(*args, **options)
             patience = (self.socket_timeout or math.inf) + self.blocked
-            connected.begin(min(patience, self._by - time.monotonic()))
+            connected.begin(min(patience, self._by - time.monotonic()), self._is_between())
+            self._ended = False
             try:
-                return super().read_response(*args, **options)
+                reply = super().read_response(*args, **options)
+                self._ended = True
+                return reply
             except Excess as error:
                 raise OddReply(str(error)) from None
             except RecursionError:
@@ -154,6 +159,11 @@ if HAS_REDIS:
                 raise OddReply(f"what is no reply ({values.shown(str(error))})") from None
             finally:
                 connected.end()
+
+        def _is_between(self) -> bool:
+            """Whether all that came is known to be read: only hiredis says so."""
+            reader = getattr(_untyped(self)._parser, "_reader", None)
+            return self._ended and reader is not None and not reader.has_data()
 
     class BoundedPool(redis.ConnectionPool):
         """The same as a pool, which is what all of redis-py's clients take."""

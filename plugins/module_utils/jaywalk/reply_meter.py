@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 LONGEST_LINE = 65536
@@ -10,6 +11,12 @@ LONGEST_LINE = 65536
 STRINGS, PAIRS = frozenset(b"$=!"), frozenset(b"%|")
 COUNTED = STRINGS | PAIRS | frozenset(b"*~>")
 """How replies begin that announce bytes, pairs of elements, or one or the other or elements."""
+
+MOST_PER_BYTE = 250
+"""Elements that a byte of a header announces at most, where no number has four digits."""
+_LARGE = re.compile(rb"[$=!%|*~>][0-9]{4}")
+_LARGE_LATER = re.compile(rb"\n" + _LARGE.pattern)
+"""Apart, since Python searches fast for what begins with a fixed byte."""
 
 
 class Bounds(NamedTuple):
@@ -34,19 +41,28 @@ class Excess(Exception):
 class ReplyMeter:
     """Follows a stream of replies as it comes in pieces, and raises ``Excess`` at what is too much.
 
-    It reads headers and passes over what strings contain, so that no data are taken for a header.
+    It reads headers and passes over what strings contain, so that no data are taken for a header.  A piece
+    too short to announce too much it reads only where more of the same reply comes: most replies are one.
     """
 
-    __slots__ = ("_bounds", "_elements", "_line", "_skip", "size")
+    __slots__ = ("_bounds", "_elements", "_line", "_short", "_skip", "_unread", "size")
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
+        self._short = bounds.elements // MOST_PER_BYTE
         self._skip = 0
-        self._line = b""
+        self._line = self._unread = b""
         self.begin()
 
-    def begin(self) -> None:
-        """Lets the next reply have all that one may have."""
+    def begin(self, between: bool = False) -> None:
+        """Lets the next reply have all that one may have.
+
+        ``between``: whether the last piece is known to have ended where the last reply did.
+        """
+        if between:
+            self._skip, self._line, self._unread = 0, b"", b""
+        elif self._unread:
+            self._read(b"")
         self.size = self._elements = 0
 
     def take(self, piece: bytes) -> None:
@@ -54,8 +70,16 @@ class ReplyMeter:
         self.size += len(piece)
         if self.size > self._bounds.size:
             raise Excess(f"a reply of more than {self._bounds.size} bytes")
-        if self._line:
-            piece, self._line = self._line + piece, b""
+        first = self.size == len(piece) and not (self._skip or self._line)
+        if first and len(piece) <= self._short and not (_LARGE.match(piece) or _LARGE_LATER.search(piece)):
+            self._unread = piece
+        else:
+            self._read(piece)
+
+    def _read(self, piece: bytes) -> None:
+        if self._unread or self._line:
+            piece = self._unread + self._line + piece
+            self._line = self._unread = b""
         position, end = self._skip, len(piece)
         while position < end:
             stop = piece.find(b"\r\n", position)

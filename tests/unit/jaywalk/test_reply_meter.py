@@ -90,3 +90,33 @@ def test_a_header_that_announces_too_much_is_refused_at_once(reply: bytes) -> No
 def test_bytes_that_are_no_reply_harm_nothing(data: bytes) -> None:
     with suppress(Excess):
         ReplyMeter(AMPLE).take(data)
+
+
+ROOMY = Bounds(1 << 20, 1_000_000)
+"""As of a node: short pieces are read only where more of their reply comes."""
+
+
+@given(st.lists(values, min_size=1, max_size=4), st.lists(st.integers(0, 400)), st.booleans())
+def test_after_short_replies_a_header_that_announces_too_much_is_refused(
+    before: list[Any], cuts: list[int], between: bool
+) -> None:
+    meter = ReplyMeter(ROOMY)
+    for each in before:
+        taken(meter, encoded(each), cuts)
+        meter.begin(between)
+    with pytest.raises(Excess, match="elements"):
+        taken(meter, b"*2\r\n*1000000\r\n", cuts)
+
+
+@given(st.lists(values, min_size=1, max_size=4), st.lists(st.integers(0, 400)))
+def test_short_replies_that_come_together_are_followed_to_where_the_last_piece_ends(
+    before: list[Any], cuts: list[int]
+) -> None:
+    """The second reply of a pipeline is begun with a part of it taken already."""
+    meter = ReplyMeter(ROOMY)
+    data = encoded(b"\r\n*999999999\r\n" * 3)
+    for cut in (1, 5, 7, len(data) - 1):
+        meter.take(b"".join(map(encoded, before)) + data[:cut])
+        meter.begin()
+        taken(meter, data[cut:], cuts)
+        meter.begin()
