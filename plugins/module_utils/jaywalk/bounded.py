@@ -14,7 +14,7 @@ import struct
 import time
 from typing import Any
 
-from . import values
+from . import reply_kinds, values
 from .reply_meter import Bounds, Excess, ReplyMeter
 
 try:
@@ -114,6 +114,10 @@ if HAS_REDIS:
     class OddReply(redis.ConnectionError):
         """What was sent is no reply that Redis gives to us; says what."""
 
+    def odd_reply_to(command: object) -> OddReply:
+        """The error for a reply of another kind than ``command`` has."""
+        return OddReply(f"a reply to {command} of another kind than Redis's")
+
     class BoundedConnection(redis.Connection):
         """A connection to Redis over a :class:`BoundedSocket`.
 
@@ -164,6 +168,19 @@ if HAS_REDIS:
             """Whether all that came is known to be read: only hiredis says so."""
             reader = getattr(_untyped(self)._parser, "_reader", None)
             return self._ended and reader is not None and not reader.has_data()
+
+    class BoundedRedis(redis.Redis):
+        """A client that refuses replies of another kind than its command has."""
+
+        def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
+            """The reply to a command; raises ``OddReply``."""
+            try:
+                reply = _untyped(super()).parse_response(connection, command_name, **options)
+            except (TypeError, ValueError, AttributeError, LookupError):
+                raise odd_reply_to(command_name) from None
+            if not reply_kinds.fits(command_name, reply):
+                raise odd_reply_to(command_name)
+            return reply
 
     class BoundedPool(redis.ConnectionPool):
         """The same as a pool, which is what all of redis-py's clients take."""

@@ -158,7 +158,7 @@ def client_to(where: ControllerAddress, name: str, bounds: Bounds = NODE) -> red
         retry=Retry(NoBackoff(), 0),  # whoever calls knows better when to try again
     )
     # A pool mends a lost connection silently, and nobody then asks whether the log is still the same.
-    client = redis.Redis(connection_pool=pool, single_connection_client=True)
+    client = bounded.BoundedRedis(connection_pool=pool, single_connection_client=True)
     client.auto_close_connection_pool = True
     return client
 
@@ -228,7 +228,7 @@ def _sentinel(host: str, port: int, **login: Any) -> redis.Redis:
         protocol=2,
         **login,
     )
-    client = redis.Redis(connection_pool=pool)
+    client = bounded.BoundedRedis(connection_pool=pool)
     client.auto_close_connection_pool = True
     return client
 

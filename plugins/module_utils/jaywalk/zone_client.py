@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, cast
 
-from . import retention
+from . import bounded, reply_kinds, retention
 from .controller import ControllerAddress, Translated, is_full
 from .errors import ControllerDenied, ControllerUnreachable, InvalidValue, NoAnswer
 from .marks import Head, Place, marks_of, number, readable, remember
@@ -204,7 +204,7 @@ class ZoneClient:
 
     def _head(self, fields: Sequence[str | None]) -> Head:
         """Where the zone stands, by the ``HEAD_FIELDS`` of its meta data; raises ``InvalidValue``."""
-        epoch, rev, mark = fields
+        epoch, rev, mark = (*fields, None, None, None)[: len(HEAD_FIELDS)]
         if epoch is None or rev is None:
             raise self._unknown_zone()
         return Head.from_fields(epoch, rev, mark)
@@ -271,6 +271,8 @@ class ZoneClient:
                     answers.append(error)
             if isinstance(answers[0], redis.ResponseError):
                 raise answers[0]
+            if not reply_kinds.fits(commands[0][0], answers[0]):
+                raise bounded.odd_reply_to(commands[0][0])
         return answers
 
     def submit(self, request: Request, to: str = "") -> None:
@@ -346,6 +348,8 @@ class ZoneClient:
                 "XREAD", "COUNT", EVENTS_PAGE, "BLOCK", wait, "STREAMS", *streams, *streams.values()
             )
             answer = connection.read_response()
+            if not reply_kinds.is_news(answer):
+                raise bounded.odd_reply_to("XREAD")
         connection.blocked = 0.0
         return dict(answer or ())
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import redis
 from jaywalk import zone_client
 from jaywalk.bounded import BoundedPool, OddReply
 from jaywalk.controller import ControllerAddress, connect, locate
-from jaywalk.errors import ControllerUnreachable
+from jaywalk.errors import ControllerUnreachable, InvalidValue
 from jaywalk.reply_meter import NODE, SUPERVISOR
 from jaywalk.zone_client import BLOCKED, EVENTS_PAGE, ZoneClient
 from jaywalk.zonelog import ZoneKeys
@@ -46,6 +47,7 @@ COMMANDS: dict[str, Callable[[ZoneClient], Any]] = {
     "seen": lambda zone: zone.seen(),
     "goes on": lambda zone: zone.goes_on_from(view_of(peer(0))),
     "read": lambda zone: zone.read(view_of(peer(0)), block=60.0),
+    "check in": lambda zone: zone.check_in(view_of(peer(0))),
 }
 
 
@@ -93,6 +95,35 @@ def test_each_command_says_what_was_sent_and_asks_whether_it_is_redis(command: s
     with odd_server(sends(reply)) as server:
         zone = zone_at(server.address)
         with pytest.raises(ControllerUnreachable, match=rf"{server.address} sends .*: is it Redis\?"):
+            COMMANDS[command](zone)
+
+
+ODD = {
+    "number": b":5\r\n",
+    "text": b"$2\r\nhi\r\n",
+    "numbers": b"*3\r\n:1\r\n:2\r\n:3\r\n",
+    "pair of numbers": b"*2\r\n:1\r\n:2\r\n",
+    "page of numbers": b"*2\r\n$1\r\n0\r\n*2\r\n:1\r\n:2\r\n",
+    "streams of numbers": b"*1\r\n*2\r\n$1\r\nx\r\n*1\r\n:7\r\n",
+    "entries of numbers": b"*1\r\n*2\r\n$3\r\n1-1\r\n*2\r\n:1\r\n:2\r\n",
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("reply", ODD)
+def test_a_reply_of_another_kind_ends_no_agent(command: str, reply: str) -> None:
+    """It is of proper size and form, and a number where a hash is due, or the like."""
+    with odd_server(sends(ODD[reply])) as server:
+        zone = zone_at(server.address)
+        with suppress(ControllerUnreachable, InvalidValue):  # which an agent survives
+            COMMANDS[command](zone)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_number_where_something_else_is_due_is_named(command: str) -> None:
+    with odd_server(sends(ODD["number"])) as server:
+        zone = zone_at(server.address)
+        with pytest.raises(ControllerUnreachable, match=r"of another kind than Redis's: is it Redis\?"):
             COMMANDS[command](zone)
 
 
