@@ -31,6 +31,7 @@ from jaywalk.zonelog import Fork, Gap, ZoneView
 from . import losses
 from .notices import Notices, namesakes, supplanted
 from .stop import StopSignal
+from .wallclock import WallClock
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +120,7 @@ class Follower:
     _next_tick: float = field(default_factory=time.monotonic)
     _next_report: float = 0.0
     _told: bool = False
+    _clock: WallClock = field(default_factory=WallClock)
 
     @property
     def joined(self) -> bool:
@@ -210,6 +212,7 @@ class Follower:
             self._resyncs = min(self._resyncs + 1, SLOWEST)
             yield from self._pause(RESYNC.compute(self._resyncs))
             with self.stop.waiting():
+                losses.follow_clock(before, self._clock)
                 self.view, merged = client.resync(before, self.own_key)
             losses.tell(self.view, before, merged)
             self._notices.say(supplanted(self.view, self.view.retained))
@@ -385,7 +388,7 @@ class Follower:
             self._next_tick = now + TICK
             self._notice_move()
             if self.view is not None:
-                losses.end_retention(self.view)
+                losses.end_retention(self.view, self._clock)
                 yield Update(self.view)
 
     def _pause(self, seconds: float) -> Iterator[Update]:

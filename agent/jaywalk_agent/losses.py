@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Collection
 
-from jaywalk.retention import RETAIN_SECONDS, Merged, expired, relisted
+from jaywalk.retention import RETAIN_SECONDS, Merged, expired, redate, relisted
 from jaywalk.zonelog import ZoneView
+
+from .wallclock import WallClock
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +38,16 @@ def tell(view: ZoneView, before: ZoneView, merged: Merged) -> None:
         )
 
 
-def end_retention(view: ZoneView) -> None:
+def follow_clock(view: ZoneView, clock: WallClock) -> float:
+    """Counts for retained peers the time that really went by; returns the time now."""
+    now, jump = clock.look()
+    redate(view, now, jump)
+    return now
+
+
+def end_retention(view: ZoneView, clock: WallClock) -> None:
     """Lets go of the peers that the controller lost and that did not come back in time."""
-    if over := expired(view, time.time()):
+    if over := expired(view, follow_clock(view, clock)):
         names = _named(view, over)
         view.drop_retained(over)
         log.warning(

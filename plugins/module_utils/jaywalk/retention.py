@@ -24,6 +24,9 @@ RETAIN_SECONDS = 86_400.0
 """How long a peer that the zone lost stays in force.  A day gives whoever is on call time to start its agent
 or to restore the controller, and bounds how long a machine that nobody lists has a tunnel."""
 
+UNSET_BEFORE = 1_735_689_600.0
+"""The start of 2025, before there was this program: a clock that shows less was not set yet."""
+
 RELEASE_SECONDS = 7 * RETAIN_SECONDS
 """How long after the start of an epoch the release of a key that the zone does not list goes into the log all
 the same, for nodes that retain it; longer than such a peer stays, since a node may have been off."""
@@ -168,6 +171,25 @@ def merge(
         free = tuple(each for each in peer.prefixes if values.overlapping(taken, each) is None)
         view.retain(peer._replace(prefixes=free), before.retained.get(key) or Retained(before.epoch, now))
     return Merged(frozenset(lost & view.retained.keys()), own_removed, shared)
+
+
+def redate(view: ZoneView, now: float, jump: float) -> None:
+    """Has the marks of retained peers agree with the node's clock, which was just set by ``jump`` seconds."""
+    for key, mark in view.retained.items():
+        view.retained[key] = mark._replace(since=redated(mark.since, now, jump))
+
+
+def redated(since: float, now: float, jump: float) -> float:
+    """When a peer was missed, by the clock as it goes ``now``, after it was set by ``jump`` seconds.
+
+    What was counted by a clock that nobody had set yet, or by one that was ahead, counts from now; as long as
+    the clock is not set nothing is said about what an earlier start of the machine wrote.
+    """
+    before = now - jump
+    of_this_clock = since <= before and (since >= UNSET_BEFORE or before < UNSET_BEFORE)
+    if of_this_clock:
+        return since + jump
+    return since if now < UNSET_BEFORE or UNSET_BEFORE <= since <= now else now
 
 
 def expired(view: ZoneView, now: float) -> set[str]:
