@@ -147,7 +147,7 @@ COMMITS = (
     Mutant(
         "partly-put-back-without-a-new-epoch",
         BUMP,
-        "  rev = math.max(rev, tonumber(string.match(record, '\"r\":(%d+)') or 0))",
+        "  rev = math.max(rev, number(string.match(record, '\"r\":(%d+)')) or 0)",
         "  rev = rev + 0",
         "agents leave aside new records, since those that they have seem newer",
         of("heads", "test_meta_data_that_are_older_than_the_rest_give_no_revision_twice"),
