@@ -103,7 +103,10 @@ class ServedZones:
 
     def open_epoch(self, store: Store, zone: str) -> None:
         """Opens a new epoch of a zone whose Redis started anew, which forgot the zone's user, too."""
-        store.bump(zone)
+        if store.bump(zone):
+            log.warning(
+                "zone %s holds data of another run of Redis, or a log that is newer: it has a new epoch", zone
+            )
         write_user(store, zone, self._agent_digest)
 
     def committed(self, zone: str) -> None:

@@ -45,13 +45,14 @@ def joins(store: Store, number: int, zone: str = "zone-blue") -> bool:
 
 @ahead
 def test_a_zone_goes_on_behind_what_somebody_wrote_into_its_log(
-    redis_server: RedisServer, store: Store, write: Callable[[Store], None]
+    redis_server: RedisServer, store: Store, write: Callable[[Store], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Redis takes no entry that is older than the newest which the log ever had: a new epoch is."""
     with committing(redis_server.address):
         assert joins(store, 1)
         write(store)
         assert joins(store, 2)
+    assert "or a log that is newer: it has a new epoch" in caplog.text
     assert store.load("zone-blue").peers.keys() == {key_of(1), key_of(2)}
 
 
