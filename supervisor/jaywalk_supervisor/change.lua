@@ -10,7 +10,8 @@ if not meta[1] then return 'GONE' end
 if meta[3] ~= string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') then return 'INCARNATION' end
 if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] then return 'CONFLICT' end
 -- As commit.lua compares it.
-if meta[5] and ARGV[3] ~= '' and meta[5] ~= ARGV[3] then return 'CONFLICT' end
+local is_mark = #(meta[5] or '') >= 8 and #meta[5] <= 32 and string.match(meta[5], '^[0-9a-f]+$') -- as marks.py
+if is_mark and ARGV[3] ~= '' and meta[5] ~= ARGV[3] then return 'CONFLICT' end
 local epoch, rev = meta[1], string.format('%d', tonumber(meta[2]) + 1)
 if ARGV[5] == '1' then
   local now = redis.call('TIME')

@@ -14,7 +14,8 @@ if meta[3] ~= string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') then re
 if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] then return 'CONFLICT' end
 -- A running Redis may have been put back to an older copy that another supervisor counted on from.  What an
 -- older version committed has no mark.
-if meta[4] and ARGV[3] ~= '' and meta[4] ~= ARGV[3] then return 'CONFLICT' end
+local is_mark = #(meta[4] or '') >= 8 and #meta[4] <= 32 and string.match(meta[4], '^[0-9a-f]+$') -- as marks.py
+if is_mark and ARGV[3] ~= '' and meta[4] ~= ARGV[3] then return 'CONFLICT' end
 
 -- Fails before anything is written where a hash is something else: nothing takes back what a script wrote.
 redis.call('HLEN', KEYS[2])

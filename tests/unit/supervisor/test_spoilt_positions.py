@@ -128,3 +128,13 @@ def test_a_record_of_a_revision_that_never_was_is_mended_by_its_node(
     zone = store.load("zone-blue")
     assert zone.peers[key_of(1)].rev <= zone.rev < 100
     assert list(zone.peers[key_of(1)].addresses) == record["a"]
+
+
+@pytest.mark.parametrize("mark", ["garbage", "G" * 12, "ABCDEF012345", "0" * 64, ""])
+def test_a_mark_that_is_none_counts_as_unknown(redis_server: RedisServer, store: Store, mark: str) -> None:
+    """A supervisor that knows the mark of before would else meet a conflict for ever, in all its zones."""
+    with committing(redis_server.address):
+        assert joins(store, 1)
+        store.redis.hset(KEYS.meta, "mark", mark)
+        assert joins(store, 2)
+        assert joins(store, 1, "zone-red")
