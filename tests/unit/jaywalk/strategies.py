@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from jaywalk.models import Lease, Peer
+from jaywalk.models import MOST_REV, Lease, Peer
 from jaywalk.requests import AGENT_OPS, REPORT, Request, new_nonce
 
 
@@ -68,7 +68,7 @@ _peers: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "symmetric": st.booleans(),
         "relay": st.integers(0, 65535),
         "seq": naturals,
-        "rev": naturals,
+        "rev": st.integers(0, MOST_REV - 1),
     }
 )
 peers = _peers.map(lambda fields: Peer(**fields))
