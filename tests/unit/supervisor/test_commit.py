@@ -121,10 +121,16 @@ def test_a_new_epoch_says_where_the_one_before_ended(
     assert view.epoch > before.epoch and view.rev == before.rev + 1
 
 
+@pytest.mark.parametrize("marked", [True, False])
 def test_a_zone_is_changed_only_as_it_was_when_that_was_checked(
-    store: Store, committers: tuple[Committer, Committer]
+    store: Store, committers: tuple[Committer, Committer], marked: bool
 ) -> None:
-    """A node joins between the look at the leases and the change that would cut it off."""
+    """A node joins between the look at the leases and the change that would cut it off.
+
+    What an older version committed last has no mark to be known by.
+    """
+    if not marked:
+        store.redis.hdel(KEYS.meta, "mark")
     looks: list[int] = []
 
     class Slow(Store):

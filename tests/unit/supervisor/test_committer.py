@@ -255,9 +255,17 @@ def test_a_leader_spares_conflicts(
     assert len(leases(store)) == 3000
 
 
-def test_a_lost_compare_and_set_is_decided_anew(redis_server: RedisServer, store: Store) -> None:
-    """Both take the same lowest address; the one who commits second has to give another."""
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_lost_compare_and_set_is_decided_anew(
+    redis_server: RedisServer, store: Store, marked: bool
+) -> None:
+    """Both take the same lowest address; the one who commits second has to give another.
+
+    What an older version committed last has no mark to be known by.
+    """
     store.create(BLUE)
+    if not marked:
+        store.redis.hdel(KEYS.meta, "mark")
     first, second = (Committer(redis_server.address, "", (), threading.Event()) for _ in range(2))
     for each in (first, second):
         each.zones.states["zone-blue"] = store.load("zone-blue")
