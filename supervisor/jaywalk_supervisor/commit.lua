@@ -9,13 +9,11 @@
 -- Returns OK, CONFLICT (catch up and decide again), INCARNATION (bump first) or GONE (no such zone).
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'rev', 'run_id', 'mark')
 if not meta[1] then return 'GONE' end
--- The run id of this very server: a restarted Redis may have lost revisions that readers have seen.
-if meta[3] ~= string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') then return 'INCARNATION' end
+if meta[3] ~= server_run_id() then return 'INCARNATION' end
 if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] then return 'CONFLICT' end
 -- A running Redis may have been put back to an older copy that another supervisor counted on from.  What an
 -- older version committed has no mark.
-local is_mark = #(meta[4] or '') >= 8 and #meta[4] <= 32 and string.match(meta[4], '^[0-9a-f]+$') -- as marks.py
-if is_mark and ARGV[3] ~= '' and meta[4] ~= ARGV[3] then return 'CONFLICT' end
+if differ(meta[4], ARGV[3]) then return 'CONFLICT' end
 
 -- Fails before anything is written where a hash is something else: nothing takes back what a script wrote.
 redis.call('HLEN', KEYS[2])
@@ -37,12 +35,8 @@ if ARGV[5] ~= '' then
   local entry = {'o', ARGV[5], 'm', (meta[4] or '') .. ' ' .. ARGV[4]}
   if ARGV[6] ~= '' then entry[5], entry[6] = 'w', ARGV[6] end
   -- First, since of all these it alone can fail, and nothing takes back what a script wrote before.
-  local added = redis.pcall('XADD', KEYS[4], 'MAXLEN', '~', '20000', meta[1] .. '-' .. rev, unpack(entry))
-  if type(added) == 'table' and added.err then
-    -- The log has a later entry, which only a part of an older copy, or somebody's hand, leaves behind.
-    local late = string.find(added.err, 'equal or smaller') or string.find(added.err, 'last possible ID')
-    return late and 'INCARNATION' or added
-  end
+  local answer = refused(KEYS[4], meta[1] .. '-' .. rev, entry)
+  if answer then return answer end
   if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'wait_ms', ARGV[6]) end
   write('HSET', KEYS[2], ARGV[7])
   write('HDEL', KEYS[2], ARGV[8])

@@ -166,7 +166,7 @@ class Connection:
         ``when_full``: even if that server's memory is full.
         redis-py's own way loads a missing script into all servers of a cluster, and fails where one is away.
         """
-        text, digest = _script(script, when_full)
+        text, digest = script_of(script, when_full)
         try:
             return self.redis.evalsha(digest, len(keys), *keys, *arguments)
         except redis.exceptions.NoScriptError:
@@ -196,8 +196,9 @@ def _cluster(where: ControllerAddress, name: str) -> RedisCluster:
 
 
 @cache
-def _script(name: str, when_full: bool) -> tuple[str, str]:
-    """The text of a script, and the name that Redis gives it."""
-    text = files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8")
+def script_of(name: str, when_full: bool) -> tuple[str, str]:
+    """The text of a script, what all share before it, and the name that Redis gives it."""
+    folder = files(__package__)
+    text = "".join(folder.joinpath(f"{each}.lua").read_text(encoding="utf-8") for each in ("common", name))
     text = f"#!lua flags=allow-oom\n{text}" if when_full else text
     return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()

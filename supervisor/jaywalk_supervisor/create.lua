@@ -10,9 +10,7 @@
 --       where the zone has neither leases nor peers
 -- Returns CREATED or EXISTS.
 if redis.call('EXISTS', KEYS[1]) == 1 then return 'EXISTS' end
-local now = redis.call('TIME')
-local epoch = tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)
-epoch = math.max(epoch, tonumber(ARGV[7]) + 1)
+local epoch = math.max(now_ms(), tonumber(ARGV[7]) + 1)
 local rev = tonumber(ARGV[8])
 -- What is larger than marks.py reads was never ours.
 local function behind(known, digits)
@@ -32,7 +30,7 @@ end
 if ARGV[9] ~= '' then redis.call('HSETNX', KEYS[5], 'agent', ARGV[9]) end
 redis.call('HSET', KEYS[1], 'schema', ARGV[1], 'epoch', string.format('%.0f', epoch),
   'rev', string.format('%d', rev), 'wait_ms', ARGV[2],
-  'run_id', string.match(redis.call('INFO', 'server'), 'run_id:(%w+)'),
+  'run_id', server_run_id(),
   'pools', ARGV[3], 'description', ARGV[4], 'policy', ARGV[5], 'mark', ARGV[6])
 if ARGV[10] ~= '' then redis.call('HSET', KEYS[1], 'restored', ARGV[10]) end
 if ARGV[11] ~= '' then redis.call('HSET', KEYS[1], 'readded', ARGV[11]) end

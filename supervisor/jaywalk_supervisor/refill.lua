@@ -6,8 +6,6 @@
 -- Returns OK or CONFLICT.
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'rev', 'mark')
 if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] then return 'CONFLICT' end
--- As commit.lua compares it.
-local is_mark = #(meta[3] or '') >= 8 and #meta[3] <= 32 and string.match(meta[3], '^[0-9a-f]+$') -- as marks.py
-if is_mark and ARGV[3] ~= '' and meta[3] ~= ARGV[3] then return 'CONFLICT' end
+if differ(meta[3], ARGV[3]) then return 'CONFLICT' end
 for at = 4, #ARGV, 2 do redis.call('HSETNX', KEYS[2], ARGV[at], ARGV[at + 1]) end
 return 'OK'

@@ -11,7 +11,6 @@ import multiprocessing
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from multiprocessing.synchronize import Barrier
 from statistics import median
 from typing import Any
@@ -21,6 +20,7 @@ from jaywalk.models import Zone
 from jaywalk.replies import ReplyTo
 from jaywalk.requests import Reply, Request
 from jaywalk.zonelog import Change, ZoneKeys
+from jaywalk_supervisor.connection import script_of
 from jaywalk_supervisor.decide import decide
 from jaywalk_supervisor.store import Store, new_mark
 from jaywalk_supervisor.writes import Writes, writes
@@ -118,7 +118,7 @@ def _check(store: Store, nonces: Sequence[str], peers: int) -> None:
 def bare(store: Store, batch: int, joins: int = BARE_JOINS) -> float:
     """Joins a second of a client that only sends the script calls, ``batch`` joins each, made before."""
     calls = _calls(store, batch, joins)
-    digest = store.redis.script_load(files("jaywalk_supervisor").joinpath("commit.lua").read_text())
+    digest = store.redis.script_load(script_of("commit", when_full=False)[0])
     begun = time.monotonic()
     for begin in range(0, len(calls), PIPELINED):
         with store.redis.pipeline(transaction=False) as pipe:

@@ -7,11 +7,9 @@ from .mutant import LIBRARY, SUPERVISOR, Mutant, of
 
 COMMIT = f"{SUPERVISOR}/commit.lua"
 BUMP = f"{SUPERVISOR}/bump.lua"
+COMMON = f"{SUPERVISOR}/common.lua"
 COMMITTER = f"{SUPERVISOR}/committer.py"
 STATE = f"{SUPERVISOR}/state.py"
-RUN_ID = (
-    "if meta[3] ~= string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') then return 'INCARNATION' end"
-)
 
 COMMITS = (
     Mutant(
@@ -26,7 +24,7 @@ COMMITS = (
     Mutant(
         "run-id-not-compared",
         COMMIT,
-        RUN_ID,
+        "if meta[3] ~= server_run_id() then return 'INCARNATION' end",
         "",
         "revisions that a restarted Redis lost are used again",
         of("commit", "test_a_redis_that_started_anew_takes_no_commit_before_a_new_epoch"),
@@ -107,23 +105,23 @@ COMMITS = (
     Mutant(
         "bump-keeps-the-epoch",
         BUMP,
-        "local opened = string.format('%.0f', math.max(millis, epoch + 1, over + 1, last_epoch + 1))",
+        "local opened = string.format('%.0f', math.max(now_ms(), epoch + 1, over + 1, last_epoch + 1))",
         "local opened = meta[1]",
         "agents do not see that Redis lost revisions which they know",
         of("committer", "test_lost_revisions_are_never_used_again"),
     ),
     Mutant(
         "bump-forgets-the-history",
-        BUMP,
-        "'history', appended(meta[4], meta[1] .. '-' .. meta[2]))",
-        "'history', meta[4] or '')",
+        COMMON,
+        "redis.call('HSET', key, 'history', appended(history, epoch .. '-' .. rev))",
+        "",
         "agents cannot tell what was lost from what was removed",
         of("commit", "test_a_new_epoch_says_where_the_one_before_ended"),
     ),
     Mutant(
         "mark-not-compared",
         COMMIT,
-        "if meta[4] and ARGV[3] ~= '' and meta[4] ~= ARGV[3] then return 'CONFLICT' end",
+        "if differ(meta[4], ARGV[3]) then return 'CONFLICT' end",
         "",
         "a supervisor commits on a Redis that was put back to an older copy and counted on to where it stood",
         of("heads", "test_a_commit_on_another_history_of_equal_length_is_refused"),
@@ -147,7 +145,7 @@ COMMITS = (
     Mutant(
         "partly-put-back-without-a-new-epoch",
         BUMP,
-        "  rev = math.max(rev, number(string.match(record, '\"r\":(%d+)')) or 0)",
+        "  rev = math.max(rev, natural(string.match(record, '\"r\":(%d+)')) or 0)",
         "  rev = rev + 0",
         "agents leave aside new records, since those that they have seem newer",
         of("heads", "test_meta_data_that_are_older_than_the_rest_give_no_revision_twice"),
