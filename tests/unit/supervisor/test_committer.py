@@ -219,12 +219,18 @@ def all_lead(self: Leadership) -> bool:
 
 
 def storm_at_two(server: RedisServer, store: Store, requests: list[Request]) -> list[Committer]:
-    """Six senders at once, and two committers that serve them to the end."""
+    """Six senders at once, and two committers that serve them to the end.
+
+    In small pieces, so that a busy host leaves one committer as much to take as the other.
+    """
+
+    def send(part: list[Request]) -> None:
+        own = Store.open(server.address, "t")
+        for begin in range(0, len(part), 10):
+            push(own, part[begin : begin + 10])
+
     with committing(server.address) as one, committing(server.address) as two:
-        threads = [
-            threading.Thread(target=push, args=(Store.open(server.address, "t"), requests[i::6]))
-            for i in range(6)
-        ]
+        threads = [threading.Thread(target=send, args=(requests[i::6],)) for i in range(6)]
         for thread in threads:
             thread.start()
         until(lambda: answers(store, requests) == len(requests))
