@@ -11,9 +11,9 @@ from jaywalk.requests import OPERATOR_OPS, Reply, Request
 REMEMBERED = 4096
 """Requests that changed a zone; a sender repeats its own within seconds."""
 
-Identity = tuple[str, str, str, str, int]
+Identity = tuple[str, int, str, str, str, int]
 Answers = dict[Identity, tuple[Request, Reply]]
-"""By zone, operation, key, name and seq: two requests of a sender never share all of them."""
+"""By zone, its epoch, operation, key, name and seq: two requests of a sender never share all of them."""
 
 
 class Answered:
@@ -22,9 +22,11 @@ class Answered:
     def __init__(self) -> None:
         self._answers: Answers = {}
 
-    def first(self, request: Request, batch: Mapping[Identity, tuple[Request, Reply]]) -> Reply | None:
-        """The answer that ``request`` had already, in the ``batch`` of now or before."""
-        identity = identity_of(request)
+    def first(
+        self, request: Request, epoch: int, batch: Mapping[Identity, tuple[Request, Reply]]
+    ) -> Reply | None:
+        """The answer that ``request`` had already in this epoch, in the ``batch`` of now or before."""
+        identity = identity_of(request, epoch)
         known, reply = batch.get(identity) or self._answers.get(identity) or (None, None)
         if known is None or replace(known, nonce=request.nonce) != request:
             return None
@@ -37,9 +39,12 @@ class Answered:
             del self._answers[next(iter(self._answers))]
 
 
-def identity_of(request: Request) -> Identity:
-    """What tells a request from others, without its nonce."""
-    return (request.zone, request.op, request.key, request.name, request.seq)
+def identity_of(request: Request, epoch: int) -> Identity:
+    """What tells a request from others, without its nonce.
+
+    A new ``epoch`` may begin since Redis was put back, which took back what the answer says.
+    """
+    return (request.zone, epoch, request.op, request.key, request.name, request.seq)
 
 
 def is_order(request: Request) -> bool:

@@ -83,13 +83,13 @@ class Decider:
     def _answer(
         self, state: ZoneState, pending: Pending, request: Request, now: float, batch: Batch
     ) -> Reply:
-        first = self._answered.first(request, batch.changing)
+        first = self._answered.first(request, state.epoch, batch.changing)
         pending.repeats = first is not None
         if first is not None and is_order(request):
             return first
         reply = as_first(_take_in(state, request, now, batch), first)
-        if reply.ok and reply.changed:
-            batch.changing[identity_of(request)] = request, reply
+        if reply.ok and reply.changed and pending.reply_to is not None:
+            batch.changing[identity_of(request, state.epoch)] = request, reply
         return reply
 
 

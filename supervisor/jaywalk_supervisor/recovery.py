@@ -128,10 +128,13 @@ class Recovery:
             self._unsettled.pop("", None)
 
     def learn(self, states: Mapping[str, ZoneState]) -> None:
-        """Takes into the copies what this supervisor committed since it looked last."""
+        """Takes into the copies what this supervisor committed since it looked last.
+
+        A zone in another epoch is held against its copy first: Redis may have been put back.
+        """
         for name, state in states.items():
             copy = self._copies.get(name)
-            if copy is not None and (state.epoch, state.rev) > copy.position:
+            if copy is not None and state.epoch == copy.position[0] and state.rev > copy.position[1]:
                 self._copies[name] = copy_of(state, copy.digest, copy.saved)
 
     def mend(
@@ -148,10 +151,10 @@ class Recovery:
             try:
                 standing = Standing.read(fields)
                 self._standings.pop(name, None)
+                if standing is not None and name in returning:
+                    continue  # and its copy stays, so that the next look compares
                 if standing is not None:
                     self._standings[name] = standing
-                if standing is not None and name in returning:
-                    continue
                 if self._mend_zone(store, name, standing, states.get(name)):
                     anew.add(name)
             except redis.exceptions.ReadOnlyError:
