@@ -124,6 +124,8 @@ class CopyFolder:
     def _read(self, name: str, parse: Callable[[str], Copy]) -> Copy | None:
         file = self._file(name)
         try:
+            if file.exists() and not file.is_file():
+                raise InvalidValue("it is no regular file")  # one of another kind may be read for ever
             with file.open(encoding="utf-8") as stream:
                 text = stream.read(MAX_BYTES + 1)
             if len(text) > MAX_BYTES:
