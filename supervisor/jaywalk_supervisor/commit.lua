@@ -45,7 +45,12 @@ if ARGV[5] ~= '' then
   redis.call('HSET', KEYS[1], 'rev', rev, 'mark', ARGV[4])
 end
 for i = 5, #KEYS do
-  redis.call('XADD', KEYS[i], 'MAXLEN', ARGV[at + 2], '*', ARGV[at], ARGV[at + 1])
+  local answered = redis.pcall('XADD', KEYS[i], 'MAXLEN', ARGV[at + 2], '*', ARGV[at], ARGV[at + 1])
+  if type(answered) == 'table' and answered.err then
+    -- Somebody's hand made the key another type; who waits for an older answer in it asks again.
+    redis.call('DEL', KEYS[i])
+    redis.call('XADD', KEYS[i], 'MAXLEN', ARGV[at + 2], '*', ARGV[at], ARGV[at + 1])
+  end
   redis.call('EXPIRE', KEYS[i], ARGV[at + 3])
   at = at + 4
 end
