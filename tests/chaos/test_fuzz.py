@@ -40,6 +40,8 @@ class Desk:
         self._committer = committer
         self._member = join(ZONE, 1)
         self._hand_in(self._member.to_wire())
+        # Written after the commit that answers, and a part of what nothing may change.
+        until(lambda: self.redis.hexists(f"{{{ZONE}}}:seen", self._member.key))
 
     def picture(self) -> Picture:
         """The zone, and who was seen; when, changes with each request of the member."""
