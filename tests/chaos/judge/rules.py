@@ -314,6 +314,9 @@ def _announces(record: Record, asked: Asked) -> bool:
     wanted = [ipaddress.ip_network(each, strict=False) for each in asked.prefixes]
     known = {*kept, *wanted}
     return set(kept) <= set(there) <= known and all(
-        any(each.version == other.version and each.subnet_of(other) for other in there)  # type: ignore[arg-type]
+        any(
+            each.version == other.version and each.prefixlen >= other.prefixlen and each.overlaps(other)
+            for other in there
+        )
         for each in wanted
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -25,17 +26,17 @@ NOW = 1_000_000_000.0
 KEYS = ZoneKeys("zone-blue")
 
 
-def zone_of(**policy: object) -> Zone:
-    words = {"takeover": "always", "quarantine": 60, **policy}
-    return Zone.checked("zone-blue", ["10.20.0.0/16"], "", Policy.checked(**words))  # type: ignore[arg-type]
+def zone_of(**policy: Any) -> Zone:
+    words: dict[str, Any] = {"takeover": "always", "quarantine": 60, **policy}
+    return Zone.checked("zone-blue", ["10.20.0.0/16"], "", Policy.checked(**words))
 
 
-def left(number: int, ago: float, **fields: object) -> Lease:
+def left(number: int, ago: float, **fields: Any) -> Lease:
     lease = Lease(key_of(number), f"node{number}", (f"10.20.{number // 250}.{1 + number % 250}",))
-    return replace(lease, released=NOW - ago, **fields)  # type: ignore[arg-type]
+    return replace(lease, released=NOW - ago, **fields)
 
 
-def state_of(leases: Sequence[Lease], **policy: object) -> ZoneState:
+def state_of(leases: Sequence[Lease], **policy: Any) -> ZoneState:
     state = ZoneState(zone_of(**policy), 1000, 0)
     for lease in leases:
         state.put(lease.key, None, lease)
