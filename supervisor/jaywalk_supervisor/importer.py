@@ -20,7 +20,7 @@ from jaywalk.zonelog import Change
 
 from .ipam import check_growth
 from .state import ZoneState
-from .store import BATCH, Store
+from .store import Store
 from .zones import one
 
 
@@ -55,19 +55,17 @@ def take_over(store: Store, name: str, text: str) -> dict[str, Any]:
     saved = parse(text)
     one(store, name)
     now = store.time(name)
-    taken: list[str] = []
-    while True:
-        state = store.load(name)
-        changes, report = plan(state, saved, now)
-        for change in changes[:BATCH]:
+
+    def fitting(state: ZoneState) -> list[Change]:
+        changes, _ = plan(state, saved, now)
+        for change in changes:
             state.apply(change)
-        if not changes:
-            return {**report, "taken": taken}
-        outcome = store.commit(state, changes[:BATCH], ())
-        if outcome == "OK":
-            taken += [host for change in changes[:BATCH] for host in state.leases[change.key].addresses]
-        elif outcome == "INCARNATION":
-            store.bump(name)
+        return changes
+
+    done = store.commit_all(name, fitting)
+    _, report = plan(store.load(name), saved, now)
+    taken = [host for each in done for host in Lease.from_wire(each.key, each.text).addresses]
+    return {**report, "taken": taken}
 
 
 def plan(

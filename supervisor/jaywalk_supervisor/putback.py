@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from jaywalk import wire
 from jaywalk.errors import InvalidValue
@@ -49,7 +49,7 @@ def make_again(store: Store, copy: ZoneCopy) -> bool:
 def replace_older(store: Store, copy: ZoneCopy) -> None:
     """Puts ``copy`` in the place of an older one that a zone was made from."""
     name = copy.zone.name
-    _commit(store, name, lambda state: _applied(state, outdated_reservations(state, copy)))
+    store.commit_all(name, lambda state: _applied(state, outdated_reservations(state, copy)))
     try:
         changed = settle(store, name, lambda _zone: copy.zone)
     except InvalidValue as error:
@@ -103,7 +103,7 @@ def put_leases(store: Store, copy: ZoneCopy) -> tuple[int, list[str]]:
         changes, left_out[:] = missing_leases(state, copy, store.time(copy.zone.name))
         return changes
 
-    return _commit(store, copy.zone.name, missing), left_out
+    return len(store.commit_all(copy.zone.name, missing)), left_out
 
 
 def refill(store: Store, state: ZoneState) -> int:
@@ -128,7 +128,7 @@ def let_peers_return(store: Store, state: ZoneState) -> ZoneState:
         fields = {"history": "", "marks": "", "restored": state.position}
         if store.change(name, state.head, fields, new_epoch=True) == "OK":
             log.warning("zone %s lost the peers of %d leases: their nodes join again", name, len(lost))
-            _commit(store, name, away)
+            store.commit_all(name, away)
         state = store.load(name)
     return state
 
@@ -136,26 +136,6 @@ def let_peers_return(store: Store, state: ZoneState) -> ZoneState:
 def mark_of(copy: ZoneCopy) -> str:
     """The mark ``restored`` of a zone that is made from ``copy``."""
     return f"{copy.position[0]}-{copy.position[1]}"
-
-
-def _commit(store: Store, name: str, changes_of: Callable[[ZoneState], list[Change]]) -> int:
-    """Commits the changes that ``changes_of`` applies to a state, decided anew whenever somebody else was
-    quicker; returns how many there were.
-    """
-    done = 0
-    while True:
-        state = store.load(name)
-        changes = changes_of(state)
-        for at in range(0, len(changes), BATCH):
-            batch = changes[at : at + BATCH]
-            outcome = store.commit(state, batch, ())
-            if outcome == "INCARNATION":
-                store.bump(name)
-            if outcome != "OK":
-                break
-            done += len(batch)
-        else:
-            return done
 
 
 def _refill(store: Store, state: ZoneState, hash_name: str, records: Mapping[str, object]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -237,6 +237,27 @@ class Store(Connection):
             if gone := [change.key for change in changes if change.key not in state.leases]:
                 self.redis.hdel(state.keys.seen, *gone)
         return outcome
+
+    def commit_all(self, zone: str, changes_of: Callable[[ZoneState], list[Change]]) -> list[Change]:
+        """Commits the changes that ``changes_of`` applies to a state, a batch at a time, and decided anew
+        whenever somebody else was quicker; returns those that were committed.
+
+        Raises ``ZoneGone``.
+        """
+        done: list[Change] = []
+        while True:
+            state = self.load(zone)
+            changes = changes_of(state)
+            for at in range(0, len(changes), BATCH):
+                batch = changes[at : at + BATCH]
+                outcome = self.commit(state, batch, ())
+                if outcome == "INCARNATION":
+                    self.bump(zone)
+                if outcome != "OK":
+                    break
+                done += batch
+            else:
+                return done
 
     def change(
         self,
