@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from jaywalk_supervisor.timeliness import FUTURE_SECONDS, untimely
+from tests.fleet.page import Page
 from tests.unit.supervisor.support import join
 
 NOW = 1_700_000_000.0
+PAGE = Page(Path(__file__).parents[3] / "docs" / "troubleshooting.md")
 
 
 @pytest.mark.parametrize(
@@ -31,3 +34,9 @@ def test_a_request_is_refused_whose_sender_gave_up_or_is_a_day_ahead(
     request = replace(join("zone-blue", 1), expires=int(expires * 1000), seq=int((NOW + ahead) * 1e6))
     refusal = untimely(request, NOW)
     assert (refusal.code if refusal else "") == code
+
+
+def test_a_request_from_the_future_is_refused_as_the_troubleshooting_page_says() -> None:
+    refusal = untimely(replace(join("zone-blue", 1), seq=int((NOW + 2 * FUTURE_SECONDS) * 1e6)), NOW)
+    assert refusal is not None
+    assert PAGE.missing("the clock is wrong", f"jaywalk: {refusal.error}") == []
