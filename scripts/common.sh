@@ -8,7 +8,8 @@ BUILD=$ROOT/build
 CONSTRAINTS=$ROOT/requirements/constraints.txt
 
 # One venv for each set of requirements, so that checkouts of different age share the cache in peace.
-VENV=$CACHE/venv-$(cat "$ROOT/requirements/dev.txt" "$CONSTRAINTS" | sha256sum | cut -c1-12)
+VENV=$CACHE/venv-$({ sed -n '/^\[dependency-groups]/,/^\[project/p' "$ROOT/pyproject.toml"; cat "$CONSTRAINTS"; } |
+    sha256sum | cut -c1-12)
 
 export LC_ALL=C.UTF-8
 
@@ -46,6 +47,9 @@ make_venv() {
     say "making the Python environment $directory ($("$python" --version))"
     rm -rf -- "$directory"
     "$python" -m venv "$directory"
+    # pip knows dependency groups from 25.1; Debian 12 has 23.0.
+    "$directory/bin/python" -m pip install --no-input --disable-pip-version-check --quiet "pip>=25.1" 2>"$log" ||
+        { cat "$log" >&2; die "pip could not update itself in $directory; see the lines above, then run this again"; }
     if ! "$directory/bin/python" -m pip install --no-input --disable-pip-version-check "$@" 2>"$log" |
         sed -un 's/^Collecting \([^ ;]*\).*/    \1/p' >&2; then
         cat "$log" >&2

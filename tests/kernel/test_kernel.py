@@ -11,6 +11,7 @@ import os
 import shlex
 import subprocess
 import tarfile
+import tomllib
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from lab.errors import LabError
 from lab.settings import cache_folder
 
 ROOT = Path(__file__).parents[2]
-KERNEL, CONSTRAINTS = (ROOT / "requirements" / name for name in ("kernel.txt", "constraints.txt"))
+CONSTRAINTS = ROOT / "requirements/constraints.txt"
 SECONDS = 1800
 """Many times what a run takes; it is for a machine that hangs."""
 TESTS = (
@@ -47,14 +48,12 @@ def machine() -> image.Image:
 
 
 def requirements() -> list[str]:
-    """What the tests inside import, each in its exact version."""
-    pins = dict(line.split("==") for line in lines(CONSTRAINTS))
+    """What the tests inside import (the dependency group `kernel`), each in its exact version."""
+    lines = CONSTRAINTS.read_text(encoding="utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
     versions = {name.lower().replace("_", "-"): version for name, version in pins.items()}
-    return [f"{wanted}=={versions[wanted.partition('[')[0]]}" for wanted in lines(KERNEL)]
-
-
-def lines(path: Path) -> list[str]:
-    return [line for line in path.read_text().splitlines() if not line.startswith("#")]
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
+    return [f"{name}=={versions[name.partition('[')[0]]}" for name in groups["kernel"]]
 
 
 def say(line: str) -> None:
