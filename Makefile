@@ -26,7 +26,7 @@ tests_of = $(if $(filter tests/%,$(ARGS)),,tests/$(1))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test unit integration fleet chaos chaos-mutants test-kernel lint \
-	format bench plot lab lab-down wheel zipapp wheelhouse dist constraints clean
+	format bench plot lab lab-down wheel zipapp wheelhouse changelog dist constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -60,7 +60,7 @@ chaos-mutants: setup ## break the supervisor on purpose in each way of a list, a
 test-kernel: setup ## the interface's tests on kernel WireGuard, in a virtual machine: INSIDE='-k handshake'
 	@$(PY) -m pytest tests/kernel -s $(ARGS)
 
-lint: setup ## ruff, mypy, import-linter, shellcheck, ansible-lint, ansible-test sanity
+lint: setup ## ruff, mypy, import-linter, shellcheck, changelog fragments, ansible-lint, ansible-test sanity
 	@scripts/lint
 
 format: setup ## let ruff lay out the code
@@ -87,10 +87,13 @@ zipapp: setup ## build the agent as one file, build/jaywalk.pyz, for nodes witho
 wheelhouse: setup ## gather the wheels for an air-gapped fleet (PYTHON_VERSION=3.12 PLATFORM=...)
 	@scripts/wheelhouse $(PYTHON_VERSION) $(PLATFORM)
 
+changelog: setup ## print the changelog of the next release
+	@scripts/changelog
+
 dist: setup ## build the collection into build/dist
 	@scripts/dist
 
-constraints: setup ## write requirements/constraints.txt anew from requirements/dev.txt
+constraints: setup ## write requirements/constraints.txt again from the dependency group dev
 	@scripts/constraints
 
 clean: ## remove what was built here (the cache folder stays)
