@@ -50,6 +50,23 @@ DAMAGE = (
     'dd of="$file" oflag=seek_bytes seek=$at conv=notrunc status=none; '
     f"systemctl start {REDIS}"
 )
+AS_REDIS = (
+    "export REDISCLI_AUTH=$(cat /etc/jaywalk-supervisor/controller.password); "
+    "cli='redis-cli --user supervisor --raw'; "
+)
+SPOIL = (
+    f"key=$($cli hgetall '{{{ZONE}}}:peers' | grep -B1 '\"n\":\"node2\"' | head -n 1); "
+    f"$cli hset '{{{ZONE}}}:peers' \"$key\" '{{'"
+)
+"""Makes the peer record of node2 unreadable."""
+SUPERVISOR_CLOCK = "/run/systemd/system/jaywalk-supervisor.service.d/clock.conf"
+AHEAD = (
+    FUTURE.replace("/root/future", "/opt/future")
+    + f"mkdir -p $(dirname {SUPERVISOR_CLOCK}); "
+    + f"printf '[Service]\nEnvironment=PYTHONPATH=/opt/future\n' > {SUPERVISOR_CLOCK}; "
+)
+"""Puts the clock of the supervisor two days ahead, once it is started again."""
+RELOAD = "systemctl daemon-reload; systemctl restart jaywalk-supervisor"
 SMALL_PASSWORD = "small-zone-of-the-tests-0123"
 IN_SMALL_ZONE = (
     AS_OUTSIDER + f"(umask 077; echo {SMALL_PASSWORD} > /root/other.password); "
@@ -120,6 +137,22 @@ CASES = {
         typed_on="node3",
     ),
     "redis does not start": Case({"control": DAMAGE}, typed_on="control", cured_on="control"),
+    "redis has no memory left": Case(
+        {
+            "control": AS_REDIS + "$cli config get maxmemory | tail -n 1 > /root/maxmemory; "
+            r"used=$($cli info memory | sed -n 's/^used_memory:\([0-9]*\).*/\1/p'); "
+            "$cli config set maxmemory $((used * 9 / 10))"
+        },
+        {"control": AS_REDIS + "$cli config set maxmemory $(cat /root/maxmemory); rm /root/maxmemory"},
+        typed_on="control",
+        cured_on="control",
+    ),
+    "a record cannot be read": Case({"control": AS_REDIS + SPOIL}, typed_on="control", cured_on="node2"),
+    "the supervisor's clock is wrong": Case(
+        {"control": AHEAD + RELOAD},
+        {"control": f"rm -r {SUPERVISOR_CLOCK} /opt/future; {RELOAD}"},
+        typed_on="control",
+    ),
 }
 OUTSIDERS = {
     "the zone is not known": Case(typed_on="node3", before=AS_OUTSIDER),
