@@ -19,6 +19,8 @@ PLATFORM ?=
 MINUTES ?= 60
 SEED ?=
 INSIDE ?=
+VERSION ?=
+DRY_RUN ?=
 WORKERS ?= 4
 
 # A folder of tests, unless ARGS names some of its files: make unit ARGS='tests/unit/lab -q'
@@ -26,7 +28,7 @@ tests_of = $(if $(filter tests/%,$(ARGS)),,tests/$(1))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test unit integration fleet chaos chaos-mutants test-kernel lint \
-	format bench plot lab lab-down wheel zipapp wheelhouse changelog dist constraints clean
+	format bench plot lab lab-down wheel zipapp wheelhouse changelog dist release constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -92,6 +94,9 @@ changelog: setup ## print the changelog of the next release
 
 dist: setup ## build the collection into build/dist
 	@scripts/dist
+
+release: setup ## make a release: make release VERSION=0.2.0, first with DRY_RUN=1 (RELEASING.md)
+	@scripts/release $(if $(DRY_RUN),--dry-run) $(VERSION)
 
 constraints: setup ## write requirements/constraints.txt again from the dependency group dev
 	@scripts/constraints
