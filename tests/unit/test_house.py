@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -28,6 +29,17 @@ def test_the_changelog_has_this_version_or_fragments_for_it() -> None:
     released = yaml.safe_load(history.read_text())["releases"] if history.exists() else {}
     fragments = [*(ROOT / "changelogs/fragments").glob("*.yml")]
     assert VERSION in released or fragments
+
+
+def test_text_files_have_the_whitespace_of_the_editorconfig() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True)
+    files = [ROOT / name for name in listed.stdout.split("\0") if name and not name.endswith(".png")]
+    texts = {path: path.read_bytes() for path in files if path.is_file()}
+    assert texts
+    odd = re.compile(rb"[ \t]$|\r|[^\n]\Z", re.MULTILINE)
+    assert [str(path) for path, text in texts.items() if odd.search(text)] == []
+    tabs = [path.name for path, text in texts.items() if re.search(rb"^ *\t", text, re.MULTILINE)]
+    assert tabs == ["Makefile"]
 
 
 def test_library_imports_without_ansible_and_redis() -> None:
