@@ -18,7 +18,7 @@ import pytest
 from tests.netns import Namespace, connect, kernel_has_wireguard
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.wireguard
+pytestmark = [pytest.mark.wireguard, pytest.mark.kernel_wireguard]
 
 ROOT = Path(__file__).parents[2]
 COLLECTION = "ansible_collections.jaywalking.mesh.plugins.modules"

@@ -21,6 +21,7 @@ from tests.unit.supervisor.support import AGENT_PASSWORD, committing
 
 pytestmark = [
     pytest.mark.wireguard,
+    pytest.mark.kernel_wireguard,
     pytest.mark.skipif("JAYWALK_DISPOSABLE" not in os.environ, reason="only inside of make test-kernel"),
 ]
 ROOT = Path(__file__).parents[2]

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""All tests that make WireGuard interfaces, once more, on a kernel that has WireGuard.
+"""All tests that depend on the kind of WireGuard, once more, on a kernel that has WireGuard.
 
-They run in a virtual machine; each of them is one subtest here.  ``make test-kernel`` shows its console as it
-works, and ``make test-kernel INSIDE='-k handshake'`` hands words to the pytest inside.
+They have the marker ``kernel_wireguard`` and run in a virtual machine; each of them is one subtest here.
+``make test-kernel`` shows its console as it works, and ``make test-kernel INSIDE='-k handshake'`` hands words
+to the pytest inside.  ``INSIDE='-m wireguard'`` runs all tests that make interfaces.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ pytestmark = pytest.mark.timeout(SECONDS + 600)  # with the time that building t
 JOB = """#!/bin/sh
 cd ansible_collections/jaywalking/mesh || exit
 export JAYWALK_DISPOSABLE=1 PYTHONPATH=plugins/module_utils:agent:supervisor:.
-exec python -m pytest -v --color no --timeout 600 -m wireguard --junitxml "$RESULTS/junit.xml" {words}
+exec python -m pytest -v --color no --timeout 600 -m kernel_wireguard --junitxml "$RESULTS/junit.xml" {words}
 """
 
 
@@ -75,6 +76,12 @@ def job(tmp_path: Path) -> Path:
         tar.add(run, "run")
         tar.add(Path(made.stdout.strip()).parents[1], "ansible_collections")
     return archive
+
+
+def test_each_file_with_a_marked_test_runs_inside() -> None:
+    files = [path for path in ROOT.glob("tests/*/**/test_*.py") if path != Path(__file__)]
+    marked = [path for path in files if "mark.kernel_wireguard" in path.read_text(encoding="utf-8")]
+    assert {str(path.relative_to(ROOT)) for path in marked} == set(TESTS)
 
 
 def test_on_the_kernels_own_wireguard(machine: image.Image, job: Path, subtests: pytest.Subtests) -> None:

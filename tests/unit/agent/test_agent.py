@@ -94,6 +94,7 @@ def peers(inside: Namespace) -> set[str]:
 
 
 @pytest.mark.usefixtures("supervisor")
+@pytest.mark.kernel_wireguard
 def test_is_ready_when_the_interface_is_and_leaves_it_up(
     redis_server: RedisServer, inside: Namespace, settings: Settings, stop: StopSignal, systemd: Systemd
 ) -> None:
@@ -278,6 +279,7 @@ def test_what_fails_later_is_tried_again(
 
 
 @pytest.mark.usefixtures("supervisor")
+@pytest.mark.kernel_wireguard
 def test_a_route_that_somebody_deleted_comes_back(
     redis_server: RedisServer,
     inside: Namespace,
@@ -298,6 +300,7 @@ def test_a_route_that_somebody_deleted_comes_back(
 
 
 @pytest.mark.usefixtures("supervisor")
+@pytest.mark.kernel_wireguard
 def test_a_removed_node_takes_its_tunnels_down(
     redis_server: RedisServer, inside: Namespace, settings: Settings, stop: StopSignal, systemd: Systemd
 ) -> None:
@@ -317,7 +320,9 @@ def test_a_removed_node_takes_its_tunnels_down(
 
 @pytest.mark.usefixtures("supervisor")
 @pytest.mark.parametrize("way", ["up", "run"])
-@pytest.mark.parametrize("conflict", ["network", "interface", "tun"])
+@pytest.mark.parametrize(
+    "conflict", ["network", pytest.param("interface", marks=pytest.mark.kernel_wireguard), "tun"]
+)
 def test_what_this_machine_refuses_the_zone_never_hears_of(
     way: str,
     conflict: str,
@@ -438,6 +443,7 @@ def test_a_zone_in_disorder_does_not_fill_the_journal(
 
 
 @pytest.mark.usefixtures("supervisor")
+@pytest.mark.kernel_wireguard
 def test_without_ipv6_the_agent_is_ready_follows_the_zone_and_takes_it_when_it_may(
     redis_server: RedisServer,
     inside: Namespace,
@@ -492,6 +498,7 @@ def snapshot_peers(settings: Settings) -> set[str]:
 
 
 @pytest.mark.usefixtures("supervisor")
+@pytest.mark.kernel_wireguard
 def test_a_tool_that_keeps_adding_a_peer_is_named_and_does_not_fill_the_journal(
     inside: Namespace,
     settings: Settings,

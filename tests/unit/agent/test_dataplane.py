@@ -212,6 +212,7 @@ def test_while_this_node_is_not_in_the_zone_the_interface_stays() -> None:
 
 
 @pytest.mark.wireguard
+@pytest.mark.kernel_wireguard
 def test_makes_mends_and_removes_a_real_interface(
     namespace: Callable[[str], Namespace], tmp_path: Path
 ) -> None:
@@ -266,6 +267,7 @@ def test_without_any_wireguard_nothing_is_touched(
 
 
 @pytest.mark.wireguard
+@pytest.mark.kernel_wireguard
 def test_two_interfaces_on_one_port_are_refused_by_name(
     namespace: Callable[[str], Namespace], tmp_path: Path
 ) -> None:
@@ -281,6 +283,7 @@ def test_two_interfaces_on_one_port_are_refused_by_name(
 
 
 @pytest.mark.wireguard
+@pytest.mark.kernel_wireguard
 def test_a_preshared_key_that_somebody_gave_a_peer_is_taken_away_and_told(
     namespace: Callable[[str], Namespace], tmp_path: Path
 ) -> None:
@@ -302,6 +305,7 @@ def test_a_preshared_key_that_somebody_gave_a_peer_is_taken_away_and_told(
 
 
 @pytest.mark.wireguard
+@pytest.mark.kernel_wireguard
 def test_what_others_did_to_a_real_interface_is_put_right_and_told(
     namespace: Callable[[str], Namespace], tmp_path: Path
 ) -> None:
@@ -419,7 +423,9 @@ def switch_ipv6(inside: Namespace, interface: str, value: str) -> None:
 
 
 @pytest.mark.wireguard
-@pytest.mark.parametrize("setting", ["all", "default", "jwuno6"])
+@pytest.mark.parametrize(
+    "setting", ["all", "default", pytest.param("jwuno6", marks=pytest.mark.kernel_wireguard)]
+)
 def test_where_the_kernel_takes_no_ipv6_ipv4_comes_up_and_ipv6_follows_when_it_may(
     namespace: Callable[[str], Namespace], tmp_path: Path, setting: str
 ) -> None:

@@ -21,6 +21,7 @@ from . import strategies as mesh
 
 pytestmark = [
     pytest.mark.wireguard,
+    pytest.mark.kernel_wireguard,
     pytest.mark.skipif(not kernel_has_wireguard(), reason="this kernel has no WireGuard: make test-kernel"),
 ]
 Pair = tuple[Namespace, Namespace]

@@ -24,6 +24,7 @@ pytestmark = [
     pytest.mark.wireguard,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
 ]
+on_kernel_too = pytest.mark.kernel_wireguard
 needs_userspace = pytest.mark.usefixtures("no_kernel_wireguard")
 Make = Callable[[str], Namespace]
 
@@ -54,6 +55,7 @@ def bring(node: Namespace, desired: Interface) -> plan.Plan:
     return steps
 
 
+@on_kernel_too
 def test_interface_comes_lives_changes_and_goes(node: Namespace, wish: Interface, tmp_path: Path) -> None:
     assert wireguard.observe(node.runner, "jwl0") is None
     one = WgPeer(mesh.key(1), ("10.20.0.2/32", "172.20.1.0/24"), "192.0.2.2:51820", 25)
@@ -120,13 +122,13 @@ def all_routes(node: Namespace) -> list[str]:
         "route del 10.30.0.0/16",
         "route del fd20::/64",
         "route del fd30::/48",
-        "route del 172.20.1.0/24",
+        pytest.param("route del 172.20.1.0/24", marks=on_kernel_too),
         "route del local 10.20.0.1 table local",
-        "-6 route del local fd20::1 table local",
+        pytest.param("-6 route del local fd20::1 table local", marks=on_kernel_too),
         "addr del 10.20.0.1/20",
         "addr del fd20::1/64",
-        "addr flush",
-        "link set down",
+        pytest.param("addr flush", marks=on_kernel_too),
+        pytest.param("link set down", marks=on_kernel_too),
     ],
 )
 def test_what_somebody_took_of_an_interface_is_put_back_and_nothing_else(
@@ -148,7 +150,7 @@ def test_what_somebody_took_of_an_interface_is_put_back_and_nothing_else(
         ("10.20.0.0/20", ""),
         ("10.20.0.0/20", "metric 50"),
         ("10.20.0.0/20", "proto static metric 5"),
-        ("fd20::/64", ""),
+        pytest.param("fd20::/64", "", marks=on_kernel_too),
         ("fd20::/64", "proto static metric 5"),
     ],
 )
@@ -200,7 +202,7 @@ FOUR = ["10.20.0.1/20", "10.20.0.2/20", "10.20.0.3/20", "10.20.16.1/20"]
         (FOUR[:1], []),  # IPv6 alone from now on
         (FOUR[:3], FOUR[1:3]),  # the primary goes, its secondaries stay
         (FOUR[:3], FOUR[:1]),  # the secondaries go
-        (FOUR[:3], []),  # all go, and the first takes the others along
+        pytest.param(FOUR[:3], [], marks=on_kernel_too),  # all go, and the first takes the others along
         (FOUR[:3], FOUR[2:]),  # some of all
         (["10.20.0.1/20"], ["10.20.0.1/32"]),  # the pool's length changes
     ],
@@ -216,6 +218,7 @@ def test_change_of_address_takes_nothing_else_along(
     bring(node, replace(wish, addresses=(*after, *ipv6), routes=frozenset()))
 
 
+@on_kernel_too
 def test_link_local_address_of_the_kernel_is_left_alone_and_ours_is_kept(
     node: Namespace, wish: Interface
 ) -> None:
@@ -229,6 +232,7 @@ def test_link_local_address_of_the_kernel_is_left_alone_and_ours_is_kept(
     assert addresses.findall(after) == addresses.findall(by_kernel)
 
 
+@on_kernel_too
 def test_prefix_moves_from_one_peer_to_another_and_back(node: Namespace, wish: Interface) -> None:
     low, high = sorted([mesh.key(1), mesh.key(2)])
     ours, theirs = ("10.20.0.2/32", "172.20.1.0/24"), ("10.20.0.3/32", "172.20.2.0/24")
@@ -242,6 +246,7 @@ def test_prefix_moves_from_one_peer_to_another_and_back(node: Namespace, wish: I
         bring(node, replace(wish, peers={low: WgPeer(low, one), high: WgPeer(high, two)}))
 
 
+@on_kernel_too
 def test_thousand_peers_come_in_few_calls_and_one_more_in_one(node: Namespace, wish: Interface) -> None:
     many = {
         mesh.key(n): WgPeer(
@@ -305,6 +310,7 @@ def test_route_that_cannot_be_had_is_named_and_the_others_come(node: Namespace, 
     assert observed is not None and observed.routes == {"172.20.2.0/24"}
 
 
+@on_kernel_too
 def test_interface_of_another_kind_is_refused_and_left_alone(node: Namespace, wish: Interface) -> None:
     node.run(["ip", "link", "add", "dev", "jwl0", "type", "veth", "peer", "name", "switch"])
     before = node.run(["ip", "-d", "link", "show", "dev", "jwl0"])
@@ -315,6 +321,7 @@ def test_interface_of_another_kind_is_refused_and_left_alone(node: Namespace, wi
     assert node.run(["ip", "-d", "link", "show", "dev", "jwl0"]) == before
 
 
+@on_kernel_too
 def test_key_file_that_goes_bad_leaves_no_interface_and_no_trace(node: Namespace, wish: Interface) -> None:
     private = Path(wish.private_key_file).read_text().strip()
     Path(wish.private_key_file).write_text(private[:-2] + "!=\n")
@@ -324,6 +331,7 @@ def test_key_file_that_goes_bad_leaves_no_interface_and_no_trace(node: Namespace
     assert wireguard.observe(node.runner, "jwl0") is None
 
 
+@on_kernel_too
 def test_peers_that_are_refused_keep_no_other_away(node: Namespace, wish: Interface) -> None:
     bring(node, wish)
     good = {n: ("peer", mesh.key(n), "allowed-ips", f"10.20.0.{n}/32") for n in range(1, 60)}
@@ -337,6 +345,7 @@ def test_peers_that_are_refused_keep_no_other_away(node: Namespace, wish: Interf
     assert observed is not None and set(observed.peers) == {mesh.key(n) for n in good if n not in bad}
 
 
+@on_kernel_too
 def test_a_tunnel_that_is_gone_is_not_asked_for_each_peer(node: Namespace) -> None:
     parts = [("peer", mesh.key(n), "allowed-ips", f"10.20.0.{n}/32") for n in range(1, 60)]
     node.runner.calls.clear()
@@ -422,6 +431,7 @@ def test_own_networks_are_those_of_the_other_interfaces(node: Namespace, wish: I
     assert "10.20.0.1/20" in wireguard.local_networks(node.runner, without="none")
 
 
+@on_kernel_too
 def test_traffic_loses_nothing_while_other_peers_and_routes_come_and_go(
     namespace: Make, tmp_path: Path
 ) -> None:
@@ -452,6 +462,7 @@ def test_traffic_loses_nothing_while_other_peers_and_routes_come_and_go(
     assert turn
 
 
+@on_kernel_too
 def test_an_interface_in_a_namespace_speaks_from_outside_of_it(
     node: Namespace, wish: Interface, namespace: Make
 ) -> None:
