@@ -13,7 +13,8 @@ export INSIDE
 export JAYWALK_TEST_PARENT := $(or $(JAYWALK_TEST_PARENT),$(shell echo $$PPID))
 
 N ?= 4
-STREETS ?=
+# STREETS is the older name of NAT_SITES, and lab/streets.yml that of its file.
+NAT_SITES ?= $(STREETS:lab/streets.yml=lab/nat_sites.yml)
 PYTHON_VERSION ?= 3.11,3.13
 PLATFORM ?=
 MINUTES ?= 60
@@ -74,8 +75,8 @@ bench: setup wheelhouse ## measure, and write build/bench.json
 plot: ## draw fan-out and storm from build/bench.json into docs/figures
 	@$(PY) tests/bench/plot.py
 
-lab: setup ## boot N machines on this box: make lab N=8, or make lab STREETS=lab/streets.yml
-	@$(PY) -m lab up $(if $(STREETS),--streets $(STREETS),$(N))
+lab: setup ## boot N machines on this host: make lab N=8, or make lab NAT_SITES=lab/nat_sites.yml
+	@$(PY) -m lab up $(if $(NAT_SITES),--nat-sites $(NAT_SITES),$(N))
 
 lab-down: setup ## take the lab down
 	@$(PY) -m lab down

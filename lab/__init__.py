@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A fleet of real machines on one box: each with its own systemd, sshd, network and disk.
+"""A fleet of machines on one host, each with its own systemd, sshd, network and disk.
 
     lab = Lab(Path("/var/tmp/jaywalk-lab"))
     lab.up(["control", "node1"])
     print(lab.node("node1").run("uname -n").stdout)
     lab.down()
 
-The names below are imported when first used: a keeper, of which there is one a machine, needs none.
+The names below are imported at first use: a machine's supervisor needs none of them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lab.settings import Settings
     from lab.ssh import Background, Result
 
-_HOMES = {
+_MODULES = {
     "Background": "lab.ssh",
     "CommandFailed": "lab.errors",
     "Lab": "lab.fleet",
@@ -36,6 +36,6 @@ __all__ = ["Background", "CommandFailed", "Lab", "LabError", "Node", "Result", "
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'lab' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)

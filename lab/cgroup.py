@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A machine's own control groups, below those of its keeper: to freeze it, and to find all of it.
+"""A machine's control groups, below those of its supervisor: to freeze the machine and find its processes.
 
-systemd-nspawn takes its caller's groups (--keep-unit), so each machine needs some of its own, or
-several would share one. Both the pure v2 hierarchy and the hybrid one (v2 beside v1) are served:
-cgroups(7).
+systemd-nspawn runs in its caller's groups (--keep-unit), so each machine needs its own; otherwise
+several would share one. Both the pure v2 hierarchy and the hybrid one (v2 beside v1) work: cgroups(7).
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from lab.patience import Deadline
 MOUNT = Path("/sys/fs/cgroup")
 
 
-def places(proc_self_cgroup: str, label: str, *, hybrid: bool) -> tuple[str, ...]:
-    """The groups to make for a machine, the v2 one last, from the text of /proc/self/cgroup."""
+def group_paths(proc_self_cgroup: str, label: str, *, hybrid: bool) -> tuple[str, ...]:
+    """Return the groups to create for a machine, the v2 one last, from the text of /proc/self/cgroup."""
     v1, v2 = [], []
     for line in proc_self_cgroup.splitlines():
         _, controllers, path = line.split(":", 2)
@@ -34,11 +33,11 @@ def places(proc_self_cgroup: str, label: str, *, hybrid: bool) -> tuple[str, ...
     return (*v1, *v2)
 
 
-def make(label: str) -> tuple[str, ...]:
-    """Make a machine's groups below our own, in the hierarchies that are mounted here, and name them."""
+def create(label: str) -> tuple[str, ...]:
+    """Create a machine's groups below our own in all mounted hierarchies, and return their paths."""
     text = Path("/proc/self/cgroup").read_text(encoding="utf-8")
-    listed = places(text, label, hybrid=(MOUNT / "unified").is_dir())
-    paths = tuple(path for path in listed if Path(path).parent.is_dir())
+    candidates = group_paths(text, label, hybrid=(MOUNT / "unified").is_dir())
+    paths = tuple(path for path in candidates if Path(path).parent.is_dir())
     for path in paths:
         Path(path).mkdir(exist_ok=True)
     return paths
@@ -51,29 +50,29 @@ def enter(paths: Iterable[str]) -> None:
 
 
 def processes(paths: Iterable[str]) -> set[int]:
-    """Every process in the groups and below them."""
+    """Return every process in the groups and below them."""
     found: set[int] = set()
     for path in paths:
         for file in Path(path).rglob("cgroup.procs"):
-            # A group may vanish between the look and the read; a v2 one may be "threaded".
+            # A group may disappear between the listing and the read; a v2 one may be "threaded".
             with contextlib.suppress(OSError):
                 found.update(int(line) for line in file.read_text(encoding="ascii").split())
     return found
 
 
 def freeze(paths: Iterable[str], *, frozen: bool) -> None:
-    """Stop or continue every process of the groups; LabError where there is no v2 hierarchy to stop them."""
+    """Freeze or thaw every process of the groups; raise LabError if a freeze has no v2 hierarchy."""
     for path in paths:
-        switch = Path(path, "cgroup.freeze")
-        if switch.exists():
-            switch.write_text(str(int(frozen)), encoding="ascii")
+        control = Path(path, "cgroup.freeze")
+        if control.exists():
+            control.write_text(str(int(frozen)), encoding="ascii")
             return
     if frozen:
         raise LabError("this host has no cgroup v2 hierarchy, which freezing a machine needs")
 
 
 def is_frozen(paths: Iterable[str]) -> bool:
-    """Whether all processes of the groups stand still now."""
+    """Return whether all processes of the groups are frozen now."""
     for path in paths:
         with contextlib.suppress(OSError):
             return "frozen 1" in Path(path, "cgroup.events").read_text(encoding="ascii")
@@ -81,12 +80,12 @@ def is_frozen(paths: Iterable[str]) -> bool:
 
 
 def kill(paths: Iterable[str], *, spare: int = 0, timeout: float = 10.0) -> None:
-    """Kill every process of the groups but `spare`, and wait until they are gone; LabError if they stay."""
+    """Kill every process of the groups except `spare`; raise LabError if some do not end in time."""
     paths = tuple(paths)
     deadline = Deadline(timeout)
     while left := processes(paths) - {spare}:
         if deadline.passed:
-            raise LabError(f"processes {sorted(left)} do not die: look at them with ps")
+            raise LabError(f"processes {sorted(left)} survive SIGKILL: inspect them with ps")
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -94,7 +93,7 @@ def kill(paths: Iterable[str], *, spare: int = 0, timeout: float = 10.0) -> None
 
 
 def remove(paths: Iterable[str]) -> None:
-    """Remove the groups and those below them; what is still in use stays."""
+    """Remove the groups and those below them; a group in use stays."""
     for path in paths:
         for folder, _, _ in os.walk(path, topdown=False):
             with contextlib.suppress(OSError):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Start a process that outlives the command and the session which started it."""
+"""Start a process that outlives the command and the session that started it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pathlib import Path
 
 from lab.settings import ROOT
 
+# It exists where systemd is this host's PID 1: sd_booted(3).
 SYSTEMD = Path("/run/systemd/system")
-"""Exists where systemd is this host's PID 1: sd_booted(3)."""
 
 
-def start(module: str, arguments: Sequence[str], name: str, log: Path, before: Sequence[str] = ()) -> bool:
-    """Start `python -m module arguments`, behind the words of `before`; whether it could be started.
+def start(module: str, arguments: Sequence[str], name: str, log: Path, wrapper: Sequence[str] = ()) -> bool:
+    """Start `python -m module arguments`, run by the command `wrapper` if given; return whether it started.
 
-    What it says goes to the end of `log`; `name` is what a systemd unit is called by.
+    Its output goes to the end of `log`; `name` is a part of its systemd unit's name.
     """
-    command = [*_detached(name, log), *before, sys.executable, "-m", module, *arguments]
+    command = [*_detach_command(name, log), *wrapper, sys.executable, "-m", module, *arguments]
     with log.open("ab") as output:
         done = subprocess.run(
             command,
@@ -35,12 +35,11 @@ def start(module: str, arguments: Sequence[str], name: str, log: Path, before: S
     return done.returncode == 0
 
 
-def _detached(name: str, log: Path) -> list[str]:
+def _detach_command(name: str, log: Path) -> list[str]:
     if not SYSTEMD.is_dir():
         return ["setsid", "--fork"]
-    # A name of its own each time: systemd may still be clearing the last one away.
+    # A new name each time: systemd may still be removing the last unit.
     unit = f"jaywalk-lab-{name}-{secrets.token_hex(4)}"
-    appended = f"append:{log}"
-    settings = ("Delegate=yes", f"StandardOutput={appended}", f"StandardError={appended}")
+    settings = ("Delegate=yes", f"StandardOutput=append:{log}", f"StandardError=append:{log}")
     options = [f"--property={setting}" for setting in settings]
     return ["systemd-run", "--quiet", "--collect", f"--unit={unit}", "--setenv=PYTHONPATH", *options]

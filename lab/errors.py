@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What goes wrong in a lab, each as one sentence for the person at the keyboard."""
+"""Errors of a lab; each message is one sentence for the user."""
 
 from __future__ import annotations
 
 
 class LabError(Exception):
-    """The lab cannot do what was asked; the text names the value and the remedy."""
+    """The lab cannot fulfil a request; the message names the value and the remedy."""
 
 
 class Unreachable(LabError):
@@ -13,4 +13,4 @@ class Unreachable(LabError):
 
 
 class CommandFailed(LabError):
-    """A command on a machine or on this host ended with a code that is not 0."""
+    """A command on a machine or on this host ended with a non-zero exit code."""

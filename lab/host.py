@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run this host's own tools, and say clearly which one is missing."""
+"""Commands of this host, and checks that it can run a lab."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lab.errors import CommandFailed, LabError
 
+# Command -> Debian package: what a lab needs once its base tree exists.
 TOOLS = {
     "systemd-nspawn": "systemd-container",
     "ip": "iproute2",
@@ -18,35 +19,36 @@ TOOLS = {
     "mount": "mount",
     "ssh": "openssh-client",
 }
-"""Command -> Debian package: what a lab takes once its base tree is there."""
 
-
+# Linux allows 128 inotify instances to all of root's processes; a machine uses five to ten, and
+# wireguard-go exits if it gets none.
 INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 INOTIFY_INSTANCES = 1024
-"""Linux allows 128 to all of root; a machine takes five to ten, and wireguard-go ends where it gets none."""
 
 
 def run(command: Sequence[str], *, stdin: str = "", check: bool = True) -> str:
-    """Run a command of this host and give back what it printed; CommandFailed if it failed."""
+    """Run a command of this host and return its standard output; raise CommandFailed if it fails."""
     done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
     if check and done.returncode:
-        said = (done.stderr or done.stdout).strip()
-        raise CommandFailed(f"{' '.join(command)}: {said or f'exit code {done.returncode}'}")
+        output = (done.stderr or done.stdout).strip()
+        raise CommandFailed(f"{' '.join(command)}: {output or f'exit code {done.returncode}'}")
     return done.stdout
 
 
 def require(tools: Mapping[str, str]) -> None:
-    """Raise LabError with the remedy where a command is missing; `tools`: command -> Debian package."""
+    """Raise LabError with the remedy if a command is missing; `tools`: command -> Debian package."""
     missing = {tool: package for tool, package in tools.items() if shutil.which(tool) is None}
     if missing:
         packages = " ".join(sorted(set(missing.values())))
-        raise LabError(f"no {', '.join(missing)} here: apt-get install --no-install-recommends {packages}")
+        raise LabError(
+            f"this host has no {', '.join(missing)}: apt-get install --no-install-recommends {packages}"
+        )
 
 
 def preflight() -> None:
-    """Raise LabError with the remedy where this host cannot carry a lab."""
+    """Raise LabError with the remedy if this host cannot run a lab."""
     if os.geteuid() != 0:
-        raise LabError("the lab makes namespaces and mounts: run it as root")
+        raise LabError("the lab creates namespaces and mounts: run it as root")
     require(TOOLS)
     if not Path("/dev/net/tun").exists():
         raise LabError("/dev/net/tun is missing, which userspace WireGuard needs: modprobe tun")

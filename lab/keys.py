@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Ssh keys of a lab: the operator's and each machine's own host key."""
+"""Ssh keys of a lab: the operator's key and each machine's host key."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 
 def make_ed25519(path: Path) -> str:
-    """Write a new private key (0600) and its `.pub`; give the public line, without a comment."""
+    """Write a new private key (0600) and its `.pub`; return the public line, without a comment."""
     key = Ed25519PrivateKey.generate()
     private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
     public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()

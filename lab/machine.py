@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One machine as this host sees it: its folder, its keeper, its power, its cables."""
+"""One machine from the host's side: its folder, supervisor, power and interfaces."""
 
 from __future__ import annotations
 
@@ -11,32 +11,34 @@ import signal
 import time
 from pathlib import Path
 
-from lab import cgroup, detached, host, network, plan
+from lab import cgroup, detached, host, naming, network
 from lab.errors import LabError
+from lab.machine_supervisor import LOCK
 from lab.patience import Deadline
+from lab.records import Interface, MachineSpec, Running
 from lab.settings import control_sockets
-from lab.spec import Leg, MachineSpec, Running
 
-KEEPER_START = 5.0
-"""Seconds after which a keeper without its lock is taken for dead."""
+# A supervisor that does not hold its lock after this time has failed to start.
+SUPERVISOR_START_SECONDS = 5.0
+FREEZE_SECONDS = 10.0
 
 
 class Machine:
-    """Power, cables and freezer of one machine."""
+    """Starts, stops, freezes and connects one machine."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @property
     def spec(self) -> MachineSpec:
-        """What is written about it on disk now."""
+        """The machine's record on disk."""
         return MachineSpec.load(self.folder)
 
     @property
     def is_on(self) -> bool:
-        """Whether a keeper holds its lock."""
+        """Whether a supervisor holds the machine's lock."""
         try:
-            with (self.folder / "keeper.lock").open("r", encoding="ascii") as lock:
+            with (self.folder / LOCK).open("r", encoding="ascii") as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
@@ -46,81 +48,81 @@ class Machine:
 
     @property
     def boots(self) -> int:
-        """How often it was booted in its life."""
+        """The number of boots since the machine was created."""
         running = Running.load(self.folder)
         return running.boots if running else 0
 
     @property
-    def keeper(self) -> int:
-        """Its keeper's process id; 0 if it is off."""
+    def supervisor_pid(self) -> int:
+        """The process id of the machine's supervisor; 0 if the machine is off."""
         running = Running.load(self.folder)
-        return running.keeper if running is not None and self.is_on else 0
+        return running.supervisor_pid if running is not None and self.is_on else 0
 
     @property
     def is_frozen(self) -> bool:
-        """Whether its processes stand still."""
+        """Whether the machine's processes are frozen."""
         running = Running.load(self.folder)
         return running is not None and cgroup.is_frozen(running.cgroups)
 
     def start(self) -> None:
-        """Press the button; does not wait for the boot. LabError if it is on."""
+        """Start the supervisor without waiting for the boot; raise LabError if the machine is on."""
         if self.is_on:
             raise LabError(f"{self.folder.name} is on already")
-        self.sweep()
+        self.clean_up()
         for connection in control_sockets(self.spec.prefix).glob("*"):
-            connection.unlink(missing_ok=True)  # it leads to a life that is over
-        name = plan.machine_netns(self.spec.prefix, self.spec.name)
-        if not detached.start("lab.keeper", [str(self.folder)], name, self.folder / "console"):
-            raise LabError(f"the keeper of {self.folder.name} does not start: {self.console_end()}")
+            connection.unlink(missing_ok=True)  # it belongs to an earlier boot
+        name = naming.machine_netns(self.spec.prefix, self.spec.name)
+        if not detached.start("lab.machine_supervisor", [str(self.folder)], name, self.folder / "console"):
+            raise LabError(f"the supervisor of {self.folder.name} does not start: {self.console_end()}")
 
     def wait_booting(self, boots: int, timeout: float = 30.0) -> None:
-        """Wait until its boot number `boots` has begun; LabError with the console's end if it does not."""
-        whole, keeper = Deadline(timeout), Deadline(KEEPER_START)
+        """Wait until boot number `boots` has begun; raise LabError with the console's end if it does not."""
+        deadline, supervisor_start = Deadline(timeout), Deadline(SUPERVISOR_START_SECONDS)
         was_on = False
         while self.boots < boots:
-            on = self.is_on
-            was_on = was_on or on
-            if whole.passed or ((was_on or keeper.passed) and not on and self.boots < boots):
-                waited = f"{whole.waited:.0f} s"
+            is_on = self.is_on
+            was_on = was_on or is_on
+            if deadline.passed or ((was_on or supervisor_start.passed) and not is_on and self.boots < boots):
+                waited = f"{deadline.waited:.0f} s"
                 raise LabError(f"{self.folder.name} did not boot within {waited}: {self.console_end()}")
             time.sleep(0.02)
 
-    def pull_cord(self) -> None:
-        """Cut its power: all its processes die at once, its disk stays. Nothing to do if it is off."""
-        self.signal_off()
+    def power_off(self) -> None:
+        """Kill all processes of the machine at once and keep its disk; does nothing if it is off."""
+        self.signal_power_off()
         if not self._wait_off():
-            raise LabError(f"the keeper of {self.folder.name} does not end: {self.console_end()}")
+            raise LabError(f"the supervisor of {self.folder.name} does not end: {self.console_end()}")
 
-    def signal_off(self) -> None:
-        """Cut its power and do not wait until all is cleared."""
-        self._signal_keeper(signal.SIGTERM)
+    def signal_power_off(self) -> None:
+        """Start the same and return before it is done."""
+        self._signal_supervisor(signal.SIGTERM)
 
-    def _signal_keeper(self, number: signal.Signals) -> None:
-        if keeper := self.keeper:
+    def _signal_supervisor(self, number: signal.Signals) -> None:
+        if pid := self.supervisor_pid:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(keeper, number)
+                os.kill(pid, number)
 
     def _wait_off(self, timeout: float = 15.0) -> bool:
         deadline = Deadline(timeout)
-        while (on := self.is_on) and not deadline.passed:
+        while (is_on := self.is_on) and not deadline.passed:
             time.sleep(0.02)
-        return not on
+        return not is_on
 
     def remove(self) -> None:
-        """Leave nothing of it running or mounted, whatever state it and its keeper are in."""
-        self.signal_off()
+        """End the machine's processes and mounts, in whatever state it and its supervisor are."""
+        self.signal_power_off()
         if not self._wait_off():
-            self._signal_keeper(signal.SIGKILL)
+            self._signal_supervisor(signal.SIGKILL)
             self._wait_off()
-        self.sweep()
+        self.clean_up()
 
-    def sweep(self) -> None:
-        """Clear what a killed keeper left behind; only for a machine that is off."""
+    def clean_up(self) -> None:
+        """Remove what a killed supervisor left; only for a machine that is off."""
         running = Running.load(self.folder)
         if running is not None:
             cgroup.kill(running.cgroups)
             cgroup.remove(running.cgroups)
-        network.unwire(self.spec)
+        network.remove_machine_network(self.spec)
         root = self.folder / "root"
         while root.is_mount():
             host.run(["umount", str(root)])
@@ -135,42 +137,42 @@ class Machine:
         return "cut off" if self.spec.cut else "on"
 
     def freeze(self, *, frozen: bool) -> None:
-        """Stop or continue all its processes; LabError if it is off."""
+        """Freeze or thaw all processes of the machine; raise LabError if it is off."""
         running = Running.load(self.folder)
         if running is None or not self.is_on:
             raise LabError(f"{self.folder.name} is off: start it first")
         cgroup.freeze(running.cgroups, frozen=frozen)
-        deadline = Deadline(10)
+        deadline = Deadline(FREEZE_SECONDS)
         while self.is_frozen != frozen:
             if deadline.passed:
                 raise LabError(f"{self.folder.name} does not {'freeze' if frozen else 'thaw'}")
             time.sleep(0.01)
 
     def cut(self, *, cut: bool) -> None:
-        """Take its cables out of the bridges or put them back; holds over a reboot."""
+        """Detach the machine's interfaces from their bridges or attach them again; holds over a reboot."""
         spec = dataclasses.replace(self.spec, cut=cut)
         spec.save(self.folder)
-        network.plug(spec)
+        network.apply_cut(spec)
 
-    def add_leg(self, leg: Leg) -> None:
-        """Give it one more interface, at once if it is on, and at every boot from now on."""
+    def add_interface(self, interface: Interface) -> None:
+        """Add an interface, at once if the machine is on, and at every boot from now on."""
         spec = self.spec
-        spec = dataclasses.replace(spec, legs=(*spec.legs, leg))
+        spec = dataclasses.replace(spec, interfaces=(*spec.interfaces, interface))
         spec.save(self.folder)
         if self.is_on:
-            network.attach(spec, len(spec.legs) - 1)
+            network.add_interface(spec, len(spec.interfaces) - 1)
 
-    def move(self, leg: Leg) -> None:
-        """Plug its first cable in elsewhere, at once if it is on; LabError if it is cut off."""
+    def move(self, interface: Interface) -> None:
+        """Replace the machine's first interface, at once if it is on; raise LabError if it is cut off."""
         spec = self.spec
         if spec.cut:
             raise LabError(f"{spec.name} is cut off: heal it before it moves")
-        dataclasses.replace(spec, legs=(leg, *spec.legs[1:])).save(self.folder)
+        dataclasses.replace(spec, interfaces=(interface, *spec.interfaces[1:])).save(self.folder)
         if self.is_on:
-            network.move(spec, leg)
+            network.move(spec, interface)
 
     def console_end(self, lines: int = 5) -> str:
-        """The last lines that it and its keeper said, for an error text."""
+        """Return the last lines of the console, for an error message."""
         with contextlib.suppress(FileNotFoundError):
             text = (self.folder / "console").read_text(encoding="utf-8", errors="replace")
             return " / ".join(text.strip().splitlines()[-lines:]) or "its console is empty"

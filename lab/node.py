@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One machine as a test or a demo uses it: commands over ssh, power, cables."""
+"""One machine from a test's or a demo's side: commands over ssh, power, network."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 from typing import TextIO
 
-from lab import door, plan
+from lab import naming, ssh_proxy
 from lab.errors import Unreachable
 from lab.machine import Machine
 from lab.ssh import Background, Client, Command, Result, as_text, wait_for_banner
@@ -19,30 +19,30 @@ class Node:
     def __init__(self, folder: Path, key: Path, known_hosts: Path) -> None:
         self.machine = Machine(folder)
         self.name = folder.name
-        self._client = Client(self.name, self.dial, key, known_hosts)
+        self._client = Client(self.name, self.connect, key, known_hosts)
 
     def __repr__(self) -> str:
         return f"Node({self.name!r}, {self.address!r})"
 
     @property
     def address(self) -> str:
-        """Its first address; in a street, others may have the same."""
-        return str(self.machine.spec.legs[0].ip)
+        """Its first address; machines of other NAT sites may have the same."""
+        return str(self.machine.spec.interfaces[0].ip)
 
     @property
     def netns(self) -> str:
         """The network namespace that it runs in."""
-        return plan.machine_netns(self.machine.spec.prefix, self.name)
+        return naming.machine_netns(self.machine.spec.prefix, self.name)
 
     @property
-    def in_street(self) -> bool:
-        """Whether it is part of the streets, where this host has no leg."""
-        return self.machine.spec.legs[0].netns is not None
+    def in_topology(self) -> bool:
+        """Whether it is in a NAT site or on the emulated internet, where this host has no interface."""
+        return self.machine.spec.interfaces[0].netns is not None
 
-    def dial(self, timeout: float) -> socket.socket:
-        """A connection to its ssh server; OSError if there is none."""
-        if self.in_street:
-            return door.connect(self.netns, timeout)
+    def connect(self, timeout: float) -> socket.socket:
+        """Connect to its ssh server; raise OSError if there is none."""
+        if self.in_topology:
+            return ssh_proxy.connect(self.netns, timeout)
         return socket.create_connection((self.address, 22), timeout)
 
     def run(
@@ -53,20 +53,20 @@ class Node:
         stdin: str = "",
         echo: tuple[TextIO, TextIO] | None = None,
     ) -> Result:
-        """Run a command as root over ssh; see `lab.ssh.Client.run` for what it does and raises."""
+        """Run a command as root over ssh; `lab.ssh.Client.run` describes the arguments and errors."""
         try:
             return self._client.run(command, timeout, check, stdin, echo)
         except Unreachable as error:
             raise Unreachable(f"{error} ({self.name} is {self.machine.state})") from error
 
     def start_background(self, command: Command) -> Background:
-        """Start a command and go on; its `stop` gives the result."""
+        """Start a command and return at once; its `stop` returns the result."""
         return Background(self._client, as_text(command))
 
     def wait_ssh(self, timeout: float = 30.0) -> None:
-        """Wait until its ssh server answers; Unreachable if it does not."""
+        """Wait until its ssh server answers; raise Unreachable if it does not."""
         try:
-            wait_for_banner(self.name, self.dial, timeout, lambda: self.machine.is_on)
+            wait_for_banner(self.name, self.connect, timeout, lambda: self.machine.is_on)
         except Unreachable as error:
             console = self.machine.console_end()
             raise Unreachable(
@@ -74,14 +74,14 @@ class Node:
             ) from error
 
     def boot(self, timeout: float = 30.0) -> None:
-        """Switch it on and wait for ssh."""
+        """Start it and wait for ssh."""
         boots = self.machine.boots
         self.machine.start()
         self.machine.wait_booting(boots + 1, timeout)
         self.wait_ssh(timeout)
 
     def reboot(self, timeout: float = 60.0) -> None:
-        """Reboot it in good order, from inside, and wait for ssh."""
+        """Reboot it with systemctl, and wait for ssh."""
         boots = self.machine.boots
         self.run("systemctl --no-block reboot", check=False)
         self.close()
@@ -89,24 +89,24 @@ class Node:
         self.wait_ssh(timeout)
 
     def crash(self) -> None:
-        """Pull the power cord; what it had written to its disk stays."""
-        self.machine.pull_cord()
+        """Cut its power; its disk keeps what it had written."""
+        self.machine.power_off()
         self.close()
 
     def freeze(self) -> None:
-        """Stop all its processes where they stand; its kernel still answers a ping."""
+        """Freeze all its processes; its kernel still answers a ping."""
         self.machine.freeze(frozen=True)
 
     def thaw(self) -> None:
-        """Let its processes go on."""
+        """Let its processes continue."""
         self.machine.freeze(frozen=False)
 
     def cut(self) -> None:
-        """Take its network away silently: it keeps its carrier and nothing arrives."""
+        """Cut it off from its networks: its interfaces keep their carrier and nothing arrives."""
         self.machine.cut(cut=True)
 
     def heal(self) -> None:
-        """Give its network back."""
+        """Connect it to its networks again."""
         self.machine.cut(cut=False)
 
     def close(self) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where a lab lives and what it is called, from the environment."""
+"""A lab's folder, prefix and network, from the environment."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import plan
+from lab import addressing, naming
 from lab.errors import LabError
 
+# The checkout that contains this package.
 ROOT = Path(__file__).resolve().parent.parent
-"""The checkout that this package lies in."""
 
+# The owners of all prefixes on this host; a reboot clears it, as it does the namespaces.
 RUNTIME = Path("/run/jaywalk-lab")
-"""Who holds which prefix on this host; gone with a reboot, as the namespaces are."""
 
 
 def control_sockets(prefix: str) -> Path:
-    """Where Ansible keeps its open ssh connections to a lab (short: a socket's path has 108 bytes)."""
+    """Return the folder of Ansible's ssh control sockets (short: a socket's path has at most 108 bytes)."""
     return RUNTIME / prefix / "cp"
 
 
 def switch_socket(prefix: str) -> Path:
-    """Where the switch of a lab's streets takes orders."""
+    """Return the control socket of the switch between a lab's NAT sites."""
     return RUNTIME / prefix / "switch"
 
 
 def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """The folder outside the checkout that survives `make clean` (base trees)."""
+    """Return the folder of the base trees, which `make clean` does not remove."""
     if chosen := environ.get("JAYWALK_CACHE"):
         return Path(chosen)
     home = Path(environ.get("HOME", "/root"))
@@ -39,13 +39,15 @@ def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
 
 @dataclass(frozen=True)
 class Settings:
-    """One lab among those that may run on this box: its folder, the prefix of its names, its network."""
+    """One of the labs that may run on this host.
+
+    prefix: the start of its names; None: the first free one of `naming.default_prefixes`.
+    network: its IPv4 network; None: the first free one of `addressing.CANDIDATE_NETWORKS`.
+    """
 
     directory: Path
     prefix: str | None
-    """None: the first free one of `plan.prefixes`."""
     network: ipaddress.IPv4Network | None
-    """None: the first free one of `plan.CANDIDATES`."""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -57,6 +59,6 @@ class Settings:
         network = environ.get("JAYWALK_LAB_NETWORK")
         return cls(
             directory,
-            plan.check_prefix(prefix) if prefix else None,
-            plan.parse_network(network) if network else None,
+            naming.check_prefix(prefix) if prefix else None,
+            addressing.parse_network(network) if network else None,
         )

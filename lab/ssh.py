@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Commands on a machine over ssh, as any client would send them: paramiko, host keys checked."""
+"""Commands on a machine over ssh, by paramiko with host keys checked."""
 
 from __future__ import annotations
 
@@ -17,38 +17,36 @@ import paramiko
 from lab.errors import CommandFailed, Unreachable
 from lab.patience import Deadline
 
-CONNECT_TIMEOUT = 10.0
-"""Seconds, as all here on an idle host; a command may run for long, but a machine of a lab answers at once or
-not at all."""
-TRY_SECONDS = 5.0
-"""For one look at whether an ssh server speaks, before the next."""
+# Time limits on an idle host. A command may run for long, but a machine answers at once or not at all.
+CONNECT_SECONDS = 10.0
+# One attempt to read an ssh server's banner.
+BANNER_SECONDS = 5.0
+# The rest of the output of a command that has ended.
 READ_SECONDS = 30.0
-"""For what is left to read of a command that has ended."""
 
+# A string goes to root's shell as it is; a list is quoted word by word.
 Command = str | Sequence[str]
-"""A string goes to root's shell as it is; a list is quoted word by word."""
 
-Dial = Callable[[float], socket.socket]
-"""Opens a connection to a machine's ssh server within so many seconds; OSError if there is none."""
+# Opens a connection to a machine's ssh server within a number of seconds; raises OSError if there is none.
+Connect = Callable[[float], socket.socket]
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a command came to."""
+    """The result of a command; `rc` is its exit code, or -1 if a signal ended it."""
 
     rc: int
-    """Exit code; -1 if a signal ended it."""
     stdout: str
     stderr: str
 
 
 def as_text(command: Command) -> str:
-    """The line that goes over the wire."""
+    """Return the command line for the remote shell."""
     return command if isinstance(command, str) else shlex.join(command)
 
 
 class _Reader(threading.Thread):
-    """Collects one stream of a channel while others wait for its end."""
+    """A thread that collects one stream of a channel."""
 
     def __init__(self, stream: paramiko.ChannelFile, echo: TextIO | None = None) -> None:
         super().__init__(daemon=True)
@@ -66,7 +64,7 @@ class _Reader(threading.Thread):
                 try:
                     self._echo.write(line.decode(errors="replace"))
                     self._echo.flush()
-                except BrokenPipeError:  # whoever read it, such as head(1), has enough
+                except BrokenPipeError:  # its reader, such as head(1), has exited
                     self._echo = None
         self.first_line.set()
 
@@ -76,36 +74,36 @@ class _Reader(threading.Thread):
 
 
 class Background:
-    """A command that runs on while the test does something else, such as a ping."""
+    """A command that runs in the background of a test, such as a ping."""
 
     def __init__(self, client: Client, command: str) -> None:
         self.command = command
         self._client = client
-        # sshd gives each command a process group of its own; its number is the first line.
+        # sshd runs each command in its own process group; the group's number is the first line.
         self._channel = client.channel(f"echo $$; {command}")
         self._out = _Reader(self._channel.makefile("rb"))
         self._err = _Reader(self._channel.makefile_stderr("rb"))
-        if not self._out.first_line.wait(Deadline(CONNECT_TIMEOUT).left) or not self._out.text:
+        if not self._out.first_line.wait(Deadline(CONNECT_SECONDS).left) or not self._out.text:
             raise Unreachable(f"{client.name} did not start {command!r} in time")
         self.group = int(self._out.text.split("\n", 1)[0])
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended yet."""
+        """Whether it still runs."""
         return not self._channel.exit_status_ready()
 
     @property
     def stdout(self) -> str:
-        """What it has written to its standard output so far."""
+        """Its standard output so far."""
         return self._out.text.partition("\n")[2]
 
     @property
     def stderr(self) -> str:
-        """What it has written to its standard error so far."""
+        """Its standard error so far."""
         return self._err.text
 
     def wait(self, timeout: float = 30.0) -> Result:
-        """Its result once it has ended by itself; Unreachable if that takes longer."""
+        """Wait until it ends by itself and return its result; raise Unreachable if that takes longer."""
         deadline = Deadline(timeout)
         if not self._channel.status_event.wait(deadline.left):
             waited = f"{deadline.waited:.0f} s"
@@ -116,24 +114,24 @@ class Background:
         return Result(self._channel.recv_exit_status(), output, self._err.text)
 
     def stop(self, signal: str = "INT", timeout: float = 10.0) -> Result:
-        """Send it a signal (INT makes ping print its sum), and give back its result."""
+        """Send it a signal (INT makes ping print its summary), and return its result."""
         if self.running:
             self._client.run(f"kill -{signal} -- -{self.group}", check=False)
         return self.wait(timeout)
 
 
 class Client:
-    """One machine's ssh connection: made when first needed, again when it broke."""
+    """One machine's ssh connection: opened at first use, and again after a failure."""
 
-    def __init__(self, name: str, dial: Dial, key: Path, known_hosts: Path) -> None:
+    def __init__(self, name: str, connect: Connect, key: Path, known_hosts: Path) -> None:
         self.name = name
-        self._dial = dial
+        self._connect = connect
         self._key = key
         self._known_hosts = known_hosts
         self._connection: paramiko.SSHClient | None = None
 
     def close(self) -> None:
-        """Forget the connection; the next command makes a new one."""
+        """Close the connection; the next command opens a new one."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -148,7 +146,7 @@ class Client:
         connection.set_missing_host_key_policy(paramiko.RejectPolicy())
         connection.connect(
             self.name,
-            sock=self._dial(timeout),
+            sock=self._connect(timeout),
             username="root",
             key_filename=str(self._key),
             timeout=timeout,
@@ -160,11 +158,11 @@ class Client:
         self._connection = connection
         transport = connection.get_transport()
         if transport is None:
-            raise Unreachable(f"{self.name} hung up")
+            raise Unreachable(f"{self.name} closed the connection")
         return transport
 
-    def channel(self, command: str, timeout: float = CONNECT_TIMEOUT) -> paramiko.Channel:
-        """Start a command; Unreachable if the machine does not take it within `timeout` seconds."""
+    def channel(self, command: str, timeout: float = CONNECT_SECONDS) -> paramiko.Channel:
+        """Start a command; raise Unreachable if the machine does not accept it within `timeout` seconds."""
         seconds = Deadline(timeout).left
         try:
             channel = self._transport(seconds).open_session(timeout=seconds)
@@ -182,17 +180,17 @@ class Client:
         stdin: str = "",
         echo: tuple[TextIO, TextIO] | None = None,
     ) -> Result:
-        """Run a command to its end; `echo` (out, err) gets each line as it comes.
+        """Run a command to its end; each line of output goes to `echo` (out, err) at once.
 
-        Raises Unreachable if there is no answer within `timeout` seconds (more on a busy host), and
-        CommandFailed, if `check`, where the exit code is not 0.
+        Raises Unreachable if it does not end within `timeout` seconds (more on a busy host) and, with
+        `check`, CommandFailed if the exit code is not 0.
         """
         text = as_text(command)
         deadline = Deadline(timeout)
-        channel = self.channel(text, min(timeout, CONNECT_TIMEOUT))
-        to_out, to_err = echo or (None, None)
-        out = _Reader(channel.makefile("rb"), to_out)
-        err = _Reader(channel.makefile_stderr("rb"), to_err)
+        channel = self.channel(text, min(timeout, CONNECT_SECONDS))
+        echo_out, echo_err = echo or (None, None)
+        out = _Reader(channel.makefile("rb"), echo_out)
+        err = _Reader(channel.makefile_stderr("rb"), echo_err)
         if stdin:
             channel.sendall(stdin.encode())
         channel.shutdown_write()
@@ -205,23 +203,23 @@ class Client:
         result = Result(channel.recv_exit_status(), out.text, err.text)
         channel.close()
         if check and result.rc:
-            said = (result.stderr or result.stdout).strip()
-            raise CommandFailed(f"{self.name}: {text!r} ended with {result.rc}: {said}")
+            output = (result.stderr or result.stdout).strip()
+            raise CommandFailed(f"{self.name}: {text!r} ended with {result.rc}: {output}")
         return result
 
 
-def wait_for_banner(name: str, dial: Dial, timeout: float, is_on: Callable[[], bool]) -> None:
-    """Wait until an ssh server speaks; Unreachable if none does in time or the machine went off."""
+def wait_for_banner(name: str, connect: Connect, timeout: float, is_on: Callable[[], bool]) -> None:
+    """Wait for an ssh server's banner; raise Unreachable if none comes in time or the machine went off."""
     deadline = Deadline(timeout)
     while True:
         left = deadline.left
         if left <= 0:
-            raise Unreachable(f"{name} shows no ssh server within {deadline.waited:.0f} s")
+            raise Unreachable(f"{name} has no ssh server after {deadline.waited:.0f} s")
         if not is_on():
             raise Unreachable(f"{name} went off")
         try:
-            with dial(min(left, TRY_SECONDS)) as connection:
-                connection.settimeout(min(left, TRY_SECONDS))
+            with connect(min(left, BANNER_SECONDS)) as connection:
+                connection.settimeout(min(left, BANNER_SECONDS))
                 if connection.recv(4) == b"SSH-":
                     return
         except OSError:

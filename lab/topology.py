@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The streets of a lab: routers with the networks behind them, and who lives where. Pure.
+"""The NAT sites of a lab: routers, the networks behind them, and the machines in each. Pure.
 
 delay_ms: 60
-streets:
+sites:
   home: {nat: cone}
   office: {nat: symmetric}
 machines: {control: internet, anna: home, ben: office}
@@ -12,174 +12,187 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
-from lab import plan
+from lab import addressing, naming
 from lab.errors import LabError
 
+# The place of a machine with a public address and no router in front of it.
 INTERNET = "internet"
-"""Where a machine lives that has a public address and no router before it."""
 
+# The emulated internet (RFC 5737). Host numbers: 1 gateway, from 10 machines, from 100 routers.
 NETWORK = ipaddress.IPv4Network("203.0.113.0/24")
-"""The internet, as large as it is here (RFC 5737). Its places: 1 gateway, 10 machines, 100 routers."""
+FIRST_ROUTER_NUMBER = 100
 
+# All of IPv6 (RFC 3849). Its first /64 connects the gateway and the routers with IPv6.
 NETWORK6 = ipaddress.IPv6Network("2001:db8::/32")
-"""All of IPv6 (RFC 3849); its first /64 joins the gateway and the routers that have IPv6."""
 
-FIRST_ROUTER = 100
-NATS = ("cone", "symmetric", "none")
+NAT_KINDS = ("cone", "symmetric", "none")
 MAX_DELAY_MS = 10_000
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True)
-class Street:
-    """A router and the network behind it."""
+class Site:
+    """A router and the network behind it.
+
+    wan: the router's public address.
+    nat: cone: one mapping per source, filtered by address and port. symmetric: another mapping for each
+    destination. none: public addresses behind a firewall that accepts replies only.
+    lan: the network behind the router. Sites may have the same one; without NAT it is a part of the
+    internet's network.
+    lan6: the site's IPv6 network, routed and behind the firewall only; empty without IPv6.
+    forward: UDP ports forwarded from outside: the first to the first machine, and so on.
+    hairpin: whether machines behind the router reach its forwarded ports by its public address.
+    isolated: whether the router separates the machines behind it from each other (client isolation).
+    """
 
     name: str
     wan: str
-    """The router's public address."""
     nat: str = "cone"
-    """cone: one mapping a source, filtered by address and port. symmetric: another mapping for each
-    destination. none: public addresses behind a firewall that lets answers in and nothing else."""
     lan: str = "192.168.1.0/24"
-    """Any two streets may have the same; without NAT it is a part of the internet's network."""
     lan6: str = ""
-    """Its IPv6 network, routed and behind the firewall alone; empty where it has no IPv6."""
     forward: tuple[int, ...] = ()
-    """UDP ports that lead in: the first to the machine that came first, and so on."""
     hairpin: bool = False
-    """Whether machines behind it reach its forwarded ports by its public address."""
     isolated: bool = False
-    """Whether machines behind it hear nothing of each other (client isolation)."""
 
     @property
     def features(self) -> list[str]:
-        """What it has beyond its kind of NAT, for a person."""
-        named = {self.lan6: bool(self.lan6), "hairpin": self.hairpin, "isolated": self.isolated}
-        return [*(f"port {port}" for port in self.forward), *(name for name, has in named.items() if has)]
+        """The options other than the kind of NAT, in words for a table."""
+        flags = {self.lan6: bool(self.lan6), "hairpin": self.hairpin, "isolated": self.isolated}
+        return [
+            *(f"port {port}" for port in self.forward),
+            *(name for name, is_set in flags.items() if is_set),
+        ]
 
     @property
     def wan6(self) -> ipaddress.IPv6Interface:
-        """The router's IPv6 address, which ends as its IPv4 address does."""
+        """The router's IPv6 address; it has the same host number as its IPv4 address."""
         return _link6(int(ipaddress.IPv4Address(self.wan)) - int(NETWORK.network_address))
 
     @property
     def network(self) -> ipaddress.IPv4Network:
-        """What lies behind the router."""
+        """The network behind the router."""
         return ipaddress.IPv4Network(self.lan)
 
 
 @dataclass(frozen=True)
 class Topology:
-    """All streets, and where each machine lives at the start."""
+    """All sites, and the initial place of each machine.
 
-    streets: dict[str, Street] = field(default_factory=dict)
+    machines: machine -> site or `INTERNET`.
+    delay_ms: the round trip between any two public addresses.
+    """
+
+    sites: dict[str, Site] = field(default_factory=dict)
     machines: dict[str, str] = field(default_factory=dict)
-    """Machine -> street or `INTERNET`."""
     delay_ms: float = 60.0
-    """Round trip between any two public addresses."""
 
     @classmethod
     def parse(cls, text: str) -> Topology:
-        """Read a description in YAML; LabError names what is wrong with it."""
+        """Read a description in YAML; raise LabError with the reason if it is invalid."""
         try:
             content = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise LabError(f"the streets' description is not YAML: {error}") from error
-        return cls.of(content)
+            raise LabError(f"the description of the NAT sites is not YAML: {error}") from error
+        return cls.from_record(content)
 
     @classmethod
-    def of(cls, content: Any) -> Topology:
-        """Check a description; LabError names what is wrong with it."""
-        known = _fields(content, ("streets", "machines", "delay_ms"), "the streets' description")
-        delay = known.get("delay_ms", cls.delay_ms)
+    def from_record(cls, content: Any) -> Topology:
+        """Check a description; raise LabError with the reason if it is invalid."""
+        if isinstance(content, Mapping) and "streets" in content and "sites" not in content:
+            # The key that descriptions had before `sites`.
+            content = {"sites" if key == "streets" else key: value for key, value in content.items()}
+        fields = _check_fields(content, ("sites", "machines", "delay_ms"), "the description of the NAT sites")
+        delay = fields.get("delay_ms", cls.delay_ms)
         check_delay(delay)
-        streets = known.get("streets") or {}
-        machines = known.get("machines") or {}
-        if not isinstance(streets, Mapping) or not isinstance(machines, Mapping):
-            raise LabError("'streets' and 'machines' must each be a mapping from names")
-        made = {
-            name: _street(name, plan.place(NETWORK, FIRST_ROUTER + number), options or {})
-            for number, (name, options) in enumerate(streets.items())
+        descriptions = fields.get("sites") or {}
+        machines = fields.get("machines") or {}
+        if not isinstance(descriptions, Mapping) or not isinstance(machines, Mapping):
+            raise LabError("'sites' and 'machines' must each be a mapping from names")
+        sites = {
+            name: _parse_site(
+                name, addressing.host_address(NETWORK, FIRST_ROUTER_NUMBER + number), options or {}
+            )
+            for number, (name, options) in enumerate(descriptions.items())
         }
-        _check_public(made.values())
-        for name, street in machines.items():
-            plan.check_name(str(name))
-            if street != INTERNET and street not in made:
+        _check_public(sites.values())
+        for machine, site in machines.items():
+            naming.check_name(str(machine))
+            if site != INTERNET and site not in sites:
                 raise LabError(
-                    f"machine {name!r} lives in {street!r}: there are {', '.join([INTERNET, *made])}"
+                    f"machine {machine!r} is in {site!r}: there are {', '.join([INTERNET, *sites])}"
                 )
-        return cls(made, dict(machines), float(delay))
+        return cls(sites, dict(machines), float(delay))
 
     def as_record(self) -> dict[str, Any]:
-        """What `of` reads back."""
+        """Return the description that `from_record` accepts."""
         record = dataclasses.asdict(self)
-        for street in record["streets"].values():
-            del street["name"]
+        for site in record["sites"].values():
+            del site["name"]
         return record
 
-    def alike(self, other: Topology) -> bool:
-        """Whether both describe the same streets and machines, whatever public addresses they have by now."""
+    def has_same_description(self, other: Topology) -> bool:
+        """Return whether both have the same sites and machines, whatever public addresses they have now."""
 
-        def lasting(each: Topology) -> Topology:
-            streets = {name: dataclasses.replace(street, wan="") for name, street in each.streets.items()}
-            return dataclasses.replace(each, streets=streets)
+        def without_wan(topology: Topology) -> Topology:
+            sites = {name: dataclasses.replace(site, wan="") for name, site in topology.sites.items()}
+            return dataclasses.replace(topology, sites=sites)
 
-        return lasting(self) == lasting(other)
+        return without_wan(self) == without_wan(other)
 
-    def street(self, name: str) -> Street:
-        """The street of that name; LabError if there is none."""
-        if name not in self.streets:
-            raise LabError(f"no street {name!r} in the lab: there are {', '.join(self.streets) or 'none'}")
-        return self.streets[name]
+    def site(self, name: str) -> Site:
+        """Return the site of that name; LabError if there is none."""
+        if name not in self.sites:
+            raise LabError(f"no NAT site {name!r} in the lab: there are {', '.join(self.sites) or 'none'}")
+        return self.sites[name]
 
     def renumbered(self, name: str, address: str | None = None) -> Topology:
-        """With another public address for a street's router; by default one that no router had before it."""
-        old = self.street(name)
-        taken = [ipaddress.IPv4Address(street.wan) for street in self.streets.values()]
+        """Return it with another public address for a site's router; by default one that no router has."""
+        site = self.site(name)
+        taken = [ipaddress.IPv4Address(site.wan) for site in self.sites.values()]
         wan = address or str(max(taken) + 1)
-        changed = _street(name, plan.place(NETWORK, FIRST_ROUTER), {**_options(old), "wan": wan})
-        streets = self.streets | {name: changed}
-        _check_public(streets.values())
-        return dataclasses.replace(self, streets=streets)
+        default = addressing.host_address(NETWORK, FIRST_ROUTER_NUMBER)
+        sites = self.sites | {name: _parse_site(name, default, {**_options(site), "wan": wan})}
+        _check_public(sites.values())
+        return dataclasses.replace(self, sites=sites)
 
 
 def gateway6() -> ipaddress.IPv6Interface:
-    """The internet's gateway, by which streets with IPv6 reach each other."""
-    return _link6(plan.GATEWAY)
+    """Return the address of the internet's gateway, which routes between the sites with IPv6."""
+    return _link6(addressing.GATEWAY_NUMBER)
 
 
-def place6(lan6: str, number: int) -> ipaddress.IPv6Interface:
-    """The address at a place of a street's IPv6 network."""
+def host_address6(lan6: str, number: int) -> ipaddress.IPv6Interface:
+    """Return the address with this host number in a site's IPv6 network."""
     network = ipaddress.IPv6Network(lan6)
     return ipaddress.IPv6Interface((int(network.network_address) + number, network.prefixlen))
 
 
 def _link6(number: int) -> ipaddress.IPv6Interface:
-    return place6(f"{NETWORK6.network_address}/64", number)
+    return host_address6(f"{NETWORK6.network_address}/64", number)
 
 
 def check_delay(delay_ms: object) -> None:
-    """A round trip of 0 to 10 s, or a LabError."""
+    """Check a round trip of 0 to 10 s; raise LabError otherwise."""
     if isinstance(delay_ms, bool) or not isinstance(delay_ms, int | float):
         raise LabError(f"delay_ms {delay_ms!r}: give a number of milliseconds")
     if not 0 <= delay_ms <= MAX_DELAY_MS:
         raise LabError(f"delay_ms {delay_ms}: give 0 to {MAX_DELAY_MS} milliseconds")
 
 
-def _options(street: Street) -> dict[str, Any]:
-    options = dataclasses.asdict(street)
+def _options(site: Site) -> dict[str, Any]:
+    options = dataclasses.asdict(site)
     del options["name"]
     return options
 
 
-def _fields(content: Any, known: tuple[str, ...], what: str) -> Mapping[str, Any]:
+def _check_fields(content: Any, known: tuple[str, ...], what: str) -> Mapping[str, Any]:
     if not isinstance(content, Mapping):
         raise LabError(f"{what} must be a mapping with {', '.join(known)}")
     if unknown := [str(key) for key in content if key not in known]:
@@ -187,66 +200,64 @@ def _fields(content: Any, known: tuple[str, ...], what: str) -> Mapping[str, Any
     return content
 
 
-def _street(name: Any, wan: ipaddress.IPv4Interface, content: Any) -> Street:
-    plan.check_name(str(name))
+def _parse_site(name: Any, wan: ipaddress.IPv4Interface, content: Any) -> Site:
+    naming.check_name(str(name))
     if name == INTERNET:
-        raise LabError(f"a street cannot be called {INTERNET!r}")
-    known = tuple(each.name for each in dataclasses.fields(Street) if each.name != "name")
-    options = dict(_fields(content, known, f"street {name!r}"))
-    options["forward"] = _ports(name, options.get("forward", ()))
+        raise LabError(f"a NAT site cannot have the name {INTERNET!r}")
+    known = tuple(option.name for option in dataclasses.fields(Site) if option.name != "name")
+    options = dict(_check_fields(content, known, f"site {name!r}"))
+    options["forward"] = _parse_ports(name, options.get("forward", ()))
     for option in ("hairpin", "isolated"):
         if not isinstance(options.get(option, False), bool):
-            raise LabError(f"street {name!r}: {option} is true or false, not {options[option]!r}")
-    street = Street(**{"name": name, "wan": str(wan.ip), **options})
-    if street.nat not in NATS:
-        raise LabError(f"street {name!r}: nat is {street.nat!r}, it may be {', '.join(NATS)}")
-    _check_lan(street)
-    return street
+            raise LabError(f"site {name!r}: {option} is true or false, not {options[option]!r}")
+    site = Site(**{"name": name, "wan": str(wan.ip), **options})
+    if site.nat not in NAT_KINDS:
+        raise LabError(f"site {name!r}: nat is {site.nat!r}, it may be {', '.join(NAT_KINDS)}")
+    _check_lan(site)
+    return site
 
 
-def _ports(name: str, asked: Any) -> tuple[int, ...]:
-    ports = tuple(asked) if isinstance(asked, list | tuple) else (asked,)
+def _parse_ports(name: str, value: Any) -> tuple[int, ...]:
+    ports = tuple(value) if isinstance(value, list | tuple) else (value,)
     for port in ports:
         if not isinstance(port, int) or not 0 < port < 65536:
-            raise LabError(f"street {name!r} forwards {port!r}: give UDP ports from 1 to 65535")
+            raise LabError(f"site {name!r} forwards {port!r}: give UDP ports from 1 to 65535")
     return ports
 
 
-def _check_lan(street: Street) -> None:
+def _check_lan(site: Site) -> None:
     try:
-        network, wan = street.network, ipaddress.IPv4Address(street.wan)
+        network, wan = site.network, ipaddress.IPv4Address(site.wan)
     except ValueError as error:
-        raise LabError(f"street {street.name!r}: {error}") from error
+        raise LabError(f"site {site.name!r}: {error}") from error
     if wan not in NETWORK:
-        raise LabError(f"street {street.name!r}: its public address {wan} is not in {NETWORK}")
+        raise LabError(f"site {site.name!r}: its public address {wan} is not in {NETWORK}")
     if network.prefixlen > 28:
-        raise LabError(f"street {street.name!r}: {network} is too small, give a /28 or larger")
-    if street.lan6:
-        _check_lan6(street)
-    if (street.nat == "none") != network.subnet_of(NETWORK):
-        raise LabError(
-            f"street {street.name!r}: lan must be a part of {NETWORK} with nat none, and only then"
-        )
+        raise LabError(f"site {site.name!r}: {network} is too small, give a /28 or larger")
+    if site.lan6:
+        _check_lan6(site)
+    if (site.nat == "none") != network.subnet_of(NETWORK):
+        raise LabError(f"site {site.name!r}: lan must be a part of {NETWORK} with nat none, and only then")
 
 
-def _check_lan6(street: Street) -> None:
+def _check_lan6(site: Site) -> None:
     try:
-        network = ipaddress.IPv6Network(street.lan6)
+        network = ipaddress.IPv6Network(site.lan6)
     except ValueError as error:
-        raise LabError(f"street {street.name!r}: {error}") from error
+        raise LabError(f"site {site.name!r}: {error}") from error
     if network.prefixlen > 64 or not network.subnet_of(NETWORK6) or gateway6() in network:
-        raise LabError(f"street {street.name!r}: lan6 must be a /64 or larger of {NETWORK6}, not its first")
+        raise LabError(f"site {site.name!r}: lan6 must be a /64 or larger of {NETWORK6}, not its first")
 
 
-def _check_public(streets: Any) -> None:
-    """No two public addresses or networks may be the same: this is one internet."""
-    seen: list[tuple[str, Network]] = []
-    for street in streets:
-        mine: list[Network] = [ipaddress.IPv4Network(street.wan)]
-        mine += [street.network] if street.nat == "none" else []
-        mine += [ipaddress.IPv6Network(street.lan6)] if street.lan6 else []
-        for network in mine:
-            alike = [(name, taken) for name, taken in seen if taken.version == network.version]
-            if other := next((name for name, taken in alike if taken.overlaps(network)), None):
-                raise LabError(f"streets {other!r} and {street.name!r} both have {network}")
-        seen += [(street.name, network) for network in mine]
+def _check_public(sites: Iterable[Site]) -> None:
+    """Check that no two public addresses or networks overlap: all sites share one internet."""
+    used: list[tuple[str, Network]] = []
+    for site in sites:
+        public: list[Network] = [ipaddress.IPv4Network(site.wan)]
+        public += [site.network] if site.nat == "none" else []
+        public += [ipaddress.IPv6Network(site.lan6)] if site.lan6 else []
+        for network in public:
+            same_version = [(name, other) for name, other in used if other.version == network.version]
+            if clash := next((name for name, other in same_version if other.overlaps(network)), None):
+                raise LabError(f"sites {clash!r} and {site.name!r} both have {network}")
+        used += [(site.name, network) for network in public]

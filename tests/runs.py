@@ -44,7 +44,7 @@ class Run:
         folder = registry / secrets.token_hex(4)
         (folder / "tmp").mkdir(mode=0o700, parents=True)
         with contextlib.suppress(OSError):  # no root, or no control groups that we may change
-            self._groups = cgroup.make(f"jaywalk-tests-{folder.name}")
+            self._groups = cgroup.create(f"jaywalk-tests-{folder.name}")
         owner = {
             "pid": os.getpid(),
             "started": started(os.getpid()),

@@ -8,7 +8,7 @@ from pathlib import PurePath
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-LABS_OF_THEIR_OWN = ("test_lab", "test_nat", "test_streets")
+LABS_OF_THEIR_OWN = ("test_lab", "test_nat", "test_nat_sites")
 """Files of tests/fleet that boot their own machines; all others share a fleet, and so a worker."""
 SECOND_FLEET = ("test_rollout", "test_leave", "test_troubleshooting")
 """Files that take about half of the time of all that share a fleet: they share another one than the rest."""

@@ -21,7 +21,7 @@ from tests.fleet.fleet import ROOT, UNIT, Fleet, eventually
 
 RELAYS = ("relay1", "relay2")
 SPOKES = ("anna", "ben")
-STREETS = ROOT / "lab" / "streets.yml"
+NAT_SITES = ROOT / "lab" / "nat_sites.yml"
 TRIES = "until ping -n -q -c 1 -W 0.3 {address}; do sleep 0.05; done; date +%s.%N"
 PATIENCE = 60.0
 
@@ -76,7 +76,7 @@ class Meeting:
 
 
 class Town(Fleet):
-    """The machines of `lab/streets.yml`, with a mesh."""
+    """The machines of `lab/nat_sites.yml`, with a mesh."""
 
     through = ""
 
@@ -135,7 +135,7 @@ class Town(Fleet):
 def town(lab: Lab) -> Iterator[Town]:
     """The streets that ship with the lab, and a mesh rolled out on all machines in them."""
     lab.down()
-    topology = Topology.parse(STREETS.read_text(encoding="utf-8"))
+    topology = Topology.parse(NAT_SITES.read_text(encoding="utf-8"))
     try:
         lab.up(topology.machines, topology=topology)
         inventory = lab.write_inventory(lab.directory / "inventory", variables=product.variables(ROOT))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab import matrix
+from lab import reachability
 from tests.fleet.fleet import INTERFACE, MEMBERS, UNIT, Fleet, eventually
 
 SUPERVISOR = "jaywalk-supervisor"
@@ -135,8 +135,8 @@ def test_a_rebooted_node_is_back_in_the_mesh_with_the_controller_gone(fleet: Fle
         addresses = {"node3": address} | {name: fleet.address(name) for name in ("node1", "node2")}
 
         def whole() -> bool:
-            measured = matrix.measure(nodes, addresses, INTERFACE)
-            return matrix.summary(measured) == "6/6 pairs reachable over the tunnel"
+            measured = reachability.measure(nodes, addresses, INTERFACE)
+            return reachability.summary(measured) == "6/6 pairs reachable over the tunnel"
 
         eventually(whole, "each node reaches each other one", 30)
     finally:

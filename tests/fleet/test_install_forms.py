@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from lab import base
+from lab import base_tree
 from lab.node import Node
 from tests.fleet.fleet import ROOT, ZONE, Fleet, eventually
 from tests.fleet.page import Page
 
 written = Page(ROOT / "docs" / "install.md").written
-TREES = {suite: dataclasses.replace(base.MACHINE, suite=suite) for suite in ("bookworm", "trixie")}
+TREES = {suite: dataclasses.replace(base_tree.MACHINE, suite=suite) for suite in ("bookworm", "trixie")}
 PYTHONS = {"bookworm": "Python 3.11", "trixie": "Python 3.13"}
 UNIT = ROOT / "roles/agent/files/jaywalk-agent@.service"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The lab itself: that its machines are real, keep what machines keep, and leave nothing behind."""
+"""The lab itself: its machines behave like real ones, keep their disks, and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ def two(lab: Lab) -> Node:
     return lab.node("two")
 
 
-def test_a_machine_boots_clean_and_is_itself(one: Node) -> None:
+def test_a_machine_boots_without_failed_units_and_with_its_own_name(one: Node) -> None:
     assert one.run("systemctl is-system-running --wait", check=False).stdout.strip() == "running"
     assert one.run("cat /proc/1/comm; uname -n").stdout.split() == ["systemd", "one"]
     assert one.run("systemctl is-enabled redis-server", check=False).stdout.strip() == "disabled"
     assert one.run("cat /etc/machine-id").stdout != ""
 
 
-def test_machines_see_each_other_and_no_way_out(one: Node, two: Node) -> None:
+def test_machines_reach_each_other_and_nothing_outside_the_lab(one: Node, two: Node) -> None:
     one.run(f"ping -c 1 -W 2 {two.address}")
     refused = one.run("ping -c 1 -W 2 198.51.100.1", check=False)
     assert "Unreachable" in refused.stdout
 
 
-def test_commands(one: Node) -> None:
+def test_a_command_returns_its_output_and_exit_code_or_raises(one: Node) -> None:
     assert one.run(["printf", "%s|", "a b", "$HOME"]).stdout == "a b|$HOME|"
     assert one.run("cat", stdin="sent").stdout == "sent"
     failed = one.run("echo out; echo err >&2; exit 7", check=False)
@@ -69,7 +69,7 @@ def test_commands(one: Node) -> None:
     )
 
 
-def test_a_background_command_gives_its_result_when_stopped(one: Node, two: Node) -> None:
+def test_a_background_command_returns_its_result_when_stopped(one: Node, two: Node) -> None:
     ping = one.start_background(f"ping -n -i 0.05 {two.address}")
     eventually(lambda: "icmp_seq=10" in ping.stdout, "ten are answered")
     assert ping.running
@@ -80,10 +80,10 @@ def test_a_background_command_gives_its_result_when_stopped(one: Node, two: Node
 
 
 def test_an_unknown_host_key_is_refused(lab: Lab, one: Node, tmp_path: Path) -> None:
-    nobody = tmp_path / "known_hosts"
-    nobody.touch()
+    empty = tmp_path / "known_hosts"
+    empty.touch()
     with pytest.raises(Unreachable, match="not found in known_hosts"):
-        Client("one", one.dial, lab.key, nobody).run("true")
+        Client("one", one.connect, lab.key, empty).run("true")
 
 
 def test_a_reboot_keeps_the_disk_and_nothing_else(one: Node) -> None:
@@ -112,7 +112,7 @@ def test_a_crash_keeps_the_disk(one: Node, two: Node) -> None:
         one.machine.start()
 
 
-def test_a_frozen_machine_stands_still_until_thawed_and_can_lose_its_power(one: Node) -> None:
+def test_a_frozen_machine_does_nothing_until_thawed_and_can_crash(one: Node) -> None:
     one.start_background("while :; do date +%s%N > /root/tick; sleep 0.05; done")
     tick = one.machine.folder / "root/root/tick"
     eventually(tick.exists, "the first tick")
@@ -129,7 +129,7 @@ def test_a_frozen_machine_stands_still_until_thawed_and_can_lose_its_power(one: 
     one.boot()
 
 
-def test_a_cut_machine_notices_nothing_and_stays_cut_over_a_reboot(one: Node, two: Node) -> None:
+def test_a_cut_machine_keeps_its_carrier_and_stays_cut_over_a_reboot(one: Node, two: Node) -> None:
     two.cut()
     assert "100% packet loss" in one.run(f"ping -c 1 -W 1 {two.address}", check=False).stdout
     netns = two.machine.spec.prefix + "-two"
@@ -151,7 +151,7 @@ def test_a_cut_machine_notices_nothing_and_stays_cut_over_a_reboot(one: Node, tw
 def test_a_second_network_stays_over_a_reboot(lab: Lab, one: Node, two: Node) -> None:
     network = lab.second_network(["one", "two"])
     assert lab.second_network(["two"]) == network
-    address = str(two.machine.spec.legs[1].ip)
+    address = str(two.machine.spec.interfaces[1].ip)
     one.run(f"ping -c 1 -W 2 -I eth1 {address}")
     two.reboot()
     one.run(f"ping -c 1 -W 2 -I eth1 {address}")
@@ -192,30 +192,30 @@ def test_two_labs_run_side_by_side(lab: Lab, one: Node) -> None:
             Lab(other.directory.with_name("jaywalk-lab-test-none"), network=clash).up(["one"])
     finally:
         other.down()
-    eventually(lambda: leftovers(other, prefix) == [], "the last keeper has ended")
+    eventually(lambda: leftovers(other, prefix) == [], "the last supervisor has ended")
     assert one.run("uname -n").stdout == "one\n"
 
 
-def test_a_folder_that_is_no_labs_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_of_other_files_is_refused_and_unchanged(tmp_path: Path) -> None:
     (tmp_path / "thesis").write_text("years of work")
-    with pytest.raises(LabError, match="holds files that are no lab's"):
+    with pytest.raises(LabError, match="holds files that belong to no lab"):
         Lab(tmp_path).up(["one"])
     assert not Lab(tmp_path).down()
     assert (tmp_path / "thesis").exists()
 
 
-def test_down_works_after_a_killed_keeper_and_a_boot_that_failed() -> None:
+def test_down_works_after_a_killed_supervisor_and_a_failed_boot() -> None:
     broken = new_lab()
     broken.up(["good", "orphan"])
     prefix = broken.spec.prefix
-    subprocess.run(["kill", "-9", str(broken.node("orphan").machine.keeper)], check=True)
+    subprocess.run(["kill", "-9", str(broken.node("orphan").machine.supervisor_pid)], check=True)
     bad = broken.node("good").machine
-    bad.pull_cord()
+    bad.power_off()
     dataclasses.replace(bad.spec, base="/nowhere").save(bad.folder)
     with pytest.raises(LabError, match="the base tree /nowhere is gone"):
         broken.up(["good"])
     assert broken.down()
-    eventually(lambda: leftovers(broken, prefix) == [], "the last keeper has ended")
+    eventually(lambda: leftovers(broken, prefix) == [], "the last supervisor has ended")
     assert not broken.down()
 
 
@@ -240,4 +240,4 @@ def test_a_run_of_the_tests_that_is_killed_leaves_no_machine(tmp_path: Path, wat
         if not watched:
             assert made.node("one").run("uname -n").stdout == "one\n"
             assert f"cleared now: the lab in {directory}" in run.next()
-    eventually(lambda: run.left() + leftovers(made, prefix) == [], "all is gone")
+    eventually(lambda: run.left() + leftovers(made, prefix) == [], "everything is removed")

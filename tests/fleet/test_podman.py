@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import base
+from lab import base_tree
 from tests.fleet.fleet import Fleet, eventually
 
 NETWORKS = {"pod1": "172.24.0", "pod2": "172.28.0"}
@@ -32,10 +32,10 @@ events_logger = "file"
 network_backend = "netavark"
 """
 ENGINE = dataclasses.replace(
-    base.MACHINE,
-    packages=(*base.MACHINE.packages, "podman", "netavark", "iptables", "busybox-static"),
+    base_tree.MACHINE,
+    packages=(*base_tree.MACHINE.packages, "podman", "netavark", "iptables", "busybox-static"),
     files={
-        **base.MACHINE.files,
+        **base_tree.MACHINE.files,
         "etc/containers/storage.conf": STORAGE,
         "etc/containers/containers.conf": CONTAINERS,
     },

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab import matrix
+from lab import reachability
 from tests.fleet.fleet import INTERFACE, MEMBERS, UNIT, ZONE, Fleet, eventually
 
 
@@ -19,8 +19,10 @@ def invocations(fleet: Fleet) -> dict[str, str]:
 
 def test_every_member_reaches_every_other_over_the_tunnel(fleet: Fleet) -> None:
     nodes = {name: fleet[name] for name in MEMBERS}
-    measured = matrix.measure(nodes, {name: fleet.address(name) for name in MEMBERS}, INTERFACE)
-    assert matrix.summary(measured) == "6/6 pairs reachable over the tunnel", matrix.table(measured)
+    measured = reachability.measure(nodes, {name: fleet.address(name) for name in MEMBERS}, INTERFACE)
+    assert reachability.summary(measured) == "6/6 pairs reachable over the tunnel", reachability.table(
+        measured
+    )
 
 
 def test_the_packets_between_members_are_encrypted(fleet: Fleet) -> None:
@@ -116,8 +118,10 @@ def test_one_machine_more_joins_by_a_limited_run(fleet: Fleet, newcomer: str) ->
         fleet.play("--limit", newcomer)
     eventually(lambda: newcomer in fleet.peers_of("node1"), "node1 has the new peer")
     nodes = {name: fleet[name] for name in (*MEMBERS, newcomer)}
-    measured = matrix.measure(nodes, {name: fleet.address(name) for name in nodes}, INTERFACE)
-    assert matrix.summary(measured) == "12/12 pairs reachable over the tunnel", matrix.table(measured)
+    measured = reachability.measure(nodes, {name: fleet.address(name) for name in nodes}, INTERFACE)
+    assert reachability.summary(measured) == "12/12 pairs reachable over the tunnel", reachability.table(
+        measured
+    )
     assert invocations(fleet) == before
     assert count.lost == 0
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import image, virtual
+from lab import virtual_machine, vm_image
 from lab.errors import LabError
 from lab.settings import cache_folder
 
@@ -44,8 +44,8 @@ exec python -m pytest -v --color no --timeout 600 -m kernel_wireguard --junitxml
 
 
 @pytest.fixture(scope="module")
-def machine() -> image.Image:
-    return image.ensure(cache_folder(), say, requirements(), CONSTRAINTS)
+def machine() -> vm_image.Image:
+    return vm_image.ensure(cache_folder(), say, requirements(), CONSTRAINTS)
 
 
 def requirements() -> list[str]:
@@ -84,8 +84,8 @@ def test_each_file_with_a_marked_test_runs_inside() -> None:
     assert {str(path.relative_to(ROOT)) for path in marked} == set(TESTS)
 
 
-def test_on_the_kernels_own_wireguard(machine: image.Image, job: Path, subtests: pytest.Subtests) -> None:
-    left = virtual.run(machine, job, SECONDS, say)
+def test_on_the_kernels_own_wireguard(machine: vm_image.Image, job: Path, subtests: pytest.Subtests) -> None:
+    left = virtual_machine.run(machine, job, SECONDS, say)
     cases = list(ET.fromstring(left["junit.xml"]).iter("testcase"))
     for case in cases:
         with subtests.test(f"{case.get('classname')}::{case.get('name')}"):
@@ -104,12 +104,12 @@ def report(case: ET.Element) -> None:
         pytest.skip(str(found.get("message")))
 
 
-def test_a_machine_that_takes_too_long_is_ended(machine: image.Image, job: Path) -> None:
+def test_a_machine_that_takes_too_long_is_ended(machine: vm_image.Image, job: Path) -> None:
     with pytest.raises(LabError, match="not done within 1 s"):
-        virtual.run(machine, job, 1, say)
+        virtual_machine.run(machine, job, 1, say)
 
 
-def test_a_machine_that_does_not_start_is_quoted(machine: image.Image, job: Path, tmp_path: Path) -> None:
+def test_a_machine_that_does_not_start_is_quoted(machine: vm_image.Image, job: Path, tmp_path: Path) -> None:
     lame = replace(machine, kernel=tmp_path / "no-kernel")
     with pytest.raises(LabError, match=r"ended without a result(.*\n)*.*no-kernel"):
-        virtual.run(lame, job, 60, say)
+        virtual_machine.run(lame, job, 60, say)

@@ -27,28 +27,29 @@ def test_a_bad_value_in_the_environment_is_named(name: str) -> None:
         Settings.from_environ({name: "b-d"})
 
 
-def test_the_cache_lies_where_the_environment_says() -> None:
+def test_the_environment_chooses_the_cache() -> None:
     assert cache_folder({"HOME": "/h"}) == Path("/h/.cache/jaywalk")
     assert cache_folder({"HOME": "/h", "XDG_CACHE_HOME": "/x"}) == Path("/x/jaywalk")
     assert cache_folder({"HOME": "/h", "JAYWALK_CACHE": "/c"}) == Path("/c")
 
 
-def test_up_takes_a_number_and_a_kind() -> None:
+def test_up_accepts_a_number_and_a_kind() -> None:
     assert not cli.parser().parse_args(["up", "3"]).plain
     assert not cli.parser().parse_args(["up", "3", "--controller"]).plain
     assert cli.parser().parse_args(["up", "3", "--plain"]).plain
 
 
-def test_up_takes_a_description_of_streets_instead() -> None:
-    options = cli.parser().parse_args(["up", "--streets", "streets.yml"])
-    assert (options.count, options.streets) == (None, Path("streets.yml"))
+@pytest.mark.parametrize("option", ["--nat-sites", "--streets"], ids=["now", "older-spelling"])
+def test_up_accepts_a_description_of_nat_sites_instead(option: str) -> None:
+    options = cli.parser().parse_args(["up", option, "sites.yml"])
+    assert (options.count, options.nat_sites) == (None, Path("sites.yml"))
 
 
-def test_street_commands_name_their_arguments() -> None:
+def test_site_commands_name_their_arguments() -> None:
     options = cli.parser().parse_args(["renumber", "home"])
-    assert (options.street, options.address) == ("home", None)
+    assert (options.site, options.address) == ("home", None)
     options = cli.parser().parse_args(["move", "anna", "home"])
-    assert (options.machine, options.place) == ("anna", "home")
+    assert (options.machine, options.site) == ("anna", "home")
     assert cli.parser().parse_args(["delay", "20.5"]).milliseconds == 20.5
 
 
@@ -76,7 +77,7 @@ def test_bad_usage_ends_with_2(words: list[str]) -> None:
     assert ended.value.code == 2
 
 
-def test_a_lab_that_is_not_there_is_one_sentence(
+def test_a_missing_lab_is_an_error_of_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("JAYWALK_LAB_DIR", str(tmp_path))
@@ -85,10 +86,10 @@ def test_a_lab_that_is_not_there_is_one_sentence(
     assert cli.main(["renumber", "home"]) == 1
     assert cli.main(["up"]) == 1
     assert cli.main(["down"]) == 0
-    said = capsys.readouterr().err.splitlines()
-    assert len(said) == 5
-    assert str(tmp_path) in said[1]
-    assert "up --streets FILE" in said[3]
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 5
+    assert str(tmp_path) in errors[1]
+    assert "up --nat-sites FILE" in errors[3]
 
 
 def test_a_list_is_quoted_and_a_string_is_not() -> None:
@@ -96,7 +97,7 @@ def test_a_list_is_quoted_and_a_string_is_not() -> None:
     assert as_text(["echo", "a b", "$HOME"]) == "echo 'a b' '$HOME'"
 
 
-def test_keys_are_what_openssh_reads(tmp_path: Path) -> None:
+def test_openssh_reads_the_keys(tmp_path: Path) -> None:
     path = tmp_path / "id"
     public = keys.make_ed25519(path)
     derived = subprocess.run(["ssh-keygen", "-y", "-f", path], capture_output=True, text=True, check=True)

@@ -9,7 +9,7 @@ import pytest
 
 from lab import switch
 from lab.errors import LabError
-from lab.switch import Table
+from lab.switch import ForwardingTable
 
 ANNA, BEN, ALL = b"\x02AAAAA", b"\x02BBBBB", b"\xff" * 6
 IPV4 = b"\x08\x00"
@@ -24,52 +24,54 @@ def frame(target: bytes, source: bytes, kind: bytes = IPV4) -> bytes:
 
 
 @pytest.fixture
-def table() -> Table:
-    """A switch that has heard both."""
-    made = Table(0.03)
+def table() -> ForwardingTable:
+    """A table that has learned both machines."""
+    made = ForwardingTable(0.03)
     made.learn(frame(ALL, ANNA), "p-anna")
     made.learn(frame(ALL, BEN), "p-ben")
     return made
 
 
-def test_a_known_address_gets_its_frames_and_nobody_else_does(table: Table) -> None:
+def test_a_frame_to_a_learned_address_goes_to_its_port_only(table: ForwardingTable) -> None:
     assert table.targets(frame(BEN, ANNA), "p-anna", ports) == ["p-ben"]
 
 
-def test_what_is_for_all_or_for_nobody_known_goes_everywhere_but_back(table: Table) -> None:
+def test_a_broadcast_or_unknown_address_goes_to_every_other_port(table: ForwardingTable) -> None:
     for target in (ALL, b"\x02CCCCC"):
         assert table.targets(frame(target, ANNA), "p-anna", ports) == ["p-ben", "w-home"]
 
 
-def test_who_moves_is_found_at_the_next_frame(table: Table) -> None:
+def test_a_moved_address_is_learned_from_its_next_frame(table: ForwardingTable) -> None:
     table.learn(frame(ALL, BEN), "w-home")
     assert table.targets(frame(BEN, ANNA), "p-anna", ports) == ["w-home"]
 
 
-def test_a_blocked_pair_still_finds_each_others_address_so_that_it_meets_silence(table: Table) -> None:
-    table.obey({"block": ["p-ben", "p-anna"]})
+def test_a_blocked_pair_still_exchanges_arp_and_so_gets_no_error(
+    table: ForwardingTable,
+) -> None:
+    table.apply({"block": ["p-ben", "p-anna"]})
     assert table.targets(frame(BEN, ANNA), "p-anna", ports) == []
     assert table.targets(frame(ANNA, BEN), "p-ben", ports) == []
-    assert table.targets(frame(BEN, ANNA, switch.ARP), "p-anna", ports) == ["p-ben"]
+    assert table.targets(frame(BEN, ANNA, switch.ARP_ETHERTYPE), "p-anna", ports) == ["p-ben"]
     assert table.targets(frame(ALL, ANNA), "p-anna", ports) == ["w-home"]
-    table.obey({"unblock": ["p-anna", "p-ben"]})
+    table.apply({"unblock": ["p-anna", "p-ben"]})
     assert table.targets(frame(BEN, ANNA), "p-anna", ports) == ["p-ben"]
 
 
-def test_a_cut_port_hears_and_says_nothing(table: Table) -> None:
-    table.obey({"cut": "p-ben"})
+def test_a_cut_port_receives_and_sends_nothing(table: ForwardingTable) -> None:
+    table.apply({"cut": "p-ben"})
     assert table.targets(frame(BEN, ANNA), "p-anna", ports) == []
     assert table.targets(frame(ANNA, BEN), "p-ben", ports) == []
-    table.obey({"heal": "p-ben"})
+    table.apply({"heal": "p-ben"})
     assert table.targets(frame(BEN, ANNA), "p-anna", ports) == ["p-ben"]
 
 
-def test_a_round_trip_is_twice_the_delay(table: Table) -> None:
-    table.obey({"delay_ms": 60})
-    assert table.delay == 0.03
+def test_a_round_trip_is_twice_the_delay(table: ForwardingTable) -> None:
+    table.apply({"delay_ms": 60})
+    assert table.delay_seconds == 0.03
 
 
-def test_orders_are_taken_or_refused_aloud(tmp_path: Path, table: Table) -> None:
+def test_commands_are_applied_or_refused_with_an_error(tmp_path: Path, table: ForwardingTable) -> None:
     path = tmp_path / "switch"
     with socket.socket(socket.AF_UNIX) as control:
         control.bind(str(path))
@@ -77,16 +79,16 @@ def test_orders_are_taken_or_refused_aloud(tmp_path: Path, table: Table) -> None
 
         def serve() -> None:
             for _ in range(3):
-                switch.answer(control, table)
+                switch.handle_command(control, table)
 
         thread = threading.Thread(target=serve)
         thread.start()
-        switch.tell(path, {"delay_ms": 10})
-        assert table.delay == 0.005
-        with pytest.raises(LabError, match="unknown order 'fly'"):
-            switch.tell(path, {"fly": 1})
+        switch.send(path, {"delay_ms": 10})
+        assert table.delay_seconds == 0.005
+        with pytest.raises(LabError, match="unknown command 'fly'"):
+            switch.send(path, {"fly": 1})
         with pytest.raises(LabError, match="refuses"):
-            switch.tell(path, {"delay_ms": "long"})
+            switch.send(path, {"delay_ms": "long"})
         thread.join(5)
     with pytest.raises(LabError, match="does not answer"):
-        switch.tell(tmp_path / "none", {})
+        switch.send(tmp_path / "none", {})

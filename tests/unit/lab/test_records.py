@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from lab.errors import LabError
-from lab.spec import LabSpec, Leg, MachineSpec, Running, write_atomically
+from lab.records import Interface, LabSpec, MachineSpec, Running, write_atomically
 
 
 def test_a_machine_is_read_as_it_was_written(tmp_path: Path) -> None:
-    spec = MachineSpec("node1", "jw", "/base", (Leg("br1", "10.99.0.10/24", "10.99.0.1"),), cut=True)
+    spec = MachineSpec("node1", "jw", "/base", (Interface("br1", "10.99.0.10/24", "10.99.0.1"),), cut=True)
     spec.save(tmp_path)
     assert MachineSpec.load(tmp_path) == spec
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keeps one machine running after the lab command has gone: `python -m lab.keeper FOLDER`.
+"""Supervise one machine after the lab command has ended: `python -m lab.machine_supervisor FOLDER`.
 
-Boots the machine, boots it again when it asks for a reboot, and clears up behind it when it goes
-off. While it lives it holds a lock in the machine's folder, so that nobody has to trust a process
-id. SIGTERM is the power cord being pulled. Imports little: there is one keeper a machine.
+The supervisor boots the machine, boots it again after a reboot, and cleans up when it is off. It holds a
+lock in the machine's folder while it runs, so that nobody has to rely on a process id. SIGTERM cuts
+the machine's power. The module imports little: there is one supervisor per machine.
 """
 
 from __future__ import annotations
@@ -17,28 +17,31 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from lab import cgroup, host, network, plan
+from lab import cgroup, host, naming, network
 from lab.errors import LabError
-from lab.spec import MachineSpec, Running
+from lab.records import MachineSpec, Running
 
+LOCK = "supervisor.lock"
+# The exit code of systemd-nspawn --keep-unit when its machine reboots.
 REBOOT = 133
-"""What systemd-nspawn --keep-unit exits with when its machine reboots."""
+# The time that systemd-nspawn has to exit once its machine's processes are gone.
+NSPAWN_EXIT_SECONDS = 3
 
 
 class PowerCut(BaseException):
-    """SIGTERM came. Not an Exception: nothing on the way may swallow it."""
+    """SIGTERM arrived. Not an Exception: no handler of those may catch it."""
 
 
 def nspawn(spec: MachineSpec, root: Path) -> list[str]:
-    """The command that boots a machine; why each flag is there stands in lab/README.md."""
-    name = plan.machine_netns(spec.prefix, spec.name)
+    """Return the command that boots a machine; lab/README.md gives the reason of each flag."""
+    name = naming.machine_netns(spec.prefix, spec.name)
     return [
         "systemd-nspawn",
         *("--quiet", "--boot", "--console=pipe", "--register=no", "--keep-unit"),
         *("--link-journal=no", "--resolv-conf=off", "--timezone=off"),
         f"--machine={name}",
         f"--hostname={spec.name}",
-        f"--uuid={plan.machine_id(spec.prefix, spec.name)}",
+        f"--uuid={naming.machine_id(spec.prefix, spec.name)}",
         f"--directory={root}",
         f"--network-namespace-path=/run/netns/{name}",
         "--bind=/dev/net/tun",
@@ -47,7 +50,7 @@ def nspawn(spec: MachineSpec, root: Path) -> list[str]:
 
 
 def mount_root(base: Path, folder: Path) -> Path:
-    """The machine's disk: the shared base, and over it what this machine wrote."""
+    """Mount the machine's disk: an overlay of the shared base tree and the machine's own files."""
     root, upper, work = (folder / part for part in ("root", "upper", "work"))
     for path in (root, upper, work):
         path.mkdir(exist_ok=True)
@@ -63,7 +66,7 @@ def mount_root(base: Path, folder: Path) -> Path:
 
 
 def boot(spec: MachineSpec, root: Path, cgroups: tuple[str, ...]) -> int:
-    """Run the machine until it goes off, and give back systemd-nspawn's exit code."""
+    """Run the machine until it is off, and return systemd-nspawn's exit code."""
     environ = os.environ | {"SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network"}
     with subprocess.Popen(
         nspawn(spec, root),
@@ -74,64 +77,64 @@ def boot(spec: MachineSpec, root: Path, cgroups: tuple[str, ...]) -> int:
         try:
             return process.wait()
         except PowerCut:
-            # The machine first: systemd-nspawn then leaves in good order and takes its mounts along.
+            # The machine's processes first: systemd-nspawn then exits by itself and removes its mounts.
             cgroup.freeze(cgroups, frozen=False)
             cgroup.kill(cgroups, spare=process.pid)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=3)
+                process.wait(timeout=NSPAWN_EXIT_SECONDS)
             process.kill()
             raise
 
 
-def live(folder: Path, cgroups: tuple[str, ...]) -> None:
-    """Boot the machine as often as it asks for it."""
+def run(folder: Path, cgroups: tuple[str, ...]) -> None:
+    """Boot the machine, and again after each reboot, until it is off."""
     boots = before.boots if (before := Running.load(folder)) else 0
     root = mount_root(Path(MachineSpec.load(folder).base), folder)
     code = REBOOT
     while code == REBOOT:
         boots += 1
         spec = MachineSpec.load(folder)
-        network.wire(spec)
+        network.create_machine_network(spec)
         Running(os.getpid(), boots, cgroups).save(folder)
         print(f"--- boot {boots} of {spec.name}", flush=True)
         code = boot(spec, root, cgroups)
         print(f"--- systemd-nspawn ended with {code}", flush=True)
 
 
-def clear(folder: Path, cgroups: tuple[str, ...]) -> None:
-    """Leave nothing of a machine that is off but its disk."""
+def clean_up(folder: Path, cgroups: tuple[str, ...]) -> None:
+    """Remove everything of a machine that is off, except for its disk."""
     cgroup.kill(cgroups)
     cgroup.remove(cgroups)
-    network.unwire(MachineSpec.load(folder))
+    network.remove_machine_network(MachineSpec.load(folder))
     root = folder / "root"
     if root.is_mount():
         host.run(["umount", str(root)])
 
 
 def main(folder: Path) -> None:
-    """Keep the machine of that folder, unless somebody does already."""
+    """Supervise the machine of that folder, unless another supervisor does already."""
 
     def cut_power(_number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise PowerCut
 
-    with (folder / "keeper.lock").open("w", encoding="ascii") as lock:
+    with (folder / LOCK).open("w", encoding="ascii") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             sys.exit(f"{folder.name} is running already")
         spec = MachineSpec.load(folder)
-        cgroups = cgroup.make(f"jaywalk-lab-{plan.machine_netns(spec.prefix, spec.name)}")
+        cgroups = cgroup.create(f"jaywalk-lab-{naming.machine_netns(spec.prefix, spec.name)}")
         signal.signal(signal.SIGTERM, cut_power)
         try:
-            live(folder, cgroups)
+            run(folder, cgroups)
         except PowerCut:
             print("--- power cut", flush=True)
         except LabError as error:
             sys.exit(f"--- {error}")
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            clear(folder, cgroups)
+            clean_up(folder, cgroups)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The base tree: one Debian that every machine's disk starts from, read-only, built once.
+"""The base tree: a read-only Debian root file system below every machine's disk, built once.
 
-It lies in a folder named by a hash of its recipe, so another recipe builds another tree and no
-running lab loses the ground under it.
+A hash of its recipe names its folder. Another recipe so builds another tree, and running labs keep theirs.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from pathlib import Path
 
 from lab import host
 from lab.errors import LabError
-from lab.spec import write_atomically
+from lab.records import write_atomically
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
-# python3-apt: Ansible's apt module needs it, and a lab machine could not fetch it.
-# python3, not -minimal: the latter has no json.
+# python3-apt: Ansible's apt module needs it, and a lab machine cannot download it.
+# python3, not python3-minimal: the latter has no json.
 PACKAGES = (
     "systemd",
     "systemd-sysv",
@@ -47,16 +46,16 @@ PACKAGES = (
     "ca-certificates",
 )
 
-PATHS_LEFT_OUT = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*")
+EXCLUDED_PATHS = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*")
 
 FILES = {
-    "etc/resolv.conf": "",  # an unreachable resolver costs each run of Ansible's facts 10 s
+    "etc/resolv.conf": "",  # with an unreachable resolver, Ansible's facts take 10 s
     "etc/apt/sources.list": "",
-    "etc/machine-id": "",  # missing, it would mean a first boot, which enables every service by preset
+    "etc/machine-id": "",  # a missing file means first boot, which enables every service by preset
     "etc/ssh/sshd_config.d/lab.conf": "UseDNS no\nMaxSessions 100\nMaxStartups 100\n",
 }
 
-# Services are for roles to enable; a machine has its own name, keys and id; timers only cost time.
+# Roles enable services; each machine has its own name, keys and id; timers only cost time.
 REMOVED = (
     "etc/hostname",
     "etc/ssh/ssh_host_*",
@@ -74,7 +73,7 @@ REMOVED = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides a tree's content; the defaults are those of the lab's machines."""
+    """The inputs of a tree; the defaults are those of the lab's machines."""
 
     suite: str = "bookworm"
     packages: tuple[str, ...] = PACKAGES
@@ -83,19 +82,19 @@ class Recipe:
 
     @property
     def digest(self) -> str:
-        """Names the tree: 12 hex digits."""
-        recipe = [self.suite, self.packages, PATHS_LEFT_OUT, self.files, self.removed]
+        """The tree's name: 12 hex digits."""
+        recipe = [self.suite, self.packages, EXCLUDED_PATHS, self.files, self.removed]
         return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]
 
 
+# The default of a lab's machines.
 MACHINE = Recipe()
-"""What a machine of the lab starts from, if nobody says otherwise."""
 
 
 def source_lines(index_targets: str, suite: str, keyring: Path = KEYRING) -> list[str]:
-    """The lines of this host's own apt sources that lead to the suite, as sources.list(5) wants them.
+    """Return this host's apt sources of the suite, in the format of sources.list(5).
 
-    `index_targets` is what `apt-get indextargets` prints in the format URI|RELEASE|COMPONENT.
+    `index_targets` is the output of `apt-get indextargets` in the format URI|RELEASE|COMPONENT.
     """
     releases = {suite, f"{suite}-updates", f"{suite}-security"}
     lines = []
@@ -107,14 +106,14 @@ def source_lines(index_targets: str, suite: str, keyring: Path = KEYRING) -> lis
 
 
 def _sources(suite: str) -> list[str]:
-    """This host's sources for the suite; none where it runs another one (mmdebstrap then takes Debian's)."""
+    """Return this host's sources of the suite; without any, mmdebstrap uses Debian's."""
     fields = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)"
-    listed = host.run(["apt-get", "indextargets", "--format", fields, "Created-By: Packages"], check=False)
-    return source_lines(listed, suite)
+    targets = host.run(["apt-get", "indextargets", "--format", fields, "Created-By: Packages"], check=False)
+    return source_lines(targets, suite)
 
 
 def _debootstrap(recipe: Recipe, tree: Path, log: Path, report: Callable[[str], None]) -> None:
-    """Install the recipe's packages into `tree` with this host's ways to a mirror (proxy and the like)."""
+    """Install the recipe's packages into `tree`, with this host's apt settings (proxy and the like)."""
     settings = tree.with_suffix(".apt.conf")
     acquire = host.run(["apt-config", "dump", "--format", '%f "%v";%n', "Acquire"])
     write_atomically(settings, acquire, 0o600)
@@ -124,19 +123,19 @@ def _debootstrap(recipe: Recipe, tree: Path, log: Path, report: Callable[[str], 
         f"--aptopt={settings}",
         f"--include={','.join(recipe.packages)}",
     ]
-    command += [f"--dpkgopt=path-exclude={path}" for path in PATHS_LEFT_OUT]
+    command += [f"--dpkgopt=path-exclude={path}" for path in EXCLUDED_PATHS]
     command += [recipe.suite, str(tree), *_sources(recipe.suite)]
     try:
         code = _run_with_progress(command, log, report)
     finally:
         settings.unlink()
     if code:
-        end = " / ".join(log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-4:])
-        raise LabError(f"mmdebstrap could not build the base tree, see {log}: {end}")
+        log_end = " / ".join(log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-4:])
+        raise LabError(f"mmdebstrap could not build the base tree, see {log}: {log_end}")
 
 
 def _run_with_progress(command: list[str], log: Path, report: Callable[[str], None]) -> int:
-    """Run mmdebstrap into a log, pass on the lines that name its steps, and give its exit code."""
+    """Run mmdebstrap into a log, report the lines that name its steps, and return its exit code."""
     with (
         log.open("w", encoding="utf-8") as file,
         subprocess.Popen(
@@ -157,9 +156,9 @@ def _run_with_progress(command: list[str], log: Path, report: Callable[[str], No
 
 
 def finish(tree: Path, files: Mapping[str, str], removed: Iterable[str]) -> None:
-    """Turn a fresh installation into a base: remove what a machine must make itself, write our settings."""
+    """Turn a fresh installation into a base tree: remove what each machine creates, write our files."""
     for pattern in removed:
-        # Not Path.glob, which overlooks a link whose target only exists inside the tree.
+        # Not Path.glob, which skips a link whose target exists only inside the tree.
         for name in glob.glob(pattern, root_dir=tree):  # noqa: PTH207
             (tree / name).unlink()
     for name, text in files.items():
@@ -168,33 +167,33 @@ def finish(tree: Path, files: Mapping[str, str], removed: Iterable[str]) -> None
 
 
 def build(recipe: Recipe, tree: Path, log: Path, report: Callable[[str], None]) -> None:
-    """Make the recipe's tree in a folder that is not there yet (about half a minute)."""
+    """Build the recipe's tree in a new folder (about half a minute)."""
     host.require({"mmdebstrap": "mmdebstrap"})
     _debootstrap(recipe, tree, log, report)
     finish(tree, recipe.files, recipe.removed)
 
 
-def once(place: Path, make: Callable[[Path], None]) -> Path:
-    """Give the folder `place`; where it is missing, `make` fills one beside it, which then takes its name."""
-    if place.is_dir():
-        return place
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with place.with_suffix(".lock").open("w", encoding="ascii") as lock:
+def build_once(folder: Path, build_in: Callable[[Path], None]) -> Path:
+    """Return `folder`; if it is missing, `build_in` builds it under a temporary name first."""
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not place.is_dir():
-            growing = place.with_name(f"{place.name}.growing")
-            shutil.rmtree(growing, ignore_errors=True)
-            make(growing)
-            growing.rename(place)
-    return place
+        if not folder.is_dir():
+            incomplete = folder.with_name(f"{folder.name}.incomplete")
+            shutil.rmtree(incomplete, ignore_errors=True)
+            build_in(incomplete)
+            incomplete.rename(folder)
+    return folder
 
 
 def ensure(cache: Path, report: Callable[[str], None], recipe: Recipe = MACHINE) -> Path:
-    """Give the base tree's folder; build it first if this recipe has none yet."""
+    """Return the base tree's folder; build it first if this recipe has none yet."""
     tree = cache / "lab" / f"base-{recipe.digest}"
 
-    def make(growing: Path) -> None:
+    def build_in(folder: Path) -> None:
         report(f"building the base tree, once, in {tree}")
-        build(recipe, growing, tree.with_suffix(".log"), report)
+        build(recipe, folder, tree.with_suffix(".log"), report)
 
-    return once(tree, make)
+    return build_once(tree, build_in)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is written on disk about a lab and its machines, as typed records."""
+"""The files of a lab and its machines, as typed records."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lab.errors import LabError
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
-    """Replace a file in one step, so that no reader ever sees half of it."""
+    """Replace a file in one step, so that no reader ever gets half of it."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -30,12 +30,12 @@ def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise LabError(f"{path} is not JSON ({error}): take the lab down and up again") from error
-    if not isinstance(loaded, dict):
+    if not isinstance(record, dict):
         raise LabError(f"{path} holds no JSON object: take the lab down and up again")
-    return loaded
+    return record
 
 
 def _write(path: Path, record: Any) -> None:
@@ -43,44 +43,54 @@ def _write(path: Path, record: Any) -> None:
 
 
 @dataclass(frozen=True)
-class Leg:
-    """One cable of a machine."""
+class Interface:
+    """A machine's end of a veth pair.
+
+    bridge: the bridge of the pair's other end; None: a port of the switch that emulates the internet.
+    address: with its prefix length: 10.99.0.10/24.
+    netns: the namespace of a site's router, or of the internet; None: the lab's own bridges.
+    isolated: whether the bridge separates it from its other isolated ports.
+    """
 
     bridge: str | None
-    """None: a port of the switch that is the streets' internet."""
     address: str
-    """With its prefix length: 10.99.0.10/24."""
     gateway: str | None = None
     netns: str | None = None
-    """The namespace of a street's router, or of the internet; None: the lab's own bridges."""
     address6: str | None = None
     gateway6: str | None = None
     isolated: bool = False
-    """It hears nothing of other isolated legs of its bridge."""
 
     @property
     def ip(self) -> ipaddress.IPv4Address:
-        """The bare address."""
+        """The address without its prefix length."""
         return ipaddress.IPv4Interface(self.address).ip
 
 
 @dataclass(frozen=True)
 class MachineSpec:
-    """All that is needed to boot a machine again: `machine.json` in its folder."""
+    """What a boot of the machine needs: `machine.json` in its folder.
+
+    cut: whether its interfaces are out of their bridges: nothing arrives, and the carrier stays up.
+    """
 
     name: str
     prefix: str
     base: str
-    legs: tuple[Leg, ...]
+    interfaces: tuple[Interface, ...]
     cut: bool = False
-    """Its cables are out of the bridges: nothing arrives, nobody is told."""
+
+    @property
+    def legs(self) -> tuple[Interface, ...]:
+        """The interfaces, by their name of before."""
+        return self.interfaces
 
     @classmethod
     def load(cls, folder: Path) -> MachineSpec:
-        """Read a machine's folder; LabError if the file is damaged."""
+        """Read a machine's folder; raise LabError if the file is damaged."""
         fields = _read(folder / "machine.json")
-        fields["legs"] = tuple(Leg(**leg) for leg in fields["legs"])
-        return cls(**fields)
+        # `legs` is their name in a lab that an earlier version started: `lab down` must still work there.
+        interfaces = fields.pop("interfaces", None) or fields.pop("legs")
+        return cls(**fields, interfaces=tuple(Interface(**interface) for interface in interfaces))
 
     def save(self, folder: Path) -> None:
         """Write it into the machine's folder."""
@@ -109,10 +119,12 @@ class LabSpec:
 
 @dataclass(frozen=True)
 class Running:
-    """What a keeper says about its machine: `running.json` in the machine's folder."""
+    """The state of a running machine, by its supervisor: `running.json` in the machine's folder.
 
-    keeper: int
-    """Process id; to be believed only while the keeper's lock is held."""
+    supervisor_pid: the supervisor's process id; valid only while the supervisor holds its lock.
+    """
+
+    supervisor_pid: int
     boots: int
     cgroups: tuple[str, ...]
 
@@ -123,7 +135,7 @@ class Running:
         if not path.exists():
             return None
         fields = _read(path)
-        return cls(fields["keeper"], fields["boots"], tuple(fields["cgroups"]))
+        return cls(fields.get("supervisor_pid", 0), fields["boots"], tuple(fields["cgroups"]))
 
     def save(self, folder: Path) -> None:
         """Write it into the machine's folder."""

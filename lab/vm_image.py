@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a virtual machine boots: Debian with its cloud kernel, and a Python environment, built once.
+"""The disk image of a virtual machine: Debian with its cloud kernel and a Python environment, built once.
 
-The lab's other machines share this host's kernel; this one brings its own, with WireGuard in it.
+The lab's other machines share this host's kernel; a virtual machine has its own, with WireGuard.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import base, host
+from lab import base_tree, host
 
 TOOLS = {"mke2fs": "e2fsprogs", "chroot": "coreutils"}
+# Of a sparse file: it uses only the size of the tree.
 DISK_SIZE = "2500M"
-"""Of a sparse file: it takes what the tree takes."""
+# The version of the tree's Python, which decides the wheels of its environment.
 PYTHON = "3.11"
-"""The tree's own, which decides what wheels its environment takes."""
 ENVIRONMENT = "/opt/venv"
 
-# It ends the machine whatever became of the job, and at once: nothing on this disk is kept.
+# It ends the machine after a success and a failure, and at once: nothing on this disk is kept.
 UNIT = """[Unit]
 Description=Do the job that the second disk brings
 SuccessAction=poweroff-force
@@ -38,7 +38,7 @@ StandardError=tty
 TTYPath=/dev/ttyS0
 """
 
-# A disk is read and written as a plain tar archive: no file system and no module is needed for that.
+# The job's and the results' disks are plain tar archives, which need no file system and no module.
 JOB = f"""#!/bin/sh
 mkdir -p /var/lib/job /var/lib/results
 cd /var/lib/job
@@ -50,7 +50,7 @@ tar -cf /dev/vdc -C /var/lib/results .
 sync
 """
 
-RECIPE = base.Recipe(
+RECIPE = base_tree.Recipe(
     packages=(
         *("systemd", "systemd-sysv", "dbus", "udev", "kmod", "initramfs-tools", "linux-image-cloud-amd64"),
         *("python3", "python3-venv", "git", "openssh-client", "procps", "iproute2", "iputils-ping"),
@@ -67,7 +67,7 @@ RECIPE = base.Recipe(
 
 @dataclass(frozen=True)
 class Image:
-    """The parts that a virtual machine starts from; the disk is read only, each run writes elsewhere."""
+    """The files that a virtual machine boots; the disk is read-only, each run writes elsewhere."""
 
     kernel: Path
     initrd: Path
@@ -77,48 +77,48 @@ class Image:
 def ensure(
     cache: Path, report: Callable[[str], None], requirements: Sequence[str], constraints: Path
 ) -> Image:
-    """Give the image; build it first (one to two minutes) where its recipe or its requirements are new.
+    """Return the image; build it first (one to two minutes) if its recipe or its requirements are new.
 
-    `requirements` are as pip takes them, with their versions; what they need in turn comes as pip's file
-    `constraints` says, and another version of that alone builds no new image.
+    `requirements` are pip's requirements with versions. pip's file `constraints` pins their dependencies;
+    a change of that file alone builds no new image.
     """
-    words = [RECIPE.digest, DISK_SIZE, *requirements]
-    digest = hashlib.sha256(json.dumps(words).encode()).hexdigest()[:12]
-    place = cache / "lab" / f"vm-{digest}"
+    inputs = [RECIPE.digest, DISK_SIZE, *requirements]
+    digest = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:12]
+    image = cache / "lab" / f"vm-{digest}"
 
-    def make(growing: Path) -> None:
-        report(f"building a virtual machine's disk, once, in {place}")
+    def build_in(folder: Path) -> None:
+        report(f"building a virtual machine's disk, once, in {image}")
         host.require(TOOLS)
-        growing.mkdir()
-        tree = growing / "tree"
-        base.build(RECIPE, tree, place.with_suffix(".log"), report)
+        folder.mkdir()
+        tree = folder / "tree"
+        base_tree.build(RECIPE, tree, image.with_suffix(".log"), report)
         (tree / "usr/lib/lab/job").chmod(0o755)
-        report("  filling its Python environment...")
+        report("  installing its Python environment...")
         _install(tree, [*requirements, "-c", str(constraints)])
-        _pack(tree, growing)
+        _pack(tree, folder)
 
-    base.once(place, make)
-    return Image(place / "vmlinuz", place / "initrd.img", place / "disk.img")
+    base_tree.build_once(image, build_in)
+    return Image(image / "vmlinuz", image / "initrd.img", image / "disk.img")
 
 
-def _install(tree: Path, wanted: Sequence[str]) -> None:
-    """Make a Python environment inside the tree; packages come by this host's ways to an index."""
+def _install(tree: Path, pip_arguments: Sequence[str]) -> None:
+    """Create a Python environment inside the tree; this host's pip downloads the packages."""
     wheels = tree / "var/tmp/wheels"
     pip = ["-m", "pip", "--disable-pip-version-check", "--no-input", "--quiet"]
     target = ["--only-binary=:all:", "--implementation=cp", f"--python-version={PYTHON}"]
-    host.run([sys.executable, *pip, "download", *target, *wanted, f"--dest={wheels}"])
+    host.run([sys.executable, *pip, "download", *target, *pip_arguments, f"--dest={wheels}"])
     inside = ["chroot", str(tree)]
     host.run([*inside, "python3", "-m", "venv", ENVIRONMENT])
-    found = [f"/var/tmp/wheels/{each.name}" for each in wheels.iterdir()]
-    host.run([*inside, f"{ENVIRONMENT}/bin/python", *pip, "install", "--no-index", "--no-deps", *found])
+    files = [f"/var/tmp/wheels/{wheel.name}" for wheel in wheels.iterdir()]
+    host.run([*inside, f"{ENVIRONMENT}/bin/python", *pip, "install", "--no-index", "--no-deps", *files])
     shutil.rmtree(wheels)
 
 
 def _pack(tree: Path, into: Path) -> None:
-    """Take the kernel out of the tree and make a disk of it (mke2fs fills one without a mount)."""
+    """Move the kernel out of the tree and make a disk of the rest (mke2fs fills one without a mount)."""
     for name in ("vmlinuz", "initrd.img"):
-        (found,) = tree.glob(f"boot/{name}-*")
-        found.rename(into / name)
+        (file,) = tree.glob(f"boot/{name}-*")
+        file.rename(into / name)
     disk = into / "disk.img"
     host.run(
         ["mke2fs", "-q", "-F", "-t", "ext4", "-O", "^has_journal", "-d", str(tree), str(disk), DISK_SIZE]
