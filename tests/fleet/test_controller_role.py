@@ -112,7 +112,7 @@ def test_a_declared_pool_grows_and_never_shrinks_and_a_zone_that_is_declared_no_
     assert "Run the controller" not in shrunk.output, "nothing was touched"
 
     left = fleet.play(*CENTER, "-e", declared(fleet))
-    assert "zone-more is in no jaywalk_zones, and has 0 peers and 0 leases" in left.output
+    assert "zone-more is not in jaywalk_zones, and has 0 peers and 0 leases" in left.output
     assert left.changed["control"] == 0
     removed = fleet.play(*CENTER, "-e", declared(fleet), "-e", "jaywalk_undeclared=remove")
     assert removed.changed["control"] == 1

@@ -66,7 +66,7 @@ def test_a_machine_installed_anew_takes_over_from_its_old_self(fleet: Fleet) -> 
     assert f"node3 ({old}) is a peer of {ZONE}, and no machine of the group agents" in play.output
     assert set(before) < set(peers(fleet))
     refused = fleet.play("--limit", "control,node1", "--tags", "agent", "-e", "jaywalk_undeclared=remove")
-    assert "did not hear of node2, node3" in refused.output
+    assert "did not report their keys in this run: node2, node3" in refused.output
     assert old in peers(fleet)
     fleet.play("--limit", "node3", "-e", "jaywalk_rekey=true")
     new = fleet.status("node3")["public_key"]

@@ -238,7 +238,7 @@ def test_agents_restart_in_batches_and_a_batch_that_fails_is_the_last(fleet: Fle
         play = fleet.play(*change, check=False)
         assert play.rc != 0
         assert f"{UNIT}.service did not start: no luck" in play.output
-        assert "was not restarted, since node1 did" in play.output
+        assert "was not restarted, since node1 was" in play.output
         after = invocations(fleet)
         assert [name for name in MEMBERS if before[name] != after[name]] == ["node1"]
     finally:

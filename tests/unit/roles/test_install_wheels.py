@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the role takes from the pip of a machine: where packages come from, and nothing else."""
+"""The role's pip installer uses only the machine's settings of package sources, and repairs a broken venv."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-FILL = Path(__file__).parents[3] / "roles/agent/files/fill.py"
+INSTALLER = Path(__file__).parents[3] / "roles/agent/files/install_wheels.py"
 LISTED = r"""
 :env:.timeout='30'
 global.extra-index-url='\nhttps://one.example/simple\nhttps://two.example/simple'
@@ -22,11 +22,11 @@ install.no-deps='true'
 """
 
 
-def test_settings_of_indexes_are_kept_and_no_others(tmp_path: Path) -> None:
+def test_only_settings_of_package_sources_are_kept(tmp_path: Path) -> None:
     python = tmp_path / "python"
     python.write_text(f"#!/bin/sh\ncat <<'END'\n{LISTED}END\n")
     python.chmod(0o755)
-    assert runpy.run_path(str(FILL))["index_settings"](str(python)) == {
+    assert runpy.run_path(str(INSTALLER))["package_source"](str(python)) == {
         "PIP_EXTRA_INDEX_URL": "\nhttps://one.example/simple\nhttps://two.example/simple",
         "PIP_INDEX_URL": "https://install.example/simple",
         "PIP_TIMEOUT": "30",
@@ -34,19 +34,19 @@ def test_settings_of_indexes_are_kept_and_no_others(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_a_broken_venv_is_made_anew_with_modes_for_all_users(
+def test_a_broken_venv_is_recreated_with_modes_for_all_users(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Under umask 077, with settings that would put the packages elsewhere; what fails leaves no stamp."""
+    """Under umask 077, with settings that would install the packages elsewhere; a failure leaves no stamp."""
     venv, wheels = tmp_path / "venv", tmp_path / "wheels"
     stamp = venv / "wheels-of-jaywalk-agent"
     (venv / "bin").mkdir(parents=True)
     (venv / "bin/python").symlink_to("/usr/bin/python3.99")
-    stamp.write_text("what was there")
+    stamp.write_text("the wheels of an earlier run")
     wheels.mkdir()
     for name, value in {"PIP_USER": "1", "PIP_REQUIRE_HASHES": "1", "PYTHONPATH": str(tmp_path)}.items():
         monkeypatch.setenv(name, value)
-    words = [
+    arguments = [
         str(venv),
         str(wheels),
         "jaywalk-0-py3-none-any.whl",
@@ -54,8 +54,8 @@ def test_a_broken_venv_is_made_anew_with_modes_for_all_users(
         "--clear",
         "--no-index",
     ]
-    argv = ["/bin/sh", "-c", 'umask 077; exec "$0" -I - "$@" <"$FILL"', sys.executable, *words]
-    monkeypatch.setenv("FILL", str(FILL))
+    argv = ["/bin/sh", "-c", 'umask 077; exec "$0" -I - "$@" <"$INSTALLER"', sys.executable, *arguments]
+    monkeypatch.setenv("INSTALLER", str(INSTALLER))
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "ERROR" in done.stderr

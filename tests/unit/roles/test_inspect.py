@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the agent's role sees on a machine: namespaces that no zone is in, and the keys of all zones."""
+"""The agent role's inspection of a machine: unused network namespaces, and the keys of all zones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WG = "#!/bin/sh\nsed s/^/public-of-/\n"
 
 @pytest.fixture
 def programs(tmp_path: Path) -> Path:
-    """A folder with a systemctl that has two namespaces, and a wg."""
+    """A folder with a fake systemctl that lists two namespaces, and a fake wg."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name, text in {"systemctl": SYSTEMCTL, "wg": WG}.items():
@@ -34,20 +34,20 @@ def programs(tmp_path: Path) -> Path:
     return folder
 
 
-def say(programs: Path, script: str, *words: str) -> dict[str, Any]:
-    argv = ["sh", "-c", (FILES / script).read_text(), script, *words]
+def run_script(programs: Path, script: str, *arguments: str) -> dict[str, Any]:
+    argv = ["sh", "-c", (FILES / script).read_text(), script, *arguments]
     environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True)
     return dict(json.loads(done.stdout))
 
 
-def look(programs: Path, settings: Path, netns: str = "") -> dict[str, Any]:
+def inspect(programs: Path, settings: Path, netns: str = "") -> dict[str, Any]:
     venv = str(programs.parent)
-    return say(programs, "look.sh", venv, f"{venv}/stamp", "-", str(settings), "wg0", netns)
+    return run_script(programs, "inspect.sh", venv, f"{venv}/stamp", "-", str(settings), "wg0", netns)
 
 
 @pytest.mark.parametrize(
-    ("wanted", "other", "given_up"),
+    ("desired", "other", "unused"),
     [
         ("", None, ["red", "a-b"]),
         ("", "red", ["a-b"]),
@@ -55,26 +55,28 @@ def look(programs: Path, settings: Path, netns: str = "") -> dict[str, Any]:
         ("a-b", "red", []),
     ],
 )
-def test_namespaces_that_no_zone_is_in_are_given_up(
-    tmp_path: Path, programs: Path, wanted: str, other: str | None, given_up: list[str]
+def test_namespaces_that_no_zone_uses_are_unused(
+    tmp_path: Path, programs: Path, desired: str, other: str | None, unused: list[str]
 ) -> None:
-    """An earlier run's too; a machine that leaves its zone wants none."""
+    """This includes those of an earlier run; a machine that leaves its zone needs none."""
     settings = tmp_path / "zone-blue.env"
     settings.write_text("JAYWALK_NETNS=red\n")
     if other:
         (tmp_path / "zone-red.env").write_text(f"JAYWALK_NETNS={other}\n")
-    assert look(programs, settings, wanted)["free_netns"].split() == given_up
-    if not wanted:
-        remains = say(programs, "remains.sh", "jaywalk-agent@zone-blue.service", str(settings))
-        assert remains["free_netns"].split() == given_up
+    assert inspect(programs, settings, desired)["unused_netns"].split() == unused
+    if not desired:
+        leftovers = run_script(
+            programs, "inspect_leftovers.sh", "jaywalk-agent@zone-blue.service", str(settings)
+        )
+        assert leftovers["unused_netns"].split() == unused
 
 
-def test_a_machine_is_known_by_its_keys_in_all_zones_that_it_is_in(tmp_path: Path, programs: Path) -> None:
-    """So that no play takes it out of a zone that another one has it join; it left zone-old."""
+def test_the_machine_reports_its_keys_in_all_its_zones(tmp_path: Path, programs: Path) -> None:
+    """So no play removes it from a zone that another play joins; it left zone-old."""
     settings = tmp_path / "zone-blue.env"
-    assert look(programs, settings)["keys"] == []
+    assert inspect(programs, settings)["keys"] == []
     for zone in ("zone-blue", "zone-red"):
         (tmp_path / f"{zone}.env").touch()
     for zone in ("zone-blue", "zone-red", "zone-old"):
         (tmp_path / f"{zone}.key").write_text(f"{zone}\n")
-    assert look(programs, settings)["keys"] == ["public-of-zone-blue", "public-of-zone-red"]
+    assert inspect(programs, settings)["keys"] == ["public-of-zone-blue", "public-of-zone-red"]

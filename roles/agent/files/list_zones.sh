@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # shellcheck shell=sh
-# Names the zone of the inventory and those of which this machine has something, one a line.
-# sh -c TEXT zones ZONE
+# Prints the zone of the inventory and all zones of which this machine has files or units, one per line.
+# sh -c TEXT list_zones ZONE
 {
     echo "$1"
     for file in /etc/jaywalk/*.env /etc/jaywalk/*.password /etc/jaywalk/*.key /var/lib/jaywalk/*.json; do

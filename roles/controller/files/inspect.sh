@@ -1,16 +1,16 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-3.0-or-later
-# look.sh PORT: what the role has to know of a machine before it touches it, a fact a line:
-#   memory KB                                the machine has so much
+# inspect.sh PORT: prints facts about the machine before the role changes it, one per line:
+#   memory KB                                the machine's memory
 #   package                                  the distribution's Redis is installed
-#   older                                    an older version of the role had configured that one
-#   listener ADDRESS:PORT PID PROGRAM UNIT   a socket on the port; PID 0 where it will be there with the next boot
+#   legacy                                   an older version of the role configured the distribution's Redis
+#   listener ADDRESS:PORT PID PROGRAM UNIT   a socket on the port; PID 0: it will exist after the next boot
 port=$1
-distributions=redis-server.service
+distribution_unit=redis-server.service
 
 awk '$1 == "MemTotal:" { print "memory " $2 }' /proc/meminfo
 test -e /usr/bin/redis-server && echo package
-test -e /etc/redis/jaywalk.conf && echo older
+test -e /etc/redis/jaywalk.conf && echo legacy
 
 ss -Hltnp "sport = :$port" | while read -r _ _ _ address _ users; do
     pid=$(expr "$users" : '.*pid=\([0-9]*\)')
@@ -19,9 +19,9 @@ ss -Hltnp "sport = :$port" | while read -r _ _ _ address _ users; do
     echo "listener $address ${pid:-0} ${program:-unknown} ${unit:-none}"
 done
 
-# Enabled and not running: it takes its port with the next boot.
-if systemctl is-enabled --quiet $distributions 2>/dev/null && ! systemctl is-active --quiet $distributions; then
-    awk -v unit=$distributions '
+# An enabled unit that does not run will listen on its port after the next boot.
+if systemctl is-enabled --quiet $distribution_unit 2>/dev/null && ! systemctl is-active --quiet $distribution_unit; then
+    awk -v unit=$distribution_unit '
         $1 == "port" { port = $2 }
         $1 == "bind" { for (i = 2; i <= NF; i++) { sub(/^-/, "", $i); addresses[i] = $i } }
         END {
