@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, Jaywalking maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Checks the operator's variables on the control node; no machine is asked."""
+"""Checks the operator's variables on the control node, without a connection to a machine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ display = Display()
 
 @cache
 def options_of(role: str) -> settings.Options:
-    """The options of a role's main entry point."""
+    """Returns the options of a role's main entry point."""
     with open(os.path.join(ROLES, role, "meta", "argument_specs.yml"), encoding="utf-8") as stream:
         options: settings.Options = yaml.safe_load(stream)["argument_specs"]["main"]["options"]
     return options
@@ -31,13 +31,13 @@ def options_of(role: str) -> settings.Options:
 
 @cache
 def known_names() -> tuple[str, ...]:
-    """All variables of the collection."""
-    of_roles = {name for role in settings.GROUPS.values() for name in options_of(role)}
-    return tuple(sorted(of_roles.union(settings.PLAYBOOKS)))
+    """Returns the names of all variables of the collection."""
+    names = {name for role in settings.GROUPS.values() for name in options_of(role)}
+    return tuple(sorted(names.union(settings.PLAYBOOK_VARIABLES)))
 
 
 def own_variables(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """The variables of the collection that can be templated here; the others are left to the roles."""
+    """Returns the collection's variables that can be templated here; the roles check the others."""
     found = {}
     for name in known_names():
         try:
@@ -49,7 +49,7 @@ def own_variables(variables: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def problems_of(variables: settings.Variables, role: str) -> list[str]:
-    """What is wrong with one machine's variables for one role; those that parse are held against its zone."""
+    """Returns the problems of one machine's variables for one role, else its conflicts with the zone."""
     problems = list(settings.role_problems(variables, options_of(role)))
     if not problems and role == "agent":
         problems = list(settings.agent_problems(variables))
@@ -57,13 +57,13 @@ def problems_of(variables: settings.Variables, role: str) -> list[str]:
 
 
 class ActionModule(ActionBase):
-    """Fails with one sentence for each setting that cannot work."""
+    """Fails with one sentence per invalid setting."""
 
     TRANSFERS_FILES = False
     _requires_connection = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Checks one machine for one role, or without a role all machines of the inventory."""
+        """Checks one machine for one role, or all machines of the inventory if no role is given."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
         roles = list(settings.GROUPS.values())

@@ -1,25 +1,25 @@
 # Copyright: (c) 2026, Jaywalking maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the collection's modules promise, described once."""
+"""The attributes that the collection's modules share."""
 
 from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Attributes of all modules, and of those that take the controller's options."""
+    """Attributes of all modules, of the info modules, and of the modules with the controller's options."""
 
     DOCUMENTATION = r"""
 options: {}
 attributes:
   check_mode:
-    description: Runs in check mode, says what it would change and writes nothing.
+    description: Runs in check mode, reports what it would change, and changes nothing.
   diff_mode:
-    description: Returns what changed in diff mode, in check mode the same as in the run that follows it.
+    description: Returns the changes in diff mode. The diff of check mode is the same as that of the run.
   idempotent:
-    description: Run again with the same options, it changes nothing.
+    description: A second run with the same options changes nothing.
   platform:
-    description: The operating systems that the module works on.
+    description: The operating systems that the module supports.
 """
 
     INFO = r"""
@@ -27,13 +27,13 @@ options: {}
 attributes:
   check_mode:
     support: full
-    details: Reads only.
+    details: The module only reads.
   diff_mode:
     support: N/A
-    details: Reads only.
+    details: The module only reads.
   idempotent:
     support: N/A
-    details: Reads only.
+    details: The module only reads.
 """
 
     ACTION_GROUP = r"""
@@ -41,7 +41,7 @@ options: {}
 attributes:
   action_group:
     description: >-
-      Use C(group/jaywalking.mesh.jaywalk) in C(module_defaults) to write the controller and the zone once for
+      Use C(group/jaywalking.mesh.jaywalk) in C(module_defaults) to set the controller and the zone once for
       a play.
     support: full
     membership:

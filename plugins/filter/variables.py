@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, Jaywalking maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Filters of the roles: what is wrong with an operator's variables, before anything is touched."""
+"""Filters of the roles: find the problems of an operator's variables before any change."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.errors imp
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.models import Zone
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.policy import Policy
 
-SHORTEST_PASSWORD = 16
+MIN_PASSWORD_LENGTH = 16
 BOOLEANS = ("yes", "no", "true", "false", "on", "off", "1", "0")
 ZONE_FIELDS = (
     *("name", "cidr", "cidr6", "description", "agent_password"),
@@ -34,7 +34,7 @@ _CONTROLLER = re.compile(
 
 
 def as_list(value: Any) -> list[Any]:
-    """``value`` as a list: an inventory in INI form and ``-e`` give lists as text with commas."""
+    """Returns ``value`` as a list: INI inventories and ``-e`` pass lists as text with commas."""
     if value is None or value == "":
         return []
     if isinstance(value, str):
@@ -43,9 +43,9 @@ def as_list(value: Any) -> list[Any]:
 
 
 def problems(variables: Mapping[str, Any], kinds: Mapping[str, str]) -> list[str]:
-    """Sentences about what is wrong with ``variables``; ``kinds`` names the check of each one.
+    """Returns one sentence per problem of ``variables``; ``kinds`` names the check of each variable.
 
-    A variable whose value is None counts as not given.  No sentence shows a password.
+    A variable whose value is None counts as omitted.  No sentence contains a password.
     """
     found: list[str] = []
     for name, kind in kinds.items():
@@ -62,9 +62,9 @@ def problems(variables: Mapping[str, Any], kinds: Mapping[str, str]) -> list[str
 
 
 def declaration(zones: list[Mapping[str, Any]], folder: str, supervisors: list[str]) -> str:
-    """The zones as ``jaywalk-supervisor zone declare`` reads them, with no password in them.
+    """Returns the zones in the JSON that ``jaywalk-supervisor zone declare`` reads, without passwords.
 
-    The agents' password of each lies in ``folder``.
+    Each zone names the file in ``folder`` that contains its agents' password.
     """
     declared = []
     for zone in zones:
@@ -86,18 +86,18 @@ def _boolean(value: Any, name: str) -> None:
 def _password(value: Any, name: str) -> None:
     if not isinstance(value, str):
         kind = "number" if isinstance(value, (int, float)) else type(value).__name__
-        raise InvalidValue(f"{name} is a {kind} and no text", "quote it in the inventory")
+        raise InvalidValue(f"{name} is a {kind}, not text", "quote it in the inventory")
     length = len(value.strip())
-    if length < SHORTEST_PASSWORD:
+    if length < MIN_PASSWORD_LENGTH:
         raise InvalidValue(
-            f"{name} has {length} characters and needs at least {SHORTEST_PASSWORD}",
-            "make one, for example with `openssl rand -hex 32`, and keep it in ansible-vault",
+            f"{name} has {length} characters and needs at least {MIN_PASSWORD_LENGTH}",
+            "create one, for example with `openssl rand -hex 32`, and keep it in ansible-vault",
         )
 
 
 def _text(value: Any, name: str) -> None:
     if not isinstance(value, str):
-        raise InvalidValue(f"{name} is {values.shown(value)} and no text", "quote it in the inventory")
+        raise InvalidValue(f"{name} is {values.shown(value)}, not text", "quote it in the inventory")
 
 
 def _controller(value: Any, name: str) -> None:
@@ -118,14 +118,14 @@ def _choice(*choices: str) -> Check:
 
 
 def _share(value: Any, name: str) -> None:
-    """A number of machines, or a share of all of them in percent."""
+    """Checks a number of machines, or a share of all machines in percent."""
     text = str(value)
     digits = text[:-1] if text.endswith("%") else text
     if isinstance(value, (bool, float)) or not digits.isdigit() or int(digits) == 0:
         raise InvalidValue(f"{name} is {values.shown(value)}", "give a number, or a share like 25%")
 
 
-def _each(check: Callable[[Any, str], Any]) -> Check:
+def _list_of(check: Callable[[Any, str], Any]) -> Check:
     def check_all(value: Any, name: str) -> None:
         if isinstance(value, Mapping):
             raise InvalidValue(f"{name} is a dictionary", "give a list")
@@ -136,7 +136,7 @@ def _each(check: Callable[[Any, str], Any]) -> Check:
 
 
 def _listen_address(value: Any, what: str) -> None:
-    """An address to listen on: a host's own, or all of them (0.0.0.0, ::)."""
+    """Checks an address to listen on: one of a host, or all addresses (0.0.0.0, ::)."""
     try:
         if isinstance(value, str) and ipaddress.ip_address(value).is_unspecified:
             return
@@ -167,7 +167,7 @@ def _zone(zone: Mapping[str, Any], about: str) -> None:
     if unknown:
         raise InvalidValue(f"{', '.join(unknown)} is unknown", f"a zone has {', '.join(ZONE_FIELDS)}")
     if values.zone_name(zone.get("name")) == "controller":
-        raise InvalidValue("the role keeps the controller's own password by this name", "choose another")
+        raise InvalidValue("the role stores the controller's own password under this name", "choose another")
     pools: list[str] = []
     for field, version in (("cidr", 4), ("cidr6", 6)):
         for pool in as_list(zone.get(field)):
@@ -212,15 +212,15 @@ CHECKS: dict[str, Check] = {
     "netns": lambda value, name: values.netns_name(value),
     "node": lambda value, name: values.node_name(value),
     "mtu": lambda value, name: values.mtu(value, least=576),
-    "addresses": _each(values.address),
-    "listen_addresses": _each(_listen_address),
-    "prefixes": _each(lambda value, name: values.child_prefix(value)),
+    "addresses": _list_of(values.address),
+    "listen_addresses": _list_of(_listen_address),
+    "prefixes": _list_of(lambda value, name: values.child_prefix(value)),
     "zones": _zones,
 }
 
 
 class FilterModule:
-    """What Ansible looks for."""
+    """The filters of this file, in the form that Ansible loads."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {"problems": problems, "as_list": as_list, "declaration": declaration}

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: check_settings
-short_description: Check the variables of the collection's roles before anything is touched
+short_description: Check the variables of the collection's roles before any change
 version_added: 0.1.0
 author:
   - Jaywalking maintainers (@jaywalking)
 description:
-  - Checks types and values of the C(jaywalk_*) variables, looks for names that are nearly those of one,
-    and for machines that ask for the same address. All that is wrong is said at once.
-  - Runs on the control node and asks no machine, so it works in check mode and while machines are away.
+  - Checks types and values of the C(jaywalk_*) variables, and finds misspelt names and machines that request
+    the same address. One run reports all problems.
+  - Runs on the control node and connects to no machine, so it works in check mode and with unreachable
+    machines.
 options:
   role:
     description:
-      - The role whose variables are checked, of the machine that the task runs for.
-      - Without it the machines of the groups C(controller), C(supervisor) and C(agents) in the play are
-        checked, each for its role. Run it once for a play then.
+      - The role whose variables the module checks, for the machine of the task.
+      - If omitted, the module checks the machines of the groups C(controller), C(supervisor) and C(agents)
+        in the play, each for its role. Set C(run_once) in this case.
     type: str
     choices: [controller, supervisor, agent]
 extends_documentation_fragment:
@@ -35,7 +36,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Check what all machines are told
+- name: Check the variables of all machines
   jaywalking.mesh.check_settings:
   run_once: true
 """
@@ -43,7 +44,7 @@ EXAMPLES = r"""
 RETURN = r"""
 problems:
   description:
-    - A sentence for each setting that cannot work.
+    - One sentence per invalid setting.
   returned: failure
   type: list
   elements: str

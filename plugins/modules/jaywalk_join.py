@@ -7,19 +7,19 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: jaywalk_join
-short_description: Join a node to a zone of the mesh, or have it leave
+short_description: Join a node to a zone of the mesh, or remove it from the zone
 version_added: 0.1.0
 author:
   - Jaywalking maintainers (@jaywalking)
 description:
-  - Joins a zone from the node on which it runs, in one call. It makes the node's key, asks the zone for a
-    lease, and brings up the WireGuard interface with all peers of the zone and the routes to their child
+  - Joins the node on which it runs to a zone, in one call. It creates the node's key, requests a lease from
+    the zone, and configures the WireGuard interface with all peers of the zone and the routes to their child
     prefixes.
-  - Or has the node leave its zone, and removes the interface. The zone keeps the node's addresses for its
-    return.
-  - Run again, it brings the interface to what the zone is by then.
-  - All options are checked before anything is asked for or touched. If the controller or the supervisor is
-    away, or the zone refuses, the module fails and the interface is as it was before.
+  - With O(state=absent) it removes the node from its zone, and removes the interface. The zone keeps the
+    node's addresses for its return.
+  - Each further run updates the interface to the current state of the zone.
+  - The module checks all options before it requests or changes anything. If the controller or the supervisor
+    is unreachable, or the zone refuses the request, the module fails and leaves the interface unchanged.
 extends_documentation_fragment:
   - jaywalking.mesh.controller
   - jaywalking.mesh.attributes
@@ -28,8 +28,8 @@ attributes:
   check_mode:
     support: full
     details:
-      - Reads the zone and sends no request. An address that only the zone can choose is shown as assigned
-        by the zone, in the diff of check mode and of the run alike.
+      - Reads the zone and sends no request. The diff shows an address that the zone will choose as assigned
+        by the zone, both in check mode and in the run itself.
   diff_mode:
     support: full
   idempotent:
@@ -40,22 +40,22 @@ attributes:
 options:
   controller_user:
     description:
-      - The Redis user to come as. The default is V(agent-ZONE), which can reach this one zone only.
+      - The Redis user for the connection. The default is V(agent-ZONE), which has access to this zone only.
   state:
     description:
-      - V(present) has the node be a peer of the zone, V(absent) has it be none.
+      - V(present) makes the node a peer of the zone, V(absent) removes it from the zone.
     type: str
     choices: [present, absent]
     default: present
   interface:
     description:
-      - The name of the WireGuard interface. One that is in use with another key is never touched.
+      - The name of the WireGuard interface. The module never changes an interface that uses another key.
     type: str
     default: wg0
   private_key_file:
     description:
-      - The file that holds the node's private key, which is made with mode V(0600) if it does not exist.
-      - The key is the node's identity in the zone. It stays when a join fails and when the node leaves.
+      - The file with the node's private key. The module creates it with mode V(0600) if it does not exist.
+      - The key is the node's identity in the zone. The file stays when a join fails and when the node leaves.
       - The default is V(/etc/jaywalk/ZONE.key), the file that the agent uses.
     type: path
   listen_port:
@@ -65,59 +65,58 @@ options:
     default: 51820
   name:
     description:
-      - The node's name in the zone, a DNS label. A node that is new there gets the first label of its host
+      - The node's name in the zone, a DNS label. The default for a new node is the first label of its host
         name.
     type: str
   request_ip:
     description:
-      - The addresses that the node wants, at most one IPv4 and one IPv6 address.
-      - Without one the node keeps the address it has or had, or gets the next free one.
-      - An address that another node has moves to this one if the zone's takeover policy says so, and that
-        node gets a fresh one. Where that depends on when the other node was last seen (C(stale)), check
-        mode takes it for silent. An address that an operator reserved for another node never moves.
+      - The addresses that the node requests, at most one IPv4 and one IPv6 address.
+      - If omitted, the node keeps the address it has or had, or gets the next free one.
+      - An address of another node moves to this node if the zone's takeover policy allows it, and the other
+        node gets a new one. If that depends on when the other node was last seen (V(stale)), check mode
+        assumes that it is stale. An address that an operator reserved for another node never moves.
     type: list
     elements: str
     default: []
   child_prefixes:
     description:
-      - All networks behind this node that its peers are to reach through it, beside those that an operator
-        reserved for it. One that is left out of the list is given back to the zone, all of them by an empty
-        list.
-      - The module only announces them. The agent's C(--forward) has the machine forward, since what that
-        takes (rules among those of others, such as Docker's) has to be looked after from then on.
+      - All networks behind this node that its peers reach through it, in addition to those that an operator
+        reserved for it. The node releases a network that is not in the list; an empty list releases all.
+      - The module only announces the networks. The agent's C(--forward) makes the machine forward, because
+        its firewall rules (next to those of other programs, such as Docker) need continuous maintenance.
     type: list
     elements: str
   endpoint:
     description:
-      - Where the node's peers reach it, as V(ADDRESS), V(NAME), V(ADDRESS:PORT), V([IPV6]:PORT) or
-        V(NAME:PORT). Without a port it is O(listen_port). A name is looked up when the module runs.
-      - The default is what the node's agent was told (C(--local-endpoint-ip)), else the node's own address
-        towards the controller. An empty string takes the latter in any case.
+      - The endpoint at which peers reach the node, as V(ADDRESS), V(NAME), V(ADDRESS:PORT), V([IPV6]:PORT) or
+        V(NAME:PORT). The default port is O(listen_port). The module resolves a name once, when it runs.
+      - The default is the endpoint that the node's agent declared (C(--local-endpoint-ip)), else the source
+        address of the node's connections to the controller. An empty string always selects the latter.
     type: str
   netns:
     description:
-      - The network namespace that the interface is to be in, an existing one. Its own packets stay outside.
-        So a node can be in two zones whose pools overlap.
+      - The network namespace of the interface. It must exist. The interface's encrypted packets stay outside.
+        With it a node can be in two zones whose pools overlap.
     type: str
 requirements:
   - wireguard-tools and iproute2 on the node
-  - wireguard-go and /dev/net/tun on the node where its kernel has no WireGuard
+  - wireguard-go and /dev/net/tun on a node whose kernel has no WireGuard
 notes:
-  - The interface is what the zone was when the module ran. The agent follows the zone from then on, and
-    brings the tunnels back after a restart of the machine. On a node of one key both compute the same
-    interface, so an agent on the same zone and interface does not disturb.
-  - Of a node that is in the zone already, what O(name), O(request_ip), O(child_prefixes) and O(endpoint)
-    leave unsaid stays as it is, say by the agent's word, and so does whether it is a relay. An agent says all
-    of its own wishes whenever it starts, so give it the same as the module, and stop it before
-    O(state=absent).
-  - A relay needs an agent, since it has to take in each newcomer and to answer who asks whether it is there.
+  - The interface shows the zone at the time of the run. The agent applies later changes of the zone, and
+    restores the tunnels after a restart of the machine. Module and agent compute the same interface for the
+    same key, so an agent on the same zone and interface does not conflict with the module.
+  - For a node that is in the zone already, the zone keeps the values of O(name), O(request_ip),
+    O(child_prefixes) and O(endpoint) if they are omitted, including those that an agent requested, and it
+    keeps the relay setting. An agent requests all its own settings at each start, so give agent and module
+    the same settings, and stop the agent before O(state=absent).
+  - A relay needs an agent, since it must add each new peer and answer the peers' connectivity checks.
 seealso:
   - module: jaywalking.mesh.jaywalk_lease
   - module: jaywalking.mesh.wireguard_iface
 """
 
 EXAMPLES = r"""
-- name: Write controller and zone once for several tasks, or in the same way for a play
+- name: Set controller and zone once for several tasks, or in the same way for a play
   module_defaults:
     group/jaywalking.mesh.jaywalk:
       controller: 192.0.2.10
@@ -128,12 +127,12 @@ EXAMPLES = r"""
       jaywalking.mesh.jaywalk_join:
       register: joined
 
-    - name: Reach another node over the tunnel
+    - name: Ping another node through the tunnel
       ansible.builtin.command:
         cmd: ping -c 1 {{ hostvars['node2'].joined.lease.addresses | first }}
       changed_when: false
 
-- name: Join with an address of choice, and announce the network behind the node
+- name: Join with a requested address, and announce the network behind the node
   jaywalking.mesh.jaywalk_join:
     controller: 192.0.2.10
     controller_password: "{{ jaywalk_agent_password }}"
@@ -152,8 +151,8 @@ EXAMPLES = r"""
 RETURN = r"""
 lease:
   description:
-    - What the zone holds of this node. Null after RV(ignore:state=absent).
-    - In check mode without the addresses that only the zone can choose.
+    - The node's record in the zone. Null after RV(ignore:state=absent).
+    - Check mode omits the addresses that the zone will choose.
   returned: success
   type: dict
   contains:
@@ -162,7 +161,7 @@ lease:
       type: str
       sample: zone-blue
     public_key:
-      description: The node's public key, empty in check mode while there is none.
+      description: The node's public key, empty in check mode if there is no key yet.
       type: str
       sample: IHTAKJ7xQYBmO7lh3NrNPrfv0LAAM8GlD1o1Yh0U4hE=
     name:
@@ -180,12 +179,12 @@ lease:
       elements: str
       sample: [172.20.1.0/24]
     endpoint:
-      description: Where its peers reach the node, empty if that is not known.
+      description: The endpoint at which peers reach the node, empty if it is unknown.
       type: str
       sample: 192.0.2.1:51820
 interface:
   description:
-    - The interface as it is when the module ends, in check mode as it was found. Null if there is none.
+    - The interface at the end of the run, in check mode before the run. Null if there is no interface.
   returned: success
   type: dict
   contains:
@@ -215,7 +214,7 @@ interface:
       type: int
       sample: 1420
     routes:
-      description: The prefixes that are routed into the interface, without those that its addresses bring.
+      description: The prefixes that are routed into the interface, without the networks of its addresses.
       type: list
       elements: str
       sample: [172.20.2.0/24]
@@ -229,12 +228,12 @@ interface:
           type: str
           sample: 7W4Yu4U2lW2f3c1aQvLT1b7vD3lXb2h0ZQbq0dZ0lUU=
         allowed_ips:
-          description: The prefixes that may come from and go to this peer.
+          description: The prefixes that this peer may send from and receive at.
           type: list
           elements: str
           sample: [10.20.0.31/32, 172.20.2.0/24]
         endpoint:
-          description: Where the peer is reached, empty if that is not known.
+          description: The peer's endpoint, empty if it is unknown.
           type: str
           sample: 192.0.2.2:51820
         persistent_keepalive:
@@ -242,7 +241,7 @@ interface:
           type: int
           sample: 25
         latest_handshake:
-          description: When the last handshake was, in seconds since 1970, V(0) for never.
+          description: The time of the last handshake in seconds since 1970, V(0) if there was none.
           type: int
           sample: 1790000000
 """

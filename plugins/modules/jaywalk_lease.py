@@ -12,12 +12,12 @@ version_added: 0.1.0
 author:
   - Jaywalking maintainers (@jaywalking)
 description:
-  - Reserves addresses and child prefixes of a zone for a WireGuard key, whose node may be in the mesh or
-    still to come, or releases what the key has.
-  - Reserves them for a host by its name while it has no key yet. The first node that joins with that name
+  - Reserves addresses and child prefixes of a zone for a WireGuard key, before or after its node joins, or
+    releases the key's lease.
+  - Reserves them for a host by name if the host has no key yet. The first node that joins with that name
     gets them.
-  - Runs anywhere that reaches the controller. It needs no WireGuard.
-  - To show leases without a wish to change them, use M(jaywalking.mesh.jaywalk_lease_info).
+  - Runs on any machine that reaches the controller. It needs no WireGuard.
+  - To only read leases, use M(jaywalking.mesh.jaywalk_lease_info).
 extends_documentation_fragment:
   - jaywalking.mesh.controller
   - jaywalking.mesh.attributes
@@ -26,8 +26,8 @@ attributes:
   check_mode:
     support: full
     details:
-      - Reads the zone and sends no request. An address that only the zone can choose is shown as assigned
-        by the zone, in the diff of check mode and of the run alike.
+      - Reads the zone and sends no request. The diff shows an address that the zone will choose as assigned
+        by the zone, both in check mode and in the run itself.
   diff_mode:
     support: full
   idempotent:
@@ -38,47 +38,48 @@ attributes:
 options:
   controller_user:
     description:
-      - The Redis user to come as. It must be an operator's. The users of agents cannot reserve or release.
+      - The Redis user for the connection. It must be an operator's user. The users of agents cannot reserve
+        or release.
     default: supervisor
   state:
     description:
-      - V(present) has the key hold a lease with at least what is given here. A lease of a node that left is
-        kept for it.
-      - V(absent) gives the key's addresses and child prefixes back to the zone. A node that is in the mesh
-        is removed from it. With O(child_prefixes) only those are given back, and the lease stays.
+      - V(present) reserves a lease for the key with at least the given values. A lease of a node that left
+        becomes reserved too.
+      - V(absent) releases the key's addresses and child prefixes. A node that is in the mesh is removed from
+        it. With O(child_prefixes) it releases only these prefixes, and the lease stays.
     type: str
     choices: [present, absent]
     default: present
   public_key:
     description:
       - The node's public key, in base64 as C(wg pubkey) prints it.
-      - Without it the lease is that of the host called O(name), whose key need not be known.
+      - If omitted, the module handles the lease of the host O(name), whose key can be unknown.
     type: str
   name:
     description:
-      - The node's name in the zone, a DNS label. Without it the lease keeps its name, or gets one made from
-        the key.
-      - If the name is reserved and no node has claimed it yet, O(public_key) does.
+      - The node's name in the zone, a DNS label. If omitted, the lease keeps its name, or gets one that is
+        derived from the key.
+      - If the name is reserved and no node has claimed it yet, O(public_key) claims it.
     type: str
   rekey:
     description:
-      - Says that the host called O(name) has the key O(public_key). If it had another one, as before it was
-        installed anew, its addresses, name and reserved prefixes move to this key, and the old key is no
+      - Whether to make O(public_key) the key of the host O(name). If the host had another key, as before a
+        reinstallation, its addresses, name and reserved prefixes move to the new key, and the old key is no
         longer a peer.
     type: bool
     default: false
   request_ip:
     description:
       - The addresses to reserve, at most one IPv4 and one IPv6 address.
-      - Without one the lease keeps the address it has, or gets the next free one.
+      - If omitted, the lease keeps its address, or gets the next free one.
     type: list
     elements: str
     default: []
   child_prefixes:
     description:
-      - All networks behind the node that its peers are to reach through it. If empty, the lease keeps those
-        it has.
-      - They stay with the lease until they are given back here, whatever the node announces beside them.
+      - All networks behind the node that its peers reach through it. If empty, the lease keeps its networks.
+      - They stay with the lease until this module releases them. Networks that the node announces are
+        additional.
     type: list
     elements: str
     default: []
@@ -88,7 +89,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Reserve an address for a node that is still to come
+- name: Reserve an address for a node that joins later
   jaywalking.mesh.jaywalk_lease:
     controller: 192.0.2.10
     controller_password: "{{ jaywalk_controller_password }}"
@@ -108,7 +109,7 @@ EXAMPLES = r"""
     child_prefixes: [172.20.1.0/24]
   delegate_to: localhost
 
-- name: Give a host that was installed anew what it had
+- name: Move the lease of a reinstalled host to its new key
   jaywalking.mesh.jaywalk_lease:
     controller: 192.0.2.10
     controller_password: "{{ jaywalk_controller_password }}"
@@ -118,7 +119,7 @@ EXAMPLES = r"""
     rekey: true
   delegate_to: localhost
 
-- name: Remove a node from the mesh and give its addresses back
+- name: Remove a node from the mesh and release its addresses
   jaywalking.mesh.jaywalk_lease:
     controller: 192.0.2.10
     controller_password: "{{ jaywalk_controller_password }}"
@@ -131,7 +132,7 @@ EXAMPLES = r"""
 RETURN = r"""
 lease:
   description:
-    - The lease when the module ends, in check mode as it was found. Null if the key has none.
+    - The lease at the end of the run, in check mode before the run. Null if the key has no lease.
   returned: success
   type: dict
   contains:
@@ -140,7 +141,7 @@ lease:
       type: str
       sample: zone-blue
     public_key:
-      description: The node's public key. Null while a reservation by name waits for its node.
+      description: The node's public key. Null while no node has claimed a reservation by name.
       type: str
       sample: IHTAKJ7xQYBmO7lh3NrNPrfv0LAAM8GlD1o1Yh0U4hE=
     name:
@@ -148,7 +149,7 @@ lease:
       type: str
       sample: node1
     addresses:
-      description: The addresses that the key has.
+      description: The key's addresses.
       type: list
       elements: str
       sample: [10.20.0.30]
@@ -159,7 +160,7 @@ lease:
       sample: [172.20.1.0/24]
     state:
       description:
-        - V(active) while the node is in the mesh, V(reserved) while an operator keeps the lease for it,
+        - V(active) while the node is in the mesh, V(reserved) while an operator reserves the lease for it,
           V(released) after the node left.
       type: str
       sample: reserved

@@ -12,8 +12,8 @@ version_added: 0.1.0
 author:
   - Jaywalking maintainers (@jaywalking)
 description:
-  - Shows all leases of a zone, or the one of a key, from anywhere that reaches the controller.
-  - Reads only, and needs no supervisor.
+  - Returns all leases of a zone, or the lease of one key. Runs on any machine that reaches the controller.
+  - Only reads from the controller, and needs no supervisor.
 extends_documentation_fragment:
   - jaywalking.mesh.controller
   - jaywalking.mesh.attributes
@@ -26,15 +26,16 @@ attributes:
 options:
   controller_user:
     description:
-      - The Redis user to come as. It must be an operator's. The users of agents cannot read leases.
+      - The Redis user for the connection. It must be an operator's user. The users of agents cannot read
+        leases.
     default: supervisor
   timeout:
     description:
-      - Not used, since no supervisor is asked. It is here so that O(timeout) can be set once for all
-        modules of the group.
+      - Has no effect, since the module sends no request. It exists so that C(module_defaults) can set
+        O(timeout) for all modules of the group.
   public_key:
     description:
-      - Show only the lease of this key.
+      - Return only the lease of this key.
     type: str
 seealso:
   - module: jaywalking.mesh.jaywalk_lease
@@ -49,7 +50,7 @@ EXAMPLES = r"""
   delegate_to: localhost
   register: zone_blue
 
-- name: Show who has which address
+- name: Show the addresses of each node
   ansible.builtin.debug:
     msg: "{{ item.name }} {{ item.addresses | join(', ') }} ({{ item.state }})"
   loop: "{{ zone_blue.leases }}"
@@ -78,7 +79,7 @@ leases:
       type: str
       sample: node1
     addresses:
-      description: The addresses that the key has.
+      description: The key's addresses.
       type: list
       elements: str
       sample: [10.20.0.30]
@@ -89,14 +90,14 @@ leases:
       sample: [172.20.1.0/24]
     state:
       description:
-        - V(active) while the node is in the mesh, V(reserved) while an operator keeps the lease for it,
+        - V(active) while the node is in the mesh, V(reserved) while an operator reserves the lease for it,
           V(released) after the node left.
       type: str
       sample: active
     last_seen:
       description:
-        - When the node last reported or asked for something, V(null) if it never did. Agents report about
-          once a minute. A node that joined without an agent does not.
+        - The time of the node's last report or request, V(null) if there was none. Agents report about once a
+          minute. A node that joined without an agent does not report.
       type: str
       sample: "2026-11-22T15:47:03Z"
 """

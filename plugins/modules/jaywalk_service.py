@@ -7,15 +7,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: jaywalk_service
-short_description: Run a service with the settings that are written
+short_description: Run a service with its settings on disk
 version_added: 0.1.0
 author:
   - Jaywalking maintainers (@jaywalking)
 description:
-  - Enables and starts a systemd unit, and restarts it where it runs with older settings than those on disk.
-    What a run wrote and did not apply, the next one applies.
-  - Asks the service at last whether it is in order, and fails with its reason if it is not.
-  - A unit that does not start fails with what the journal says of this start. A masked one is left as it is.
+  - Enables and starts a systemd unit, and restarts it if it runs with older settings than those on disk.
+    The next run thus applies settings that an interrupted run wrote and did not apply.
+  - Runs the health check of the service at the end, and fails with its reason if the service is not in order.
+  - If a unit does not start, the module fails with the journal's lines of this start. It fails for a masked
+    unit and does not change it.
 extends_documentation_fragment:
   - jaywalking.mesh.attributes
 attributes:
@@ -31,27 +32,29 @@ attributes:
 options:
   name:
     description:
-      - The unit.
+      - The name of the unit.
     type: str
     required: true
   files:
     description:
-      - What the service reads when it starts. It is restarted if one of these was written after that.
-      - Files that are missing are left out. With one of systemd's own among them systemd reads its files anew
-        first.
+      - The files that the service reads when it starts. The module restarts the service if one of these was
+        written after its start.
+      - The module ignores missing files. If the list contains a unit file of systemd, the module runs
+        C(systemctl daemon-reload) first.
     type: list
     elements: path
     default: []
   changed:
     description:
-      - Whether settings changed in this run, which check mode cannot see on disk.
+      - Whether settings changed in this run. In check mode such a change is not on disk.
     type: bool
     default: false
   health:
     description:
-      - A command that ends with 0 if the service is in order. It is not run in check mode while there is
+      - A command that exits with 0 if the service is in order. Check mode does not run it if there is
         something to change.
-      - Of C(jaywalk status --json) the RV(status) is returned, and its reasons are those of a failure.
+      - For C(jaywalk status --json) the module returns RV(status), and a failure shows the reasons in the
+        status.
     type: list
     elements: str
     default: []
@@ -68,21 +71,21 @@ EXAMPLES = r"""
 RETURN = r"""
 actions:
   description:
-    - What C(systemctl) did, or in check mode would do.
+    - The C(systemctl) commands that the module ran, or would run in check mode.
   returned: success
   type: list
   elements: str
   sample: [daemon-reload, restart]
 outdated:
   description:
-    - The files that were written after the service had started.
+    - The files that were written after the start of the service.
   returned: success
   type: list
   elements: str
   sample: [/etc/jaywalk/zone-blue.env]
 status:
   description:
-    - Who the node is, if O(health) printed the status of an agent as JSON, else null.
+    - The node's identity, if O(health) printed the status of an agent as JSON, else null.
   returned: success, and O(health) ran
   type: dict
   contains:
@@ -99,7 +102,7 @@ status:
       type: str
       sample: node1
     requested_name:
-      description: The name that the node asked for.
+      description: The name that the node requested.
       type: str
       sample: node1
     namesakes:

@@ -12,14 +12,14 @@ version_added: 0.1.0
 author:
   - Jaywalking maintainers (@jaywalking)
 description:
-  - Makes a WireGuard interface be as declared, with its key, addresses, peers and routes, or be gone.
-  - Changes only what differs. A peer that stays as it is loses no packet while others come and go.
-  - Uses the kernel's WireGuard, and where the kernel has none C(wireguard-go) or C(boringtun-cli).
-  - Needs no controller. All options are checked before anything is touched. Where the kernel refuses a part
-    of a change, say an address, the interface is as it was before.
-  - Never touches an interface that is the mesh's, made by an agent of this machine or named in its settings,
-    and takes no address and no route of it. The agent, C(jaywalk down) and M(jaywalking.mesh.jaywalk_join) do
-    that.
+  - Configures a WireGuard interface as declared, with its key, addresses, peers and routes, or removes it.
+  - Changes only what differs. An unchanged peer loses no packet when other peers are added or removed.
+  - Uses the kernel's WireGuard. If the kernel has none, it uses C(wireguard-go) or C(boringtun-cli).
+  - Needs no controller. The module checks all options before it changes anything. If the kernel rejects a
+    part of a change, such as an address, the module restores the interface.
+  - Never changes an interface of the mesh, which an agent of this machine created or whose settings name it,
+    and never uses an address or a route of it. The agent, C(jaywalk down) and
+    M(jaywalking.mesh.jaywalk_join) manage these interfaces.
 extends_documentation_fragment:
   - jaywalking.mesh.attributes
 attributes:
@@ -40,26 +40,26 @@ options:
     required: true
   state:
     description:
-      - V(present) makes the interface as declared, V(absent) removes it.
+      - V(present) configures the interface as declared, V(absent) removes it.
     type: str
     choices: [present, absent]
     default: present
   private_key_file:
     description:
-      - The file on the node that holds the interface's private key, in base64 as C(wg genkey) prints it.
+      - The file on the node with the interface's private key, in base64 as C(wg genkey) prints it.
       - Required if O(state=present).
     type: path
   generate_key:
     description:
-      - Whether to make a key in O(private_key_file) if that file does not exist, with mode V(0600).
+      - Whether to create O(private_key_file) with a new key and mode V(0600) if it does not exist.
       - If V(false), a missing file is an error.
-      - A file that exists and holds no key is always an error and is left as it is.
+      - A file that exists and contains no key is always an error. The module does not change it.
     type: bool
     default: true
   listen_port:
     description:
       - The UDP port to listen on, from 1 to 65535.
-      - Without it the port stays as it is or is chosen by the machine.
+      - If omitted, the interface keeps its port, or the kernel chooses one.
     type: int
   addresses:
     description:
@@ -69,11 +69,11 @@ options:
     default: []
   mtu:
     description:
-      - The MTU in bytes, from 1280 to 65535. Without it the MTU stays as it is.
+      - The MTU in bytes, from 1280 to 65535. If omitted, the interface keeps its MTU.
     type: int
   peers:
     description:
-      - All peers of the interface. A peer that is not in the list is removed.
+      - All peers of the interface. The module removes a peer that is not in the list.
     type: list
     elements: dict
     default: []
@@ -85,17 +85,16 @@ options:
         required: true
       allowed_ips:
         description:
-          - The prefixes that may come from and go to this peer. No two peers may claim the same one.
+          - The prefixes that this peer may send from and receive at. No two peers can have the same prefix.
         type: list
         elements: str
         default: []
       endpoint:
         description:
-          - Where the peer listens, as V(ADDRESS:PORT) or V(NAME:PORT), with an IPv6 address in brackets.
-          - A DNS name is resolved by the module on the node. While the endpoint in use is one of the name's
-            addresses, it stays.
-          - A peer that talked to this node from elsewhere within the last three minutes keeps that
-            endpoint.
+          - The peer's endpoint as V(ADDRESS:PORT) or V(NAME:PORT), with an IPv6 address in brackets.
+          - The module resolves a DNS name on the node. If the current endpoint is one of the name's
+            addresses, the module keeps it.
+          - A peer with a handshake from another endpoint in the last three minutes keeps that endpoint.
         type: str
       persistent_keepalive:
         description:
@@ -104,31 +103,32 @@ options:
         default: 0
   routes:
     description:
-      - Prefixes to route into the interface, beside those of O(route_allowed_ips).
-      - One that lies in a network of the interface's own needs no route and gets none.
-      - A route into the interface that is declared by neither is removed.
+      - Prefixes to route into the interface, in addition to those of O(route_allowed_ips).
+      - A prefix within a network of the interface's addresses needs no route and gets none.
+      - The module removes routes into the interface that neither option declares.
     type: list
     elements: str
     default: []
   route_allowed_ips:
     description:
-      - Whether to route the peers' allowed IPs that lie in none of the interface's own networks into it.
-      - The module fails where the machine already routes one of these prefixes another way, or where a
-        route would lead the tunnel's own packets into the tunnel.
+      - Whether to route the peers' allowed IPs into the interface, except those within the networks of its
+        addresses.
+      - The module fails if the machine already routes one of these prefixes another way, or if a route
+        would send the tunnel's encrypted packets into the tunnel.
     type: bool
     default: true
 requirements:
   - wireguard-tools and iproute2 on the node
-  - wireguard-go and /dev/net/tun on the node where its kernel has no WireGuard
+  - wireguard-go and /dev/net/tun on a node whose kernel has no WireGuard
 notes:
-  - The interface lasts until the machine restarts. Run the task again after that, or use the agent, which
-    brings its tunnels back by itself.
+  - The interface does not survive a restart of the machine. Run the task again after a restart, or use the
+    agent, which restores its tunnels itself.
 seealso:
   - module: jaywalking.mesh.jaywalk_join
 """
 
 EXAMPLES = r"""
-- name: A tunnel to one office
+- name: Configure a tunnel to one office
   jaywalking.mesh.wireguard_iface:
     name: wg-office
     private_key_file: /etc/wireguard/office.key
@@ -144,11 +144,11 @@ EXAMPLES = r"""
         persistent_keepalive: 25
   register: office
 
-- name: Show the key that the other side needs
+- name: Show the public key for the other side
   ansible.builtin.debug:
     var: office.interface.public_key
 
-- name: Take the tunnel down
+- name: Remove the tunnel
   jaywalking.mesh.wireguard_iface:
     name: wg-office
     state: absent
@@ -157,7 +157,7 @@ EXAMPLES = r"""
 RETURN = r"""
 interface:
   description:
-    - The interface as it is when the module ends, in check mode as it was found. Null if there is none.
+    - The interface at the end of the run, in check mode before the run. Null if there is no interface.
   returned: success
   type: dict
   contains:
@@ -187,7 +187,7 @@ interface:
       type: int
       sample: 1420
     routes:
-      description: The prefixes that are routed into the interface, without those that its addresses bring.
+      description: The prefixes that are routed into the interface, without the networks of its addresses.
       type: list
       elements: str
       sample: [172.20.1.0/24]
@@ -201,12 +201,12 @@ interface:
           type: str
           sample: 7W4Yu4U2lW2f3c1aQvLT1b7vD3lXb2h0ZQbq0dZ0lUU=
         allowed_ips:
-          description: The prefixes that may come from and go to this peer.
+          description: The prefixes that this peer may send from and receive at.
           type: list
           elements: str
           sample: [172.20.1.0/24, 192.168.90.2/32]
         endpoint:
-          description: Where the peer is reached, empty if that is not known.
+          description: The peer's endpoint, empty if it is unknown.
           type: str
           sample: 192.0.2.1:51830
         persistent_keepalive:
@@ -214,12 +214,12 @@ interface:
           type: int
           sample: 25
         latest_handshake:
-          description: When the last handshake was, in seconds since 1970, V(0) for never.
+          description: The time of the last handshake in seconds since 1970, V(0) if there was none.
           type: int
           sample: 1790000000
 commands:
   description:
-    - What the module called, or would have called in check mode, to bring the change about.
+    - The commands that the module ran for the change, or would run in check mode.
     - Empty if nothing differs.
   returned: success
   type: list

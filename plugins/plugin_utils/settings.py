@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, Jaywalking maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Checks of an operator's ``jaywalk_*`` variables: their names, their values, and one machine beside others.
+"""Checks of an operator's ``jaywalk_*`` variables: their names, their values, and conflicts between machines.
 
-Pure: variables and the roles' argument specs come in, sentences come out.
+Pure functions from variables and the roles' argument specs to sentences about problems.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ Variables = Mapping[str, Any]
 Options = Mapping[str, Mapping[str, Any]]
 
 PREFIX = "jaywalk_"
+# The groups of the playbooks, and the role of each group.
 GROUPS = {"controller": "controller", "supervisor": "supervisor", "agents": "agent"}
-"""The groups of the playbooks and the role of each."""
-SIMILARITY = 0.75
-"""How alike a name must be to a known one to be taken for a slip of the pen."""
-ZONE = "zone-blue"
-LISTEN_PORT = 51820
+# The least similarity (0 to 1, difflib) of an unknown name to a known one that makes it a misspelling.
+MIN_SIMILARITY = 0.75
+DEFAULT_ZONE = "zone-blue"
+DEFAULT_LISTEN_PORT = 51820
+# The kind of each variable for the filter ``problems``; for other variables KIND_OF_TYPE applies.
 KINDS = {
     "jaywalk_state": "state",
     "jaywalk_log_level": "level",
@@ -47,30 +48,28 @@ KINDS = {
     "jaywalk_zone": "zone",
     "jaywalk_zones": "zones",
 }
-"""What a variable is, as the filter ``problems`` knows it; else its type in the argument spec says it."""
+# The kind of a variable by its type in the argument spec.
 KIND_OF_TYPE = {"bool": "bool", "str": "text", "path": "text"}
-
-
-PLAYBOOKS = ("jaywalk_wheelhouse_machine", "jaywalk_wheelhouse_pythons")
-"""Variables of a playbook and no role."""
+# Variables that only a playbook uses.
+PLAYBOOK_VARIABLES = ("jaywalk_wheelhouse_machine", "jaywalk_wheelhouse_pythons")
 
 
 def misspelt(names: Iterable[str], known: Sequence[str]) -> Iterator[str]:
-    """A sentence for each name that is no variable of the collection, and nearly one."""
+    """Yields a sentence for each name that resembles a variable of the collection but is none."""
     stems = [name.removeprefix(PREFIX) for name in known]
     for name in sorted(set(names)):
         if name.startswith(PREFIX) and name not in known:
-            for near in difflib.get_close_matches(name.removeprefix(PREFIX), stems, 1, SIMILARITY):
+            for near in difflib.get_close_matches(name.removeprefix(PREFIX), stems, 1, MIN_SIMILARITY):
                 yield f"there is no variable {name}: write {PREFIX}{near}"
 
 
 def role_problems(variables: Variables, options: Options) -> Iterator[str]:
-    """What is wrong with the variables of one machine for one role."""
+    """Yields the problems of the variables of one machine for one role."""
     absent = _is_absent(variables)
     kinds = {}
     for name, option in options.items():
         kind = KINDS.get(name) or KIND_OF_TYPE.get(option.get("type", "str"))
-        # Whoever takes a machine out must not have to mend what it ran with.
+        # The removal of a machine must not require valid settings of the program.
         if kind and (not absent or kind in ("bool", "state")):
             kinds[name] = kind
     yield from problems(variables, kinds)
@@ -83,7 +82,7 @@ def role_problems(variables: Variables, options: Options) -> Iterator[str]:
 
 
 def agent_problems(variables: Variables) -> Iterator[str]:
-    """What is wrong with a machine's place in its zone; its variables passed `role_problems`."""
+    """Yields conflicts of a machine's variables with its zone; the variables have passed `role_problems`."""
     if _is_absent(variables):
         return
     zones = {zone["name"]: zone for zone in as_list(variables.get("jaywalk_zones"))}
@@ -93,32 +92,34 @@ def agent_problems(variables: Variables) -> Iterator[str]:
             yield from _outside(address, zones[name])
     else:
         yield f"jaywalk_zones has no zone {name}: it declares {', '.join(sorted(zones)) or 'none'}"
-    listen = int(variables.get("jaywalk_listen_port") or LISTEN_PORT)
+    listen = int(variables.get("jaywalk_listen_port") or DEFAULT_LISTEN_PORT)
     relay = int(variables.get("jaywalk_relay_port") or listen + 1)
     if relay == listen:
-        yield f"jaywalk_relay_port is {relay}, which is jaywalk_listen_port too: give another"
+        yield f"jaywalk_relay_port is {relay}, which is jaywalk_listen_port too: set another port"
     if relay > 65535 and boolean(variables.get("jaywalk_relay") or False):
-        yield f"jaywalk_relay_port is jaywalk_listen_port plus one, {relay}: give another"
+        yield f"jaywalk_relay_port is jaywalk_listen_port plus one, {relay}: set another port"
 
 
 def as_played(machines: Mapping[str, Variables], played: Collection[str]) -> dict[str, Variables]:
-    """The machines' variables, without what ``-e`` gives to those that this run leaves alone.
+    """Returns the machines' variables, without the values of ``-e`` for machines outside this run.
 
-    An address that all machines ask for can only be meant for those that are played.
+    ``-e`` sets a variable for all machines, so an address that all machines request is only meant for the
+    machines of the run.
     """
-    asked = [set(map(str, as_list(each.get("jaywalk_request_ip")))) for each in machines.values()]
-    common = set.intersection(*asked) if asked else set()
+    requested = [
+        set(map(str, as_list(variables.get("jaywalk_request_ip")))) for variables in machines.values()
+    ]
+    common = set.intersection(*requested) if requested else set()
     found = dict(machines)
     for machine in machines.keys() - set(played):
-        own = [
-            each for each in as_list(machines[machine].get("jaywalk_request_ip")) if str(each) not in common
-        ]
+        addresses = as_list(machines[machine].get("jaywalk_request_ip"))
+        own = [address for address in addresses if str(address) not in common]
         found[machine] = {**machines[machine], "jaywalk_request_ip": own}
     return found
 
 
 def shared_addresses(machines: Mapping[str, Variables]) -> Iterator[tuple[str, str, str]]:
-    """Pairs of machines that ask for one address of one zone, each with a sentence."""
+    """Yields pairs of machines that request the same address of a zone, each with a sentence."""
     holders: dict[tuple[str, str], str] = {}
     for machine, variables in machines.items():
         if _is_absent(variables):
@@ -141,11 +142,11 @@ def _outside(address: str, zone: Variables) -> Iterator[str]:
     if own and values.holding(own, values.address(address)) is None:
         names = " and ".join(map(str, own))
         outside = f"jaywalk_request_ip {address} lies outside of {names}, the pool of {zone['name']}"
-        yield f"{outside}: ask for one in it"
+        yield f"{outside}: request an address inside"
 
 
 def _zone_of(variables: Variables) -> str:
-    return str(variables.get("jaywalk_zone") or ZONE)
+    return str(variables.get("jaywalk_zone") or DEFAULT_ZONE)
 
 
 def _is_absent(variables: Variables) -> bool:

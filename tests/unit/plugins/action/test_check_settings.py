@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an operator's inventory says is checked as a whole, before any machine is asked."""
+"""check_settings checks the whole inventory before the play connects to a machine."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def problems(role: str = "agent", **variables: Any) -> list[str]:
         {"jaywalk_name": None},
     ],
 )
-def test_what_can_work_passes(variables: dict[str, Any]) -> None:
+def test_valid_variables_pass(variables: dict[str, Any]) -> None:
     assert problems(**variables) == []
 
 
 @pytest.mark.parametrize(
-    ("variables", "said"),
+    ("variables", "message"),
     [
         ({"jaywalk_relay": "maybe"}, "jaywalk_relay is 'maybe': use true or false"),
         ({"jaywalk_listen_port": 70000}, "'70000' is out of range"),
@@ -64,24 +64,24 @@ def test_what_can_work_passes(variables: dict[str, Any]) -> None:
         ({"jaywalk_wheelhouse": 7}, "quote it"),
     ],
 )
-def test_what_cannot_work_is_named(variables: dict[str, Any], said: str) -> None:
+def test_an_invalid_variable_is_reported(variables: dict[str, Any], message: str) -> None:
     (found,) = problems(**variables)
-    assert said in found
+    assert message in found
     assert PASSWORD not in found
 
 
-def test_whoever_takes_a_machine_out_need_not_mend_its_settings() -> None:
+def test_the_removal_of_a_machine_needs_no_valid_settings() -> None:
     assert problems(jaywalk_state="absent", jaywalk_zones=None, jaywalk_listen_port=70000) == []
     assert problems(jaywalk_state="absent", jaywalk_purge="perhaps") != []
 
 
 @pytest.mark.parametrize("role", settings.GROUPS.values())
-def test_each_option_of_a_role_has_a_check(role: str) -> None:
+def test_every_option_of_a_role_has_a_check(role: str) -> None:
     for name, option in check_settings.options_of(role).items():
         assert name in settings.KINDS or option.get("type", "str") in settings.KIND_OF_TYPE, name
 
 
-def test_two_machines_that_ask_for_one_address_are_named() -> None:
+def test_two_machines_that_request_one_address_are_reported() -> None:
     machines = {
         "web1": {"jaywalk_request_ip": "10.20.0.5"},
         "web2": {"jaywalk_request_ip": ["fd20::5", "10.20.0.5"]},
@@ -93,7 +93,7 @@ def test_two_machines_that_ask_for_one_address_are_named() -> None:
     assert "10.20.0.5 in zone-blue" in found[2]
 
 
-def test_an_address_by_e_is_meant_for_the_machines_of_a_limited_run() -> None:
+def test_an_address_of_e_applies_to_the_machines_of_a_limited_run_only() -> None:
     given = {name: {"jaywalk_request_ip": "10.20.0.5"} for name in ("web1", "web2", "web3")}
     assert not list(settings.shared_addresses(settings.as_played(given, {"web2"})))
     assert len(list(settings.shared_addresses(settings.as_played(given, {"web1", "web2"})))) == 1
@@ -101,7 +101,7 @@ def test_an_address_by_e_is_meant_for_the_machines_of_a_limited_run() -> None:
     assert len(list(settings.shared_addresses(settings.as_played(other, {"web2"})))) == 1
 
 
-def test_a_misspelt_name_is_told_the_right_one_and_a_name_of_its_own_is_left_alone() -> None:
+def test_a_misspelt_name_is_corrected_and_an_unrelated_name_is_ignored() -> None:
     names = ["jaywalk_child_prefix", "jaywalk_listenport", "jaywalk_customer", "ansible_host"]
     found = list(settings.misspelt(names, check_settings.known_names()))
     assert found == [
@@ -122,7 +122,7 @@ web2 jaywalk_request_ip=10.20.0.5 jaywalk_lisen_port=51821
 
 
 def play(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs site.yml in check mode on machines that are not there."""
+    """Runs site.yml in check mode on machines that do not exist."""
     (tmp_path / "group_vars").mkdir()
     (tmp_path / "group_vars/all.yml").write_text(
         yaml.safe_dump({**AGENT, "jaywalk_controller_password": 1234567890123456})
@@ -139,20 +139,20 @@ def play(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_play_names_all_that_cannot_work_before_it_connects_to_anything(tmp_path: Path) -> None:
+def test_the_play_reports_all_problems_before_it_connects_to_a_machine(tmp_path: Path) -> None:
     done = play(tmp_path)
     assert done.returncode == 2, done.stdout + done.stderr
     assert "UNREACHABLE" not in done.stdout
-    for said in (
-        "control: jaywalk_controller_password is a number and no text: quote it",
+    for message in (
+        "control: jaywalk_controller_password is a number, not text: quote it",
         "web1: jaywalk_relay is 'maybe'",
         "web1 and web2 both have the jaywalk_request_ip 10.20.0.5 in zone-blue",
         "there is no variable jaywalk_lisen_port: write jaywalk_listen_port",
     ):
-        assert said in done.stdout
+        assert message in done.stdout
 
 
-def test_a_limited_play_is_not_held_up_by_other_machines(tmp_path: Path) -> None:
+def test_a_limited_play_ignores_problems_of_other_machines(tmp_path: Path) -> None:
     done = play(tmp_path, "--limit", "web2", "-e", json.dumps({"jaywalk_request_ip": "10.20.0.70000"}))
     assert done.returncode == 2, done.stdout + done.stderr
     assert "web2: the jaywalk_request_ip: value '10.20.0.70000' is no IP address" in done.stdout

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An operator's variables that cannot work are named before anything is touched."""
+"""The filters report invalid variables of an operator before any change."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ GOOD: dict[str, tuple[str, list[Any]]] = {
 
 
 @pytest.mark.parametrize("what", GOOD)
-def test_what_can_work_passes(what: str) -> None:
+def test_valid_values_pass(what: str) -> None:
     kind, given = GOOD[what]
     for value in given:
         assert variables.problems({"x": value}, {"x": kind}) == [], value
@@ -58,7 +58,7 @@ BAD = [
     ("port", 70000, "'70000' is out of range"),
     ("port", "x", "the x 'x' is out of range"),
     ("port", True, "out of range"),
-    ("password", 1234567890123456, "x is a number and no text: quote it"),
+    ("password", 1234567890123456, "x is a number, not text: quote it"),
     ("password", "short", "x has 5 characters and needs at least 16"),
     ("controller", "192.0.2.1:6379", "give an address or a name without a port"),
     ("controller", "redis://192.0.2.1", "give an address or a name"),
@@ -77,7 +77,7 @@ BAD = [
     ("zones", [zone(takeover="seldom")], "the takeover policy 'seldom' is unknown"),
     ("zones", [zone(exclude=["192.0.2.1"])], "lies in no pool"),
     ("zones", [zone(name="Zone A")], "'Zone A' is no DNS label"),
-    ("zones", [zone(name="controller")], "keeps the controller's own password by this name"),
+    ("zones", [zone(name="controller")], "stores the controller's own password under this name"),
     ("zones", [zone(), zone()], "zone zone-a is declared twice"),
     ("zones", [zone(agent_password=12345678901234567890)], "quote it"),
     ("zones", [zone(agent_password=None)], "has 0 characters"),
@@ -85,21 +85,21 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "value", "said"), BAD)
-def test_what_cannot_work_is_named(kind: str, value: object, said: str) -> None:
+@pytest.mark.parametrize(("kind", "value", "message"), BAD)
+def test_an_invalid_value_is_reported(kind: str, value: object, message: str) -> None:
     found = variables.problems({"x": value}, {"x": kind})
     assert len(found) == 1
-    assert said in found[0]
+    assert message in found[0]
     assert PASSWORD not in found[0]
 
 
-def test_all_zones_are_named_at_once() -> None:
+def test_the_problems_of_all_zones_are_reported_at_once() -> None:
     (found,) = variables.problems({"x": [zone(cidr="no"), zone(name="b", quarantine=-1)]}, {"x": "zones"})
     assert "zone zone-a: " in found
     assert "zone b: " in found
 
 
-def test_a_variable_that_is_not_given_is_no_problem() -> None:
+def test_an_omitted_variable_is_no_problem() -> None:
     assert variables.problems({"x": None}, {"x": "port", "y": "bool"}) == []
 
 
@@ -132,5 +132,5 @@ def test_zones_are_declared_without_their_passwords() -> None:
         (["a", "b"], ["a", "b"]),
     ],
 )
-def test_text_becomes_a_list_at_its_commas(value: object, parts: list[str]) -> None:
+def test_text_is_split_at_its_commas(value: object, parts: list[str]) -> None:
     assert variables.FilterModule().filters()["as_list"](value) == parts
