@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-# Every target first runs scripts/setup, which returns at once when there is nothing to install.
+# Most targets run scripts/setup first, which returns at once if there is nothing to install.
 
 VENV := $(shell scripts/setup venv-path)
 PY := $(VENV)/bin/python
@@ -9,7 +9,7 @@ export PYTHONPATH := plugins/module_utils:agent:supervisor:.
 export HYPOTHESIS_STORAGE_DIRECTORY := build/.hypothesis
 export LC_ALL := C.UTF-8
 export INSIDE
-# Tests end with the command that started them, whatever ended that.
+# Tests end when the command that started them ends, for any reason.
 export JAYWALK_TEST_PARENT := $(or $(JAYWALK_TEST_PARENT),$(shell echo $$PPID))
 
 N ?= 4
@@ -31,76 +31,78 @@ tests_of = $(if $(filter tests/%,$(ARGS)),,tests/$(1))
 .PHONY: help setup demo test unit integration fleet chaos chaos-mutants test-kernel lint \
 	format bench plot lab lab-down wheel zipapp wheelhouse changelog dist release constraints clean
 
-help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+# `target: prerequisites ## what it does ## how long it takes`
+help: ## list the targets and how long they take
+	@awk -F ' ## ' '/^[a-z-]+:.* ## / { split($$1, name, ":"); printf "  make %-13s %7s  %s\n", name[1], $$3, $$2 }' Makefile
+	@echo "Times: two idle cores, after the first make setup. Test targets accept ARGS, e.g. ARGS='-k plan'."
 
-setup: ## install what developing and the lab need (Debian packages, a Python environment)
+setup: ## install what development and the lab need: Debian packages, a Python environment ## 2 min
 	@scripts/setup
 
-demo: setup wheelhouse ## a mesh of real machines on this box, rolled out by the playbook
+demo: setup wheelhouse ## install a mesh on machines of the lab with the playbook, and show that it works ## 1 min
 	@$(PY) scripts/demo
 
-# What takes longest is first; the fleet tests are dealt out to two fleets (see tests/workers.py).
-test: setup wheelhouse ## unit, chaos, integration, kernel and fleet tests, a few mutants: one run of pytest
+# The longest tests start first; the fleet tests are divided between two fleets (see tests/workers.py).
+test: setup wheelhouse ## run all tests: unit, chaos (one round), integration, kernel, fleet, a few mutants ## 35 min
 	@$(PY) -m pytest -n $(WORKERS) --no-loadscope-reorder \
 		tests/kernel tests/fleet tests/integration tests/chaos tests/mutants tests/unit $(ARGS)
 
-unit: setup ## unit tests only
+unit: setup ## run the unit tests
 	@$(PY) -m pytest $(call tests_of,unit) $(ARGS)
 
-integration: setup ## the modules against real WireGuard and Redis, through ansible-test
+integration: setup ## run the modules on real WireGuard and Redis, through ansible-test
 	@$(PY) -m pytest $(call tests_of,integration) $(ARGS)
 
-fleet: setup wheelhouse ## the roles and the agent on the lab's machines
+fleet: setup wheelhouse ## run the roles and the agent on machines of the lab
 	@$(PY) -m pytest $(call tests_of,fleet) $(ARGS)
 
-chaos: setup ## fail supervisors, Redis and the network at random: make chaos MINUTES=60, or one round SEED=7
+chaos: setup ## fail supervisors, Redis and the network at random; MINUTES=60, or one round with SEED=7 ## 1 h
 	@$(PY) -m pytest tests/chaos -s --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-chaos-mutants: setup ## break the supervisor on purpose in each way of a list, and see it caught: ARGS='-k quarantine'
+chaos-mutants: setup ## break the supervisor in each way of a list; the tests must notice; ARGS='-k quarantine'
 	@$(PY) -m pytest -n $(WORKERS) tests/mutants -v --all-mutants $(ARGS)
 
-test-kernel: setup ## the interface's tests on kernel WireGuard, in a virtual machine: INSIDE='-k handshake'
+test-kernel: setup ## run the interface's tests on kernel WireGuard in a virtual machine; INSIDE='-k handshake'
 	@$(PY) -m pytest tests/kernel -s $(ARGS)
 
-lint: setup ## ruff, mypy, import-linter, shellcheck, changelog fragments, ansible-lint, ansible-test sanity
+lint: setup ## run all checkers; scripts/lint NAME runs one ## 4 min
 	@scripts/lint
 
-format: setup ## let ruff lay out the code
+format: setup ## format the code with ruff ## 1 s
 	@ruff check --fix --quiet; ruff format
 
 bench: setup wheelhouse ## measure, and write build/bench.json
 	@$(PY) tests/bench/run.py $(ARGS)
 
-plot: ## draw fan-out and storm from build/bench.json into docs/figures
+plot: ## draw the figures of docs/ from build/bench.json ## 5 s
 	@$(PY) tests/bench/plot.py
 
-lab: setup ## boot N machines on this host: make lab N=8, or make lab NAT_SITES=lab/nat_sites.yml
+lab: setup ## boot N machines on this host: N=8, or STREETS=lab/streets.yml ## 10 s
 	@$(PY) -m lab up $(if $(NAT_SITES),--nat-sites $(NAT_SITES),$(N))
 
-lab-down: setup ## take the lab down
+lab-down: setup ## remove the machines of the lab ## 2 s
 	@$(PY) -m lab down
 
-wheel: setup ## build the wheel of library, agent and supervisor into build/wheel
+wheel: setup ## build the wheel of library, agent and supervisor into build/wheel ## 1 s
 	@scripts/wheel
 
-zipapp: setup ## build the agent as one file, build/jaywalk.pyz, for nodes without pip
+zipapp: setup ## build the agent as one file, build/jaywalk.pyz, for nodes without pip ## 5 s
 	@scripts/zipapp
 
-wheelhouse: setup ## gather the wheels for an air-gapped fleet (PYTHON_VERSION=3.12 PLATFORM=...)
+wheelhouse: setup ## collect wheels for a fleet without a package index; PYTHON_VERSION=3.12 PLATFORM=... ## 10 s
 	@scripts/wheelhouse $(PYTHON_VERSION) $(PLATFORM)
 
-changelog: setup ## print the changelog of the next release
+changelog: setup ## print the changelog of the next release ## 5 s
 	@scripts/changelog
 
-dist: setup ## build the collection into build/dist
+dist: setup ## build the collection into build/dist ## 5 s
 	@scripts/dist
 
-release: setup ## make a release: make release VERSION=0.2.0, first with DRY_RUN=1 (RELEASING.md)
+release: setup ## make a release: VERSION=0.2.0, first with DRY_RUN=1 (RELEASING.md) ## 45 min
 	@scripts/release $(if $(DRY_RUN),--dry-run) $(VERSION)
 
-constraints: setup ## write requirements/constraints.txt again from the dependency group dev
+constraints: setup ## write requirements/constraints.txt again from the dependency group dev ## 2 min
 	@scripts/constraints
 
-clean: ## remove what was built here (the cache folder stays)
+clean: ## remove what was built here, but not the cache directory ## 1 s
 	@rm -rf build tests/output roles/*/files/*.whl
