@@ -24,6 +24,7 @@ CONSOLE_END_LINES = 40
 KERNEL_ARGUMENTS = (
     *("root=/dev/vda", "rw", "console=ttyS0", "quiet"),
     "panic=-1",  # with -no-reboot, a panic ends the machine
+    "mitigations=off",  # only the project's own code runs there, and emulation makes them expensive
     "no_timer_check",  # the check fails if this host is so busy that a tick comes late
     *("systemd.show_status=no", "systemd.unit=job.service"),
 )

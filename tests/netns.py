@@ -28,6 +28,9 @@ NSENTER = shutil.which("nsenter") or "nsenter"
 """By its path, so that a test may shorten ``PATH``."""
 
 SOCKETS = Path("/var/run/wireguard")
+LONGEST_SECONDS = 300.0
+"""For one program.  The product's limit is for ``ip`` and ``wg``; tests also run whole modules and agents, on
+an emulated processor too."""
 
 
 class NamespaceRunner:
@@ -36,7 +39,7 @@ class NamespaceRunner:
     def __init__(self, name: str) -> None:
         self.calls: list[tuple[str, ...]] = []
         self._enter = [NSENTER, f"--net=/run/netns/{name}", "--"]
-        self._plain = SubprocessRunner()
+        self._plain = SubprocessRunner(LONGEST_SECONDS)
 
     def run(self, argv: Sequence[str], stdin: str | None = None) -> Finished:
         self.calls.append(tuple(argv))

@@ -18,7 +18,7 @@ import pytest
 from tests.netns import Namespace, connect, kernel_has_wireguard
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.wireguard, pytest.mark.kernel_wireguard]
+pytestmark = pytest.mark.wireguard
 
 ROOT = Path(__file__).parents[2]
 COLLECTION = "ansible_collections.jaywalking.mesh.plugins.modules"
@@ -106,6 +106,7 @@ def controller(pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> d
     return {"controller": LEFT, "zone": "zone-blue", "controller_password_file": str(agents)}
 
 
+@pytest.mark.kernel_wireguard
 def test_nodes_join_a_zone_reach_each_other_and_leave(
     pair: Pair, controller: dict[str, str], tmp_path: Path
 ) -> None:
