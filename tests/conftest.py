@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What all tests share: a real Redis, network namespaces, and a calm hypothesis."""
+"""Fixtures and hooks of all tests: a real Redis, network namespaces, the run, hypothesis."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests import runs
 from tests.netns import Namespace, kernel_has_wireguard
 from tests.redis_server import RedisServer
 
-# How fast an example runs says more about this machine's other work than about the code.
+# The time of an example depends more on this machine's load than on the code.
 settings.register_profile("jaywalk", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("jaywalk")
 
@@ -24,28 +24,28 @@ RUN = runs.Run()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Begins this run; workers are part of their controller's."""
-    if runs.is_wanted(worker=hasattr(config, "workerinput")):
+    """Begin this run; a worker is part of its controller's."""
+    if runs.begins_here(worker=hasattr(config, "workerinput")):
         RUN.begin()
 
 
 def pytest_report_header() -> list[str]:
-    """What a run before this one left, and was cleared as this one began."""
-    return [f"left by a run that was killed, and cleared now: {each}" for each in RUN.found]
+    """Report what a killed run had left and this one has removed."""
+    return [f"left by a killed run and removed now: {remains}" for remains in RUN.removed]
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Clears what this run left, and says what that was."""
+    """Remove what this run left, and report what that was."""
     reporter = config.pluginmanager.getplugin("terminalreporter")
-    for each in RUN.end():
+    for remains in RUN.end():
         if reporter is not None:
-            reporter.write_line(f"left by the tests, and cleared now: {each}")
+            reporter.write_line(f"left by the tests and removed now: {remains}")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Only where xdist is, and several workers are asked for: the virtual machine has none."""
+    """Distribute the tests to several workers; the virtual machine has no xdist."""
     from tests import workers
 
     reporter = config.pluginmanager.getplugin("terminalreporter")
@@ -56,20 +56,20 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.fixture
 def redis_server() -> Iterator[RedisServer]:
-    """A Redis of its own for this test."""
+    """This test's own Redis."""
     with RedisServer() as server:
         yield server
 
 
 @pytest.fixture
 def namespace() -> Iterator[Callable[[str], Namespace]]:
-    """Makes network namespaces with the given names, unique a process, and removes them after the test."""
+    """Create network namespaces with the given names plus our process id; remove them after the test."""
     with ExitStack() as stack:
         yield lambda name: stack.enter_context(Namespace(f"{name}-{os.getpid()}"))
 
 
 @pytest.fixture
 def no_kernel_wireguard() -> None:
-    """For a test of what happens where the kernel has no WireGuard."""
+    """Skip a test of a kernel without WireGuard where the kernel has it."""
     if kernel_has_wireguard():
         pytest.skip("this kernel has WireGuard")

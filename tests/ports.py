@@ -11,13 +11,13 @@ WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on.
+    """Return a port of loopback that nobody listens on.
 
-    Between this look and the server's start nothing holds it: so no two workers look among the same ports.
+    Nothing reserves it until the server starts, so each worker has its own share of the ports.
     """
     while True:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = int(probe.getsockname()[1])
-        if port // 2 % WORKERS == WORKER:  # half of it, since most ports given here are odd
+        if port // 2 % WORKERS == WORKER:  # halved, since most ports from the kernel here are odd
             return port

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Programs that tests start: each ends, with all that it started, before its test goes on."""
+"""Programs that tests start: each ends, with all its children, before its test continues."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 
 from lab.patience import Deadline
 
+# The time limit for a program's end after SIGTERM.
 END_SECONDS = 30.0
-"""How long a program may take to end in good order."""
 
 
 def end(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
-    """Asks a program to end, and kills it where it does not; what is stopped is woken for it."""
+    """Send SIGTERM to a program, also to a stopped one, and wait; kill it and raise if it does not end."""
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGCONT)
     try:
@@ -31,10 +31,9 @@ def end(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
 def run(
     argv: Sequence[str | Path], cwd: Path, env: Mapping[str, str], seconds: float
 ) -> subprocess.CompletedProcess[str]:
-    """Runs a program that starts others, to its end; returns what all of them said.
+    """Run a program that starts others to its end; return the output of all of them.
 
-    Where it takes too long, or its test is interrupted, they end with it.  ``seconds`` are those of an idle
-    host.
+    If it times out or its test is interrupted, all of them are killed. ``seconds`` are those of an idle host.
     """
     with subprocess.Popen(
         argv,
@@ -61,7 +60,7 @@ def run(
 
 
 def kill_tree(root: int) -> None:
-    """Kills a process with all below it and in its session; each stands still before any of them ends."""
+    """Kill a process, its descendants and its session; stop each of them before the first one is killed."""
     found: set[int] = set()
     while new := _tree(root) - found:
         for pid in new:
@@ -74,12 +73,12 @@ def kill_tree(root: int) -> None:
 
 
 def _tree(root: int) -> set[int]:
-    above: dict[int, tuple[int, int]] = {}
+    parents: dict[int, tuple[int, int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             _, parent, _, session, *_ = stat.read_text(errors="replace").rpartition(")")[2].split()
-            above[int(stat.parent.name)] = int(parent), int(session)
-    tree = {root} | {pid for pid, (_, session) in above.items() if session == root}
-    while new := {pid for pid, (parent, _) in above.items() if parent in tree} - tree:
+            parents[int(stat.parent.name)] = int(parent), int(session)
+    tree = {root} | {pid for pid, (_, session) in parents.items() if session == root}
+    while new := {pid for pid, (parent, _) in parents.items() if parent in tree} - tree:
         tree |= new
-    return tree & above.keys()
+    return tree & parents.keys()

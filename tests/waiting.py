@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How tests wait: for what they want, never for a time."""
+"""Waits of tests: for a condition, never for a fixed time."""
 
 from __future__ import annotations
 
@@ -13,32 +13,30 @@ import pytest
 from lab.patience import Deadline
 
 T = TypeVar("T")
+# For a condition that becomes true within a few seconds; on a busy host the deadline extends itself. Tests of
+# mutants, in which the condition never becomes true, wait less.
 SECONDS = float(os.environ.get("JAYWALK_TEST_WAIT_SECONDS", "60"))
-"""For all that comes by itself within a few seconds; on a busy host the deadline moves away by itself.
-The tests of mutants, where it never comes, wait less."""
 
 
-def eventually(look: Callable[[], T], what: str = "", timeout: float = SECONDS) -> T:
-    """Waits until `look` gives something that is true, and returns that.
+def eventually(observe: Callable[[], T], what: str = "", timeout: float = SECONDS) -> T:
+    """Wait until `observe` returns a true value, and return that.
 
-    Fails with ``what`` and with what `look` gave last; ``timeout`` is in seconds of an idle host.
+    Fails with ``what`` and with the last value; ``timeout`` is in seconds of an idle host.
     """
     deadline = Deadline(timeout)
     pause = 0.01
-    while not (found := look()):
+    while not (value := observe()):
         if deadline.passed:
-            pytest.fail(
-                f"not within {deadline.waited:.0f} s: {what or 'what was waited for'} (last: {found!r})"
-            )
+            pytest.fail(f"not within {deadline.waited:.0f} s: {what or 'the condition'} (last: {value!r})")
         time.sleep(pause)
         pause = min(0.2, pause * 1.5)
-    return found
+    return value
 
 
-def becomes(wanted: object, look: Callable[[], object], timeout: float = SECONDS) -> None:
-    """Waits until `look` gives ``wanted``."""
+def becomes(expected: object, observe: Callable[[], object], timeout: float = SECONDS) -> None:
+    """Wait until `observe` returns ``expected``."""
     deadline = Deadline(timeout)
-    while (found := look()) != wanted:
+    while (value := observe()) != expected:
         if deadline.passed:
-            pytest.fail(f"{found!r} instead of {wanted!r} after {deadline.waited:.0f} s")
+            pytest.fail(f"{value!r} instead of {expected!r} after {deadline.waited:.0f} s")
         time.sleep(0.1)

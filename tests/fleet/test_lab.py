@@ -17,7 +17,7 @@ from lab import CommandFailed, Lab, LabError, Node, Unreachable, product
 from lab.settings import ROOT
 from lab.ssh import Client
 from tests.fleet.labs import leftovers, new_lab
-from tests.inner_run import InnerRun
+from tests.nested_run import NestedRun
 from tests.waiting import eventually
 
 
@@ -228,8 +228,8 @@ LAB = """
 
 
 @pytest.mark.parametrize("watched", [True, False], ids=["watched", "watcher-killed"])
-def test_a_run_of_the_tests_that_is_killed_leaves_no_machine(tmp_path: Path, watched: bool) -> None:
-    run = InnerRun(tmp_path, LAB)
+def test_a_killed_run_of_the_tests_leaves_no_machine(tmp_path: Path, watched: bool) -> None:
+    run = NestedRun(tmp_path, LAB)
     with run.start() as process:
         directory, prefix = run.name.split()
         made = Lab(Path(directory))
@@ -239,5 +239,5 @@ def test_a_run_of_the_tests_that_is_killed_leaves_no_machine(tmp_path: Path, wat
         process.wait()
         if not watched:
             assert made.node("one").run("uname -n").stdout == "one\n"
-            assert f"cleared now: the lab in {directory}" in run.next()
+            assert f"removed now: the lab in {directory}" in run.run_next()
     eventually(lambda: run.left() + leftovers(made, prefix) == [], "everything is removed")

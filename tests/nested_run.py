@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A run of pytest inside a test, with a test in it that never ends, so that it can really be killed."""
+"""A run of pytest inside a test, with a test that never ends, so that the outer test can kill it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests import processes
-from tests.clearing import Remains, started
+from tests.run_cleanup import RunRemains, start_time
 from tests.runs import KEEP, PARENT, ROOT
 from tests.waiting import eventually
 
@@ -22,38 +22,38 @@ from pathlib import Path
 
 def test_that_never_ends({fixtures}):
 {body}
-    told = Path({told!r})
-    told.with_suffix(".new").write_text(str(name))
-    told.with_suffix(".new").rename(told)
+    report = Path({report!r})
+    report.with_suffix(".new").write_text(str(name))
+    report.with_suffix(".new").rename(report)
     time.sleep(3600)
 """
 
 
-class InnerRun:
-    """``body`` are the lines that the test inside does first; its variable ``name`` becomes `name` here.
+class NestedRun:
+    """``body`` are the first lines of the nested test; its variable ``name`` becomes the attribute `name`.
 
-    Runs inside have a registry of their own, and so neither clear another's remains nor have theirs cleared.
+    Nested runs have their own registry, so they do not remove the remains of other runs, nor the reverse.
     """
 
     def __init__(self, folder: Path, body: str, fixtures: str = "") -> None:
         self._folder = folder
-        self._told = folder / "told"
-        text = TEST.format(fixtures=fixtures, body=body, told=str(self._told))
+        self._report = folder / "report"
+        text = TEST.format(fixtures=fixtures, body=body, report=str(self._report))
         (folder / "test_inside.py").write_text(text)
 
     @contextmanager
     def start(self, *words: str, parent: int = 0) -> Iterator[subprocess.Popen[str]]:
-        """Starts it, and goes on when the test inside has made all that it makes."""
+        """Start the run, and enter the block once the nested test has created everything."""
         with self._pytest("test_inside.py", *words, parent=parent) as process:
-            eventually(lambda: self._began(process), "the test inside runs", SECONDS)
-            self.name = self._told.read_text()
+            eventually(lambda: self._has_reported(process), "the nested test runs", SECONDS)
+            self.name = self._report.read_text()
             self.folder = next((self._folder / f"jaywalk-tests-{os.getuid()}").glob("*/owner")).parent
-            self.processes = {pid: started(pid) for pid in Remains(self.folder).processes()}
+            self.processes = {pid: start_time(pid) for pid in RunRemains(self.folder).processes()}
             yield process
 
-    def _began(self, process: subprocess.Popen[str]) -> bool:
+    def _has_reported(self, process: subprocess.Popen[str]) -> bool:
         assert process.poll() is None, process.communicate()[0]
-        return self._told.exists()
+        return self._report.exists()
 
     @contextmanager
     def _pytest(self, *words: str, parent: int = 0) -> Iterator[subprocess.Popen[str]]:
@@ -74,25 +74,25 @@ class InnerRun:
             finally:
                 processes.kill_tree(process.pid)
 
-    def next(self) -> str:
-        """Lets another run begin and end; returns what it said."""
+    def run_next(self) -> str:
+        """Run pytest once more with a test that passes; return its output."""
         (self._folder / "test_next.py").write_text("def test_nothing():\n    pass\n")
         with self._pytest("test_next.py") as process:
             return process.communicate()[0]
 
     def left(self) -> list[str]:
-        """What of the run is there: its folder, processes, and mounts below its folder."""
+        """Return what is left of the run: its folder, processes, and mounts below its folder."""
         found = [str(self.folder)] if self.folder.exists() else []
-        found += [f"process {pid}" for pid, begun in self.processes.items() if started(pid) == begun]
+        found += [f"process {pid}" for pid, start in self.processes.items() if start_time(pid) == start]
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
         return found + [line for line in mounts if str(self.folder) in line]
 
     @property
     def watcher(self) -> int:
-        """The process that clears behind this run."""
-        words = b"\0".join([b"tests.clearing", bytes(self.folder)])
-        found = [path for path in Path("/proc").glob("[0-9]*/cmdline") if words in _read(path)]
-        return int(found[0].parent.name)
+        """The process id of this run's watcher."""
+        arguments = b"\0".join([b"tests.run_cleanup", bytes(self.folder)])
+        paths = [path for path in Path("/proc").glob("[0-9]*/cmdline") if arguments in _read(path)]
+        return int(paths[0].parent.name)
 
 
 def _read(path: Path) -> bytes:
