@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaywalk.replies import AwaitedReply, ReplyTo
-from jaywalk.requests import Reply
-from jaywalk.zonelog import ZoneKeys
+from jaywalk.zone.redis_keys import ZoneKeys
+from jaywalk.zone.reply_streams import AwaitedReply, ReplyTo
+from jaywalk.zone.requests import Reply
 
 
 def answer(redis: Any, keys: ZoneKeys, nonce: str) -> Reply | None:

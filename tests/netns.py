@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from jaywalk.errors import CommandFailed, MissingTool
-from jaywalk.runner import Finished, SubprocessRunner
+from jaywalk.core.errors import CommandFailed, MissingTool
+from jaywalk.core.runner import Finished, SubprocessRunner
 from lab.patience import Deadline
 from tests import runs
 

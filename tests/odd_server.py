@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from jaywalk.controller import ControllerAddress
+from jaywalk.controller.address import ControllerAddress
 
 Conduct = Callable[[socket.socket, str], None]
 """What it does on a connection once a command, whose first word is given, is no greeting."""

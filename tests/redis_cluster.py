@@ -9,7 +9,7 @@ from typing import Any
 
 from redis.crc import key_slot
 
-from jaywalk.controller import ControllerAddress
+from jaywalk.controller.address import ControllerAddress
 from lab.patience import slowness
 from tests.ports import free_port
 from tests.redis_server import RedisServer, Together

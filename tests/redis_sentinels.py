@@ -9,7 +9,7 @@ from typing import Any
 
 import redis
 
-from jaywalk.controller import ControllerAddress
+from jaywalk.controller.address import ControllerAddress
 from lab.patience import slowness
 from tests.redis_server import READY_SECONDS, Program, RedisServer, Together
 from tests.waiting import eventually

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import redis
 
-from jaywalk.controller import ControllerAddress, agent_user
+from jaywalk.controller.address import ControllerAddress, agent_user
 from lab.patience import Deadline
 from tests import processes
 from tests.ports import free_port

@@ -89,7 +89,13 @@ class Internet:
         )
         self.start(
             self.hub,
-            *(sys.executable, "-m", "jaywalk_supervisor.cli", "--streamer-address", f"{CONTROLLER}:6379"),
+            *(
+                sys.executable,
+                "-m",
+                "jaywalk_supervisor.cli.main",
+                "--streamer-address",
+                f"{CONTROLLER}:6379",
+            ),
             *("--streamer-passwd-file", str(self._password), "--agent-password-file", str(self._password)),
         )
         eventually(True, lambda: "serving 2 zones" in self.log(self.hub))
@@ -174,7 +180,15 @@ class Agent:
         self._internet = internet
         self._name = where.name.split("-", 2)[-1]
         self._argv = [
-            *(sys.executable, "-m", "jaywalk_agent.cli", "--controller", CONTROLLER, "--name", self._name),
+            *(
+                sys.executable,
+                "-m",
+                "jaywalk_agent.cli.main",
+                "--controller",
+                CONTROLLER,
+                "--name",
+                self._name,
+            ),
             *("--controller-user", "default", "--controller-password-file", str(password)),
             *(
                 "--interface",

@@ -10,16 +10,18 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from jaywalk import keys, mesh, plan, wireguard
-from jaywalk.interface import Interface
-from jaywalk.models import Peer
-from jaywalk.runner import SubprocessRunner
-from jaywalk.zonelog import ZoneView
-from jaywalk_agent import snapshot
-from jaywalk_agent.heartbeat import Heartbeat, inside
-from jaywalk_agent.settings import Settings
+from jaywalk.core.runner import SubprocessRunner
+from jaywalk.mesh import node_interface
+from jaywalk.wireguard import keys, linux, plan
+from jaywalk.wireguard.interface import Interface
+from jaywalk.zone.models import Peer
+from jaywalk.zone.view import ZoneView
+from jaywalk_agent.config import Settings
+from jaywalk_agent.host.netns import inside
+from jaywalk_agent.paths.probe import Heartbeat
+from jaywalk_agent.zone import snapshot
+from tests.agent_support import ZONE, settings_in
 from tests.netns import Namespace, connect
-from tests.unit.agent.support import ZONE, settings_in
 
 POOL6 = "fd20:20::/64"
 HOSTS = ("10.20.0.1", "10.20.0.2")
@@ -52,7 +54,7 @@ class Tunnel:
 
     def make(self, end: End, mtu: int | None = None) -> None:
         """Makes the interface of one end, or brings it to another MTU."""
-        node = mesh.Node(
+        node = node_interface.Node(
             end.record.key,
             str(end.settings.private_key_file),
             end.settings.interface,
@@ -60,9 +62,9 @@ class Tunnel:
             mtu,
         )
         # Two first messages that cross would cost 5 s.
-        passive = {self.one.record.key: mesh.Way("", 0)} if end is self.other else {}
-        end.made = mesh.desired(self.view, node, passive)
-        observed = wireguard.observe(end.where.runner, end.settings.interface)
+        passive = {self.one.record.key: node_interface.Way("", 0)} if end is self.other else {}
+        end.made = node_interface.desired(self.view, node, passive)
+        observed = linux.observe(end.where.runner, end.settings.interface)
         plan.diff(observed, end.made).apply(end.where.runner)
 
     @contextmanager

@@ -10,33 +10,36 @@ from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 
-from jaywalk import describe, driver, files, plan
-from jaywalk.controller import TIMEOUT, connect
-from jaywalk.errors import JaywalkError
-from jaywalk.marks import Head
-from jaywalk.mesh import Node, refused_prefixes
-from jaywalk.notify import notify
-from jaywalk.repeat_filter import RepeatFilter
-from jaywalk.requests import Reply, Request
-from jaywalk.runner import Runner
-from jaywalk.values import host_of
-from jaywalk.zone_client import ZoneClient
-from jaywalk.zonelog import ZoneView
+from jaywalk.controller.address import TIMEOUT
+from jaywalk.controller.client import ZoneClient
+from jaywalk.controller.connection import connect
+from jaywalk.core import files
+from jaywalk.core.errors import JaywalkError
+from jaywalk.core.ip import host_of
+from jaywalk.core.runner import Runner
+from jaywalk.mesh.node_interface import Node, refused_prefixes
+from jaywalk.service.repeat_filter import RepeatFilter
+from jaywalk.service.sd_notify import notify
+from jaywalk.wireguard import backend, describe, plan
+from jaywalk.zone.marks import Head
+from jaywalk.zone.requests import Reply, Request
+from jaywalk.zone.view import ZoneView
 
-from . import running, snapshot
-from .courier import Courier
-from .dataplane import DataPlane, names_of
-from .follow import Follower, Update
-from .forward import Forwarding
-from .instance import own_instance
-from .onlooker import Onlooker
-from .own_interface import OwnInterface, former_keys
-from .pathfinder import Pathfinder
-from .places import PLACES
-from .repair import Repairer, repairer_of
-from .settings import Settings
-from .silence import OwnAddresses
-from .stop import StopSignal
+from .config import Settings
+from .dataplane.forwarding import Forwarding
+from .dataplane.interface import DataPlane, names_of
+from .dataplane.repair import Repairer, repairer_of
+from .host import runtime_state
+from .host.machine_id import own_instance
+from .host.platform import PLACES
+from .host.signals import StopSignal
+from .paths.manager import Pathfinder
+from .paths.passive import Onlooker
+from .paths.silence import OwnAddresses
+from .zone import snapshot
+from .zone.background_sender import Courier
+from .zone.follower import Follower, Update
+from .zone.own_interface import OwnInterface, former_keys
 
 log = logging.getLogger(__name__)
 
@@ -50,9 +53,9 @@ class Agent:
     """Follows one zone on one interface; it is also the :class:`follow.Asker` of its follower."""
 
     def __init__(
-        self, settings: Settings, runner: Runner, stop: StopSignal, lock: running.Lock | None = None
+        self, settings: Settings, runner: Runner, stop: StopSignal, lock: runtime_state.Lock | None = None
     ) -> None:
-        driver.of_this_machine(runner).require_tools()
+        backend.of_this_machine(runner).require_tools()
         self.settings = settings
         self._lock = lock
         view = snapshot.current(settings)
@@ -106,7 +109,7 @@ class Agent:
         self._reporting = threading.Lock()
 
     def run(self) -> None:
-        """The loop; ends by :class:`jaywalk_agent.stop.Stopped`, and leaves the tunnels up."""
+        """The loop; ends by :class:`jaywalk_agent.host.signals.Stopped`, and leaves the tunnels up."""
         for note in self.join().notes:
             log.info("%s", note)
         with self.pathfinder.running(), self.repairer.running() if self.repairer else nullcontext():
@@ -313,7 +316,7 @@ class Agent:
 
     def _write_report(self, trouble: str) -> None:
         waiting, joined = self._reported_state
-        running.report(self.settings.status_file, trouble, waiting, joined)
+        runtime_state.report(self.settings.status_file, trouble, waiting, joined)
 
     def _publish(self) -> None:
         """Another thread has news; before the first bringing is through there is nothing to tell."""

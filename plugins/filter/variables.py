@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk import values
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.errors import InvalidValue
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.models import Zone
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.policy import Policy
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.core import ip, validation
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.core.errors import InvalidValue
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.models import Zone
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.policy import Policy
 
 MIN_PASSWORD_LENGTH = 16
 BOOLEANS = ("yes", "no", "true", "false", "on", "off", "1", "0")
@@ -80,7 +80,7 @@ def declaration(zones: list[Mapping[str, Any]], folder: str, supervisors: list[s
 
 def _boolean(value: Any, name: str) -> None:
     if not isinstance(value, bool) and str(value).lower() not in BOOLEANS:
-        raise InvalidValue(f"{name} is {values.shown(value)}", "use true or false")
+        raise InvalidValue(f"{name} is {validation.shown(value)}", "use true or false")
 
 
 def _password(value: Any, name: str) -> None:
@@ -97,13 +97,13 @@ def _password(value: Any, name: str) -> None:
 
 def _text(value: Any, name: str) -> None:
     if not isinstance(value, str):
-        raise InvalidValue(f"{name} is {values.shown(value)}, not text", "quote it in the inventory")
+        raise InvalidValue(f"{name} is {validation.shown(value)}, not text", "quote it in the inventory")
 
 
 def _controller(value: Any, name: str) -> None:
     if not isinstance(value, str) or not _CONTROLLER.fullmatch(value):
         raise InvalidValue(
-            f"{name} is {values.shown(value)}",
+            f"{name} is {validation.shown(value)}",
             "give an address or a name without a port, sentinel://HOST[:PORT],HOST[:PORT]/SERVICE, or "
             "cluster://HOST[:PORT],HOST[:PORT]",
         )
@@ -112,7 +112,7 @@ def _controller(value: Any, name: str) -> None:
 def _choice(*choices: str) -> Check:
     def check(value: Any, name: str) -> None:
         if value not in choices:
-            raise InvalidValue(f"{name} is {values.shown(value)}", f"use one of {', '.join(choices)}")
+            raise InvalidValue(f"{name} is {validation.shown(value)}", f"use one of {', '.join(choices)}")
 
     return check
 
@@ -122,7 +122,7 @@ def _share(value: Any, name: str) -> None:
     text = str(value)
     digits = text[:-1] if text.endswith("%") else text
     if isinstance(value, (bool, float)) or not digits.isdigit() or int(digits) == 0:
-        raise InvalidValue(f"{name} is {values.shown(value)}", "give a number, or a share like 25%")
+        raise InvalidValue(f"{name} is {validation.shown(value)}", "give a number, or a share like 25%")
 
 
 def _list_of(check: Callable[[Any, str], Any]) -> Check:
@@ -142,7 +142,7 @@ def _listen_address(value: Any, what: str) -> None:
             return
     except ValueError:
         pass
-    values.address(value, what)
+    validation.address(value, what)
 
 
 def _zones(value: Any, name: str) -> None:
@@ -166,14 +166,14 @@ def _zone(zone: Mapping[str, Any], about: str) -> None:
     unknown = sorted(str(field) for field in zone if field not in ZONE_FIELDS)
     if unknown:
         raise InvalidValue(f"{', '.join(unknown)} is unknown", f"a zone has {', '.join(ZONE_FIELDS)}")
-    if values.zone_name(zone.get("name")) == "controller":
+    if validation.zone_name(zone.get("name")) == "controller":
         raise InvalidValue("the role stores the controller's own password under this name", "choose another")
     pools: list[str] = []
     for field, version in (("cidr", 4), ("cidr6", 6)):
         for pool in as_list(zone.get(field)):
-            if values.version_of(values.network(pool, field)) != version:
+            if ip.version_of(validation.network(pool, field)) != version:
                 raise InvalidValue(
-                    f"the {field} {values.shown(pool)} is not IPv{version}", "use the other field"
+                    f"the {field} {validation.shown(pool)} is not IPv{version}", "use the other field"
                 )
             pools.append(pool)
     policy = Policy.checked(
@@ -205,16 +205,16 @@ CHECKS: dict[str, Check] = {
     "text": _text,
     "controller": _controller,
     "password": _password,
-    "port": values.port,
+    "port": validation.port,
     "share": _share,
-    "zone": lambda value, name: values.zone_name(value),
-    "interface": lambda value, name: values.interface_name(value),
-    "netns": lambda value, name: values.netns_name(value),
-    "node": lambda value, name: values.node_name(value),
-    "mtu": lambda value, name: values.mtu(value, least=576),
-    "addresses": _list_of(values.address),
+    "zone": lambda value, name: validation.zone_name(value),
+    "interface": lambda value, name: validation.interface_name(value),
+    "netns": lambda value, name: validation.netns_name(value),
+    "node": lambda value, name: validation.node_name(value),
+    "mtu": lambda value, name: validation.mtu(value, least=576),
+    "addresses": _list_of(validation.address),
     "listen_addresses": _list_of(_listen_address),
-    "prefixes": _list_of(lambda value, name: values.child_prefix(value)),
+    "prefixes": _list_of(lambda value, name: validation.child_prefix(value)),
     "zones": _zones,
 }
 

@@ -15,15 +15,16 @@ from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
-from .jaywalk import controller, values
-from .jaywalk.controller import ControllerAddress
-from .jaywalk.errors import InvalidValue, JaywalkError, MissingTool
-from .jaywalk.files import read_secret
-from .jaywalk.interface import Observed
-from .jaywalk.models import Lease, reservation_key
-from .jaywalk.plan import Step
-from .jaywalk.runner import Finished
-from .jaywalk.zone_client import ZoneClient
+from .jaywalk.controller import connection, errors
+from .jaywalk.controller.address import ControllerAddress
+from .jaywalk.controller.client import ZoneClient
+from .jaywalk.core import validation
+from .jaywalk.core.errors import InvalidValue, JaywalkError, MissingTool
+from .jaywalk.core.files import read_secret
+from .jaywalk.core.runner import Finished
+from .jaywalk.wireguard.interface import Observed
+from .jaywalk.wireguard.plan import Step
+from .jaywalk.zone.models import Lease, reservation_key
 
 
 class ModuleRunner:
@@ -116,10 +117,10 @@ def controller_address(params: dict[str, Any], default_user: str) -> ControllerA
 
 def zone_client(module: AnsibleModule, where: ControllerAddress, zone: str) -> ZoneClient:
     """A proven connection to the controller; a missing redis library ends the module."""
-    if not controller.HAS_REDIS:
+    if not errors.HAS_REDIS:
         module.fail_json(msg=missing_required_lib("redis"))
     where = replace(where, zone=zone)
-    return ZoneClient(controller.connect(where, name="jaywalk-ansible"), where, zone)
+    return ZoneClient(connection.connect(where, name="jaywalk-ansible"), where, zone)
 
 
 def operator_arguments() -> dict[str, Any]:
@@ -131,7 +132,7 @@ def operator_arguments() -> dict[str, Any]:
 
 def operator_client(module: AnsibleModule) -> ZoneClient:
     """An operator's connection to the zone that the options name."""
-    zone = values.zone_name(module.params["zone"])
+    zone = validation.zone_name(module.params["zone"])
     return zone_client(module, controller_address(module.params, ""), zone)
 
 

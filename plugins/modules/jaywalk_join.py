@@ -263,27 +263,35 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils._module import (
     run,
     zone_client,
 )
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk import (
-    candidates,
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.controller.address import agent_user
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.controller.client import ZoneClient
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.core import ip, validation
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.core.errors import (
+    InvalidValue,
+    JaywalkError,
+)
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.core.runner import Runner, in_namespace
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.mesh import (
+    endpoints,
+    local_addresses,
+    node_interface,
+    preview,
+)
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.mesh.node_interface import Node
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard import (
     keys,
-    mesh,
+    linux,
     mesh_interfaces,
     mtu,
-    place,
     plan,
-    values,
-    wireguard,
-    wishes,
 )
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.controller import agent_user
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.errors import InvalidValue, JaywalkError
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.interface import Interface, Observed
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.mesh import Node
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.models import Peer
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.requests import Request
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.runner import Runner, in_namespace
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone_client import ZoneClient
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zonelog import ZoneView
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard.interface import (
+    Interface,
+    Observed,
+)
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.models import Peer
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.requests import Request
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.view import ZoneView
 
 ARGUMENT_SPEC: dict[str, Any] = {
     **controller_arguments(),
@@ -325,28 +333,28 @@ class Here:
 
 def declared_endpoint(text: str, listen_port: int) -> str:
     """The endpoint as declared, with ``listen_port`` where it names no port; raises ``InvalidValue``."""
-    declared = place.DeclaredEndpoint.parse(text, listen_port)
+    declared = local_addresses.DeclaredEndpoint.parse(text, listen_port)
     found = declared.endpoint()
     if not found:
         raise InvalidValue(
             f"the name {declared.host} of the endpoint has no address that peers can reach",
             "give an address, or mend the name",
         )
-    return values.endpoint(found)
+    return validation.endpoint(found)
 
 
 def declared_request(params: dict[str, Any], controller_host: str, key: str) -> Request:
     """What the options ask of the zone; raises ``InvalidValue``."""
-    port = values.port(params["listen_port"], "listen port")
+    port = validation.port(params["listen_port"], "listen port")
     declared = declared_endpoint(params["endpoint"], port) if params["endpoint"] else ""
     return Request.checked(
         "join" if params["state"] == "present" else "leave",
         params["zone"],
         key,
-        name=params["name"] or place.host_label(),
+        name=params["name"] or local_addresses.host_label(),
         request_ip=params["request_ip"],
         child_prefixes=params["child_prefixes"] or (),
-        **place.whereabouts(controller_host, port, declared),
+        **local_addresses.whereabouts(controller_host, port, declared),
     )
 
 
@@ -367,27 +375,27 @@ def completed(wish: Request, params: dict[str, Any], own: Peer | None) -> Reques
 def look(module: AnsibleModule, outside: ModuleRunner) -> Here:
     """Checks the options, the node's tools, key and interface, and reaches the controller, in this order."""
     params = module.params
-    runner = in_namespace(outside, values.netns_name(params["netns"]) if params["netns"] else "")
-    zone = values.zone_name(params["zone"])
-    name = values.interface_name(params["interface"])
+    runner = in_namespace(outside, validation.netns_name(params["netns"]) if params["netns"] else "")
+    zone = validation.zone_name(params["zone"])
+    name = validation.interface_name(params["interface"])
     path = params["private_key_file"] or f"/etc/jaywalk/{zone}.key"
     where = controller_address(params, agent_user(zone))
-    wireguard.require_tools(runner)
+    linux.require_tools(runner)
     new_key = not os.path.exists(path)
     # Until the node has a key, a passing one stands for it in the checks; it is written nowhere.
     key = keys.derive(runner, keys.generate(runner)) if new_key else keys.read_key_file(runner, path)
     request = declared_request(params, where.host, key)
-    observed = wireguard.observe(runner, name)
+    observed = linux.observe(runner, name)
     if observed is not None and observed.public_key not in ("", key):
         mesh_interfaces.check_not_mesh(name, mesh_interfaces.zones_by_interface())
         raise InvalidValue(
             f"the interface {name} is in use with another key than that in {path}",
             "name another interface, or remove that one with the module jaywalking.mesh.wireguard_iface",
         )
-    controller = [prefix for host in where.hosts for prefix in place.host_prefixes(host)]
-    local = (*wireguard.local_networks(runner, without=name), *controller)
+    controller = [prefix for host in where.hosts for prefix in local_addresses.host_prefixes(host)]
+    local = (*linux.local_networks(runner, without=name), *controller)
     node = Node(key, path, name, params["listen_port"], local_networks=local)
-    no_ipv6 = wireguard.why_no_ipv6(runner, name, observed is not None)
+    no_ipv6 = linux.why_no_ipv6(runner, name, observed is not None)
     return Here(runner, zone_client(module, where, zone), node, new_key, observed, request, no_ipv6)
 
 
@@ -400,7 +408,7 @@ def held_lines(here: Here, peer: Peer | None) -> tuple[str, ...]:
 
 def record_lines(here: Here, peer: Peer, hosts: Iterable[str]) -> tuple[str, ...]:
     """A record in words, with ``hosts`` for its addresses; no relay's port, which no option changes."""
-    lines = wishes.lines(here.about(), peer.name, hosts, peer.prefixes, peer.endpoint)
+    lines = preview.lines(here.about(), peer.name, hosts, peer.prefixes, peer.endpoint)
     facts = [f"local-address {host}" for host in peer.local] + ["endpoint is fixed"] * peer.fixed
     return (*lines, *(f"{here.about()} {fact}" for fact in facts))
 
@@ -408,7 +416,7 @@ def record_lines(here: Here, peer: Peer, hosts: Iterable[str]) -> tuple[str, ...
 def granted_lines(here: Here, view: ZoneView, known: tuple[str, ...]) -> tuple[str, ...]:
     """The same after a join; an address that was not ``known`` before it stays without its number."""
     peer = view.peers[here.request.key]
-    hosts = wishes.foretold(view.zone, peer.addresses, known)
+    hosts = preview.foretold(view.zone, peer.addresses, known)
     return record_lines(here, peer, hosts)
 
 
@@ -417,21 +425,21 @@ def foreseen(here: Here, view: ZoneView, known: tuple[str, ...]) -> ZoneView:
     wish = here.request
     own = here.standing(view)
     kept, host = (own.kept, own.host) if own else ((), "")
-    prefixes = wishes.with_kept(kept, wish.child_prefixes)
+    prefixes = preview.with_kept(kept, wish.child_prefixes)
     others = [peer for key, peer in view.peers.items() if key != wish.key]
-    name = host or wishes.foretold_name(wish.name, own, others)
-    peer = Peer(wish.key, name, known, prefixes, **wishes.whereabouts(own, wish))
+    name = host or preview.foretold_name(wish.name, own, others)
+    peer = Peer(wish.key, name, known, prefixes, **preview.whereabouts(own, wish))
     return replace(view, peers={**view.peers, wish.key: peer})
 
 
 def _endpoint_hosts(view: ZoneView) -> set[str]:
-    return {values.host_of(each) for peer in view.peers.values() for each in candidates.said_by(peer)}
+    return {ip.host_of(each) for peer in view.peers.values() for each in endpoints.said_by(peer)}
 
 
 def wanted_interface(here: Here, view: ZoneView) -> Interface:
     """The interface that the zone gives this node; raises ``InvalidValue`` where it is not in the zone."""
-    versions = place.ip_versions(_endpoint_hosts(view))
-    wanted = mesh.desired(view, replace(here.node, versions=versions))
+    versions = local_addresses.ip_versions(_endpoint_hosts(view))
+    wanted = node_interface.desired(view, replace(here.node, versions=versions))
     if wanted is None:
         raise InvalidValue(
             f"zone {here.client.zone} took this node in and does not list it",
@@ -439,7 +447,7 @@ def wanted_interface(here: Here, view: ZoneView) -> Interface:
         )
     observed = here.observed
     hosts = mtu.endpoint_hosts(observed.peers if observed is not None else {}, wanted.peers)
-    wanted = mtu.applied(wanted, observed, wireguard.path_mtus(here.runner, hosts or place.ELSEWHERE))
+    wanted = mtu.applied(wanted, observed, linux.path_mtus(here.runner, hosts or ip.ELSEWHERE))
     return wanted.without_ipv6() if here.no_ipv6 else wanted
 
 
@@ -448,9 +456,9 @@ def shown(here: Here, held: tuple[str, ...], view: ZoneView, known: tuple[str, .
     steps = changed_lines(held, granted_lines(here, view, known))
     wanted = wanted_interface(here, view)
     lengths = dict(each.split("/") for each in wanted.addresses)
-    hosts = wishes.foretold(view.zone, lengths, known)
+    hosts = preview.foretold(view.zone, lengths, known)
     if here.no_ipv6:
-        hosts = tuple(host for host in hosts if host != wishes.assigned(6))
+        hosts = tuple(host for host in hosts if host != preview.assigned(6))
     wanted = replace(
         wanted,
         addresses=tuple(f"{host}/{lengths[host]}" if host in lengths else host for host in hosts),
@@ -479,12 +487,12 @@ def join(here: Here, params: dict[str, Any], check_mode: bool) -> Outcome:
     """Has the node be a peer, with its wishes, and its interface be as the zone says."""
     view = here.client.snapshot()
     here = replace(here, request=completed(here.request, params, here.standing(view)))
-    wishes.refuse_hopeless(view.zone, here.request)
+    preview.refuse_hopeless(view.zone, here.request)
     taking = view.zone.policy.takeover != "never"
-    wishes.refuse_taken(view.peers.values(), here.request, taking=taking)
-    mesh.refuse_overlap(view.zone.pools, here.node)
+    preview.refuse_taken(view.peers.values(), here.request, taking=taking)
+    node_interface.refuse_overlap(view.zone.pools, here.node)
     held = held_lines(here, here.standing(view))
-    known = wishes.known_addresses(here.standing(view), here.request)
+    known = preview.known_addresses(here.standing(view), here.request)
     after = foreseen(here, view, known)
     is_met = not changed_lines(held, granted_lines(here, after, known))
     steps = shown(here, held, after, known)
@@ -493,9 +501,13 @@ def join(here: Here, params: dict[str, Any], check_mode: bool) -> Outcome:
         here = with_own_key(here)
         after = admitted(here, view, None if is_met else params["timeout"])
         steps = shown(here, held, after, known)
-        observed = wireguard.observe(here.runner, here.node.interface)
+        observed = linux.observe(here.runner, here.node.interface)
     lease = member_facts(here, after.peers[here.request.key], hide_key=here.new_key and check_mode)
-    warnings = [*here.request.notes, *after.rejected.values(), *mesh.refused_prefixes(after, here.node)]
+    warnings = [
+        *here.request.notes,
+        *after.rejected.values(),
+        *node_interface.refused_prefixes(after, here.node),
+    ]
     if here.no_ipv6 and any(":" in pool for pool in view.zone.pools):
         warnings.append(f"the zone's IPv6 is left out of {here.node.interface}, since {here.no_ipv6}")
     return Outcome(
@@ -512,17 +524,17 @@ def admitted(here: Here, view: ZoneView, timeout: int | None) -> ZoneView:
     name, made = here.node.interface, here.observed is None
     if made:
         # Before the zone is asked: a node that cannot have the interface must not get a lease.
-        wireguard.create(here.runner, name)
+        linux.create(here.runner, name)
     try:
         if timeout is not None:
             ask(here, view, timeout)
             view = here.client.snapshot()
-        steps = plan.diff(wireguard.observe(here.runner, name), wanted_interface(here, view))
+        steps = plan.diff(linux.observe(here.runner, name), wanted_interface(here, view))
         failures = steps.attempt(here.runner)
         refuse_no_tunnel(failures)
     except JaywalkError:
         if made:
-            wireguard.delete(here.runner, name)
+            linux.delete(here.runner, name)
         raise
     if failures:
         raise failures[0].error

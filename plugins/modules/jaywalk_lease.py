@@ -181,16 +181,17 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils._module import (
     operator_client,
     run,
 )
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk import retention, wishes
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.errors import InvalidValue
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.models import (
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.controller.client import ZoneClient
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.core.errors import InvalidValue
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.mesh import preview
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard.plan import Plan
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone import retention
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.models import (
     Lease,
     Zone,
     reservation_key,
 )
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.plan import Plan
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.requests import Request
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone_client import ZoneClient
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.requests import Request
 
 ARGUMENT_SPEC: dict[str, Any] = {
     **operator_arguments(),
@@ -240,7 +241,7 @@ def held_lines(lease: Lease | None) -> tuple[str, ...]:
     """A lease in words."""
     if lease is None:
         return ()
-    return wishes.lines(about(lease), lease.name, lease.addresses, lease.prefixes, state=lease.state)
+    return preview.lines(about(lease), lease.name, lease.addresses, lease.prefixes, state=lease.state)
 
 
 def unreadable_lines(key: str) -> tuple[str, ...]:
@@ -255,14 +256,14 @@ def granted_lines(zone: Zone, lease: Lease | None, source: Lease | None, request
             return ()
         rest = tuple(each for each in lease.prefixes if each not in request.child_prefixes)
         return held_lines(replace(lease, prefixes=rest))
-    known = wishes.known_addresses(source or lease, request)
+    known = preview.known_addresses(source or lease, request)
     kept = request.child_prefixes or (source.kept if source else ()) or (lease.kept if lease else ())
     announced = () if request.child_prefixes or lease is None else lease.prefixes
-    return wishes.lines(
+    return preview.lines(
         about(lease) if lease else f"lease {request.key or request.name}",
         request.name or (lease.name if lease else ""),
-        wishes.foretold(zone, known, known),
-        wishes.with_kept(kept, announced),
+        preview.foretold(zone, known, known),
+        preview.with_kept(kept, announced),
         state="active" if lease is not None and lease.state == "active" else "reserved",
     )
 
@@ -277,11 +278,11 @@ def foresee_refusal(client: ZoneClient, zone: Zone, request: Request, own: list[
     """Raises what a supervisor would say; reads all leases only where no supervisor will be asked."""
     if request.op == "release":
         return
-    wishes.refuse_hopeless(zone, request)
+    preview.refuse_hopeless(zone, request)
     if check:
         mine = {lease.key for lease in own}
         leases = [lease for lease in client.leases() if lease.key not in mine]
-        wishes.refuse_taken(leases, request)
+        preview.refuse_taken(leases, request)
         for lease in leases:
             if request.op == "reserve" and request.name and lease.host == request.name:
                 raise InvalidValue(

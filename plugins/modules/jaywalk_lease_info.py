@@ -114,7 +114,7 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils._module import (
     operator_client,
     run,
 )
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk import keys, values
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.core import key_format, validation
 
 ARGUMENT_SPEC: dict[str, Any] = {**operator_arguments(), "public_key": {"type": "str", "no_log": False}}
 
@@ -123,7 +123,7 @@ def work(module: AnsibleModule, runner: ModuleRunner) -> Outcome:
     """Reads one lease or all of them."""
     key = module.params["public_key"]
     if key is not None:
-        keys.public_key(key)
+        key_format.public_key(key)
     client = operator_client(module)
     zone = client.head().zone.name
     unreadable: dict[str, str] = {}
@@ -135,13 +135,13 @@ def work(module: AnsibleModule, runner: ModuleRunner) -> Outcome:
     facts = [
         {
             **lease_facts(zone, lease),
-            "last_seen": values.moment(seen[lease.key]) if lease.key in seen else None,
+            "last_seen": validation.moment(seen[lease.key]) if lease.key in seen else None,
         }
         for lease in leases
     ]
     warnings = [
-        f"the lease of {values.shown(name)} in zone {zone} cannot be read ({reason}): release that key, or "
-        "restore the record"
+        f"the lease of {validation.shown(name)} in zone {zone} cannot be read ({reason}): release that key, "
+        "or restore the record"
         for name, reason in unreadable.items()
     ]
     return Outcome(False, {}, {"leases": facts}, warnings)

@@ -124,7 +124,7 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils._service import (
     reason,
     summary,
 )
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.errors import JaywalkError
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.core.errors import JaywalkError
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "name": {"type": "str", "required": True},

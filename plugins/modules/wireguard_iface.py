@@ -241,21 +241,23 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils._module import (
     interface_facts,
     run,
 )
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk import (
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.core import ip, validation
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.core.errors import InvalidValue
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard import (
     keys,
+    linux,
     mesh_interfaces,
     plan,
     routes,
-    values,
-    wireguard,
 )
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.errors import InvalidValue
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.interface import (
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard.interface import (
     Interface,
     Observed,
     WgPeer,
 )
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.restore import restored_on_failure
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard.rollback import (
+    restored_on_failure,
+)
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "name": {"type": "str", "required": True},
@@ -318,7 +320,7 @@ def split_name(endpoint: str) -> tuple[str, int]:
     """The DNS name and port of an endpoint, or an empty name where it holds an address or nothing."""
     host, colon, digits = endpoint.rpartition(":")
     if colon and DNS_NAME.fullmatch(host):
-        return host, values.port(digits, "endpoint's port")
+        return host, validation.port(digits, "endpoint's port")
     return "", 0
 
 
@@ -334,30 +336,30 @@ def resolved(peer: WgPeer, current: str) -> WgPeer:
             f"the endpoint '{peer.endpoint}' of peer {peer.key} does not resolve ({error.strerror})",
             "check the name and this machine's DNS",
         ) from None
-    candidates = [values.join_endpoint(str(entry[4][0]), number) for entry in found]
-    return replace(peer, endpoint=current if current in candidates else values.endpoint(candidates[0]))
+    candidates = [ip.join_endpoint(str(entry[4][0]), number) for entry in found]
+    return replace(peer, endpoint=current if current in candidates else validation.endpoint(candidates[0]))
 
 
 def declared(params: dict[str, Any], own_key: str) -> Interface:
     """The interface as the options say it; raises ``InvalidValue`` on anything that cannot be so."""
-    addresses = tuple(dict.fromkeys(values.interface_address(each) for each in params["addresses"]))
+    addresses = tuple(dict.fromkeys(validation.interface_address(each) for each in params["addresses"]))
     hosts = [ipaddress.ip_interface(each).ip for each in addresses]
     for host in hosts:
         if hosts.count(host) > 1:
             raise InvalidValue(f"the address {host} is declared with two prefix lengths", "declare it once")
     peers = declared_peers(params, own_key)
-    wanted = [values.network(each, "route") for each in params["routes"]]
+    wanted = [validation.network(each, "route") for each in params["routes"]]
     if params["route_allowed_ips"]:
         wanted.extend(prefix for peer in peers.values() for prefix in peer.allowed_ips)
     return Interface(
-        name=values.interface_name(params["name"]),
+        name=validation.interface_name(params["name"]),
         public_key=own_key or f"(new key in {params['private_key_file']})",
         private_key_file=params["private_key_file"],
         listen_port=None
         if params["listen_port"] is None
-        else values.port(params["listen_port"], "listen port"),
+        else validation.port(params["listen_port"], "listen port"),
         addresses=addresses,
-        mtu=None if params["mtu"] is None else values.mtu(params["mtu"]),
+        mtu=None if params["mtu"] is None else validation.mtu(params["mtu"]),
         peers=peers,
         routes=routes.needed(wanted, addresses),
     )
@@ -394,16 +396,16 @@ def completed(
 def work(module: AnsibleModule, runner: ModuleRunner) -> Outcome:
     """Parses, plans, and applies unless in check mode."""
     params = module.params
-    name = values.interface_name(params["name"])
+    name = validation.interface_name(params["name"])
     present = params["state"] == "present"
     if present:
         # What the words alone show to be wrong is said before the machine is looked at.
         declared(params, "")
     zones = mesh_interfaces.zones_by_interface()
     mesh_interfaces.check_not_mesh(name, zones)
-    wireguard.require_tools(runner)
+    linux.require_tools(runner)
     interface = declared(params, own_public_key(params, runner)) if present else None
-    observed = wireguard.observe(runner, name)
+    observed = linux.observe(runner, name)
     if interface is not None:
         interface = completed(interface, observed, runner, zones)
     steps = plan.diff(observed, interface)
@@ -412,7 +414,7 @@ def work(module: AnsibleModule, runner: ModuleRunner) -> Outcome:
             keys.ensure_key_file(runner, interface.private_key_file)
         with restored_on_failure(runner, observed if present else None):
             steps.apply(runner)
-        observed = wireguard.observe(runner, name)
+        observed = linux.observe(runner, name)
     facts = {"interface": interface_facts(observed), "commands": list(plan.commands(steps))}
     return Outcome(bool(steps), steps.diff(), facts)
 

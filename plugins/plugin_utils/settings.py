@@ -15,7 +15,7 @@ from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.jaywalking.mesh.plugins.filter.variables import as_list, problems
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk import values
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.core import ip, validation
 
 Variables = Mapping[str, Any]
 Options = Mapping[str, Mapping[str, Any]]
@@ -134,12 +134,12 @@ def shared_addresses(machines: Mapping[str, Variables]) -> Iterator[tuple[str, s
 
 def _outside(address: str, zone: Variables) -> Iterator[str]:
     pools = [
-        ipaddress.ip_network(values.network(pool))
+        ipaddress.ip_network(validation.network(pool))
         for field in ("cidr", "cidr6")
         for pool in as_list(zone.get(field))
     ]
-    own = [pool for pool in pools if pool.version == values.version_of(address)]
-    if own and values.holding(own, values.address(address)) is None:
+    own = [pool for pool in pools if pool.version == ip.version_of(address)]
+    if own and ip.holding(own, validation.address(address)) is None:
         names = " and ".join(map(str, own))
         outside = f"jaywalk_request_ip {address} lies outside of {names}, the pool of {zone['name']}"
         yield f"{outside}: request an address inside"

@@ -11,12 +11,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from jaywalk.controller import ControllerAddress
-from jaywalk.requests import Request, new_nonce
-from jaywalk.zonelog import ZoneView
-from jaywalk_agent import snapshot
-from jaywalk_agent.follow import Follower
-from jaywalk_agent.stop import StopSignal
+from jaywalk.controller.address import ControllerAddress
+from jaywalk.zone.requests import Request, new_nonce
+from jaywalk.zone.view import ZoneView
+from jaywalk_agent.host.signals import StopSignal
+from jaywalk_agent.zone import snapshot
+from jaywalk_agent.zone.follower import Follower
 from tests.bench.node import Node
 from tests.bench.worker import Crowd, serve
 

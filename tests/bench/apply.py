@@ -17,12 +17,12 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from jaywalk import keys, wireguard
-from jaywalk.mesh import Node
-from jaywalk.models import Peer, Zone
-from jaywalk.runner import SubprocessRunner
-from jaywalk.zonelog import ZoneView
-from jaywalk_agent.dataplane import DataPlane
+from jaywalk.core.runner import SubprocessRunner
+from jaywalk.mesh.node_interface import Node
+from jaywalk.wireguard import keys, linux
+from jaywalk.zone.models import Peer, Zone
+from jaywalk.zone.view import ZoneView
+from jaywalk_agent.dataplane.interface import DataPlane
 from tests.bench.results import Figure
 
 NAME = "jwbench0"
@@ -92,14 +92,14 @@ def full_state(runner: SubprocessRunner, node: Node, view: ZoneView, private: st
         ours.append(timed(lambda: DataPlane(runner, node).bring_to(view)))
         _fresh(runner)
         other.append(timed(lambda: _apply_bare(configuration, batch)))
-    wireguard.delete(runner, NAME)
+    linux.delete(runner, NAME)
     return Figure.against(ours, other, "wg syncconf + ip -batch")
 
 
 def _fresh(runner: SubprocessRunner) -> None:
-    if wireguard.observe(runner, NAME) is not None:
-        wireguard.delete(runner, NAME)
-    wireguard.create(runner, NAME)
+    if linux.observe(runner, NAME) is not None:
+        linux.delete(runner, NAME)
+    linux.create(runner, NAME)
 
 
 def _bare_form(view: ZoneView, node: Node, private: str) -> tuple[str, str]:
@@ -122,11 +122,11 @@ def main() -> None:
         node = Node(public, str(key_file), NAME, 51999)
         view = zone_with(public, PEERS, ROUTES)
         figures = {"apply_full_1000": full_state(runner, node, view, key_file.read_text().strip())}
-        wireguard.create(runner, NAME)
+        linux.create(runner, NAME)
         try:
             figures["apply_one_peer"] = one_peer(runner, replace(node), view)
         finally:
-            wireguard.delete(runner, NAME)
+            linux.delete(runner, NAME)
     json.dump({name: asdict(figure) for name, figure in figures.items()}, sys.stdout)
 
 

@@ -24,17 +24,17 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import cast
 
-from jaywalk.interface import WgPeer
-from jaywalk.mesh import Node
-from jaywalk.models import Peer, Zone
-from jaywalk.runner import Finished, SubprocessRunner
-from jaywalk.zonelog import ZoneView
-from jaywalk_agent.courier import Courier
-from jaywalk_agent.dataplane import DataPlane
-from jaywalk_agent.heartbeat import ANSWER, PORT, QUESTION, SO_RCVBUFFORCE
-from jaywalk_agent.path import BEAT
-from jaywalk_agent.pathfinder import Pathfinder
-from jaywalk_agent.pulse import IDLE_PAUSE
+from jaywalk.core.runner import Finished, SubprocessRunner
+from jaywalk.mesh.node_interface import Node
+from jaywalk.wireguard.interface import WgPeer
+from jaywalk.zone.models import Peer, Zone
+from jaywalk.zone.view import ZoneView
+from jaywalk_agent.dataplane.interface import DataPlane
+from jaywalk_agent.paths.liveness import IDLE_PAUSE
+from jaywalk_agent.paths.manager import Pathfinder
+from jaywalk_agent.paths.path import BEAT
+from jaywalk_agent.paths.probe import ANSWER, PORT, QUESTION, SO_RCVBUFFORCE
+from jaywalk_agent.zone.background_sender import Courier
 from tests.bench.node import Node as Client
 from tests.bench.results import Figure
 

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from jaywalk.models import Zone
-from jaywalk.policy import NEVER, Policy
-from jaywalk.requests import Request
-from jaywalk.zonelog import ZoneKeys
-from jaywalk_supervisor import zones
-from jaywalk_supervisor.store import Store
+from jaywalk.zone.models import Zone
+from jaywalk.zone.policy import NEVER, Policy
+from jaywalk.zone.redis_keys import ZoneKeys
+from jaywalk.zone.requests import Request
+from jaywalk_supervisor.admin import zones
+from jaywalk_supervisor.store.store import Store
 from tests.bench.joins import AT_ONCE, WAITING, request
 from tests.bench.results import Figure
 from tests.bench.service import await_served, redis_with, resident_mb, supervisor

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import redis
 
-from jaywalk_agent import snapshot
+from jaywalk_agent.zone import snapshot
 from tests.bench.node import Node
 from tests.bench.results import Figure
 from tests.bench.stage import ZONE, Crowd, Stage, counters, request_of, stage, words_of

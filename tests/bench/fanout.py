@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from jaywalk.zonelog import ZoneKeys
-from jaywalk_supervisor.state import wait_ms_of
+from jaywalk.zone.redis_keys import ZoneKeys
+from jaywalk_supervisor.state.zone_state import wait_ms_of
 from tests.bench.node import Node
 from tests.bench.results import Figure
 from tests.bench.stage import ZONE, Crowd, Stage, most_sockets, request_of, stage, words_of, workers_for

@@ -14,9 +14,10 @@ from typing import Any
 
 import redis
 
-from jaywalk.controller import ControllerAddress, agent_user, connect
-from jaywalk.requests import Request
-from jaywalk.zone_client import ZoneClient
+from jaywalk.controller.address import ControllerAddress, agent_user
+from jaywalk.controller.client import ZoneClient
+from jaywalk.controller.connection import connect
+from jaywalk.zone.requests import Request
 from lab import product
 from lab.fleet import Lab
 from tests import runs

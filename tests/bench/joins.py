@@ -15,15 +15,17 @@ from multiprocessing.synchronize import Barrier
 from statistics import median
 from typing import Any
 
-from jaywalk.controller import ControllerAddress, client_to
-from jaywalk.models import Zone
-from jaywalk.replies import ReplyTo
-from jaywalk.requests import Reply, Request
-from jaywalk.zonelog import Change, ZoneKeys
-from jaywalk_supervisor.connection import script_of
-from jaywalk_supervisor.decide import decide
-from jaywalk_supervisor.store import Store, new_mark
-from jaywalk_supervisor.writes import Writes, writes
+from jaywalk.controller.address import ControllerAddress
+from jaywalk.controller.connection import client_to
+from jaywalk.zone.events import Change
+from jaywalk.zone.models import Zone
+from jaywalk.zone.redis_keys import ZoneKeys
+from jaywalk.zone.reply_streams import ReplyTo
+from jaywalk.zone.requests import Reply, Request
+from jaywalk_supervisor.decisions.agent_requests import decide
+from jaywalk_supervisor.store.commit_args import Writes, writes
+from jaywalk_supervisor.store.connection import script_of
+from jaywalk_supervisor.store.store import Store, new_mark
 from tests.answers import answer
 from tests.bench.apply import random_key
 from tests.bench.results import Figure

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from jaywalk.models import Zone
-from jaywalk.requests import new_nonce
-from jaywalk.zonelog import ZoneKeys
-from jaywalk_supervisor.store import Store
+from jaywalk.zone.models import Zone
+from jaywalk.zone.redis_keys import ZoneKeys
+from jaywalk.zone.requests import new_nonce
+from jaywalk_supervisor.store.store import Store
 from tests.answers import answer
 from tests.bench.joins import request
 from tests.bench.results import Figure

@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from jaywalk import keys, wireguard
-from jaywalk.runner import SubprocessRunner
+from jaywalk.core.runner import SubprocessRunner
+from jaywalk.wireguard import keys, linux
 from tests.bench.results import Figure
 from tests.bench.stage import PASSWORD, ZONE, Stage, stage
 from tests.chaos.machines import ENVIRONMENT
@@ -37,7 +37,7 @@ def agent(ground: Stage, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     keys.ensure_key_file(runner, str(folder / "key"))
     (folder / "password").write_text(PASSWORD, encoding="ascii")
     argv = [
-        *(sys.executable, "-m", "jaywalk_agent.cli", "--agent-mode", "--zone", ZONE),
+        *(sys.executable, "-m", "jaywalk_agent.cli.main", "--agent-mode", "--zone", ZONE),
         *("--controller", f"{ground.server.host}:{ground.server.port}", "--name", "measured"),
         *("--controller-password-file", str(folder / "password"), "--private-key-file", str(folder / "key")),
         *("--interface", INTERFACE, "--state-dir", str(folder), "--local-endpoint-ip", "192.0.2.1"),
@@ -48,8 +48,8 @@ def agent(ground: Stage, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         process.terminate()
         process.communicate()
-        if wireguard.observe(runner, INTERFACE) is not None:
-            wireguard.delete(runner, INTERFACE)
+        if linux.observe(runner, INTERFACE) is not None:
+            linux.delete(runner, INTERFACE)
 
 
 def resident(pid: int) -> dict[str, float]:

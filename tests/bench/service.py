@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from jaywalk.models import Zone
-from jaywalk.zonelog import LEADER, ZoneKeys
-from jaywalk_supervisor.store import Store
+from jaywalk.zone.models import Zone
+from jaywalk.zone.redis_keys import LEADER, ZoneKeys
+from jaywalk_supervisor.store.store import Store
 from tests.chaos.machines import Controller, SupervisorProcess
 from tests.redis_server import RedisServer
 

@@ -16,10 +16,11 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from jaywalk.controller import ControllerAddress, connect
-from jaywalk.requests import Request
-from jaywalk.zone_client import ZoneClient
-from jaywalk.zonelog import ZoneView
+from jaywalk.controller.address import ControllerAddress
+from jaywalk.controller.client import ZoneClient
+from jaywalk.controller.connection import connect
+from jaywalk.zone.requests import Request
+from jaywalk.zone.view import ZoneView
 from tests.bench.agents import digest_of
 from tests.bench.node import Node
 from tests.chaos.machines import ENVIRONMENT, ROOT, Controller, SupervisorProcess

@@ -7,12 +7,12 @@ import statistics
 import time
 from collections.abc import Callable
 
-from jaywalk.models import Peer, Zone, lease_of
-from jaywalk.requests import REPORT, REPORT_SECONDS, Request
-from jaywalk.wire import compact
-from jaywalk.zonelog import ZoneKeys
-from jaywalk_supervisor.pools import Pool
-from jaywalk_supervisor.store import Store
+from jaywalk.zone.codec import compact
+from jaywalk.zone.models import Peer, Zone, lease_of
+from jaywalk.zone.redis_keys import ZoneKeys
+from jaywalk.zone.requests import REPORT, REPORT_SECONDS, Request
+from jaywalk_supervisor.state.pool import Pool
+from jaywalk_supervisor.store.store import Store
 from tests.answers import answer
 from tests.bench.apply import random_key
 from tests.bench.joins import request

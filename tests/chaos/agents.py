@@ -12,14 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from jaywalk.controller import ControllerAddress, connect
-from jaywalk.errors import JaywalkError, RequestRefused
-from jaywalk.requests import Reply, Request
-from jaywalk.zone_client import ZoneClient
-from jaywalk.zonelog import ZoneKeys
-from jaywalk_agent import snapshot
-from jaywalk_agent.follow import Follower
-from jaywalk_agent.stop import Stopped, StopSignal
+from jaywalk.controller.address import ControllerAddress
+from jaywalk.controller.client import ZoneClient
+from jaywalk.controller.connection import connect
+from jaywalk.core.errors import JaywalkError, RequestRefused
+from jaywalk.zone.redis_keys import ZoneKeys
+from jaywalk.zone.requests import Reply, Request
+from jaywalk_agent.host.signals import Stopped, StopSignal
+from jaywalk_agent.zone import snapshot
+from jaywalk_agent.zone.follower import Follower
 from lab.patience import Deadline, slowness
 
 from .judge.history import History

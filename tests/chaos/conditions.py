@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import pytest
 from redis.backoff import FullJitterBackoff
 
-from jaywalk.policy import TAKEOVERS
-from jaywalk_agent import follow
+from jaywalk.zone.policy import TAKEOVERS
+from jaywalk_agent.zone import follower
 
 from .judge.rules import Terms
 from .topologies import ZONES
@@ -99,11 +99,11 @@ class Conditions:
         """An agent's longest waits, 30 and 60 s, become 1 s, unless they are to be real."""
         with pytest.MonkeyPatch.context() as patch:
             if not self.real_waits:
-                patch.setattr(follow, "RECONNECT", FullJitterBackoff(cap=1.0, base=0.1))
-                patch.setattr(follow, "RESYNC", FullJitterBackoff(cap=1.0, base=0.1))
-                patch.setattr(follow, "LONGEST_REPEAT", 1.0)
-                patch.setattr(follow, "TICK", 2.0)
-                patch.setattr(follow, "REPORT_SECONDS", 1.0)
+                patch.setattr(follower, "RECONNECT", FullJitterBackoff(cap=1.0, base=0.1))
+                patch.setattr(follower, "RESYNC", FullJitterBackoff(cap=1.0, base=0.1))
+                patch.setattr(follower, "LONGEST_REPEAT", 1.0)
+                patch.setattr(follower, "TICK", 2.0)
+                patch.setattr(follower, "REPORT_SECONDS", 1.0)
             yield
 
     def __str__(self) -> str:

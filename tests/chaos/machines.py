@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from jaywalk import aof
+from jaywalk.service import aof_repair
 from tests.ports import free_port
 from tests.redis_server import RedisServer
 
@@ -32,7 +32,7 @@ class Controller:
     def argv(self, where: str) -> list[str]:
         """The command, for the Redis at ``where``."""
         return [
-            *(sys.executable, "-m", "jaywalk_supervisor.cli"),
+            *(sys.executable, "-m", "jaywalk_supervisor.cli.main"),
             *("--streamer-address", where, "--streamer-user", "supervisor"),
             *("--streamer-passwd-file", str(self.folder / "supervisor")),
             *("--agent-password-file", str(self.folder / "agents")),
@@ -159,5 +159,5 @@ class Tail:
         size = file.stat().st_size
         floor = self._floor if file == self._first else 0
         os.truncate(file, size - int((size - floor) * share))
-        aof.mend(file.parent, "redis-check-aof")
+        aof_repair.mend(file.parent, "redis-check-aof")
         return size - file.stat().st_size

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from jaywalk import keys
-from jaywalk.errors import JaywalkError
-from jaywalk.runner import SubprocessRunner
+from jaywalk.core.errors import JaywalkError
+from jaywalk.core.runner import SubprocessRunner
+from jaywalk.wireguard import keys
 from tests import processes
 from tests.netns import NSENTER, Namespace, connect
 
@@ -23,7 +23,7 @@ from .machines import ENVIRONMENT
 COUNT = 2
 LINK = ("198.51.100.1/30", "198.51.100.2/30")
 """What carries their tunnels; nothing else is reached from there."""
-COMMAND = "from jaywalk_agent.cli import main; raise SystemExit(main())"
+COMMAND = "from jaywalk_agent.cli.main import main; raise SystemExit(main())"
 SHORT_WAITS = """
 from redis.backoff import FullJitterBackoff
 from jaywalk_agent import follow

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from types import TracebackType
 
-from jaywalk_agent.heartbeat import inside
+from jaywalk_agent.host.netns import inside
 
 
 class Relay:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from jaywalk.controller import agent_user
+from jaywalk.controller.address import agent_user
 
 from .agents import ChaosAgent, pace
 from .conditions import Conditions

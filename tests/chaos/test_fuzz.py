@@ -14,13 +14,13 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from jaywalk.replies import AwaitedReply
-from jaywalk.requests import Request
-from jaywalk.zonelog import ZoneKeys
-from jaywalk_supervisor.committer import Committer
+from jaywalk.zone.redis_keys import ZoneKeys
+from jaywalk.zone.reply_streams import AwaitedReply
+from jaywalk.zone.requests import Request
+from jaywalk_supervisor.committer.committer import Committer
 from tests.answers import answer
 from tests.redis_server import RedisServer
-from tests.unit.supervisor.support import committing, join, key_of, until
+from tests.supervisor_support import committing, join, key_of, until
 
 from .judge.picture import Picture, faults
 

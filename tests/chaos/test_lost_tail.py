@@ -6,12 +6,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from jaywalk import aof
-from jaywalk.controller import connect
-from jaywalk.requests import Request
-from jaywalk.zone_client import ZoneClient
+from jaywalk.controller.client import ZoneClient
+from jaywalk.controller.connection import connect
+from jaywalk.service import aof_repair
+from jaywalk.zone.requests import Request
 from tests.redis_server import RedisServer
-from tests.unit.supervisor.support import AGENT_PASSWORD, committing, join, key_of, until
+from tests.supervisor_support import AGENT_PASSWORD, committing, join, key_of, until
 
 from .agents import ChaosAgent
 from .judge.picture import Picture, faults
@@ -60,7 +60,7 @@ def test_a_node_whose_last_wish_was_lost_wishes_again(redis_server: RedisServer,
 def test_a_commit_that_was_torn_is_not_carried_out_later(redis_server: RedisServer) -> None:
     """The file ends inside a commit; Redis starts, the zone goes on, and Redis starts once more."""
     log = torn(redis_server)
-    assert "ended inside a transaction" in aof.mend(log.parent, "redis-check-aof")
+    assert "ended inside a transaction" in aof_repair.mend(log.parent, "redis-check-aof")
     picture = after_two_more_starts(redis_server)
     assert set(picture.peers) == {key_of(1), key_of(3)}
     assert faults(picture) == []

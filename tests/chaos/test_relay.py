@@ -7,9 +7,9 @@ import socket
 
 import pytest
 
-from jaywalk.controller import connect, locate
-from jaywalk.errors import ControllerUnreachable
-from jaywalk.zone_client import ZoneClient
+from jaywalk.controller.client import ZoneClient
+from jaywalk.controller.connection import connect, locate
+from jaywalk.core.errors import ControllerUnreachable
 
 from .relay import Relay
 from .topologies import KINDS, ZONES, Topology

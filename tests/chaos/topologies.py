@@ -12,7 +12,7 @@ from pathlib import Path
 
 import redis
 
-from jaywalk.controller import ControllerAddress
+from jaywalk.controller.address import ControllerAddress
 from lab.patience import slowness
 from tests.redis_cluster import Cluster
 from tests.redis_sentinels import SERVICE, Sentinels

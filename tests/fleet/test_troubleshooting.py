@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from jaywalk.controller import ControllerAddress, connect
-from jaywalk.requests import Request
-from jaywalk.zone_client import ZoneClient
+from jaywalk.controller.address import ControllerAddress
+from jaywalk.controller.client import ZoneClient
+from jaywalk.controller.connection import connect
+from jaywalk.zone.requests import Request
 from tests.fleet.fleet import INTERFACE, ROOT, UNIT, ZONE, Fleet, eventually
 from tests.fleet.page import Page
 from tests.netns import kernel_has_wireguard

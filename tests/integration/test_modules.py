@@ -99,7 +99,7 @@ def controller(pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> d
         ["redis-server", "--bind", LEFT, "--dir", str(tmp_path), "--aclfile", str(users), "--save", ""]
     )
     monkeypatch.setenv("JAYWALK_STREAMER_USER", "supervisor")
-    command = "from jaywalk_supervisor.cli import main; raise SystemExit(main())"
+    command = "from jaywalk_supervisor.cli.main import main; raise SystemExit(main())"
     passwords = ["--streamer-passwd-file", str(supervisor), "--agent-password-file", str(agents)]
     left.start([sys.executable, "-c", command, "--streamer-address", f"{LEFT}:6379", *passwords])
     eventually(lambda: left.run(["ss", "-Hltn", "sport = :8080"]), "the supervisor answers")

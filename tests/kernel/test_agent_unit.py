@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.redis_server import RedisServer
-from tests.unit.supervisor.support import AGENT_PASSWORD, committing
+from tests.supervisor_support import AGENT_PASSWORD, committing
 
 pytestmark = [
     pytest.mark.wireguard,
@@ -46,7 +46,7 @@ def unit(redis_server: RedisServer, without_userspace: Path) -> Iterator[str]:
     command = Path("/usr/local/bin/jaywalk")
     command.write_text(
         f"#!/bin/sh\nPYTHONPATH={python} exec {sys.executable} -c"
-        ' "from jaywalk_agent.cli import main; raise SystemExit(main())" "$@"\n'
+        ' "from jaywalk_agent.cli.main import main; raise SystemExit(main())" "$@"\n'
     )
     command.chmod(0o755)
     shutil.copy(ROOT / "roles/agent/files/jaywalk-agent@.service", UNIT_FILES)

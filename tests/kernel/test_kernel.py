@@ -28,10 +28,10 @@ CONSTRAINTS = ROOT / "requirements/constraints.txt"
 SECONDS = 1800
 """Many times what a run takes; it is for a machine that hangs."""
 TESTS = (
-    "tests/unit/jaywalk/test_kernel_wireguard.py",
-    "tests/unit/jaywalk/test_wireguard.py",
-    "tests/unit/agent/test_dataplane.py",
-    "tests/unit/agent/test_agent.py",
+    "tests/integration/jaywalk/wireguard/test_kernel.py",
+    "tests/integration/jaywalk/wireguard/test_linux.py",
+    "tests/integration/agent/dataplane/test_interface.py",
+    "tests/integration/agent/test_agent.py",
     "tests/kernel/test_agent_unit.py",
     "tests/integration/test_modules.py",
 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from .mutant import LIBRARY, SUPERVISOR, Mutant, of
 
-COMMIT = f"{SUPERVISOR}/commit.lua"
-BUMP = f"{SUPERVISOR}/bump.lua"
+COMMIT = f"{SUPERVISOR}/store/scripts/commit.lua"
+BUMP = f"{SUPERVISOR}/store/scripts/bump.lua"
 COMMON = f"{SUPERVISOR}/common.lua"
 COMMITTER = f"{SUPERVISOR}/committer.py"
 STATE = f"{SUPERVISOR}/state.py"

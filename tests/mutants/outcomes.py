@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import Phase, settings
 
-from jaywalk.errors import JaywalkError
+from jaywalk.core.errors import JaywalkError
 
 PLUGIN = "tests.mutants.outcomes"
 FILE = "JAYWALK_MUTANT_OUTCOMES"

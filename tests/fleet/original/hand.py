@@ -8,9 +8,10 @@ import secrets
 import shlex
 from typing import Any
 
-from jaywalk.controller import ControllerAddress, connect
-from jaywalk.requests import Request
-from jaywalk.zone_client import ZoneClient
+from jaywalk.controller.address import ControllerAddress
+from jaywalk.controller.client import ZoneClient
+from jaywalk.controller.connection import connect
+from jaywalk.zone.requests import Request
 from lab.node import Node
 from lab.ssh import Background, Result
 from tests.fleet.fleet import INTERFACE, MEMBERS, ROOT, UNIT, Fleet, eventually

@@ -21,16 +21,18 @@ import jaywalk
 names = [each.name for each in pkgutil.walk_packages(jaywalk.__path__, "jaywalk.")]
 for name in names:
     importlib.import_module(name)
-from jaywalk import controller, values
-from jaywalk.errors import MissingTool
-assert not controller.HAS_REDIS
+from jaywalk.controller import connection, errors
+from jaywalk.controller.address import ControllerAddress
+from jaywalk.core import validation
+from jaywalk.core.errors import MissingTool
+assert not errors.HAS_REDIS
 try:
-    controller.connect(controller.ControllerAddress("192.0.2.1"))
+    connection.connect(ControllerAddress("192.0.2.1"))
 except MissingTool as error:
     assert "python3-redis" in str(error)
 else:
     raise SystemExit("connected without redis-py")
-assert values.endpoint("[2001:DB8::1]:51820") == "[2001:db8::1]:51820"
+assert validation.endpoint("[2001:DB8::1]:51820") == "[2001:db8::1]:51820"
 print(*names)
 """
 
@@ -52,5 +54,6 @@ def test_every_module_loads_without_third_parties(python: str, tmp_path: Path) -
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    files = {f"jaywalk.{path.stem}" for path in (LIBRARY / "jaywalk").glob("[a-z]*.py")}
-    assert set(done.stdout.split()) == files
+    files = (path.relative_to(LIBRARY) for path in (LIBRARY / "jaywalk").glob("*/*.py"))
+    modules = {".".join(file.with_suffix("").parts).removesuffix(".__init__") for file in files}
+    assert set(done.stdout.split()) == modules

@@ -18,7 +18,7 @@ import pytest
 import redis
 from ansible.module_utils import basic
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk import mesh_interfaces
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard import mesh_interfaces
 
 from tests import processes
 from tests.ports import free_port
@@ -185,7 +185,7 @@ class Controller:
 
     def _command(self, *words: str) -> subprocess.Popen[bytes]:
         """Starts ``jaywalk-supervisor``, which is told where Redis is."""
-        program = "from jaywalk_supervisor.cli import main; raise SystemExit(main())"
+        program = "from jaywalk_supervisor.cli.main import main; raise SystemExit(main())"
         where = ["--streamer-address", self.as_operator["controller"], "--streamer-user", "supervisor"]
         where += ["--streamer-passwd-file", self.as_operator["controller_password_file"]]
         root = Path(__file__).parents[3]

@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk import controller as client
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk import place
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.requests import Request
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone_client import ZoneClient
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.controller import (
+    address,
+    connection,
+    errors,
+)
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.controller.client import ZoneClient
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.mesh import local_addresses
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.requests import Request
 from ansible_collections.jaywalking.mesh.plugins.modules import (
     jaywalk_join,
     jaywalk_lease,
@@ -46,8 +50,8 @@ def leases(run_module: RunModule, controller: Controller) -> list[Result]:
 def zone_of(options: dict[str, Any]) -> ZoneClient:
     """The zone as the node's agent reaches it."""
     password = Path(options["controller_password_file"]).read_text().strip()
-    where = client.ControllerAddress.parse(options["controller"], Controller.AGENT_USER, password)
-    return ZoneClient(client.connect(where, name="agent"), where, "zone-blue")
+    where = address.ControllerAddress.parse(options["controller"], Controller.AGENT_USER, password)
+    return ZoneClient(connection.connect(where, name="agent"), where, "zone-blue")
 
 
 def settle(machine: Machine, key_file: str, address: str) -> None:
@@ -146,7 +150,7 @@ def test_what_is_not_said_stays_as_the_agent_said_it(
 def test_what_is_said_counts_and_the_machines_own_addresses_come_along(
     run_module: RunModule, machine: Machine, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(place, "own_addresses", lambda _controller: ["192.0.2.7", "2001:db8::7"])
+    monkeypatch.setattr(local_addresses, "own_addresses", lambda _controller: ["192.0.2.7", "2001:db8::7"])
     own = run_module(jaywalk_join, **options, child_prefixes=["172.20.1.0/24"])["lease"]["public_key"]
     settle(machine, options["private_key_file"], "10.20.0.1/20")
     done = run_module(jaywalk_join, **{**options, "endpoint": ""}, child_prefixes=[])
@@ -295,7 +299,7 @@ def test_interface_of_another_key_is_left_alone(
 def test_missing_redis_library_is_named(
     run_module: RunModule, machine: Machine, refused_options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "HAS_REDIS", False)
+    monkeypatch.setattr(errors, "HAS_REDIS", False)
     result = run_module(jaywalk_join, **refused_options)
     assert "Failed to import the required Python library (redis)" in result["msg"]
     assert machine.calls == []

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ansible_collections.jaywalking.mesh.plugins.modules import jaywalk_lease, jaywalk_lease_info
 
-from tests.unit.supervisor.support import until
+from tests.supervisor_support import until
 
 from ..conftest import Controller, Result, RunModule
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk import keys
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.runner import SubprocessRunner
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.core.runner import SubprocessRunner
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard import keys
 from ansible_collections.jaywalking.mesh.plugins.modules import wireguard_iface
 
 from ..conftest import LINK, Machine, RunModule

@@ -1,0 +1,322 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``jaywalk bugreport``: one archive with what a maintainer asks for, and no secret in it.
+
+Each part is collected by a function or a program that is bounded in time and in size; one that fails is
+named in the archive and keeps no other away.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import platform
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaywalk.core.errors import JaywalkError
+from jaywalk.core.runner import NAMESPACES
+from jaywalk.core.validation import moment
+from jaywalk.service.version import installed_version
+
+from ..config import CONFIGURATION, ENVIRONMENT, Settings
+from . import redaction
+
+MOST_BYTES = 4 << 20
+"""Of one part; ten thousand peers are in a snapshot of 3 MB."""
+SECONDS = 20.0
+"""For one program."""
+DOCTOR_SECONDS = 90.0
+JOURNAL_LINES = 3000
+REACH_SECONDS = 3.0
+WORKERS = 4
+UNIT_PROPERTIES = (
+    "Id,LoadState,ActiveState,SubState,Result,UnitFileState,FragmentPath,DropInPaths,MainPID,NRestarts,"
+    "ExecMainStartTimestamp,ExecMainExitTimestamp,ExecMainCode,ExecMainStatus,StatusText,WatchdogUSec"
+)
+"""Not the command nor the environment, where a password may stand."""
+SYSCTLS = (
+    r"^net\.(ipv4\.(ip_forward|conf\..*\.(rp_filter|forwarding|src_valid_mark))"
+    r"|ipv6\.conf\..*\.(disable_ipv6|forwarding|accept_ra)|core\.[rw]mem_(max|default))"
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of the archive; ``error`` says why it is not whole."""
+
+    name: str
+    text: str
+    error: str = ""
+
+    @property
+    def data(self) -> bytes:
+        return self.text.encode(errors="replace")
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+
+Collect = Callable[[], Part]
+
+
+def collect(settings: Settings, words: Mapping[str, str]) -> list[Part]:
+    """All parts, without secrets."""
+    secrets = redaction.secrets_of(words, CONFIGURATION, [settings.private_key_file])
+    collectors = _collectors(settings, words)
+    with ThreadPoolExecutor(WORKERS, thread_name_prefix="bugreport") as pool:
+        parts = list(pool.map(lambda pair: _collected(*pair), collectors.items()))
+    return [
+        Part(
+            part.name,
+            redaction.without_secrets(part.text, secrets),
+            redaction.without_secrets(part.error, secrets),
+        )
+        for part in parts
+    ]
+
+
+def write(path: Path, parts: Sequence[Part]) -> None:
+    """The archive, for its owner alone; raises ``JaywalkError``, and leaves no half of one."""
+    folder = path.name.removesuffix(".gz").removesuffix(".tgz").removesuffix(".tar")
+    temporary = ""
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=".jaywalk-", dir=path.absolute().parent)
+        with os.fdopen(handle, "wb") as stream, tarfile.open(fileobj=stream, mode="w:gz") as archive:
+            for part in parts:
+                member = tarfile.TarInfo(f"{folder}/{part.name}")
+                member.size, member.mode, member.mtime = part.size, 0o600, int(time.time())
+                archive.addfile(member, io.BytesIO(part.data))
+        Path(temporary).replace(path)
+    except OSError as error:
+        raise JaywalkError(
+            f"cannot write {path} ({error.strerror})", "name another place by --output"
+        ) from None
+    finally:
+        with suppress(OSError):
+            if temporary:
+                Path(temporary).unlink()
+
+
+def default_name(settings: Settings) -> str:
+    """A name that tells the node, the zone and the time."""
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    return f"jaywalk-bugreport-{settings.name}-{settings.zone}-{stamp}.tar.gz"
+
+
+def contents(settings: Settings, parts: Sequence[Part]) -> Part:
+    """The archive's own table of contents."""
+    lines = [
+        f"jaywalk {installed_version()}, node {settings.name}, zone {settings.zone}, {moment(time.time())}",
+        "Private keys, preshared keys and passwords were taken out; names, public keys and addresses not.",
+        "",
+        *(f"{part.name:24}{part.size:>9} bytes  {part.error}".rstrip() for part in parts),
+    ]
+    return Part("CONTENTS.txt", "\n".join(lines) + "\n")
+
+
+def _collected(name: str, collector: Callable[[], tuple[str, str]]) -> Part:
+    try:
+        text, error = collector()
+    except Exception as failure:
+        # Whatever a collector does, the others go on.
+        text, error = "", f"failed: {failure}"
+    if len(text) > MOST_BYTES:
+        text, error = text[:MOST_BYTES], error or f"cut at {MOST_BYTES} bytes"
+    return Part(name, text, error)
+
+
+def _collectors(settings: Settings, words: Mapping[str, str]) -> dict[str, Callable[[], tuple[str, str]]]:
+    here: dict[str, Callable[[], tuple[str, str]]] = {
+        "doctor.txt": lambda: _own_command(words, "doctor", seconds=DOCTOR_SECONDS),
+        "status.json": lambda: _own_command(words, "status", "--json"),
+        "journal.txt": lambda: _journal(settings),
+        "versions.txt": lambda: _programs(_VERSIONS, _versions()),
+        "settings.txt": lambda: (_settings(words), ""),
+        "units.txt": lambda: _units(settings),
+        "time.txt": lambda: _programs([["date", "--iso-8601=seconds"], ["timedatectl"], ["uptime"]]),
+        "controller.txt": lambda: (_controller(settings), ""),
+        "sockets.txt": lambda: _programs([["ss", "-lunp"], ["ss", "-tn"]]),
+        "snapshot.json": lambda: _snapshot(settings),
+        "agent-status.json": lambda: _file(settings.status_file),
+        "agent-paths.json": lambda: _file(settings.paths_file),
+        "run-folder.txt": lambda: _programs([["ls", "-la", str(settings.run_dir), str(settings.state_dir)]]),
+    }
+    here |= _network("", [])
+    if settings.netns:
+        here |= _network(f"-{settings.netns}", ["nsenter", f"--net={NAMESPACES}/{settings.netns}", "--"])
+    return here
+
+
+def _network(suffix: str, enter: Sequence[str]) -> dict[str, Callable[[], tuple[str, str]]]:
+    """What one network namespace has."""
+    ip = [["ip", "-s", "-d", "link", "show"]]
+    ip += [
+        ["ip", *family, *what]
+        for family in (["-4"], ["-6"])
+        for what in (["address", "show"], ["route", "show", "table", "all"], ["rule", "show"])
+    ]
+    return {
+        f"wg{suffix}.txt": lambda: _wireguard(enter),
+        f"ip{suffix}.txt": lambda: _programs([[*enter, *each] for each in ip]),
+        f"nft{suffix}.txt": lambda: _programs([[*enter, "nft", "list", "ruleset"]]),
+        f"sysctl{suffix}.txt": lambda: _programs([[*enter, "sysctl", "--all", "--pattern", SYSCTLS]]),
+    }
+
+
+_VERSIONS = (
+    ["wg", "--version"],
+    ["ip", "-V"],
+    ["nft", "--version"],
+    ["wireguard-go", "--version"],
+    ["systemctl", "--version"],
+    ["uname", "-a"],
+)
+
+
+def _versions() -> str:
+    system = platform.platform()
+    with suppress(OSError, KeyError):
+        system = platform.freedesktop_os_release()["PRETTY_NAME"]
+    return (
+        f"jaywalk {installed_version()}\nPython {sys.version}\n{system}\n"
+        f"program {sys.argv[0]}, interpreter {sys.executable}\n\n"
+    )
+
+
+def _settings(words: Mapping[str, str]) -> str:
+    """What is in force, by variable, and the services' settings as they are written."""
+    lines = ["# in force"]
+    for option, value in sorted(words.items()):
+        shown = redaction.HIDDEN if option in redaction.SECRET_OPTIONS else value
+        lines.append(f"{ENVIRONMENT[option]}={shown}")
+    for path in sorted(CONFIGURATION.glob("*")) if CONFIGURATION.is_dir() else []:
+        lines.append(f"\n# {path}, mode {path.stat().st_mode & 0o7777:04o}")
+        if path.suffix == ".env":
+            lines.append(path.read_text(encoding="utf-8", errors="replace").rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def _controller(settings: Settings) -> str:
+    """Whether the controller can be reached now, without saying a word to it."""
+    lines = []
+    address = settings.controller_address() if settings.controller else None
+    ends = [] if address is None else [*address.sentinels, *address.nodes] or [(address.host, address.port)]
+    for host, port in ends:
+        started = time.monotonic()
+        try:
+            with socket.create_connection((host, port), REACH_SECONDS) as link:
+                taken, peer = 1000 * (time.monotonic() - started), link.getpeername()[0]
+                lines.append(f"{host}:{port} takes a connection after {taken:.0f} ms, as {peer}")
+        except OSError as error:
+            lines.append(f"{host}:{port} takes no connection: {error}")
+    return "\n".join(lines or ["no controller is named"]) + "\n"
+
+
+def _wireguard(enter: Sequence[str]) -> tuple[str, str]:
+    text, error = _run([*enter, "wg", "show", "all", "dump"])
+    return (text, error) if error else (redaction.without_keys(text), "")
+
+
+def _units(settings: Settings) -> tuple[str, str]:
+    patterns = [f"jaywalk-agent@{settings.zone}.service", "jaywalk-*", "redis*", "valkey*"]
+    return _programs(
+        [
+            ["systemctl", "show", "--no-pager", "--property", UNIT_PROPERTIES, *patterns],
+            ["systemctl", "list-units", "--all", "--no-pager", "--plain", *patterns],
+        ]
+    )
+
+
+def _journal(settings: Settings) -> tuple[str, str]:
+    units = [word for unit in ("jaywalk-*", f"jaywalk-agent@{settings.zone}") for word in ("--unit", unit)]
+    form = ["--no-pager", "--output", "short-iso-precise", "--lines", str(JOURNAL_LINES)]
+    return _run(["journalctl", *form, *units])
+
+
+def _own_command(words: Mapping[str, str], *command: str, seconds: float = SECONDS) -> tuple[str, str]:
+    """What a command of this program says, in a process that can be ended."""
+    said = {ENVIRONMENT[option]: value for option, value in words.items() if option != "agent_mode"}
+    # A child finds itself where we were found, be it in one file (zipapp).
+    path = os.pathsep.join(each for each in sys.path if each)
+    environment = {**os.environ, **said, "PYTHONPATH": path}
+    text, error = _run([sys.executable, "-m", "jaywalk_agent.cli.main", *command], environment, seconds)
+    # The exit code says how the node is; that is in the text.
+    return text, "" if error == "exit code 1" else error
+
+
+def _snapshot(settings: Settings) -> tuple[str, str]:
+    """The zone as the agent last had it, be it on a disk that takes nothing."""
+    volatile = settings.volatile_snapshot_file
+    return _file(volatile if volatile.exists() else settings.snapshot_file)
+
+
+def _file(path: Path) -> tuple[str, str]:
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        return stream.read(MOST_BYTES + 1), ""
+
+
+def _programs(commands: Sequence[Sequence[str]], head: str = "") -> tuple[str, str]:
+    """What programs say, one after the other, each under its command."""
+    texts, errors = [head], []
+    for argv in commands:
+        text, error = _run(argv)
+        texts.append(f"$ {' '.join(argv)}\n{text}\n")
+        if error:
+            errors.append(f"{argv[0]}: {error}")
+    return "".join(texts), "; ".join(errors)
+
+
+def _run(
+    argv: Sequence[str], environment: Mapping[str, str] | None = None, seconds: float = SECONDS
+) -> tuple[str, str]:
+    """A program's output up to ``MOST_BYTES``, and what went wrong; ended after ``seconds``."""
+    try:
+        child = subprocess.Popen(
+            argv,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    except OSError as error:
+        return "", f"cannot be run ({error.strerror})"
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        _kill(child)
+
+    timer = threading.Timer(seconds, end)
+    timer.start()
+    try:
+        assert child.stdout is not None
+        data = child.stdout.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            _kill(child)
+        code = child.wait()
+    finally:
+        timer.cancel()
+    text = data[:MOST_BYTES].decode(errors="replace")
+    if len(data) > MOST_BYTES:
+        return text, f"cut at {MOST_BYTES} bytes"
+    if late.is_set():
+        return text, f"ended after {seconds:.0f} s"
+    return text, f"exit code {code}" if code else ""
+
+
+def _kill(child: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)

@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``jaywalk --config FILE``: an interface from a TOML file of peers, as the original had it, without a zone.
+
+A table ``[Peers.NAME]`` a node, with ``PublicKey``, ``EndpointIP``, ``AllowedIPs``, and for this node
+``PrivateKey``.  The plan is the same that serves a zone, so a second run changes what differs and no more.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import stat
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaywalk.core import ip, key_format, validation
+from jaywalk.core.errors import InvalidValue
+from jaywalk.core.files import write_private
+from jaywalk.core.runner import Runner
+from jaywalk.mesh import node_interface
+from jaywalk.wireguard import backend, keys, plan, routes
+from jaywalk.wireguard.interface import Interface, WgPeer
+
+from ..config import Settings
+from ..host import runtime_state
+
+FIELDS = ("PublicKey", "PrivateKey", "EndpointIP", "AllowedIPs")
+DEFAULT_PORT = 51820
+MAX_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One node of the file; ``private_key`` stays out of every text."""
+
+    name: str
+    public_key: str
+    private_key: str
+    endpoint: str
+    allowed_ips: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"Entry({self.name})"
+
+
+def load(path: Path) -> list[Entry]:
+    """The file's nodes, each valid; raises ``InvalidValue`` that names the file and the table."""
+    peers = _tables(path)
+    entries = [_entry(f"{path}, [Peers.{name}]", name, table) for name, table in peers.items()]
+    for number, entry in enumerate(entries):
+        for other in entries[:number]:
+            if entry.public_key == other.public_key:
+                raise InvalidValue(
+                    f"{path}: {other.name} and {entry.name} have one PublicKey", "remove one of them"
+                )
+            both = set(entry.allowed_ips) & set(other.allowed_ips)
+            if both:
+                raise InvalidValue(
+                    f"{path}: {other.name} and {entry.name} both have {min(both)} among their AllowedIPs",
+                    "give each prefix to one of them",
+                )
+    return entries
+
+
+def warnings(path: Path, entries: Iterable[Entry]) -> Iterator[str]:
+    """What is no error and should not stay."""
+    if any(entry.private_key for entry in entries) and stat.S_IMODE(path.stat().st_mode) & 0o077:
+        yield f"others may read {path}, which holds a private key: run 'chmod 600 {path}', and use a new key"
+
+
+def own_entry(path: Path, entries: Sequence[Entry], settings: Settings, runner: Runner) -> Entry:
+    """The entry of this node: by ``--public-key``, by its private key, or the only one with a private key."""
+    wanted = settings.public_key or _given_key(settings, runner)
+    if wanted:
+        own = next((entry for entry in entries if entry.public_key == wanted), None)
+        if own is not None:
+            return own
+    with_key = [entry for entry in entries if entry.private_key]
+    if len(with_key) == 1 and not settings.public_key and not settings.private_key:
+        return with_key[0]
+    found = "none of them has this node's key" if wanted else f"{len(with_key)} of them have a PrivateKey"
+    raise InvalidValue(
+        f"{path} does not say which of its {len(entries)} entries is this node: {found}",
+        "name it by --public-key, or give its key by --private-key-file",
+    )
+
+
+def bring_up(settings: Settings, path: Path) -> tuple[list[str], list[str]]:
+    """Makes the interface what the file says; returns this node's addresses, and warnings."""
+    runner = settings.runner()
+    hands = backend.of_this_machine(runner)
+    hands.require_tools()
+    entries = load(path)
+    own = own_entry(path, entries, settings, runner)
+    notes = list(warnings(path, entries))
+    with (
+        runtime_state.only_one(_lock_file(settings), settings.zone),
+        _key_file(settings, own, runner) as key_file,
+    ):
+        wanted = desired(path, entries, own, settings, key_file)
+        observed = hands.observe(settings.interface)
+        if observed is None:
+            hands.require_wireguard()
+        elif observed.public_key not in ("", own.public_key):
+            raise InvalidValue(
+                f"the interface {settings.interface} is in use with another key",
+                f"choose another --interface, or take it down with 'ip link delete {settings.interface}'",
+            )
+        elif runtime_state.is_running(settings.lock_file):
+            raise InvalidValue(
+                f"the interface {settings.interface} is that of the running agent of zone {settings.zone}",
+                "choose another --interface",
+            )
+        reason = hands.why_no_ipv6(settings.interface, observed is not None) if wanted.has_ipv6 else ""
+        if reason:
+            notes.append(f"IPv6 is left out of {settings.interface}, since {reason}")
+            wanted = wanted.without_ipv6()
+        _refuse_conflicts(wanted, hands.local_networks(without=settings.interface), runner)
+        failures = plan.diff(observed, wanted).attempt(runner)
+        if failures:
+            # After all else was done.
+            raise failures[0].error
+    return list(wanted.addresses), notes
+
+
+def own_public_key(settings: Settings, path: Path) -> str:
+    """The public key of this node's entry."""
+    return own_entry(path, load(path), settings, settings.runner()).public_key
+
+
+def desired(path: Path, entries: Sequence[Entry], own: Entry, settings: Settings, key_file: str) -> Interface:
+    """The interface that the file describes for the node ``own``."""
+    addresses = tuple(str(each) for each in _hosts(own))
+    if not addresses:
+        raise InvalidValue(
+            f"{path}, [Peers.{own.name}]: AllowedIPs hold no address for this node",
+            "give one like 10.20.1.1/32",
+        )
+    peers = {
+        entry.public_key: WgPeer.checked(
+            entry.public_key, list(entry.allowed_ips), entry.endpoint, node_interface.KEEPALIVE
+        )
+        for entry in entries
+        if entry is not own
+    }
+    return Interface(
+        name=settings.interface,
+        public_key=own.public_key,
+        private_key_file=key_file,
+        listen_port=settings.listen_port,
+        addresses=addresses,
+        mtu=settings.mtu,
+        peers=peers,
+        routes=routes.needed((each for peer in peers.values() for each in peer.allowed_ips), addresses),
+    )
+
+
+def _refuse_conflicts(wanted: Interface, local_networks: Sequence[str], runner: Runner) -> None:
+    """Nothing that leads into the tunnel may be the machine's own, nor hold the tunnel's ends."""
+    own = [str(ipaddress.ip_interface(each).network) for each in wanted.addresses]
+    local = ip.networks(str(ipaddress.ip_interface(each).network) for each in local_networks)
+    for prefix in (*own, *sorted(wanted.routes)):
+        network = ip.overlapping(local, prefix)
+        if network is not None:
+            raise InvalidValue(
+                f"the allowed IP {prefix} overlaps {network}, which this machine already has",
+                "leave it out, or put the interface into a network namespace (--netns)",
+            )
+    taken = routes.elsewhere(runner, wanted.name)
+    routes.refuse_taken(wanted.routes, taken)
+    ends = {key: peer.endpoint for key, peer in wanted.peers.items() if peer.endpoint}
+    routes.refuse_loops(wanted.routes, taken, ends)
+
+
+def _hosts(own: Entry) -> Iterator[ipaddress.IPv4Interface | ipaddress.IPv6Interface]:
+    """What this node's interface bears; a network among the own AllowedIPs lies behind the node."""
+    for text in own.allowed_ips:
+        found = ipaddress.ip_interface(text)
+        if found.network.num_addresses == 1 or found.ip != found.network.network_address:
+            yield found
+
+
+def _tables(path: Path) -> Mapping[str, Any]:
+    try:
+        with path.open("rb") as stream:
+            document = tomllib.loads(stream.read(MAX_BYTES).decode())
+    except OSError as error:
+        raise InvalidValue(f"cannot read {path} ({error.strerror})", "check path and mode") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+        # Python's message may quote the line, and a private key with it.
+        raise InvalidValue(f"{path} is no TOML", "see https://toml.io for how it is written") from None
+    peers = document.get("Peers")
+    if not isinstance(peers, dict) or not peers:
+        raise InvalidValue(f"{path} has no table [Peers.NAME]", "give each node one, this node too")
+    return peers
+
+
+def _entry(where: str, name: str, table: object) -> Entry:
+    if not isinstance(table, dict):
+        raise InvalidValue(f"{where} is no table", "write [Peers.NAME] on a line of its own")
+    unknown = sorted(set(table) - set(FIELDS))
+    if unknown:
+        raise InvalidValue(
+            f"{where} has the unknown field {validation.shown(unknown[0])}", f"use {', '.join(FIELDS)}"
+        )
+    for field in FIELDS[:3]:
+        if not isinstance(table.get(field, ""), str):
+            raise InvalidValue(f"{where}: {field} is no text", "put it into quotes")
+    try:
+        public_key = key_format.public_key(table.get("PublicKey"))
+    except InvalidValue as error:
+        raise InvalidValue(f"{where}: PublicKey holds no WireGuard public key", error.remedy) from None
+    private_key = table.get("PrivateKey", "")
+    if private_key:
+        key_format.private_key(private_key, f"{where}: PrivateKey")
+    try:
+        allowed_ips = tuple(_allowed_ip(each) for each in _listed(table.get("AllowedIPs")))
+        endpoint = _endpoint(table.get("EndpointIP", "").strip())
+    except InvalidValue as error:
+        raise InvalidValue(f"{where}: {error.problem}", error.remedy) from None
+    return Entry(name, public_key, private_key, endpoint, allowed_ips)
+
+
+def _listed(allowed_ips: object) -> list[str]:
+    found = allowed_ips.split(",") if isinstance(allowed_ips, str) else allowed_ips
+    texts = [each.strip() for each in found if isinstance(each, str)] if isinstance(found, list) else []
+    if not texts or not isinstance(found, list) or len(texts) != len(found) or "" in texts:
+        raise InvalidValue("AllowedIPs hold no prefix", 'give them as "10.20.1.1/32, 172.20.1.0/24"')
+    return texts
+
+
+def _allowed_ip(text: str) -> str:
+    full = text if "/" in text else ip.host_prefix(validation.address(text, "allowed IP"))
+    prefix = validation.child_prefix(full)
+    # As it stands: the bits beyond its length say which address of the network is the node's.
+    return full if ipaddress.ip_interface(full).network.num_addresses > 1 else prefix
+
+
+def _endpoint(text: str) -> str:
+    """``ADDRESS[:PORT]`` or ``NAME[:PORT]``; a name is looked up once."""
+    if not text:
+        return ""
+    bare = text.strip("[]")
+    try:
+        return validation.endpoint(ip.join_endpoint(str(ipaddress.ip_address(bare)), DEFAULT_PORT))
+    except ValueError:
+        pass
+    host, colon, digits = text.rpartition(":")
+    if not colon:
+        host, digits = text, str(DEFAULT_PORT)
+    port = validation.port(digits, "endpoint's port")
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_DGRAM)
+    except (OSError, UnicodeError):
+        raise InvalidValue(
+            f"the endpoint {validation.shown(text)} does not resolve", "give ADDRESS[:PORT] or NAME[:PORT]"
+        ) from None
+    return validation.endpoint(ip.join_endpoint(str(found[0][4][0]), port))
+
+
+def _given_key(settings: Settings, runner: Runner) -> str:
+    """The public key of the private key that this node was given, or empty."""
+    if settings.private_key:
+        return keys.derive(runner, key_format.private_key(settings.private_key, "--private-key"))
+    return settings.existing_key(runner) if settings.private_key_file.exists() else ""
+
+
+@contextmanager
+def _key_file(settings: Settings, own: Entry, runner: Runner) -> Iterator[str]:
+    """A file with the private key for ``wg`` to read, gone afterwards unless it is the node's own."""
+    private = own.private_key or settings.private_key
+    if not private:
+        if _given_key(settings, runner) != own.public_key:
+            raise InvalidValue(
+                f"the entry {own.name} has no PrivateKey, and none was given that belongs to it",
+                "add it to the file, or name its file by --private-key-file",
+            )
+        yield str(settings.private_key_file)
+        return
+    if keys.derive(runner, private) != own.public_key:
+        raise InvalidValue(
+            f"the private key of the entry {own.name} does not belong to its PublicKey",
+            "give the key pair as 'wg genkey' and 'wg pubkey' make it",
+        )
+    path = settings.run_dir / f"config-{settings.interface}.key"
+    write_private(str(path), private + "\n")
+    try:
+        yield str(path)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _lock_file(settings: Settings) -> Path:
+    return settings.run_dir / f"config-{settings.interface}.lock"

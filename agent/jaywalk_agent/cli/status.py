@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``jaywalk status``: once, after a wait, or again and again."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from typing import Any
+
+from jaywalk.core.errors import JaywalkError
+
+from ..config import Settings
+from ..status import report
+from ..status import text as status_text
+
+FAILURE = 1
+WAIT_STEP = 0.5
+CLEAR = "\033[H\033[J"
+"""Moves to the upper left corner and clears from there (ECMA-48)."""
+
+
+def run(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Shows and returns 0 where this node is in order, 1 where it is not."""
+    if arguments.watch:
+        return _watch(settings, arguments)
+    deadline = time.monotonic() + arguments.wait
+    shown = _gather(settings, arguments)
+    while not shown["in_order"] and time.monotonic() < deadline:
+        time.sleep(WAIT_STEP)
+        shown = _gather(settings, arguments)
+    print(_text(shown, arguments))
+    return 0 if shown["in_order"] else FAILURE
+
+
+def _watch(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Until Ctrl-C; what cannot be told now may be later."""
+    while True:
+        try:
+            text = _text(_gather(settings, arguments), arguments)
+        except JaywalkError as error:
+            text = f"jaywalk: {error}"
+        if arguments.json:
+            print(text, flush=True)
+        elif sys.stdout.isatty():
+            print(f"{CLEAR}{time.strftime('%H:%M:%S')}  {text}", flush=True)
+        else:
+            print(f"{time.strftime('%H:%M:%S')}  {text}\n", flush=True)
+        time.sleep(arguments.watch)
+
+
+def _gather(settings: Settings, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The status; who reads JSON gets it also where this node is in no zone."""
+    try:
+        return report.gather(settings, settings.runner())
+    except report.NotAMember as error:
+        if not arguments.json:
+            raise
+        return error.shown
+
+
+def _text(shown: dict[str, object], arguments: argparse.Namespace) -> str:
+    if arguments.json:
+        return json.dumps(shown, indent=None if arguments.watch else 2)
+    return status_text.text(shown, status_text.colours_wanted(), arguments.bad)

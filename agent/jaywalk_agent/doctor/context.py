@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What all checks of ``jaywalk doctor`` share: the node as it is known, and how a finding is graded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from jaywalk.core.runner import Runner
+from jaywalk.wireguard import backend, plan
+from jaywalk.wireguard.interface import ObservedPeer
+from jaywalk.zone.models import Peer
+from jaywalk.zone.view import ZoneView
+
+from ..config import Settings
+
+GOOD, WARNING, BAD = "good", "warning", "bad"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check came to: ``good``, ``warning`` or ``bad``, of what, and a sentence about it."""
+
+    grade: str
+    about: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class DoctorContext:
+    """A node, as far as it is known before the first check; ``key`` is empty where it has none."""
+
+    settings: Settings
+    runner: Runner
+    key: str
+    view: ZoneView | None
+    own: Peer | None
+
+    @property
+    def driver(self) -> backend.Driver:
+        """The driver of this machine's platform."""
+        return backend.of_this_machine(self.runner)
+
+    def observed_peers(self) -> dict[str, ObservedPeer]:
+        """The interface's peers."""
+        return self.driver.dump(self.settings.interface)
+
+
+Check = Callable[[DoctorContext], Iterator[tuple[str, str]]]
+"""Yields grades and sentences."""
+
+
+def with_session(peers: Mapping[str, ObservedPeer]) -> set[str]:
+    """The keys of the peers with a WireGuard session."""
+    return {key for key, each in peers.items() if time.time() - each.handshake < plan.SETTLED_SECONDS}

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``jaywalk doctor``: checks all that a node's mesh rests on, and says what is wrong, a sentence each.
+
+It changes nothing, neither on the node nor in the zone.
+"""
+
+from __future__ import annotations
+
+import json
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from jaywalk.controller.client import ZoneClient
+from jaywalk.controller.connection import connect
+from jaywalk.core.errors import CommandHung, JaywalkError
+from jaywalk.core.runner import Runner
+from jaywalk.mesh import node_interface
+from jaywalk.mesh.local_addresses import own_addresses
+from jaywalk.wireguard import describe, plan
+from jaywalk.wireguard.interface import Interface
+from jaywalk.zone.requests import CHECK, Request
+
+from ..config import Settings
+from ..dataplane import misrouted
+from ..dataplane.forwarding import Forwarding
+from ..dataplane.interface import DataPlane, names_of
+from ..host import runtime_state, stun
+from ..host.platform import PLACES
+from ..paths import path_status
+from ..status import report as status
+from ..zone import snapshot
+from . import mtu, nat, peers
+from .context import BAD, GOOD, WARNING, Check, DoctorContext, Finding
+
+ANSWER_SECONDS = 10.0
+"""How long a supervisor may take to answer."""
+SETTLE_SECONDS = 2.5
+"""A running agent puts right within this time what differs."""
+
+
+def examine(settings: Settings, runner: Runner, servers: Sequence[str] = ()) -> list[Finding]:
+    """All findings; what cannot be checked is a finding too, and keeps no other check back, but for a
+    program that hangs.
+
+    ``servers`` are STUN servers to ask as well.
+    """
+    view = snapshot.current(settings)
+    key = settings.existing_key(runner) if settings.private_key_file.exists() else ""
+    node = DoctorContext(settings, runner, key, view, view.peers.get(key) if view is not None else None)
+    findings = []
+    for about, check in CHECKS.items():
+        try:
+            # One by one: what was found before a check failed stays.
+            for grade, sentence in check(node):
+                findings.append(Finding(grade, about, sentence))
+        except CommandHung as error:
+            # Each further check would wait for the same program.
+            findings.append(Finding(BAD, about, str(error)))
+            break
+        except (JaywalkError, OSError) as error:
+            findings.append(Finding(BAD, about, str(error)))
+    if servers:
+        well, sentence = stun.examine(servers, own_addresses(""))
+        findings.append(Finding(GOOD if well else WARNING, "stun", sentence))
+    return findings
+
+
+def _key(node: DoctorContext) -> Iterator[tuple[str, str]]:
+    file = node.settings.private_key_file
+    if not file.exists():
+        yield BAD, f"there is no private key in {file}: 'jaywalk keygen' makes one"
+        return
+    mode = stat.S_IMODE(file.stat().st_mode)
+    if mode & 0o077:
+        yield BAD, f"others may read {file} (mode {mode:04o}): run 'chmod 600 {file}', and use a new key"
+    else:
+        yield GOOD, f"{file} is for its owner alone"
+
+
+def _agent(node: DoctorContext) -> Iterator[tuple[str, str]]:
+    settings = node.settings
+    if not runtime_state.is_running(settings.lock_file):
+        remedy = f"start jaywalk-agent@{settings.zone}, or see why it does not run in its journal"
+        yield BAD, f"no agent runs, so that nothing follows zone {settings.zone} and mends paths: {remedy}"
+        return
+    report = runtime_state.Report.read(settings.status_file)
+    if report is None:
+        yield WARNING, "the agent has not yet said how it is"
+    elif report.trouble:
+        yield BAD, f"the agent is in trouble: {report.trouble}"
+    elif report.waiting:
+        yield BAD, f"the agent waits for zone {settings.zone} to answer its request"
+    else:
+        yield GOOD, f"the agent of zone {settings.zone} runs"
+
+
+def _zone(node: DoctorContext) -> Iterator[tuple[str, str]]:
+    if node.view is None:
+        yield BAD, str(status.not_a_member(node.settings))
+    elif node.own is None:
+        yield BAD, f"zone {node.settings.zone} does not list this node's key"
+    else:
+        yield GOOD, f"in zone {node.settings.zone} as {node.own.name}, {', '.join(node.own.addresses)}"
+    if node.settings.volatile_snapshot_file.exists():
+        yield (
+            WARNING,
+            f"{node.settings.snapshot_file} cannot be written: after a reboot this node does not know its "
+            "zone until the controller answers. "
+            "Mend the disk; where the folder was removed, restart the agent",
+        )
+
+
+def _controller(node: DoctorContext) -> Iterator[tuple[str, str]]:
+    settings = node.settings
+    address = settings.controller_address()
+    client = connect(address, name="jaywalk-doctor")
+    try:
+        zone = ZoneClient(client, address, settings.zone)
+        head = zone.head()
+        yield GOOD, f"{address} answers, zone {settings.zone} stands at {head.position}"
+        if not node.key:
+            yield WARNING, "without a key nobody can ask whether a supervisor answers"
+            return
+        # Any answer will do; this question changes nothing in the zone.
+        zone.ask(Request.checked(CHECK, settings.zone, node.key), ANSWER_SECONDS)
+        yield GOOD, "a supervisor answers"
+    finally:
+        client.close()
+
+
+def _interface(node: DoctorContext) -> Iterator[tuple[str, str]]:
+    settings = node.settings
+    observed, others = node.driver.observe(settings.interface), node.driver.ports()
+    holder = next((name for name, port in others.items() if port == settings.listen_port), settings.interface)
+    if holder != settings.interface:
+        yield BAD, f"UDP port {settings.listen_port} is {holder}'s: give one of them another --listen-port"
+    if observed is None:
+        yield BAD, f"the interface {settings.interface} is not there: start the agent, or run 'jaywalk up'"
+        return
+    if not observed.up:
+        yield BAD, f"the interface {observed.name} is down: 'ip link set dev {observed.name} up'"
+    if node.key and observed.public_key not in ("", node.key):
+        yield BAD, f"the interface {observed.name} has another key than {settings.private_key_file}"
+        return
+    if observed.listen_port == settings.listen_port:
+        yield GOOD, f"{settings.interface} ({observed.kind} WireGuard) listens on UDP {observed.listen_port}"
+    else:
+        yield BAD, f"{settings.interface} listens on UDP {observed.listen_port}, not {settings.listen_port}"
+
+
+def _differences(node: DoctorContext) -> Iterator[tuple[str, str]]:
+    """What a plan would change; a running agent is given the time that it takes to do so itself."""
+    if node.view is None or node.own is None or node.driver.observe(node.settings.interface) is None:
+        return
+    plane, _, commands = _plan(node)
+    if commands and runtime_state.is_running(node.settings.lock_file):
+        time.sleep(SETTLE_SECONDS)
+        plane, _, commands = _plan(node)
+    name = node.settings.interface
+    if commands:
+        yield BAD, f"{name} is not as the zone has it: {describe.listed(commands, '; ')}"
+    else:
+        yield GOOD, f"{name} is as the zone has it, and no network of this machine overlaps the zone's"
+    if plane.without_ipv6:
+        yield WARNING, plane.without_ipv6
+    yield from ((WARNING, sentence) for sentence in node_interface.refused_prefixes(node.view, plane.node))
+
+
+def _plan(node: DoctorContext) -> tuple[DataPlane, Interface | None, Sequence[str]]:
+    """The interface as it should be and the commands to it; raises as :func:`.status.plan_now`."""
+    assert node.view is not None
+    # The zone as it is now: an agent that runs may have got on since the doctor began.
+    view = snapshot.current(node.settings) or node.view
+    found = path_status.load(node.settings.paths_file)
+    plane, desired, steps = status.plan_now(node.settings, node.runner, node.key, view, found)
+    return plane, desired, plan.commands(steps)
+
+
+def _routes(node: DoctorContext) -> Iterator[tuple[str, str]]:
+    """Whether the machine's routes and rules let packets to peers into the tunnel."""
+    if node.view is None or node.own is None or not PLACES.mends_paths:
+        return
+    if node.driver.observe(node.settings.interface) is None:
+        return
+    _, desired, commands = _plan(node)
+    if commands or desired is None:
+        return  # said already, and the reason for all else
+    away = misrouted.find(node.runner, desired, names_of(node.view, desired.peers))
+    if away.peers:
+        yield BAD, away.peers
+    else:
+        yield GOOD, f"this machine sends what is for peers into {desired.name}"
+    if away.prefixes:
+        yield WARNING, away.prefixes
+
+
+def _forwarding(node: DoctorContext) -> Iterator[tuple[str, str]]:
+    """Whether packets from peers get on to the networks behind this node, as its operator wishes."""
+    settings = node.settings
+    if node.own is None or not settings.forward or not node.own.prefixes:
+        return
+    lines = Forwarding(node.runner, settings.interface, wanted=True).missing(node.own.prefixes)
+    if lines:
+        missing = describe.listed(lines, most=1)
+        yield BAD, f"peers do not reach {', '.join(node.own.prefixes)}, since this is missing: {missing}"
+    else:
+        yield GOOD, f"forwards between peers and {', '.join(node.own.prefixes)}"
+
+
+def _versions(node: DoctorContext) -> Iterator[tuple[str, str]]:
+    found = own_addresses(next(iter(node.settings.controller_hosts()), ""))
+    if found:
+        yield GOOD, f"this machine speaks to others from {', '.join(found)}"
+    else:
+        yield BAD, "this machine has no address but loopback and link-local ones"
+
+
+def _mtu(node: DoctorContext) -> Iterator[tuple[str, str]]:
+    observed = node.driver.observe(node.settings.interface)
+    if observed is None:
+        return
+    bad = mtu.too_small_link(observed, node.driver)
+    if bad:
+        yield WARNING, bad
+    if node.view is None or node.own is None:
+        return
+    for sentence in mtu.black_holes(node.settings, node.view, node.own, observed):
+        bad = sentence
+        yield BAD, sentence
+    if not bad:
+        yield GOOD, f"packets of {observed.mtu} bytes fit the links to the peers, and pass to all that answer"
+
+
+CHECKS: dict[str, Check] = {
+    "key": _key,
+    "agent": _agent,
+    "zone": _zone,
+    "controller": _controller,
+    "interface": _interface,
+    "differences": _differences,
+    "routes": _routes,
+    "forwarding": _forwarding,
+    "addresses": _versions,
+    "peers": peers.peers,
+    "nat": nat.nat,
+    "paths": nat.paths,
+    "relay": nat.relay,
+    "mtu": _mtu,
+}
+
+
+def healthy(findings: list[Finding]) -> bool:
+    """Whether nothing is bad; a warning is none of it."""
+    return all(finding.grade != BAD for finding in findings)
+
+
+def as_json(findings: list[Finding]) -> str:
+    """``healthy``, and the findings with their ``grade``, ``about`` and ``sentence``."""
+    document: dict[str, Any] = {"healthy": healthy(findings), "findings": [asdict(each) for each in findings]}
+    return json.dumps(document, indent=2)
+
+
+def as_text(findings: list[Finding]) -> str:
+    """A line a finding."""
+    return "\n".join(f"{each.grade:8}{each.about:13}{each.sentence}" for each in findings)

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The running agent's marks on the machine: a lock a zone, and a file that says how it is."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+from jaywalk.core.errors import JaywalkError
+from jaywalk.core.files import write_private
+
+
+@dataclass(frozen=True)
+class Report:
+    """How the agent is: ``trouble`` is empty while all is well; ``since`` is in seconds since 1970.
+
+    ``waiting`` says that the zone has not answered this node's last request yet, ``joined`` that it is in it.
+    """
+
+    pid: int
+    trouble: str
+    since: float
+    waiting: bool = False
+    joined: bool = False
+
+    def write(self, path: Path) -> None:
+        write_private(str(path), json.dumps(asdict(self)) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Report | None:
+        """The last report, or None where there is none to be believed."""
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+
+
+class Lock:
+    """The zone's lock, taken; raises ``JaywalkError`` where another agent holds it."""
+
+    def __init__(self, file: Path, zone: str) -> None:
+        self._file = file
+        self._zone = zone
+        self._stream = self._taken()
+
+    def renew(self) -> bool:
+        """Takes the lock anew where somebody removed or hid its file; returns whether that was so.
+
+        Else nobody sees any more that this agent runs, and a second one starts.  Raises as the constructor.
+        """
+        with suppress(OSError):
+            if os.path.samestat(self._file.stat(), os.fstat(self._stream.fileno())):
+                return False
+        before, self._stream = self._stream, self._taken()
+        before.close()
+        return True
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def _taken(self) -> IO[str]:
+        stream = _open(self._file)
+        # Whoever only looks whether an agent runs holds the lock for a moment.
+        for wait in (0.05, 0.2, 0.5, 0.0):
+            if _take(stream, fcntl.LOCK_EX):
+                return stream
+            time.sleep(wait)
+        stream.close()
+        raise JaywalkError(
+            f"an agent of zone {self._zone} runs on this machine",
+            f"stop it first ('systemctl stop jaywalk-agent@{self._zone}')",
+        )
+
+
+@contextmanager
+def only_one(lock_file: Path, zone: str) -> Iterator[Lock]:
+    """Holds the zone's lock; raises ``JaywalkError`` where another agent holds it."""
+    with closing(Lock(lock_file, zone)) as lock:
+        yield lock
+
+
+def _take(stream: IO[str], kind: int) -> bool:
+    try:
+        fcntl.flock(stream, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_running(lock_file: Path) -> bool:
+    """Whether an agent holds the zone's lock."""
+    with suppress(OSError), lock_file.open() as stream:
+        return not _take(stream, fcntl.LOCK_SH)
+    return False
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process, be it another user's; ``pid`` is what a file says it is."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError, TypeError):
+        return False
+    return pid > 0  # kill(2) takes others for groups of processes
+
+
+def _open(lock_file: Path) -> IO[str]:
+    try:
+        lock_file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        return lock_file.open("a", encoding="utf-8")
+    except OSError as error:
+        raise JaywalkError(f"cannot open {lock_file} ({error.strerror})", "run as root") from None
+
+
+def report(path: Path, trouble: str, waiting: bool = False, joined: bool = False) -> None:
+    """Writes the running agent's report; a full disk does not stop it."""
+    with suppress(JaywalkError):
+        Report(os.getpid(), trouble, time.time(), waiting, joined).write(path)

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The last good state of the zone on disk, so that a mesh comes up with nobody to ask."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+from jaywalk.core.errors import InvalidValue, JaywalkError
+from jaywalk.core.files import write_private
+from jaywalk.zone.events import MAX_WAIT_MS
+from jaywalk.zone.marks import readable
+from jaywalk.zone.models import Zone
+from jaywalk.zone.view import Retained, ZoneView
+
+from ..config import Settings
+
+log = logging.getLogger(__name__)
+
+
+def save(path: Path, view: ZoneView) -> None:
+    """Writes the zone to ``path`` (0600); raises ``JaywalkError`` where the disk does not take it."""
+    document = {
+        "zone": view.zone.name,
+        "meta": view.zone.to_wire(),
+        "epoch": view.epoch,
+        "rev": view.rev,
+        "wait_ms": view.wait_ms,
+        "history": view.history,
+        "marks": [[*place, mark] for place, mark in view.marks.items()],
+        "retained": view.retained,
+        "peers": {key: peer.to_wire() for key, peer in view.peers.items()},
+    }
+    write_private(str(path), json.dumps(document, separators=(",", ":")) + "\n")
+
+
+def keep(settings: Settings, view: ZoneView) -> None:
+    """Writes the zone to the disk, or, where that takes nothing, to memory (``/run``), and raises.
+
+    So commands know what the running agent knows, be the disk full.
+    """
+    try:
+        save(settings.snapshot_file, view)
+    except JaywalkError:
+        save(settings.volatile_snapshot_file, view)
+        raise
+    forget(settings.volatile_snapshot_file)
+
+
+def current(settings: Settings) -> ZoneView | None:
+    """The zone as the agent last had it: from memory where the disk took it not, else from the disk."""
+    volatile = load(settings.volatile_snapshot_file, settings.zone)
+    return volatile if volatile is not None else load(settings.snapshot_file, settings.zone)
+
+
+def forget(*paths: Path) -> None:
+    """Removes what was written; a node that is no member any more must not come up from it."""
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise JaywalkError(f"cannot remove {path} ({error.strerror})", "remove it by hand") from None
+
+
+def load(path: Path, zone: str) -> ZoneView | None:
+    """The zone as it was last written, or None where there is none or it cannot be believed."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document["zone"] != zone:
+            raise InvalidValue(f"{path} is of zone {document['zone']}")
+        view = ZoneView(
+            Zone.from_wire(zone, document["meta"]),
+            int(document["epoch"]),
+            int(document["rev"]),
+            wait_ms=min(max(int(document["wait_ms"]), 0), MAX_WAIT_MS),
+            history=tuple((int(epoch), int(rev)) for epoch, rev in document.get("history", ())),
+            marks={(int(epoch), int(rev)): readable(mark) for epoch, rev, mark in document.get("marks", ())},
+        )
+        for key, record in document["peers"].items():
+            view.put(key, record)
+        for key, (epoch, since) in document.get("retained", {}).items():
+            if key in view.peers:
+                view.retained[key] = Retained(int(epoch), float(since))
+    except FileNotFoundError:
+        return None
+    except Exception as error:
+        # Whatever is wrong with it: it only spares a question to the controller, and must never end an agent.
+        log.warning("the snapshot %s is not usable and is left aside: %s", path, error)
+        return None
+    return view

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The controller's address: one server, sentinels or a cluster, and the user that connects."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass, field
+
+from ..core import ip, validation
+from ..core.errors import InvalidValue
+
+DEFAULT_PORT = 6379
+SENTINEL_PORT = 26379
+SENTINELS = "sentinel://"
+CLUSTER = "cluster://"
+TIMEOUT = 5.0
+"""Seconds to connect, and to wait for an answer that Redis itself gives."""
+
+
+@dataclass(frozen=True)
+class ControllerAddress:
+    """Where the controller is and as whom we come; ``password`` stays out of every text.
+
+    Where ``sentinels`` are named, (host, port) each, they tell where the primary of ``service`` is, and
+    ``host`` and ``port`` are those of the first of them.  Where ``nodes`` are named they are servers of a
+    Redis Cluster, and ``zone`` says which zone's shard is meant.
+    """
+
+    host: str
+    port: int = DEFAULT_PORT
+    user: str = ""
+    password: str = field(default="", repr=False)
+    timeout: float = TIMEOUT
+    sentinels: tuple[tuple[str, int], ...] = ()
+    service: str = ""
+    nodes: tuple[tuple[str, int], ...] = ()
+    zone: str = ""
+
+    @classmethod
+    def parse(cls, text: str, user: str = "", password: str = "") -> ControllerAddress:
+        """Reads ``HOST`` or ``HOST:PORT``, an IPv6 address in brackets when a port follows; or
+        ``sentinel://HOST[:PORT],.../SERVICE``, with port 26379 unless given; or ``cluster://HOST[:PORT],...``.
+        """
+        if "@" in text:  # what stands before it may be a password
+            raise InvalidValue("the controller's address holds an '@'", "give HOST or HOST:PORT")
+        if text.startswith(CLUSTER):
+            nodes = tuple(_host_and_port(each, DEFAULT_PORT) for each in text[len(CLUSTER) :].split(","))
+            return cls(*nodes[0], user, password, nodes=nodes)
+        if not text.startswith(SENTINELS):
+            host, port = _host_and_port(text, DEFAULT_PORT)
+            return cls(host, port, user, password)
+        listed, _slash, service = text[len(SENTINELS) :].partition("/")
+        if not re.fullmatch(r"[A-Za-z0-9._-]+", service):
+            raise InvalidValue(
+                f"the controller {validation.shown(text)} names no service of its sentinels",
+                "give sentinel://HOST[:PORT],HOST[:PORT]/SERVICE",
+            )
+        sentinels = tuple(_host_and_port(each, SENTINEL_PORT) for each in listed.split(","))
+        return cls(*sentinels[0], user, password, sentinels=sentinels, service=service)
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """All hosts that are named."""
+        return tuple(host for host, _port in self.sentinels or self.nodes) or (self.host,)
+
+    def __str__(self) -> str:
+        listed = ",".join(ip.join_endpoint(*each) for each in self.sentinels or self.nodes)
+        if self.sentinels:
+            return f"{SENTINELS}{listed}/{self.service}"
+        return f"{CLUSTER}{listed}" if self.nodes else ip.join_endpoint(self.host, self.port)
+
+
+def _host_and_port(text: str, default_port: int) -> tuple[str, int]:
+    host, colon, digits = text.rpartition(":")
+    if not colon or (":" in host and not host.endswith("]")):
+        host, digits = text, str(default_port)
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not _is_host(host):
+        raise InvalidValue(
+            f"the controller {validation.shown(text)} does not parse", "give HOST or HOST:PORT"
+        )
+    return host, validation.port(digits, "controller's port")
+
+
+def _is_host(text: str) -> bool:
+    if ":" in text:
+        try:
+            return ipaddress.ip_address(text).version == 6
+        except ValueError:
+            return False
+    return bool(text) and text.isprintable() and not any(letter in " /" for letter in text)
+
+
+def agent_user(zone: str) -> str:
+    """The Redis user of a zone's agents: it reaches this one zone and nothing else."""
+    return f"agent-{zone}"

@@ -1,0 +1,394 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A node's or an operator's side of one zone: snapshots, events, requests and their answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, cast
+
+from ..core.errors import ControllerDenied, ControllerUnreachable, InvalidValue, NoAnswer
+from ..zone import retention
+from ..zone.events import Event, Fork, Gap, wait_of
+from ..zone.marks import Head, Place, marks_of, number, readable, remember
+from ..zone.models import Lease, Zone
+from ..zone.redis_keys import HEAD_FIELDS, ZoneKeys
+from ..zone.reply_streams import AwaitedReply
+from ..zone.requests import EXPIRING_OPS, Reply, Request
+from ..zone.view import ZoneView, history_of
+from . import bounded, reply_kinds
+from .address import ControllerAddress
+from .errors import Translated, is_full
+
+with suppress(ImportError):  # the edge (a module) says how to get it
+    import redis
+
+FIRST_REPEAT = 2.0
+"""Seconds until an unanswered request is sent again; doubles each time (the request is idempotent)."""
+PAGE = 500
+"""Records read at a time."""
+EVENTS_PAGE = 100
+"""Events read at a time: a commit has up to 256 kB of records and one request more."""
+MAX_PAGES = 2000
+"""Of one hash: a million records, and far more than any zone has."""
+BLOCKED = 0.8
+"""The part of a connection's timeout for which Redis may be had to wait for news."""
+
+_PUSH = "#!lua flags=allow-oom\nreturn redis.call('RPUSH', KEYS[1], ARGV[1])"
+
+Entry = tuple[str, dict[str, str]]
+"""One entry of a stream: its id and its fields."""
+RawEntry = tuple[str, list[str]]
+"""The same as Redis sends it: each field's name, then its value."""
+
+
+class ZoneClient:
+    """One node's or operator's view of one zone, on one connection.
+
+    ``alive`` is called before each command, which may take ``where.timeout``.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        where: ControllerAddress,
+        zone: str,
+        alive: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.client = client
+        self.where = where
+        self.keys = ZoneKeys(zone)
+        self.zone = zone
+        self.alive = alive
+        self._awaited: AwaitedReply | None = None
+
+    def snapshot(self) -> ZoneView:
+        """The zone as it stands, read by pages; amid commits the newer record wins.
+
+        Raises ``InvalidValue`` where there is no such zone yet.
+        """
+        view = self.head()
+        for key, record in self._records(self.keys.peers):
+            view.put(key, record)
+        self._catch_up(view)
+        return view
+
+    def resync(self, before: ZoneView, own_key: str) -> tuple[ZoneView, retention.Merged]:
+        """The zone as it stands, with what the controller lost of it since ``before``; raises like
+        :meth:`snapshot`.
+        """
+        view = self.snapshot()
+        shared = retention.shared_by(view, before, self._mark_at)
+        lost = retention.missing(view, before, shared)
+        left = retention.departed(self._events(shared.least), before, shared) if lost else set()
+        return view, retention.merge(view, before, shared, left, own_key, time.time())
+
+    def _mark_at(self, place: Place) -> str:
+        """The mark that the log has at ``place``, empty where it holds none."""
+        entry = "{}-{}".format(*place)
+        with self._asking():
+            entries = cast("list[Entry]", self.client.xrange(self.keys.events, entry, entry, count=1))
+        try:
+            return Event.from_entry(*entries[0]).mark if entries else ""
+        except InvalidValue:
+            return ""
+
+    def _events(self, since: Place) -> Iterator[Event]:
+        """The part of the log after ``since``, as far as it goes back."""
+        after = "({}-{}".format(*since) if any(since) else "-"
+        while True:
+            with self._asking():
+                entries = cast(
+                    "list[Entry]", self.client.xrange(self.keys.events, after, "+", count=EVENTS_PAGE)
+                )
+            for entry in entries:
+                with suppress(InvalidValue):
+                    yield Event.from_entry(*entry)
+            if len(entries) < EVENTS_PAGE:
+                return
+            after = f"({entries[-1][0]}"
+
+    def _catch_up(self, view: ZoneView) -> None:
+        """Reads on until the log has reached the newest record, since only then the copy is of one moment."""
+        newest = max((peer.rev for peer in view.peers.values()), default=0)
+        before = ""
+        while view.rev < newest and view.position != before:
+            before = view.position
+            self.alive()
+            try:
+                self.read(view)
+            except Gap:
+                return
+
+    def head(self) -> ZoneView:
+        """The zone without its peers; raises like :meth:`snapshot`."""
+        with self._asking():
+            meta = cast("dict[str, str]", self.client.hgetall(self.keys.meta))
+        if not meta:
+            raise self._unknown_zone()
+        return view_from_meta(self.zone, meta)
+
+    def lease(self, key: str) -> Lease | None:
+        """The lease of one key, or None; only operators may read it."""
+        with self._asking():
+            record = self.client.hget(self.keys.leases, key)
+        return None if record is None else Lease.from_wire(key, record)
+
+    def leases(self) -> list[Lease]:
+        """All leases of the zone by key that can be read; only operators may read them."""
+        return self.lease_records()[0]
+
+    def lease_records(self) -> tuple[list[Lease], dict[str, str]]:
+        """As :meth:`leases`, and by their keys why the records of others do not parse."""
+        records = dict(self._records(self.keys.leases))
+        leases: list[Lease] = []
+        unreadable: dict[str, str] = {}
+        for key in sorted(records):
+            try:
+                leases.append(Lease.from_wire(key, records[key]))
+            except InvalidValue as error:
+                unreadable[key] = error.problem
+        return leases, unreadable
+
+    def has_unreadable_record(self, key: str) -> bool:
+        """Whether the zone has a record of ``key`` from which its lease cannot be read."""
+        try:
+            if self.lease(key) is not None:
+                return False
+        except InvalidValue:
+            return True
+        with Translated(self.where):
+            return self.client.hget(self.keys.peers, key) is not None
+
+    def seen(self) -> dict[str, int]:
+        """When each key was last heard of, in seconds since 1970; only operators may read it."""
+        with self._asking():
+            return seen_at(cast("dict[str, str]", self.client.hgetall(self.keys.seen)))
+
+    def _records(self, name: str) -> Iterator[tuple[str, str]]:
+        """What a hash holds, read by pages; a field that is set meanwhile may come twice."""
+        cursor = 0
+        for _page in range(MAX_PAGES):
+            with self._asking():
+                cursor, records = cast("Any", self.client.hscan(name, cursor, count=PAGE))
+            yield from records.items()
+            if cursor == 0:
+                return
+        raise ControllerUnreachable(
+            f"the controller {self.where} sends records without end", "is it Redis? Check what listens there"
+        )
+
+    def goes_on_from(self, view: ZoneView) -> bool:
+        """Whether the log still goes on from where ``view`` stands; raises like :meth:`snapshot`."""
+        with self._asking():
+            fields = cast("list[str | None]", self.client.hmget(self.keys.meta, *HEAD_FIELDS))
+        return self._leads_on(view, self._head(fields))
+
+    def _leads_on(self, view: ZoneView, head: Head) -> bool:
+        """Whether the log goes on from where ``view`` stands to ``head``."""
+        if head.place <= view.head.place:
+            return not head.is_before(view.head)
+        following = f"{view.epoch}-{view.rev + 1}"
+        return self._has(view, following, following) or self._has(view, f"{view.epoch + 1}-0", "+")
+
+    def _has(self, view: ZoneView, first: str, last: str) -> bool:
+        """Whether the first entry from ``first`` to ``last`` follows on ``view``.
+
+        One entry tells: who was away for long is spared a page of a log that was trimmed beyond it, and who
+        lost nothing in a restart of Redis sees that by the entry which opened the new epoch.
+        """
+        with self._asking():
+            entries = cast("list[Entry]", self.client.xrange(self.keys.events, first, last, count=1))
+        try:
+            return any(Event.from_entry(*entry).follows(view.head) for entry in entries)
+        except (InvalidValue, Gap):
+            return False
+
+    def _head(self, fields: Sequence[str | None]) -> Head:
+        """Where the zone stands, by the ``HEAD_FIELDS`` of its meta data; raises ``InvalidValue``."""
+        epoch, rev, mark = (*fields, None, None, None)[: len(HEAD_FIELDS)]
+        if epoch is None or rev is None:
+            raise self._unknown_zone()
+        return Head.from_fields(epoch, rev, mark)
+
+    def _unknown_zone(self) -> InvalidValue:
+        return InvalidValue(
+            f"the zone '{self.zone}' is unknown to the controller {self.where}",
+            "make it with 'jaywalk-supervisor zone add', or start the supervisor",
+        )
+
+    def read(self, view: ZoneView, nonce: str = "", block: float = 0.0) -> tuple[set[str], Reply | None]:
+        """Waits up to ``block`` seconds for events and, if ``nonce`` is given, for that request's answer.
+
+        Takes the events into ``view`` and returns the keys that changed, and the reply if it came; with a
+        reply ``view`` has reached the commit that it is about.  Raises ``Gap`` where only a snapshot helps.
+        """
+        awaited = self._awaiting(nonce) if nonce else None
+        streams: dict[str, str] = {self.keys.events: view.position}
+        batches = self._xread({**streams, **awaited.positions} if awaited else streams, block)
+        text = awaited.take(batches) if awaited else None
+        reply = None if text is None else Reply.from_wire(text)
+        entries = batches.get(self.keys.events, [])
+        changed = _take_in(view, entries)
+        while reply is not None and len(entries) == EVENTS_PAGE:
+            self.alive()
+            entries = self._xread({self.keys.events: view.position}, 0).get(self.keys.events, [])
+            changed |= _take_in(view, entries)
+        return changed, reply
+
+    def check_in(self, view: ZoneView, report: Request | None = None) -> None:
+        """Sends a report, if there is one, and looks in the same round trip whether the log is still the one
+        that ``view`` follows: one that was emptied or put back to an older copy says nothing by itself.
+
+        Raises ``Gap`` where it is another, and as well like :meth:`snapshot`.
+        """
+        reports = [("RPUSH", self.keys.inbox, report.to_wire())] if report is not None else []
+        fields, *refusals = self._pipelined([("HMGET", self.keys.meta, *HEAD_FIELDS), *reports])
+        head = self._head(fields)
+        if head.is_before(view.head):
+            raise Fork(
+                f"zone {self.zone} was followed up to {view.head} and stands at {head}: "
+                "Redis was put back to an older copy"
+            )
+        if not self._leads_on(view, head):
+            raise Gap(f"the log of zone {self.zone} stands at {head} and does not go on from {view.head}")
+        with self._asking():
+            for refusal in refusals:
+                if isinstance(refusal, redis.ResponseError):
+                    raise refusal
+
+    def _pipelined(self, commands: Sequence[tuple[str, ...]]) -> list[Any]:
+        """The answers to several commands in one round trip; refusals as errors among them but for the first.
+
+        redis-py's own pipeline would open a second connection.
+        """
+        connection: Any = self.client.connection
+        answers: list[Any] = []
+        with self._asking():
+            connection.send_packed_command(connection.pack_commands(commands))
+            for _each in commands:
+                try:
+                    answers.append(connection.read_response())
+                except redis.ResponseError as error:
+                    answers.append(error)
+            if isinstance(answers[0], redis.ResponseError):
+                raise answers[0]
+            if not reply_kinds.fits(commands[0][0], answers[0]):
+                raise bounded.odd_reply_to(commands[0][0])
+        return answers
+
+    def submit(self, request: Request, to: str = "") -> None:
+        """Puts a request into the zone's inbox (or the list ``to``); it may be sent twice without harm."""
+        name, text = to or self.keys.inbox, request.to_wire()
+        with self._asking():
+            try:
+                self.client.rpush(name, text)
+            except redis.ResponseError as error:
+                if name != self.keys.orders or not is_full(error):
+                    raise
+                self.client.eval(_PUSH, 1, name, text)  # an operator may have come to free memory
+        if request.nonce:  # sent again: Redis may have been put back, and ids then begin anew
+            self._awaited = None
+
+    def _awaiting(self, nonce: str) -> AwaitedReply:
+        if self._awaited is None or self._awaited.nonce != nonce:
+            self._awaited = AwaitedReply(self.keys, nonce)
+        return self._awaited
+
+    def now(self) -> float | None:
+        """The controller's clock, in seconds since 1970; None for a user that may not ask for it."""
+        try:
+            with Translated(self.where):
+                seconds, microseconds = self.client.time()
+        except ControllerDenied:  # of a supervisor of an older version, or made by hand
+            return None
+        return seconds + microseconds / 1e6
+
+    def expiring(self, request: Request, timeout: float) -> Request:
+        """``request`` with the end of ``timeout`` seconds in it, less what its answer may take."""
+        if request.op not in EXPIRING_OPS or (now := self.now()) is None:
+            return request
+        return replace(request, expires=int((now + timeout - min(1.0, timeout / 10)) * 1000))
+
+    def ask(self, request: Request, timeout: float, to: str = "") -> Reply:
+        """Sends a request until it is answered; raises ``NoAnswer`` after ``timeout`` seconds.
+
+        An order or a join that nobody answered by then is carried out no more.
+        """
+        deadline = time.monotonic() + timeout
+        request = self.expiring(request, timeout)
+        pause = FIRST_REPEAT
+        while (now := time.monotonic()) < deadline:
+            self.submit(request, to)
+            awaited, until = self._awaiting(request.nonce), min(now + pause, deadline)
+            while (left := until - time.monotonic()) > 0:
+                text = awaited.take(self._xread(awaited.positions, left))
+                if text is not None:
+                    return Reply.from_wire(text)
+            pause *= 2
+        lapsed = ", and it will not be carried out any more" if request.expires else ""
+        raise NoAnswer(
+            f"no supervisor answered the request for zone '{self.zone}' within {timeout:g} seconds{lapsed}",
+            "check that jaywalk-supervisor runs and reaches the same controller",
+        )
+
+    def _asking(self) -> Translated:
+        self.alive()
+        return Translated(self.where)
+
+    def _xread(self, streams: dict[str, str], block: float) -> dict[str, list[RawEntry]]:
+        """One XREAD, straight on the client's connection.
+
+        Redis answers all readers of a zone in one go, so that what each of them spends counts; the way
+        through ``Redis.xread`` takes as long as all that we then do with an event.
+        """
+        wait = max(1, int(min(block, self.where.timeout * BLOCKED) * 1000))
+        connection: Any = self.client.connection
+        connection.blocked = wait / 1000
+        with Translated(self.where):
+            connection.send_command(
+                "XREAD", "COUNT", EVENTS_PAGE, "BLOCK", wait, "STREAMS", *streams, *streams.values()
+            )
+            answer = connection.read_response()
+            if not reply_kinds.is_news(answer):
+                raise bounded.odd_reply_to("XREAD")
+        connection.blocked = 0.0
+        return dict(answer or ())
+
+
+def _paired(words: list[str]) -> dict[str, str]:
+    """The fields of an entry by name."""
+    return dict(zip(words[::2], words[1::2]))
+
+
+def seen_at(record: Mapping[str, str]) -> dict[str, int]:
+    """``{zone}:seen`` as numbers; what is none is left out, since nothing rests on it."""
+    return {key: int(text) for key, text in record.items() if text.isascii() and text.isdigit()}
+
+
+def _take_in(view: ZoneView, entries: list[RawEntry]) -> set[str]:
+    """Applies events as Redis gave them; returns the keys that changed, raises ``Gap``."""
+    changed: set[str] = set()
+    for entry_id, words in entries:
+        try:
+            changed |= view.apply(Event.from_entry(entry_id, _paired(words)))
+        except InvalidValue as error:
+            raise Gap(str(error)) from None
+    return changed
+
+
+def view_from_meta(zone: str, meta: dict[str, str]) -> ZoneView:
+    """An empty copy of a zone at the position that its meta names."""
+    try:
+        epoch, rev, wait_ms = number(meta["epoch"]), number(meta["rev"]), wait_of(meta["wait_ms"])
+    except (KeyError, ValueError):
+        raise InvalidValue(
+            f"the meta data of zone '{zone}' do not parse", "check the supervisor's log"
+        ) from None
+    history = history_of(meta.get("history", ""))
+    ends = marks_of(meta.get("marks", ""))
+    marks = {place: ends[place[0]] for place in history if place[0] in ends}
+    remember(marks, (epoch, rev), readable(meta.get("mark")))
+    return ZoneView(Zone.from_wire(zone, meta), epoch, rev, wait_ms=wait_ms, history=history, marks=marks)

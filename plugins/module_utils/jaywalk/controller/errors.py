@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""redis-py's errors as errors of this collection.
+
+No caller handles redis-py's own errors, and no password gets into a message.
+"""
+
+from __future__ import annotations
+
+from ..core.errors import ControllerDenied, ControllerFull, ControllerUnreachable, JaywalkError
+from . import bounded
+from .address import ControllerAddress
+
+try:
+    import redis
+except ImportError:  # the edge (a module) says how to get it
+    HAS_REDIS = False
+else:
+    HAS_REDIS = True
+    UNANSWERED = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.RedisClusterException)
+
+
+class Translated:
+    """Turns redis-py's errors into ours, with the address and the user named and never the password.
+
+    A class, since a node makes one at each wake-up, and ``contextmanager`` takes four times as long.
+    """
+
+    __slots__ = ("_where",)
+
+    def __init__(self, where: ControllerAddress) -> None:
+        self._where = where
+
+    def __enter__(self) -> None:
+        """Does nothing."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if error is not None and (ours := _translation(self._where, error)) is not None:
+            raise ours from None
+
+
+def _translation(where: ControllerAddress, error: BaseException) -> JaywalkError | None:
+    user = f"user '{where.user or 'default'}'"
+    refused = f"the controller {where} refused {user}"
+    if isinstance(error, (redis.AuthenticationError, redis.exceptions.AuthorizationError)):
+        return ControllerDenied(
+            refused, "check the password, and that the zone exists ('jaywalk-supervisor zone list')"
+        )
+    if isinstance(error, redis.exceptions.NoPermissionError):
+        return ControllerDenied(
+            f"the controller {where} does not let {user} do this ({error})", "use a user that may"
+        )
+    if (unready := _unready(where, error)) is not None:
+        return unready
+    if isinstance(error, (*UNANSWERED, OSError, UnicodeError)):
+        if "NOAUTH" in str(error) or "WRONGPASS" in str(error):
+            return ControllerDenied(refused, "check the password")
+        return ControllerUnreachable(
+            f"the controller {where} cannot be reached ({_reason(error)})",
+            "check that Redis runs there, listens on that address and is not behind a firewall",
+        )
+    if not isinstance(error, redis.RedisError):
+        return None
+    return ControllerDenied(
+        f"the controller {where} refused a command ({error})", "look into the log of Redis"
+    )
+
+
+def _unready(where: ControllerAddress, error: BaseException) -> ControllerUnreachable | None:
+    """What is said of a server that is there, and is not the Redis that it should be, or not yet again."""
+    if isinstance(error, (redis.exceptions.AskError, redis.exceptions.ClusterDownError)):
+        return ControllerUnreachable(
+            f"the controller {where} does not hold the zone at the moment ({error})",
+            "wait until the cluster is whole",
+        )
+    if isinstance(error, bounded.OddReply):
+        return ControllerUnreachable(
+            f"the controller {where} sends {error}", "is it Redis? Check what listens there"
+        )
+    if isinstance(error, redis.exceptions.ReadOnlyError) or str(error).startswith("UNBLOCKED"):
+        return ControllerUnreachable(
+            f"the controller {where} is a read-only replica",
+            "name the primary, or make it one ('redis-cli REPLICAOF NO ONE')",
+        )
+    if is_full(error):
+        return memory_trouble(where)
+    if str(error).startswith("NOREPLICAS"):
+        return ControllerUnreachable(
+            f"the controller {where} has too few replicas to take anything in",
+            "wait until its replicas are back",
+        )
+    return None
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether Redis refused a command because its memory is full."""
+    return isinstance(error, redis.ResponseError) and "used memory > 'maxmemory'" in str(error)
+
+
+def memory_trouble(where: ControllerAddress) -> ControllerFull:
+    """What is said of a Redis whose memory is full."""
+    return ControllerFull(
+        f"the controller {where} has no memory left",
+        "give its Redis more ('maxmemory'), or remove what fills it ('redis-cli --memkeys' shows that)",
+    )
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, UnicodeError):
+        return "no such name"
+    if isinstance(error.__context__, BlockingIOError):  # the kernel's word for a timeout
+        return "no answer in time"
+    return str(error).rstrip(".") or type(error).__name__

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Arithmetic with IP addresses, prefixes and endpoints that were validated before."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Union
+
+Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
+Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
+
+
+def join_endpoint(host: str, number: int) -> str:
+    """``host`` and port as one endpoint, an IPv6 address in brackets."""
+    return f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
+
+
+def is_address(text: str) -> bool:
+    """Whether ``text`` is an IP address of either version, and no name."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def host_of(text: str) -> str:
+    """The address of an endpoint that was checked before."""
+    return text.rpartition(":")[0].strip("[]")
+
+
+def port_of(text: str) -> int:
+    """The port of an endpoint that was checked before."""
+    return int(text.rpartition(":")[2])
+
+
+def networks(texts: Iterable[str]) -> list[Network]:
+    """Prefixes that were checked before, ready for arithmetic."""
+    return [_parsed(text) for text in texts]
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> Network:
+    # A zone's pools are asked about for each of its thousands of records.
+    return ipaddress.ip_network(text)
+
+
+def holding(pools: Sequence[Network], host: str) -> Network | None:
+    """The first of ``pools`` that ``host``, an address that was checked before, lies in, or None."""
+    version, number = version_of(host), integer_of(host)
+    for pool in pools:
+        if pool.version == version and number & int(pool.netmask) == int(pool.network_address):
+            return pool
+    return None
+
+
+def version_of(text: str) -> int:
+    """The IP version of an address or a prefix that was checked before."""
+    return 6 if ":" in text else 4
+
+
+def packed(host: str) -> bytes:
+    """An address that was checked before as the 4 or 16 bytes that travel."""
+    return socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
+
+
+def integer_of(host: str) -> int:
+    """An address that was checked before as an integer."""
+    return int.from_bytes(packed(host), "big")
+
+
+def overlapping(taken: Iterable[Network], prefix: str) -> Network | None:
+    """The first of ``taken`` that shares an address with ``prefix``, or None."""
+    wanted = ipaddress.ip_network(prefix)
+    return next((each for each in taken if each.version == wanted.version and each.overlaps(wanted)), None)
+
+
+def host_prefix(host: str) -> str:
+    """An address in its canonical spelling as a prefix of one: ``10.20.0.1/32``."""
+    return f"{host}/128" if ":" in host else f"{host}/32"
+
+
+ELSEWHERE = ("192.0.2.1", "2001:db8::1")
+"""Addresses of the documentation ranges (RFC 5737, RFC 3849): their route is the default route."""

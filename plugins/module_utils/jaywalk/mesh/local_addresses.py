@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a machine knows of its own place in the network: its name, and where its peers reach it."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import re
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..core import ip, validation
+from ..core.errors import InvalidValue
+from ..core.ip import Address, host_prefix, is_address, join_endpoint
+
+MOST_TRIED = 64
+"""Hosts of each IP version to which a way is looked for, of thousands."""
+MACHINE_ID = Path("/etc/machine-id")
+_DECLARED = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:]+))(?::([0-9]+))?")
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\.?")
+
+
+@dataclass
+class DeclaredEndpoint:
+    """Where the operator says that peers reach this node: an address or a DNS name, and a port.
+
+    ``problem`` says why a name has no address at the moment; the last one that it had stays meanwhile.
+    """
+
+    host: str
+    port: int
+    problem: str = ""
+    _last: str = field(default="", repr=False)
+
+    @classmethod
+    def parse(cls, text: str, listen_port: int) -> DeclaredEndpoint:
+        """Reads ADDRESS, NAME, ADDRESS:PORT, [IPV6]:PORT or NAME:PORT; the port is else ``listen_port``."""
+        if is_address(text):
+            return cls(validation.address(text, "local endpoint"), listen_port)
+        parts = _DECLARED.fullmatch(text)
+        bracketed, host, digits = parts.groups() if parts else ("", "", "")
+        port = validation.port(digits, "local endpoint's port") if digits else listen_port
+        if bracketed or (host and _is_like_an_address(host)):
+            return cls(validation.address(bracketed or host, "local endpoint"), port)
+        if host and _NAME.fullmatch(host):
+            return cls(host, port)
+        raise InvalidValue(
+            f"the local endpoint {validation.shown(text)} does not parse",
+            "give ADDRESS, NAME, ADDRESS:PORT, [IPV6]:PORT or NAME:PORT",
+        )
+
+    def endpoint(self, known: str = "") -> str:
+        """The endpoint as it is now, or empty; a name is looked up anew, and may hold up the caller.
+
+        ``known`` is the address that the name had as far as anybody remembers.
+        """
+        if is_address(self.host):
+            return join_endpoint(self.host, self.port)
+        found = _usable_addresses(self.host)
+        self._last = self._last or known
+        # Of several addresses the one that peers know already; some servers turn them with each answer.
+        if found and self._last not in found:
+            self._last = found[0]
+        self.problem = "" if found else self._lost()
+        return join_endpoint(self._last, self.port) if self._last else ""
+
+    def _lost(self) -> str:
+        stays = (
+            f"its last address {self._last} stays" if self._last else "this node's own addresses stand for it"
+        )
+        return f"the name {self.host} of the local endpoint has no address that peers can reach: {stays}"
+
+
+def _is_like_an_address(text: str) -> bool:
+    """Whether somebody meant an address: no name ends in a number (RFC 3696, section 2)."""
+    return text.rstrip(".").rpartition(".")[2].isdigit()
+
+
+def _usable_addresses(name: str) -> list[str]:
+    """The addresses of ``name`` at which others may reach this machine, in the resolver's order."""
+    try:
+        found = socket.getaddrinfo(name, 9, type=socket.SOCK_DGRAM)
+    except (OSError, UnicodeError):
+        return []
+    addresses = dict.fromkeys(str(each[4][0]) for each in found)
+    return [each for each in addresses if "%" not in each and _of_a_network(ipaddress.ip_address(each))]
+
+
+def host_label() -> str:
+    """This machine's name as a DNS label; one made of its machine-id where nobody named it."""
+    label = (
+        re.sub(r"[^a-z0-9-]+", "-", socket.gethostname().split(".")[0].lower()).strip("-")[:63].rstrip("-")
+    )
+    return label if label and label not in validation.NOBODYS_NAMES else _nameless()
+
+
+def _nameless() -> str:
+    """The machine-id itself is confidential (machine-id(5)), so that a hash of it goes into the name."""
+    try:
+        number = MACHINE_ID.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        number = ""
+    return f"node-{hashlib.sha256(f'jaywalk {number}'.encode()).hexdigest()[:6]}" if number else "node"
+
+
+def whereabouts(controller_host: str, listen_port: int, declared: str = "") -> dict[str, Any]:
+    """What a request says of where peers reach this node: its operator's word ``declared``, else its own.
+
+    The endpoint is empty where it has no address to offer; its peers then wait for it to speak first.
+    """
+    if declared:
+        return {"endpoint": declared, "fixed": True}
+    first, *others = own_addresses(controller_host) or [""]
+    return {"endpoint": join_endpoint(first, listen_port) if first else "", "local": tuple(others)}
+
+
+def own_addresses(controller_host: str) -> list[str]:
+    """The addresses from which this machine speaks to others, none twice.
+
+    The one that faces the controller comes first, then those of the default routes.
+    """
+    sources = (source_address(target) for target in (controller_host, *ip.ELSEWHERE) if target)
+    found = [each for each in sources if each and _of_a_network(ipaddress.ip_address(each))]
+    return list(dict.fromkeys(found))
+
+
+def ip_versions(hosts: Iterable[str]) -> frozenset[int]:
+    """The IP versions by which this machine reaches ``hosts``, or the rest of the world.
+
+    Both where there is none at all, since a machine without a network may soon have one.
+    """
+    left: dict[int, list[str]] = {4: [], 6: []}
+    for host in (*ip.ELSEWHERE, *hosts):
+        some = left[ipaddress.ip_address(host).version]
+        if len(some) < MOST_TRIED:
+            some.append(host)
+    found = {version for version, some in left.items() if any(_is_way(host) for host in some)}
+    return frozenset(found) or frozenset(left)
+
+
+def _is_way(host: str) -> bool:
+    source = source_address(host)
+    return bool(source) and _of_a_network(ipaddress.ip_address(source))
+
+
+def source_address(target: str) -> str:
+    """The address from which this machine would speak to ``target``; no packet is sent."""
+    try:
+        family, kind, _proto, _name, where = socket.getaddrinfo(target, 9, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.connect(where)
+            return str(probe.getsockname()[0])
+    except (OSError, UnicodeError):
+        return ""
+
+
+def host_prefixes(host: str) -> list[str]:
+    """The addresses of ``host`` as prefixes; none while it does not resolve, nor for this machine's own."""
+    if not host:
+        return []
+    try:
+        found = socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)
+    except (OSError, UnicodeError):
+        return []
+    addresses = {ipaddress.ip_address(str(each[4][0])) for each in found}
+    return sorted(host_prefix(str(each)) for each in addresses if _of_a_network(each))
+
+
+def _of_a_network(address: Address) -> bool:
+    return not address.is_loopback and not address.is_link_local

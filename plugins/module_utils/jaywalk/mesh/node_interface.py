@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a zone to the interface that a node should have: the pure heart of agent and modules."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from ..core import ip
+from ..core.errors import InvalidValue
+from ..core.ip import Network
+from ..wireguard.interface import Interface, WgPeer
+from ..zone.models import Peer
+from ..zone.view import ZoneView
+from .endpoints import ANY_VERSION, candidates
+
+KEEPALIVE = 25
+"""Seconds; holds a NAT's mapping open (wg(8), PersistentKeepalive)."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """What a node brings to the mesh: its key, and how its interface is to be called and heard.
+
+    ``local_networks`` are the networks that it has without the mesh, and the controller's own address:
+    nothing that the zone says may cover them.  ``requested`` are addresses that it asks of the zone, and may
+    have already by the interface of another mesh that it is to leave.
+    """
+
+    public_key: str
+    private_key_file: str
+    interface: str = "wg0"
+    listen_port: int = 51820
+    mtu: int | None = None
+    local_networks: tuple[str, ...] = ()
+    requested: tuple[str, ...] = ()
+    former_keys: tuple[str, ...] = ()
+    """Public keys that the interface may still have from before this node's key changed."""
+    versions: frozenset[int] = ANY_VERSION
+    """The IP versions by which this machine reaches others."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a peer is tried at the moment; an empty ``endpoint`` leaves to WireGuard the one that it has."""
+
+    endpoint: str
+    keepalive: int = KEEPALIVE
+
+
+def desired(view: ZoneView, node: Node, ways: Mapping[str, Way] = MappingProxyType({})) -> Interface | None:
+    """The interface that ``node`` should have, or None while it is not in the zone.
+
+    ``ways`` are those of the peers that somebody finds ways to; others are tried at their best endpoint.
+    Raises ``InvalidValue`` where the zone's pool and a network of the machine overlap.
+    """
+    own = view.peers.get(node.public_key)
+    if own is None:
+        return None
+    refuse_overlap(view.zone.pools, node)
+    empty = Interface(
+        name=node.interface,
+        public_key=node.public_key,
+        private_key_file=node.private_key_file,
+        listen_port=node.listen_port,
+        addresses=tuple(f"{host}/{view.zone.prefix_length(host)}" for host in own.addresses),
+        mtu=node.mtu,
+        routes=frozenset(_pools_beside(view, own)),
+    )
+    return with_peers(empty, view, node, view.peers, ways)
+
+
+def _pools_beside(view: ZoneView, own: Peer) -> list[str]:
+    """The pools that the interface's own prefixes leave out, of the IP versions that it speaks."""
+    pools = view.zone.networks
+    own_pools = {ip.holding(pools, host) for host in own.addresses}
+    versions = {pool.version for pool in own_pools if pool is not None}
+    return [str(pool) for pool in pools if pool.version in versions and pool not in own_pools]
+
+
+def with_peers(
+    current: Interface,
+    view: ZoneView,
+    node: Node,
+    keys: Iterable[str],
+    ways: Mapping[str, Way] = MappingProxyType({}),
+) -> Interface:
+    """``current`` with the peers of ``keys`` as the zone has them now; costs what the change costs."""
+    changed, own = [key for key in keys if key != node.public_key], view.peers.get(node.public_key)
+    peers, routes, local = dict(current.peers), set(current.routes), _local(view, node)
+    # First all that goes, then all that comes: a prefix may move from one peer to another.
+    for key in changed:
+        before = peers.pop(key, None)
+        if before is not None:
+            routes.difference_update(before.allowed_ips)
+    for record in (view.peers[key] for key in changed if key in view.peers):
+        refused = _refused(view, node, record, local)
+        allowed = tuple(sorted(each for each in record.allowed_ips if each not in refused))
+        way = ways.get(record.key) or Way(next(iter(candidates(own, record, node.versions)), ""))
+        peers[record.key] = WgPeer(record.key, allowed, way.endpoint, way.keepalive)
+        routed = (each for each in allowed if each in record.prefixes)
+        routes.update(routed if current.ipv6 else (each for each in routed if ":" not in each))
+    return replace(current, peers=peers, routes=frozenset(routes))
+
+
+def _refused(view: ZoneView, node: Node, record: Peer, local: Sequence[Network]) -> dict[str, str]:
+    """Which allowed IPs of ``record`` this node does not take, and who has them."""
+    own = view.peers.get(node.public_key)
+    refused: dict[str, str] = {}
+    for each in record.allowed_ips:
+        holder = own if own and each in own.allowed_ips else view.holder(each)
+        taken = ip.overlapping(local, each) if each in record.prefixes else None
+        if taken is not None:
+            refused[each] = f"it overlaps {taken} on this machine"
+        elif holder is not None and holder.key != record.key:
+            refused[each] = f"it belongs to peer {holder.name}"
+    return refused
+
+
+def refuse_overlap(pools: Sequence[str], node: Node) -> None:
+    """Raises ``InvalidValue`` where a pool overlaps a network that the machine already has."""
+    own = {ip.host_prefix(host) for host in node.requested}
+    local = [network for network in _machine(node) if str(network) not in own]
+    for pool in pools:
+        taken = ip.overlapping(local, pool)
+        if taken is not None:
+            raise InvalidValue(
+                f"the zone's pool {pool} overlaps {taken}, which this machine already has",
+                "leave that network, or put the zone's interface into a network namespace (--netns)",
+            )
+
+
+def refused_prefixes(view: ZoneView, node: Node) -> list[str]:
+    """Sentences about what peers claim and this node does not take, since it is another's or its own."""
+    local = _local(view, node)
+    return [
+        f"{prefix} of peer {peer.name} is left out: {reason}"
+        for peer in view.peers.values()
+        if peer.key != node.public_key
+        for prefix, reason in _refused(view, node, peer, local).items()
+    ]
+
+
+def _machine(node: Node) -> list[Network]:
+    return [ipaddress.ip_network(each, strict=False) for each in node.local_networks]
+
+
+def _local(view: ZoneView, node: Node) -> list[Network]:
+    """The networks that this machine has, and those that it announces."""
+    own = view.peers.get(node.public_key)
+    return _machine(node) + ip.networks(own.prefixes if own else ())

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Command lines as the original's took them, whose errors never quote what was given.
+
+A flag takes one dash or two, and its value after ``=`` or as the next word.  A private key and a password may
+stand on the line, so that an error names the flag or the position of a word, and never the word itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NoReturn
+
+from ..core import validation
+from ..core.errors import InvalidValue
+
+USAGE = 2
+"""Exit code of a command line that does not parse."""
+_FLAG = re.compile(r"--?([A-Za-z][A-Za-z0-9-]*)(=.*)?", re.DOTALL)
+_PLAIN_FLAG = re.compile(r"--[a-z]+(-[a-z]+)*")
+"""What is a flag's name and not the end of a password."""
+_WORD = "word {} of the command line"
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """argparse without abbreviations and without quotations; sub-parsers are of this class too."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        more["allow_abbrev"] = False
+        super().__init__(*args, **more)
+
+    def add_switch(self, name: str, **more: Any) -> None:
+        """A flag that is on or off: ``--name``, or ``--name=true|false`` in any spelling that Go takes."""
+        kind = more.pop("type", switch)
+        self.add_argument(name, nargs="?", const="true", type=kind, metavar="true|false", **more)
+
+    # argparse overloads the type of the namespace, which no caller here needs.
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        """Parses ``args``; ends the program with one line and exit code 2 where they are wrong."""
+        words = self._in_two_dashes(list(sys.argv[1:] if args is None else args))
+        parsed, extra = self.parse_known_args(list(words.values()), namespace)
+        if extra:
+            flag = next((word.partition("=")[0] for word in extra if word.startswith("--")), "")
+            position = next(number for number, word in words.items() if word == extra[0])
+            self.error(
+                f"{flag} is no flag of this command" if flag else f"{_WORD.format(position)} is too much"
+            )
+        return parsed
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the program with one line."""
+        # "argument --json: ignored explicit argument 'SECRET'"
+        shown = re.sub(r"ignored explicit argument .*", "takes no value", message, flags=re.DOTALL)
+        self.exit(USAGE, f"{self.prog}: {shown} (see '{self.prog} --help')\n")
+
+    def _in_two_dashes(self, words: list[str]) -> dict[int, str]:
+        """Each flag with two dashes and joined with its value, by the position from 1 on.
+
+        Ends the program at an unknown flag.
+        """
+        flags = dict(_flags(self))
+        done: dict[int, str] = {}
+        position = 0
+        while position < len(words):
+            word = words[position]
+            position += 1
+            if word == "-h" or not word.startswith("-") or word == "-":
+                done[position] = word
+                continue
+            flag, rest = _split(word)
+            if flag not in flags:
+                self.error(_unknown(position, word, list(flags)))
+            action, number = flags[flag], position
+            # Written out, so that no switch takes the next word for its value.
+            if action.nargs == "?" and not rest and _is_number(words[position : position + 1]):
+                rest = f"={words[position]}"
+                position += 1
+            elif action.nargs == "?" and not rest:
+                rest = f"={action.const}"
+            elif action.nargs is None and not rest and _is_value(words[position : position + 1], flags):
+                rest = f"={words[position]}"
+                position += 1
+            done[number] = flag + rest
+        return done
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            near = difflib.get_close_matches(str(value), [str(each) for each in action.choices], 1)
+            meant = f"is {near[0]} meant? " if near else ""
+            raise argparse.ArgumentError(action, f"{meant}choose from {', '.join(map(str, action.choices))}")
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        try:
+            return super()._get_value(action, arg_string)
+        except argparse.ArgumentError as error:
+            if isinstance(error.__context__, argparse.ArgumentTypeError):
+                raise
+            raise argparse.ArgumentError(action, "cannot be read as a number") from None
+
+
+def switch(text: str) -> bool:
+    """The type of a flag that is on or off."""
+    try:
+        return validation.boolean(text, "flag")
+    except InvalidValue as error:
+        raise argparse.ArgumentTypeError(error.remedy) from None
+
+
+def seconds(text: str) -> float:
+    """The type of a flag that takes seconds."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if 0 <= number <= 1e9:
+        return number
+    raise argparse.ArgumentTypeError("give a number of seconds")
+
+
+def _flags(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.Action]]:
+    """All flags of a parser and its commands."""
+    for action in parser._actions:
+        yield from ((flag, action) for flag in action.option_strings if flag.startswith("--"))
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from _flags(command)
+
+
+def _split(word: str) -> tuple[str, str]:
+    """A flag with two dashes, and its value with the ``=`` before it; two empty texts for no flag."""
+    found = _FLAG.fullmatch(word)
+    return (f"--{found[1]}", found[2] or "") if found else ("", "")
+
+
+def _is_value(following: Sequence[str], flags: Mapping[str, argparse.Action]) -> bool:
+    """Whether the word after a flag is its value: any word, as in Go, that is no flag itself."""
+    return bool(following) and _split(following[0])[0] not in flags
+
+
+def _is_number(following: Sequence[str]) -> bool:
+    """Whether the word after a flag is its value, where it may have none; no command is a number."""
+    return bool(following) and following[0].replace(".", "", 1).isdecimal()
+
+
+def _unknown(position: int, word: str, flags: Sequence[str]) -> str:
+    near = difflib.get_close_matches(_split(word)[0], flags, 1)
+    meant = f": is {near[0]} meant?" if near else ""
+    name = word.partition("=")[0]
+    shown = name if _PLAIN_FLAG.fullmatch(name) else _WORD.format(position)
+    return f"{shown} is no flag that is known{meant}"

@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The hands of a plan on macOS: ``wireguard-go``, ``ifconfig``, ``route`` and ``netstat``.
+
+macOS names a tunnel itself (utun3).  ``wireguard-go`` writes that name into ``<interface>.name`` beside its
+control socket, where wg-quick(8) looks for it, too; so an interface has our name and the system's name.
+Written after manual pages and after what wg-quick does, and tried against recorded programs only.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import shutil
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..core import ip
+from ..core.errors import CommandFailed, JaywalkError, MissingTool
+from ..core.runner import Runner, checked
+from . import linux
+from .interface import Observed, ObservedPeer, networks_of
+from .mtu import PathMtu
+
+PROGRAM = "wireguard-go"
+_HEADER = re.compile(r"^(?P<name>\S+): flags=\w+<(?P<flags>[\w,]*)>(?:.* mtu (?P<mtu>\d+))?")
+_DEVICE = re.compile(r"^ *interface: (\S+)$", re.M)
+_NAME = ".name"
+_UTUN = re.compile(r"^utun\d+$")
+
+
+@dataclass
+class Link:
+    """An interface as ``ifconfig`` shows it; ``addresses`` have their prefix length, none is link-local."""
+
+    flags: frozenset[str]
+    mtu: int
+    addresses: list[str] = field(default_factory=list)
+
+
+class Darwin:
+    """A driver (:class:`.backend.Driver`) over a runner; ``folder`` holds the control sockets."""
+
+    def __init__(self, runner: Runner, folder: str = linux.CONTROL_SOCKETS) -> None:
+        self._runner = runner
+        self._folder = folder
+
+    def observe(self, name: str) -> Observed | None:
+        """The interface as it is, or None."""
+        real = self._real_name(name)
+        if real is None:
+            return None
+        argv = ["wg", "show", real, "dump"]
+        shown = self._runner.run(argv)
+        if shown.returncode != 0:
+            if self._real_name(name) is None:  # wg removes the socket of a program that died
+                return None
+            raise CommandFailed(argv, shown.returncode, shown.stderr)
+        link = links(checked(self._runner, ["ifconfig", real]))[real]
+        up = "UP" in link.flags
+        return linux.observed(
+            name,
+            shown.stdout,
+            kind="userspace",
+            addresses=tuple(link.addresses),
+            mtu=link.mtu,
+            up=up,
+            **self._routes(real, link.addresses, up),
+        )
+
+    def dump(self, name: str) -> dict[str, ObservedPeer]:
+        """The interface's peers as they are at this moment; none where it is not there."""
+        real = self._real_name(name)
+        return linux.dump(self._runner, real) if real is not None else {}
+
+    def ports(self) -> dict[str, int]:
+        """The UDP port of each WireGuard interface, by our name where it is ours."""
+        ours = {self._real_name(name): name for name in self._named()}
+        return {ours.get(real, real): port for real, port in linux.listed_ports(self._runner).items()}
+
+    def path_mtus(self, hosts: Collection[str]) -> dict[str, PathMtu]:
+        """How packets leave this machine by its default routes, as wg-quick(8) has it on macOS.
+
+        There is no program that looks up many hosts at once.
+        """
+        found = {host: self._path_mtu(host) for host in ip.ELSEWHERE} if hosts else {}
+        return {host: path for host, path in found.items() if path is not None}
+
+    def _path_mtu(self, host: str) -> PathMtu | None:
+        family = "-inet6" if ":" in host else "-inet"
+        found = _DEVICE.search(self._runner.run(["route", "-n", "get", family, host]).stdout)
+        shown = self._runner.run(["ifconfig", found[1]]).stdout if found else ""
+        return next((PathMtu(name, link.mtu, routed=True) for name, link in links(shown).items()), None)
+
+    def why_no_ipv6(self, name: str, exists: bool) -> str:
+        """Nothing: macOS switches IPv6 off for a network service alone, and a tunnel is none."""
+        return ""
+
+    def create(self, name: str) -> None:
+        """Makes a tunnel."""
+        self.require_wireguard()
+        os.makedirs(self._folder, mode=0o755, exist_ok=True)
+        checked(self._runner, ["env", f"WG_TUN_NAME_FILE={self._name_file(name)}", PROGRAM, "utun"])
+
+    def delete(self, name: str) -> None:
+        """Ends the program, and with it the tunnel: it watches its control socket."""
+        real = self._existing(name)
+        checked(self._runner, ["rm", "-f", self._socket(real), self._name_file(name)])
+
+    def set_many(self, name: str, parts: Sequence[Sequence[str]]) -> Mapping[int, JaywalkError]:
+        """Carries out the parts of ``wg set``; returns the errors by the index of their part."""
+        return linux.set_many(self._runner, self._existing(name), parts) if parts else {}
+
+    def change(self, name: str, lines: Sequence[str]) -> Mapping[int, JaywalkError]:
+        """Carries out a plan's lines of ``ip -batch``; returns the errors by the index of their line."""
+        failed: dict[int, JaywalkError] = {}
+        for index, line in enumerate(lines):
+            for argv in translated(line, self._existing(name)):
+                done = self._runner.run(argv)
+                # A route that the machine has elsewhere stays, and goes first; one that is gone is gone.
+                if done.returncode != 0 and not (argv[0] == "route" and _is_done(done.stderr)):
+                    failed.setdefault(index, CommandFailed(argv, done.returncode, done.stderr))
+        return failed
+
+    def require_tools(self) -> None:
+        """Raises ``MissingTool`` before anything is touched on a machine without ``wg``."""
+        if self._runner.run(["wg", "--version"]).returncode != 0:
+            raise MissingTool("wg")
+
+    def require_wireguard(self) -> None:
+        """Raises ``JaywalkError`` on a machine where :meth:`create` cannot succeed."""
+        if shutil.which(PROGRAM) is None:
+            raise JaywalkError(
+                f"there is no {PROGRAM} on this machine", f"install it: 'brew install {PROGRAM}'"
+            )
+
+    def local_networks(self, without: str) -> list[str]:
+        """The networks that this machine has by its other interfaces."""
+        own = self._real_name(without)
+        found = links(checked(self._runner, ["ifconfig", "-a"]))
+        return [
+            address
+            for name, link in found.items()
+            if name != own and "LOOPBACK" not in link.flags
+            for address in link.addresses
+        ]
+
+    def _name_file(self, name: str) -> str:
+        return f"{self._folder}/{name}{_NAME}"
+
+    def _named(self) -> list[str]:
+        """Our names of all tunnels that were made here, also of those that are gone."""
+        found = os.listdir(self._folder) if os.path.isdir(self._folder) else []
+        return [file[: -len(_NAME)] for file in found if file.endswith(_NAME)]
+
+    def _socket(self, real: str) -> str:
+        return f"{self._folder}/{real}.sock"
+
+    def _real_name(self, name: str) -> str | None:
+        """What the system calls a tunnel of ours; None where it is gone, which leaves its file behind."""
+        try:
+            with open(self._name_file(name), encoding="ascii") as file:
+                real = file.read().strip()
+        except (FileNotFoundError, UnicodeDecodeError):
+            return None
+        except OSError as error:
+            raise JaywalkError(
+                f"{self._name_file(name)} cannot be read ({error.strerror})", "run as root"
+            ) from None
+        return real if _UTUN.match(real) and os.path.exists(self._socket(real)) else None
+
+    def _existing(self, name: str) -> str:
+        real = self._real_name(name)
+        if real is None:
+            raise JaywalkError(f"the tunnel {name} is gone", f"see whether {PROGRAM} runs")
+        return real
+
+    def _routes(self, real: str, addresses: Sequence[str], up: bool) -> dict[str, frozenset[str]]:
+        """As :class:`Observed` has them; a route inside of an address's network belongs to that address."""
+        own = [ipaddress.ip_interface(each).network for each in addresses]
+        found = {
+            network
+            for family in ("inet", "inet6")
+            for network in routes(checked(self._runner, ["netstat", "-nr", "-f", family]), real)
+        }
+        # mypy does not see that two networks of one version are of one type.
+        other = {
+            str(network)
+            for network in found
+            if not any(network.version == each.version and network.subnet_of(each) for each in own)  # type: ignore[arg-type]
+        }
+        lost = networks_of(addresses).keys() - set(map(str, found)) if up else set()
+        return {"routes": frozenset(other), "lost_networks": frozenset(lost)}
+
+
+def _is_done(stderr: str) -> bool:
+    return "File exists" in stderr or "not in table" in stderr
+
+
+def links(shown: str) -> dict[str, Link]:
+    """What ``ifconfig`` shows, by interface."""
+    found: dict[str, Link] = {}
+    current = None
+    for line in shown.splitlines():
+        header = _HEADER.match(line)
+        if header:
+            current = Link(frozenset(header["flags"].split(",")), int(header["mtu"] or 0))
+            found[header["name"]] = current
+        elif current is not None and line.startswith("\tinet"):
+            current.addresses.extend(_address(line.split()))
+    return found
+
+
+def _address(words: Sequence[str]) -> Iterator[str]:
+    """The address of a line such as ``inet 10.20.0.5 --> 10.20.0.5 netmask 0xfffff000``."""
+    address = words[1]
+    if ipaddress.ip_address(address.partition("%")[0]).is_link_local:
+        return
+    if "prefixlen" in words:
+        yield f"{address}/{words[words.index('prefixlen') + 1]}"
+    elif "netmask" in words:
+        mask = int(words[words.index("netmask") + 1], 16)
+        yield f"{address}/{bin(mask).count('1')}"
+
+
+def routes(shown: str, device: str) -> Iterator[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """The unicast routes into ``device`` that ``netstat -nr`` shows."""
+    column = 0
+    for line in shown.splitlines():
+        words = line.split()
+        if words[:1] == ["Destination"]:
+            column = words.index("Netif")  # its place differs between releases of macOS
+        elif column and len(words) > column and words[column] == device and "%" not in words[0]:
+            network = _network(words[0], ipv6=":" in words[0])
+            if not network.is_multicast and str(network) != "255.255.255.255/32":
+                yield network
+
+
+def _network(destination: str, ipv6: bool) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """A destination as ``netstat`` writes it: 10.20/20, 192.168.7 (a /24), 127 (a /8), 10.0.0.1."""
+    if destination == "default":
+        return ipaddress.ip_network("::/0" if ipv6 else "0.0.0.0/0")
+    if ipv6:
+        return ipaddress.ip_network(destination)
+    words = destination.split("/")
+    octets = words[0].split(".")
+    padded = ".".join([*octets, *["0"] * (4 - len(octets))])
+    return ipaddress.ip_network(f"{padded}/{words[1] if words[1:] else 8 * len(octets)}")
+
+
+def translated(line: str, real: str) -> list[list[str]]:
+    """A plan's line of ``ip -batch`` as commands of macOS."""
+    words = line.split()
+    if words[:2] == ["link", "set"]:
+        return [["ifconfig", real, *words[4:]]]
+    family = "-inet6" if ":" in words[2] else "-inet"
+    if words[0] == "route":
+        action = "delete" if words[1] == "del" else "add"
+        return [["route", "-q", "-n", action, family, words[2], "-interface", real]]
+    # A tunnel brings no route to the network of its own address, as an Ethernet does.
+    network = str(ipaddress.ip_interface(words[2]).network)
+    route = [family, network, "-interface", real]
+    address = words[2].partition("/")[0]
+    if words[1] == "del":
+        return [
+            ["route", "-q", "-n", "delete", *route],
+            ["ifconfig", real, family[1:], address, "-alias"],
+        ]
+    other_end = [address] if family == "-inet" else []
+    return [
+        ["ifconfig", real, family[1:], words[2], *other_end, "alias"],
+        ["route", "-q", "-n", "add", *route],
+    ]

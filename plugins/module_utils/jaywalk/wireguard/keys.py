@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""WireGuard keys: 32 bytes, in base64 (wg(8)).
+
+Keys are made and derived by ``wg`` itself, so that a node needs no cryptography library and we hold no
+cryptography of our own.  A private key travels by standard input or by a 0600 file.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..core.files import read_secret, write_private
+from ..core.key_format import private_key, public_key
+from ..core.runner import Runner, checked
+
+
+def derive(runner: Runner, private: str) -> str:
+    """The public key of ``private``; raises ``CommandFailed`` or ``MissingTool``."""
+    return public_key(checked(runner, ["wg", "pubkey"], stdin=private + "\n").strip())
+
+
+def generate(runner: Runner) -> str:
+    """A new private key."""
+    return private_key(checked(runner, ["wg", "genkey"]).strip(), "the output of 'wg genkey'")
+
+
+def read_key_file(runner: Runner, path: str) -> str:
+    """The public key of the private key in ``path``."""
+    return derive(runner, private_key(read_secret(path, "private key"), path))
+
+
+def ensure_key_file(runner: Runner, path: str) -> tuple[str, bool]:
+    """Makes a key in ``path`` unless one is there; returns its public key and whether it was made.
+
+    A file that is there and holds no key is an error and stays as it is.
+    """
+    if os.path.exists(path):
+        return read_key_file(runner, path), False
+    private = generate(runner)
+    public = derive(runner, private)
+    write_private(path, private + "\n")
+    return public, True

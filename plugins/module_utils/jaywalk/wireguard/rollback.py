@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A change of an interface that is taken back where it fails, so that the interface is as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from ..core.errors import JaywalkError
+from ..core.runner import Runner, checked
+from . import linux, plan
+from .interface import Interface, Observed
+
+
+@contextmanager
+def restored_on_failure(runner: Runner, before: Observed | None) -> Iterator[None]:
+    """Puts the interface ``before``, if there was one, back where the block raises ``JaywalkError``."""
+    if before is None:
+        yield
+        return
+    # With keys, which therefore stay in memory. Not by plan: that knows no preshared keys.
+    settings = checked(runner, ["wg", "showconf", before.name])
+    try:
+        yield
+    except JaywalkError:
+        with suppress(JaywalkError):
+            _restore(runner, before, settings)
+        raise
+
+
+def _restore(runner: Runner, before: Observed, settings: str) -> None:
+    # What stays the same loses no packet by 'syncconf' (wg(8)).
+    runner.run(["wg", "syncconf", before.name, "/dev/stdin"], settings)
+    now = linux.observe(runner, before.name)
+    former = Interface(
+        name=before.name,
+        public_key=before.public_key,
+        private_key_file="",
+        listen_port=before.listen_port,
+        addresses=before.addresses,
+        mtu=before.mtu,
+        peers=before.peers,
+        routes=before.routes,
+    )
+    steps = tuple(step for step in plan.diff(now, former).steps if step.ip)
+    plan.Plan(before.name, steps).attempt(runner)
+    if not before.up:
+        runner.run(["ip", "link", "set", "dev", before.name, "down"])

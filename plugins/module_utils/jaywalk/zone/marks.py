@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Marks of revisions: each commit has a random one, which tells two histories of one zone apart.
+
+A Redis that runs may be put back to an older copy and count on from there, so that a revision is given out
+twice and its number says nothing.  The newest mark is in ``{zone}:meta``; each event names the mark before it
+and its own.  What an older version wrote has no mark: an unknown mark equals every other.  Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from ..core.errors import InvalidValue
+
+MARK = re.compile(r"[0-9a-f]{8,32}")
+EPOCH = re.compile(r"[0-9]{1,18}")
+NUMBER = re.compile(r"0|[1-9][0-9]{0,14}")
+"""Of an epoch or a revision, in its one spelling: scripts in Redis compare the texts, and Lua's numbers are
+exact up to 2^53."""
+MOST = 256
+"""Marks that a reader remembers before it drops some."""
+STEPS = ((64, 1), (4096, 64), (262_144, 4096))
+"""How many revisions back a reader remembers each one, each 64th and each 4,096th."""
+
+Place = tuple[int, int]
+"""An epoch and a revision in it.  Along one history both only grow."""
+
+
+def readable(text: str | None) -> str:
+    """A mark as Redis holds it; empty, which is unknown, for what is none."""
+    return text if text and MARK.fullmatch(text) else ""
+
+
+def number(text: str) -> int:
+    """An epoch or a revision as ``{zone}:meta`` has it; raises ``ValueError``."""
+    if not NUMBER.fullmatch(text):
+        raise ValueError(f"{text[:32]!r} is no number of a zone's history")
+    return int(text)
+
+
+def agree(one: str, other: str) -> bool:
+    """Whether two marks of one revision may be of the same history."""
+    return one == other or not one or not other
+
+
+def remember(marks: dict[Place, str], place: Place, mark: str) -> None:
+    """Adds the newest mark, and keeps the older ones ever more sparsely."""
+    if not mark:
+        return
+    marks[place] = mark
+    if len(marks) > MOST:
+        for each in list(marks):
+            if not _is_kept(each[1], place[1] - each[1]):
+                del marks[each]
+
+
+def _is_kept(rev: int, age: int) -> bool:
+    return any(age < bound and rev % step == 0 for bound, step in STEPS)
+
+
+class Head(NamedTuple):
+    """Where a zone's history stands, or a reader of it; ``mark`` is empty where it is unknown."""
+
+    epoch: int
+    rev: int
+    mark: str = ""
+
+    @classmethod
+    def from_fields(cls, epoch: str, rev: str, mark: str | None) -> Head:
+        """Reads fields of ``{zone}:meta``; raises ``InvalidValue``."""
+        try:
+            return cls(number(epoch), number(rev), readable(mark))
+        except ValueError:
+            raise InvalidValue("the position of the zone does not parse", "restore its meta data") from None
+
+    @property
+    def place(self) -> Place:
+        return self.epoch, self.rev
+
+    def is_before(self, known: Head) -> bool:
+        """Whether a history that stands here lacks what ``known`` has: it went back, or forked."""
+        return self.place < known.place or (self.place == known.place and not agree(self.mark, known.mark))
+
+    def __str__(self) -> str:
+        return f"{self.epoch}-{self.rev}" + (f" ({self.mark})" if self.mark else "")
+
+
+def marks_of(text: str) -> dict[int, str]:
+    """The last mark of each epoch before, from ``meta.marks`` (words ``<epoch>-<mark>``)."""
+    words = (word.partition("-") for word in text.split())
+    return {int(epoch): mark for epoch, _dash, mark in words if EPOCH.fullmatch(epoch) and readable(mark)}

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The names of a zone's Redis keys, and of the keys that all zones share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+ZONES = "jw:zones"
+LEADER = "jw:leader"
+"""Which supervisor serves all zones of a single server; in a cluster each zone has a key of its own."""
+HEAD_FIELDS = ("epoch", "rev", "mark")
+"""Fields of a zone's meta data that say where it stands."""
+
+
+@dataclass(frozen=True)
+class ZoneKeys:
+    """The Redis keys of a zone; the braces put them all in one slot of a cluster."""
+
+    zone: str
+
+    def _key(self, part: str) -> str:
+        return f"{{{self.zone}}}:{part}"
+
+    @cached_property
+    def meta(self) -> str:
+        return self._key("meta")
+
+    @cached_property
+    def peers(self) -> str:
+        return self._key("peers")
+
+    @cached_property
+    def events(self) -> str:
+        return self._key("events")
+
+    @cached_property
+    def leases(self) -> str:
+        return self._key("leases")
+
+    @cached_property
+    def inbox(self) -> str:
+        return self._key("inbox")
+
+    @cached_property
+    def orders(self) -> str:
+        return self._key("orders")
+
+    @cached_property
+    def creds(self) -> str:
+        return self._key("creds")
+
+    @cached_property
+    def seen(self) -> str:
+        return self._key("seen")
+
+    @cached_property
+    def leader(self) -> str:
+        return self._key("leader")
+
+    def reply(self, nonce: str) -> str:
+        return self._key(f"reply:{nonce}")

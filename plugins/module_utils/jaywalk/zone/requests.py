@@ -1,0 +1,347 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What nodes and operators ask of the supervisors, and the answers; checked at both ends.
+
+Both turn into JSON text by ``to_wire`` and come back by ``from_wire``, which raises ``InvalidValue``.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from ..core import key_format, validation
+from ..core.errors import BadRequest, InvalidValue, RequestRefused
+from . import codec
+from .models import MAX_LOCAL, MAX_PREFIXES, MAX_REQUESTED, SCHEMA, Lease, Peer
+from .reply_streams import ReplyTo
+
+MAX_REQUEST_BYTES = 16384
+
+MAX_OBSERVED = 128
+"""Endpoints in one report; with IPv6 ones it then still is no larger than a request may be."""
+
+REPORT = "report"
+"""The word of a node that it is there.  Nobody answers it, so it has no nonce."""
+REPORT_SECONDS = 60.0
+"""How often an agent reports, on average.  Of 10,000 agents that is 170 requests a second, a fiftieth of what
+a supervisor commits, and what is shown as last seen is never older than the pause that an agent has anyway
+between two full looks at its interface."""
+CHECK = "check"
+"""The question whether a supervisor answers.  It changes nothing, nor when a node was last heard of."""
+AGENT_OPS = ("join", "leave", "endpoint", REPORT, CHECK)
+OPERATOR_OPS = ("reserve", "release", "rekey", "show")
+EXPIRING_OPS = ("join", *OPERATOR_OPS)
+"""What is not to happen once its sender gave up: it may take an address that is another's by then.  A leave
+is not among them, since who leaves wants to be gone."""
+
+_NONCE = re.compile(r"[0-9a-f]{32}")
+_SHARED = "shared"
+
+
+def new_nonce() -> str:
+    """128 random bits in hex: whoever knows it may read the answer."""
+    return secrets.token_hex(16)
+
+
+def new_seq() -> int:
+    """A number that grows with each request of a node: microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a node (``{zone}:inbox``) or an operator (``{zone}:orders``) asks of the supervisors.
+
+    ``request_ip`` holds at most one address a pool, ``child_prefixes`` is the whole list that the peer
+    announces; in a ``release`` those to give back, the lease itself staying.  An operator's request may have
+    an empty ``key`` and mean the host called ``name``.  ``nonce`` names the answer, ``seq`` orders the
+    requests of one key; a report has the nonce "".  ``shared`` says that its sender looks for the answer in
+    the streams that all share, which an older version does not.  ``former_ip`` are the addresses that a node
+    had as far as it remembers, and ``former_name`` its numbered name, if it had one: where Redis lost its
+    lease it gets them again if they are free.  ``fixed``, ``local`` and ``relay`` go into the record of the
+    peer, ``observed`` are the endpoints at which a node sees its peers, by public key.  ``notes`` say what
+    became of values that were not in their canonical spelling.  ``expires``, in milliseconds since 1970 by
+    the controller's clock, is when nobody waits any more, or 0: after that it is not carried out.
+    """
+
+    op: str
+    zone: str
+    key: str
+    name: str = ""
+    request_ip: tuple[str, ...] = ()
+    former_ip: tuple[str, ...] = ()
+    former_name: str = ""
+    child_prefixes: tuple[str, ...] = ()
+    endpoint: str = ""
+    fixed: bool = False
+    local: tuple[str, ...] = ()
+    relay: int = 0
+    nonce: str = field(default_factory=new_nonce)
+    shared: bool = True
+    seq: int = field(default_factory=new_seq)
+    instance: str = ""
+    observed: Mapping[str, str] = field(default_factory=dict)
+    expires: int = 0
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    @classmethod
+    def checked(
+        cls,
+        op: str,
+        zone: object,
+        key: object,
+        name: str = "",
+        request_ip: Sequence[object] = (),
+        child_prefixes: Sequence[object] = (),
+        endpoint: str = "",
+        fixed: bool = False,
+        local: Sequence[object] = (),
+        relay: int = 0,
+        instance: object = "",
+        observed: object = MappingProxyType({}),
+        former_ip: Sequence[object] = (),
+        former_name: str = "",
+        nonce: str | None = None,
+        seq: int | None = None,
+        shared: bool = True,
+        expires: int = 0,
+    ) -> Request:
+        """A request from a person's or a node's words, each of them checked; a new one unless ``nonce`` and
+        ``seq``, checked before, say which.
+        """
+        return cls(
+            op=op,
+            zone=validation.zone_name(zone),
+            key="" if op in OPERATOR_OPS and name and not key else key_format.public_key(key),
+            name=validation.node_name(name) if name else "",
+            request_ip=codec.each(_requested, list(request_ip), "requested addresses", MAX_REQUESTED),
+            former_ip=codec.each(_requested, list(former_ip), "former addresses", MAX_REQUESTED),
+            former_name=validation.dns_label(former_name, "former name") if former_name else "",
+            child_prefixes=codec.each(
+                validation.child_prefix, list(child_prefixes), "child prefixes", MAX_PREFIXES
+            ),
+            endpoint=validation.endpoint(endpoint) if endpoint else "",
+            fixed=fixed,
+            local=codec.each(validation.local_address, list(local), "local addresses", MAX_LOCAL),
+            relay=validation.port(relay, "relay's port") if relay else 0,
+            nonce=("" if op == REPORT else new_nonce()) if nonce is None else nonce,
+            seq=new_seq() if seq is None else seq,
+            shared=shared,
+            instance=validation.machine_mark(instance),
+            observed=_observed(observed),
+            expires=expires,
+            notes=_normalised(child_prefixes),
+        )
+
+    @property
+    def reply_to(self) -> ReplyTo | None:
+        """Where the answer goes; None for a report, which nobody answers."""
+        return ReplyTo(self.nonce, self.shared) if self.nonce else None
+
+    def to_wire(self) -> str:
+        fields: dict[str, Any] = {
+            "v": SCHEMA,
+            "op": self.op,
+            "zone": self.zone,
+            "key": self.key,
+            "seq": self.seq,
+        }
+        optional: dict[str, Any] = {
+            "nonce": self.nonce,
+            "answer": _SHARED if self.nonce and self.shared else "",
+            "name": self.name,
+            "request_ip": list(self.request_ip),
+            "former_ip": list(self.former_ip),
+            "former_name": self.former_name,
+            "child_prefixes": list(self.child_prefixes),
+            "endpoint": self.endpoint,
+            "fixed": self.fixed,
+            "local": list(self.local),
+            "relay": self.relay,
+            "instance": self.instance,
+            "observed": self.observed,
+            "expires": self.expires,
+        }
+        fields.update({name: value for name, value in optional.items() if value})
+        return codec.compact(fields)
+
+    @classmethod
+    def from_wire(cls, text: str, zone: str, ops: Sequence[str]) -> Request:
+        """A request as a supervisor takes it from the list of ``zone`` where ``ops`` may be asked for."""
+        data = _envelope(text, zone, ops)
+        return cls.checked(
+            op=data["op"],
+            zone=zone,
+            key=data.get("key"),
+            name=_own_name(codec.text(data.get("name", ""), "name")),
+            request_ip=codec.a_list(data.get("request_ip", []), "requested addresses"),
+            former_ip=codec.a_list(data.get("former_ip", []), "former addresses"),
+            former_name=codec.text(data.get("former_name", ""), "former name"),
+            child_prefixes=codec.a_list(data.get("child_prefixes", []), "child prefixes"),
+            endpoint=codec.text(data.get("endpoint", ""), "endpoint"),
+            fixed=data.get("fixed") is True,
+            local=codec.a_list(data.get("local", []), "local addresses"),
+            relay=codec.natural(data.get("relay", 0), "relay's port"),
+            instance=data.get("instance", ""),
+            observed=data.get("observed", {}),
+            nonce=_awaited(data),
+            seq=codec.natural(data.get("seq"), "seq"),
+            shared=data["op"] == REPORT or data.get("answer") == _SHARED,
+            expires=codec.natural(data.get("expires", 0), "expiry"),
+        )
+
+
+def _envelope(text: str, zone: str, ops: Sequence[str]) -> dict[str, Any]:
+    """A request's fields, once it is one for ``zone``; raises ``BadRequest`` with the reason."""
+    if len(text) > MAX_REQUEST_BYTES:
+        raise BadRequest(
+            "too-large", f"the request has {len(text)} bytes", f"send at most {MAX_REQUEST_BYTES}"
+        )
+    try:
+        data: dict[str, Any] = codec.parsed(text, dict, "the request")
+    except InvalidValue as error:
+        raise BadRequest("not-json", error.problem, error.remedy) from None
+    if data.get("v") != SCHEMA or data["v"] is True:
+        raise BadRequest(
+            "version", f"the request has version {validation.shown(data.get('v'))}", f"send version {SCHEMA}"
+        )
+    if data.get("zone") != zone:
+        raise BadRequest(
+            "zone", f"the request is for zone {validation.shown(data.get('zone'))}", f"this is zone {zone}"
+        )
+    if data.get("op") not in ops:
+        raise BadRequest(
+            "operation",
+            f"the operation {validation.shown(data.get('op'))} is unknown here",
+            f"use one of {', '.join(ops)}",
+        )
+    return data
+
+
+def nonce_of(data: Mapping[str, Any]) -> str:
+    """The nonce of a request that may be wrong in all else; raises ``InvalidValue``."""
+    nonce = data.get("nonce")
+    if isinstance(nonce, str) and _NONCE.fullmatch(nonce):
+        return nonce
+    raise InvalidValue("the request has no nonce", "send 32 hexadecimal digits")
+
+
+def _own_name(name: str) -> str:
+    """The name that a node asks for; empty for one of which an older agent did not know that it is none."""
+    return "" if name in validation.NOBODYS_NAMES else name
+
+
+def _awaited(data: Mapping[str, Any]) -> str:
+    """The nonce by which a request's answer goes; empty for a report, which may name none."""
+    if data["op"] != REPORT:
+        return nonce_of(data)
+    if "nonce" in data:
+        raise InvalidValue("a report has a nonce", "leave it out: nobody answers a report")
+    return ""
+
+
+def readable_reply_to(text: str) -> ReplyTo | None:
+    """Where a request that was refused can still be answered, or None."""
+    try:
+        data = codec.parsed(text[: MAX_REQUEST_BYTES + 1], dict, "the request")
+        return ReplyTo(nonce_of(data), data.get("answer") == _SHARED)
+    except InvalidValue:
+        return None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The answer to one request: a lease, or why not."""
+
+    ok: bool
+    code: str = ""
+    error: str = ""
+    state: str = ""
+    name: str = ""
+    addresses: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()
+    changed: bool = False
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def granted(cls, held: Peer | Lease, changed: bool) -> Reply:
+        return cls(
+            ok=True,
+            state=held.state,
+            name=held.name,
+            addresses=held.addresses,
+            prefixes=held.prefixes,
+            changed=changed,
+        )
+
+    @classmethod
+    def refused(cls, code: str, error: str) -> Reply:
+        return cls(ok=False, code=code, error=error)
+
+    def to_wire(self) -> str:
+        if not self.ok:
+            return codec.compact({"ok": False, "code": self.code, "error": self.error})
+        fields: dict[str, Any] = {
+            "ok": True,
+            "state": self.state,
+            "name": self.name,
+            "addresses": list(self.addresses),
+            "prefixes": list(self.prefixes),
+            "changed": self.changed,
+        }
+        if self.notes:
+            fields["notes"] = list(self.notes)
+        return codec.compact(fields)
+
+    @classmethod
+    def from_wire(cls, text: str) -> Reply:
+        data = codec.parsed(text, dict, "the supervisor's answer")
+        if data.get("ok") is not True:
+            code, error = (codec.text(data.get(name, ""), name) for name in ("code", "error"))
+            return cls.refused(code, error)
+        return cls(
+            ok=True,
+            state=codec.text(data.get("state", ""), "state"),
+            name=validation.dns_label(data["name"]) if data.get("name") else "",
+            addresses=codec.each(validation.address, data.get("addresses", []), "addresses", MAX_REQUESTED),
+            prefixes=codec.each(
+                validation.child_prefix, data.get("prefixes", []), "child prefixes", MAX_PREFIXES
+            ),
+            changed=data.get("changed") is True,
+            notes=codec.each(
+                lambda each: codec.text(each, "note"), data.get("notes", []), "notes", MAX_PREFIXES
+            ),
+        )
+
+    def lease_or_raise(self) -> Reply:
+        """The reply itself if it grants; raises ``RequestRefused`` with the supervisor's words if not."""
+        if not self.ok:
+            raise RequestRefused(self.code, self.error)
+        return self
+
+
+def _normalised(prefixes: Sequence[object]) -> tuple[str, ...]:
+    """A sentence for each prefix whose address bits go beyond its length."""
+    return tuple(
+        f"the child prefix {text} is taken as its network {network}"
+        for text in prefixes
+        if isinstance(text, str)
+        and (network := validation.network(text)).partition("/")[0] != text.partition("/")[0]
+    )
+
+
+def _observed(endpoints: object) -> dict[str, str]:
+    if not isinstance(endpoints, Mapping):
+        raise InvalidValue("what was observed is no JSON object", "send public keys and endpoints")
+    if len(endpoints) > MAX_OBSERVED:
+        raise InvalidValue(f"there are {len(endpoints)} observed endpoints", f"send at most {MAX_OBSERVED}")
+    return {key_format.public_key(key): validation.endpoint(each) for key, each in endpoints.items()}
+
+
+def _requested(text: object) -> str:
+    return validation.address(text, "requested address")

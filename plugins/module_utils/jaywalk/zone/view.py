@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A reader's copy of a zone, which follows the zone's log in Redis.
+
+Entries of ``{zone}:events`` have the id ``<epoch>-<rev>``.  A reader keeps (epoch, rev) beside its copy and
+applies the entry that follows its own; anything else is a gap and asks for a snapshot.  Nothing here talks
+to Redis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ..core import ip
+from ..core.errors import InvalidValue
+from .events import Change, Event, Gap
+from .marks import Head, Place, remember
+from .models import Peer, Zone
+
+MAX_HISTORY = 16
+"""Epochs whose end a zone remembers; its scripts keep as many."""
+
+
+class Retained(NamedTuple):
+    """Why a peer that the zone does not list stays in force: ``epoch`` is the one that last listed it, and
+    ``since`` is when this node missed it, in seconds since 1970.
+    """
+
+    epoch: int
+    since: float
+
+
+def history_of(text: str) -> tuple[tuple[int, int], ...]:
+    """The epochs before the present one as (epoch, its last revision), from ``meta.history``.
+
+    Empty where the text is none: nothing is then known to be shared with another copy of the log.
+    """
+    pairs = (word.partition("-") for word in text.split()[-MAX_HISTORY:])
+    try:
+        return tuple((int(epoch), int(rev)) for epoch, _dash, rev in pairs)
+    except ValueError:
+        return ()
+
+
+@dataclass
+class ZoneView:
+    """A reader's copy of a zone at (epoch, rev): its peers, and how long to wait between two reads.
+
+    ``rejected`` holds what was read and not believed, a reason a key; the last good record stays in force.
+    ``history`` holds the epochs before with the last revision of each, and ``marks`` those of the revisions
+    that this reader knows.  ``retained`` names those of ``peers`` that the zone lost and does not list any
+    more (see :mod:`.retention`); the zone's own records win.
+    """
+
+    zone: Zone
+    epoch: int
+    rev: int
+    peers: dict[str, Peer] = field(default_factory=dict)
+    wait_ms: int = 100
+    rejected: dict[str, str] = field(default_factory=dict)
+    history: tuple[tuple[int, int], ...] = ()
+    retained: dict[str, Retained] = field(default_factory=dict)
+    marks: dict[Place, str] = field(default_factory=dict, compare=False)
+    _claims: dict[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self._claims = {}
+        for peer in self.peers.values():
+            self._claim(peer)
+
+    @property
+    def position(self) -> str:
+        """The stream id after which this reader reads on."""
+        return f"{self.epoch}-{self.rev}"
+
+    @property
+    def head(self) -> Head:
+        """Where this reader stands, with the mark if it knows it."""
+        return Head(self.epoch, self.rev, self.marks.get((self.epoch, self.rev), ""))
+
+    def apply(self, event: Event) -> set[str]:
+        """Takes one event in and returns the keys whose peers changed, or may now have what others had.
+
+        Raises ``Gap``, and ``Fork`` where Redis was put back.
+        """
+        if not event.follows(self.head):
+            raise Gap(
+                f"zone {self.zone.name} stands at {self.position} and the log at {event.epoch}-{event.rev}"
+            )
+        if event.epoch != self.epoch:
+            self.history = (*self.history, (self.epoch, self.rev))[-MAX_HISTORY:]
+        self.epoch, self.rev = event.epoch, event.rev
+        remember(self.marks, (event.epoch, event.rev), event.mark)
+        if event.wait_ms is not None:
+            self.wait_ms = event.wait_ms
+        changed: set[str] = set()
+        for change in event.changes:
+            changed |= self._take(change, event.rev)
+        return changed
+
+    def holder(self, allowed_ip: str) -> Peer | None:
+        """The peer that has ``allowed_ip``: of several that claim it the one whose record is the oldest.
+
+        A retained peer has only what nobody claims whom the zone lists.
+        """
+        claimants = [self.peers[key] for key in self._claims.get(allowed_ip, ()) if key in self.peers]
+        return min(claimants, key=lambda peer: (peer.key in self.retained, peer.rev, peer.key), default=None)
+
+    def keep(self, before: ZoneView) -> None:
+        """Leaves ``before``'s good records in force where this snapshot holds what cannot be believed."""
+        for key, reason in list(self.rejected.items()):
+            if key in before.peers and key not in self.peers and key not in before.retained:
+                self.put(key, before.peers[key].to_wire())
+                self.rejected[key] = reason
+
+    def retain(self, peer: Peer, mark: Retained) -> None:
+        """Leaves ``peer`` in force although the zone does not list it.
+
+        A record that the zone's pools do not allow any more goes into ``rejected`` instead.
+        """
+        try:
+            Peer.from_wire(peer.key, peer.to_wire(), self.zone)
+        except InvalidValue as error:
+            self.rejected[peer.key] = str(error)
+            return
+        self.peers[peer.key] = peer
+        self.retained[peer.key] = mark
+        self._claim(peer)
+
+    def drop_retained(self, keys: Iterable[str]) -> set[str]:
+        """Removes retained peers; returns the keys whose peers changed, or may now have what these had."""
+        changed: set[str] = set()
+        for key in keys:
+            if self.retained.pop(key, None) is not None:
+                changed |= {key, *self._unclaim(self.peers.pop(key))}
+        return changed
+
+    def _yield_prefixes(self, peer: Peer) -> set[str]:
+        """Takes from retained peers the prefixes that overlap those of ``peer``, whom the zone lists.
+
+        Equal ones are decided by :meth:`holder`; a narrower one would take a part of the peer's traffic.
+        """
+        changed: set[str] = set()
+        networks = ip.networks(peer.prefixes)
+        for other in [self.peers[key] for key in self.retained] if networks else ():
+            rest = tuple(each for each in other.prefixes if ip.overlapping(networks, each) is None)
+            if rest != other.prefixes:
+                changed |= {other.key, *self._unclaim(other)}
+                self.peers[other.key] = other._replace(prefixes=rest)
+                changed |= self._claim(self.peers[other.key])
+        return changed
+
+    def _claim(self, peer: Peer) -> set[str]:
+        """Enters what ``peer`` claims; returns the keys of others that claim the same."""
+        rivals: set[str] = set()
+        alone = (peer.key,)
+        for each in peer.allowed_ips:
+            others = self._claims.setdefault(each, alone)
+            if others is not alone:
+                self._claims[each] = others + alone
+                rivals.update(others)
+        return rivals
+
+    def _unclaim(self, peer: Peer) -> set[str]:
+        """Takes back what ``peer`` claimed; returns the keys of those who may now have it."""
+        rivals: set[str] = set()
+        for each in peer.allowed_ips:
+            rest = tuple(key for key in self._claims.pop(each, ()) if key != peer.key)
+            if rest:
+                self._claims[each] = rest
+                rivals.update(rest)
+        return rivals
+
+    def _take(self, change: Change, rev: int) -> set[str]:
+        if change.sign == "+":
+            return self.put(change.key, change.record)
+        if change.sign == "=":
+            return set()
+        self.rejected.pop(change.key[:64], None)
+        known = self.peers.get(change.key)
+        # A snapshot taken amid commits may already hold the peer's return.
+        if known is None or (known.rev > rev and change.key not in self.retained):
+            return set()
+        self.retained.pop(change.key, None)
+        return {change.key, *self._unclaim(self.peers.pop(change.key))}
+
+    def put(self, key: str, record: object) -> set[str]:
+        """Believes a peer's record if it is valid and not older than ours.
+
+        Returns the keys whose peers changed, or may now have what others had: none if ours stays as it was.
+        """
+        try:
+            peer = Peer.from_wire(key, record, self.zone)
+        except InvalidValue as error:
+            self.rejected[key[:64]] = str(error)
+            return set()
+        known = self.peers.get(key)
+        retained = bool(self.retained) and self.retained.pop(key, None) is not None
+        if known is not None and known.rev > peer.rev and not retained:
+            return set()
+        if self.rejected:
+            self.rejected.pop(key[:64], None)
+        changed = {key}
+        if known is not None:
+            if known == peer and not retained:
+                return set()
+            changed |= self._unclaim(known)
+        self.peers[key] = peer
+        changed |= self._claim(peer)
+        return changed | self._yield_prefixes(peer) if self.retained else changed

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Takes over the addresses that the original's supervisor saved.
+
+Its ``ipam-<zone>.json`` is a dump of the Go library go-ipam: a JSON list of prefixes, each with ``Cidr`` and
+``IPs``, a map from each address in use to true.  It says neither whose an address is nor whose a child
+prefix.  So each address becomes the lease of a node that left: nobody is given it by chance, and the node
+that requests it (``--request-ip``) has it again.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from typing import Any
+
+from jaywalk.core import ip, validation
+from jaywalk.core.errors import InvalidValue
+from jaywalk.zone.events import Change
+from jaywalk.zone.models import Lease, reservation_key
+
+from ..decisions.allocation import check_growth
+from ..state.zone_state import ZoneState
+from ..store.store import Store
+from .zones import one
+
+
+def parse(text: str) -> list[tuple[str, list[str]]]:
+    """The prefixes of a saved state, normalised, and the addresses in use in each."""
+    try:
+        saved = json.loads(text)
+    except (ValueError, RecursionError):
+        raise InvalidValue(
+            "the file is no JSON", "name the original's ipam-red.json or ipam-blue.json"
+        ) from None
+    if not isinstance(saved, list) or not all(
+        isinstance(each, dict) and isinstance(each.get("IPs") or {}, dict) for each in saved
+    ):
+        raise InvalidValue(
+            "the file holds no list of prefixes with Cidr and IPs", "name the original's ipam-red.json"
+        )
+    return [
+        (
+            validation.network(each.get("Cidr"), "saved prefix"),
+            [host for host, used in (each.get("IPs") or {}).items() if used],
+        )
+        for each in saved
+    ]
+
+
+def take_over(store: Store, name: str, text: str) -> dict[str, Any]:
+    """Gives the zone ``name`` the saved addresses; returns which, and what was left out.
+
+    Doing it twice changes nothing.  Raises ``InvalidValue`` where nothing in the file fits the zone.
+    """
+    saved = parse(text)
+    one(store, name)
+    now = store.time(name)
+
+    def fitting(state: ZoneState) -> list[Change]:
+        changes, _ = plan(state, saved, now)
+        for change in changes:
+            state.apply(change)
+        return changes
+
+    done = store.commit_all(name, fitting)
+    _, report = plan(store.load(name), saved, now)
+    taken = [host for each in done for host in Lease.from_wire(each.key, each.text).addresses]
+    return {**report, "taken": taken}
+
+
+def plan(
+    state: ZoneState, saved: list[tuple[str, list[str]]], now: float
+) -> tuple[list[Change], dict[str, list[str]]]:
+    """The leases to be made, and what of the saved state makes none."""
+    changes: list[Change] = []
+    held: list[str] = []
+    outside: list[str] = []
+    children: list[str] = []
+    for cidr, hosts in saved:
+        if ip.overlapping(state.zone.networks, cidr) is None:
+            children.append(cidr)
+            continue
+        for host in sorted(hosts, key=lambda each: int(ipaddress.ip_address(validation.address(each)))):
+            address = validation.address(host)
+            pool = state.pool_of(address)
+            if pool is None:
+                outside.append(address)
+            elif pool.holder(address) is not None:
+                held.append(address)
+            elif not pool.is_reserved(address) and address not in _edges(cidr):
+                check_growth(state, (), address)
+                changes.append(_lease(address, now))
+    if children and len(children) == len(saved):
+        raise InvalidValue(
+            f"the file's {', '.join(children[:3])} lie outside the pools of zone {state.zone.name} "
+            f"({', '.join(state.zone.pools)})",
+            "name the zone that the file is of, or give it such a pool with 'zone set'",
+        )
+    return changes, {"held": held, "outside": outside, "child_prefixes": children}
+
+
+def sentences(zone: str, report: dict[str, list[str]]) -> list[str]:
+    """What was done, for people."""
+    lines = [f"zone {zone} took over {len(report['taken'])} addresses; a node has its own by requesting it"]
+    held = [each for each in report["held"] if each not in report["taken"]]
+    if held:
+        lines.append(f"held in the zone already: {', '.join(held)}")
+    if report["outside"]:
+        lines.append(f"left out, since no pool holds them: {', '.join(report['outside'])}")
+    if report["child_prefixes"]:
+        prefixes = ", ".join(report["child_prefixes"])
+        lines.append(f"free for the node that announces them, since the file names no owner: {prefixes}")
+    return lines
+
+
+def _edges(cidr: str) -> set[str]:
+    """The addresses that go-ipam marks as used in each prefix: of the network itself, and of broadcast."""
+    network = ipaddress.ip_network(cidr)
+    return {str(network[0]), str(network[-1])} if network.num_addresses > 2 else set()
+
+
+def _lease(address: str, now: float) -> Change:
+    label = ipaddress.ip_address(address).exploded.replace(".", "-").replace(":", "-")
+    name = f"imported-{label}"
+    lease = Lease(reservation_key(name), name, (address,), released=now, since=int(now))
+    return Change("=", lease.key, lease.to_wire())

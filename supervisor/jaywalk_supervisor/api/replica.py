@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Zones and tokens as the API sees them: a copy of its own connection, which outlives the controller."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+
+import redis
+
+from jaywalk.controller.address import ControllerAddress
+from jaywalk.core.errors import ControllerUnreachable, InvalidValue, JaywalkError
+
+from ..admin import tokens
+from ..admin.tokens import Token
+from ..monitoring.audit import Audit
+from ..monitoring.clock import SharedClock
+from ..state.wrong_type import is_wrong_type
+from ..state.zone_state import ZoneState
+from ..store.connection import AWAY
+from ..store.store import Store
+
+TIMEOUT = 1.0
+"""Seconds that a reader waits for Redis before it is shown the last known state."""
+PAUSE = 1.0
+"""Seconds until Redis is tried again after it did not answer."""
+
+
+class Replica:
+    """All zones, brought up to date whenever somebody looks; safe for many threads."""
+
+    def __init__(self, where: ControllerAddress) -> None:
+        self.where = replace(where, timeout=TIMEOUT)
+        self._clock = SharedClock()
+        self._lock = threading.Lock()
+        self._store: Store | None = None
+        self._states: dict[str, ZoneState] | None = None
+        self._tokens: Sequence[Token] | None = None
+        self._try_after = 0.0
+        self._audit = Audit()
+
+    @contextmanager
+    def zones(self, with_seen: bool = False) -> Iterator[Mapping[str, ZoneState]]:
+        """The zones by their names, as of now or, without Redis, as they were when it was last there.
+
+        ``with_seen``: also when their keys were last heard of.  Nobody else changes them inside the block.
+        Raises ``ControllerUnreachable`` where they were never read.
+        """
+        with self._lock:
+            self._catch_up(self._read_zones_and_seen if with_seen else self._read_zones)
+            if self._states is None:
+                raise self._unread()
+            yield self._states
+
+    def tokens(self) -> Sequence[Token]:
+        """The tokens of the API, as of now or last known; raises like :meth:`zones`."""
+        with self._lock:
+            self._catch_up(self._read_tokens)
+            if self._tokens is None:
+                raise self._unread()
+            return self._tokens
+
+    def now(self) -> float:
+        """The controller's time, carried on since zones were read; also inside the block of :meth:`zones`."""
+        return self._clock.now()
+
+    def close(self) -> None:
+        """Ends the connection."""
+        with self._lock:
+            self._disconnect()
+
+    def _catch_up(self, read: Callable[[Store], None]) -> None:
+        if time.monotonic() < self._try_after:
+            return
+        try:
+            if self._store is None:
+                self._store = Store.open(self.where, "jaywalk-api")
+            read(self._store)
+        except (JaywalkError, *AWAY):
+            self._disconnect()
+            self._try_after = time.monotonic() + PAUSE
+
+    def _read_tokens(self, store: Store) -> None:
+        self._tokens = tokens.listing(store)
+
+    def _read_zones(self, store: Store) -> None:
+        before, states = self._states or {}, {}
+        for name in store.zones():
+            known = before.get(name)
+            try:
+                states[name] = store.load(name) if known is None else store.catch_up(known)
+            except InvalidValue:
+                continue  # the committer reports it
+            except redis.ResponseError as error:
+                if is_wrong_type(error):
+                    continue
+                raise
+            except AWAY:
+                if known is None or not store.where.nodes:
+                    raise
+                states[name] = known  # its shard is away, which says nothing of the others
+        for name in () if store.where.nodes else self._audit.changed(store, states):
+            with suppress(InvalidValue):
+                states[name] = store.read_anew(states[name])
+        self._states = states
+        self._clock.look(store.time)
+
+    def _read_zones_and_seen(self, store: Store) -> None:
+        self._read_zones(store)
+        for name, state in (self._states or {}).items():
+            try:
+                state.seen = store.seen(name)
+            except AWAY:
+                if not store.where.nodes:
+                    raise
+            except InvalidValue:
+                continue  # the committer reports it
+
+    def _unread(self) -> ControllerUnreachable:
+        return ControllerUnreachable(
+            f"the controller {self.where} cannot be reached", "check that Redis runs there"
+        )
+
+    def _disconnect(self) -> None:
+        if self._store is not None:
+            self._store.close()
+            self._store = None

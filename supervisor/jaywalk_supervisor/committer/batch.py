@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a list of requests comes to on a zone: one batch of changes and answers, to be committed at once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from jaywalk.service.repeat_filter import RepeatFilter
+from jaywalk.zone.events import Change
+from jaywalk.zone.requests import Reply, Request
+
+from ..decisions.agent_requests import Decision, decide
+from ..monitoring import request_log
+from ..monitoring.health import Health
+from ..monitoring.request_log import Told
+from ..state.zone_state import Undo, ZoneState
+from .answered import Answered, Answers, as_first, identity_of, is_order
+from .inboxes import Pending
+from .timeliness import untimely
+
+log = logging.getLogger(__name__)
+
+COMMIT_BYTES = 256 * 1024
+"""Records of so many bytes go into one commit, and then those of one request more: well below the 1 MB that
+the role lets Redis take as one argument."""
+
+
+@dataclass
+class Batch:
+    """What the first ``taken`` of a list of requests come to on a state to which it is applied already.
+
+    ``size`` are the bytes of the records in ``changes``, ``changing`` the answers that came with them.
+    """
+
+    changes: list[Change] = field(default_factory=list)
+    answers: list[tuple[Pending, Reply]] = field(default_factory=list)
+    undos: list[Undo] = field(default_factory=list)
+    changing: Answers = field(default_factory=dict)
+    size: int = 0
+    taken: int = 0
+
+
+class Decider:
+    """Decides on requests, and remembers what it answered."""
+
+    def __init__(self, health: Health, repeats: RepeatFilter) -> None:
+        self._health = health
+        self._repeats = repeats
+        self._answered = Answered()
+
+    def batch(self, state: ZoneState, pendings: Sequence[Pending], now: float) -> Batch:
+        """What as many of ``pendings`` as go into one commit come to at Redis's time ``now``."""
+        batch = Batch()
+        for pending in pendings:
+            if batch.size > COMMIT_BYTES:
+                break
+            batch.taken += 1
+            reply = pending.refusal
+            if pending.request is not None:
+                reply = untimely(pending.request, now, self._health.clock_skew)
+                reply = reply or self._answer(state, pending, pending.request, now, batch)
+            if reply is not None:
+                batch.answers.append((pending, reply))
+        return batch
+
+    def committed(self, zone: str, batch: Batch) -> None:
+        """Remembers, counts and logs the answers of a batch that was committed."""
+        self._answered.keep(batch.changing)
+        told: list[Told] = []
+        for pending, reply in batch.answers:
+            if pending.repeats and reply.ok:
+                continue
+            if not reply.ok:
+                self._health.refusals[reply.code] += pending.reply_to is not None
+            elif reply.changed and pending.request is not None:
+                self._health.commits[pending.request.op] += 1
+            if pending.request is not None and (reply.changed or not reply.ok):
+                told.append((pending.request, reply))
+        request_log.tell(zone, told, self._repeats)
+
+    def _answer(
+        self, state: ZoneState, pending: Pending, request: Request, now: float, batch: Batch
+    ) -> Reply:
+        first = self._answered.first(request, state.epoch, batch.changing)
+        pending.repeats = first is not None
+        if first is not None and is_order(request):
+            return first
+        reply = as_first(_take_in(state, request, now, batch), first)
+        if reply.ok and reply.changed and pending.reply_to is not None:
+            batch.changing[identity_of(request, state.epoch)] = request, reply
+        return reply
+
+
+def _take_in(state: ZoneState, request: Request, now: float, batch: Batch) -> Reply:
+    """Decides on one request and applies it; a fault of ours is its answer and leaves the others alone."""
+    undos: list[Undo] = []
+    try:
+        decision: Decision = decide(state, request, now)
+        for change in decision.changes:
+            undos.append(state.apply(change, decision.peer))
+    except Exception:
+        state.undo(undos)
+        log.exception("zone %s: no decision on %s of %s", state.zone.name, request.op, request.key)
+        return Reply.refused("internal", "the supervisor failed on this request: see its log")
+    batch.changes.extend(decision.changes)
+    batch.size += sum(len(each.text) for each in decision.changes)
+    batch.undos.extend(undos)
+    return decision.reply

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Requests that are refused for their time alone: from the future, or of senders that gave up."""
+
+from __future__ import annotations
+
+from jaywalk.core import validation
+from jaywalk.zone.requests import Reply, Request
+
+FUTURE_SECONDS = 86_400.0
+"""How far a node's clock may be ahead of Redis's.  A request from later makes its key deaf until then."""
+
+
+def needs_exact_time(request: Request, now: float) -> bool:
+    """Whether a clock that is carried on since a while ago does not do."""
+    return bool(request.expires) or untimely(request, now) is not None
+
+
+def untimely(request: Request, now: float, skew: float = 0.0) -> Reply | None:
+    """The refusal of a request that comes at the wrong time, or None.
+
+    ``now`` is Redis's time, of which this machine's clock is ``skew`` seconds ahead.
+    """
+    if request.expires and request.expires / 1000 < now:
+        return Reply.refused(
+            "expired",
+            f"nobody waits for the {request.op} since {validation.moment(request.expires / 1000)}: "
+            "send it again",
+        )
+    ahead = request.seq / 1e6 - now
+    if ahead <= FUTURE_SECONDS:
+        return None
+    sender = f"the request of {request.key or request.name}"
+    if ahead - skew <= FUTURE_SECONDS < skew:
+        return Reply.refused(
+            "future",
+            f"{sender} comes from {_days(ahead)} days after the controller's time, and by this supervisor's "
+            "clock too the controller's is behind: set the clock of the controller's machine",
+        )
+    return Reply.refused(
+        "future",
+        f"{sender} comes from {_days(ahead)} days ahead of the controller's clock: set the node's clock",
+    )
+
+
+def _days(seconds: float) -> str:
+    return f"{seconds / 86400:.1f}"

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a request changes in a zone: pure decisions over :class:`ZoneState`, which they only read.
+
+The public key is the identity.  A request that asks for what is already so changes nothing and makes no
+event; one that is older than the key's last change is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from jaywalk.core import ip
+from jaywalk.core.errors import RequestRefused
+from jaywalk.core.key_format import default_name
+from jaywalk.mesh.preview import whereabouts, with_kept
+from jaywalk.zone.events import Change
+from jaywalk.zone.models import Lease, Peer
+from jaywalk.zone.requests import CHECK, REPORT, Reply, Request
+from jaywalk.zone.retention import may_be_retained
+
+from ..state.zone_state import ZoneState
+from .allocation import Asker, Grant, check_prefixes, choose, still_free, unreadable_refusal
+from .decision import ABSENT, Decision, admit, dropped, since, unclaimed, unknown_left
+from .last_seen import refusal
+from .naming import note, renamed, unique_name
+from .operator_requests import ORDERS
+
+__all__ = ["Decision", "decide"]
+
+
+def decide(state: ZoneState, request: Request, now: float) -> Decision:
+    """Decides on ``request`` at the time ``now``; a refusal is an answer, not an exception."""
+    try:
+        _refuse_other_machine(state.peers.get(request.key), request)
+        decision = _DECIDERS[request.op](state, request, now)
+        _refuse_overwriting(state, request, decision.changes)
+    except RequestRefused as refusal:
+        return Decision(Reply.refused(refusal.code, str(refusal)))
+    if not request.notes:
+        return decision
+    notes = (*request.notes, *decision.reply.notes)
+    return replace(decision, reply=replace(decision.reply, notes=notes))
+
+
+def _refuse_overwriting(state: ZoneState, request: Request, changes: Sequence[Change]) -> None:
+    """A record that cannot be read is written anew by its own node, or goes by an operator's release."""
+    for change in changes if state.unreadable else ():
+        mark = state.unreadable.get(change.key)
+        own = request.op in ("join", "leave") and change.key == request.key
+        released = request.op == "release" and not request.child_prefixes
+        if mark is not None and not (mark.covered or own or released):
+            raise unreadable_refusal(state, mark, "keeps that lease as it is")
+
+
+def _join(state: ZoneState, request: Request, now: float) -> Decision:
+    lease = state.leases.get(request.key)
+    _refuse_stale(lease, request)
+    if request.key in state.peers and lease is not None and lease.seq == request.seq:
+        # A repeat of what was granted: it takes nothing back that somebody else was given since.
+        return Decision(Reply.granted(lease, changed=False))
+    # The first node of a reserved name gets what waits for it; a host that has its own claims no second.
+    reservation = None if lease is not None and lease.host else unclaimed(state, request.name)
+    held = reservation or lease
+    keys = frozenset({request.key, reservation.key} if reservation else {request.key})
+    may_take = state.zone.policy.takeover != "never"
+    own = held.addresses if held else ()
+    if held is None or held.key in state.unreadable:
+        own = (*still_free(state, request.former_ip), *own)
+    grant = choose(state, Asker(own, keys, may_take), request.request_ip, now)
+    kept, host = (held.kept, held.host) if held else ((), "")
+    name, asked = (host, "") if host else _name(state, keys, request, lease)
+    prefixes = with_kept(kept, request.child_prefixes)
+    check_prefixes(state, keys, prefixes)
+    _refuse_covering(state, request, [each for each in prefixes if held is None or each not in held.prefixes])
+    peer = Peer(
+        key=request.key,
+        name=name,
+        addresses=grant.addresses,
+        prefixes=prefixes,
+        **_whereabouts(state.peers.get(request.key), request),
+        seq=request.seq,
+        rev=state.rev + 1,
+        since=since(lease, grant, now),
+        instance=request.instance or _instance_of(state.peers.get(request.key)),
+        host=host,
+        kept=kept,
+        asked=asked,
+    )
+    freed = dropped(state, reservation, now) if reservation else ()
+    decision = admit(state, peer, grant, now, freed, renamed(state, host, keys) if host else {})
+    notes = (
+        *_mended(state, request),
+        *note(state, keys, name, asked),
+        *_other_machine(state.peers.get(request.key), request),
+    )
+    return replace(decision, reply=replace(decision.reply, notes=notes))
+
+
+def _mended(state: ZoneState, request: Request) -> tuple[str, ...]:
+    """What is said where a join writes anew what could not be read."""
+    mark = state.unreadable.get(request.key)
+    if mark is None or mark.covered:
+        return ()
+    return (
+        f"the record of {request.key} in {mark.places(state.zone.name)} could not be read and is new now",
+    )
+
+
+def _other_machine(before: Peer | None, request: Request) -> tuple[str, ...]:
+    """What is said where a key comes from another machine than so far: both may be running."""
+    if before is None or not request.instance or before.instance in ("", request.instance):
+        return ()
+    where = f" at {before.observed or before.endpoint}" if before.observed or before.endpoint else ""
+    return (
+        f"the key {request.key} was another machine's until now, {before.name}{where}: it stands down; "
+        "if both run, give one of them a key of its own",
+    )
+
+
+def _name(state: ZoneState, keys: Collection[str], request: Request, lease: Lease | None) -> tuple[str, str]:
+    return unique_name(state, keys, _wished_name(request, lease), lease, request.former_name)
+
+
+def _wished_name(request: Request, lease: Lease | None) -> str:
+    """What the node wants to be called; one that does not say keeps its name."""
+    if request.name or lease is None:
+        return request.name or default_name(request.key)
+    return lease.asked or lease.name
+
+
+def _leave(state: ZoneState, request: Request, now: float) -> Decision:
+    lease = state.leases.get(request.key)
+    if lease is None:
+        return unknown_left(state, request.key, now)
+    _refuse_stale(lease, request)
+    joined = request.key in state.peers or request.key in state.unreadable
+    if not joined and not may_be_retained(state.epoch, now):
+        return Decision(Reply.granted(lease, changed=False))
+    released = now if joined else lease.released or 0
+    left = replace(lease, released=released, prefixes=lease.kept, seq=request.seq)
+    record: dict[str, object] = {"t": released, "s": request.seq}
+    return Decision(Reply.granted(left, changed=joined), (Change("-", request.key, record),))
+
+
+def _endpoint(state: ZoneState, request: Request, now: float) -> Decision:
+    peer = state.peers.get(request.key)
+    if peer is None:
+        raise RequestRefused(
+            "not-joined", f"the peer {request.key} is not in zone {state.zone.name}: join first"
+        )
+    _refuse_stale(state.leases.get(request.key), request)
+    moved = peer._replace(**_whereabouts(peer, request), seq=request.seq, rev=state.rev + 1)
+    return admit(state, moved, Grant(peer.addresses), now)
+
+
+def _refuse_covering(state: ZoneState, request: Request, fresh: Sequence[str]) -> None:
+    """A prefix that covers where a tunnel ends would lead that tunnel's own packets into the mesh."""
+    if not fresh:
+        return
+    networks = ip.networks(fresh)
+    ends = {request.endpoint: "this node itself"}
+    ends |= {
+        each.observed or each.endpoint: each.name for each in state.peers.values() if each.key != request.key
+    }
+    ends.pop("", None)
+    for endpoint, name in ends.items():
+        covered = ip.holding(networks, ip.host_of(endpoint))
+        if covered is not None:
+            raise RequestRefused(
+                "prefix-covers-endpoint",
+                f"the child prefix {covered} covers {endpoint}, where peers reach {name}: leave it out",
+            )
+
+
+def _whereabouts(known: Peer | None, request: Request) -> dict[str, Any]:
+    if request.relay and not request.endpoint:
+        raise RequestRefused(
+            "relay-unreachable",
+            "a relay needs an endpoint that its peers reach: give it --local-endpoint-ip",
+        )
+    return whereabouts(known, request)
+
+
+def _report(state: ZoneState, request: Request, now: float) -> Decision:
+    """What a member sees of others goes into their records where the zone believes it."""
+    if refusal(state, request):
+        return Decision(ABSENT)
+    observer = state.peers[request.key]
+    known = {key: each for key, each in request.observed.items() if key in state.peers}
+    state.observations.note(observer, known, now)
+    news = [state.observations.believed(state.zone, state.peers, key, now) for key in known]
+    seen = [peer._replace(rev=state.rev + 1) for peer in news if peer is not None]
+    names = " ".join(peer.name for peer in seen)
+    changes = tuple(Change("+", peer.key, peer.to_wire()) for peer in seen)
+    return Decision(Reply(ok=True, name=names, changed=bool(changes)), changes)
+
+
+def _check(state: ZoneState, request: Request, now: float) -> Decision:
+    return Decision(Reply(ok=True))
+
+
+_DECIDERS: Mapping[str, Callable[[ZoneState, Request, float], Decision]] = {
+    "join": _join,
+    "leave": _leave,
+    "endpoint": _endpoint,
+    REPORT: _report,
+    CHECK: _check,
+    **ORDERS,
+}
+
+
+def _instance_of(peer: Peer | None) -> str:
+    return peer.instance if peer is not None else ""
+
+
+def _refuse_other_machine(peer: Peer | None, request: Request) -> None:
+    """Once a key joined from another machine, the one before may neither move that peer nor remove it."""
+    known = _instance_of(peer)
+    if request.op in ("leave", "endpoint") and request.instance and known not in ("", request.instance):
+        raise RequestRefused(
+            "superseded",
+            f"the key {request.key} joined from another machine: join again to take it back",
+        )
+
+
+def _refuse_stale(lease: Lease | None, request: Request) -> None:
+    if lease is not None and request.seq < lease.seq:
+        raise RequestRefused(
+            "stale",
+            f"the request {request.seq} of {request.key} is older than its last one ({lease.seq}): "
+            "send it again, and check the node's clock",
+        )

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a supervisor keeps of its controller beside Redis: a copy of each zone, and of what all zones share.
+
+A copy says what was at a position (epoch, revision), and positions only grow along a zone's life, so that
+of two copies the one of the higher position is the newer one, whoever made it.  Nothing here talks to Redis.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from jaywalk.core.errors import InvalidValue
+from jaywalk.zone import codec
+from jaywalk.zone.models import Lease, Zone
+
+from ..admin.tokens import Token
+
+FORMAT = "jaywalk-supervisor-copy"
+SCHEMA = 1
+"""Fields that are new are optional, and a reader leaves aside those that it does not know; what an older
+reader must not leave aside takes another number."""
+MAX_LEASES = 100_000
+"""Leases of one zone that go into its copy; of a zone with more of them only those that an operator made."""
+_DIGEST = re.compile("[0-9a-f]{64}")
+
+Position = tuple[int, int]
+"""An epoch and a revision in it."""
+NOWHERE: Position = (0, 0)
+
+
+@dataclass(frozen=True)
+class ZoneCopy:
+    """A zone as it was at ``position``.
+
+    ``digest`` is the SHA-256 in hex of its agents' own password, or empty, and ``saved`` is when the copy
+    was taken, in seconds since 1970.
+    """
+
+    zone: Zone
+    position: Position
+    digest: str = ""
+    leases: Mapping[str, Lease] = field(default_factory=dict)
+    saved: int = 0
+
+    @property
+    def reserved(self) -> dict[str, Lease]:
+        """The leases that are an operator's work, without what their nodes say of themselves."""
+        return {key: as_reserved(lease) for key, lease in self.leases.items() if is_reserved(lease)}
+
+    def differs_much(self, from_: ZoneCopy) -> bool:
+        """Whether what an operator made differs, or an address is no more the key's that it was.
+
+        Leases that were added since are no such difference: without them nobody loses what is its own, for
+        their nodes come back and say which address they had.
+        """
+        if (self.zone, self.digest) != (from_.zone, from_.digest):
+            return True
+        for key, before in from_.leases.items():
+            lease = self.leases.get(key)
+            if lease is not before and (lease is None or _differs_much(lease, before)):
+                return True
+        if len(self.leases) == len(from_.leases):
+            return False
+        return any(is_reserved(lease) for key, lease in self.leases.items() if key not in from_.leases)
+
+    def same_as(self, other: ZoneCopy) -> bool:
+        """Whether both say the same, of whatever position."""
+        return replace(self, position=other.position, saved=other.saved) == other
+
+    def to_text(self) -> str:
+        leases = self.leases if len(self.leases) <= MAX_LEASES else self.reserved
+        body = {
+            "zone": self.zone.name,
+            "position": list(self.position),
+            "saved": self.saved,
+            **self.zone.to_wire(),
+            "digest": self.digest,
+            "leases": {key: lease.to_wire() for key, lease in leases.items()},
+        }
+        return _sealed(body)
+
+    @classmethod
+    def from_text(cls, name: str, text: str) -> ZoneCopy:
+        """A copy of the zone ``name``; raises ``InvalidValue`` for anything else."""
+        body = _opened(text)
+        if body.get("zone") != name:
+            raise InvalidValue(f"it is no copy of zone {name}")
+        position = codec.a_list(body.get("position"), "two numbers of the position")
+        if len(position) != len(NOWHERE):
+            raise InvalidValue("its position is none")
+        epoch, rev = (codec.natural(each, "position") for each in position)
+        leases = codec.mapping(body.get("leases"), "the list of leases")
+        return cls(
+            Zone.from_wire(name, {field: str(body.get(field, "")) for field in ZONE_FIELDS}),
+            (epoch, rev),
+            _digest_of(body.get("digest", "")),
+            {key: Lease.from_wire(key, record) for key, record in leases.items()},
+            codec.natural(body.get("saved", 0), "time"),
+        )
+
+
+ZONE_FIELDS = ("pools", "description", "policy")
+
+
+@dataclass(frozen=True)
+class SharedCopy:
+    """What all zones have in common.
+
+    ``removed`` holds the zones that were removed on purpose, with the time in ms since 1970 at which this
+    supervisor saw that; ``tokens`` the records of the API's tokens as they were at ``generation``.
+    """
+
+    declared: bool = False
+    removed: Mapping[str, int] = field(default_factory=dict)
+    generation: int = 0
+    tokens: Mapping[str, str] = field(default_factory=dict)
+
+    def to_text(self) -> str:
+        return _sealed(
+            {
+                "declared": self.declared,
+                "removed": dict(self.removed),
+                "generation": self.generation,
+                "tokens": dict(self.tokens),
+            }
+        )
+
+    @classmethod
+    def from_text(cls, text: str) -> SharedCopy:
+        """Raises ``InvalidValue`` for anything that is no such copy."""
+        body = _opened(text)
+        removed = codec.mapping(body.get("removed", {}), "the list of removed zones")
+        tokens = codec.mapping(body.get("tokens", {}), "the list of tokens")
+        for name, record in tokens.items():
+            Token.from_wire(name, record)
+        return cls(
+            body.get("declared") is True,
+            {str(name): codec.natural(since, "time") for name, since in removed.items()},
+            codec.natural(body.get("generation", 0), "generation"),
+            tokens,
+        )
+
+
+def is_reserved(lease: Lease) -> bool:
+    """Whether an operator made the lease, or a part of it."""
+    return lease.state == "reserved" or bool(lease.host or lease.kept)
+
+
+def _differs_much(lease: Lease, before: Lease) -> bool:
+    if lease.addresses != before.addresses or is_reserved(lease) != is_reserved(before):
+        return True
+    return is_reserved(lease) and as_reserved(lease) != as_reserved(before)
+
+
+def as_reserved(lease: Lease) -> Lease:
+    """A lease of an operator as it waits for its node."""
+    return replace(lease, released=0, prefixes=lease.kept, seq=0, asked="")
+
+
+def as_lost(lease: Lease, now: float) -> Lease:
+    """A lease as it stands once its zone was lost at ``now``: each node is away until it joins again."""
+    if is_reserved(lease):
+        return replace(lease, released=0, prefixes=lease.kept)
+    return replace(lease, released=now, prefixes=()) if lease.released is None else lease
+
+
+def _sealed(body: Mapping[str, Any]) -> str:
+    return json.dumps({"format": FORMAT, "schema": SCHEMA, **body}, separators=(",", ":")) + "\n"
+
+
+def _opened(text: str) -> Mapping[str, Any]:
+    body = codec.mapping(text, "the copy")
+    if body.get("format") != FORMAT:
+        raise InvalidValue("it is no copy that a supervisor made")
+    if body.get("schema") != SCHEMA:
+        raise InvalidValue(f"another version made it (schema {body.get('schema')!r} and not {SCHEMA})")
+    return body
+
+
+def _digest_of(value: object) -> str:
+    if value == "" or (isinstance(value, str) and _DIGEST.fullmatch(value)):
+        return str(value)
+    raise InvalidValue("its hash of the agents' password is none")

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How what was lost of a zone goes back into Redis: each step writes only where nothing stands."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from jaywalk.core.errors import InvalidValue
+from jaywalk.zone import codec
+from jaywalk.zone.events import Change
+from jaywalk.zone.models import Lease
+from jaywalk.zone.redis_keys import ZoneKeys
+
+from ..admin.zones import settle
+from ..state.zone_state import ZoneState
+from ..store.acl import set_password, write_user
+from ..store.store import BATCH, Origin, Store
+from .copies import ZoneCopy, as_lost, is_reserved
+from .plan import missing_leases, outdated_reservations
+
+log = logging.getLogger(__name__)
+
+
+def make_again(store: Store, copy: ZoneCopy) -> bool:
+    """Makes a zone as ``copy`` has it, with its password's hash and all reservations, in one step.
+
+    Its other leases follow.  Returns whether there was no such zone.
+    """
+    now = store.time(copy.zone.name)
+    leases = {key: as_lost(lease, now) for key, lease in copy.leases.items() if is_reserved(lease)}
+    origin = Origin(copy.position, copy.digest, mark_of(copy), leases=leases)
+    if not store.create(copy.zone, origin):
+        return False
+    added, left_out = put_leases(store, copy)
+    log.warning(
+        "zone %s was gone from the controller and is back with %s, as it was at revision %d: %s, "
+        "%d reservations and %d other leases",
+        copy.zone.name,
+        ", ".join(copy.zone.pools),
+        copy.position[1],
+        "its agents' password" if copy.digest else "no agents' password of its own",
+        len(leases),
+        added,
+    )
+    _tell_left_out(copy.zone.name, left_out)
+    return True
+
+
+def replace_older(store: Store, copy: ZoneCopy) -> None:
+    """Puts ``copy`` in the place of an older one that a zone was made from."""
+    name = copy.zone.name
+    store.commit_all(name, lambda state: _applied(state, outdated_reservations(state, copy)))
+    try:
+        changed = settle(store, name, lambda _zone: copy.zone)
+    except InvalidValue as error:
+        changed = False
+        log.warning("zone %s keeps the settings of an older copy: %s", name, error)
+    added, left_out = put_leases(store, copy)
+    if copy.digest and set_password(store, name, copy.digest):
+        write_user(store, name)
+        changed = True
+    put_marks(store, copy, mark_of(copy))
+    if changed or added:
+        log.warning(
+            "zone %s came back from an older copy: it has the settings of revision %d and %d more leases",
+            name,
+            copy.position[1],
+            added,
+        )
+    _tell_left_out(name, left_out)
+
+
+def complete(store: Store, copy: ZoneCopy) -> None:
+    """Gives a zone that somebody made anew the leases of ``copy`` that it has room for."""
+    added, left_out = put_leases(store, copy)
+    if added:
+        log.warning(
+            "zone %s was made anew in the controller: it has %d leases of the one before",
+            copy.zone.name,
+            added,
+        )
+    _tell_left_out(copy.zone.name, left_out)
+
+
+def put_password(store: Store, copy: ZoneCopy) -> None:
+    """Gives a zone the hash of its own password back."""
+    put_marks(store, copy, "")
+    write_user(store, copy.zone.name)
+    log.warning("zone %s has the hash of its agents' own password back", copy.zone.name)
+
+
+def put_marks(store: Store, copy: ZoneCopy, restored: str) -> None:
+    """Marks a zone as ``mark.lua`` does."""
+    keys = ZoneKeys(copy.zone.name)
+    store.run("mark", [keys.meta, keys.creds], [copy.digest, restored, ""])
+
+
+def put_leases(store: Store, copy: ZoneCopy) -> tuple[int, list[str]]:
+    """Commits the leases that a zone lacks; returns how many, and sentences on those without room."""
+    left_out: list[str] = []
+
+    def missing(state: ZoneState) -> list[Change]:
+        changes, left_out[:] = missing_leases(state, copy, store.time(copy.zone.name))
+        return changes
+
+    return len(store.commit_all(copy.zone.name, missing)), left_out
+
+
+def refill(store: Store, state: ZoneState) -> int:
+    """Writes records again that are gone although the zone stands where ``state`` does; returns how many."""
+    peers = {key: peer.to_wire() for key, peer in state.peers.items()}
+    leases = {key: lease.to_wire() for key, lease in state.leases.items()}
+    return _refill(store, state, state.keys.peers, peers) + _refill(store, state, state.keys.leases, leases)
+
+
+def let_peers_return(store: Store, state: ZoneState) -> ZoneState:
+    """The zone as it is to be served, where ``state`` is how it was found.
+
+    Leases of nodes in the mesh whose peers somebody deleted: each keeps its addresses.  A new epoch that
+    shares no history with those before has the nodes join again, as after any loss, and keep their peers.
+    """
+    name = state.zone.name
+
+    def away(state: ZoneState) -> list[Change]:
+        return _applied(state, _away(_unlisted(store, state), store.time(name)))
+
+    while lost := _unlisted(store, state):
+        fields = {"history": "", "marks": "", "restored": state.position}
+        if store.change(name, state.head, fields, new_epoch=True) == "OK":
+            log.warning("zone %s lost the peers of %d leases: their nodes join again", name, len(lost))
+            store.commit_all(name, away)
+        state = store.load(name)
+    return state
+
+
+def mark_of(copy: ZoneCopy) -> str:
+    """The mark ``restored`` of a zone that is made from ``copy``."""
+    return f"{copy.position[0]}-{copy.position[1]}"
+
+
+def _refill(store: Store, state: ZoneState, hash_name: str, records: Mapping[str, object]) -> int:
+    lost = sorted(records.keys() - state.unreadable.keys() - set(store.redis.hkeys(hash_name)))
+    for at in range(0, len(lost), BATCH):
+        words = [part for key in lost[at : at + BATCH] for part in (key, codec.compact(records[key]))]
+        if store.run("refill", [state.keys.meta, hash_name], [*state.head, *words]) != "OK":
+            return at
+    return len(lost)
+
+
+def _away(leases: Sequence[Lease], now: float) -> list[Change]:
+    return [Change("=", lease.key, as_lost(lease, now).to_wire()) for lease in leases]
+
+
+def _applied(state: ZoneState, changes: list[Change]) -> list[Change]:
+    for change in changes:
+        state.apply(change)
+    return changes
+
+
+def _tell_left_out(name: str, sentences: Sequence[str]) -> None:
+    for each in sentences:
+        log.warning("zone %s does not get %s: order it again", name, each)
+
+
+def _unlisted(store: Store, state: ZoneState) -> list[Lease]:
+    """The leases of nodes in the mesh that have no peer's record, be it one that cannot be read."""
+    found = [
+        lease
+        for key, lease in state.leases.items()
+        if lease.released is None and key not in state.peers and key not in state.unreadable
+    ]
+    there = set(store.redis.hkeys(state.keys.peers)) if found else set()
+    return [lease for lease in found if lease.key not in there]

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Puts back what all zones share: the list of zones, those that were removed on purpose, the API's tokens."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from jaywalk.core.errors import InvalidValue
+from jaywalk.zone.redis_keys import ZONES, ZoneKeys
+from jaywalk.zone.view import history_of
+
+from ..admin import zones
+from ..admin.tokens import GENERATION, RESTORED, TOKENS, Token
+from ..admin.zones import DECLARED, REMOVED
+from ..state.wrong_type import members
+from ..store.store import Store
+from .copies import NOWHERE, Position, SharedCopy
+from .copy_folder import SHARED, CopyFolder
+
+MAX_REMOVED = 10_000
+"""Zones that were removed on purpose and that a copy remembers, the latest ones."""
+
+log = logging.getLogger(__name__)
+
+
+class SharedRecovery:
+    """One supervisor's copy of what the zones of one controller share."""
+
+    def __init__(self, folder: CopyFolder | None) -> None:
+        self._folder = folder
+        self._copy = folder.shared() if folder else SharedCopy()
+        self._written = self._copy if folder and folder.is_there(SHARED) else None
+        self._tokens_seen: tuple[object, object] = (None, None)
+
+    def mend(self, store: Store, copies: Mapping[str, Position]) -> set[str]:
+        """Puts back what is missing and follows what is there; ``copies`` are the zones that have copies.
+
+        Returns the names of those that were removed on purpose.
+        """
+        self._mend_declared(store)
+        self._mend_tokens(store)
+        gone = self._mend_zones(store, copies)
+        self._write()
+        return gone
+
+    def _write(self) -> None:
+        if self._folder is None or self._copy == self._written:
+            return
+        if self._folder.write(SHARED, self._copy.to_text()):
+            self._written = self._copy
+
+    def _mend_declared(self, store: Store) -> None:
+        declared = bool(store.redis.exists(DECLARED))
+        if self._copy.declared and not declared:
+            store.redis.set(DECLARED, "1")
+        self._copy = replace(self._copy, declared=declared or self._copy.declared)
+
+    def _mend_zones(self, store: Store, copies: Mapping[str, Position]) -> set[str]:
+        """As :meth:`mend`.
+
+        The list is read before the removals: who removes a zone says so before it goes from the list.
+        """
+        names = members(store.redis, ZONES)
+        gone = members(store.redis, REMOVED)
+        removed = dict(self._copy.removed)
+        for name in gone - names - removed.keys():
+            removed[name] = max(int(store.time() * 1000), copies.get(name, NOWHERE)[0] + 1)
+        for name in sorted(removed.keys() & names):
+            if self._is_wanted(store, name, removed[name]):
+                del removed[name]
+        if lost := removed.keys() - names - gone:
+            store.redis.sadd(REMOVED, *lost)
+            log.warning("the controller had forgotten that %s were removed", _listed(lost))
+        if lost := copies.keys() - names - removed.keys():
+            store.redis.sadd(ZONES, *lost)
+            log.warning("the controller's list of zones lacked %s: they are listed again", _listed(lost))
+        latest = sorted(removed.items(), key=lambda each: each[1])[-MAX_REMOVED:]
+        self._copy = replace(self._copy, removed=dict(latest))
+        return removed.keys() & copies.keys()
+
+    def _is_wanted(self, store: Store, name: str, removed_at: int) -> bool:
+        """Whether a zone that was removed at ``removed_at`` (ms since 1970) is there since an operator made
+        it again; one that an older copy brought back goes once more.
+        """
+        fields = ("epoch", "history", "restored", "confirmed")
+        epoch, history, restored, confirmed = store.redis.hmget(ZoneKeys(name).meta, *fields)
+        if epoch is None:
+            return False
+        origin = history_of(restored or "")
+        if origin and origin[-1][0] < removed_at and not confirmed:
+            zones.remove(store, name, force=True)
+            log.warning("zone %s was removed before, and an older copy had brought it back: it is gone", name)
+            return False
+        ends = (*history_of(history or ""), *history_of(f"{epoch}-0"))
+        if ends and min(ends)[0] < removed_at and not confirmed:
+            log.warning(
+                "zone %s, which was removed, is there again from older data: remove it again if it is to go",
+                name,
+            )
+        return True
+
+    def _mend_tokens(self, store: Store) -> None:
+        text, count = store.redis.hget(TOKENS, GENERATION), store.redis.hlen(TOKENS)
+        if (text, count) == self._tokens_seen:
+            return
+        records = store.redis.hgetall(TOKENS)
+        generation, copied = (_number(records.pop(field, "")) for field in (GENERATION, RESTORED))
+        known = self._copy
+        if known.generation and (not count or 0 < copied < known.generation):
+            self._restore_tokens(store)
+            return
+        if count and not generation:
+            store.run("tokens", [TOKENS], ["adopt"])
+            return
+        if generation < known.generation:
+            _tell_older_tokens(known.tokens, records)
+        self._tokens_seen = (text, count)
+        self._copy = replace(known, generation=generation, tokens=_readable(records))
+
+    def _restore_tokens(self, store: Store) -> None:
+        """Puts the tokens back, but for those of zones that were removed."""
+        known = self._copy
+        kept = {
+            name: text
+            for name, text in known.tokens.items()
+            if Token.from_wire(name, text).zone not in known.removed
+        }
+        words = [part for record in kept.items() for part in record]
+        if store.run("tokens", [TOKENS], ["restore", known.generation, *words]) == "OK" and kept:
+            log.warning("the tokens of the API were gone from the controller: %d are back", len(kept))
+
+
+def _readable(records: Mapping[str, str]) -> dict[str, str]:
+    """The records that are tokens; what does not parse opens nothing, and is not kept."""
+    found = {}
+    for name, text in records.items():
+        try:
+            Token.from_wire(name, text)
+        except InvalidValue:
+            continue
+        found[name] = text
+    return found
+
+
+def _tell_older_tokens(known: Mapping[str, str], records: Mapping[str, str]) -> None:
+    """Says what an older state of the tokens, which stands, has otherwise."""
+    if back := records.keys() - known.keys():
+        log.warning("tokens that were removed are valid again, from older data: remove %s", _listed(back))
+    if lost := known.keys() - records.keys():
+        log.warning("tokens are missing in the controller's older data: add %s again", _listed(lost))
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() and len(text) < 18 else 0
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))

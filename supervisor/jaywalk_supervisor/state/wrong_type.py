@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Redis keys under which somebody put another type: their zone waits, and the others go on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+
+from jaywalk.core.errors import InvalidValue
+from jaywalk.zone.redis_keys import ZoneKeys
+
+
+def check_types(client: Any, zone: str) -> None:
+    """Raises ``InvalidValue`` that names the keys of ``zone`` that have another type than they should.
+
+    ``client`` is redis-py's, of any kind.
+    """
+    keys = ZoneKeys(zone)
+    wanted = {
+        **dict.fromkeys((keys.meta, keys.peers, keys.leases, keys.seen, keys.creds), "hash"),
+        **dict.fromkeys((keys.inbox, keys.orders), "list"),
+        keys.events: "stream",
+    }
+    with client.pipeline(transaction=False) as pipe:
+        for key in wanted:
+            pipe.type(key)
+        types = dict(zip(wanted, pipe.execute(), strict=True))
+    wrong = [
+        f"{key} is a {types[key]} and no {kind}"
+        for key, kind in wanted.items()
+        if types[key] not in (kind, "none")
+    ]
+    if wrong:
+        raise InvalidValue(
+            f"zone {zone} cannot be read: {', '.join(wrong)}",
+            _remedy(wrong[0].split()[0]),
+        )
+
+
+@contextmanager
+def naming_spoilt_keys(client: Any, zone: str) -> Iterator[None]:
+    """Says of a command in its block that met a key of another type what :func:`check_types` says."""
+    try:
+        yield
+    except redis.ResponseError as error:
+        if is_wrong_type(error):
+            check_types(client, zone)
+        raise
+
+
+def spoilt_meta(zone: str) -> InvalidValue:
+    """What is said of a zone whose meta data do not parse."""
+    return InvalidValue(
+        f"the meta data of zone {zone} do not parse",
+        _remedy(ZoneKeys(zone).meta),
+    )
+
+
+def members(client: Any, key: str) -> set[str]:
+    """The members of a set that all zones share; raises ``InvalidValue`` where it is none."""
+    try:
+        return set(client.smembers(key))
+    except redis.ResponseError as error:
+        if not is_wrong_type(error):
+            raise
+        raise InvalidValue(
+            f"the key {key} in the controller is no set",
+            _remedy(key),
+        ) from None
+
+
+def _remedy(key: str) -> str:
+    return (
+        f"restore it from a backup, or remove it ('redis-cli DEL {key}'): a supervisor that runs puts back "
+        "what it knows"
+    )
+
+
+def is_wrong_type(error: redis.ResponseError) -> bool:
+    """Whether Redis refused a command, or one of a script or a pipeline, since the key holds another type."""
+    return "WRONGTYPE " in str(error)

@@ -1,0 +1,329 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A zone in a supervisor's memory: its peers, its leases and the indexes over them.
+
+A supervisor applies its own decisions at once and takes them back when somebody else committed first; it
+follows the commits of others by their events.  Nothing here talks to Redis.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import NamedTuple, TypeVar
+
+from jaywalk.core.errors import InvalidValue
+from jaywalk.zone.events import Change, Event, Gap
+from jaywalk.zone.marks import Head, agree, number, readable
+from jaywalk.zone.models import Lease, Peer, Zone, lease_of
+from jaywalk.zone.redis_keys import ZoneKeys
+
+from .endpoint_observations import Observations
+from .pool import Pool
+from .prefix_index import PrefixIndex
+from .unreadable import Unreadable, read
+from .wrong_type import spoilt_meta
+
+LEAST_WAIT_MS = 100
+PEERS_PER_MS = 10
+"""Agents wait 0.1 ms a peer between two reads, so that waking them all stays a fifth of a Redis core."""
+
+
+def wait_ms_of(peers: int) -> int:
+    """How long the agents of a zone of so many peers are to wait between two reads."""
+    return max(LEAST_WAIT_MS, peers // PEERS_PER_MS)
+
+
+Record = TypeVar("Record")
+
+
+class Undo(NamedTuple):
+    """What a key had before a change."""
+
+    key: str
+    peer: Peer | None
+    lease: Lease | None
+    unreadable: Unreadable | None = None
+
+
+class ZoneState:
+    """A zone at (epoch, rev), in the history that ``mark`` is of (empty where it is unknown).
+
+    ``leases`` holds a record for each key that has addresses, in the mesh or not; ``pools`` and
+    ``prefixes`` are indexes over it.  ``seen`` says when keys were last heard of, in seconds since 1970, as
+    far as somebody asked Redis for it, ``listening`` since when somebody listens to them, and
+    ``observations`` where peers see one another.  ``unreadable`` marks the keys of which a record in Redis
+    does not parse: their leases hold what can be read, and ``peers`` lists them where their own record does.
+    """
+
+    def __init__(
+        self, zone: Zone, epoch: int, rev: int, wait_ms: int = LEAST_WAIT_MS, mark: str = ""
+    ) -> None:
+        self.zone = zone
+        self.keys = ZoneKeys(zone.name)
+        self.epoch = epoch
+        self.rev = rev
+        self.mark = mark
+        self.wait_ms = wait_ms
+        self.peers: dict[str, Peer] = {}
+        self.leases: dict[str, Lease] = {}
+        self.pools = [Pool(cidr, zone.policy.excluded) for cidr in zone.pools]
+        self.prefixes = PrefixIndex()
+        self.unreadable: dict[str, Unreadable] = {}
+        self.seen: Mapping[str, int] = {}
+        self.observations = Observations()
+        self.listening = 0.0
+        self._redated: dict[str, tuple[float, float]] = {}
+        self._names: dict[str, set[str]] = {}
+        self._released: list[tuple[float, str]] = []
+
+    @classmethod
+    def load(
+        cls,
+        name: str,
+        meta: Mapping[str, str],
+        peers: Mapping[str, str],
+        leases: Mapping[str, str],
+        before: ZoneState | None = None,
+    ) -> ZoneState:
+        """A zone from its hashes in Redis; a record that does not parse is marked as :mod:`.unreadable`.
+
+        ``before`` is what somebody knew, which goes for such records where it is of this very revision.
+        """
+        try:
+            epoch, rev, wait_ms = number(meta["epoch"]), number(meta["rev"]), int(meta["wait_ms"])
+        except (KeyError, ValueError):
+            raise spoilt_meta(name) from None
+        state = cls(Zone.from_wire(name, meta), epoch, rev, wait_ms, readable(meta.get("mark")))
+        same = before and before.position == state.position and agree(before.mark, state.mark)
+        surely = before.sure_lease if before and same else lambda _key: None
+        marked: list[Undo] = []
+        for key in sorted(peers.keys() | leases.keys()):
+            found = read(state.zone, key, peers.get(key), leases.get(key), surely(key))
+            if found[2] is None:
+                state.put(key, *found)
+            else:
+                marked.append(Undo(key, *found))
+        for each in marked:  # behind the others, whose addresses are sure
+            state.put(*each)
+        return state
+
+    @property
+    def position(self) -> str:
+        """The id of the last event that this state contains."""
+        return f"{self.epoch}-{self.rev}"
+
+    def sure_lease(self, key: str) -> Lease | None:
+        """The lease of ``key`` where all of it is known, or None."""
+        mark = self.unreadable.get(key)
+        return None if mark is not None and mark.blocks else self.leases.get(key)
+
+    @property
+    def head(self) -> Head:
+        """Where this state stands."""
+        return Head(self.epoch, self.rev, self.mark)
+
+    @property
+    def wanted_wait_ms(self) -> int:
+        """What ``meta.wait_ms`` should be for the peers that are there."""
+        return wait_ms_of(len(self.peers))
+
+    def put(
+        self, key: str, peer: Peer | None, lease: Lease | None, unreadable: Unreadable | None = None
+    ) -> Undo:
+        """Gives ``key`` this peer, this lease and this mark (None for none) and returns what it had."""
+        before = Undo(key, self.peers.get(key), self.leases.get(key), self.unreadable.get(key))
+        self._unname(key, before)
+        if before.lease is not None:
+            self._unindex(before.lease, before.unreadable)
+        if before.peer is not None and (peer is None or peer.endpoint != before.peer.endpoint):
+            self.observations.forget(key)
+        _set(self.peers, key, peer)
+        _set(self.leases, key, lease)
+        if unreadable is not None or before.unreadable is not None:
+            _set(self.unreadable, key, unreadable)
+        if lease is not None and (unreadable is None or unreadable.covered):
+            self._index(lease)
+        if self.unreadable:
+            self._hold_unreadable(self.unreadable.values() if before.lease else filter(None, [unreadable]))
+        for name in _names_of(peer, lease, unreadable):
+            self._names.setdefault(name, set()).add(key)
+        return before
+
+    def _hold_unreadable(self, marks: Iterable[Unreadable]) -> None:
+        """Takes for the keys of ``marks`` what they may have and no readable record has."""
+        for mark in marks:
+            for address in mark.held:
+                pool = self.pool_of(address)
+                if pool is not None and pool.holder(address) is None:
+                    pool.hold(address, mark.key)
+
+    def others_called(self, name: str, keys: Collection[str]) -> set[str]:
+        """The keys other than ``keys`` that have ``name``: in the mesh, or as an operator reserved it."""
+        return self._names.get(name, set()) - set(keys)
+
+    def _unname(self, key: str, before: Undo) -> None:
+        for name in _names_of(before.peer, before.lease, before.unreadable):
+            holders = self._names.get(name, set())
+            holders.discard(key)
+            if not holders:
+                self._names.pop(name, None)
+
+    def apply(self, change: Change, peer: Peer | None = None) -> Undo:
+        """Carries out one change; raises ``InvalidValue`` where its record is none.
+
+        ``peer`` is the record of a ``+`` where we wrote it ourselves, and need not read it again.
+        """
+        lease = self.leases.get(change.key)
+        if change.sign == "+":
+            if peer is None or peer.key != change.key:
+                peer = Peer.from_wire(change.key, change.record, self.zone)
+            return self.put(change.key, peer, lease_of(peer))
+        if change.sign == "-" and lease is None and change.record is None:
+            # For nodes that retain a peer which Redis lost; here there is nothing to remove.
+            return self.put(change.key, None, None)
+        if change.sign == "-":
+            return self.put(change.key, None, _left(lease, change.record or {}))
+        record = None if change.record is None else Lease.from_wire(change.key, change.record)
+        return self.put(change.key, self.peers.get(change.key), record)
+
+    def undo(self, undos: Iterable[Undo]) -> None:
+        """Takes changes back, the last one first."""
+        for each in reversed(list(undos)):
+            self.put(*each)
+
+    def follow(self, event: Event) -> None:
+        """Takes in what another supervisor committed; raises ``Gap`` where only loading anew helps."""
+        if not event.follows(self.head) or event.zone_changed:
+            raise Gap(
+                f"zone {self.zone.name} stands at {self.position}, the log at {event.epoch}-{event.rev}"
+            )
+        try:
+            for change in event.changes:
+                self.apply(change)
+        except InvalidValue as error:
+            raise Gap(str(error)) from None
+        self.epoch, self.rev, self.mark = event.epoch, event.rev, event.mark
+        if event.wait_ms is not None:
+            self.wait_ms = event.wait_ms
+
+    def last_seen(self, lease: Lease, now: float) -> float:
+        """When the key of ``lease`` was last heard of before ``now``, as far as this state knows.
+
+        What lies behind that was written before the clock was set back, and says nothing any more.
+        """
+        times = (lease.since, self.released_at(lease), self.seen.get(lease.key, 0))
+        return max((each for each in times if each <= now), default=self.listening)
+
+    def released_at(self, lease: Lease) -> float:
+        """When the node of ``lease`` left, by the clock as it goes now; 0 where it did not.
+
+        The record keeps the time by the clock of then, which may have jumped since.
+        """
+        recorded, moment = self._redated.get(lease.key, (None, 0.0))
+        return moment if recorded == lease.released else lease.released or 0.0
+
+    def quarantined_until(self, lease: Lease) -> float:
+        """Until when nobody else may have what ``lease`` holds, its node having left; 0 if it did not."""
+        released = self.released_at(lease)
+        return released + self.zone.policy.quarantine if released else 0.0
+
+    def listen_from(self, now: float, jump: float = 0.0) -> None:
+        """Begins to listen at the time ``now``, or anew: after the clock jumped by ``jump`` seconds, or after
+        nobody was heard for a while.
+
+        A clock that jumped ahead ends no quarantine, and what seems to lie in the future is over in time.
+        """
+        self.listening = now
+        self.observations = Observations()
+        redated = {}
+        for lease in self.leases.values():
+            if lease.released:
+                before = self.released_at(lease)
+                moment = min(before + max(jump, 0.0), now)
+                if moment != lease.released:
+                    redated[lease.key] = (lease.released, moment)
+        self._redated = redated
+        self._order_released()
+
+    def go_on_from(self, before: ZoneState) -> None:
+        """Takes over what ``before``, an older copy of the zone, knew beside its records."""
+        self.listening = before.listening
+        self._redated = before._redated
+        self._order_released()
+
+    def pool_of(self, address: str) -> Pool | None:
+        """The pool that ``address`` lies in, or None."""
+        return next((pool for pool in self.pools if address in pool), None)
+
+    def longest_released(self, before: float) -> Lease | None:
+        """The lease that was released first, if that was before the time ``before``."""
+        while self._released:
+            released, key = self._released[0]
+            lease = self.leases.get(key)
+            if lease is not None and lease.released and self.released_at(lease) == released:
+                return lease if released < before else None
+            heapq.heappop(self._released)
+        return None
+
+    def released_before(self, before: float) -> Iterator[Lease]:
+        """The leases whose nodes left before that time, in no order, some perhaps twice."""
+        heap, places = self._released, [0]
+        while places:
+            place = places.pop()
+            if place < len(heap) and heap[place][0] < before:
+                places += (2 * place + 1, 2 * place + 2)
+                lease = self.leases.get(heap[place][1])
+                if lease is not None and lease.released and self.released_at(lease) < before:
+                    yield lease
+
+    def _order_released(self) -> None:
+        self._released = [
+            (self.released_at(each), each.key) for each in self.leases.values() if each.released
+        ]
+        heapq.heapify(self._released)
+
+    def _index(self, lease: Lease) -> None:
+        for address in lease.addresses:
+            if (pool := self.pool_of(address)) is not None:
+                pool.hold(address, lease.key)
+        for prefix in lease.prefixes:
+            self.prefixes.add(prefix, lease.key)
+        if lease.released:
+            heapq.heappush(self._released, (self.released_at(lease), lease.key))
+            if len(self._released) > 2 * len(self.leases) + 100:
+                self._order_released()
+
+    def _unindex(self, lease: Lease, unreadable: Unreadable | None) -> None:
+        for address in (*lease.addresses, *(unreadable.held if unreadable else ())):
+            if (pool := self.pool_of(address)) is not None:
+                pool.drop(address, lease.key)
+        for prefix in lease.prefixes:
+            self.prefixes.remove(prefix, lease.key)
+
+
+def _names_of(peer: Peer | None, lease: Lease | None, unreadable: Unreadable | None) -> set[str]:
+    """The names that nobody else may have."""
+    names = (
+        peer.name if peer else "",
+        lease.host if lease else "",
+        unreadable.lease.name if unreadable else "",
+    )
+    return {name for name in names if name}
+
+
+def _left(lease: Lease | None, record: Mapping[str, object]) -> Lease | None:
+    """The lease after its peer left: the addresses stay; of the prefixes only those that the operator keeps,
+    since the others are announced anew at the next join.
+    """
+    released, seq = record.get("t"), record.get("s")
+    if lease is None or not isinstance(released, (int, float)) or not isinstance(seq, int):
+        raise InvalidValue("an event of the zone says that a peer left, and not when")
+    return replace(lease, released=float(released), prefixes=lease.kept, seq=seq)
+
+
+def _set(records: dict[str, Record], key: str, record: Record | None) -> None:
+    if record is None:
+        records.pop(key, None)
+    else:
+        records[key] = record

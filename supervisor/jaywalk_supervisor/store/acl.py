@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The Redis users of a zone's agents: derived state, written anew whenever Redis forgot it.
+
+Redis neither replicates its users nor keeps those made at run time, so that each supervisor writes them
+when it meets a server that started anew, and when a zone appears.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+
+import redis
+
+from jaywalk.controller.address import agent_user
+from jaywalk.zone.redis_keys import HEAD_FIELDS, ZoneKeys
+
+from .store import Store
+
+log = logging.getLogger(__name__)
+
+SETINFO_SINCE = (7, 2)
+"""Older servers refuse a rule about a subcommand that they do not know."""
+SHUT_TO_DEFAULT = "own_password"
+"""The field of ``{zone}:meta`` that stays once a zone had an agents' password of its own."""
+COMMANDS = (
+    *("-@all", "+hello", "+auth", "+ping", "+client|setname", "+client|id"),
+    *("+xread", "+xrange", "+hget", "+hmget", "+hgetall", "+hscan", "+hlen", "+rpush", "+time"),
+)
+
+
+def password_hash(password: str) -> str:
+    """The SHA-256 of a password in hex, as ``ACL SETUSER`` takes it after a ``#``."""
+    return hashlib.sha256(password.encode()).hexdigest()
+
+
+def agent_rules(zone: str, digest: str, version: tuple[int, ...]) -> list[str]:
+    """What a zone's agents may: ask in its inbox, read its log, its peers and answers that they can name."""
+    keys = ZoneKeys(zone)
+    readable = [keys.events, keys.peers, keys.meta, keys.reply("*")]
+    setinfo = ["+client|setinfo"] if version >= SETINFO_SINCE else []
+    return [
+        "reset",
+        "on",
+        f"#{digest}",
+        f"%W~{keys.inbox}",
+        *(f"%R~{key}" for key in readable),
+        *COMMANDS,
+        *setinfo,
+    ]
+
+
+def set_password(store: Store, zone: str, digest: str) -> bool:
+    """Keeps the hash of the zone's agent password; returns whether it is another one than before.
+
+    The zone's revision moves with it, so that of two copies of the zone the later one is known, and the mark
+    ``own_password`` stays in its meta data: see :func:`write_user`.
+    """
+    keys = ZoneKeys(zone)
+    if store.redis.hget(keys.creds, "agent") == digest:
+        return False
+    store.redis.hset(keys.creds, "agent", digest)
+    while True:
+        at = [each or "" for each in store.redis.hmget(keys.meta, *HEAD_FIELDS)]
+        if store.change(zone, at, {SHUT_TO_DEFAULT: "1"}) != "CONFLICT":
+            return True
+
+
+def write_user(store: Store, zone: str, default_digest: str = "") -> bool:
+    """Makes the zone's agent user, with ``default_digest`` where the zone never had a password of its own.
+
+    A zone that had one and lost its hash keeps the user that the server has, if any: nobody else's password
+    opens it.  Returns whether the server lets us: managed ones often do not, and there the operator makes
+    the user.
+    """
+    keys = ZoneKeys(zone)
+    digest = store.redis.hget(keys.creds, "agent")
+    if not digest and store.redis.hexists(keys.meta, SHUT_TO_DEFAULT):
+        return False
+    digest = digest or default_digest
+    if digest:
+        words = ("SETUSER", agent_user(zone), *agent_rules(zone, digest, store.version))
+    else:
+        log.info("zone %s has no agents' password: nobody can join it until it gets one", zone)
+        words = ("DELUSER", agent_user(zone))
+    try:
+        store.on_all("ACL", *words)
+    except redis.ResponseError as error:
+        log.warning(
+            "the controller does not let us make its user %s (%s): make it by hand, or agents cannot log in",
+            agent_user(zone),
+            error,
+        )
+        return False
+    return True
+
+
+def password_lost(zone: str) -> str:
+    """What is wrong with a zone that :func:`write_user` leaves shut, and the remedy."""
+    return (
+        f"zone {zone} had an agents' password of its own, which the controller lost, and the default one "
+        "does not open it, so that its agents cannot log in: give it again, by the play or with "
+        f"'jaywalk-supervisor zone set {zone} --agent-password-file FILE'"
+    )
+
+
+def check_replay(store: Store) -> None:
+    """Warns of a Redis that would forget all commits at its next start.
+
+    Redis (to 8.2, issue 14541) and Valkey (to 9.0, issue 3983) replay the append-only file as the default
+    user, and silently leave out every transaction and script where that user has no rights.
+    """
+    answers = store.on_all("ACL", "DRYRUN", "default", "XADD", "key", "*", "field", "value")
+    if set(answers) != {"OK"} and any(each.get("aof_enabled") for each in store.info("persistence")):
+        log.error(
+            "the controller's default user has no rights, and Redis may then lose all commits at a restart: "
+            "write 'user default off resetpass ~* &* +@all' into its ACL file (nobody can log in as it)"
+        )

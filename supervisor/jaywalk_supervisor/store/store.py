@@ -1,0 +1,326 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The supervisor's side of the controller: zones made, loaded, followed and written, on one connection."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import redis
+from redis.cluster import RedisCluster
+
+from jaywalk.controller.address import ControllerAddress
+from jaywalk.controller.client import seen_at
+from jaywalk.controller.errors import is_full
+from jaywalk.core.errors import InvalidValue, JaywalkError
+from jaywalk.zone import codec
+from jaywalk.zone.events import Change, Event, Gap
+from jaywalk.zone.marks import Head
+from jaywalk.zone.models import SCHEMA, Lease, Zone
+from jaywalk.zone.redis_keys import HEAD_FIELDS, ZONES, ZoneKeys
+from jaywalk.zone.reply_streams import ReplyTo
+from jaywalk.zone.requests import Reply
+
+from ..state.wrong_type import members, naming_spoilt_keys, spoilt_meta
+from ..state.zone_state import LEAST_WAIT_MS, ZoneState
+from .commit_args import writes
+from .connection import Connection
+from .reply_trimming import OwnStreams
+
+log = logging.getLogger(__name__)
+
+BATCH = 256
+"""Requests taken from a list at once, and so at most in one commit."""
+PAGE = 500
+MARK_BYTES = 6
+"""Two revisions of one number have equal marks once in 3e14."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a zone begins with, beside its own fields: where it was before, and what it had there.
+
+    ``position`` are the epoch and the rev behind which it begins.  ``digest`` is the hash of its agents'
+    password where it has one of its own.  ``restored`` marks a zone that no operator made, by the position
+    of the copy that it stems from: a copy from later may replace it.  ``readded`` marks a zone that was
+    removed before, so that no copy of what was removed goes into it.
+    """
+
+    position: tuple[int, int] = (0, 0)
+    digest: str = ""
+    restored: str = ""
+    readded: bool = False
+    leases: Mapping[str, Lease] = field(default_factory=dict)
+
+    def arguments(self) -> list[str | int]:
+        """The arguments of ``create.lua`` behind the zone's own."""
+        records = (
+            part for key, lease in self.leases.items() for part in (key, codec.compact(lease.to_wire()))
+        )
+        return [*self.position, self.digest, self.restored, "1" if self.readded else "", *records]
+
+
+NOTHING = Origin()
+
+
+def new_mark() -> str:
+    """A mark for a new revision."""
+    return secrets.token_hex(MARK_BYTES)
+
+
+class ZoneGone(JaywalkError):
+    """A zone that we knew is no longer in Redis."""
+
+    def __init__(self, zone: str) -> None:
+        super().__init__(f"zone {zone} is gone from the controller", "restore Redis, or add the zone again")
+
+
+class Store(Connection):
+    """All that supervisors do in Redis; its methods raise as those of a :class:`Connection`."""
+
+    def __init__(self, client: redis.Redis | RedisCluster, where: ControllerAddress) -> None:
+        super().__init__(client, where)
+        self._own_streams = OwnStreams()
+
+    def zones(self) -> list[str]:
+        """The names of all zones, sorted; ``where.zone`` alone if it names one.
+
+        The list of all may lie on another shard, whose absence is no reason to leave that zone alone.
+        """
+        return [self.where.zone] if self.where.zone else sorted(members(self.redis, ZONES))
+
+    def create(self, zone: Zone, behind: Origin = NOTHING) -> bool:
+        """Makes ``zone`` unless one of its name is there; returns whether it was made."""
+        pools, description = zone.to_wire()["pools"], zone.description
+        own = [SCHEMA, LEAST_WAIT_MS, pools, description, zone.policy.to_wire(), new_mark()]
+        keys = ZoneKeys(zone.name)
+        names = [keys.meta, keys.peers, keys.events, keys.leases, keys.creds]
+        made = self.run("create", names, [*own, *behind.arguments()]) == "CREATED"
+        self.redis.sadd(ZONES, zone.name)
+        return made
+
+    def load(self, name: str, before: ZoneState | None = None) -> ZoneState:
+        """The zone as it stands, read in one transaction.
+
+        Raises ``ZoneGone``, and ``InvalidValue`` where its meta data do not parse or a key of it is of
+        another type.  ``before`` is what the caller knew of it, for records that cannot be read.
+        """
+        keys = ZoneKeys(name)
+        with naming_spoilt_keys(self.redis, name):
+            meta, peers, leases = self._read_together(keys)
+        if not meta:
+            raise ZoneGone(name)
+        return ZoneState.load(name, meta, peers, leases, before)
+
+    def _read_together(self, keys: ZoneKeys) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+        """Meta data, peers and leases of one moment.
+
+        A Redis whose memory is full takes no transaction: there they are read until no commit comes between.
+        """
+        try:
+            with self.redis.pipeline(transaction=True) as pipe:
+                pipe.hgetall(keys.meta).hgetall(keys.peers).hgetall(keys.leases)
+                meta, peers, leases = pipe.execute()
+                return meta, peers, leases
+        except redis.ResponseError as error:
+            if not is_full(error):
+                raise
+        while True:
+            meta, peers, leases = (self.redis.hgetall(each) for each in (keys.meta, keys.peers, keys.leases))
+            if self.redis.hmget(keys.meta, *HEAD_FIELDS) == [meta.get(each) for each in HEAD_FIELDS]:
+                return meta, peers, leases
+
+    def head(self, zone: str) -> Head:
+        """Where a zone stands; raises ``ZoneGone``, or ``InvalidValue`` where that does not parse."""
+        epoch, rev, mark = self.redis.hmget(ZoneKeys(zone).meta, *HEAD_FIELDS)
+        if epoch is None or rev is None:
+            raise ZoneGone(zone)
+        try:
+            return Head.from_fields(epoch, rev, mark)
+        except InvalidValue:
+            raise spoilt_meta(zone) from None
+
+    def heads(self, zones: Collection[str]) -> dict[str, Head | None]:
+        """Where zones stand, in one round trip; None for one that is gone or does not parse."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for zone in zones:
+                pipe.hmget(ZoneKeys(zone).meta, *HEAD_FIELDS)
+            found = pipe.execute()
+        heads: dict[str, Head | None] = dict.fromkeys(zones)
+        for zone, (epoch, rev, mark) in zip(zones, found, strict=True):
+            with suppress(InvalidValue):
+                heads[zone] = Head.from_fields(epoch or "", rev or "", mark)
+        return heads
+
+    def entry_after(self, zone: str, head: Head) -> tuple[str, dict[str, str]] | None:
+        """The first entry of a zone's log after ``head``, if there is one."""
+        after = f"({head.epoch}-{head.rev}"
+        return next(iter(self.redis.xrange(ZoneKeys(zone).events, min=after, count=1)), None)
+
+    def sizes(self, zone: str) -> tuple[int, ...]:
+        """How much there is of a zone: peers, leases, events."""
+        keys = ZoneKeys(zone)
+        with self.redis.pipeline(transaction=False) as pipe:
+            return tuple(pipe.hlen(keys.peers).hlen(keys.leases).xlen(keys.events).execute())
+
+    def catch_up(self, state: ZoneState) -> ZoneState:
+        """Brings ``state`` to where the zone stands; a state that cannot follow is loaded anew."""
+        keys = state.keys
+        while True:
+            head = self.head(state.zone.name)
+            if head.place == state.head.place and not head.is_before(state.head):
+                return state
+            entries = self.redis.xrange(keys.events, min=f"({state.position}", count=PAGE)
+            try:
+                for entry_id, fields in entries:
+                    state.follow(Event.from_entry(entry_id, fields))
+            except Gap:
+                return self.read_anew(state)
+            except InvalidValue as error:
+                log.warning("zone %s: %s; the zone is read anew instead", state.zone.name, error)
+                return self.read_anew(state)
+            if not entries:
+                return self.read_anew(state)
+
+    def read_anew(self, state: ZoneState) -> ZoneState:
+        """The zone of ``state`` as it stands; raises ``ZoneGone``."""
+        loaded = self.load(state.zone.name, state)
+        loaded.go_on_from(state)
+        return loaded
+
+    def take(self, lists: Sequence[str], seconds: float) -> tuple[str, list[str]] | None:
+        """Waits for requests in any of ``lists``, looked at in their order; at most ``BATCH`` from one."""
+        answer = self.redis.blmpop(seconds, len(lists), *lists, direction="LEFT", count=BATCH)
+        return (answer[0], answer[1]) if answer else None
+
+    def take_waiting(self, lists: Sequence[str]) -> tuple[str, list[str]] | None:
+        """As :meth:`take`, of what is there already."""
+        answer = self.redis.lmpop(len(lists), *lists, direction="LEFT", count=BATCH)
+        return (answer[0], answer[1]) if answer else None
+
+    def trim(self, inbox: str, bound: int, size: int) -> int:
+        """Cuts a list down to the ``bound`` entries that wait longest, or fewer where those take more than
+        about ``size`` bytes; returns how many went.
+        """
+        length, used = int(self.redis.llen(inbox)), 0
+        with suppress(redis.ResponseError):  # a managed server that does not say
+            used = int(self.redis.memory_usage(inbox) or 0)
+        kept = min(bound, length * size // used) if used > size else bound
+        if length > kept:
+            self.redis.ltrim(inbox, 0, max(kept, 1) - 1)
+        return max(0, length - max(kept, 1))
+
+    def commit(
+        self,
+        state: ZoneState,
+        changes: Sequence[Change],
+        answers: Iterable[tuple[ReplyTo, Reply]],
+        when_full: bool = False,
+    ) -> str:
+        """Writes what ``state`` contains beyond its rev, and the answers, or nothing.
+
+        ``when_full``: even if Redis's memory is full.
+        ``changes`` are applied to ``state`` already.  Returns OK (and ``state`` stands one rev further if
+        anything changed), CONFLICT, INCARNATION or GONE.
+        """
+        wait_ms, mark = state.wanted_wait_ms, new_mark()
+        replies: dict[ReplyTo, Reply] = {}
+        for to, reply in answers:
+            replies.setdefault(to, reply)  # of a request sent twice: the first answer says what it changed
+        outcome = self.run("commit", *writes(state, changes, replies, mark), when_full)
+        if outcome == "OK" and (surplus := self._own_streams.surplus(state.keys, replies)):
+            self.redis.unlink(*surplus)
+        if outcome == "OK" and changes:
+            state.rev, state.mark = state.rev + 1, mark
+            state.wait_ms = wait_ms
+            if gone := [change.key for change in changes if change.key not in state.leases]:
+                self.redis.hdel(state.keys.seen, *gone)
+        return outcome
+
+    def commit_all(self, zone: str, changes_of: Callable[[ZoneState], list[Change]]) -> list[Change]:
+        """Commits the changes that ``changes_of`` applies to a state, a batch at a time, and decided anew
+        whenever somebody else was quicker; returns those that were committed.
+
+        Raises ``ZoneGone``.
+        """
+        done: list[Change] = []
+        while True:
+            state = self.load(zone)
+            changes = changes_of(state)
+            for at in range(0, len(changes), BATCH):
+                batch = changes[at : at + BATCH]
+                outcome = self.commit(state, batch, ())
+                if outcome == "INCARNATION":
+                    self.bump(zone)
+                if outcome != "OK":
+                    break
+                done += batch
+            else:
+                return done
+
+    def change(
+        self,
+        zone: str,
+        at: Iterable[str | int],
+        fields: Mapping[str, str | int],
+        new_epoch: bool = False,
+    ) -> str:
+        """Changes ``fields`` of a zone's meta data, as one revision; ``new_epoch`` has all agents read anew.
+
+        ``at`` are epoch, rev and mark at which that was decided.  Returns OK, CONFLICT (it is to be decided
+        anew) or GONE.  Where Redis started anew, the zone has a new epoch first, which is a conflict.
+        """
+        keys = ZoneKeys(zone)
+        words = [part for field in fields.items() for part in field]
+        arguments = [*at, new_mark(), "1" if new_epoch else "", *words]
+        outcome = self.run("change", [keys.meta, keys.events], arguments)
+        if outcome != "INCARNATION":
+            return outcome
+        self.bump(zone)
+        return "CONFLICT"
+
+    def seen(self, zone: str, keys: Collection[str] | None = None) -> dict[str, int]:
+        """When each key of a zone (or those of ``keys``) was last heard of, in seconds since 1970."""
+        name = ZoneKeys(zone).seen
+        with naming_spoilt_keys(self.redis, zone):
+            if keys is None:
+                return seen_at(self.redis.hgetall(name))
+            texts = self.redis.hmget(name, *keys) if keys else []
+        found = {key: text for key, text in zip(keys, texts, strict=True) if text is not None}
+        heard = seen_at(found)
+        if spoilt := found.keys() - heard.keys():
+            # Nobody is robbed for a time that does not parse: a node that is there reports within a minute.
+            heard |= dict.fromkeys(spoilt, int(self.time(zone)))
+        return heard
+
+    def note_seen(self, zone: str, heard: Mapping[str, int]) -> None:
+        """Keeps when the nodes of some keys were heard of."""
+        if heard:
+            self.redis.hset(ZoneKeys(zone).seen, mapping=heard)
+
+    def bound_seen(self, state: ZoneState) -> None:
+        """Forgets keys that have no lease, should a supervisor have ended before it could."""
+        name = state.keys.seen
+        if self.redis.hlen(name) > len(state.leases):
+            self.redis.hdel(name, *(set(self.redis.hkeys(name)) - state.leases.keys()))
+
+    def bump(self, zone: str, over: int = 0) -> bool:
+        """Opens a new epoch if the server started anew since the last commit, if the log is newer than the
+        meta data, or if the zone still is in the epoch ``over`` or an earlier one; returns whether it did.
+
+        Raises ``InvalidValue`` where the zone's position does not parse, or its log takes no more entries.
+        """
+        keys = ZoneKeys(zone)
+        names = [keys.meta, keys.events, keys.peers]
+        outcome = self.run("bump", names, [new_mark(), over], when_full=True)
+        if outcome == "UNREADABLE":
+            raise spoilt_meta(zone)
+        if outcome == "LOG":
+            raise InvalidValue(
+                f"the log of zone {zone} has an entry of a time that never comes, and takes none after it",
+                f"remove the log ('redis-cli DEL {keys.events}'): agents then read the zone anew",
+            )
+        return outcome == "BUMPED"

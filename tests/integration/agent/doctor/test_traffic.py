@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The doctor on two real nodes: it never says good of one whose traffic is dead, and it changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jaywalk.controller.client import ZoneClient
+from jaywalk.controller.connection import connect
+from jaywalk.wireguard import keys
+from jaywalk.zone.redis_keys import ZoneKeys
+from jaywalk.zone.requests import CHECK, Request
+from jaywalk.zone.view import Retained
+from jaywalk_agent.agent import node_of
+from jaywalk_agent.config import Settings
+from jaywalk_agent.dataplane.forwarding import Forwarding
+from jaywalk_agent.dataplane.interface import DataPlane
+from jaywalk_agent.doctor import peers, run
+from jaywalk_agent.doctor.context import BAD, GOOD, WARNING, Finding
+from jaywalk_agent.host import runtime_state
+from jaywalk_agent.paths import ping
+from jaywalk_agent.paths.ping import PingResult
+from jaywalk_agent.zone import snapshot
+from tests.agent_support import settings_in
+from tests.redis_server import RedisServer
+from tests.supervisor_support import AGENT_PASSWORD, committing
+from tests.tunnel import Tunnel, tunnel
+
+pytestmark = pytest.mark.wireguard
+
+
+@pytest.fixture
+def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tunnel]:
+    """Both nodes up and answering, as far as the first one's agent says."""
+    monkeypatch.setattr(run, "SETTLE_SECONDS", 0.0)
+    with tunnel(tmp_path, "jwudt") as made, ExitStack() as stack:
+        made.up()
+        settings = made.one.settings
+        DataPlane(settings.runner(), node_of(settings, made.one.record.key)).bring_to(made.view)
+        for end in (made.one, made.other):
+            stack.enter_context(made.agent(end))
+        stack.enter_context(runtime_state.only_one(made.one.settings.lock_file, "zone-blue"))
+        runtime_state.report(made.one.settings.status_file, "")
+        yield made
+
+
+def found(pair: Tunnel) -> dict[str, list[Finding]]:
+    listed: dict[str, list[Finding]] = {}
+    for finding in run.examine(pair.one.settings, pair.one.settings.runner()):
+        listed.setdefault(finding.about, []).append(finding)
+    return listed
+
+
+def bad(pair: Tunnel) -> dict[str, str]:
+    """What is bad beside the controller, of which there is none here."""
+    return {
+        about: each.sentence
+        for about, some in found(pair).items()
+        for each in some
+        if each.grade == BAD and about not in ("controller", "addresses")
+    }
+
+
+def test_two_nodes_that_talk_are_well(pair: Tunnel) -> None:
+    assert bad(pair) == {}
+    assert found(pair)["peers"] == [Finding(GOOD, "peers", "1 of 1 peers answer now")]
+    assert "as the zone has it" in found(pair)["differences"][0].sentence
+
+
+def test_a_route_that_is_gone_is_bad(pair: Tunnel) -> None:
+    pair.one.where.run(["ip", "route", "del", "10.20.0.0/20", "dev", "jwudt0"])
+    faults = bad(pair)
+    assert "10.20.0.0/20" in faults["differences"]
+    assert "peers" in faults
+
+
+def test_forwarding_that_somebody_switched_off_is_bad(pair: Tunnel) -> None:
+    prefix = "192.0.2.0/24"
+    own = pair.one.record._replace(prefixes=(prefix,))
+    pair.view.peers[own.key] = own
+    snapshot.save(pair.one.settings.snapshot_file, pair.view)
+    pair.one.settings = replace(pair.one.settings, forward=True)
+    assert prefix in bad(pair)["forwarding"]
+    forwarding = Forwarding(pair.one.where.runner, "jwudt0", wanted=True)
+    forwarding.bring((prefix,))
+    assert [each.grade for each in found(pair)["forwarding"]] == [GOOD]
+    pair.one.where.run(["nft", "flush", "ruleset"])
+    assert "insert rule" in bad(pair)["forwarding"] or "add table" in bad(pair)["forwarding"]
+
+
+def test_a_link_that_is_down_is_bad(pair: Tunnel) -> None:
+    pair.one.where.run(["ip", "link", "set", "dev", "jwudt0", "down"])
+    faults = bad(pair)
+    assert "jwudt0 is down" in faults["interface"]
+    assert {"differences", "peers"} <= faults.keys()
+
+
+def test_an_interface_with_another_key_is_bad(pair: Tunnel) -> None:
+    other = pair.one.where.run(["wg", "genkey"])
+    pair.one.where.run(["wg", "set", "jwudt0", "private-key", "/dev/stdin"], other)
+    assert "another key" in bad(pair)["interface"]
+
+
+def test_an_interface_that_is_not_there_is_bad(pair: Tunnel) -> None:
+    pair.one.where.run(["ip", "link", "del", "dev", "jwudt0"])
+    faults = bad(pair)
+    assert "is not there" in faults["interface"]
+    assert "peers" in faults
+
+
+def test_a_peer_that_stopped_answering_a_moment_ago_is_named(pair: Tunnel) -> None:
+    assert found(pair)["peers"][0].grade == GOOD
+    pair.router.run(["ip", "link", "set", "dev", "link1", "down"])
+    faults = bad(pair)
+    assert "none of 1 peers answers now (node1)" in faults["peers"]
+    assert "firewall" in faults["peers"]
+
+
+def test_an_agent_that_waits_is_in_trouble_or_does_not_run_is_bad(
+    pair: Tunnel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime_state.report(pair.one.settings.status_file, "no route")
+    assert "no route" in bad(pair)["agent"]
+    runtime_state.report(pair.one.settings.status_file, "", waiting=True)
+    assert "waits" in bad(pair)["agent"]
+    monkeypatch.setattr(runtime_state, "is_running", lambda _: False)
+    assert "no agent runs" in bad(pair)["agent"]
+
+
+def test_a_node_that_the_zone_does_not_list_is_bad(pair: Tunnel) -> None:
+    del pair.view.peers[pair.one.record.key]
+    snapshot.save(pair.one.settings.snapshot_file, pair.view)
+    assert "does not list this node's key" in bad(pair)["zone"]
+
+
+def test_silent_peers_are_named_up_to_ten_and_counted(pair: Tunnel, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = [PingResult(str(number), f"n{number}", "", "none", "", 0, 3, (), False) for number in range(12)]
+    results += [PingResult("a", "a", "", "relayed", "hub", 0, 3, (0.1,), True)]
+    results[0] = replace(results[0], error="no endpoint of this peer is known")
+    monkeypatch.setattr(ping, "ask_peers", lambda *_, **__: results)
+    answering, silent = found(pair)["peers"]
+    assert answering == Finding(GOOD, "peers", "1 of 13 peers answer now, 1 of them by a relay")
+    assert silent.sentence == (
+        "12 of 13 peers do not answer now: n0 (no endpoint of this peer is known), "
+        + ", ".join(f"n{number}" for number in range(1, peers.NAMED))
+        + " and 2 more"
+    )
+
+
+def test_peers_that_the_controller_lost_are_a_warning(pair: Tunnel) -> None:
+    pair.view.retained[pair.other.record.key] = Retained(6, 0.0)
+    snapshot.save(pair.one.settings.snapshot_file, pair.view)
+    assert found(pair)["peers"][1].grade == WARNING
+    assert "node1" in found(pair)["peers"][1].sentence
+
+
+@pytest.fixture
+def member(tmp_path: Path, redis_server: RedisServer) -> Settings:
+    """A node that joined from another machine than the doctor's."""
+    settings = settings_in(
+        tmp_path,
+        controller=f"{redis_server.host}:{redis_server.port}",
+        controller_password=AGENT_PASSWORD,
+        local_endpoint_ip="192.0.2.77",
+        interface="jwudtx0",
+    )
+    public, _ = keys.ensure_key_file(settings.runner(), str(settings.private_key_file))
+    with committing(redis_server.address):
+        zone = ZoneClient(connect(redis_server.address), redis_server.address, "zone-blue")
+        join = Request.checked("join", "zone-blue", public, endpoint="192.0.2.1:51820", instance="01234567")
+        zone.ask(join, 20).lease_or_raise()
+        snapshot.save(settings.snapshot_file, zone.snapshot())
+    return settings
+
+
+def test_the_doctor_of_a_clone_changes_nothing_in_the_zone(
+    member: Settings, redis_server: RedisServer
+) -> None:
+    redis: Any = connect(redis_server.address)
+    names = ZoneKeys("zone-blue")
+    kept = (names.meta, names.peers, names.events, names.leases, names.seen)
+    with committing(redis_server.address):
+        question = Request.checked(CHECK, "zone-blue", member.existing_key(member.runner()))
+        assert ZoneClient(redis, redis_server.address, "zone-blue").ask(question, 20).ok
+        before = [redis.dump(name) for name in kept]
+        listed = [each for each in run.examine(member, member.runner()) if each.about == "controller"]
+        after = [redis.dump(name) for name in kept]
+    assert [each.grade for each in listed] == [GOOD, GOOD]
+    assert before == after

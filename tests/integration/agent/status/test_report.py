@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What ``jaywalk status`` says of each state that a node may be in."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from jaywalk.core.errors import JaywalkError
+from jaywalk.core.runner import SubprocessRunner
+from jaywalk.service.version import installed_version
+from jaywalk.wireguard import linux, routes
+from jaywalk.wireguard.interface import Interface, ObservedPeer
+from jaywalk_agent.agent import node_of
+from jaywalk_agent.cli import status as status_command
+from jaywalk_agent.config import Settings
+from jaywalk_agent.dataplane.interface import DataPlane
+from jaywalk_agent.host import runtime_state
+from jaywalk_agent.paths import path_status
+from jaywalk_agent.paths.path_status import Outcome
+from jaywalk_agent.status import report
+from jaywalk_agent.status import text as status_text
+from jaywalk_agent.zone import snapshot
+from tests.agent_support import peer, settings_in, view_of
+from tests.strategies import key
+from tests.zone_model import ModelInterface
+
+NOW = 1_000_000.0
+
+
+class Host(ModelInterface):
+    """A model of the interface, beside the host's own programs; ``way`` is where packets to peers go."""
+
+    way = "wg0"
+
+    def look(self, runner: object, name: str) -> object:
+        return self.observed()
+
+
+@pytest.fixture
+def member(tmp_path: Path) -> Settings:
+    """A node whose snapshot holds itself and three peers."""
+    settings = settings_in(tmp_path)
+    public = settings.own_key(SubprocessRunner())
+    own = peer(0, endpoint="192.0.2.10:51820")._replace(key=public)
+    snapshot.save(settings.snapshot_file, view_of(own, *map(peer, (1, 2, 3)), rev=9))
+    return settings
+
+
+def gathered(settings: Settings, host: Host) -> dict[str, object]:
+    with (
+        mock.patch.object(linux, "observe", host.look),
+        mock.patch.object(linux, "local_networks", return_value=[]),
+        mock.patch.object(linux, "require_wireguard"),
+        mock.patch.object(linux, "path_mtus", return_value={}),
+        mock.patch.object(routes, "devices", lambda _, hosts: dict.fromkeys(hosts, host.way)),
+    ):
+        return report.gather(settings, SubprocessRunner(), NOW)
+
+
+def up(settings: Settings) -> Host:
+    """The interface as the snapshot wants it."""
+    host = Host()
+    view = snapshot.load(settings.snapshot_file, settings.zone)
+    assert view is not None
+    with mock.patch.object(linux, "observe", host.look):
+        plane = DataPlane(SubprocessRunner(), node_of(settings, settings.own_key(SubprocessRunner())))
+        with (
+            mock.patch.object(linux, "local_networks", return_value=[]),
+            mock.patch.object(linux, "require_wireguard"),
+            mock.patch.object(linux, "path_mtus", return_value={}),
+            mock.patch.object(linux, "ports", return_value={}),
+        ):
+            wanted, steps = plane.plan(view)
+    assert isinstance(wanted, Interface)
+    host.key_files = {wanted.private_key_file: wanted.public_key}
+    steps.apply(host)
+    return host
+
+
+def test_before_the_first_join_it_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(JaywalkError, match=r"has not joined zone zone-blue.*jaywalk-agent@zone-blue"):
+        report.gather(settings_in(tmp_path, interface="jwunone0"), SubprocessRunner())
+
+
+def test_json_says_too_why_a_node_is_in_no_zone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = settings_in(tmp_path, interface="jwunone0")
+    arguments = argparse.Namespace(watch=None, wait=0.0, json=True, bad=False)
+    with runtime_state.only_one(settings.lock_file, "zone-blue"):
+        runtime_state.report(
+            settings.status_file, "superseded: the key of this node joined from another machine"
+        )
+        assert status_command.run(settings, arguments) == 1
+    told = json.loads(capsys.readouterr().out)
+    [reason] = told["reasons"]
+    assert reason.startswith("this node is not in zone zone-blue: superseded: the key of this node joined")
+    assert (told["in_order"], told["peers"], told["position"]) == (False, [], "")
+
+
+def test_before_the_first_join_it_passes_on_the_running_agents_trouble(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, interface="jwunone0")
+    with runtime_state.only_one(settings.lock_file, "zone-blue"):
+        runtime_state.report(settings.status_file, "no supervisor has answered yet")
+        with pytest.raises(JaywalkError, match="no supervisor has answered yet"):
+            report.gather(settings, SubprocessRunner())
+
+
+def test_a_snapshot_that_somebody_removed_is_not_taken_for_a_node_that_never_joined(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, interface="jwunone0")
+    with runtime_state.only_one(settings.lock_file, "zone-blue"):
+        runtime_state.report(settings.status_file, "the controller cannot be reached", joined=True)
+        with pytest.raises(JaywalkError, match=r"removed or damaged .*zone-blue\.json.*within a minute"):
+            report.gather(settings, SubprocessRunner())
+
+
+def test_an_interface_that_equals_the_zone_is_in_order(member: Settings) -> None:
+    host = up(member)
+    shown = gathered(member, host)
+    assert shown["differences"] == []
+    assert shown["wireguard"] == "kernel"
+    assert shown["addresses"] == ["10.20.0.1"]
+    assert shown["position"] == "7-9"
+    assert shown["agent"] == {"running": False, "pid": None, "trouble": "", "waiting": False}
+    assert (shown["mtu"], shown["listen_port"], shown["up"]) == (host.mtu, 51820, True)
+    assert shown["version"] == installed_version()
+    assert shown["reasons"] == ["no agent follows zone zone-blue"]
+
+
+def test_an_interface_that_is_down_is_said_to_be(member: Settings) -> None:
+    shown = gathered(member, Host())
+    assert shown["wireguard"] == ""
+    assert "wg0 (down)" in status_text.text(shown)
+    assert "the interface wg0 is not there" in status_text.summary(shown)
+    assert {each["state"] for each in shown["peers"]} == {"missing"}  # type: ignore[attr-defined]
+
+
+def test_each_peer_has_its_state(member: Settings) -> None:
+    host = up(member)
+    del host.peers[key(3)]
+    host.peers[key(1)].handshake = int(NOW) - 12
+    host.peers[key(1)].endpoint = "198.51.100.7:4000"
+    shown = gathered(member, host)
+    states = {each["name"]: each["state"] for each in shown["peers"]}  # type: ignore[attr-defined]
+    assert states == {"node1": "connected", "node2": "never", "node3": "missing"}
+    table = status_text.text(shown)
+    assert "12 s ago" in table
+    assert "198.51.100.7:4000" in table
+    assert f"wg set wg0 peer {key(3)}" in table
+    host.peers[key(1)].handshake = int(NOW) - 181
+    assert gathered(member, host)["peers"][0]["state"] == "silent"  # type: ignore[index]
+
+
+def test_a_running_agent_is_shown_with_its_trouble(member: Settings) -> None:
+    runtime_state.report(member.status_file, "the controller cannot be reached")
+    host = up(member)
+    assert not gathered(member, host)["agent"]["running"]  # type: ignore[index]
+    with runtime_state.only_one(member.lock_file, "zone-blue"):
+        table = status_text.text(gathered(member, host))
+    assert "running, pid" in table
+    assert "the controller cannot be reached" in table
+
+
+def test_no_private_key_is_in_it(member: Settings) -> None:
+    text = json.dumps(gathered(member, up(member)))
+    assert member.private_key_file.read_text().strip() not in text
+
+
+def test_what_an_agent_found_that_runs_no_more_is_not_believed_without_a_session(member: Settings) -> None:
+    host = up(member)
+    ends = {1: ("direct", ""), 2: ("relayed", key(3)), 3: ("direct", "")}
+    found = {key(n): Outcome(path, relay, "", 25) for n, (path, relay) in ends.items()}
+    path_status.save(member.paths_file, found)
+
+    def paths() -> list[str]:
+        return [each["path"] for each in gathered(member, host)["peers"]]  # type: ignore[attr-defined]
+
+    with runtime_state.only_one(member.lock_file, "zone-blue"):
+        assert paths() == ["direct", "relayed", "direct"]
+    assert paths() == ["none", "none", "none"]
+    host.peers[key(3)].handshake = int(NOW) - 12
+    assert paths() == ["none", "relayed", "direct"]
+
+
+def test_traffic_is_counted(member: Settings) -> None:
+    host = up(member)
+    observed = host.observed()
+    assert observed is not None
+    seen = ObservedPeer(key(1), ("10.20.0.2/32",), "", 25, int(NOW) - 3, received=124, sent=180)
+    counted = replace(observed, peers={**observed.peers, key(1): seen})
+    with mock.patch.object(host, "observed", return_value=counted):
+        first = gathered(member, host)["peers"][0]  # type: ignore[index]
+    assert (first["received"], first["sent"]) == (124, 180)
+
+
+def test_what_the_machine_sends_elsewhere_is_a_difference(member: Settings) -> None:
+    host = up(member)
+    host.way = "eth0"
+    shown = gathered(member, host)["differences"]
+    assert isinstance(shown, list) and "elsewhere than into wg0: node" in shown[0] and "by eth0" in shown[0]
+
+
+def test_in_order_means_followed_answered_and_equal(member: Settings) -> None:
+    host = up(member)
+    assert not gathered(member, host)["in_order"], "no agent runs"
+    with runtime_state.only_one(member.lock_file, "zone-blue"):
+        assert not gathered(member, host)["in_order"], "it has not said a word yet"
+        runtime_state.report(member.status_file, "", waiting=True)
+        assert not gathered(member, host)["in_order"], "the zone has not answered yet"
+        runtime_state.report(member.status_file, "the zone refused a request: taken")
+        assert not gathered(member, host)["in_order"]
+        runtime_state.report(member.status_file, "")
+        assert gathered(member, host)["in_order"]
+        del host.peers[key(1)]
+        assert not gathered(member, host)["in_order"]

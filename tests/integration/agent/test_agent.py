@@ -1,0 +1,534 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The whole agent on a real interface, with a real controller and a systemd that listens."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from redis.backoff import FullJitterBackoff
+
+from jaywalk.controller.client import ZoneClient
+from jaywalk.controller.connection import connect
+from jaywalk.core.errors import (
+    CommandFailed,
+    ControllerUnreachable,
+    InvalidValue,
+    JaywalkError,
+    RequestRefused,
+)
+from jaywalk.wireguard import linux
+from jaywalk.zone.redis_keys import ZoneKeys
+from jaywalk.zone.requests import Request
+from jaywalk_agent import config as settings_module
+from jaywalk_agent.agent import Agent
+from jaywalk_agent.config import Settings
+from jaywalk_agent.dataplane import repair
+from jaywalk_agent.host import runtime_state
+from jaywalk_agent.host.signals import StopSignal
+from jaywalk_agent.status import report as status
+from jaywalk_agent.zone import follower, snapshot
+from tests.agent_support import run, settings_in
+from tests.netns import Namespace
+from tests.odd_server import Conduct, odd_server, sends, trickles
+from tests.redis_server import RedisServer
+from tests.supervisor_support import AGENT_PASSWORD, committing, join, key_of, until
+
+pytestmark = pytest.mark.wireguard
+
+KEYS = ZoneKeys("zone-blue")
+INTERFACE = "jwuagent0"
+
+
+@dataclass
+class Systemd:
+    """Hears what a service says, and ends it when it has said what the test waits for."""
+
+    path: Path
+    said: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.link = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.link.bind(str(self.path))
+        self.link.settimeout(120)
+
+    def hear(self, wanted: str) -> None:
+        while not any(wanted in line for line in self.said):
+            self.said += self.link.recv(4096).decode().splitlines()
+
+
+@pytest.fixture
+def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Systemd]:
+    heard = Systemd(tmp_path / "notify")
+    monkeypatch.setenv("NOTIFY_SOCKET", str(heard.path))
+    yield heard
+    heard.link.close()
+
+
+@pytest.fixture
+def inside(namespace: Callable[[str], Namespace]) -> Namespace:
+    return namespace("jwu-agent")
+
+
+@pytest.fixture
+def settings(tmp_path: Path, redis_server: RedisServer) -> Settings:
+    return settings_in(
+        tmp_path,
+        interface=INTERFACE,
+        controller=f"{redis_server.host}:{redis_server.port}",
+        controller_password=AGENT_PASSWORD,
+        local_endpoint_ip="192.0.2.10",
+    )
+
+
+@pytest.fixture
+def supervisor(redis_server: RedisServer) -> Iterator[None]:
+    with committing(redis_server.address):
+        yield
+
+
+def operator(server: RedisServer) -> ZoneClient:
+    return ZoneClient(connect(server.address), server.address, "zone-blue")
+
+
+def peers(inside: Namespace) -> set[str]:
+    return set(inside.run(["wg", "show", INTERFACE, "peers"]).split())
+
+
+@pytest.mark.usefixtures("supervisor")
+@pytest.mark.kernel_wireguard
+def test_is_ready_when_the_interface_is_and_leaves_it_up(
+    redis_server: RedisServer, inside: Namespace, settings: Settings, stop: StopSignal, systemd: Systemd
+) -> None:
+    agent = Agent(settings, inside.runner, stop)
+
+    def act() -> None:
+        systemd.hear("READY=1")
+        assert "10.20.0.1/20" in inside.run(["ip", "addr", "show", "dev", INTERFACE])
+        kept = snapshot.load(settings.snapshot_file, "zone-blue")
+        assert kept is not None
+        assert agent.public_key in kept.peers
+        operator(redis_server).ask(join("zone-blue", 1), 20)
+        until(lambda: key_of(1) in peers(inside))
+        until(lambda: key_of(1) in settings.snapshot_file.read_text())
+        systemd.hear("WATCHDOG=1")
+
+    run(agent, act)
+    assert peers(inside) == {key_of(1)}
+    states = [line for line in systemd.said if line.startswith("STATUS=")]
+    assert states[-1] == "STATUS=following zone zone-blue"
+    assert systemd.said.count("READY=1") == 1
+
+
+@pytest.mark.parametrize("conduct", [trickles(0.2), sends(b"*1000000000\r\n")])
+def test_the_watchdog_is_fed_beside_a_controller_that_trickles_or_lies(
+    inside: Namespace,
+    settings: Settings,
+    stop: StopSignal,
+    systemd: Systemd,
+    monkeypatch: pytest.MonkeyPatch,
+    conduct: Conduct,
+) -> None:
+    monkeypatch.setattr(settings_module, "READ_TIMEOUT", 1.0)
+    monkeypatch.setattr(follower, "RECONNECT", FullJitterBackoff(cap=0.2, base=0.1))
+    with odd_server(conduct) as server:
+        agent = Agent(replace(settings, controller=str(server.address)), inside.runner, stop)
+
+        def act() -> None:
+            for tries in range(1, 4):
+                until(lambda tries=tries: server.connections >= tries)
+                systemd.said.clear()
+                systemd.hear("WATCHDOG=1")
+            until(lambda: "is it Redis? Check what listens there" in agent.follower.trouble)
+
+        run(agent, act)
+
+
+@pytest.mark.usefixtures("supervisor")
+def test_who_loses_an_address_to_another_node_says_so(
+    redis_server: RedisServer,
+    inside: Namespace,
+    settings: Settings,
+    stop: StopSignal,
+    systemd: Systemd,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    agent = Agent(settings, inside.runner, stop)
+
+    def act() -> None:
+        systemd.hear("READY=1")
+        operator(redis_server).ask(join("zone-blue", 1, request_ip=["10.20.0.1"]), 20)
+        until(lambda: "this node lost 10.20.0.1 to peer node1, and has " in caplog.text)
+
+    run(agent, act)
+
+
+@pytest.mark.usefixtures("supervisor")
+def test_on_a_disk_that_takes_nothing_commands_know_what_the_running_agent_knows(
+    redis_server: RedisServer, inside: Namespace, settings: Settings, stop: StopSignal, systemd: Systemd
+) -> None:
+    agent = Agent(settings, inside.runner, stop)
+    settings.snapshot_file.mkdir()
+
+    def shown() -> dict[str, Any]:
+        return status.gather(settings, inside.runner)
+
+    def act() -> None:
+        systemd.hear("READY=1")
+        operator(redis_server).ask(join("zone-blue", 1), 20)
+        until(lambda: [each["public_key"] for each in shown()["peers"]] == [key_of(1)])
+        until(lambda: not shown()["agent"]["trouble"])
+        assert shown()["addresses"] == ["10.20.0.1", "fd00:20::1"]
+        settings.snapshot_file.rmdir()
+        operator(redis_server).ask(join("zone-blue", 2), 20)
+        until(lambda: settings.snapshot_file.is_file() and not settings.volatile_snapshot_file.exists())
+
+    with runtime_state.only_one(settings.lock_file, settings.zone):
+        run(agent, act)
+
+
+@pytest.mark.usefixtures("supervisor")
+def test_files_that_somebody_removes_are_back_and_no_second_agent_starts(
+    inside: Namespace,
+    settings: Settings,
+    stop: StopSignal,
+    systemd: Systemd,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(repair, "POLL", 0.1)
+    monkeypatch.setattr(follower, "TICK", 1.0)
+
+    def act() -> None:
+        systemd.hear("READY=1")
+        until(settings.interface_file.exists)
+        settings.run_dir.rename(settings.run_dir.with_name("removed"))
+        settings.snapshot_file.unlink()
+        until(lambda: runtime_state.is_running(settings.lock_file))
+        files = settings.interface_file, settings.status_file, settings.paths_file, settings.snapshot_file
+        until(lambda: all(each.exists() for each in files))
+        until(lambda: bool(status.gather(settings, inside.runner)["in_order"]))
+        settings.snapshot_file.write_text("{", encoding="utf-8")
+        until(lambda: snapshot.load(settings.snapshot_file, "zone-blue") is not None)
+        assert "zone-blue.lock: made it anew" in caplog.text
+
+    with runtime_state.only_one(settings.lock_file, settings.zone) as lock:
+        run(Agent(settings, inside.runner, stop, lock), act)
+
+
+@pytest.mark.usefixtures("supervisor")
+def test_a_node_whose_password_file_is_gone_comes_up_from_the_snapshot_and_says_so(
+    inside: Namespace, settings: Settings, stop: StopSignal, systemd: Systemd, tmp_path: Path
+) -> None:
+    Agent(settings, inside.runner, stop).up(20)
+    inside.run(["ip", "link", "delete", INTERFACE])
+    settings = replace(settings, controller_password="", controller_password_file=str(tmp_path / "gone"))
+
+    def act() -> None:
+        systemd.hear("READY=1")
+        assert "10.20.0.1/20" in inside.run(["ip", "addr", "show", "dev", INTERFACE])
+        until(lambda: "cannot read the controller's password" in (trouble_of(settings) or ""))
+
+    run(Agent(settings, inside.runner, stop), act)
+
+
+@pytest.mark.usefixtures("supervisor")
+def test_a_prefix_that_is_taken_as_its_network_is_told_of(
+    inside: Namespace, stop: StopSignal, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    note = "the child prefix 172.20.1.9/24 is taken as its network 172.20.1.0/24"
+    odd = replace(settings, child_prefixes=("172.20.1.9/24",))
+    reply = Agent(odd, inside.runner, stop).up(20)
+    assert (reply.prefixes, reply.notes) == (("172.20.1.0/24",), (note,))
+    run(Agent(odd, inside.runner, stop), lambda: until(lambda: note in caplog.messages))
+
+
+def test_comes_up_from_its_snapshot_with_nobody_to_ask(
+    redis_server: RedisServer, inside: Namespace, settings: Settings, stop: StopSignal, systemd: Systemd
+) -> None:
+    with committing(redis_server.address):
+        operator(redis_server).ask(join("zone-blue", 1), 20)
+        Agent(settings, inside.runner, stop).up(20)
+    inside.run(["ip", "link", "delete", INTERFACE])
+    redis_server.stop()
+
+    def act() -> None:
+        systemd.hear("READY=1")
+        assert peers(inside) == {key_of(1)}
+        systemd.hear("cannot be reached")
+        report = runtime_state.Report.read(settings.status_file)
+        assert report is not None and "cannot be reached" in report.trouble
+
+    run(Agent(settings, inside.runner, stop), act)
+    assert peers(inside) == {key_of(1)}
+
+
+@pytest.mark.usefixtures("supervisor")
+def test_what_fails_later_is_tried_again(
+    redis_server: RedisServer, inside: Namespace, settings: Settings, stop: StopSignal, systemd: Systemd
+) -> None:
+    def act() -> None:
+        systemd.hear("READY=1")
+        with mock.patch(
+            "jaywalk.wireguard.linux.set_many", side_effect=CommandFailed(["wg", "set"], 1, "busy")
+        ):
+            operator(redis_server).ask(join("zone-blue", 1), 20)
+            systemd.hear("busy")
+        until(lambda: key_of(1) in peers(inside))
+        systemd.said.clear()
+        systemd.hear("STATUS=following")
+
+    run(Agent(settings, inside.runner, stop), act)
+
+
+@pytest.mark.usefixtures("supervisor")
+@pytest.mark.kernel_wireguard
+def test_a_route_that_somebody_deleted_comes_back(
+    redis_server: RedisServer,
+    inside: Namespace,
+    settings: Settings,
+    stop: StopSignal,
+    systemd: Systemd,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(follower, "TICK", 0.5)
+    operator(redis_server).ask(join("zone-blue", 1, child_prefixes=["172.20.1.0/24"]), 20)
+
+    def act() -> None:
+        systemd.hear("READY=1")
+        inside.run(["ip", "route", "del", "172.20.1.0/24"])
+        until(lambda: "172.20.1.0/24" in inside.run(["ip", "route"]))
+
+    run(Agent(settings, inside.runner, stop), act)
+
+
+@pytest.mark.usefixtures("supervisor")
+@pytest.mark.kernel_wireguard
+def test_a_removed_node_takes_its_tunnels_down(
+    redis_server: RedisServer, inside: Namespace, settings: Settings, stop: StopSignal, systemd: Systemd
+) -> None:
+    agent = Agent(settings, inside.runner, stop)
+
+    def act() -> None:
+        systemd.hear("READY=1")
+        operator(redis_server).ask(
+            Request.checked("release", "zone-blue", agent.public_key), 20, to=KEYS.orders
+        )
+        systemd.hear("was removed from zone zone-blue")
+
+    run(agent, act)
+    assert INTERFACE not in inside.run(["ip", "link"])
+    assert not settings.snapshot_file.exists()
+
+
+@pytest.mark.usefixtures("supervisor")
+@pytest.mark.parametrize("way", ["up", "run"])
+@pytest.mark.parametrize(
+    "conflict", ["network", pytest.param("interface", marks=pytest.mark.kernel_wireguard), "tun"]
+)
+def test_what_this_machine_refuses_the_zone_never_hears_of(
+    way: str,
+    conflict: str,
+    redis_server: RedisServer,
+    inside: Namespace,
+    settings: Settings,
+    stop: StopSignal,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    if conflict == "network":
+        inside.run(["ip", "addr", "add", "10.20.9.1/24", "dev", "lo"])
+    elif conflict == "interface":
+        linux.create(inside.runner, INTERFACE)
+        inside.run(["wg", "set", INTERFACE, "private-key", "/dev/stdin"], stdin=inside.run(["wg", "genkey"]))
+    else:
+        request.getfixturevalue("no_kernel_wireguard")
+        monkeypatch.setattr("jaywalk.wireguard.linux.TUN", "/nonexistent/tun")
+    before = inside.run(["ip", "-oneline", "link"])
+    agent = Agent(settings, inside.runner, stop)
+    with pytest.raises(
+        JaywalkError, match=r"overlaps 10\.20\.9\.0/24|in use with another key|tun is missing"
+    ):
+        agent.up(20) if way == "up" else agent.run()
+    assert operator(redis_server).snapshot().peers == {}
+    assert inside.run(["ip", "-oneline", "link"]) == before
+
+
+@pytest.mark.usefixtures("supervisor")
+@pytest.mark.parametrize("way", ["up", "run"])
+def test_a_refused_join_leaves_no_interface(
+    way: str,
+    redis_server: RedisServer,
+    inside: Namespace,
+    settings: Settings,
+    stop: StopSignal,
+    tmp_path: Path,
+) -> None:
+    words = {"controller": settings.controller, "controller_password": AGENT_PASSWORD, "interface": INTERFACE}
+    agent = Agent(settings_in(tmp_path, request_ip="192.0.2.7", **words), inside.runner, stop)
+    with pytest.raises(RequestRefused, match=r"192\.0\.2\.7 lies outside"):
+        agent.up(20) if way == "up" else agent.run()
+    assert INTERFACE not in inside.run(["ip", "link"])
+    assert not settings.snapshot_file.exists()
+
+
+def test_up_says_at_once_that_nobody_is_there(inside: Namespace, stop: StopSignal, tmp_path: Path) -> None:
+    words = {"controller": "127.0.0.1:1", "controller_password": "secret-word", "interface": INTERFACE}
+    with pytest.raises(ControllerUnreachable, match=r"127\.0\.0\.1:1") as caught:
+        Agent(settings_in(tmp_path, **words), inside.runner, stop).up(20)
+    assert "secret-word" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("supervisor")
+def test_a_clock_that_was_set_back_does_no_harm(
+    inside: Namespace, settings: Settings, stop: StopSignal
+) -> None:
+    with mock.patch("jaywalk.zone.requests.time.time_ns", return_value=time.time_ns() + 20 * 3600 * 10**9):
+        Agent(settings, inside.runner, stop).up(20)
+    moved = settings_in(
+        settings.state_dir,
+        interface=INTERFACE,
+        controller=settings.controller,
+        controller_password=AGENT_PASSWORD,
+        local_endpoint_ip="192.0.2.77",
+    )
+    agent = Agent(moved, inside.runner, stop)
+    agent.up(20)
+    view = agent.follower.view
+    assert view is not None
+    assert view.peers[agent.public_key].endpoint == "192.0.2.77:51820"
+
+
+@pytest.mark.usefixtures("supervisor")
+def test_a_superseded_machine_takes_its_tunnels_down(
+    redis_server: RedisServer, inside: Namespace, settings: Settings, stop: StopSignal, systemd: Systemd
+) -> None:
+    agent = Agent(settings, inside.runner, stop)
+
+    def act() -> None:
+        systemd.hear("READY=1")
+        other = Request.checked("join", "zone-blue", agent.public_key, instance="000000bb")
+        assert operator(redis_server).ask(other, 20).addresses == ("10.20.0.1", "fd00:20::1")
+        systemd.hear("superseded: the key of this node joined zone zone-blue from another machine")
+
+    run(agent, act)
+    assert INTERFACE not in inside.run(["ip", "link"])
+    assert not settings.snapshot_file.exists()
+    report = runtime_state.Report.read(settings.status_file)
+    assert report is not None and "superseded" in report.trouble
+    assert operator(redis_server).snapshot().peers[agent.public_key].instance == "000000bb"
+
+
+def test_wants_a_controller(inside: Namespace, stop: StopSignal, tmp_path: Path) -> None:
+    with pytest.raises(InvalidValue, match="--controller"):
+        Agent(settings_in(tmp_path), inside.runner, stop)
+    assert not (tmp_path / "key").exists()
+
+
+@pytest.mark.usefixtures("supervisor")
+def test_a_zone_in_disorder_does_not_fill_the_journal(
+    redis_server: RedisServer,
+    inside: Namespace,
+    settings: Settings,
+    stop: StopSignal,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with redis_server.client() as redis:
+        for number in range(1, 101):
+            redis.hset(
+                "{zone-blue}:peers", key_of(number), f'{{"n":"node{number}","a":["192.0.2.{number}"]}}'
+            )
+    agent = Agent(settings, inside.runner, stop)
+    run(agent, lambda: until(lambda: "80 more such records" in caplog.text))
+    # The supervisor is a thread of this process, and after a few seconds it logs these records, too.
+    said = [each.getMessage() for each in caplog.records if each.name.startswith("jaywalk_agent")]
+    assert sum("lies outside the zone's pools" in each for each in said) == 20
+
+
+@pytest.mark.usefixtures("supervisor")
+@pytest.mark.kernel_wireguard
+def test_without_ipv6_the_agent_is_ready_follows_the_zone_and_takes_it_when_it_may(
+    redis_server: RedisServer,
+    inside: Namespace,
+    settings: Settings,
+    stop: StopSignal,
+    systemd: Systemd,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(follower, "TICK", 0.5)
+    inside.run(["tee", "/proc/sys/net/ipv6/conf/all/disable_ipv6"], "1")
+    zone = operator(redis_server)
+
+    def act() -> None:
+        systemd.hear("READY=1")
+        until(lambda: f"the zone's IPv6 is left out of {INTERFACE}" in caplog.text)
+        inside.run(["ip", "route", "add", "172.20.1.0/24", "dev", "lo", "metric", "2048"])
+        prefixes = ("172.20.1.0/24", "172.20.2.0/24")
+        zone.ask(join("zone-blue", 1, child_prefixes=prefixes), 20.0).lease_or_raise()
+        until(lambda: key_of(1) in peers(inside))
+        until(lambda: "172.20.2.0/24" in inside.run(["ip", "route", "show", "dev", INTERFACE]))
+        systemd.hear("STATUS=route 172.20.1.0/24 was refused: File exists")
+        zone.ask(join("zone-blue", 2), 20.0).lease_or_raise()
+        until(lambda: key_of(2) in peers(inside))
+        until(lambda: snapshot_peers(settings) >= {key_of(1), key_of(2)})
+        inside.run(["tee", "/proc/sys/net/ipv6/conf/all/disable_ipv6"], "0")
+        inside.run(["ip", "route", "del", "172.20.1.0/24", "dev", "lo"])
+        until(lambda: "fd00:20::" in inside.run(["ip", "-6", "route", "show", "dev", INTERFACE]))
+        until(lambda: "all is well again" in caplog.text)
+        inside.run(["tee", "/proc/sys/net/ipv6/conf/all/disable_ipv6"], "1")
+        zone.ask(join("zone-blue", 3), 20.0).lease_or_raise()
+        until(lambda: key_of(3) in peers(inside))
+        until(lambda: snapshot_peers(settings) >= {key_of(3)})
+        until(lambda: trouble_of(settings) == "")
+
+    caplog.set_level(logging.INFO)
+    run(Agent(settings, inside.runner, stop), act)
+    assert caplog.text.count("IPv6 is left out") <= 3, (
+        "of the new interface, and twice of the one that is there"
+    )
+    assert caplog.text.count("WARNING") and caplog.text.count("was refused: File exists") == 1
+
+
+def trouble_of(settings: Settings) -> str | None:
+    report = runtime_state.Report.read(settings.status_file)
+    return report.trouble if report is not None else None
+
+
+def snapshot_peers(settings: Settings) -> set[str]:
+    view = snapshot.load(settings.snapshot_file, settings.zone)
+    return set(view.peers) if view is not None else set()
+
+
+@pytest.mark.usefixtures("supervisor")
+@pytest.mark.kernel_wireguard
+def test_a_tool_that_keeps_adding_a_peer_is_named_and_does_not_fill_the_journal(
+    inside: Namespace,
+    settings: Settings,
+    stop: StopSignal,
+    systemd: Systemd,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(follower, "TICK", 0.3)
+    add = ["wg", "set", INTERFACE, "peer", key_of(9), "endpoint", "192.0.2.99:51820"]
+
+    def act() -> None:
+        systemd.hear("READY=1")
+        for _ in range(4):
+            inside.run(add)
+            until(lambda: key_of(9) not in peers(inside))
+
+    caplog.set_level(logging.INFO)
+    run(Agent(settings, inside.runner, stop), act)
+    sentence = f"{INTERFACE}: removed peer {key_of(9)} (192.0.2.99:51820), which zone zone-blue does not have"
+    assert caplog.text.count(sentence) == 1
+    assert caplog.text.count("removed peer") <= 2, "the warning, and the line of what was done"

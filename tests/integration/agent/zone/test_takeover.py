@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Takeover ``stale``: real agents' code without its interface, a real committer, a real Redis."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from jaywalk_agent.zone import follower
+from jaywalk_supervisor.admin import zones
+from jaywalk_supervisor.store.store import Store
+from lab.patience import slowness
+from tests.chaos.agents import ChaosAgent
+from tests.redis_server import RedisServer
+from tests.supervisor_support import AGENT_PASSWORD, BLUE, committing, until
+
+WANTED = "10.20.0.9"
+STALE_AFTER = math.ceil(2 * slowness())
+
+
+@pytest.fixture
+def agent(redis_server: RedisServer, tmp_path: Path) -> Iterator[Callable[[int], ChaosAgent]]:
+    made: list[ChaosAgent] = []
+
+    def make(number: int) -> ChaosAgent:
+        each = ChaosAgent(number, "zone-blue", tmp_path)
+        each.agents_way = lambda: redis_server.address_of("agent-zone-blue", AGENT_PASSWORD)
+        made.append(each)
+        return each
+
+    yield make
+    for each in made:
+        each.end()
+
+
+def asks(agent: ChaosAgent) -> str:
+    """Starts the agent with its wish, given up when refused; returns the address that it gets."""
+    agent.requested = (WANTED,)
+    agent.granted.clear()
+    agent.live()
+    until(lambda: agent.granted)
+    return agent.granted[-1][0]
+
+
+def test_an_address_moves_only_from_a_node_that_is_not_heard_of(
+    redis_server: RedisServer,
+    agent: Callable[[int], ChaosAgent],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(follower, "REPORT_SECONDS", 0.3)
+    store = Store.open(redis_server.address, "test")
+    holder, asker = agent(1), agent(2)
+    with committing(redis_server.address, (BLUE,)):
+        zones.change(store, "zone-blue", zones.Wish(takeover="stale", stale_after=str(STALE_AFTER)))
+        assert asks(holder) == WANTED
+        time.sleep(STALE_AFTER + 1)
+        assert asks(asker) != WANTED
+        assert "node1 (active since" in asker.refusals[0] and "last seen" in asker.refusals[0]
+        assert store.load("zone-blue").leases[holder.key].addresses[0] == WANTED
+        holder.end()
+        time.sleep(STALE_AFTER + 1)
+        assert asks(asker) == WANTED
+        holder.requested = ()
+        holder.live()
+        until(lambda: holder.granted[-1][0] != WANTED)
+        assert store.load("zone-blue").leases[asker.key].addresses[0] == WANTED
+    store.close()

@@ -1,0 +1,322 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Zones, leases and peers changed through the REST API, by who may, over a real Redis and committer."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from jaywalk.core.key_format import url_form
+from jaywalk.zone.redis_keys import ZoneKeys
+from jaywalk_supervisor.admin import tokens
+from jaywalk_supervisor.api.app import MAX_BODY_BYTES, create_app
+from jaywalk_supervisor.api.replica import Replica
+from jaywalk_supervisor.store.store import Store
+from tests.integration.supervisor.api.test_app import PLUS, SLASHES
+from tests.redis_server import RedisServer
+from tests.supervisor_support import Command, client_of, committing, join, key_of, well
+
+Call = Callable[..., TestResponse]
+"""``call(role, METHOD, path, body)``, as the holder of a token."""
+
+
+@pytest.fixture
+def bearer(store: Store) -> dict[str, dict[str, str]]:
+    """The headers of a token of each role, and of a tenant who may order leases in zone-red alone."""
+    texts = {role: tokens.add(store, f"its-{role}", role) for role in tokens.ROLES}
+    texts["tenant"] = tokens.add(store, "its-tenant", "operator", "zone-red")
+    return {role: {"Authorization": f"Bearer {text}"} for role, text in texts.items()}
+
+
+@pytest.fixture
+def call(api: FlaskClient, bearer: dict[str, dict[str, str]]) -> Call:
+    def ask(role: str, method: str, path: str, body: object = None) -> TestResponse:
+        more: Any = {} if body is None else {"json": body}
+        return api.open(path, method=method, headers=bearer[role], **more)
+
+    return ask
+
+
+def test_a_zone_from_its_making_to_its_end(redis_server: RedisServer, store: Store, call: Call) -> None:
+    wish = {
+        "name": "zone-new",
+        "cidr": ["10.40.0.9/24"],
+        "description": "New",
+        "agent_password": "four words",
+    }
+    made = call("admin", "POST", "/zones", wish)
+    assert (made.status_code, made.get_json()["changed"]) == (200, True)
+    shown = call("read", "GET", "/zones/zone-new").get_json()
+    assert shown == {**made.get_json()["zone"], "seen": [], "unseen": []}
+    assert made.get_json()["zone"]["pools"][0]["cidr"] == "10.40.0.0/24"
+    assert store.redis.acl_getuser("agent-zone-new") is not None
+    assert call("admin", "POST", "/zones", wish).get_json()["changed"] is False
+    grown = call("admin", "PATCH", "/zones/zone-new", {"cidr": ["10.40.0.0/23"], "quarantine": 60})
+    assert grown.get_json()["zone"]["policy"]["quarantine"] == 60
+    with committing(redis_server.address, ()):
+        assert client_of(store, "zone-new").ask(join("zone-new", 1), 10).ok
+    cut = call("admin", "PATCH", "/zones/zone-new", {"cidr": ["10.41.0.0/24"]})
+    assert cut.status_code == 409
+    assert "10.40.0.1 of node1 (active) would lie outside them" in cut.get_json()["message"]
+    refused = call("admin", "DELETE", "/zones/zone-new")
+    assert refused.status_code == 409
+    assert refused.get_json()["cut"] == {"leases": 1, "peers": ["node1"]}
+    assert "?force=true" in refused.get_json()["message"]
+    assert call("admin", "DELETE", "/zones/zone-new?force=true").get_json()["zone"]["peers"] == 1
+    assert call("read", "GET", "/zones/zone-new").status_code == 404
+    assert call("admin", "DELETE", "/zones/zone-new?force=true").status_code == 404
+
+
+def test_command_and_api_say_the_same(call: Call, command: Command) -> None:
+    for words, body in (
+        (["--cidr", "10.99.0.0/24"], {"cidr": ["10.99.0.0/24"]}),
+        (["--cidr", "10.99.0.0/40"], {"cidr": ["10.99.0.0/40"]}),
+        (["--cidr", "10.20.0.0/20", "--quarantine", "-1"], {"cidr": ["10.20.0.0/20"], "quarantine": -1}),
+    ):
+        answer = call("admin", "POST", "/zones", {"name": "zone-blue", **body})
+        assert answer.status_code in (400, 409)
+        assert answer.get_json()["message"] in command("zone", "add", "zone-blue", *words)
+
+
+def test_a_lease_is_reserved_claimed_rekeyed_and_released(
+    redis_server: RedisServer, store: Store, call: Call
+) -> None:
+    with committing(redis_server.address):
+        wish = {"name": "db1", "request_ip": ["10.20.0.30"], "child_prefixes": ["172.20.1.9/24"]}
+        made = call("operator", "POST", "/ipam/leases/zone-blue", wish).get_json()
+        assert made == {
+            "changed": True,
+            "lease": {
+                "zone": "zone-blue",
+                "name": "db1",
+                "addresses": ["10.20.0.30", "fd00:20::1"],
+                "child_prefixes": ["172.20.1.0/24"],
+                "state": "reserved",
+            },
+            "notes": made["notes"],
+        }
+        assert "172.20.1.0/24" in made["notes"][0]
+        assert call("operator", "POST", "/ipam/leases/zone-blue", wish).get_json()["changed"] is False
+        assert (
+            client_of(store, "zone-blue").ask(join("zone-blue", 1, name="db1"), 10).addresses[0]
+            == "10.20.0.30"
+        )
+        taken = call("operator", "POST", "/ipam/leases/zone-blue", {**wish, "name": "db2"})
+        assert taken.status_code == 409
+        assert (taken.get_json()["code"], "db1" in taken.get_json()["message"]) == ("address-taken", True)
+        again = {"public_key": key_of(2), "name": "db1", "rekey": True}
+        rekeyed = call("operator", "POST", "/ipam/leases/zone-blue", again).get_json()
+        assert rekeyed["lease"]["addresses"][0] == "10.20.0.30"
+        back = call("operator", "DELETE", "/ipam/leases/zone-blue?name=db1&child_prefix=172.20.1.0/24")
+        assert back.get_json()["lease"]["child_prefixes"] == []
+        gone = call("operator", "DELETE", "/ipam/leases/zone-blue?name=db1").get_json()
+        assert (gone["changed"], gone["lease"]) == (True, None)
+        assert call("operator", "DELETE", "/ipam/leases/zone-blue?name=db1").get_json()["changed"] is False
+
+
+def test_a_peer_is_removed_by_any_spelling_of_its_key(
+    redis_server: RedisServer, store: Store, call: Call
+) -> None:
+    with committing(redis_server.address):
+        for key in (SLASHES, PLUS, key_of(1)):
+            request = join("zone-red", 1)
+            assert client_of(store, "zone-red").ask(type(request).checked("join", "zone-red", key), 10).ok
+        assert client_of(store, "zone-blue").ask(join("zone-blue", 1), 10).ok
+        assert call("operator", "DELETE", f"/peers/{SLASHES}").get_json()["changed"] is True
+        assert call("operator", "DELETE", f"/peers/{url_form(PLUS)}").get_json()["changed"] is True
+        both = call("operator", "DELETE", f"/peers/{key_of(1)}")
+        assert (both.status_code, "?zone=NAME" in both.get_json()["message"]) == (409, True)
+        assert call("tenant", "DELETE", f"/peers/{key_of(1)}").get_json()["changed"] is True
+        assert call("tenant", "DELETE", f"/peers/{key_of(1)}").status_code == 404
+        left = call("read", "GET", "/peers").get_json()
+        assert [(peer["PublicKey"], peer["Zone"]) for peer in left] == [(key_of(1), "zone-blue")]
+
+
+def test_the_removal_of_a_peer_that_redis_lost_reaches_the_nodes_that_retain_it(
+    redis_server: RedisServer, store: Store, call: Call
+) -> None:
+    with committing(redis_server.address):
+        gone = call("operator", "DELETE", f"/peers/{key_of(7)}")
+        assert (gone.status_code, gone.get_json()["message"]) == (404, "peer not found")
+        for zone in ("zone-blue", "zone-red"):
+            [(_place, event)] = store.redis.xrange(ZoneKeys(zone).events)
+            assert json.loads(event["o"]) == [["-", key_of(7)]]
+        assert call("tenant", "DELETE", f"/peers/{key_of(8)}?zone=zone-blue").status_code == 404
+
+
+NEW = {"name": "zone-x", "cidr": ["10.0.0.0/24"]}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "may"),
+    [
+        ("POST", "/zones", NEW, {"admin"}),
+        ("PATCH", "/zones/zone-red", {"description": "x"}, {"admin"}),
+        ("DELETE", "/zones/zone-red?force=no", None, {"admin"}),
+        ("POST", "/ipam/leases/zone-red", {"name": "-"}, {"admin", "operator", "tenant"}),
+        ("POST", "/ipam/leases/zone-blue", {"name": "-"}, {"admin", "operator"}),
+        ("DELETE", "/ipam/leases/zone-blue", None, {"admin", "operator"}),
+        ("DELETE", "/ipam/leases/zone-red/nonsense", None, {"admin", "operator", "tenant"}),
+        ("GET", "/zones/zone-blue", None, {"admin", "operator", "read"}),
+        ("GET", "/ipam/leases/zone-blue", None, {"admin", "operator", "read"}),
+        ("GET", "/healthz", None, {"admin", "operator", "read"}),
+        ("GET", "/peers", None, {"admin", "operator", "read", "tenant"}),
+    ],
+)
+def test_who_may(
+    store: Store, api: FlaskClient, call: Call, method: str, path: str, body: object, may: set[str]
+) -> None:
+    for role in (*tokens.ROLES, "tenant"):
+        answer = call(role, method, path, body)
+        assert (answer.status_code != 403) == (role in may), role
+        assert answer.status_code in (200, 400, 403)
+    if method != "GET":
+        answer = api.open(path, method=method, json=body)
+        assert answer.status_code == 401
+        assert answer.headers["WWW-Authenticate"] == "Bearer"
+    if "admin" not in may:
+        assert store.redis.smembers("jw:zones") == {"zone-blue", "zone-red"}
+
+
+def test_a_tenant_sees_its_own_zone_alone(redis_server: RedisServer, store: Store, call: Call) -> None:
+    with committing(redis_server.address):
+        for zone in ("zone-red", "zone-blue"):
+            assert client_of(store, zone).ask(join(zone, 1 if zone == "zone-red" else 2), 10).ok
+    assert [peer["Zone"] for peer in call("tenant", "GET", "/peers").get_json()] == ["zone-red"]
+    assert [zone["Name"] for zone in call("tenant", "GET", "/zones").get_json()] == ["zone-red"]
+    assert call("tenant", "GET", f"/peers/{key_of(2)}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["", "Bearer", "Bearer x", "Bearer \u00e4", "Basic YTpi", "bearer", "Digest a=b", "Bearer a=b, c=d"],
+)
+def test_a_token_that_is_none(api: FlaskClient, header: str) -> None:
+    """Who shows a token means to be known: a wrong one does not even read."""
+    answer = api.get("/peers", headers={"Authorization": header})
+    assert answer.status_code == 401
+    assert answer.get_json()["message"]
+
+
+def test_peers_are_made_by_joining_alone(call: Call) -> None:
+    answer = call("admin", "POST", "/peers", {"PublicKey": key_of(1)})
+    assert answer.status_code == 405
+    assert answer.get_json()["message"]
+    assert "GET" in answer.headers["Allow"]
+
+
+def test_a_token_ends_at_once(store: Store, call: Call) -> None:
+    assert call("read", "GET", "/peers").status_code == 200
+    tokens.remove(store, "its-read")
+    assert call("read", "GET", "/peers").status_code == 401
+
+
+def test_who_comes_from_elsewhere_needs_a_token(
+    replica: Replica, api: FlaskClient, bearer: dict[str, dict[str, str]]
+) -> None:
+    closed = create_app(replica, well, open_reads=False).test_client()
+    for path in ("/peers", "/zones", "/healthz", "/nowhere"):
+        assert closed.get(path).status_code == 401
+        assert api.get(path, headers={"X-Forwarded-For": "192.0.2.9"}).status_code == 401
+    assert closed.get("/peers", headers=bearer["read"]).status_code == 200
+    public = {**bearer["read"], "Host": "mesh.example", "X-Forwarded-For": "192.0.2.9"}
+    assert api.get("/peers", headers=public).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status", "says"),
+    [
+        ("{}", "text/plain", 415, "Content-Type: application/json"),
+        ("", "application/json", 400, "no JSON object"),
+        ("[1]", "application/json", 400, "no JSON object"),
+        ("[" * 50_000, "application/json", 400, "no JSON object"),
+        ("{}", "application/json", 400, "the zone has no name"),
+        ('{"name": "zone-x"}', "application/json", 400, "the zone zone-x has no pool"),
+        ('{"name": 7}', "application/json", 400, "the field name is '7': give a text"),
+        ('{"name": "zone-x", "cidr": "10.0.0.0/8"}', "application/json", 400, "give a list of texts"),
+        ('{"name": "zone-x", "cidr": []}', "application/json", 400, "the field cidr is empty"),
+        ('{"name": "zone-x", "cidr": [1]}', "application/json", 400, "give a list of texts"),
+        ('{"name": "zone-x", "quarantine": true}', "application/json", 400, "give a whole number"),
+        (
+            '{"name": "zone-x", "colour": "red"}',
+            "application/json",
+            400,
+            "the field 'colour' is unknown here",
+        ),
+        ('{"name": "zone-x", "takeover": "perhaps"}', "application/json", 400, "'perhaps' is unknown"),
+        (json.dumps({"name": "x" * MAX_BODY_BYTES}), "application/json", 413, "exceeds the capacity limit"),
+    ],
+)
+def test_bodies_that_are_none(
+    store: Store,
+    api: FlaskClient,
+    bearer: dict[str, dict[str, str]],
+    body: str,
+    kind: str,
+    status: int,
+    says: str,
+) -> None:
+    answer = api.post("/zones", data=body, content_type=kind, headers=bearer["admin"])
+    assert (answer.status_code, says in answer.get_json()["message"]) == (status, True), answer.get_json()
+    assert store.redis.smembers("jw:zones") == {"zone-blue", "zone-red"}
+
+
+@pytest.mark.parametrize("password", ["", " ", "a\nb", " padded"])
+def test_an_agents_password_that_is_none_is_refused_and_not_repeated(call: Call, password: str) -> None:
+    answer = call("admin", "PATCH", "/zones/zone-red", {"agent_password": password})
+    assert answer.status_code == 400
+    assert "padded" not in answer.get_json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "says"),
+    [
+        ("DELETE", "/zones/zone-red?force=yes", "force is 'yes'"),
+        ("DELETE", "/zones/zone-red?farce=true", "the argument 'farce' is unknown here: there are force"),
+        ("DELETE", "/ipam/leases/zone-red", "the release names no lease"),
+        ("DELETE", "/ipam/leases/zone-red?name=-", "'-' is no DNS label"),
+        ("DELETE", f"/ipam/leases/zone-red/{SLASHES}?child_prefix=x", "'x' is no prefix"),
+        ("DELETE", f"/peers/{SLASHES}?force=true", "the argument 'force' is unknown here"),
+    ],
+)
+def test_arguments_that_are_none(call: Call, method: str, path: str, says: str) -> None:
+    answer = call("admin", method, path)
+    assert (answer.status_code, says in answer.get_json()["message"]) == (400, True), answer.get_json()
+
+
+def test_without_a_supervisor_or_redis_the_answer_says_so(
+    redis_server: RedisServer, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jaywalk_supervisor.api.writes.ORDER_SECONDS", 0.2)
+    waits = call("operator", "POST", "/ipam/leases/zone-blue", {"name": "db1"})
+    assert waits.status_code == 503
+    assert "no supervisor answered" in waits.get_json()["message"]
+    redis_server.crash()
+    for role, method, path, body in (
+        ("operator", "POST", "/ipam/leases/zone-blue", {"name": "db1"}),
+        ("admin", "DELETE", "/zones/zone-blue", None),
+    ):
+        answer = call(role, method, path, body)
+        assert answer.status_code == 503
+        assert "cannot be reached" in answer.get_json()["message"]
+    assert call("read", "GET", "/zones").status_code == 200
+
+
+def test_the_log_says_who_changed_what_and_no_secret(
+    call: Call, bearer: dict[str, dict[str, str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        call("admin", "PATCH", "/zones/zone-red", {"agent_password": "secret-of-agents"})
+        call("read", "DELETE", "/zones/zone-red")
+        call("read", "DELETE", "/zones/zone-red%0aanother line")
+    assert "PATCH '/zones/zone-red' by token its-admin: 200" in caplog.messages
+    assert "DELETE '/zones/zone-red' by token its-read: 403" in caplog.messages
+    assert "DELETE '/zones/zone-red?another line' by token its-read: 403" in caplog.messages
+    assert "secret-of-agents" not in caplog.text
+    assert not [header for header in bearer.values() if header["Authorization"].split()[1] in caplog.text]

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whose password opens a zone, also after Redis lost the zone's own one."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+
+from jaywalk.zone.redis_keys import ZoneKeys
+from jaywalk_supervisor.admin import zones
+from jaywalk_supervisor.admin.zones import Wish
+from jaywalk_supervisor.store import acl
+from jaywalk_supervisor.store.acl import password_hash
+from jaywalk_supervisor.store.store import Store
+from tests.redis_server import RedisServer
+
+OWN, DEFAULT = "the-tenants-own-0123", "password-of-all-agents"
+WISH = Wish(cidrs=["10.7.0.0/24"])
+
+
+def opens(server: RedisServer, zone: str, password: str) -> bool:
+    """Whether the Redis lets an agent of ``zone`` in that shows ``password``."""
+    with redis.Redis(
+        host=server.host, port=server.port, username=f"agent-{zone}", password=password
+    ) as client:
+        try:
+            return bool(client.ping())
+        except redis.AuthenticationError:
+            return False
+
+
+def test_the_default_password_opens_a_zone_that_never_had_its_own(
+    redis_server: RedisServer, store: Store
+) -> None:
+    zones.add(store, "zone-a", WISH, None)
+    assert acl.write_user(store, "zone-a", password_hash(DEFAULT))
+    assert opens(redis_server, "zone-a", DEFAULT)
+
+
+@pytest.mark.parametrize("server", ["goes on", "started anew"])
+def test_a_zone_that_lost_its_own_password_stays_shut_to_the_default_one(
+    redis_server: RedisServer, store: Store, server: str
+) -> None:
+    zones.add(store, "zone-a", WISH, OWN)
+    store.redis.delete(ZoneKeys("zone-a").creds)
+    if server == "started anew":
+        store.redis.execute_command("ACL", "DELUSER", "agent-zone-a")
+    assert not acl.write_user(store, "zone-a", password_hash(DEFAULT))
+    assert not opens(redis_server, "zone-a", DEFAULT)
+    assert opens(redis_server, "zone-a", OWN) == (server == "goes on")
+    assert zones.change(store, "zone-a", Wish(), OWN)[0], "the remedy"
+    assert opens(redis_server, "zone-a", OWN)
+
+
+def test_a_zone_whose_meta_data_were_lost_still_had_its_own_password(store: Store) -> None:
+    zones.add(store, "zone-a", WISH, OWN)
+    store.redis.delete(ZoneKeys("zone-a").meta)
+    zones.add(store, "zone-a", WISH, None)
+    store.redis.delete(ZoneKeys("zone-a").creds)
+    assert not acl.write_user(store, "zone-a", password_hash(DEFAULT))
+
+
+def test_a_new_password_is_a_revision_of_the_zone(store: Store) -> None:
+    zones.add(store, "zone-a", WISH, OWN)
+    before = store.load("zone-a")
+    assert zones.change(store, "zone-a", Wish(), "another-of-its-own-0")[0]
+    assert not zones.change(store, "zone-a", Wish(), "another-of-its-own-0")[0]
+    after = store.load("zone-a")
+    assert (after.epoch, after.rev) == (before.epoch, before.rev + 1)

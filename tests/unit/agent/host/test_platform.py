@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Each platform's own places, and the launchd job that macOS takes."""
+
+from __future__ import annotations
+
+import plistlib
+import sys
+from pathlib import Path
+
+import pytest
+
+from jaywalk.core.errors import InvalidValue
+from jaywalk_agent.cli import main
+from jaywalk_agent.host import platform
+from tests.agent_support import settings_in
+
+PLIST = Path(__file__).parents[4] / "agent/launchd/jaywalk.agent.zone-blue.plist"
+
+
+def test_a_machine_has_the_places_of_its_platform() -> None:
+    assert platform.of("darwin").configuration == Path("/usr/local/etc/wireguard")
+    assert platform.of("linux").configuration == Path("/etc/jaywalk")
+    assert platform.PLACES is platform.of(sys.platform)
+
+
+@pytest.mark.parametrize(
+    ("words", "flag"),
+    [({"relay": "1"}, "--relay"), ({"forward": "1"}, "--forward"), ({"netns": "red"}, "--netns")],
+)
+def test_what_rests_on_linux_is_refused_elsewhere(tmp_path: Path, words: dict[str, str], flag: str) -> None:
+    wished = settings_in(tmp_path, **words)
+    wished.refuse_missing(platform.LINUX)
+    settings_in(tmp_path).refuse_missing(platform.DARWIN)
+    with pytest.raises(InvalidValue, match=f"{flag} works on Linux only"):
+        wished.refuse_missing(platform.DARWIN)
+
+
+def test_the_launchd_job_starts_the_agent_and_leaves_the_tunnels_when_it_ends() -> None:
+    job = plistlib.loads(PLIST.read_bytes())
+    program, *flags = job["ProgramArguments"]
+    arguments = main.build_parser().parse_args(flags)
+    assert program == "/usr/local/bin/jaywalk"
+    assert (arguments.agent_mode, arguments.zone) == (True, "zone-blue")
+    assert job["AbandonProcessGroup"] is True
+    assert job["Umask"] == 0o077
+    assert job["Label"] == platform.DARWIN.disable[-1].partition("/")[2].format(zone="zone-blue")
