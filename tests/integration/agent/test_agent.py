@@ -311,7 +311,6 @@ def test_a_route_that_somebody_deleted_comes_back(
 
 
 @pytest.mark.usefixtures("supervisor")
-@pytest.mark.kernel_wireguard
 def test_a_removed_node_takes_its_tunnels_down(
     redis_server: RedisServer, inside: Namespace, settings: Settings, stop: StopSignal, systemd: Systemd
 ) -> None:
@@ -454,7 +453,6 @@ def test_a_zone_in_disorder_does_not_fill_the_journal(
 
 
 @pytest.mark.usefixtures("supervisor")
-@pytest.mark.kernel_wireguard
 def test_without_ipv6_the_agent_is_ready_follows_the_zone_and_takes_it_when_it_may(
     redis_server: RedisServer,
     inside: Namespace,
@@ -509,7 +507,6 @@ def snapshot_peers(settings: Settings) -> set[str]:
 
 
 @pytest.mark.usefixtures("supervisor")
-@pytest.mark.kernel_wireguard
 def test_a_tool_that_keeps_adding_a_peer_is_named_and_does_not_fill_the_journal(
     inside: Namespace,
     settings: Settings,
