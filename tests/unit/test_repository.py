@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What holds between the parts: one version, one wheel, a library that stands alone."""
+"""One version, one wheel with all parts, a library without dependencies, uniform whitespace."""
 
 from __future__ import annotations
 
