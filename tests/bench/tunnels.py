@@ -64,7 +64,7 @@ def empty_redis_gap(fleet: Fleet) -> dict[str, Figure]:
             counts = [pings.enter_context(fleet.ping(*pair, PER_SECOND)) for pair in pairs]
             begun = time.monotonic()
             fleet.controller.run(f"{password} redis-cli --user supervisor flushall")
-            fleet.wait_until_whole()
+            fleet.wait_until_complete()
             whole.append(time.monotonic() - begun)
         gaps.append(max(count.gap for count in counts))
         lost += sum(count.lost for count in counts)

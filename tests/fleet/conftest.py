@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A fleet for the tests of this folder: machines of the lab, rolled out by the operators' own playbook."""
+"""The fleet of the tests in this folder: machines of the lab with the mesh, rolled out by the playbook."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.fleet.labs import lab_of_this_run
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All of this folder needs machines; the name of the marker says so to whoever picks tests."""
+    """Mark all tests of this folder: they need machines, and time."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.fleet)
@@ -24,9 +24,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def fleet() -> Iterator[Fleet]:
-    """A controller and three members, rolled out once for all tests of a process.
+    """A controller and three members, rolled out once per process.
 
-    JAYWALK_FLEET_TEST_KEEP keeps them running.
+    JAYWALK_FLEET_TEST_KEEP keeps them running after the tests.
     """
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
     directory = Path(os.environ.get("JAYWALK_FLEET_TEST_DIR", "/var/tmp/jaywalk-fleet-test") + worker)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The operator's seat in the fleet tests: plays, the nodes' own words, and pings that run meanwhile."""
+"""The operator's side of the fleet tests: plays, the status of nodes, and pings in the background."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ ZONE = "zone-blue"
 UNIT = f"jaywalk-agent@{ZONE}"
 INTERFACE = "wg0"
 PLAY_SECONDS = 600
-AGAIN_SECONDS = 90.0
-"""Until a member is in order after Redis or a supervisor was away, or refused it, at most: an agent tries to
-connect every 30 s, once more after as long where Redis had no users of the supervisor's yet, and it repeats
-each minute what the zone or the kernel refused."""
+# The longest recovery of a member after an outage or a refusal of Redis or a supervisor. An agent reconnects
+# every 30 s, once more after as long if Redis has no users of the supervisor's yet, and repeats refused
+# changes every minute.
+RECOVERY_SECONDS = 90.0
 TRACES = """
 ip -brief link | awk '{ print "interface", $1 }'
 for family in -4 -6; do
@@ -54,7 +54,7 @@ _ANSWER = re.compile(r"icmp_seq=(\d+) ttl")
 
 @dataclass(frozen=True)
 class Play:
-    """How a run of ansible-playbook ended: what it printed, and per host (changed, unreachable + failed)."""
+    """A finished run of ansible-playbook: its output, and per host (changed, unreachable + failed)."""
 
     output: str
     rc: int
@@ -73,44 +73,46 @@ class Play:
 
 @dataclass
 class PingCount:
-    """What a ping lost; filled when its block ends."""
+    """The packets that a ping lost; complete at the end of its block.
+
+    in_flight: how many of the last packets may have had no time for a reply.
+    last_counted: the last packet whose reply had enough time.
+    """
 
     per_second: int
-    on_the_way: int = 1
-    """How many of the last may still have been on their way when the ping was ended."""
+    in_flight: int = 1
     sent: int = 0
     missing: tuple[int, ...] = ()
-    judged: int = 0
-    """The last whose answer was waited for."""
+    last_counted: int = 0
 
     def read(self, output: str, goal: int) -> None:
-        """Counts what ping said; where an answer beyond `goal` came, no other was waited for in vain."""
-        found = _SENT.search(output)
-        assert found, f"ping said no sum: {output[-500:]}"
-        self.sent = int(found.group(1))
+        """Parse ping's output; a reply beyond `goal` shows that all earlier packets had enough time."""
+        match = _SENT.search(output)
+        assert match, f"ping printed no summary: {output[-500:]}"
+        self.sent = int(match.group(1))
         answered = _answered(output)
         self.missing = tuple(sorted(set(range(1, self.sent + 1)) - answered))
         last = max(answered, default=0)
-        self.judged = last if last >= goal else self.sent - self.on_the_way
+        self.last_counted = last if last >= goal else self.sent - self.in_flight
 
     @property
     def _unanswered(self) -> list[int]:
-        return [number for number in self.missing if number <= self.judged]
+        return [number for number in self.missing if number <= self.last_counted]
 
     @property
     def lost(self) -> int:
-        """How many got no answer, but for those on their way."""
+        """The number of packets without a reply, except for those in flight."""
         return len(self._unanswered)
 
     @property
     def recovered(self) -> bool:
-        """Whether answers came at the end, whatever was lost before."""
-        end = range(max(1, self.sent - 3 * self.on_the_way), self.sent + 1)
+        """Whether replies came at the end, whatever was lost before."""
+        end = range(max(1, self.sent - 3 * self.in_flight), self.sent + 1)
         return not set(end) <= set(self.missing)
 
     @property
     def gap(self) -> float:
-        """The longest time without an answer, in seconds."""
+        """The longest time without a reply, in seconds."""
         longest = run = 0
         for before, number in zip((0, *self._unanswered), self._unanswered, strict=False):
             run = run + 1 if number == before + 1 else 1
@@ -121,10 +123,10 @@ class PingCount:
 class Fleet:
     """The lab's machines and the operator's commands."""
 
-    round_trip = 0.5
-    """Seconds at most that an answer takes when all is well."""
-    through = INTERFACE
-    """The interface by which peers are pinged; empty: whichever way the routes lead."""
+    # The longest round trip of a working path.
+    round_trip_seconds = 0.5
+    # The interface of pings to peers; empty: by the routes.
+    ping_interface = INTERFACE
 
     def __init__(self, lab: Lab, inventory: Path) -> None:
         self.lab = lab
@@ -139,14 +141,14 @@ class Fleet:
 
     @property
     def secrets(self) -> dict[str, Any]:
-        """What the operator put into group_vars."""
+        """The operator's group_vars."""
         loaded: dict[str, Any] = yaml.safe_load(
             (self.inventory.parent / "group_vars" / "all.yml").read_text(encoding="utf-8")
         )
         return loaded
 
     def play(self, *arguments: str, playbook: str = "site.yml", check: bool = True) -> Play:
-        """Runs a playbook of the collection as an operator does."""
+        """Run a playbook of the collection as an operator does; fail if a host fails."""
         command = [
             "ansible-playbook",
             "-i",
@@ -162,7 +164,7 @@ class Fleet:
         return play
 
     def status(self, name: str) -> dict[str, Any]:
-        """The node's own word about its mesh."""
+        """The node's own `jaywalk status`."""
         loaded: dict[str, Any] = json.loads(self[name].run("jaywalk status --json", check=False).stdout)
         return loaded
 
@@ -171,84 +173,83 @@ class Fleet:
         return str(self.status(name)["addresses"][0])
 
     def peers_of(self, name: str) -> set[str]:
-        """The names of the peers that a node's interface really has."""
-        return _reached(self.status(name))
+        """The names of the peers on a node's interface."""
+        return _present_peers(self.status(name))
 
-    def disorder(self) -> list[str]:
-        """What keeps the mesh from being whole, a sentence each; none where it is.
+    def faults(self) -> list[str]:
+        """Return the reasons why the mesh is incomplete, a sentence each; empty if it is complete.
 
-        It is whole where each member is where the controller is, with all the others on its interface, and
-        nobody else.  What an interface holds does not say so alone: it may be from before the controller
-        lost something.
+        A complete mesh has each member at the controller's position, with exactly the other members on its
+        interface. The interface alone proves nothing: its peers may be from before the controller lost data.
         """
         shown = self.controller.run(f"jaywalk-supervisor zone show {ZONE} --json", check=False)
         if shown.rc:
-            return [f"control does not show the zone: {(shown.stdout + shown.stderr).strip()}"]
+            return [f"control cannot show the zone: {(shown.stdout + shown.stderr).strip()}"]
         zone = json.loads(shown.stdout)
         position = f"{zone['epoch']}-{zone['rev']}"
-        return [each for name in MEMBERS for each in _disorder(name, self.status(name), position)]
+        return [fault for name in MEMBERS for fault in _faults(name, self.status(name), position)]
 
-    def wait_until_whole(self) -> None:
-        """Fails with what is not in order when all that the product promises should be done."""
-        becomes([], self.disorder, AGAIN_SECONDS)
+    def wait_until_complete(self) -> None:
+        """Wait until the mesh is complete; fail with its faults after the longest promised recovery."""
+        becomes([], self.faults, RECOVERY_SECONDS)
 
     def wait_until_in_order(self, name: str) -> None:
-        """Waits until a member itself says that it is; fails with its reasons."""
-        becomes([], lambda: self.status(name)["reasons"], AGAIN_SECONDS)
+        """Wait until a member's own status is in order; fail with its reasons."""
+        becomes([], lambda: self.status(name)["reasons"], RECOVERY_SECONDS)
 
-    def said(self, name: str, words: str, unit: str = UNIT) -> bool:
-        """Whether a unit said so since its last start."""
-        run = f"$(systemctl show -P InvocationID {unit})"
-        heard = self[name].run(f"journalctl _SYSTEMD_INVOCATION_ID={run} -o cat")
-        return words in heard.stdout
+    def has_logged(self, name: str, text: str, unit: str = UNIT) -> bool:
+        """Return whether a unit has logged the text since its last start."""
+        invocation = f"$(systemctl show -P InvocationID {unit})"
+        journal = self[name].run(f"journalctl _SYSTEMD_INVOCATION_ID={invocation} -o cat")
+        return text in journal.stdout
 
     def traces(self, name: str) -> set[str]:
-        """All that could be ours on a machine: interfaces, routes, rules, units, users and files."""
+        """Return all objects of a machine that could be ours: interfaces, routes, units, users, files."""
         return set(self[name].run(TRACES, timeout=60).stdout.splitlines())
 
     @contextmanager
     def ping(self, source: str, target: str, per_second: int = 50) -> Iterator[PingCount]:
-        """Pings a node of the mesh through the tunnel while the block runs."""
-        with self.ping_address(source, self.address(target), per_second, self.through) as count:
+        """Ping a node of the mesh through the tunnel while the block runs."""
+        with self.ping_address(source, self.address(target), per_second, self.ping_interface) as count:
             yield count
 
     @contextmanager
     def ping_address(
         self, source: str, address: str, per_second: int = 50, interface: str = INTERFACE
     ) -> Iterator[PingCount]:
-        """Pings an address while the block runs; whichever way the routes lead, if no interface is named."""
-        through = f"-I {interface}" if interface else ""
-        count = PingCount(per_second, math.ceil(per_second * self.round_trip))
-        running = self[source].start_background(f"ping -n -i {1 / per_second} {through} {address}")
+        """Ping an address while the block runs; without an interface, by the routes."""
+        option = f"-I {interface}" if interface else ""
+        count = PingCount(per_second, math.ceil(per_second * self.round_trip_seconds))
+        running = self[source].start_background(f"ping -n -i {1 / per_second} {option} {address}")
         eventually(lambda: "PING" in running.stdout or not running.running, "the ping begins")
         try:
             yield count
         finally:
-            # All that were sent in the block are judged: as soon as one is answered that was sent later.
-            goal = max(_answered(running.stdout), default=0) + count.on_the_way
-            deadline = Deadline(2 * self.round_trip)
+            # Count every packet of the block: wait for the reply to a later one.
+            goal = max(_answered(running.stdout), default=0) + count.in_flight
+            deadline = Deadline(2 * self.round_trip_seconds)
             while max(_answered(running.stdout), default=0) < goal and not deadline.passed:
                 time.sleep(0.05)
             count.read(running.stop().stdout, goal)
 
 
 def _answered(output: str) -> set[int]:
-    """The numbers of the pings that were answered."""
+    """Return the numbers of the pings with a reply."""
     return {int(number) for number in _ANSWER.findall(output)}
 
 
-def _reached(status: dict[str, Any]) -> set[str]:
-    """The names of the peers that the interface of a status really has."""
+def _present_peers(status: dict[str, Any]) -> set[str]:
+    """Return the names of the peers on a status's interface."""
     return {peer["name"] for peer in status["peers"] if peer["state"] != "missing"}
 
 
-def _disorder(name: str, status: dict[str, Any], position: str) -> Iterator[str]:
-    """What of a member's status differs from a whole mesh at `position`."""
+def _faults(name: str, status: dict[str, Any], position: str) -> Iterator[str]:
+    """Yield the differences between a member's status and a complete mesh at `position`."""
     if status["position"] != position:
         yield f"{name} is at {status['position'] or 'no position'}, and the controller at {position}"
     if status["agent"]["trouble"]:
-        yield f"{name} is in trouble: {status['agent']['trouble']}"
-    reached, others = _reached(status), set(MEMBERS) - {name}
-    if reached != others:
-        lacking, more = ", ".join(sorted(others - reached)), ", ".join(sorted(reached - others))
-        yield f"{name} lacks [{lacking}] and has besides [{more}]; zone reasons: {status['reasons']}"
+        yield f"{name} reports an error: {status['agent']['trouble']}"
+    present, others = _present_peers(status), set(MEMBERS) - {name}
+    if present != others:
+        missing, extra = ", ".join(sorted(others - present)), ", ".join(sorted(present - others))
+        yield f"{name} lacks [{missing}] and also has [{extra}]; its reasons: {status['reasons']}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Labs of the tests' own, and what may be left of one."""
+"""Labs that tests create, and a check for their remains."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from tests import runs
 
 
 def lab_of_this_run(directory: Path, prefix: str | None = None) -> Lab:
-    """A lab that is taken down where this run of the tests is killed."""
+    """Return a lab that is also removed if this run of the tests is killed."""
     runs.record("lab", str(directory))
     return Lab(directory, prefix=prefix, report=lambda text: print(f"lab: {text}", flush=True))
 
 
 def new_lab() -> Lab:
-    """A lab in a folder of its own, with a free prefix and network."""
+    """Return a lab in a new folder, with a free prefix and network."""
     directory = Path(tempfile.mkdtemp(prefix="jaywalk-lab-test-", dir="/var/tmp"))
     runs.record("path", str(directory))
     return lab_of_this_run(directory)
 
 
 def leftovers(lab: Lab, prefix: str) -> list[str]:
-    """What of a lab is still on this host."""
+    """Return everything of a lab that is still on this host."""
     found = [str(path) for path in Path("/run/netns").glob(f"{prefix}[-_]*")]
     found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/jaywalk-lab-{prefix}-*")]
     found += [
@@ -33,9 +33,9 @@ def leftovers(lab: Lab, prefix: str) -> list[str]:
     runtime = Path("/run/jaywalk-lab", prefix)
     for command_line in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            words = command_line.read_bytes()
+            arguments = command_line.read_bytes()
         except OSError:
             continue
-        if str(lab.directory).encode() in words or f"{runtime}/".encode() in words:
+        if str(lab.directory).encode() in arguments or f"{runtime}/".encode() in arguments:
             found.append(str(command_line))
     return found + [str(path) for path in (lab.directory, runtime) if path.exists()]

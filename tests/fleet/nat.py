@@ -78,7 +78,7 @@ class Meeting:
 class Town(Fleet):
     """The machines of `lab/nat_sites.yml`, with a mesh."""
 
-    through = ""
+    ping_interface = ""
 
     def peer(self, source: str, target: str) -> dict[str, Any]:
         """What a node says of another one."""

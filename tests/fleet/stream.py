@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A TCP connection through the tunnel that must outlive whatever happens meanwhile; runs on the machines."""
+"""A TCP connection between two machines through the tunnel, which must survive the events of a test."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ print(received)
 """
 _SENDER = """
 import signal, socket, sys, time
-asked = []
-signal.signal(signal.SIGINT, lambda *_: asked.append(1))
+stops = []
+signal.signal(signal.SIGINT, lambda *_: stops.append(1))
 connection = socket.create_connection((sys.argv[1], %d), timeout=120)
 connection.settimeout(None)
 sent = 0
-while not asked:
+while not stops:
     connection.sendall(b"x" * 1400)
     sent += 1400
     time.sleep(0.01)
@@ -39,7 +39,7 @@ print(sent)
 
 @dataclass
 class ByteCount:
-    """What went in at one end and came out at the other; filled when its block ends."""
+    """The bytes sent at one end and received at the other; complete at the end of its block."""
 
     sent: int = 0
     received: int = 0
@@ -47,7 +47,7 @@ class ByteCount:
 
 @contextmanager
 def stream(fleet: Fleet, source: str, target: str) -> Iterator[ByteCount]:
-    """One connection from a node to another, about 100 kB a second while the block runs."""
+    """Keep a connection from a node to another while the block runs, with about 100 kB/s."""
     count = ByteCount()
     python = "python3 -u -c"
     receiver = fleet[target].start_background(f"{python} {shlex.quote(_RECEIVER % PORT)}")
@@ -57,7 +57,7 @@ def stream(fleet: Fleet, source: str, target: str) -> Iterator[ByteCount]:
     try:
         yield count
     finally:
-        ended = sender.stop(timeout=30)
-        assert ended.rc == 0, ended.stderr
-        count.sent = int(ended.stdout)
+        result = sender.stop(timeout=30)
+        assert result.rc == 0, result.stderr
+        count.sent = int(result.stdout)
         count.received = int(receiver.wait(60).stdout)

@@ -19,38 +19,38 @@ DATA = "/var/lib/jaywalk-redis"
 
 @pytest.fixture
 def backup(fleet: Fleet) -> Iterator[str]:
-    """A copy of the running Redis on the controller's machine."""
-    fleet.controller.run(PAGE.written("backup: copy the running Redis"))
+    """A copy of the running Redis, on the controller's machine."""
+    fleet.controller.run(PAGE.commands("backup: copy the running Redis"))
     yield "/root/jaywalk.rdb"
     fleet.controller.run(f"rm -rf /root/jaywalk.rdb {DATA}/appendonlydir.before")
     for name in ("node2", "node3"):
         fleet[name].run(f"systemctl start {UNIT}")
-    fleet.wait_until_whole()
+    fleet.wait_until_complete()
 
 
 def zone(fleet: Fleet) -> dict[str, Any]:
-    """The zone as the supervisor's host shows it; empty while nobody can."""
+    """Return the zone by the command on the supervisor's host; empty while that fails."""
     shown = fleet.controller.run(f"{AS_SUPERVISOR} jaywalk-supervisor zone show {ZONE} --json", check=False)
     return {} if shown.rc else dict(json.loads(shown.stdout))
 
 
-def test_a_restored_copy_brings_back_leases_and_breaks_no_tunnel(fleet: Fleet, backup: str) -> None:
+def test_a_restored_copy_restores_leases_and_breaks_no_tunnel(fleet: Fleet, backup: str) -> None:
     """node3 left after the copy was made and is off; node2 keeps running all the time."""
-    held = fleet.address("node3")
+    address = fleet.address("node3")
     before = zone(fleet)
     fleet["node3"].run(f"systemctl stop {UNIT}; set -a; . /etc/jaywalk/{ZONE}.env; jaywalk leave")
     eventually(lambda: zone(fleet).get("peers") == 2, "node3 left")
     with fleet.ping("node1", "node2") as count:
-        fleet.controller.run(PAGE.written("restore: start Redis on the copy"), timeout=60)
+        fleet.controller.run(PAGE.commands("restore: start Redis on the copy"), timeout=60)
         eventually(lambda: zone(fleet).get("epoch", 0) > before["epoch"], "a supervisor opened an epoch")
         eventually(lambda: fleet.status("node1")["agent"]["trouble"] == "", "node1 follows")
     assert count.lost == 0
     assert zone(fleet)["peers"] == 3
     fleet["node3"].run(f"systemctl start {UNIT}")
-    fleet.wait_until_whole()
-    assert fleet.address("node3") == held
+    fleet.wait_until_complete()
+    assert fleet.address("node3") == address
 
 
-def test_a_copy_can_be_checked_and_read_by_root_alone(fleet: Fleet, backup: str) -> None:
+def test_a_copy_is_valid_and_readable_only_by_root(fleet: Fleet, backup: str) -> None:
     assert fleet.controller.run(f"redis-check-rdb {backup}").rc == 0
     assert fleet.controller.run(f"stat -c %a {backup}").stdout.strip() == "600"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One node sends nonsense while two others talk: it alone gets an error, in one clear sentence."""
+"""One node sends invalid input while two others communicate: only it gets an error, of one clear sentence."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import pytest
 
 from tests.fleet.fleet import MEMBERS, UNIT, ZONE, Fleet
 
+# The settings of the service for a command on node3, with another state folder and key.
 AS_AGENT = (
     "set -a; . /etc/jaywalk/zone-blue.env; set +a; "
     "export JAYWALK_STATE_DIR=/root/other JAYWALK_INTERFACE=wg9 JAYWALK_PRIVATE_KEY_FILE=/root/other.key;"
 )
-"""A command typed by hand on node3: the service's settings, a state and a key of its own."""
 AS_SUPERVISOR = "set -a; . /etc/jaywalk-supervisor/supervisor.env; set +a;"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _node3_is_an_outsider_while_two_others_talk(fleet: Fleet) -> Iterator[None]:
-    """All that happens here happens under a ping between node1 and node2, which loses nothing."""
+def _node3_is_outside_the_zone_while_two_others_communicate(fleet: Fleet) -> Iterator[None]:
+    """During all tests a ping runs between node1 and node2, which loses nothing."""
     fleet["node3"].run(f"systemctl stop {UNIT}; jaywalk down")
     with fleet.ping("node1", "node2") as count:
         yield
@@ -67,8 +67,8 @@ def test_a_bad_command_ends_with_one_clear_sentence_and_leaves_nothing(fleet: Fl
     assert fleet["node3"].run("ip link show wg9", check=False).rc != 0
 
 
-def test_a_pool_with_no_address_left_says_how_full_it_is(fleet: Fleet) -> None:
-    """A /30 has two addresses; the third machine is told so, and the two keep theirs."""
+def test_a_join_to_a_full_pool_reports_the_number_of_leases(fleet: Fleet) -> None:
+    """A /30 has two addresses; the third join fails with that reason, and the two leases stay."""
     fleet.controller.run(
         f"(umask 077; openssl rand -hex 16 > /root/tiny.password); {AS_SUPERVISOR} "
         "jaywalk-supervisor zone add zone-tiny --cidr 10.77.0.0/30 --agent-password-file /root/tiny.password"
@@ -128,14 +128,14 @@ RAW = [
 
 
 def listed(fleet: Fleet) -> list[dict[str, str]]:
-    """The peers as the API has them, but for when each was last seen: a node may report at any moment."""
+    """Return the API's peers without LastSeen, which a report may change at any moment."""
     peers = json.loads(fleet.controller.run("curl -sS http://localhost:8080/peers").stdout)
     return [{name: value for name, value in peer.items() if name != "LastSeen"} for peer in peers]
 
 
-def test_garbage_in_the_inbox_harms_nobody(fleet: Fleet) -> None:
-    """A node holds the password of its zone and writes what it likes into the zone's inbox."""
-    password = next(each["agent_password"] for each in fleet.secrets["jaywalk_zones"] if each["name"] == ZONE)
+def test_garbage_in_the_inbox_affects_no_other_node(fleet: Fleet) -> None:
+    """A node has the password of its zone and can write anything into the zone's inbox."""
+    password = next(zone["agent_password"] for zone in fleet.secrets["jaywalk_zones"] if zone["name"] == ZONE)
     client = f"REDISCLI_AUTH='{password}' redis-cli -h {fleet.controller.address} --user agent-{ZONE}"
     before = fleet.controller.run("systemctl show -P InvocationID jaywalk-supervisor").stdout
     peers = listed(fleet)
@@ -148,8 +148,8 @@ def test_garbage_in_the_inbox_harms_nobody(fleet: Fleet) -> None:
     assert "ok" in fleet.controller.run("curl -sSf http://localhost:8080/healthz").stdout
 
 
-def test_an_agents_password_opens_nothing_but_its_own_zone(fleet: Fleet) -> None:
-    password = next(each["agent_password"] for each in fleet.secrets["jaywalk_zones"] if each["name"] == ZONE)
+def test_an_agents_password_permits_only_its_own_zone(fleet: Fleet) -> None:
+    password = next(zone["agent_password"] for zone in fleet.secrets["jaywalk_zones"] if zone["name"] == ZONE)
     client = f"REDISCLI_AUTH='{password}' redis-cli -h {fleet.controller.address} --user agent-{ZONE}"
     for denied in (
         "HGETALL '{zone-red}:peers'",
@@ -166,16 +166,16 @@ def test_an_agents_password_opens_nothing_but_its_own_zone(fleet: Fleet) -> None
         assert "NOPERM" in answer.stdout + answer.stderr, (denied, answer)
 
 
-def test_no_secret_stands_in_a_log_a_process_list_or_the_api(fleet: Fleet) -> None:
+def test_no_secret_is_in_a_log_a_process_list_or_the_api(fleet: Fleet) -> None:
     secrets = [fleet.secrets["jaywalk_controller_password"]]
-    secrets += [each["agent_password"] for each in fleet.secrets["jaywalk_zones"]]
+    secrets += [zone["agent_password"] for zone in fleet.secrets["jaywalk_zones"]]
     secrets += [fleet[name].run(f"cat /etc/jaywalk/{ZONE}.key").stdout.strip() for name in MEMBERS]
     for name in ("control", *MEMBERS):
-        seen = fleet[name].run(
+        output = fleet[name].run(
             "journalctl --no-pager; ps -ewwo args; systemctl show '*' -p Environment", timeout=60
         )
         for secret in secrets:
-            assert secret not in seen.stdout, f"a secret is readable on {name}"
+            assert secret not in output.stdout, f"a secret is readable on {name}"
     api = "".join(
         fleet.controller.run(f"curl -sS http://localhost:8080{path}").stdout
         for path in ("/peers", "/zones", f"/ipam/leases/{ZONE}", "/healthz")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The controller beside other programs, in need of repair and of an older form; zones that grow and go."""
+"""The controller beside other programs, after damage and from an older version; changes of declared zones."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from tests.fleet.fleet import ZONE, Fleet
 UNITS = ("jaywalk-redis", "jaywalk-supervisor")
 CENTER = ("--limit", "control")
 OTHER_PORT = 6390
-OTHERS = f"redis-cli -p {OTHER_PORT}"
+OTHER_CLI = f"redis-cli -p {OTHER_PORT}"
 
 
 def started(fleet: Fleet) -> list[str]:
-    """Which starts of its services the controller is at."""
+    """Return the invocation ids of the controller's services."""
     return [fleet.controller.run(f"systemctl show -P InvocationID {unit}").stdout for unit in UNITS]
 
 
 @pytest.fixture
-def somebodys_redis(fleet: Fleet) -> Iterator[str]:
-    """The distribution's Redis, as somebody else set it up: a port and a key of its own."""
+def foreign_redis(fleet: Fleet) -> Iterator[str]:
+    """The distribution's Redis, configured by somebody else, with its own port and key."""
     configured = (
         f"cp -a /etc/redis/redis.conf /root/; sed -i 's/^port .*/port {OTHER_PORT}/' /etc/redis/redis.conf"
     )
-    fleet.controller.run(f"{configured}; systemctl start redis-server; {OTHERS} set shop open")
+    fleet.controller.run(f"{configured}; systemctl start redis-server; {OTHER_CLI} set shop open")
     yield fleet.controller.run("systemctl show -P InvocationID redis-server").stdout
     fleet.controller.run(
         "systemctl stop redis-server; cp -a /root/redis.conf /etc/redis/; rm /var/lib/redis/*.rdb"
     )
 
 
-def test_a_redis_of_somebody_else_is_left_alone(fleet: Fleet, somebodys_redis: str) -> None:
-    """On the wished port it is named and nothing is touched; beside ours it stays as it is."""
+def test_a_foreign_redis_stays_unchanged(fleet: Fleet, foreign_redis: str) -> None:
+    """If it has the configured port, the play names it and changes nothing; beside ours it stays as it is."""
     before = started(fleet)
     refused = fleet.play(*CENTER, "-e", f"jaywalk_controller_port={OTHER_PORT}", check=False)
     assert refused.rc != 0
@@ -47,15 +47,15 @@ def test_a_redis_of_somebody_else_is_left_alone(fleet: Fleet, somebodys_redis: s
     beside = fleet.play(*CENTER, "-e", f"jaywalk_controller_bind={text} jaywalk_purge=false")
     assert beside.changed["control"] == 0, beside.output[-4000:]
     assert started(fleet) == before
-    assert fleet.controller.run("systemctl show -P InvocationID redis-server").stdout == somebodys_redis
-    assert fleet.controller.run(f"{OTHERS} get shop").stdout.strip() == "open"
+    assert fleet.controller.run("systemctl show -P InvocationID redis-server").stdout == foreign_redis
+    assert fleet.controller.run(f"{OTHER_CLI} get shop").stdout.strip() == "open"
 
 
-def test_what_a_run_wrote_and_did_not_apply_the_next_one_applies(fleet: Fleet) -> None:
-    """A run that broke off left newer settings; besides, the services are not enabled."""
+def test_the_next_run_applies_what_an_aborted_run_wrote(fleet: Fleet) -> None:
+    """An aborted run left newer settings; also, the services are not enabled."""
     before = started(fleet)
-    written = "/etc/jaywalk-redis/redis.conf /etc/jaywalk-supervisor/supervisor.env"
-    fleet.controller.run(f"systemctl disable {' '.join(UNITS)}; touch {written}")
+    settings = "/etc/jaywalk-redis/redis.conf /etc/jaywalk-supervisor/supervisor.env"
+    fleet.controller.run(f"systemctl disable {' '.join(UNITS)}; touch {settings}")
     with fleet.ping("node1", "node2") as count:
         fleet.play(*CENTER)
     assert not set(started(fleet)) & set(before)
@@ -76,7 +76,7 @@ def test_a_redis_that_cannot_read_its_file_fails_the_play_with_the_reason(fleet:
     assert "jaywalk-redis.service did not start" in play.output
     assert "Bad file format reading the append only file" in play.output
     assert "how to repair an append-only file: docs/controller-data.md" in play.output
-    fleet.wait_until_whole()
+    fleet.wait_until_complete()
 
 
 def zones_of(fleet: Fleet) -> dict[str, dict[str, Any]]:
@@ -85,7 +85,7 @@ def zones_of(fleet: Fleet) -> dict[str, dict[str, Any]]:
 
 
 def declared(fleet: Fleet, **extra: object) -> str:
-    """The operator's zones and, if any, one zone more."""
+    """Return the operator's zones and, with arguments, one more zone."""
     zones = list(fleet.secrets["jaywalk_zones"])
     if extra:
         zones.append({"name": "zone-more", "agent_password": "x" * 16, **extra})
@@ -153,5 +153,5 @@ def test_an_older_installation_is_moved_over_with_its_leases(fleet: Fleet) -> No
     found = fleet.controller.run(asked, check=False).stdout.split()
     assert found == ["disabled", "0", "/etc/redis:", "redis.conf", "/var/lib/redis:"]
     assert fleet.play(*CENTER).changed["control"] == 0
-    fleet.wait_until_whole()
+    fleet.wait_until_complete()
     assert count.lost == 0

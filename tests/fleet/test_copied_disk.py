@@ -27,7 +27,7 @@ def copy(fleet: Fleet) -> Iterator[None]:
     )
     for name in ("node2", "node3"):
         fleet[name].run(f"systemctl restart {UNIT}")
-    fleet.wait_until_whole()
+    fleet.wait_until_complete()
 
 
 def journal(node: Node) -> str:
@@ -36,16 +36,16 @@ def journal(node: Node) -> str:
 
 
 @pytest.mark.usefixtures("copy")
-def test_a_copied_disk_is_noticed_by_both_machines_and_the_supervisor(fleet: Fleet) -> None:
+def test_both_machines_and_the_supervisor_detect_a_copied_disk(fleet: Fleet) -> None:
     fleet["node3"].run(f"systemctl start {UNIT}")
     eventually(
         lambda: "from another machine, node3" in " ".join(fleet.status("node2")["reasons"]),
-        "the first machine stands down, and says for whom",
+        "the first machine stands down and names the second",
     )
-    assert fleet.said("node2", "joined from another machine, node3")
+    assert fleet.has_logged("node2", "joined from another machine, node3")
     eventually(
         lambda: "was another machine's until now, node2 at " in journal(fleet["node3"]),
-        "the second machine says whose key it has",
+        "the second machine names the owner of its key",
     )
     assert "this one is a copy of it" in journal(fleet["node3"])
-    assert fleet.said("control", "was another machine's until now, node2 at ", "jaywalk-supervisor")
+    assert fleet.has_logged("control", "was another machine's until now, node2 at ", "jaywalk-supervisor")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tunnels outlive their makers: each part of the control plane is taken away under a running ping."""
+"""Tunnels survive the failure of each part of the control plane, under a running ping."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from tests.fleet.fleet import INTERFACE, MEMBERS, UNIT, Fleet, eventually
 
 SUPERVISOR = "jaywalk-supervisor"
 REDIS = "jaywalk-redis"
+# The settings of the service for a command.
 AS_AGENT = "set -a; . /etc/jaywalk/zone-blue.env; set +a;"
-"""Gives a command typed by hand the settings of the service."""
 
 
 @pytest.fixture(autouse=True)
-def _whole_again(fleet: Fleet) -> Iterator[None]:
-    """Whatever a test took away is back for the next one, and every member knows it."""
+def _restored(fleet: Fleet) -> Iterator[None]:
+    """Start all services again after a test, and wait until the mesh is complete."""
     yield
     fleet.controller.run(f"systemctl start {REDIS} {SUPERVISOR}")
     for name in MEMBERS:
         fleet[name].run(f"systemctl start {UNIT}")
-    fleet.wait_until_whole()
+    fleet.wait_until_complete()
 
 
 def agent_pid(fleet: Fleet, name: str) -> str:
     return fleet[name].run(f"systemctl show -P MainPID {UNIT}").stdout.strip()
 
 
-def test_a_killed_agent_loses_no_packet_and_comes_back(fleet: Fleet) -> None:
+def test_a_killed_agent_restarts_and_loses_no_packet(fleet: Fleet) -> None:
     old = agent_pid(fleet, "node1")
     with fleet.ping("node1", "node2") as count:
         fleet["node1"].run(f"kill -9 {old}")
@@ -50,13 +50,13 @@ def test_a_stopped_agent_leaves_the_tunnels_up(fleet: Fleet) -> None:
     assert count.lost == 0
 
 
-def test_a_stopped_supervisor_lets_tunnels_stay_and_a_join_waits(fleet: Fleet) -> None:
+def test_tunnels_stay_while_the_supervisor_is_stopped_and_a_join_waits(fleet: Fleet) -> None:
     fleet["node3"].run(f"systemctl stop {UNIT}")
     fleet["node3"].run(f"{AS_AGENT} jaywalk leave")
     with fleet.ping("node1", "node2") as count:
         fleet.controller.run(f"systemctl stop {SUPERVISOR}")
         joining = fleet["node3"].start_background(f"systemctl start {UNIT}")
-        eventually(lambda: fleet.said("node3", "no supervisor"), "the agent says that it waits")
+        eventually(lambda: fleet.has_logged("node3", "no supervisor"), "the agent logs that it waits")
         assert joining.running
         fleet.controller.run(f"systemctl start {SUPERVISOR}")
         assert joining.wait(60).rc == 0
@@ -64,29 +64,29 @@ def test_a_stopped_supervisor_lets_tunnels_stay_and_a_join_waits(fleet: Fleet) -
     assert count.lost == 0
 
 
-def test_a_stopped_redis_lets_tunnels_stay(fleet: Fleet) -> None:
+def test_tunnels_stay_while_redis_is_stopped(fleet: Fleet) -> None:
     with fleet.ping("node1", "node2") as count:
         fleet.controller.run(f"systemctl stop {REDIS}")
-        eventually(lambda: fleet.status("node1")["agent"]["trouble"] != "", "the agent says what is wrong")
+        eventually(lambda: fleet.status("node1")["agent"]["trouble"] != "", "the agent reports the error")
         fleet.controller.run(f"systemctl start {REDIS}")
-        eventually(lambda: fleet.status("node1")["agent"]["trouble"] == "", "the agent is back")
+        eventually(lambda: fleet.status("node1")["agent"]["trouble"] == "", "the agent has recovered")
     assert count.lost == 0
 
 
-def test_an_emptied_redis_gets_its_zones_back_and_the_play_passes(fleet: Fleet) -> None:
-    """Nobody loses a packet or an address, although the play runs before anybody mended anything by hand."""
+def test_the_zones_of_an_emptied_redis_are_restored_and_the_play_passes(fleet: Fleet) -> None:
+    """No packet and no address is lost, although the play runs before any repair by hand."""
     before = {name: fleet.address(name) for name in MEMBERS}
     with fleet.ping("node1", "node2") as count:
         password = "REDISCLI_AUTH=$(cat /etc/jaywalk-supervisor/controller.password)"
         assert fleet.controller.run(f"{password} redis-cli --user supervisor flushall").rc == 0
         fleet.play()
-        fleet.wait_until_whole()
+        fleet.wait_until_complete()
         assert {name: fleet.address(name) for name in MEMBERS} == before
     assert count.lost == 0
-    assert fleet.said("control", "is back with", f"{SUPERVISOR}.service")
+    assert fleet.has_logged("control", "is back with", f"{SUPERVISOR}.service")
 
 
-def test_a_controller_without_power_lets_tunnels_stay(fleet: Fleet) -> None:
+def test_tunnels_stay_while_the_controller_has_no_power(fleet: Fleet) -> None:
     try:
         with fleet.ping("node1", "node2") as count:
             fleet.controller.crash()
@@ -105,8 +105,8 @@ os.truncate(file, data.index(b"{zone-blue}:leases", commit))
 """
 
 
-def test_a_commit_that_a_power_cut_tore_never_comes_back(fleet: Fleet) -> None:
-    """Redis 7.0 alone would carry its first half out at the second start."""
+def test_a_commit_truncated_by_a_power_cut_is_never_replayed(fleet: Fleet) -> None:
+    """Redis 7.0 by itself would replay its first half at the second start."""
     members = "REDISCLI_AUTH=$(cat /etc/jaywalk-supervisor/controller.password) redis-cli --user supervisor"
     key = fleet["node3"].run(f"wg show {INTERFACE} public-key").stdout.strip()
     fleet["node3"].run(f"systemctl stop {UNIT}")
@@ -122,11 +122,11 @@ def test_a_commit_that_a_power_cut_tore_never_comes_back(fleet: Fleet) -> None:
     assert key not in shown and len(shown.split()) == 2
     fleet.controller.run(f"systemctl start {SUPERVISOR}")
     fleet["node3"].run(f"systemctl start {UNIT}")
-    fleet.wait_until_whole()
+    fleet.wait_until_complete()
 
 
-def test_a_rebooted_node_is_back_in_the_mesh_with_the_controller_gone(fleet: Fleet) -> None:
-    """The mesh comes up from the snapshot on disk, with nobody to ask."""
+def test_a_rebooted_node_rejoins_the_mesh_without_the_controller(fleet: Fleet) -> None:
+    """The agent restores the mesh from its snapshot."""
     address = fleet.address("node3")
     try:
         fleet.controller.crash()
@@ -134,19 +134,19 @@ def test_a_rebooted_node_is_back_in_the_mesh_with_the_controller_gone(fleet: Fle
         nodes = {name: fleet[name] for name in MEMBERS}
         addresses = {"node3": address} | {name: fleet.address(name) for name in ("node1", "node2")}
 
-        def whole() -> bool:
-            measured = reachability.measure(nodes, addresses, INTERFACE)
-            return reachability.summary(measured) == "6/6 pairs reachable over the tunnel"
+        def is_complete() -> bool:
+            matrix = reachability.measure(nodes, addresses, INTERFACE)
+            return reachability.summary(matrix) == "6/6 pairs reachable over the tunnel"
 
-        eventually(whole, "each node reaches each other one", 30)
+        eventually(is_complete, "each node reaches each other one", 30)
     finally:
         fleet.controller.boot()
     fleet.wait_until_in_order("node3")
     assert fleet.address("node3") == address
 
 
-def test_a_node_that_was_cut_off_converges_without_a_restart(fleet: Fleet) -> None:
-    """While node2 hears nothing, node3 leaves the zone and joins it again under another address."""
+def test_a_node_converges_without_a_restart_after_it_was_cut_off(fleet: Fleet) -> None:
+    """While node2 is cut off, node3 leaves the zone and joins it again with another address."""
     before = agent_pid(fleet, "node2")
     fleet["node2"].cut()
     try:

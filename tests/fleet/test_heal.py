@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a person or a program takes from a node's interface is back at once, and the journal names it."""
+"""The agent restores a removed part of a node's interface at once, and the journal names it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pytest
 
 from tests.fleet.fleet import INTERFACE, UNIT, Fleet, eventually
 
-OWN_LOOK = 50
-"""Seconds within which it is back, which a look of the minute alone would not do each time."""
+# Less than the agent's periodic check of each minute, which alone would not always be in time.
+REPAIR_SECONDS = 50
 PROGRAM = f"jaywalk-wireguard-{INTERFACE}"
 KILL = f"kill -9 $(systemctl show -P MainPID {PROGRAM})"
 DAMAGES = {
@@ -25,16 +25,18 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_what_somebody_takes_away_is_back_at_once_and_named(fleet: Fleet, damage: str) -> None:
+def test_a_removed_part_is_restored_at_once_and_named(fleet: Fleet, damage: str) -> None:
     command, sentence = DAMAGES[damage]
     node, other = fleet["node1"], fleet.address("node2")
     if damage == "program" and fleet.status("node1")["wireguard"] == "kernel":
-        pytest.skip("the kernel's WireGuard is no program")
+        pytest.skip("the kernel's WireGuard has no process")
     cursor = node.run("journalctl -n 0 --show-cursor -o cat | sed 's/^-- cursor: //'").stdout.strip()
     key = next(peer["public_key"] for peer in fleet.status("node1")["peers"] if peer["name"] == "node2")
     node.run(f"NODE2='{key}'; {command}")
     eventually(
-        lambda: node.run(f"ping -n -c 1 -W 1 {other}", check=False).rc == 0, "node2 answers again", OWN_LOOK
+        lambda: node.run(f"ping -n -c 1 -W 1 {other}", check=False).rc == 0,
+        "node2 answers again",
+        REPAIR_SECONDS,
     )
     eventually(
         lambda: sentence in node.run(["journalctl", "-o", "cat", f"--after-cursor={cursor}"]).stdout,
@@ -43,13 +45,13 @@ def test_what_somebody_takes_away_is_back_at_once_and_named(fleet: Fleet, damage
     assert fleet.status("node1")["agent"]["trouble"] == ""
 
 
-def test_a_program_that_is_killed_while_the_agent_is_stopped_starts_again_and_waits_for_it(
+def test_systemd_restarts_a_wireguard_program_killed_while_the_agent_is_stopped(
     fleet: Fleet,
 ) -> None:
-    """Bare, since nobody else knows its settings; the agent's start gives them to it."""
+    """Without a configuration; the agent configures it at its own start."""
     node, other = fleet["node1"], fleet.address("node2")
     if fleet.status("node1")["wireguard"] == "kernel":
-        pytest.skip("the kernel's WireGuard is no program")
+        pytest.skip("the kernel's WireGuard has no process")
     node.run(f"systemctl stop {UNIT}")
     try:
         before = node.run(f"systemctl show -P MainPID {PROGRAM}").stdout

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Both forms of the agent on machines that no role has seen, by the commands of docs/install.md."""
+"""Both forms of the agent on machines without any role, by the commands of docs/install.md."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lab.node import Node
 from tests.fleet.fleet import ROOT, ZONE, Fleet, eventually
 from tests.fleet.page import Page
 
-written = Page(ROOT / "docs" / "install.md").written
+commands = Page(ROOT / "docs" / "install.md").commands
 TREES = {suite: dataclasses.replace(base_tree.MACHINE, suite=suite) for suite in ("bookworm", "trixie")}
 PYTHONS = {"bookworm": "Python 3.11", "trixie": "Python 3.13"}
 UNIT = ROOT / "roles/agent/files/jaywalk-agent@.service"
@@ -42,7 +42,7 @@ def zipapp() -> Path:
 
 
 def send(node: Node, *paths: Path) -> None:
-    """Copies files and folders into /root."""
+    """Copy files and folders into /root."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
         for path in paths:
@@ -51,22 +51,24 @@ def send(node: Node, *paths: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["wheel", "zipapp"])
-def test_joins_as_a_service_and_reaches_a_member(fleet: Fleet, bare: Node, zipapp: Path, form: str) -> None:
+def test_the_agent_joins_as_a_service_and_reaches_a_member(
+    fleet: Fleet, bare: Node, zipapp: Path, form: str
+) -> None:
     send(bare, UNIT, zipapp if form == "zipapp" else ROOT / "build/wheelhouse")
     zones = fleet.secrets["jaywalk_zones"]
-    password = next(each["agent_password"] for each in zones if each["name"] == ZONE)
+    password = next(zone["agent_password"] for zone in zones if zone["name"] == ZONE)
     bare.run("umask 077; cat > /root/agents.password", stdin=password)
     before = bare.run("ls -R /etc /usr/local /opt").stdout
-    bare.run(written(form), timeout=120)
+    bare.run(commands(form), timeout=120)
 
-    shown = bare.run(written("service", CONTROLLER_ADDRESS=fleet.controller.address), timeout=120).stdout
+    shown = bare.run(commands("service", CONTROLLER_ADDRESS=fleet.controller.address), timeout=120).stdout
     own = bare.run("ip -4 -o addr show dev wg0").stdout.split()[3].partition("/")[0]
     assert own in shown
-    eventually(lambda: bare.name in fleet.peers_of("node1"), f"node1 hears of {bare.name}")
+    eventually(lambda: bare.name in fleet.peers_of("node1"), f"node1 has the peer {bare.name}")
     fleet["node1"].run(f"ping -c 3 -i 0.2 -W 5 -I wg0 {own}")
     bare.run(f"ping -c 3 -i 0.2 -W 5 -I wg0 {fleet.address('node1')}")
 
-    bare.run(written("remove"), timeout=60)
-    eventually(lambda: bare.name not in fleet.peers_of("node1"), f"node1 forgets {bare.name}")
+    bare.run(commands("remove"), timeout=60)
+    eventually(lambda: bare.name not in fleet.peers_of("node1"), f"node1 has removed {bare.name}")
     assert "wg0" not in bare.run("ip -br link").stdout
     assert bare.run("ls -R /etc /usr/local /opt").stdout == before

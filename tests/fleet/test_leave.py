@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Cleanup by the operator's play: a machine that left has no trace of the mesh, and comes back at will."""
+"""Cleanup by the operator's play: nothing of the mesh stays on the machine, and it can join again."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from tests.fleet.fleet import INTERFACE, UNIT, ZONE, Fleet, eventually
 
 
 def peers(fleet: Fleet) -> dict[str, str]:
-    """The zone's peers: public key and address."""
-    found = json.loads(fleet.controller.run("curl -sS http://localhost:8080/peers").stdout)
-    return {peer["PublicKey"]: peer["AllowedIPs"] for peer in found if peer["Zone"] == ZONE}
+    """Return the zone's peers: public key -> address."""
+    listed = json.loads(fleet.controller.run("curl -sS http://localhost:8080/peers").stdout)
+    return {peer["PublicKey"]: peer["AllowedIPs"] for peer in listed if peer["Zone"] == ZONE}
 
 
 @pytest.fixture
 def leaver(fleet: Fleet) -> Iterator[str]:
-    """A machine that may leave; it is rolled out again afterwards."""
+    """A machine that may leave; a play joins it again at the end."""
     yield "node3"
     fleet.play("--limit", "node3")
     eventually(lambda: "node3" in fleet.peers_of("node1"), "node3 is back")
 
 
 def leased(fleet: Fleet) -> set[str]:
-    """The addresses that the zone does not give to anybody."""
+    """Return the leased and reserved addresses of the zone."""
     pools = json.loads(fleet.controller.run(f"curl -sS http://localhost:8080/ipam/leases/{ZONE}").stdout)
     return {address for pool in pools for address in pool["IPs"]}
 
 
-def test_leave_takes_a_machine_out_without_a_trace(fleet: Fleet, leaver: str) -> None:
+def test_leave_removes_everything_from_a_machine(fleet: Fleet, leaver: str) -> None:
     own = fleet.address(leaver)
     leave = ("--limit", leaver, "-e", "jaywalk_purge=true")
     with fleet.ping("node1", leaver) as shown:
@@ -43,7 +43,7 @@ def test_leave_takes_a_machine_out_without_a_trace(fleet: Fleet, leaver: str) ->
 
     with fleet.ping("node1", "node2") as count:
         fleet.play(*leave, playbook="leave.yml")
-        eventually(lambda: leaver not in fleet.peers_of("node1"), "node1 forgets the peer that left")
+        eventually(lambda: leaver not in fleet.peers_of("node1"), "node1 has removed the peer")
     assert count.lost == 0
     ours = ("jaywalk", INTERFACE, "unit ", "nft ", "iptables ")
     assert [line for line in fleet.traces(leaver) if any(word in line for word in ours)] == []
@@ -53,8 +53,8 @@ def test_leave_takes_a_machine_out_without_a_trace(fleet: Fleet, leaver: str) ->
     assert again.changed[leaver] == 0
 
 
-def test_a_machine_installed_anew_takes_over_from_its_old_self(fleet: Fleet) -> None:
-    """The play names the old self, as a namesake and as a peer that nobody declares; then it goes."""
+def test_a_reinstalled_machine_replaces_its_old_peer(fleet: Fleet) -> None:
+    """The play names the old peer, by its name and as an undeclared peer; rekeying then removes it."""
     before = peers(fleet)
     old, address = fleet.status("node3")["public_key"], fleet.address("node3")
     fleet["node3"].run(

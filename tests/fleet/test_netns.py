@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A machine in two zones with one pool: the role is listed twice, and the second zone has a namespace."""
+"""A machine in two zones with the same pool: the role twice, the second time with a namespace."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ INSIDE = "ip -n red -brief -4 addr show dev wg1"
 
 @pytest.fixture
 def both(fleet: Fleet, tmp_path: Path) -> Iterator[tuple[str, ...]]:
-    """A play that has node3 in both zones; it leaves both, and is rolled out again, at the end."""
+    """A play for node3 in both zones; at the end node3 leaves both and joins the first one again."""
     playbook = tmp_path / "both.yml"
     playbook.write_text(PLAYBOOK)
     yield "--limit", "node3", str(playbook)
     fleet.play("--limit", "node3", playbook="uninstall.yml")
-    left = " ".join(line for line in fleet.traces("node3") if ".slice" not in line)
-    assert "wg1" not in left
-    assert "/opt/jaywalk" not in left
+    traces = " ".join(line for line in fleet.traces("node3") if ".slice" not in line)
+    assert "wg1" not in traces
+    assert "/opt/jaywalk" not in traces
     assert "red" not in fleet["node3"].run("ip netns").stdout
     fleet.play("--limit", "node3")
 
 
-def test_two_zones_of_one_machine_do_not_touch_each_other(fleet: Fleet, both: tuple[str, ...]) -> None:
+def test_two_zones_of_one_machine_do_not_affect_each_other(fleet: Fleet, both: tuple[str, ...]) -> None:
     blue = fleet.address("node3")
 
     def invocations() -> dict[str, str]:
@@ -63,7 +63,7 @@ def test_two_zones_of_one_machine_do_not_touch_each_other(fleet: Fleet, both: tu
     assert first["red"] == second["red"]
     assert fleet.play(*limit, playbook=playbook).changed["node3"] == 0
     fleet.play("--tags", "agent", "-e", "jaywalk_undeclared=remove")
-    assert fleet["node3"].run(INSIDE, check=False).rc == 0, "site.yml knows of the first zone only"
+    assert fleet["node3"].run(INSIDE, check=False).rc == 0, "site.yml declares the first zone only"
     fleet["node3"].reboot()
     eventually(lambda: fleet["node3"].run(INSIDE, check=False).rc == 0, "wg1 is in its namespace again")
     eventually(lambda: fleet.status("node3").get("addresses") == [blue], "zone-blue is back")

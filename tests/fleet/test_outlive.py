@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tunnels outlive their makers: all of them stopped, killed and rebooted under a ping and a TCP stream."""
+"""Tunnels survive stops, kills and reboots of all other parts, under a ping and a TCP stream."""
 
 from __future__ import annotations
 
 from tests.fleet.fleet import MEMBERS, UNIT, Fleet, eventually
 from tests.fleet.stream import stream
 
-BLOWS = {
+FAILURES = {
     "supervisor stopped": ("control", "systemctl stop jaywalk-supervisor"),
     "supervisor killed": ("control", "systemctl kill -s KILL jaywalk-supervisor"),
     "Redis stopped": ("control", "systemctl stop jaywalk-redis"),
@@ -20,8 +20,8 @@ START = {"control": "jaywalk-supervisor jaywalk-redis", "node1": UNIT, "node2": 
 
 def test_a_ping_and_a_tcp_stream_lose_nothing_while_all_others_fail(fleet: Fleet) -> None:
     with fleet.ping("node1", "node2") as count, stream(fleet, "node1", "node2") as transferred:
-        for name, blow in BLOWS.values():
-            fleet[name].run(blow)
+        for name, command in FAILURES.values():
+            fleet[name].run(command)
             fleet[name].run(f"systemctl reset-failed; systemctl start {START[name]}", timeout=60)
         fleet.controller.reboot()
         fleet["node3"].reboot()
@@ -33,13 +33,13 @@ def test_a_ping_and_a_tcp_stream_lose_nothing_while_all_others_fail(fleet: Fleet
 
 
 def test_a_join_waits_for_redis_and_then_succeeds(fleet: Fleet) -> None:
-    """The machine has neither snapshot nor place in the zone; for the supervisor see test_failures.py."""
+    """The machine has no snapshot and no lease; test_failures.py does the same for the supervisor."""
     settings = "set -a; . /etc/jaywalk/zone-blue.env; set +a"
     fleet["node3"].run(f"systemctl stop {UNIT}; {settings}; jaywalk leave")
     fleet.controller.run("systemctl stop jaywalk-redis")
     try:
         joining = fleet["node3"].start_background(f"systemctl start {UNIT}")
-        eventually(lambda: fleet.said("node3", "cannot be reached"), "the agent says that it waits")
+        eventually(lambda: fleet.has_logged("node3", "cannot be reached"), "the agent logs that it waits")
         assert joining.running
     finally:
         fleet.controller.run("systemctl start jaywalk-redis")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An operator rolls the mesh out, again, and on single machines."""
+"""An operator's plays: first and repeated rollouts, on all and on single machines."""
 
 from __future__ import annotations
 
@@ -13,25 +13,23 @@ from tests.fleet.fleet import INTERFACE, MEMBERS, UNIT, ZONE, Fleet, eventually
 
 
 def invocations(fleet: Fleet) -> dict[str, str]:
-    """Which start of its agent each member is at."""
+    """Return the invocation id of each member's agent."""
     return {name: fleet[name].run(f"systemctl show -P InvocationID {UNIT}").stdout for name in MEMBERS}
 
 
 def test_every_member_reaches_every_other_over_the_tunnel(fleet: Fleet) -> None:
     nodes = {name: fleet[name] for name in MEMBERS}
-    measured = reachability.measure(nodes, {name: fleet.address(name) for name in MEMBERS}, INTERFACE)
-    assert reachability.summary(measured) == "6/6 pairs reachable over the tunnel", reachability.table(
-        measured
-    )
+    matrix = reachability.measure(nodes, {name: fleet.address(name) for name in MEMBERS}, INTERFACE)
+    assert reachability.summary(matrix) == "6/6 pairs reachable over the tunnel", reachability.table(matrix)
 
 
 def test_the_packets_between_members_are_encrypted(fleet: Fleet) -> None:
-    """What crosses the wire is WireGuard's UDP; the ping itself is only seen inside."""
+    """Only WireGuard's UDP is on the wire; the ping itself is visible only inside the tunnel."""
     capture = fleet["node2"].start_background("timeout 60 tcpdump -n -i eth0 -c 200 'udp port 51820 or icmp'")
     with fleet.ping("node1", "node2"):
-        seen = capture.wait(90).stdout
-    assert "UDP" in seen
-    assert "ICMP" not in seen
+        captured = capture.wait(90).stdout
+    assert "UDP" in captured
+    assert "ICMP" not in captured
 
 
 def test_status_of_a_member_is_in_order(fleet: Fleet) -> None:
@@ -43,7 +41,7 @@ def test_status_of_a_member_is_in_order(fleet: Fleet) -> None:
     assert {peer["name"] for peer in status["peers"]} == {"node2", "node3"}
 
 
-def test_the_commands_of_a_member_say_that_all_is_well_and_no_secret(fleet: Fleet) -> None:
+def test_the_commands_of_a_member_report_no_fault_and_no_secret(fleet: Fleet) -> None:
     node = fleet["node1"]
     fleet.wait_until_in_order("node1")
     assert node.run("jaywalk status").stdout.startswith("2 of 2 peers connected, in order\n")
@@ -61,7 +59,7 @@ def test_the_commands_of_a_member_say_that_all_is_well_and_no_secret(fleet: Flee
         assert (tried.rc, tried.stderr) == (1, f"jaywalk: 'jaywalk {command}' needs root: run it with sudo\n")
 
 
-def test_rest_api_shows_the_mesh_in_the_originals_shape(fleet: Fleet) -> None:
+def test_the_rest_api_has_the_originals_shape(fleet: Fleet) -> None:
     peers = json.loads(fleet.controller.run("curl -sS http://localhost:8080/peers").stdout)
     mine = [peer for peer in peers if peer["Zone"] == ZONE]
     assert {peer["AllowedIPs"] for peer in mine} >= {f"{fleet.address(name)}/32" for name in MEMBERS}
@@ -118,10 +116,8 @@ def test_one_machine_more_joins_by_a_limited_run(fleet: Fleet, newcomer: str) ->
         fleet.play("--limit", newcomer)
     eventually(lambda: newcomer in fleet.peers_of("node1"), "node1 has the new peer")
     nodes = {name: fleet[name] for name in (*MEMBERS, newcomer)}
-    measured = reachability.measure(nodes, {name: fleet.address(name) for name in nodes}, INTERFACE)
-    assert reachability.summary(measured) == "12/12 pairs reachable over the tunnel", reachability.table(
-        measured
-    )
+    matrix = reachability.measure(nodes, {name: fleet.address(name) for name in nodes}, INTERFACE)
+    assert reachability.summary(matrix) == "12/12 pairs reachable over the tunnel", reachability.table(matrix)
     assert invocations(fleet) == before
     assert count.lost == 0
 

@@ -179,7 +179,7 @@ def _whole_again(fleet: Fleet) -> Iterator[None]:
     """Damage to Redis's log loses what tests of this file did, and lists no peer of an earlier one again."""
     fleet.controller.run(NEW_LOG)
     yield
-    fleet.wait_until_whole()
+    fleet.wait_until_complete()
 
 
 @pytest.fixture
@@ -190,7 +190,7 @@ def values(fleet: Fleet) -> dict[str, str]:
 
 def shows(fleet: Fleet, title: str, values: Mapping[str, str], case: Case) -> None:
     """Types an entry's commands until they say what the page says."""
-    words = case.before + case.around.format(PAGE.written(title, **values).strip())
+    words = case.before + case.around.format(PAGE.commands(title, **values).strip())
     last = ""
 
     def said() -> bool:
@@ -206,7 +206,7 @@ def shows(fleet: Fleet, title: str, values: Mapping[str, str], case: Case) -> No
 
 
 def cure(fleet: Fleet, title: str, values: Mapping[str, str], where: str) -> None:
-    fleet[where].run(PAGE.written(f"cure: {title}", **values), timeout=60)
+    fleet[where].run(PAGE.commands(f"cure: {title}", **values), timeout=60)
 
 
 def test_each_entry_of_the_page_is_typed_here() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The original's way, by hand: nothing runs as a service here, each command comes from docs/original.md."""
+"""The original's usage by hand: without services, by the commands of docs/original.md."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from collections.abc import Iterator
 import pytest
 
 from tests.fleet.fleet import Fleet
-from tests.fleet.original.hand import Hand
+from tests.fleet.original.manual_operator import ManualOperator
 
 
 @pytest.fixture(scope="package")
-def by_hand(fleet: Fleet) -> Iterator[Hand]:
-    """The machines of the fleet, their services stopped and put aside until the last test of this folder."""
-    hand = Hand(fleet)
+def operator_session(fleet: Fleet) -> Iterator[ManualOperator]:
+    """The fleet's machines, with their services stopped until the last test of this folder."""
+    operator = ManualOperator(fleet)
     try:
-        hand.take_over()
-        yield hand
+        operator.stop_services()
+        yield operator
     finally:
-        hand.give_back()
+        operator.restore_services()
 
 
 @pytest.fixture
-def hand(by_hand: Hand) -> Iterator[Hand]:
-    """A controller and a supervisor that were started by hand, and nodes that have joined nothing yet."""
-    yield by_hand
-    by_hand.clear_nodes()
-    by_hand.clear_zones()
+def operator(operator_session: ManualOperator) -> Iterator[ManualOperator]:
+    """A controller and a supervisor started by hand, and nodes that are in no zone yet."""
+    yield operator_session
+    operator_session.clear_nodes()
+    operator_session.clear_zones()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Containers across nodes: networks behind two nodes reach each other, and a third node reaches both.
 
-A network namespace on a bridge stands for a container, with the rules that a container engine would make.
+A network namespace on a bridge stands for a container, with the rules of a container engine.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.fleet.fleet import eventually
-from tests.fleet.original.hand import Hand
+from tests.fleet.original.manual_operator import ManualOperator
 
 NETWORKS = {"node1": "172.24.0", "node2": "172.28.0"}
 ENGINE = """
@@ -29,7 +29,7 @@ table ip engine {{
 RULES
 """
 FIREWALLS = {
-    # As Docker has it: all that nobody accepted is dropped, and users' rules come first.
+    # As Docker's: drop all packets that no rule accepts; users' rules come first.
     "node1": """
         table ip filter {
             chain DOCKER-USER { }
@@ -47,7 +47,7 @@ FIREWALLS = {
             }
         }""",
 }
-AWAY = """
+REMOVE = """
 ip netns delete box; ip link delete net1; rm -rf /tmp/served
 for table in 'ip engine' 'ip filter' 'inet firewall'; do nft delete table $table 2>/dev/null; done; true
 """
@@ -55,44 +55,48 @@ SERVE = "mkdir -p /tmp/served; cd /tmp/served; echo hello > page; ip netns exec 
 
 
 @pytest.fixture
-def engines(hand: Hand) -> Iterator[None]:
-    """Each of two nodes has a container network of its own, and a container in it."""
+def engines(operator: ManualOperator) -> Iterator[None]:
+    """Two nodes with a container network each, and a container in it."""
     for name, network in NETWORKS.items():
-        hand[name].run(ENGINE.format(network=network, firewall=FIREWALLS[name]))
+        operator[name].run(ENGINE.format(network=network, firewall=FIREWALLS[name]))
     yield
     for name in NETWORKS:
-        hand[name].run(AWAY)
+        operator[name].run(REMOVE)
 
 
-def test_containers_of_two_nodes_and_a_third_node_reach_each_other(hand: Hand, engines: None) -> None:
-    keys = {name: hand.make_key(name) for name in NETWORKS}
+def test_containers_of_two_nodes_and_a_third_node_reach_each_other(
+    operator: ManualOperator, engines: None
+) -> None:
+    keys = {name: operator.make_key(name) for name in NETWORKS}
     agents = {
-        name: hand.start(name, "containers", CONTAINER_NETWORK=f"{network}.0/24", **keys[name])
+        name: operator.start(name, "containers", CONTAINER_NETWORK=f"{network}.0/24", **keys[name])
         for name, network in NETWORKS.items()
     }
-    hand.start("node3", "join with files")
+    operator.start("node3", "join with files")
     for name in ("node1", "node2", "node3"):
-        hand.joined(name)
+        operator.joined(name)
     box = "ip netns exec box"
     ping = "ping -n -q -c 2 -i 0.2 -W 2"
     for name, other in (("node1", "node2"), ("node2", "node1")):
         answer = f"{box} {ping} {NETWORKS[other]}.2"
-        eventually(lambda: hand[name].run(answer, check=False).rc == 0, f"{name}'s container pings")  # noqa: B023
+        eventually(lambda: operator[name].run(answer, check=False).rc == 0, f"{name}'s container pings")  # noqa: B023
     for network in NETWORKS.values():
-        hand.will_reach("node3", f"{network}.2")
+        operator.will_reach("node3", f"{network}.2")
 
-    server = hand["node2"].start_background(SERVE)
+    server = operator["node2"].start_background(SERVE)
     download = f"curl -sSf --max-time 5 http://{NETWORKS['node2']}.2:8000/page"
-    eventually(lambda: hand["node1"].run(f"{box} {download}", check=False).stdout == "hello\n", "a download")
-    assert hand["node3"].run(download).stdout == "hello\n"
-    # The server saw the container itself, and not its node.
+    eventually(
+        lambda: operator["node1"].run(f"{box} {download}", check=False).stdout == "hello\n", "a download"
+    )
+    assert operator["node3"].run(download).stdout == "hello\n"
+    # The server received the request from the container's address, not its node's.
     assert f"{NETWORKS['node1']}.2 - -" in server.stop().stderr
 
     forwards = "sysctl -n net.ipv4.conf.net1.forwarding"
     for name, agent in agents.items():
-        assert "jaywalk wg0" in hand[name].run("nft list ruleset").stdout
-        assert hand[name].run(forwards).stdout == "1\n"
+        assert "jaywalk wg0" in operator[name].run("nft list ruleset").stdout
+        assert operator[name].run(forwards).stdout == "1\n"
         agent.stop()
-        hand.run(name, "down")
-        assert "jaywalk" not in hand[name].run("nft list ruleset").stdout
-        assert hand[name].run(forwards).stdout == "0\n"
+        operator.run(name, "down")
+        assert "jaywalk" not in operator[name].run("nft list ruleset").stdout
+        assert operator[name].run(forwards).stdout == "0\n"

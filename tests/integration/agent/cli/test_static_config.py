@@ -210,7 +210,7 @@ def test_the_file_of_the_docs_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return 0
 
     monkeypatch.setitem(main.COMMANDS, "config", note)
-    assert main.main(Page(DOCS).written("up from a file").split()[1:]) == 0
+    assert main.main(Page(DOCS).commands("up from a file").split()[1:]) == 0
     assert files == ["/etc/jaywalk/endpoints.toml"]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A person at the keyboards of all machines, with docs/original.md beside them."""
+"""An operator who runs the commands of docs/original.md on all machines."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tests.fleet.fleet import INTERFACE, MEMBERS, ROOT, UNIT, Fleet, eventually
 from tests.fleet.page import Page
 
 PAGE = ROOT / "docs" / "original.md"
-written = Page(PAGE).written
+commands = Page(PAGE).commands
 SERVICES = "jaywalk-supervisor jaywalk-redis"
-KEPT = ("/etc/jaywalk", "/var/lib/jaywalk")
-"""What the services have on a node; moved aside, since a command by hand would find it."""
+# The files of a node's services; moved away, since commands by hand would read them.
+SERVICE_FILES = ("/etc/jaywalk", "/var/lib/jaywalk")
 
 
-class Hand:
-    """Types commands of the page on the fleet's machines, and clears up after itself."""
+class ManualOperator:
+    """Runs commands of the page on the fleet's machines, and removes their effects."""
 
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
@@ -38,83 +38,86 @@ class Hand:
 
     @property
     def values(self) -> dict[str, str]:
-        """What stands for the page's words about the controller."""
+        """The values of the page's placeholders for the controller."""
         return {"REDIS_SERVER_ADDRESS": self.fleet.controller.address, "REDIS_PASSWORD": self.password}
 
-    def take_over(self) -> None:
-        """Stops all services, lays out what the page supposes, and starts Redis and a supervisor by it."""
+    def stop_services(self) -> None:
+        """Stop all services, create the files that the page assumes, start its Redis and supervisor."""
         for name in MEMBERS:
-            aside = "; ".join(f"mv {path} {path}.aside" for path in KEPT)
+            aside = "; ".join(f"mv {path} {path}.aside" for path in SERVICE_FILES)
             self[name].run(f"systemctl stop {UNIT}; jaywalk down; {aside}; ip -br link")
         for name in ("control", *MEMBERS):
             self[name].run("umask 077; cat > /root/redis.password", stdin=self.password)
-        redis = written("controller", **self.values)
+        redis = commands("controller", **self.values)
         self.fleet.controller.run(f"systemctl stop {SERVICES}; mkdir -p /root/hand; cd /root/hand; {redis}")
         self.start_supervisor()
 
     def start_supervisor(self) -> None:
-        """Types the page's block for the supervisor, which runs on."""
-        self.supervisor = self.fleet.controller.start_background(written("supervisor", **self.values))
+        """Start the page's command for the supervisor in the background."""
+        self.supervisor = self.fleet.controller.start_background(commands("supervisor", **self.values))
         eventually(lambda: "zone-blue" in self.get("/zones"), "the supervisor answers")
 
     def get(self, path: str) -> str:
-        """What the REST API answers."""
+        """Return the REST API's response."""
         return self.fleet.controller.run(f"curl -sS http://localhost:8080{path}", check=False).stdout
 
     def make_key(self, name: str) -> dict[str, str]:
-        """A node's key by the page's `wg genkey`, as the values that its commands take."""
-        public = self[name].run(written("key of wg")).stdout.strip()
+        """Create a node's key by the page's `wg genkey`; return the values of the placeholders for it."""
+        public = self[name].run(commands("key of wg")).stdout.strip()
         private = self[name].run("cat /etc/wireguard/server_private.key").stdout.strip()
         return {"NODE_WIREGUARD_PUBLIC_KEY": public, "NODE_WIREGUARD_PRIVATE_KEY": private}
 
     def start(self, name: str, title: str, **values: str) -> Background:
-        """Types a block of the page that starts an agent, and lets it run until the test's end."""
-        running = self[name].start_background(written(title, **self.values, **values))
+        """Start a block of the page that runs an agent, until the end of the test."""
+        running = self[name].start_background(commands(title, **self.values, **values))
         self._running.append(running)
         return running
 
     def run(self, name: str, title: str, **values: str) -> Result:
-        """Types a block of the page and waits for its end."""
-        return self[name].run(written(title, **self.values, **values), timeout=60)
+        """Run a block of the page to its end."""
+        return self[name].run(commands(title, **self.values, **values), timeout=60)
 
     def addresses(self, name: str, interface: str = INTERFACE, netns: str = "") -> list[str]:
-        """The addresses of an interface, without those of the link; none where there is no interface."""
+        """Return the addresses of an interface, without link-local ones; none without the interface."""
         words = ["ip", *(["-n", netns] if netns else []), "-json", "addr", "show", "dev", interface]
         shown: list[Any] = json.loads(self[name].run(words, check=False).stdout or "[]")
         return [
-            each["local"] for link in shown for each in link.get("addr_info", []) if each["scope"] == "global"
+            address["local"]
+            for link in shown
+            for address in link.get("addr_info", [])
+            if address["scope"] == "global"
         ]
 
     def joined(self, name: str, interface: str = INTERFACE) -> str:
-        """Waits until a node has its interface, and returns its first address there."""
+        """Wait until a node has its interface, and return its first address there."""
         eventually(lambda: bool(self.addresses(name, interface)), f"{name} has {interface}")
         return self.addresses(name, interface)[0]
 
     def reaches(self, name: str, address: str, interface: str = INTERFACE, count: int = 1) -> bool:
-        """Whether a ping is answered; from that interface, unless none is named."""
+        """Return whether a ping gets a reply; sent from that interface, if one is given."""
         through = f"-I {interface}" if interface else ""
         words = f"ping -n -q -c {count} -i 0.2 -W 2 {through} {shlex.quote(address)}"
         return self[name].run(words, check=False).rc == 0
 
     def will_reach(self, name: str, address: str, interface: str = INTERFACE) -> None:
-        """Waits until it does."""
+        """Wait until it does."""
         eventually(lambda: self.reaches(name, address, interface), f"{name} reaches {address}")
 
     def clear_nodes(self) -> None:
-        """Ends what was started, and takes away what it left on the nodes and in the zones."""
+        """End the agents, and remove their interfaces and files from the nodes."""
         for running in self._running:
-            print(running.stop().stderr)  # pytest shows it where the test failed
+            print(running.stop().stderr)  # pytest shows it if the test failed
         self._running.clear()
         for name in MEMBERS:
             self[name].run(
                 "for link in $(wg show interfaces); do ip link delete $link; done; "
                 "systemctl stop 'jaywalk-wireguard-*'; "
                 "ip -all netns delete; ip addr flush dev lo scope global; "
-                f"rm -rf {' '.join(KEPT)} /etc/wireguard/*"
+                f"rm -rf {' '.join(SERVICE_FILES)} /etc/wireguard/*"
             )
 
     def clear_zones(self) -> None:
-        """Takes all peers out of the zones, so that the next test finds addresses and prefixes free."""
+        """Release all peers of the zones, so that addresses and prefixes are free for the next test."""
         where = ControllerAddress(self.fleet.controller.address, 6379, "default", self.password)
         for peer in json.loads(self.get("/peers")):
             zone = ZoneClient(connect(where), where, peer["Zone"])
@@ -122,8 +125,8 @@ class Hand:
             zone.ask(order, 20, zone.keys.orders).lease_or_raise()
             zone.client.close()
 
-    def give_back(self) -> None:
-        """The services as they were."""
+    def restore_services(self) -> None:
+        """Start the services again, with their files."""
         self.clear_nodes()
         controller = self.fleet.controller
         self.supervisor.stop()
@@ -131,7 +134,7 @@ class Hand:
         controller.run(f"{stop}; rm -rf /root/hand /root/redis.password ipam-blue.json")
         controller.run(f"systemctl start {SERVICES}")
         for name in MEMBERS:
-            back = "; ".join(f"rm -rf {path}; mv {path}.aside {path}" for path in KEPT)
+            back = "; ".join(f"rm -rf {path}; mv {path}.aside {path}" for path in SERVICE_FILES)
             self[name].run(f"{back}; rm -f /root/redis.password; systemctl start {UNIT}")
         for name in MEMBERS:
             others = set(MEMBERS) - {name}
