@@ -77,7 +77,7 @@ bench: setup wheelhouse ## measure, and write build/bench.json
 plot: ## draw the figures of docs/ from build/bench.json ## 5 s
 	@$(PY) tests/bench/plot.py
 
-lab: setup ## boot N machines on this host: N=8, or STREETS=lab/streets.yml ## 10 s
+lab: setup ## boot N machines on this host: N=8, or NAT_SITES=lab/nat_sites.yml ## 10 s
 	@$(PY) -m lab up $(if $(NAT_SITES),--nat-sites $(NAT_SITES),$(N))
 
 lab-down: setup ## remove the machines of the lab ## 2 s

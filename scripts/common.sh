@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # shellcheck shell=bash disable=SC2034
-# Sourced by the scripts beside it: the places they share and how they speak and make a venv.
+# Sourced by the other scripts here: shared paths, messages, and the creation of venvs.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=${JAYWALK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/jaywalk}
 BUILD=$ROOT/build
 CONSTRAINTS=$ROOT/requirements/constraints.txt
 
-# One venv for each set of requirements, so that checkouts of different age share the cache in peace.
+# One venv per set of requirements, so that checkouts of different versions can share the cache.
 VENV=$CACHE/venv-$({ sed -n '/^\[dependency-groups]/,/^\[project/p' "$ROOT/pyproject.toml"; cat "$CONSTRAINTS"; } |
     sha256sum | cut -c1-12)
 
 export LC_ALL=C.UTF-8
 
-say() { printf '==> %s\n' "$*" >&2; }
+log() { printf '==> %s\n' "$*" >&2; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
-# python_between LOWEST HIGHEST: path of a real Python (no pyenv shim) of a version in that range that
-# can make venvs. Debian's own comes first, then PATH, then pyenv's folders. Fails if there is none.
+# python_between LOWEST HIGHEST: print the path of a Python (no pyenv shim) of a version in that range that
+# can create venvs: Debian's first, then those on PATH, then pyenv's. Fails if there is none.
 python_between() {
     local candidate
     for candidate in /usr/bin/python3 $(pythons_on_path) "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.*/bin/python3; do
@@ -35,7 +35,7 @@ pythons_on_path() {
     type -ap python3 python3.{14,13,12,11} 2>/dev/null | grep -v /shims/ || true
 }
 
-# make_venv PYTHON DIRECTORY PIP-ARGUMENT...: a finished venv, made anew where it is missing or broken.
+# make_venv PYTHON DIRECTORY PIP-ARGUMENT...: create a venv with packages, unless a complete one exists.
 make_venv() {
     local python=$1 directory=$2 log=$2.log
     shift 2
@@ -44,18 +44,18 @@ make_venv() {
     exec 9>"$directory.lock"
     flock 9
     [[ -e $directory/.complete ]] && "$directory/bin/python" -c '' 2>/dev/null && return
-    say "making the Python environment $directory ($("$python" --version))"
+    log "creating the Python environment $directory ($("$python" --version))"
     rm -rf -- "$directory"
     "$python" -m venv "$directory"
-    # pip knows dependency groups from 25.1; Debian 12 has 23.0.
+    # pip supports dependency groups from 25.1; Debian 12 has 23.0.
     "$directory/bin/python" -m pip install --no-input --disable-pip-version-check --quiet "pip>=25.1" 2>"$log" ||
         { cat "$log" >&2; die "pip could not update itself in $directory; see the lines above, then run this again"; }
     if ! "$directory/bin/python" -m pip install --no-input --disable-pip-version-check "$@" 2>"$log" |
         sed -un 's/^Collecting \([^ ;]*\).*/    \1/p' >&2; then
         cat "$log" >&2
-        die "pip could not fill $directory; see the lines above, then run this again"
+        die "pip could not install into $directory; see the lines above, then run this again"
     fi
-    # pystun3 ships its own as a top-level package, which would hide ours.
+    # pystun3 installs its tests as a top-level package, which would shadow ours.
     rm -rf -- "$directory"/lib/python3*/site-packages/tests
     touch "$directory/.complete"
     exec 9>&-
