@@ -291,6 +291,7 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard.
 )
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.models import Peer
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.requests import Request
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.reservations import merge_prefixes
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.view import ZoneView
 
 ARGUMENT_SPEC: dict[str, Any] = {
@@ -425,11 +426,26 @@ def foreseen(here: Here, view: ZoneView, known: tuple[str, ...]) -> ZoneView:
     wish = here.request
     own = here.standing(view)
     kept, host = (own.kept, own.host) if own else ((), "")
-    prefixes = preview.with_kept(kept, wish.child_prefixes)
+    prefixes = merge_prefixes(kept, wish.child_prefixes)
     others = [peer for key, peer in view.peers.items() if key != wish.key]
     name = host or preview.foretold_name(wish.name, own, others)
     peer = Peer(wish.key, name, known, prefixes, **preview.whereabouts(own, wish))
     return replace(view, peers={**view.peers, wish.key: peer})
+
+
+def check_predictable(here: Here, view: ZoneView, after: ZoneView) -> None:
+    """Raises the refusals that the supervisor would send, as far as the zone's peers show them.
+
+    A node cannot read the leases of nodes that left, or reservations, so the supervisor knows more.
+    """
+    request, own = here.request, here.standing(view)
+    prefixes = after.peers[request.key].prefixes
+    preview.check_addresses(view.zone, request.request_ip)
+    preview.check_prefixes(view.zone, prefixes)
+    taking = view.zone.policy.takeover != "never"
+    preview.refuse_taken(view.peers.values(), request, taking=taking)
+    fresh = [prefix for prefix in prefixes if own is None or prefix not in own.prefixes]
+    preview.check_endpoints_outside(fresh, request, view.peers.values())
 
 
 def _endpoint_hosts(view: ZoneView) -> set[str]:
@@ -487,13 +503,11 @@ def join(here: Here, params: dict[str, Any], check_mode: bool) -> Outcome:
     """Has the node be a peer, with its wishes, and its interface be as the zone says."""
     view = here.client.snapshot()
     here = replace(here, request=completed(here.request, params, here.standing(view)))
-    preview.refuse_hopeless(view.zone, here.request)
-    taking = view.zone.policy.takeover != "never"
-    preview.refuse_taken(view.peers.values(), here.request, taking=taking)
-    node_interface.refuse_overlap(view.zone.pools, here.node)
-    held = held_lines(here, here.standing(view))
     known = preview.known_addresses(here.standing(view), here.request)
     after = foreseen(here, view, known)
+    check_predictable(here, view, after)
+    node_interface.refuse_overlap(view.zone.pools, here.node)
+    held = held_lines(here, here.standing(view))
     is_met = not changed_lines(held, granted_lines(here, after, known))
     steps = shown(here, held, after, known)
     observed = here.observed

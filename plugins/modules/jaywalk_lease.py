@@ -167,6 +167,7 @@ lease:
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -182,9 +183,8 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils._module import (
     run,
 )
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.controller.client import ZoneClient
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.core.errors import InvalidValue
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.mesh import preview
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard.plan import Plan
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard.plan import Plan, Step
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone import retention
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.models import (
     Lease,
@@ -192,6 +192,14 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.model
     reservation_key,
 )
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.requests import Request
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.reservations import (
+    Leases,
+    check_host_is_free,
+    requested_key,
+    reserved_lease,
+    source_lease,
+    without_prefixes,
+)
 
 ARGUMENT_SPEC: dict[str, Any] = {
     **operator_arguments(),
@@ -217,104 +225,111 @@ def declared_request(params: dict[str, Any]) -> Request:
     )
 
 
-def find(client: ZoneClient, request: Request) -> Lease | None:
-    """The lease that ``request`` is about."""
-    if request.key:
-        return client.lease(request.key)
-    waiting = client.lease(reservation_key(request.name))
-    return waiting or next((lease for lease in client.leases() if lease.host == request.name), None)
+class LeaseReader:
+    """The leases of a zone; reads all of them at most once, and only if they are needed."""
+
+    def __init__(self, client: ZoneClient) -> None:
+        self._client = client
+        self._all: list[Lease] | None = None
+
+    def get(self, key: str, /) -> Lease | None:
+        """Returns the lease of ``key``, or None."""
+        return self._client.lease(key)
+
+    def values(self) -> list[Lease]:
+        """Returns all leases that can be read."""
+        if self._all is None:
+            self._all = self._client.leases()
+        return self._all
 
 
-def find_source(client: ZoneClient, request: Request, lease: Lease | None) -> Lease | None:
-    """The lease whose addresses go to the key of ``request``: one that waits for it, or the old key's."""
-    if not request.key or not request.name or request.op == "release":
-        return None
-    if request.op == "reserve" or (lease is not None and lease.host == request.name):
-        return client.lease(reservation_key(request.name))
-    others = [each for each in client.leases() if each.key != request.key]
-    hosts = [each for each in others if each.host == request.name]
-    called = [each for each in others if request.name in (each.name, each.asked)]
-    return next(iter(hosts), called[0] if len(called) == 1 else None)
+def predict(leases: Leases, request: Request, lease: Lease | None, source: Lease | None) -> Lease | None:
+    """Returns the lease after ``request`` is granted, or None if it ends.
+
+    ``lease`` is the key's lease so far, ``source`` the one whose addresses move to it.  The result lacks the
+    addresses that only the supervisor can choose.
+    """
+    if request.op == "release":
+        return without_prefixes(lease, request.child_prefixes) if lease and request.child_prefixes else None
+    key = lease.key if lease else requested_key(leases, request)
+    own = {key, source.key} if source else {key}
+
+    def is_taken(name: str) -> bool:
+        others = (other for other in leases.values() if other.key not in own)
+        return any(name in (other.host, other.name if other.state == "active" else "") for other in others)
+
+    known = preview.known_addresses(source or lease, request)
+    after = reserved_lease(request, key, lease, source, known, is_taken)
+    return replace(after, released=None) if lease is not None and lease.released is None else after
 
 
-def held_lines(lease: Lease | None) -> tuple[str, ...]:
-    """A lease in words."""
+def planned_changes(
+    zone: Zone, leases: Leases, request: Request, lease: Lease | None, check_mode: bool
+) -> list[Step]:
+    """Returns the changes of a granted request; raises the refusals that can be known before it is sent."""
+    source = source_lease(leases, request)
+    after = predict(leases, request, lease, source)
+    before = (*lease_lines(source), *lease_lines(lease))
+    hosts = after and preview.foretold(zone, after.addresses, after.addresses)
+    steps = changed_lines(before, lease_lines(after, hosts))
+    if steps and after is not None and request.op != "release":
+        preview.check_addresses(zone, request.request_ip)
+        preview.check_prefixes(zone, after.prefixes)
+        if check_mode:
+            own = {held.key for held in (lease, source) if held is not None}
+            check_predictable(leases, replace(request, child_prefixes=after.prefixes), own)
+    return steps
+
+
+def check_predictable(leases: Leases, request: Request, own: set[str]) -> None:
+    """Raises the refusals that the supervisor would send for what another lease has.
+
+    ``own`` are the keys whose leases belong to the requested one.  The supervisor knows more: which
+    addresses are in quarantine, which records it cannot read, and whether a pool is full.
+    """
+    check_host_is_free(leases, request)
+    preview.refuse_taken([lease for lease in leases.values() if lease.key not in own], request)
+
+
+def lease_lines(lease: Lease | None, hosts: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Returns the lines of a diff for ``lease``, with ``hosts`` as its addresses if they are given."""
     if lease is None:
         return ()
-    return preview.lines(about(lease), lease.name, lease.addresses, lease.prefixes, state=lease.state)
+    unclaimed = bool(lease.host) and lease.key == reservation_key(lease.host)
+    about = f"lease {lease.host if unclaimed else lease.key}"
+    addresses = lease.addresses if hosts is None else hosts
+    announced = (f"{prefix} announced by the node" for prefix in lease.prefixes if prefix not in lease.kept)
+    lines = preview.lines(about, lease.name, addresses, (*lease.kept, *announced), state=lease.state)
+    facts = [f"host {lease.host}"] * bool(lease.host and not unclaimed)
+    facts += [f"requested-name {lease.asked}"] * bool(lease.asked)
+    return (*lines, *(f"{about} {fact}" for fact in facts))
 
 
 def unreadable_lines(key: str) -> tuple[str, ...]:
-    """A lease of which no record can be read, in words; ``key`` is empty for none."""
+    """Returns the lines of a diff for a lease whose record cannot be read; ``key`` is empty for none."""
     return (f"lease {key} cannot be read",) if key else ()
 
 
-def granted_lines(zone: Zone, lease: Lease | None, source: Lease | None, request: Request) -> tuple[str, ...]:
-    """The lease in words after ``request`` was granted, as far as that can be known before."""
-    if request.op == "release":
-        if lease is None or not request.child_prefixes:
-            return ()
-        rest = tuple(each for each in lease.prefixes if each not in request.child_prefixes)
-        return held_lines(replace(lease, prefixes=rest))
-    known = preview.known_addresses(source or lease, request)
-    kept = request.child_prefixes or (source.kept if source else ()) or (lease.kept if lease else ())
-    announced = () if request.child_prefixes or lease is None else lease.prefixes
-    return preview.lines(
-        about(lease) if lease else f"lease {request.key or request.name}",
-        request.name or (lease.name if lease else ""),
-        preview.foretold(zone, known, known),
-        preview.with_kept(kept, announced),
-        state="active" if lease is not None and lease.state == "active" else "reserved",
-    )
-
-
-def about(lease: Lease) -> str:
-    """How the lines of a lease begin: with its key, or the name of the host that it waits for."""
-    waits = bool(lease.host) and lease.key == reservation_key(lease.host)
-    return f"lease {lease.host if waits else lease.key}"
-
-
-def foresee_refusal(client: ZoneClient, zone: Zone, request: Request, own: list[Lease], check: bool) -> None:
-    """Raises what a supervisor would say; reads all leases only where no supervisor will be asked."""
-    if request.op == "release":
-        return
-    preview.refuse_hopeless(zone, request)
-    if check:
-        mine = {lease.key for lease in own}
-        leases = [lease for lease in client.leases() if lease.key not in mine]
-        preview.refuse_taken(leases, request)
-        for lease in leases:
-            if request.op == "reserve" and request.name and lease.host == request.name:
-                raise InvalidValue(
-                    f"the host {request.name} of zone {zone.name} has the key {lease.key}",
-                    "set rekey if it was installed anew, or give this one another name",
-                )
-
-
 def work(module: AnsibleModule, runner: ModuleRunner) -> Outcome:
-    """Reads the lease, and asks a supervisor for what differs unless in check mode."""
+    """Reads the lease, and sends a request for the difference unless in check mode."""
     request = declared_request(module.params)
     client = operator_client(module)
-    head = client.head()
-    zone = head.zone
+    head, leases = client.head(), LeaseReader(client)
     ends = request.op == "release" and not request.child_prefixes
-    spoilt = ends and bool(request.key) and client.has_unreadable_record(request.key)
-    lease = None if spoilt else find(client, request)
-    source = find_source(client, request, lease)
-    before = (*held_lines(source), *held_lines(lease), *unreadable_lines(request.key if spoilt else ""))
-    steps = changed_lines(before, granted_lines(zone, lease, source, request))
-    if steps:
-        own = [each for each in (lease, source) if each is not None]
-        foresee_refusal(client, zone, request, own, module.check_mode)
+    unreadable = ends and bool(request.key) and client.has_unreadable_record(request.key)
+    lease = None if unreadable else leases.get(requested_key(leases, request))
+    steps = planned_changes(head.zone, leases, request, lease, module.check_mode)
+    if unreadable:
+        steps = changed_lines(unreadable_lines(request.key), ())
     # Nodes may retain a peer that Redis lost, and its release has to reach them.
-    ghost = request.op == "release" and bool(request.key) and lease is None and not spoilt
+    ghost = request.op == "release" and bool(request.key) and lease is None and not unreadable
     if ghost and not module.check_mode and retention.may_be_retained(head.epoch, client.now() or time.time()):
         client.submit(client.expiring(request, module.params["timeout"]), to=client.keys.orders)
     if steps and not module.check_mode:
         client.ask(request, module.params["timeout"], to=client.keys.orders).lease_or_raise()
-        lease = find(client, request)
-    diff = Plan(f"zone {zone.name}", tuple(steps)).diff()
-    facts = {"lease": lease_facts(zone.name, lease) if lease else None}
+        lease = leases.get(requested_key(LeaseReader(client), request))
+    diff = Plan(f"zone {head.zone.name}", tuple(steps)).diff()
+    facts = {"lease": lease_facts(head.zone.name, lease) if lease else None}
     return Outcome(bool(steps), diff, facts, request.notes)
 
 

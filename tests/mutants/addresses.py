@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from .mutant import SUPERVISOR, Chaos, Mutant, of
+from .mutant import LIBRARY, SUPERVISOR, Chaos, Mutant, of
 
 IPAM = f"{SUPERVISOR}/ipam.py"
 DECIDE = f"{SUPERVISOR}/decide.py"
 STATE = f"{SUPERVISOR}/state.py"
-ADMISSION = f"{SUPERVISOR}/admission.py"
 
 ADDRESSES = (
     Mutant(
@@ -109,9 +108,9 @@ ADDRESSES = (
     ),
     Mutant(
         "reservation-claimed-by-anybody",
-        ADMISSION,
-        "return state.leases.get(reservation_key(name)) if name else None",
-        'return next((each for each in state.leases.values() if each.state == "reserved"), None)',
+        f"{LIBRARY}/zone/reservations.py",
+        "return leases.get(reservation_key(name)) if name else None",
+        'return next((lease for lease in leases.values() if lease.state == "reserved"), None)',
         "the first node that joins gets what is reserved for a host of another name",
         of("decide", "test_a_reservation_by_name_waits_for_the_first_node_of_that_name"),
     ),
@@ -182,17 +181,17 @@ ADDRESSES = (
     ),
     Mutant(
         "names-not-unique",
-        f"{SUPERVISOR}/naming.py",
-        "name = next(name for name in numbered_names(wished) if not state.others_called(name, keys))",
-        "name = next(numbered_names(wished))",
+        f"{LIBRARY}/zone/names.py",
+        "name = next(name for name in numbered_names(requested) if not is_taken(name))",
+        "name = next(numbered_names(requested))",
         "two nodes of a zone have one name",
         of("decide", "test_a_second_node_of_a_name_gets_a_number_and_is_told"),
     ),
     Mutant(
         "tunnel-into-the-mesh",
-        DECIDE,
-        "covered = values.holding(networks, values.host_of(endpoint))",
-        "covered = values.holding(networks[:0], values.host_of(endpoint))",
+        f"{LIBRARY}/mesh/preview.py",
+        "covered = ip.holding(networks, ip.host_of(endpoint))",
+        "covered = ip.holding(networks[:0], ip.host_of(endpoint))",
         "a prefix is granted that covers where a peer's tunnel ends",
         of("decide", "test_a_prefix_that_covers_where_a_tunnel_ends_is_refused"),
     ),

@@ -11,20 +11,21 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from jaywalk.core import ip
 from jaywalk.core.errors import RequestRefused
 from jaywalk.core.key_format import default_name
-from jaywalk.mesh.preview import whereabouts, with_kept
+from jaywalk.mesh.preview import check_endpoints_outside, whereabouts
 from jaywalk.zone.events import Change
 from jaywalk.zone.models import Lease, Peer
+from jaywalk.zone.names import unique_name
 from jaywalk.zone.requests import CHECK, REPORT, Reply, Request
+from jaywalk.zone.reservations import merge_prefixes, unclaimed
 from jaywalk.zone.retention import may_be_retained
 
 from ..state.zone_state import ZoneState
 from .allocation import Asker, Grant, check_prefixes, choose, still_free, unreadable_refusal
-from .decision import ABSENT, Decision, admit, dropped, since, unclaimed, unknown_left
+from .decision import ABSENT, Decision, admit, dropped, since, unknown_left
 from .last_seen import refusal
-from .naming import note, renamed, unique_name
+from .naming import note, renamed
 from .operator_requests import ORDERS
 
 __all__ = ["Decision", "decide"]
@@ -61,7 +62,7 @@ def _join(state: ZoneState, request: Request, now: float) -> Decision:
         # A repeat of what was granted: it takes nothing back that somebody else was given since.
         return Decision(Reply.granted(lease, changed=False))
     # The first node of a reserved name gets what waits for it; a host that has its own claims no second.
-    reservation = None if lease is not None and lease.host else unclaimed(state, request.name)
+    reservation = None if lease is not None and lease.host else unclaimed(state.leases, request.name)
     held = reservation or lease
     keys = frozenset({request.key, reservation.key} if reservation else {request.key})
     may_take = state.zone.policy.takeover != "never"
@@ -71,9 +72,10 @@ def _join(state: ZoneState, request: Request, now: float) -> Decision:
     grant = choose(state, Asker(own, keys, may_take), request.request_ip, now)
     kept, host = (held.kept, held.host) if held else ((), "")
     name, asked = (host, "") if host else _name(state, keys, request, lease)
-    prefixes = with_kept(kept, request.child_prefixes)
+    prefixes = merge_prefixes(kept, request.child_prefixes)
     check_prefixes(state, keys, prefixes)
-    _refuse_covering(state, request, [each for each in prefixes if held is None or each not in held.prefixes])
+    fresh = [prefix for prefix in prefixes if held is None or prefix not in held.prefixes]
+    check_endpoints_outside(fresh, request, state.peers.values())
     peer = Peer(
         key=request.key,
         name=name,
@@ -120,7 +122,10 @@ def _other_machine(before: Peer | None, request: Request) -> tuple[str, ...]:
 
 
 def _name(state: ZoneState, keys: Collection[str], request: Request, lease: Lease | None) -> tuple[str, str]:
-    return unique_name(state, keys, _wished_name(request, lease), lease, request.former_name)
+    def is_taken(name: str) -> bool:
+        return bool(state.others_called(name, keys))
+
+    return unique_name(_wished_name(request, lease), lease, is_taken, request.former_name)
 
 
 def _wished_name(request: Request, lease: Lease | None) -> str:
@@ -153,25 +158,6 @@ def _endpoint(state: ZoneState, request: Request, now: float) -> Decision:
     _refuse_stale(state.leases.get(request.key), request)
     moved = peer._replace(**_whereabouts(peer, request), seq=request.seq, rev=state.rev + 1)
     return admit(state, moved, Grant(peer.addresses), now)
-
-
-def _refuse_covering(state: ZoneState, request: Request, fresh: Sequence[str]) -> None:
-    """A prefix that covers where a tunnel ends would lead that tunnel's own packets into the mesh."""
-    if not fresh:
-        return
-    networks = ip.networks(fresh)
-    ends = {request.endpoint: "this node itself"}
-    ends |= {
-        each.observed or each.endpoint: each.name for each in state.peers.values() if each.key != request.key
-    }
-    ends.pop("", None)
-    for endpoint, name in ends.items():
-        covered = ip.holding(networks, ip.host_of(endpoint))
-        if covered is not None:
-            raise RequestRefused(
-                "prefix-covers-endpoint",
-                f"the child prefix {covered} covers {endpoint}, where peers reach {name}: leave it out",
-            )
 
 
 def _whereabouts(known: Peer | None, request: Request) -> dict[str, Any]:

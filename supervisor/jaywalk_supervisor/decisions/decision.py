@@ -102,8 +102,3 @@ def unknown_left(state: ZoneState, key: str, now: float) -> Decision:
     if not key or not may_be_retained(state.epoch, now):
         return Decision(ABSENT)
     return Decision(ABSENT, (Change("-", key),))
-
-
-def unclaimed(state: ZoneState, name: str) -> Lease | None:
-    """The reservation that waits for the first node called ``name``."""
-    return state.leases.get(reservation_key(name)) if name else None

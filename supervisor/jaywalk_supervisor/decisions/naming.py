@@ -9,33 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from jaywalk.mesh.preview import LONGEST_LABEL, numbered_names
-from jaywalk.zone.models import Lease
+from jaywalk.zone.names import numbered_names
 
 from ..state.zone_state import ZoneState
-
-
-def unique_name(
-    state: ZoneState, keys: Collection[str], wished: str, lease: Lease | None, former: str = ""
-) -> tuple[str, str]:
-    """The name that the first of ``keys`` gets, and ``wished`` if that is another one, else empty.
-
-    ``lease`` is what the key has so far; what the others of ``keys`` are called is free for it.
-    ``former`` is the numbered name that it had before Redis lost its lease.
-    """
-    if lease is None and _is_numbered(former, wished) and not state.others_called(former, keys):
-        return former, wished
-    if lease is not None and lease.asked == wished and not state.others_called(lease.name, keys):
-        return lease.name, wished
-    name = next(name for name in numbered_names(wished) if not state.others_called(name, keys))
-    return name, "" if name == wished else wished
-
-
-def _is_numbered(name: str, wished: str) -> bool:
-    """Whether ``name`` is one that a later node of the name ``wished`` gets."""
-    base, hyphen, number = name.rpartition("-")
-    cut = len(name) == LONGEST_LABEL and wished.startswith(base)
-    return bool(hyphen) and number.isdigit() and (base == wished or cut)
 
 
 def note(state: ZoneState, keys: Collection[str], name: str, asked: str) -> tuple[str, ...]:

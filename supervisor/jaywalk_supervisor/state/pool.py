@@ -8,11 +8,12 @@ import logging
 import socket
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from ipaddress import ip_network
 from typing import Literal
 
 from netaddr import IPAddress, IPNetwork, IPSet
 
-from jaywalk.core.ip import integer_of, version_of
+from jaywalk.core.ip import integer_of, own_addresses, version_of
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ class Pool:
         self.version: Literal[4, 6] = network.version
         self.first: int = network.first
         self.last: int = network.last
-        self.own = _own(network)
+        self.own = own_addresses(ip_network(cidr))
         self.ranges = _ranges(network, self.own, excluded)
         self._starts = [first for first, _ in self.ranges]
         self.holders: dict[int, str] = {}
@@ -130,13 +131,3 @@ def _ranges(network: IPNetwork, own: frozenset[int], excluded: Sequence[str]) ->
     for number in own:
         kept.add(IPAddress(number, network.version))
     return [(each.first, each.last) for each in kept.iter_ipranges()]
-
-
-def _own(network: IPNetwork) -> frozenset[int]:
-    """Network and broadcast address (IPv4), or the subnet-router anycast address (RFC 4291, 2.6.1).
-
-    Links of two and single addresses have none: RFC 3021 (/31), RFC 6164 (/127).
-    """
-    if network.last - network.first <= 1:
-        return frozenset()
-    return frozenset({network.first, network.last} if network.version == 4 else {network.first})

@@ -57,6 +57,18 @@ def holding(pools: Sequence[Network], host: str) -> Network | None:
     return None
 
 
+def own_addresses(network: Network) -> frozenset[int]:
+    """Returns the addresses of a network that no host can have, as integers.
+
+    These are the network and broadcast address (IPv4), or the subnet-router anycast address (RFC 4291,
+    section 2.6.1).  Networks of one or two addresses have none: RFC 3021 (/31), RFC 6164 (/127).
+    """
+    first, last = int(network.network_address), int(network.broadcast_address)
+    if last - first <= 1:
+        return frozenset()
+    return frozenset({first, last} if network.version == 4 else {first})
+
+
 def version_of(text: str) -> int:
     """The IP version of an address or a prefix that was checked before."""
     return 6 if ":" in text else 4

@@ -7,18 +7,14 @@ before: it is called by :func:`assigned` in every diff, also in the one of the r
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Collection, Iterable, Iterator
-from itertools import count
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Union
 
 from ..core import ip
-from ..core.errors import InvalidValue
+from ..core.errors import InvalidValue, RequestRefused
 from ..zone.models import Lease, Peer, Zone
+from ..zone.names import unique_name
 from ..zone.requests import Request
-
-LONGEST_LABEL = 63
-"""Letters of a DNS label (RFC 1035, section 2.3.4)."""
 
 Held = Union[Peer, Lease]
 """What a zone holds of a key: a peer in the mesh, or a lease."""
@@ -41,21 +37,42 @@ def lines(
     return tuple(f"{about} {fact}" for fact in facts)
 
 
-def refuse_hopeless(zone: Zone, request: Request) -> None:
-    """Raises ``InvalidValue`` on wishes that the zone's pools alone forbid."""
-    for host in request.request_ip:
-        if not zone.holds(host):
+def check_addresses(zone: Zone, addresses: Iterable[str]) -> None:
+    """Raises ``InvalidValue`` if no node of ``zone`` can have the requested ``addresses`` together."""
+    excluded = ip.networks(zone.policy.excluded)
+    requested: dict[int, str] = {}
+    for host in addresses:
+        version = ip.version_of(host)
+        first = requested.setdefault(version, host)
+        if first != host:
+            raise InvalidValue(f"both {first} and {host} are requested", f"request one IPv{version} address")
+        pool = ip.holding(zone.networks, host)
+        if pool is None:
             raise InvalidValue(
                 f"the requested address {host} lies outside the pools of zone {zone.name}",
                 f"request one inside {' or '.join(zone.pools)}",
             )
-    for prefix in request.child_prefixes:
+        if ip.integer_of(host) in ip.own_addresses(pool) or ip.holding(excluded, host):
+            raise InvalidValue(
+                f"the requested address {host} is the network's own in {pool}, or excluded by the operator",
+                "request another one",
+            )
+
+
+def check_prefixes(zone: Zone, prefixes: Iterable[str]) -> None:
+    """Raises ``InvalidValue`` if no node of ``zone`` can have ``prefixes`` together."""
+    checked: list[ip.Network] = []
+    for prefix in prefixes:
         pool = ip.overlapping(zone.networks, prefix)
         if pool is not None:
             raise InvalidValue(
                 f"the child prefix {prefix} overlaps the pool {pool} of zone {zone.name}",
                 "announce one outside of the zone's pools",
             )
+        other = ip.overlapping(checked, prefix)
+        if other is not None:
+            raise InvalidValue(f"the child prefixes {prefix} and {other} overlap", "announce one of them")
+        checked += ip.networks([prefix])
 
 
 def refuse_taken(
@@ -81,16 +98,24 @@ def refuse_taken(
                 )
 
 
-def with_kept(kept: Iterable[str], announced: Iterable[str]) -> tuple[str, ...]:
-    """The prefixes that an operator keeps for a peer, and those that it announces beyond them."""
-    kept = tuple(kept)
-    networks = ip.networks(kept)
-    return (*kept, *(each for each in announced if not _covered(each, networks)))
+def check_endpoints_outside(prefixes: Sequence[str], request: Request, peers: Iterable[Peer]) -> None:
+    """Raises ``RequestRefused`` if a prefix that is new to the requesting node contains a tunnel endpoint.
 
-
-def _covered(prefix: str, networks: Iterable[ip.Network]) -> bool:
-    wider = ip.overlapping(networks, prefix)
-    return wider is not None and wider.prefixlen <= ipaddress.ip_network(prefix).prefixlen
+    Peers would route the encrypted packets of that tunnel into the mesh.
+    """
+    networks = ip.networks(prefixes)
+    if not networks:
+        return
+    endpoints = {request.endpoint: "this node itself"}
+    endpoints |= {peer.observed or peer.endpoint: peer.name for peer in peers if peer.key != request.key}
+    endpoints.pop("", None)
+    for endpoint, name in endpoints.items():
+        covered = ip.holding(networks, ip.host_of(endpoint))
+        if covered is not None:
+            raise RequestRefused(
+                "prefix-covers-endpoint",
+                f"the child prefix {covered} covers {endpoint}, where peers reach {name}: leave it out",
+            )
 
 
 def whereabouts(known: Peer | None, request: Request) -> dict[str, Any]:
@@ -106,23 +131,13 @@ def whereabouts(known: Peer | None, request: Request) -> dict[str, Any]:
     }
 
 
-def numbered_names(name: str) -> Iterator[str]:
-    """``name``, and then what a second node of that name may be called, a third one and so on."""
-    yield name
-    for number in count(2):
-        suffix = f"-{number}"
-        yield name[: LONGEST_LABEL - len(suffix)].rstrip("-") + suffix
-
-
 def foretold_name(name: str, own: Peer | None, others: Collection[Peer]) -> str:
     """What a node that asks for ``name`` will be called beside ``others``; ``own`` is its record so far.
 
     A name that an operator reserved for a host that is not in the mesh is not known here.
     """
     taken = {other.name for other in others} | {other.host for other in others}
-    if own is not None and own.asked == name and own.name not in taken:
-        return own.name
-    return next(each for each in numbered_names(name) if each not in taken)
+    return unique_name(name, own, taken.__contains__)[0]
 
 
 def known_addresses(held: Held | None, request: Request) -> tuple[str, ...]:
