@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, Jaywalking maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The Ansible side of the library, internal to this collection: hands, options, errors and results.
+"""The Ansible side of the library, internal to this collection: runner, options, errors and results.
 
-A module is a function from (module, runner) to an :class:`Outcome`; :func:`run` does the rest, so that
-errors, check mode and diffs have one place.
+A module is a function from (module, runner) to a :class:`ModuleResult`; :func:`run` does the rest, so that
+errors, check mode and diffs are handled in one place.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from .jaywalk.zone.models import Lease, reservation_key
 
 
 class ModuleRunner:
-    """The library's ``Runner`` on ``module.run_command``."""
+    """Implements the library's ``Runner`` with ``module.run_command``."""
 
     def __init__(self, module: AnsibleModule) -> None:
         self._module = module
         self._found: dict[str, str | None] = {}
 
     def run(self, argv: Sequence[str], stdin: str | None = None) -> Finished:
-        """Runs ``argv``; looks for the program in the sbin folders too, which a login may lack."""
+        """Runs ``argv``; searches the program in the sbin folders too, which the PATH of a login can lack."""
         program = argv[0]
         if program not in self._found:
             self._found[program] = self._module.get_bin_path(program)
@@ -47,7 +47,7 @@ class ModuleRunner:
                 [path, *argv[1:]],
                 data=stdin,
                 binary_data=True,
-                # LOG_LEVEL would keep wireguard-go's daemon on our pipes.
+                # With LOG_LEVEL set, the daemon of wireguard-go keeps our pipes open.
                 environ_update={"LC_ALL": "C", "LOG_LEVEL": ""},
                 expand_user_and_vars=False,
                 handle_exceptions=False,
@@ -58,8 +58,8 @@ class ModuleRunner:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a module found and did: ``facts`` are its return values, ``diff`` is Ansible's."""
+class ModuleResult:
+    """The result of a module: ``facts`` are its return values, ``diff`` has the form of Ansible's diff."""
 
     changed: bool
     diff: dict[str, str]
@@ -67,26 +67,26 @@ class Outcome:
     warnings: Sequence[str] = ()
 
 
-Work = Callable[[AnsibleModule, ModuleRunner], Outcome]
+Work = Callable[[AnsibleModule, ModuleRunner], ModuleResult]
 
 
 def run(argument_spec: dict[str, Any], work: Work, **constraints: Any) -> NoReturn:
-    """Runs a module to its end; the one place where the library's errors become ``fail_json``."""
+    """Runs a module and exits; the only place where the library's errors become ``fail_json``."""
     module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True, **constraints)
     try:
-        outcome = work(module, ModuleRunner(module))
+        module_result = work(module, ModuleRunner(module))
     except JaywalkError as error:
         module.fail_json(msg=str(error))
-    for warning in outcome.warnings:
+    for warning in module_result.warnings:
         module.warn(warning)
-    result = dict(outcome.facts, changed=outcome.changed)
-    if module._diff and outcome.diff:
-        result["diff"] = outcome.diff
+    result = dict(module_result.facts, changed=module_result.changed)
+    if module._diff and module_result.diff:
+        result["diff"] = module_result.diff
     module.exit_json(**result)
 
 
 def controller_arguments() -> dict[str, Any]:
-    """The options of the fragment ``jaywalking.mesh.controller``."""
+    """Returns the options of the doc fragment ``jaywalking.mesh.controller``."""
     return {
         "controller": {"type": "str", "required": True},
         "controller_user": {"type": "str"},
@@ -105,7 +105,7 @@ CONTROLLER_CONSTRAINTS: dict[str, Any] = {
 
 
 def controller_address(params: dict[str, Any], default_user: str) -> ControllerAddress:
-    """Where and as whom the controller is reached; raises ``InvalidValue``."""
+    """Returns the controller's address with user and password; raises ``InvalidValue``."""
     if params["timeout"] < 1:
         raise InvalidValue(f"the timeout {params['timeout']} is out of range", "use 1 second or more")
     password = params["controller_password"] or ""
@@ -116,7 +116,7 @@ def controller_address(params: dict[str, Any], default_user: str) -> ControllerA
 
 
 def zone_client(module: AnsibleModule, where: ControllerAddress, zone: str) -> ZoneClient:
-    """A proven connection to the controller; a missing redis library ends the module."""
+    """Connects to the controller and checks the connection; exits if the redis library is missing."""
     if not errors.HAS_REDIS:
         module.fail_json(msg=missing_required_lib("redis"))
     where = replace(where, zone=zone)
@@ -124,27 +124,27 @@ def zone_client(module: AnsibleModule, where: ControllerAddress, zone: str) -> Z
 
 
 def operator_arguments() -> dict[str, Any]:
-    """The controller's options for modules that come as an operator."""
+    """Returns the controller's options for modules that connect as an operator."""
     arguments = controller_arguments()
     arguments["controller_user"]["default"] = "supervisor"
     return arguments
 
 
 def operator_client(module: AnsibleModule) -> ZoneClient:
-    """An operator's connection to the zone that the options name."""
+    """Connects to the zone of the options as an operator."""
     zone = validation.zone_name(module.params["zone"])
     return zone_client(module, controller_address(module.params, ""), zone)
 
 
 def changed_lines(before: Sequence[str], after: Sequence[str]) -> list[Step]:
-    """The step that shows ``before`` turn into ``after``; none where they are equal."""
+    """Returns the step whose diff turns ``before`` into ``after``, or no step if they are equal."""
     removed = tuple(line for line in before if line not in after)
     added = tuple(line for line in after if line not in before)
     return [Step(removed=removed, added=added)] if removed or added else []
 
 
 def interface_facts(observed: Observed | None) -> dict[str, Any] | None:
-    """An interface as modules return it, or None where there is none; nothing in it is secret."""
+    """Returns an interface in the form of the modules' return value; it contains no secret."""
     if observed is None:
         return None
     return {
@@ -169,11 +169,11 @@ def interface_facts(observed: Observed | None) -> dict[str, Any] | None:
 
 
 def lease_facts(zone: str, lease: Lease) -> dict[str, Any]:
-    """A lease as modules return it; one that waits for its host has no key yet."""
-    waits = bool(lease.host) and lease.key == reservation_key(lease.host)
+    """Returns a lease in the form of the modules' return value; an unclaimed reservation has no key."""
+    unclaimed = bool(lease.host) and lease.key == reservation_key(lease.host)
     return {
         "zone": zone,
-        "public_key": None if waits else lease.key,
+        "public_key": None if unclaimed else lease.key,
         "name": lease.name,
         "addresses": list(lease.addresses),
         "child_prefixes": list(lease.prefixes),

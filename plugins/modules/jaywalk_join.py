@@ -254,8 +254,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.jaywalking.mesh.plugins.module_utils._module import (
     CONTROLLER_CONSTRAINTS,
+    ModuleResult,
     ModuleRunner,
-    Outcome,
     changed_lines,
     controller_address,
     controller_arguments,
@@ -309,10 +309,11 @@ ARGUMENT_SPEC: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Here:
-    """This node as it was found, and what is asked of the zone; ``new_key`` while it has no key yet.
+class JoinContext:
+    """This node's observed state and its request to the zone.
 
-    ``no_ipv6`` says why its interface can have no IPv6, and is empty where it can.
+    ``new_key`` says that the node has no key yet.  ``no_ipv6`` is the reason why its interface can have no
+    IPv6, empty if it can.
     """
 
     runner: Runner
@@ -323,29 +324,29 @@ class Here:
     request: Request
     no_ipv6: str = ""
 
-    def about(self) -> str:
-        """How the node's lines in a diff begin."""
+    def line_prefix(self) -> str:
+        """Returns the first words of the node's lines in a diff."""
         return f"zone {self.client.zone}"
 
-    def standing(self, view: ZoneView) -> Peer | None:
-        """The node's own record in the zone, or None."""
+    def own_record(self, view: ZoneView) -> Peer | None:
+        """Returns the node's own record in the zone, or None."""
         return view.peers.get(self.request.key)
 
 
 def declared_endpoint(text: str, listen_port: int) -> str:
-    """The endpoint as declared, with ``listen_port`` where it names no port; raises ``InvalidValue``."""
+    """Returns the declared endpoint, with ``listen_port`` as its default port; raises ``InvalidValue``."""
     declared = local_addresses.DeclaredEndpoint.parse(text, listen_port)
     found = declared.endpoint()
     if not found:
         raise InvalidValue(
             f"the name {declared.host} of the endpoint has no address that peers can reach",
-            "give an address, or mend the name",
+            "give an address, or correct the name",
         )
     return validation.endpoint(found)
 
 
 def declared_request(params: dict[str, Any], controller_host: str, key: str) -> Request:
-    """What the options ask of the zone; raises ``InvalidValue``."""
+    """Returns the request that the options describe; raises ``InvalidValue``."""
     port = validation.port(params["listen_port"], "listen port")
     declared = declared_endpoint(params["endpoint"], port) if params["endpoint"] else ""
     return Request.checked(
@@ -359,22 +360,22 @@ def declared_request(params: dict[str, Any], controller_host: str, key: str) -> 
     )
 
 
-def completed(wish: Request, params: dict[str, Any], own: Peer | None) -> Request:
-    """The wish with what the options leave unsaid as the node's own record has it."""
+def with_omitted_options(request: Request, params: dict[str, Any], own: Peer | None) -> Request:
+    """Returns ``request`` with the values of the node's own record for omitted options."""
     if own is None:
-        return wish
-    unsaid: dict[str, Any] = {"relay": own.relay}
+        return request
+    omitted: dict[str, Any] = {"relay": own.relay}
     if params["name"] is None:
-        unsaid["name"] = own.asked or own.name
+        omitted["name"] = own.asked or own.name
     if params["child_prefixes"] is None:
-        unsaid["child_prefixes"] = own.prefixes
+        omitted["child_prefixes"] = own.prefixes
     if params["endpoint"] is None and own.fixed:
-        unsaid.update(endpoint=own.endpoint, fixed=True, local=own.local)
-    return replace(wish, **unsaid)
+        omitted.update(endpoint=own.endpoint, fixed=True, local=own.local)
+    return replace(request, **omitted)
 
 
-def look(module: AnsibleModule, outside: ModuleRunner) -> Here:
-    """Checks the options, the node's tools, key and interface, and reaches the controller, in this order."""
+def observe(module: AnsibleModule, outside: ModuleRunner) -> JoinContext:
+    """Checks options, tools, key and interface, and connects to the controller, in this order."""
     params = module.params
     runner = in_namespace(outside, validation.netns_name(params["netns"]) if params["netns"] else "")
     zone = validation.zone_name(params["zone"])
@@ -383,7 +384,7 @@ def look(module: AnsibleModule, outside: ModuleRunner) -> Here:
     where = controller_address(params, agent_user(zone))
     linux.require_tools(runner)
     new_key = not os.path.exists(path)
-    # Until the node has a key, a passing one stands for it in the checks; it is written nowhere.
+    # While the node has no key, the checks use a temporary one, which is never written.
     key = keys.derive(runner, keys.generate(runner)) if new_key else keys.read_key_file(runner, path)
     request = declared_request(params, where.host, key)
     observed = linux.observe(runner, name)
@@ -391,54 +392,57 @@ def look(module: AnsibleModule, outside: ModuleRunner) -> Here:
         mesh_interfaces.check_not_mesh(name, mesh_interfaces.zones_by_interface())
         raise InvalidValue(
             f"the interface {name} is in use with another key than that in {path}",
-            "name another interface, or remove that one with the module jaywalking.mesh.wireguard_iface",
+            "set another interface, or remove this one with the module jaywalking.mesh.wireguard_iface",
         )
     controller = [prefix for host in where.hosts for prefix in local_addresses.host_prefixes(host)]
     local = (*linux.local_networks(runner, without=name), *controller)
     node = Node(key, path, name, params["listen_port"], local_networks=local)
     no_ipv6 = linux.why_no_ipv6(runner, name, observed is not None)
-    return Here(runner, zone_client(module, where, zone), node, new_key, observed, request, no_ipv6)
+    return JoinContext(runner, zone_client(module, where, zone), node, new_key, observed, request, no_ipv6)
 
 
-def held_lines(here: Here, peer: Peer | None) -> tuple[str, ...]:
-    """What the zone holds of the node, in words."""
+def held_lines(context: JoinContext, peer: Peer | None) -> tuple[str, ...]:
+    """Returns the lines of a diff for the node's record in the zone, none if there is no record."""
     if peer is None:
         return ()
-    return record_lines(here, peer, peer.addresses)
+    return record_lines(context, peer, peer.addresses)
 
 
-def record_lines(here: Here, peer: Peer, hosts: Iterable[str]) -> tuple[str, ...]:
-    """A record in words, with ``hosts`` for its addresses; no relay's port, which no option changes."""
-    lines = preview.lines(here.about(), peer.name, hosts, peer.prefixes, peer.endpoint)
+def record_lines(context: JoinContext, peer: Peer, hosts: Iterable[str]) -> tuple[str, ...]:
+    """Returns the lines of a diff for a record, with ``hosts`` as its addresses.
+
+    The relay's port is left out, since no option changes it.
+    """
+    lines = preview.lines(context.line_prefix(), peer.name, hosts, peer.prefixes, peer.endpoint)
     facts = [f"local-address {host}" for host in peer.local] + ["endpoint is fixed"] * peer.fixed
-    return (*lines, *(f"{here.about()} {fact}" for fact in facts))
+    return (*lines, *(f"{context.line_prefix()} {fact}" for fact in facts))
 
 
-def granted_lines(here: Here, view: ZoneView, known: tuple[str, ...]) -> tuple[str, ...]:
-    """The same after a join; an address that was not ``known`` before it stays without its number."""
-    peer = view.peers[here.request.key]
+def granted_lines(context: JoinContext, view: ZoneView, known: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns the lines of the record after a join, with placeholders for addresses not in ``known``."""
+    peer = view.peers[context.request.key]
     hosts = preview.foretold(view.zone, peer.addresses, known)
-    return record_lines(here, peer, hosts)
+    return record_lines(context, peer, hosts)
 
 
-def foreseen(here: Here, view: ZoneView, known: tuple[str, ...]) -> ZoneView:
-    """The zone as a granted join will leave it, with those of the node's addresses that are known."""
-    wish = here.request
-    own = here.standing(view)
+def preview_join(context: JoinContext, view: ZoneView, known: tuple[str, ...]) -> ZoneView:
+    """Returns the zone after a granted join, with the addresses of the node that are known before."""
+    request = context.request
+    own = context.own_record(view)
     kept, host = (own.kept, own.host) if own else ((), "")
-    prefixes = merge_prefixes(kept, wish.child_prefixes)
-    others = [peer for key, peer in view.peers.items() if key != wish.key]
-    name = host or preview.foretold_name(wish.name, own, others)
-    peer = Peer(wish.key, name, known, prefixes, **preview.whereabouts(own, wish))
-    return replace(view, peers={**view.peers, wish.key: peer})
+    prefixes = merge_prefixes(kept, request.child_prefixes)
+    others = [peer for key, peer in view.peers.items() if key != request.key]
+    name = host or preview.foretold_name(request.name, own, others)
+    peer = Peer(request.key, name, known, prefixes, **preview.whereabouts(own, request))
+    return replace(view, peers={**view.peers, request.key: peer})
 
 
-def check_predictable(here: Here, view: ZoneView, after: ZoneView) -> None:
+def check_predictable(context: JoinContext, view: ZoneView, after: ZoneView) -> None:
     """Raises the refusals that the supervisor would send, as far as the zone's peers show them.
 
     A node cannot read the leases of nodes that left, or reservations, so the supervisor knows more.
     """
-    request, own = here.request, here.standing(view)
+    request, own = context.request, context.own_record(view)
     prefixes = after.peers[request.key].prefixes
     preview.check_addresses(view.zone, request.request_ip)
     preview.check_prefixes(view.zone, prefixes)
@@ -449,140 +453,145 @@ def check_predictable(here: Here, view: ZoneView, after: ZoneView) -> None:
 
 
 def _endpoint_hosts(view: ZoneView) -> set[str]:
-    return {ip.host_of(each) for peer in view.peers.values() for each in endpoints.said_by(peer)}
+    return {ip.host_of(endpoint) for peer in view.peers.values() for endpoint in endpoints.said_by(peer)}
 
 
-def wanted_interface(here: Here, view: ZoneView) -> Interface:
-    """The interface that the zone gives this node; raises ``InvalidValue`` where it is not in the zone."""
+def desired_interface(context: JoinContext, view: ZoneView) -> Interface:
+    """Returns the node's interface in the zone; raises ``InvalidValue`` if the node is not in the zone."""
     versions = local_addresses.ip_versions(_endpoint_hosts(view))
-    wanted = node_interface.desired(view, replace(here.node, versions=versions))
-    if wanted is None:
+    desired = node_interface.desired(view, replace(context.node, versions=versions))
+    if desired is None:
         raise InvalidValue(
-            f"zone {here.client.zone} took this node in and does not list it",
-            "run this again, and look at the supervisor's log",
+            f"zone {context.client.zone} granted the join but does not list this node",
+            "run this again, and read the supervisor's log",
         )
-    observed = here.observed
-    hosts = mtu.endpoint_hosts(observed.peers if observed is not None else {}, wanted.peers)
-    wanted = mtu.applied(wanted, observed, linux.path_mtus(here.runner, hosts or ip.ELSEWHERE))
-    return wanted.without_ipv6() if here.no_ipv6 else wanted
+    observed = context.observed
+    hosts = mtu.endpoint_hosts(observed.peers if observed is not None else {}, desired.peers)
+    desired = mtu.applied(desired, observed, linux.path_mtus(context.runner, hosts or ip.ELSEWHERE))
+    return desired.without_ipv6() if context.no_ipv6 else desired
 
 
-def shown(here: Here, held: tuple[str, ...], view: ZoneView, known: tuple[str, ...]) -> plan.Plan:
-    """From what was ``held`` and observed to what ``view`` says, for people."""
-    steps = changed_lines(held, granted_lines(here, view, known))
-    wanted = wanted_interface(here, view)
-    lengths = dict(each.split("/") for each in wanted.addresses)
+def shown(context: JoinContext, held: tuple[str, ...], view: ZoneView, known: tuple[str, ...]) -> plan.Plan:
+    """Returns the plan from the ``held`` lines and the observed interface to ``view``, for the diff."""
+    steps = changed_lines(held, granted_lines(context, view, known))
+    desired = desired_interface(context, view)
+    lengths = dict(address.split("/") for address in desired.addresses)
     hosts = preview.foretold(view.zone, lengths, known)
-    if here.no_ipv6:
+    if context.no_ipv6:
         hosts = tuple(host for host in hosts if host != preview.assigned(6))
-    wanted = replace(
-        wanted,
+    desired = replace(
+        desired,
         addresses=tuple(f"{host}/{lengths[host]}" if host in lengths else host for host in hosts),
-        public_key=f"(new key in {here.node.private_key_file})" if here.new_key else wanted.public_key,
+        public_key=f"(new key in {context.node.private_key_file})" if context.new_key else desired.public_key,
     )
-    return plan.Plan(wanted.name, (*steps, *plan.diff(here.observed, wanted).steps))
+    return plan.Plan(desired.name, (*steps, *plan.diff(context.observed, desired).steps))
 
 
-def ask(here: Here, view: ZoneView, timeout: int) -> None:
-    """Sends the node's request and waits for a grant; raises ``RequestRefused`` or ``NoAnswer``."""
-    own = here.standing(view)
-    # A clock that was set back must not make this request look older than the one before.
-    seq = max(here.request.seq, own.seq + 1) if own else here.request.seq
-    here.client.ask(replace(here.request, seq=seq), timeout).lease_or_raise()
+def ask(context: JoinContext, view: ZoneView, timeout: int) -> None:
+    """Sends the node's request and waits for the grant; raises ``RequestRefused`` or ``NoAnswer``."""
+    own = context.own_record(view)
+    # The sequence number must exceed that of the previous request even if the clock was set back.
+    seq = max(context.request.seq, own.seq + 1) if own else context.request.seq
+    context.client.ask(replace(context.request, seq=seq), timeout).lease_or_raise()
 
 
-def with_own_key(here: Here) -> Here:
-    """This node with its own key in place of the passing one, made now if need be."""
-    key, made = keys.ensure_key_file(here.runner, here.node.private_key_file)
+def with_own_key(context: JoinContext) -> JoinContext:
+    """Returns the context with the node's own key instead of the temporary one; creates the key if needed."""
+    key, created = keys.ensure_key_file(context.runner, context.node.private_key_file)
     return replace(
-        here, node=replace(here.node, public_key=key), request=replace(here.request, key=key), new_key=made
+        context,
+        node=replace(context.node, public_key=key),
+        request=replace(context.request, key=key),
+        new_key=created,
     )
 
 
-def join(here: Here, params: dict[str, Any], check_mode: bool) -> Outcome:
-    """Has the node be a peer, with its wishes, and its interface be as the zone says."""
-    view = here.client.snapshot()
-    here = replace(here, request=completed(here.request, params, here.standing(view)))
-    known = preview.known_addresses(here.standing(view), here.request)
-    after = foreseen(here, view, known)
-    check_predictable(here, view, after)
-    node_interface.refuse_overlap(view.zone.pools, here.node)
-    held = held_lines(here, here.standing(view))
-    is_met = not changed_lines(held, granted_lines(here, after, known))
-    steps = shown(here, held, after, known)
-    observed = here.observed
+def join(context: JoinContext, params: dict[str, Any], check_mode: bool) -> ModuleResult:
+    """Joins the node with its requested settings, and configures its interface."""
+    view = context.client.snapshot()
+    context = replace(
+        context, request=with_omitted_options(context.request, params, context.own_record(view))
+    )
+    known = preview.known_addresses(context.own_record(view), context.request)
+    after = preview_join(context, view, known)
+    check_predictable(context, view, after)
+    node_interface.refuse_overlap(view.zone.pools, context.node)
+    held = held_lines(context, context.own_record(view))
+    is_granted = not changed_lines(held, granted_lines(context, after, known))
+    steps = shown(context, held, after, known)
+    observed = context.observed
     if steps and not check_mode:
-        here = with_own_key(here)
-        after = admitted(here, view, None if is_met else params["timeout"])
-        steps = shown(here, held, after, known)
-        observed = linux.observe(here.runner, here.node.interface)
-    lease = member_facts(here, after.peers[here.request.key], hide_key=here.new_key and check_mode)
+        context = with_own_key(context)
+        after = admitted(context, view, None if is_granted else params["timeout"])
+        steps = shown(context, held, after, known)
+        observed = linux.observe(context.runner, context.node.interface)
+    lease = member_facts(context, after.peers[context.request.key], hide_key=context.new_key and check_mode)
     warnings = [
-        *here.request.notes,
+        *context.request.notes,
         *after.rejected.values(),
-        *node_interface.refused_prefixes(after, here.node),
+        *node_interface.refused_prefixes(after, context.node),
     ]
-    if here.no_ipv6 and any(":" in pool for pool in view.zone.pools):
-        warnings.append(f"the zone's IPv6 is left out of {here.node.interface}, since {here.no_ipv6}")
-    return Outcome(
+    if context.no_ipv6 and any(":" in pool for pool in view.zone.pools):
+        warnings.append(f"the zone's IPv6 is left out of {context.node.interface}, since {context.no_ipv6}")
+    return ModuleResult(
         bool(steps), steps.diff(), {"lease": lease, "interface": interface_facts(observed)}, warnings
     )
 
 
-def admitted(here: Here, view: ZoneView, timeout: int | None) -> ZoneView:
-    """Makes the interface if need be, asks the zone, and applies its answer.
+def admitted(context: JoinContext, view: ZoneView, timeout: int | None) -> ZoneView:
+    """Creates the interface if needed, sends the request, and applies the answer.
 
-    ``timeout`` of None says that the zone need not be asked.  An interface that was made here goes again if
-    the zone refuses, or no tunnel comes about; what else this machine refuses fails after all else is done.
+    If ``timeout`` is None, no request is needed.  If the zone refuses, or no tunnel can work, an interface
+    that was created here is deleted.  Other errors of this machine are raised after all other steps.
     """
-    name, made = here.node.interface, here.observed is None
-    if made:
-        # Before the zone is asked: a node that cannot have the interface must not get a lease.
-        linux.create(here.runner, name)
+    name, created = context.node.interface, context.observed is None
+    if created:
+        # This comes before the request: a node that cannot have the interface must not get a lease.
+        linux.create(context.runner, name)
     try:
         if timeout is not None:
-            ask(here, view, timeout)
-            view = here.client.snapshot()
-        steps = plan.diff(linux.observe(here.runner, name), wanted_interface(here, view))
-        failures = steps.attempt(here.runner)
-        refuse_no_tunnel(failures)
+            ask(context, view, timeout)
+            view = context.client.snapshot()
+        steps = plan.diff(linux.observe(context.runner, name), desired_interface(context, view))
+        failures = steps.attempt(context.runner)
+        raise_fatal_failure(failures)
     except JaywalkError:
-        if made:
-            linux.delete(here.runner, name)
+        if created:
+            linux.delete(context.runner, name)
         raise
     if failures:
         raise failures[0].error
     return view
 
 
-def refuse_no_tunnel(failures: Iterable[plan.Failure]) -> None:
-    """Raises the error of a step without which there is no tunnel at all."""
+def raise_fatal_failure(failures: Iterable[plan.Failure]) -> None:
+    """Raises the error of a failed step that no tunnel can work without."""
     for failure in failures:
         if failure.is_fatal:
             raise failure.error
 
 
-def leave(here: Here, params: dict[str, Any], check_mode: bool) -> Outcome:
-    """Has the node leave the zone, and then removes its interface."""
-    view = here.client.snapshot()
-    own = here.standing(view)
-    lines = changed_lines(held_lines(here, own), ())
-    interface = plan.diff(here.observed, None)
-    steps = plan.Plan(here.node.interface, (*lines, *interface.steps))
-    observed = here.observed
+def leave(context: JoinContext, params: dict[str, Any], check_mode: bool) -> ModuleResult:
+    """Removes the node from the zone, and then its interface."""
+    view = context.client.snapshot()
+    own = context.own_record(view)
+    lines = changed_lines(held_lines(context, own), ())
+    interface = plan.diff(context.observed, None)
+    steps = plan.Plan(context.node.interface, (*lines, *interface.steps))
+    observed = context.observed
     if steps and not check_mode:
         if own is not None:
-            ask(here, view, params["timeout"])
-        interface.apply(here.runner)
+            ask(context, view, params["timeout"])
+        interface.apply(context.runner)
         observed = None
-    lease = member_facts(here, own) if own and check_mode else None
-    return Outcome(bool(steps), steps.diff(), {"lease": lease, "interface": interface_facts(observed)})
+    lease = member_facts(context, own) if own and check_mode else None
+    return ModuleResult(bool(steps), steps.diff(), {"lease": lease, "interface": interface_facts(observed)})
 
 
-def member_facts(here: Here, peer: Peer, hide_key: bool = False) -> dict[str, Any]:
-    """The node's record in the zone as the module returns it."""
+def member_facts(context: JoinContext, peer: Peer, hide_key: bool = False) -> dict[str, Any]:
+    """Returns the node's record in the form of the module's return value."""
     return {
-        "zone": here.client.zone,
+        "zone": context.client.zone,
         "public_key": "" if hide_key else peer.key,
         "name": peer.name,
         "addresses": list(peer.addresses),
@@ -591,11 +600,11 @@ def member_facts(here: Here, peer: Peer, hide_key: bool = False) -> dict[str, An
     }
 
 
-def work(module: AnsibleModule, runner: ModuleRunner) -> Outcome:
-    """Looks, then joins or leaves, or says what that would change."""
-    here = look(module, runner)
+def work(module: AnsibleModule, runner: ModuleRunner) -> ModuleResult:
+    """Observes the node, then joins or leaves, or predicts the changes."""
+    context = observe(module, runner)
     act = join if module.params["state"] == "present" else leave
-    return act(here, module.params, module.check_mode)
+    return act(context, module.params, module.check_mode)
 
 
 def main() -> None:

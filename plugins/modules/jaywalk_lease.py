@@ -174,8 +174,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.jaywalking.mesh.plugins.module_utils._module import (
     CONTROLLER_CONSTRAINTS,
+    ModuleResult,
     ModuleRunner,
-    Outcome,
     changed_lines,
     lease_facts,
     operator_arguments,
@@ -270,7 +270,7 @@ def planned_changes(
     source = source_lease(leases, request)
     after = predict(leases, request, lease, source)
     before = (*lease_lines(source), *lease_lines(lease))
-    hosts = after and preview.foretold(zone, after.addresses, after.addresses)
+    hosts = preview.foretold(zone, after.addresses, after.addresses) if after else ()
     steps = changed_lines(before, lease_lines(after, hosts))
     if steps and after is not None and request.op != "release":
         preview.check_addresses(zone, request.request_ip)
@@ -310,7 +310,7 @@ def unreadable_lines(key: str) -> tuple[str, ...]:
     return (f"lease {key} cannot be read",) if key else ()
 
 
-def work(module: AnsibleModule, runner: ModuleRunner) -> Outcome:
+def work(module: AnsibleModule, runner: ModuleRunner) -> ModuleResult:
     """Reads the lease, and sends a request for the difference unless in check mode."""
     request = declared_request(module.params)
     client = operator_client(module)
@@ -330,7 +330,7 @@ def work(module: AnsibleModule, runner: ModuleRunner) -> Outcome:
         lease = leases.get(requested_key(LeaseReader(client), request))
     diff = Plan(f"zone {head.zone.name}", tuple(steps)).diff()
     facts = {"lease": lease_facts(head.zone.name, lease) if lease else None}
-    return Outcome(bool(steps), diff, facts, request.notes)
+    return ModuleResult(bool(steps), diff, facts, request.notes)
 
 
 def main() -> None:

@@ -107,8 +107,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.jaywalking.mesh.plugins.module_utils._module import (
     CONTROLLER_CONSTRAINTS,
+    ModuleResult,
     ModuleRunner,
-    Outcome,
     lease_facts,
     operator_arguments,
     operator_client,
@@ -119,7 +119,7 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.core impor
 ARGUMENT_SPEC: dict[str, Any] = {**operator_arguments(), "public_key": {"type": "str", "no_log": False}}
 
 
-def work(module: AnsibleModule, runner: ModuleRunner) -> Outcome:
+def work(module: AnsibleModule, runner: ModuleRunner) -> ModuleResult:
     """Reads one lease or all of them."""
     key = module.params["public_key"]
     if key is not None:
@@ -131,11 +131,11 @@ def work(module: AnsibleModule, runner: ModuleRunner) -> Outcome:
         leases, unreadable = client.lease_records()
     else:
         leases = [lease for lease in [client.lease(key)] if lease is not None]
-    seen = client.seen()
+    last_seen = client.seen()
     facts = [
         {
             **lease_facts(zone, lease),
-            "last_seen": validation.moment(seen[lease.key]) if lease.key in seen else None,
+            "last_seen": validation.moment(last_seen[lease.key]) if lease.key in last_seen else None,
         }
         for lease in leases
     ]
@@ -144,7 +144,7 @@ def work(module: AnsibleModule, runner: ModuleRunner) -> Outcome:
         "or restore the record"
         for name, reason in unreadable.items()
     ]
-    return Outcome(False, {}, {"leases": facts}, warnings)
+    return ModuleResult(False, {}, {"leases": facts}, warnings)
 
 
 def main() -> None:

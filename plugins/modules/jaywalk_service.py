@@ -115,7 +115,7 @@ status:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.jaywalking.mesh.plugins.module_utils._module import ModuleRunner, Outcome, run
+from ansible_collections.jaywalking.mesh.plugins.module_utils._module import ModuleResult, ModuleRunner, run
 from ansible_collections.jaywalking.mesh.plugins.module_utils._service import (
     Service,
     actions,
@@ -134,24 +134,24 @@ ARGUMENT_SPEC: dict[str, Any] = {
 }
 
 
-def work(module: AnsibleModule, runner: ModuleRunner) -> Outcome:
-    """Brings the service to run with what is written, then asks whether it is in order."""
+def work(module: AnsibleModule, runner: ModuleRunner) -> ModuleResult:
+    """Runs the service with its settings on disk, then runs the health check."""
     name, health = module.params["name"], module.params["health"]
     files = module.params["files"]
     service = observe(runner, name, files)
     if service.masked:
-        raise JaywalkError(f"{name} is masked, so nothing starts it: run `systemctl unmask {name}` there")
+        raise JaywalkError(f"{name} is masked and cannot be started: run `systemctl unmask {name}` there")
     steps = actions(service, files, module.params["changed"])
     facts: dict[str, Any] = {"actions": steps, "outdated": list(service.outdated)}
     if not module.check_mode:
-        said = perform(runner, name, steps) if steps else ""
-        if said:
-            raise JaywalkError(f"{name} did not start: {said}")
+        failure = perform(runner, name, steps) if steps else ""
+        if failure:
+            raise JaywalkError(f"{name} did not start: {failure}")
     if health and not (module.check_mode and steps):
         facts["status"] = _status(runner, name, health)
-    after = Service(active=True, enabled=True, reread=False)
-    before, then = ("".join(f"{line}\n" for line in each.lines()) for each in (service, after))
-    return Outcome(bool(steps), {"before": before, "after": then} if before != then else {}, facts)
+    after = Service(active=True, enabled=True, needs_reload=False)
+    before, then = ("".join(f"{line}\n" for line in state.lines()) for state in (service, after))
+    return ModuleResult(bool(steps), {"before": before, "after": then} if before != then else {}, facts)
 
 
 def _status(runner: ModuleRunner, name: str, health: list[str]) -> Any:

@@ -236,8 +236,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.jaywalking.mesh.plugins.module_utils._module import (
+    ModuleResult,
     ModuleRunner,
-    Outcome,
     interface_facts,
     run,
 )
@@ -288,14 +288,14 @@ DNS_NAME = re.compile(
 
 
 def declared_peers(params: dict[str, Any], own_key: str) -> dict[str, WgPeer]:
-    """The peers as declared, DNS names still in their endpoints; no two with one key or one allowed IP."""
+    """Returns the declared peers, with unresolved DNS names; rejects duplicate keys and allowed IPs."""
     peers: dict[str, WgPeer] = {}
     claimed: dict[str, str] = {}
-    for words in params["peers"]:
-        name, number = split_name(words["endpoint"] or "")
-        literal = "" if name else words["endpoint"] or ""
+    for options in params["peers"]:
+        name, number = split_name(options["endpoint"] or "")
+        literal = "" if name else options["endpoint"] or ""
         peer = WgPeer.checked(
-            words["public_key"], words["allowed_ips"], literal, words["persistent_keepalive"]
+            options["public_key"], options["allowed_ips"], literal, options["persistent_keepalive"]
         )
         if name:
             peer = replace(peer, endpoint=f"{name}:{number}")
@@ -317,7 +317,7 @@ def declared_peers(params: dict[str, Any], own_key: str) -> dict[str, WgPeer]:
 
 
 def split_name(endpoint: str) -> tuple[str, int]:
-    """The DNS name and port of an endpoint, or an empty name where it holds an address or nothing."""
+    """Returns the DNS name and port of an endpoint, or an empty name if it has an address or is empty."""
     host, colon, digits = endpoint.rpartition(":")
     if colon and DNS_NAME.fullmatch(host):
         return host, validation.port(digits, "endpoint's port")
@@ -325,7 +325,7 @@ def split_name(endpoint: str) -> tuple[str, int]:
 
 
 def resolved(peer: WgPeer, current: str) -> WgPeer:
-    """``peer`` with an address for its DNS name: the ``current`` one while the name still has it."""
+    """Returns ``peer`` with an address for its DNS name: ``current`` if the name still has that address."""
     name, number = split_name(peer.endpoint)
     if not name:
         return peer
@@ -341,16 +341,16 @@ def resolved(peer: WgPeer, current: str) -> WgPeer:
 
 
 def declared(params: dict[str, Any], own_key: str) -> Interface:
-    """The interface as the options say it; raises ``InvalidValue`` on anything that cannot be so."""
-    addresses = tuple(dict.fromkeys(validation.interface_address(each) for each in params["addresses"]))
-    hosts = [ipaddress.ip_interface(each).ip for each in addresses]
+    """Returns the interface of the options; raises ``InvalidValue``."""
+    addresses = tuple(dict.fromkeys(validation.interface_address(address) for address in params["addresses"]))
+    hosts = [ipaddress.ip_interface(address).ip for address in addresses]
     for host in hosts:
         if hosts.count(host) > 1:
             raise InvalidValue(f"the address {host} is declared with two prefix lengths", "declare it once")
     peers = declared_peers(params, own_key)
-    wanted = [validation.network(each, "route") for each in params["routes"]]
+    prefixes = [validation.network(route, "route") for route in params["routes"]]
     if params["route_allowed_ips"]:
-        wanted.extend(prefix for peer in peers.values() for prefix in peer.allowed_ips)
+        prefixes.extend(prefix for peer in peers.values() for prefix in peer.allowed_ips)
     return Interface(
         name=validation.interface_name(params["name"]),
         public_key=own_key or f"(new key in {params['private_key_file']})",
@@ -361,23 +361,23 @@ def declared(params: dict[str, Any], own_key: str) -> Interface:
         addresses=addresses,
         mtu=None if params["mtu"] is None else validation.mtu(params["mtu"]),
         peers=peers,
-        routes=routes.needed(wanted, addresses),
+        routes=routes.needed(prefixes, addresses),
     )
 
 
 def own_public_key(params: dict[str, Any], runner: ModuleRunner) -> str:
-    """The public key of the key file, or empty where that file is still to be made."""
+    """Returns the public key of the key file, or an empty text if the module will create the file."""
     if params["generate_key"] and not os.path.exists(params["private_key_file"]):
         return ""
     return keys.read_key_file(runner, params["private_key_file"])
 
 
-def completed(
+def with_endpoints_and_routes(
     interface: Interface, observed: Observed | None, runner: ModuleRunner, zones: dict[str, str]
 ) -> Interface:
-    """``interface`` with resolved endpoints, its routes checked against the machine's others.
+    """Returns ``interface`` with resolved endpoints; checks its routes against the machine's other routes.
 
-    ``zones`` are those of the interfaces that are the mesh's.
+    ``zones`` maps the interfaces of the mesh to their zones.
     """
     known = observed.peers if observed else {}
     peers = {
@@ -393,13 +393,13 @@ def completed(
     return replace(interface, peers=peers)
 
 
-def work(module: AnsibleModule, runner: ModuleRunner) -> Outcome:
-    """Parses, plans, and applies unless in check mode."""
+def work(module: AnsibleModule, runner: ModuleRunner) -> ModuleResult:
+    """Parses the options, plans the change, and applies it unless in check mode."""
     params = module.params
     name = validation.interface_name(params["name"])
     present = params["state"] == "present"
     if present:
-        # What the words alone show to be wrong is said before the machine is looked at.
+        # Reject invalid options before the module reads the machine's state.
         declared(params, "")
     zones = mesh_interfaces.zones_by_interface()
     mesh_interfaces.check_not_mesh(name, zones)
@@ -407,7 +407,7 @@ def work(module: AnsibleModule, runner: ModuleRunner) -> Outcome:
     interface = declared(params, own_public_key(params, runner)) if present else None
     observed = linux.observe(runner, name)
     if interface is not None:
-        interface = completed(interface, observed, runner, zones)
+        interface = with_endpoints_and_routes(interface, observed, runner, zones)
     steps = plan.diff(observed, interface)
     if steps and not module.check_mode:
         if interface is not None:
@@ -416,7 +416,7 @@ def work(module: AnsibleModule, runner: ModuleRunner) -> Outcome:
             steps.apply(runner)
         observed = linux.observe(runner, name)
     facts = {"interface": interface_facts(observed), "commands": list(plan.commands(steps))}
-    return Outcome(bool(steps), steps.diff(), facts)
+    return ModuleResult(bool(steps), steps.diff(), facts)
 
 
 def main() -> None:

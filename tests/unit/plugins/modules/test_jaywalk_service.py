@@ -149,7 +149,7 @@ def test_a_masked_unit_is_left_alone_with_the_remedy(
 ) -> None:
     machine.load, machine.active = "masked", "inactive"
     done = run_module(jaywalk_service, check=check, **options)
-    assert done["msg"] == f"{UNIT} is masked, so nothing starts it: run `systemctl unmask {UNIT}` there"
+    assert done["msg"] == f"{UNIT} is masked and cannot be started: run `systemctl unmask {UNIT}` there"
     assert machine.calls == []
 
 

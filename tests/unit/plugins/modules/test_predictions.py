@@ -151,14 +151,16 @@ def test_check_mode_of_jaywalk_join_agrees_with_the_decision(
 ) -> None:
     view = ZoneView(cast(Any, state.zone), 1000, state.rev, dict(cast(Any, state.peers)))
     own = view.peers.get(key)
-    request = jaywalk_join.completed(jaywalk_join.declared_request(options, "192.0.2.1", key), options, own)
+    request = jaywalk_join.with_omitted_options(
+        jaywalk_join.declared_request(options, "192.0.2.1", key), options, own
+    )
     # A node sees neither its own lease while it is away, nor reservations by name.
     assume((key in state.peers) == (key in state.leases))
     assume(reservation_key(request.name) not in state.leases)
     assume(not any(lease.host for lease in state.leases.values() if lease.key not in state.peers))
-    context = cast(Any, SimpleNamespace(request=request, standing=lambda seen: seen.peers.get(key)))
+    context = cast(Any, SimpleNamespace(request=request, own_record=lambda seen: seen.peers.get(key)))
     known = preview.known_addresses(own, request)
-    after, refusal = jaywalk_join.foreseen(context, view, known), ""
+    after, refusal = jaywalk_join.preview_join(context, view, known), ""
     try:
         jaywalk_join.check_predictable(context, view, after)
     except JaywalkError as error:
