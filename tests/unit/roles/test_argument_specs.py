@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The roles describe the options of a zone as the filters and the library check them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.jaywalking.mesh.plugins.filter import variables
+
+from jaywalk.zone import policy
+
+ROLES = Path(__file__).parents[3] / "roles"
+
+
+def zone_options(role: str) -> dict[str, Any]:
+    specs = yaml.safe_load((ROLES / role / "meta/argument_specs.yml").read_text())
+    options: dict[str, Any] = specs["argument_specs"]["main"]["options"]["jaywalk_zones"]["options"]
+    return options
+
+
+@pytest.mark.parametrize("role", ["agent", "supervisor"])
+def test_a_role_describes_every_option_of_a_zone_with_its_default(role: str) -> None:
+    options = zone_options(role)
+    assert set(options) == set(variables.ZONE_FIELDS)
+    assert options["takeover"]["choices"] == list(policy.TAKEOVERS)
+    for name in ("takeover", "stale_after", "quarantine", "forget_after"):
+        assert str(getattr(policy.DEFAULT, name)) in str(options[name]["description"]), name
+
+
+def test_both_roles_describe_the_same_options() -> None:
+    assert zone_options("agent") == zone_options("supervisor")
