@@ -421,7 +421,7 @@ def record_lines(context: JoinContext, peer: Peer, hosts: Iterable[str]) -> tupl
 def granted_lines(context: JoinContext, view: ZoneView, known: tuple[str, ...]) -> tuple[str, ...]:
     """Returns the lines of the record after a join, with placeholders for addresses not in ``known``."""
     peer = view.peers[context.request.key]
-    hosts = preview.foretold(view.zone, peer.addresses, known)
+    hosts = preview.preview_addresses(view.zone, peer.addresses, known)
     return record_lines(context, peer, hosts)
 
 
@@ -432,8 +432,8 @@ def preview_join(context: JoinContext, view: ZoneView, known: tuple[str, ...]) -
     kept, host = (own.kept, own.host) if own else ((), "")
     prefixes = merge_prefixes(kept, request.child_prefixes)
     others = [peer for key, peer in view.peers.items() if key != request.key]
-    name = host or preview.foretold_name(request.name, own, others)
-    peer = Peer(request.key, name, known, prefixes, **preview.whereabouts(own, request))
+    name = host or preview.preview_name(request.name, own, others)
+    peer = Peer(request.key, name, known, prefixes, **preview.endpoint_fields(own, request))
     return replace(view, peers={**view.peers, request.key: peer})
 
 
@@ -446,8 +446,8 @@ def check_predictable(context: JoinContext, view: ZoneView, after: ZoneView) -> 
     prefixes = after.peers[request.key].prefixes
     preview.check_addresses(view.zone, request.request_ip)
     preview.check_prefixes(view.zone, prefixes)
-    taking = view.zone.policy.takeover != "never"
-    preview.refuse_taken(view.peers.values(), request, taking=taking)
+    takeover = view.zone.policy.takeover != "never"
+    preview.check_not_taken(view.peers.values(), request, takeover=takeover)
     fresh = [prefix for prefix in prefixes if own is None or prefix not in own.prefixes]
     preview.check_endpoints_outside(fresh, request, view.peers.values())
 
@@ -476,9 +476,9 @@ def shown(context: JoinContext, held: tuple[str, ...], view: ZoneView, known: tu
     steps = changed_lines(held, granted_lines(context, view, known))
     desired = desired_interface(context, view)
     lengths = dict(address.split("/") for address in desired.addresses)
-    hosts = preview.foretold(view.zone, lengths, known)
+    hosts = preview.preview_addresses(view.zone, lengths, known)
     if context.no_ipv6:
-        hosts = tuple(host for host in hosts if host != preview.assigned(6))
+        hosts = tuple(host for host in hosts if host != preview.placeholder(6))
     desired = replace(
         desired,
         addresses=tuple(f"{host}/{lengths[host]}" if host in lengths else host for host in hosts),
@@ -512,7 +512,7 @@ def join(context: JoinContext, params: dict[str, Any], check_mode: bool) -> Modu
     context = replace(
         context, request=with_omitted_options(context.request, params, context.own_record(view))
     )
-    known = preview.known_addresses(context.own_record(view), context.request)
+    known = preview.expected_addresses(context.own_record(view), context.request)
     after = preview_join(context, view, known)
     check_predictable(context, view, after)
     node_interface.refuse_overlap(view.zone.pools, context.node)

@@ -258,7 +258,7 @@ def predict(leases: Leases, request: Request, lease: Lease | None, source: Lease
         others = (other for other in leases.values() if other.key not in own)
         return any(name in (other.host, other.name if other.state == "active" else "") for other in others)
 
-    known = preview.known_addresses(source or lease, request)
+    known = preview.expected_addresses(source or lease, request)
     after = reserved_lease(request, key, lease, source, known, is_taken)
     return replace(after, released=None) if lease is not None and lease.released is None else after
 
@@ -270,7 +270,7 @@ def planned_changes(
     source = source_lease(leases, request)
     after = predict(leases, request, lease, source)
     before = (*lease_lines(source), *lease_lines(lease))
-    hosts = preview.foretold(zone, after.addresses, after.addresses) if after else ()
+    hosts = preview.preview_addresses(zone, after.addresses, after.addresses) if after else ()
     steps = changed_lines(before, lease_lines(after, hosts))
     if steps and after is not None and request.op != "release":
         preview.check_addresses(zone, request.request_ip)
@@ -288,7 +288,7 @@ def check_predictable(leases: Leases, request: Request, own: set[str]) -> None:
     addresses are in quarantine, which records it cannot read, and whether a pool is full.
     """
     check_host_is_free(leases, request)
-    preview.refuse_taken([lease for lease in leases.values() if lease.key not in own], request)
+    preview.check_not_taken([lease for lease in leases.values() if lease.key not in own], request)
 
 
 def lease_lines(lease: Lease | None, hosts: Sequence[str] | None = None) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from jaywalk.core.errors import RequestRefused
 from jaywalk.core.key_format import default_name
-from jaywalk.mesh.preview import check_endpoints_outside, whereabouts
+from jaywalk.mesh.preview import check_endpoints_outside, endpoint_fields
 from jaywalk.zone.events import Change
 from jaywalk.zone.models import Lease, Peer
 from jaywalk.zone.names import unique_name
@@ -81,7 +81,7 @@ def _join(state: ZoneState, request: Request, now: float) -> Decision:
         name=name,
         addresses=grant.addresses,
         prefixes=prefixes,
-        **_whereabouts(state.peers.get(request.key), request),
+        **_endpoint_fields(state.peers.get(request.key), request),
         seq=request.seq,
         rev=state.rev + 1,
         since=since(lease, grant, now),
@@ -156,17 +156,17 @@ def _endpoint(state: ZoneState, request: Request, now: float) -> Decision:
             "not-joined", f"the peer {request.key} is not in zone {state.zone.name}: join first"
         )
     _refuse_stale(state.leases.get(request.key), request)
-    moved = peer._replace(**_whereabouts(peer, request), seq=request.seq, rev=state.rev + 1)
+    moved = peer._replace(**_endpoint_fields(peer, request), seq=request.seq, rev=state.rev + 1)
     return admit(state, moved, Grant(peer.addresses), now)
 
 
-def _whereabouts(known: Peer | None, request: Request) -> dict[str, Any]:
+def _endpoint_fields(known: Peer | None, request: Request) -> dict[str, Any]:
     if request.relay and not request.endpoint:
         raise RequestRefused(
             "relay-unreachable",
             "a relay needs an endpoint that its peers reach: give it --local-endpoint-ip",
         )
-    return whereabouts(known, request)
+    return endpoint_fields(known, request)
 
 
 def _report(state: ZoneState, request: Request, now: float) -> Decision:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a node or an operator wishes of a zone against what the zone holds: is it so already, what will be?
+"""Preview of a request's effect on a zone, as pure functions: its refusals, and the record after a grant.
 
-Pure.  Only a supervisor assigns addresses, so one that nobody asked for and nobody has yet cannot be known
-before: it is called by :func:`assigned` in every diff, also in the one of the run that learns it.
+Only a supervisor assigns addresses.  A diff therefore shows an address that the request does not name and the
+key does not have as a :func:`placeholder`, also in the run that receives it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from ..zone.models import Lease, Peer, Zone
 from ..zone.names import unique_name
 from ..zone.requests import Request
 
+# A key's record in a zone: a peer in the mesh, or a lease.
 Held = Union[Peer, Lease]
-"""What a zone holds of a key: a peer in the mesh, or a lease."""
 
 
 def lines(
@@ -28,7 +28,7 @@ def lines(
     endpoint: str = "",
     state: str = "",
 ) -> tuple[str, ...]:
-    """What a zone holds of a key, a fact a line, as diffs show it; ``about`` begins each line."""
+    """Returns a record as the lines of a diff, one fact per line; each line starts with ``about``."""
     facts = [f"name {name}"] if name else []
     facts.extend(f"address {host}" for host in addresses)
     facts.extend(f"child-prefix {prefix}" for prefix in prefixes)
@@ -75,19 +75,16 @@ def check_prefixes(zone: Zone, prefixes: Iterable[str]) -> None:
         checked += ip.networks([prefix])
 
 
-def refuse_taken(
-    holders: Iterable[Held], request: Request, own: Iterable[str] = (), taking: bool = False
-) -> None:
-    """Raises ``InvalidValue`` on wishes for what one of ``holders`` other than the asking key has.
+def check_not_taken(holders: Iterable[Held], request: Request, takeover: bool = False) -> None:
+    """Raises ``InvalidValue`` if a holder other than the requesting key has what ``request`` asks for.
 
-    ``own`` are more keys that are the asker's; ``taking``: the zone's policy moves addresses to who asks.
+    ``takeover`` says that the zone's policy lets the requesting key take addresses of others.
     """
-    mine = {request.key, *own}
     for held in holders:
-        if held.key in mine:
+        if held.key == request.key:
             continue
         owner = f"{held.name} ({held.key})"
-        for host in () if taking else request.request_ip:
+        for host in () if takeover else request.request_ip:
             if host in held.addresses:
                 raise InvalidValue(f"the requested address {host} belongs to {owner}", "request another one")
         for prefix in request.child_prefixes:
@@ -118,8 +115,11 @@ def check_endpoints_outside(prefixes: Sequence[str], request: Request, peers: It
             )
 
 
-def whereabouts(known: Peer | None, request: Request) -> dict[str, Any]:
-    """What a record will say of where its node is; what others saw holds as long as it says so itself."""
+def endpoint_fields(known: Peer | None, request: Request) -> dict[str, Any]:
+    """Returns the endpoint fields of a record after ``request``.
+
+    The endpoint that other nodes observed stays as long as the node's own endpoint is the same.
+    """
     stays = known is not None and known.endpoint == request.endpoint and not request.fixed
     return {
         "endpoint": request.endpoint,
@@ -131,29 +131,29 @@ def whereabouts(known: Peer | None, request: Request) -> dict[str, Any]:
     }
 
 
-def foretold_name(name: str, own: Peer | None, others: Collection[Peer]) -> str:
-    """What a node that asks for ``name`` will be called beside ``others``; ``own`` is its record so far.
+def preview_name(name: str, own: Peer | None, others: Collection[Peer]) -> str:
+    """Returns the name of a node that requests ``name`` next to ``others``; ``own`` is its record so far.
 
-    A name that an operator reserved for a host that is not in the mesh is not known here.
+    Names that an operator reserved for hosts outside the mesh are unknown here.
     """
     taken = {other.name for other in others} | {other.host for other in others}
     return unique_name(name, own, taken.__contains__)[0]
 
 
-def known_addresses(held: Held | None, request: Request) -> tuple[str, ...]:
-    """The addresses that a granted request will bring for sure: those asked for, and those that stay."""
-    wished = {ip.version_of(host): host for host in request.request_ip}
+def expected_addresses(held: Held | None, request: Request) -> tuple[str, ...]:
+    """Returns the addresses that a granted request surely has: the requested ones, and those that stay."""
+    requested = {ip.version_of(host): host for host in request.request_ip}
     own = {ip.version_of(host): host for host in (held.addresses if held else ())}
-    return tuple({**own, **wished}.values())
+    return tuple({**own, **requested}.values())
 
 
-def foretold(zone: Zone, addresses: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
-    """One entry for each IP version of the zone: an address that was known before, or words for it."""
-    sure = {ip.version_of(host): host for host in addresses if host in set(known)}
+def preview_addresses(zone: Zone, addresses: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
+    """Returns one entry per IP version of the zone: an address that is ``known``, or its placeholder."""
+    shown = {ip.version_of(host): host for host in addresses if host in set(known)}
     versions = dict.fromkeys(ip.version_of(pool) for pool in zone.pools)
-    return tuple(sure.get(version) or assigned(version) for version in versions)
+    return tuple(shown.get(version) or placeholder(version) for version in versions)
 
 
-def assigned(version: int) -> str:
-    """Words for an address that the zone is still to choose."""
+def placeholder(version: int) -> str:
+    """Returns the text for an address that the zone will choose."""
     return f"(IPv{version} assigned by the zone)"

@@ -54,12 +54,12 @@ def test_what_pools_allow_passes() -> None:
 )
 def test_what_another_key_has_is_refused(request_: Request) -> None:
     with pytest.raises(InvalidValue, match=r"of node2|belongs to node2"):
-        preview.refuse_taken([HELD], request_)
+        preview.check_not_taken([HELD], request_)
 
 
 def test_own_things_may_be_asked_for_again() -> None:
     own = Lease(mesh.key(1), "node1", ("10.20.0.1",), ("172.20.1.0/24",), released=0)
-    preview.refuse_taken([HELD, own], asking(("10.20.0.1",), ("172.20.1.0/24",)))
+    preview.check_not_taken([HELD, own], asking(("10.20.0.1",), ("172.20.1.0/24",)))
 
 
 @pytest.mark.parametrize(
@@ -74,13 +74,13 @@ def test_own_things_may_be_asked_for_again() -> None:
 def test_addresses_are_known_if_wished_or_held(
     held: Peer | None, request_ip: tuple[str, ...], known: tuple[str, ...], told: tuple[str, ...]
 ) -> None:
-    assert preview.known_addresses(held, asking(request_ip)) == known
-    assert preview.foretold(ZONE, known, known) == told
+    assert preview.expected_addresses(held, asking(request_ip)) == known
+    assert preview.preview_addresses(ZONE, known, known) == told
 
 
 def test_address_that_was_not_known_is_told_in_the_same_words_afterwards() -> None:
-    before = preview.foretold(ZONE, ("10.20.0.9",), ("10.20.0.9",))
-    assert preview.foretold(ZONE, ("10.20.0.9", "fd20::1"), ("10.20.0.9",)) == before
+    before = preview.preview_addresses(ZONE, ("10.20.0.9",), ("10.20.0.9",))
+    assert preview.preview_addresses(ZONE, ("10.20.0.9", "fd20::1"), ("10.20.0.9",)) == before
 
 
 def test_lines_hold_only_what_is_there() -> None:
@@ -99,10 +99,10 @@ def test_the_name_of_a_second_node_is_foretold() -> None:
         return Peer(mesh.key(number), name, (f"10.20.0.{number}",), **fields)
 
     web, other = called(1, "web1"), called(2, "web1-2", asked="web1")
-    assert preview.foretold_name("web1", None, []) == "web1"
-    assert preview.foretold_name("web1", None, [web]) == "web1-2"
-    assert preview.foretold_name("web1", None, [web, other]) == "web1-3"
-    assert preview.foretold_name("web1", other, [web]) == "web1-2"
-    assert preview.foretold_name("web1", other, []) == "web1-2"
-    assert preview.foretold_name("db1", other, [web]) == "db1"
-    assert preview.foretold_name("db1", None, [called(3, "x", host="db1")]) == "db1-2"
+    assert preview.preview_name("web1", None, []) == "web1"
+    assert preview.preview_name("web1", None, [web]) == "web1-2"
+    assert preview.preview_name("web1", None, [web, other]) == "web1-3"
+    assert preview.preview_name("web1", other, [web]) == "web1-2"
+    assert preview.preview_name("web1", other, []) == "web1-2"
+    assert preview.preview_name("db1", other, [web]) == "db1"
+    assert preview.preview_name("db1", None, [called(3, "x", host="db1")]) == "db1-2"

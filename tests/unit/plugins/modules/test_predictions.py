@@ -159,7 +159,7 @@ def test_check_mode_of_jaywalk_join_agrees_with_the_decision(
     assume(reservation_key(request.name) not in state.leases)
     assume(not any(lease.host for lease in state.leases.values() if lease.key not in state.peers))
     context = cast(Any, SimpleNamespace(request=request, own_record=lambda seen: seen.peers.get(key)))
-    known = preview.known_addresses(own, request)
+    known = preview.expected_addresses(own, request)
     after, refusal = jaywalk_join.preview_join(context, view, known), ""
     try:
         jaywalk_join.check_predictable(context, view, after)
