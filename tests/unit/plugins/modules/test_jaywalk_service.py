@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ansible_collections.jaywalking.mesh.plugins.modules import jaywalk_service
 
-from ..conftest import Answer, Machine, RunModule
+from tests.ansible_modules import Answer, Machine, RunModule
 
 UNIT = "jaywalk-agent@zone-blue.service"
 LONG_AGO = "Sun 2001-09-09 01:46:40.000000 UTC"

@@ -12,7 +12,7 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.core.runne
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard import keys
 from ansible_collections.jaywalking.mesh.plugins.modules import wireguard_iface
 
-from ..conftest import LINK, Machine, RunModule
+from tests.ansible_modules import LINK, Machine, RunModule
 
 ONE = "IHTAKJ7xQYBmO7lh3NrNPrfv0LAAM8GlD1o1Yh0U4hE="
 TWO = "7W4Yu4U2lW2f3c1aQvLT1b7vD3lXb2h0ZQbq0dZ0lUU="

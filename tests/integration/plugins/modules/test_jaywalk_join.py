@@ -22,7 +22,9 @@ from ansible_collections.jaywalking.mesh.plugins.modules import (
     jaywalk_lease_info,
 )
 
-from ..conftest import LINK, Controller, Machine, Result, RunModule
+from tests.ansible_modules import LINK, Machine, Result, RunModule
+
+from ..conftest import Controller
 
 KEY = "IHTAKJ7xQYBmO7lh3NrNPrfv0LAAM8GlD1o1Yh0U4hE="
 

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from ansible_collections.jaywalking.mesh.plugins.modules import jaywalk_lease, jaywalk_lease_info
 
+from tests.ansible_modules import Result, RunModule
 from tests.supervisor_support import until
 
-from ..conftest import Controller, Result, RunModule
+from ..conftest import Controller
 
 ONE = "IHTAKJ7xQYBmO7lh3NrNPrfv0LAAM8GlD1o1Yh0U4hE="
 TWO = "7W4Yu4U2lW2f3c1aQvLT1b7vD3lXb2h0ZQbq0dZ0lUU="

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from ansible_collections.jaywalking.mesh.plugins.modules import jaywalk_lease, jaywalk_lease_info
 
-from ..conftest import Controller, RunModule
+from tests.ansible_modules import RunModule
+
+from ..conftest import Controller
 from .test_jaywalk_lease import ONE, TWO, three_times
 
 
