@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Zones, views and settings to test the agent with."""
+"""Zones, views and configurations to test the agent with."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jaywalk.zone.events import Change, Event
 from jaywalk.zone.models import Peer, Zone
 from jaywalk.zone.view import ZoneView
 from jaywalk_agent.agent import Agent
-from jaywalk_agent.config import Settings
+from jaywalk_agent.config import AgentConfig
 from jaywalk_agent.host.signals import Stopped, StopSignal
 from tests.strategies import key
 
@@ -39,10 +39,10 @@ def event(view: ZoneView, *records: Peer, gone: tuple[str, ...] = ()) -> set[str
     return view.apply(Event(view.epoch, view.rev + 1, tuple(changes)))
 
 
-def settings_in(folder: Path, **words: str) -> Settings:
-    """Settings whose files all lie in ``folder``."""
+def config_in(folder: Path, **options: str) -> AgentConfig:
+    """A configuration whose files all lie in ``folder``."""
     base = {"state_dir": str(folder), "private_key_file": str(folder / "key"), "name": "node0"}
-    return Settings.read({**base, **words})
+    return AgentConfig.read({**base, **options})
 
 
 def run(agent: Agent, act: Callable[[], object]) -> None:

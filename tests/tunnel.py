@@ -16,11 +16,11 @@ from jaywalk.wireguard import keys, linux, plan
 from jaywalk.wireguard.interface import Interface
 from jaywalk.zone.models import Peer
 from jaywalk.zone.view import ZoneView
-from jaywalk_agent.config import Settings
+from jaywalk_agent.config import AgentConfig
 from jaywalk_agent.host.netns import inside
 from jaywalk_agent.paths.probe import Heartbeat
 from jaywalk_agent.zone import snapshot
-from tests.agent_support import ZONE, settings_in
+from tests.agent_support import ZONE, config_in
 from tests.netns import Namespace, connect
 
 POOL6 = "fd20:20::/64"
@@ -33,7 +33,7 @@ class End:
     """One node: where it is, its record and settings, its interface as it was last made."""
 
     where: Namespace
-    settings: Settings
+    config: AgentConfig
     record: Peer
     made: Interface | None = field(default=None, repr=False)
 
@@ -56,15 +56,15 @@ class Tunnel:
         """Makes the interface of one end, or brings it to another MTU."""
         node = node_interface.Node(
             end.record.key,
-            str(end.settings.private_key_file),
-            end.settings.interface,
-            end.settings.listen_port,
+            str(end.config.private_key_file),
+            end.config.interface,
+            end.config.listen_port,
             mtu,
         )
         # Two first messages that cross would cost 5 s.
         passive = {self.one.record.key: node_interface.Way("", 0)} if end is self.other else {}
         end.made = node_interface.desired(self.view, node, passive)
-        observed = linux.observe(end.where.runner, end.settings.interface)
+        observed = linux.observe(end.where.runner, end.config.interface)
         plan.diff(observed, end.made).apply(end.where.runner)
 
     @contextmanager
@@ -72,7 +72,7 @@ class Tunnel:
         """As much of an agent as answers questions."""
         stop = threading.Event()
         with inside(end.where.name):
-            beats = [Heartbeat(end.settings.interface, host) for host in end.record.addresses]
+            beats = [Heartbeat(end.config.interface, host) for host in end.record.addresses]
 
         def answer() -> None:
             while not stop.wait(0.005):
@@ -121,16 +121,16 @@ def tunnel(
         zone = replace(ZONE, pools=pools)
         view = ZoneView(zone, 7, 1, {each.record.key: each.record for each in (first, second)})
         for each in (first, second):
-            snapshot.save(each.settings.snapshot_file, view)
+            snapshot.save(each.config.snapshot_file, view)
         yield Tunnel(first, second, router, view)
 
 
 def _end(folder: Path, tag: str, where: Namespace, number: int, outer: str, pools: tuple[str, ...]) -> End:
     own = folder / f"end{number}"
     own.mkdir()
-    settings = settings_in(own, interface=f"{tag}{number}", netns=where.name, name=f"node{number}")
-    public, _ = keys.ensure_key_file(SubprocessRunner(), str(settings.private_key_file))
+    config = config_in(own, interface=f"{tag}{number}", netns=where.name, name=f"node{number}")
+    public, _ = keys.ensure_key_file(SubprocessRunner(), str(config.private_key_file))
     host = outer.format(2)
     endpoint = f"[{host}]:51820" if ":" in host else f"{host}:51820"
     addresses = [HOSTS6[number] if ":" in pool else HOSTS[number] for pool in pools]
-    return End(where, settings, Peer(public, f"node{number}", tuple(addresses), endpoint=endpoint))
+    return End(where, config, Peer(public, f"node{number}", tuple(addresses), endpoint=endpoint))

@@ -25,19 +25,19 @@ from jaywalk.zone.marks import Head
 from jaywalk.zone.requests import Reply, Request
 from jaywalk.zone.view import ZoneView
 
-from .config import Settings
+from .config import AgentConfig
 from .dataplane.forwarding import Forwarding
 from .dataplane.interface import DataPlane, names_of
 from .dataplane.repair import Repairer, repairer_of
 from .host import runtime_state
-from .host.machine_id import own_instance
+from .host.machine_id import own_machine_id
 from .host.platform import PLACES
 from .host.signals import StopSignal
 from .paths.manager import Pathfinder
 from .paths.passive import Onlooker
 from .paths.silence import OwnAddresses
 from .zone import snapshot
-from .zone.background_sender import Courier
+from .zone.background_sender import BackgroundSender
 from .zone.follower import Follower, Update
 from .zone.own_interface import OwnInterface, former_keys
 
@@ -53,26 +53,26 @@ class Agent:
     """Follows one zone on one interface; it is also the :class:`follow.Asker` of its follower."""
 
     def __init__(
-        self, settings: Settings, runner: Runner, stop: StopSignal, lock: runtime_state.Lock | None = None
+        self, config: AgentConfig, runner: Runner, stop: StopSignal, lock: runtime_state.Lock | None = None
     ) -> None:
         backend.of_this_machine(runner).require_tools()
-        self.settings = settings
+        self.config = config
         self._lock = lock
-        view = snapshot.current(settings)
+        view = snapshot.current(config)
         if view is None:
             # Refused at once; a node that knows its zone comes up without the password, and says so.
-            settings.controller_address()
-        self.public_key = settings.own_key(runner)
-        self.instance = own_instance(settings.state_dir)
+            config.controller_address()
+        self.public_key = config.own_key(runner)
+        self.instance = own_machine_id(config.state_dir)
         self.stop = stop
-        node = replace(node_of(settings, self.public_key), former_keys=former_keys(settings, runner))
-        self.dataplane = DataPlane(runner, node, settings.controller_hosts())
-        self.forwarding = Forwarding(runner, settings.interface, settings.forward)
-        courier = Courier(settings.controller_address, self._report_of, self.moved)
+        node = replace(node_of(config, self.public_key), former_keys=former_keys(config, runner))
+        self.dataplane = DataPlane(runner, node, config.controller_hosts())
+        self.forwarding = Forwarding(runner, config.interface, config.forward)
+        sender = BackgroundSender(config.controller_address, self._report_of, self.moved)
         self.repairer: Repairer | None = None
         self.pathfinder: Pathfinder | Onlooker
         if PLACES.mends_paths:
-            self.pathfinder = Pathfinder(runner, self.dataplane, courier, settings.paths_file)
+            self.pathfinder = Pathfinder(runner, self.dataplane, sender, config.paths_file)
             self.repairer = repairer_of(
                 runner,
                 self.dataplane,
@@ -82,10 +82,10 @@ class Agent:
                 self._look_after_marks,
             )
         else:
-            self.pathfinder = Onlooker(runner, settings.interface, self.public_key, courier)
+            self.pathfinder = Onlooker(runner, config.interface, self.public_key, sender)
         self.follower = Follower(
-            address=settings.controller_address,
-            zone=settings.zone,
+            address=config.controller_address,
+            zone=config.zone,
             own_key=self.public_key,
             asker=self,
             stop=stop,
@@ -94,7 +94,7 @@ class Agent:
             instance=self.instance,
             observed=self.pathfinder.observer.observed,
         )
-        self._own_interface = OwnInterface(settings.interface, self.public_key, settings.netns)
+        self._own_interface = OwnInterface(config.interface, self.public_key, config.netns)
         self._recorded = False
         self._own_addresses = OwnAddresses(self.public_key, self.follower.view)
         self._ready = False
@@ -123,9 +123,9 @@ class Agent:
 
         Raises as well, once all else is done, for what this machine refused.
         """
-        address = replace(self.settings.controller_address(), timeout=min(timeout, TIMEOUT))
+        address = replace(self.config.controller_address(), timeout=min(timeout, TIMEOUT))
         with self.stop.waiting():
-            client = ZoneClient(connect(address, name="jaywalk-up"), address, self.settings.zone)
+            client = ZoneClient(connect(address, name="jaywalk-up"), address, self.config.zone)
             self.follower.view = self._snapshot(client)
         # What this machine refuses, it refuses before the zone hears of it.
         self.dataplane.plan(self.follower.view)
@@ -136,11 +136,11 @@ class Agent:
         self.dataplane.bring_to(self.follower.view)
         self._record_interface()
         self._forward(Update(self.follower.view))
-        snapshot.keep(self.settings, self.follower.view)
+        snapshot.keep(self.config, self.follower.view)
         if self.dataplane.refused:
             remedy = "see what else on this machine has it, then run this again"
             raise JaywalkError(
-                f"{self.settings.interface} is up, but {_listed(self.dataplane.refused)}", remedy
+                f"{self.config.interface} is up, but {_listed(self.dataplane.refused)}", remedy
             )
         left_out = [self.dataplane.without_ipv6] if self.dataplane.without_ipv6 else []
         return replace(lease, notes=tuple(dict.fromkeys((*request.notes, *lease.notes, *left_out))))
@@ -151,28 +151,28 @@ class Agent:
         return client.snapshot() if known is None else client.resync(known, self.public_key)[0]
 
     def join(self) -> Request:
-        settings = self.settings
+        config = self.config
         return self._in_order(
             Request.checked(
                 "join",
-                settings.zone,
+                config.zone,
                 self.public_key,
-                name=settings.name,
-                request_ip=settings.request_ip,
-                child_prefixes=settings.child_prefixes,
-                **settings.whereabouts(self._declared_address()),
+                name=config.name,
+                request_ip=config.request_ip,
+                child_prefixes=config.child_prefixes,
+                **config.whereabouts(self._declared_address()),
                 instance=self.instance,
             )
         )
 
     def moved(self) -> Request:
-        settings = self.settings
+        config = self.config
         return self._in_order(
             Request.checked(
                 "endpoint",
-                settings.zone,
+                config.zone,
                 self.public_key,
-                **settings.whereabouts(self._declared_address()),
+                **config.whereabouts(self._declared_address()),
                 instance=self.instance,
             )
         )
@@ -205,7 +205,7 @@ class Agent:
             log.debug("%s", line)
         news = self._repeats.news(done.found[:MOST_WARNINGS], time.monotonic())
         for sentence in news:
-            log.warning("%s: %s", self.settings.interface, sentence)
+            log.warning("%s: %s", self.config.interface, sentence)
         if done:
             # Where another program undoes it each minute, the warning of the hour is enough.
             level = logging.INFO if news or not done.found else logging.DEBUG
@@ -220,7 +220,7 @@ class Agent:
             self.pathfinder.remove()
             done = self.dataplane.remove()
             self.forwarding.remove()
-            snapshot.forget(self.settings.snapshot_file, self.settings.volatile_snapshot_file)
+            snapshot.forget(self.config.snapshot_file, self.config.volatile_snapshot_file)
             return done
         self.pathfinder.learn(update.view, update.changed)
         done = self.dataplane.bring_to(update.view, update.changed)
@@ -231,7 +231,7 @@ class Agent:
     def _record_interface(self) -> None:
         """Writes down once that this interface is ours, for a time when its key or name has changed."""
         if not self._recorded:
-            self._own_interface.write(self.settings.interface_file)
+            self._own_interface.write(self.config.interface_file)
             self._recorded = True
 
     def _forward(self, update: Update) -> None:
@@ -250,7 +250,7 @@ class Agent:
         for sentence in news[:MOST_WARNINGS]:
             log.warning("%s", sentence)
         if len(news) > MOST_WARNINGS:
-            log.warning("zone %s: %d more such records", self.settings.zone, len(news) - MOST_WARNINGS)
+            log.warning("zone %s: %d more such records", self.config.zone, len(news) - MOST_WARNINGS)
         self._skipped = skipped
 
     def _save(self, update: Update) -> None:
@@ -262,9 +262,9 @@ class Agent:
         if self._saved == update.view.head and self._is_kept():
             return
         try:
-            snapshot.keep(self.settings, update.view)
+            snapshot.keep(self.config, update.view)
             self._saved = update.view.head
-            self._saved_as = files.identity(self.settings.snapshot_file)
+            self._saved_as = files.identity(self.config.snapshot_file)
         except JaywalkError as error:
             for sentence in self._repeats.news([f"the snapshot stays as it was: {error}"], started):
                 log.warning("%s", sentence)
@@ -273,7 +273,7 @@ class Agent:
 
     def _is_kept(self) -> bool:
         """Whether the snapshot is the file that was saved, and not removed or written by somebody else."""
-        return files.identity(self.settings.snapshot_file) == self._saved_as
+        return files.identity(self.config.snapshot_file) == self._saved_as
 
     def _keep_marks(self) -> None:
         """Makes our files in the run folder anew where somebody removed them.
@@ -282,10 +282,10 @@ class Agent:
         """
         renewed = self._lock is not None and self._lock.renew()
         if renewed:
-            log.warning("somebody removed or hid %s: made it anew", self.settings.lock_file)
-        if self._recorded and (renewed or not self.settings.interface_file.exists()):
-            self._own_interface.write(self.settings.interface_file)
-        if self._reported is not None and (renewed or not self.settings.status_file.exists()):
+            log.warning("somebody removed or hid %s: made it anew", self.config.lock_file)
+        if self._recorded and (renewed or not self.config.interface_file.exists()):
+            self._own_interface.write(self.config.interface_file)
+        if self._reported is not None and (renewed or not self.config.status_file.exists()):
             self._write_report(self._reported)
 
     def _report(self) -> None:
@@ -297,7 +297,7 @@ class Agent:
         if self.follower.joined and not self._ready:
             self._ready = True
             own = self.follower.view.peers[self.public_key] if self.follower.view else None
-            log.info("in zone %s as %s", self.settings.zone, ", ".join(own.addresses) if own else "")
+            log.info("in zone %s as %s", self.config.zone, ", ".join(own.addresses) if own else "")
             notify("READY=1")
         broken = self.repairer.trouble if self.repairer else ""
         trouble = self._trouble or broken or self.follower.trouble or refusals(self.dataplane.refused)
@@ -312,11 +312,11 @@ class Agent:
         elif self._reported:
             log.info("all is well again")
         self._reported = trouble
-        notify(f"STATUS={trouble or 'following zone ' + self.settings.zone}")
+        notify(f"STATUS={trouble or 'following zone ' + self.config.zone}")
 
     def _write_report(self, trouble: str) -> None:
         waiting, joined = self._reported_state
-        runtime_state.report(self.settings.status_file, trouble, waiting, joined)
+        runtime_state.report(self.config.status_file, trouble, waiting, joined)
 
     def _publish(self) -> None:
         """Another thread has news; before the first bringing is through there is nothing to tell."""
@@ -336,15 +336,15 @@ class Agent:
             self._report()
 
 
-def node_of(settings: Settings, public_key: str) -> Node:
+def node_of(config: AgentConfig, public_key: str) -> Node:
     """The settings as the pure core knows a node."""
     return Node(
         public_key,
-        str(settings.private_key_file),
-        settings.interface,
-        settings.listen_port,
-        settings.mtu,
-        requested=settings.request_ip,
+        str(config.private_key_file),
+        config.interface,
+        config.listen_port,
+        config.mtu,
+        requested=config.request_ip,
     )
 
 

@@ -114,7 +114,7 @@ def _as_text(flag: object) -> str:
 
 
 @dataclass(frozen=True)
-class Settings:
+class AgentConfig:
     """A node's settings, every one of them valid; secrets are read when they are needed."""
 
     zone: str
@@ -134,7 +134,7 @@ class Settings:
     child_prefixes: tuple[str, ...] = ()
     local_endpoint: DeclaredEndpoint | None = None
     netns: str = ""
-    config: str = ""
+    peers_file: str = ""
     forward: bool = False
     mtu: int | None = None
     """Bytes that the interface takes; None: as many as the links to the peers carry."""
@@ -142,12 +142,12 @@ class Settings:
     """Of the interface on which this node relays for others; 0 where it does not."""
 
     @classmethod
-    def read(cls, words: Mapping[str, str]) -> Settings:
+    def read(cls, words: Mapping[str, str]) -> AgentConfig:
         """Settings out of what was said; raises ``InvalidValue`` with the value and the remedy."""
         zone = validation.zone_name(words.get("zone", DEFAULT_ZONE))
         declared = words.get("local_endpoint_ip", "")
         listen_port = validation.port(words.get("listen_port", "51820"), "listen port")
-        settings = cls(
+        config = cls(
             zone=zone,
             interface=validation.interface_name(words.get("interface", "wg0")),
             listen_port=listen_port,
@@ -165,13 +165,13 @@ class Settings:
             child_prefixes=_split(words.get("child_prefix", "")),
             local_endpoint=DeclaredEndpoint.parse(declared, listen_port) if declared else None,
             netns=validation.netns_name(words["netns"]) if words.get("netns") else "",
-            config=words.get("config", ""),
+            peers_file=words.get("config", ""),
             forward=_is_on(words, "forward"),
             mtu=validation.mtu(words["mtu"], mtu.LEAST) if words.get("mtu") else None,
             relay_port=_relay_port(words, listen_port),
         )
-        settings.refuse_missing(PLACES)
-        return settings
+        config.refuse_missing(PLACES)
+        return config
 
     def refuse_missing(self, places: Places) -> None:
         """Raises ``InvalidValue`` for what is wished for and not there on the platform."""

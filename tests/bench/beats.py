@@ -34,7 +34,7 @@ from jaywalk_agent.paths.liveness import IDLE_PAUSE
 from jaywalk_agent.paths.manager import Pathfinder
 from jaywalk_agent.paths.path import BEAT
 from jaywalk_agent.paths.probe import ANSWER, PORT, QUESTION, SO_RCVBUFFORCE
-from jaywalk_agent.zone.background_sender import Courier
+from jaywalk_agent.zone.background_sender import BackgroundSender
 from tests.bench.node import Node as Client
 from tests.bench.results import Figure
 
@@ -159,7 +159,7 @@ def measure(folder: Path, behind_nat: bool) -> dict[str, Figure]:
     (folder / "dump").write_text(dump(), encoding="ascii")
     interface = Interface(folder / "dump")
     plane = Plane(interface, Node(Client(0).key, "/nowhere", NAME))
-    finder = Pathfinder(interface, plane, cast(Courier, _Silent()), folder / "paths")
+    finder = Pathfinder(interface, plane, cast(BackgroundSender, _Silent()), folder / "paths")
     view = ZoneView(
         Zone("bench", ("10.64.0.0/16",)),
         1,
@@ -186,7 +186,7 @@ def measure(folder: Path, behind_nat: bool) -> dict[str, Figure]:
 
 
 class _Silent:
-    """In the place of a courier, since nobody is to be told of anything."""
+    """Stands in for the background sender; sends nothing."""
 
     def report(self, observed: Mapping[str, str]) -> bool:
         return True

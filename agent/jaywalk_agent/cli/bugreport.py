@@ -29,7 +29,7 @@ from jaywalk.core.runner import NAMESPACES
 from jaywalk.core.validation import moment
 from jaywalk.service.version import installed_version
 
-from ..config import CONFIGURATION, ENVIRONMENT, Settings
+from ..config import CONFIGURATION, ENVIRONMENT, AgentConfig
 from . import redaction
 
 MOST_BYTES = 4 << 20
@@ -71,10 +71,10 @@ class Part:
 Collect = Callable[[], Part]
 
 
-def collect(settings: Settings, words: Mapping[str, str]) -> list[Part]:
+def collect(config: AgentConfig, words: Mapping[str, str]) -> list[Part]:
     """All parts, without secrets."""
-    secrets = redaction.secrets_of(words, CONFIGURATION, [settings.private_key_file])
-    collectors = _collectors(settings, words)
+    secrets = redaction.secrets_of(words, CONFIGURATION, [config.private_key_file])
+    collectors = _collectors(config, words)
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="bugreport") as pool:
         parts = list(pool.map(lambda pair: _collected(*pair), collectors.items()))
     return [
@@ -109,16 +109,16 @@ def write(path: Path, parts: Sequence[Part]) -> None:
                 Path(temporary).unlink()
 
 
-def default_name(settings: Settings) -> str:
+def default_name(config: AgentConfig) -> str:
     """A name that tells the node, the zone and the time."""
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-    return f"jaywalk-bugreport-{settings.name}-{settings.zone}-{stamp}.tar.gz"
+    return f"jaywalk-bugreport-{config.name}-{config.zone}-{stamp}.tar.gz"
 
 
-def contents(settings: Settings, parts: Sequence[Part]) -> Part:
+def contents(config: AgentConfig, parts: Sequence[Part]) -> Part:
     """The archive's own table of contents."""
     lines = [
-        f"jaywalk {installed_version()}, node {settings.name}, zone {settings.zone}, {moment(time.time())}",
+        f"jaywalk {installed_version()}, node {config.name}, zone {config.zone}, {moment(time.time())}",
         "Private keys, preshared keys and passwords were taken out; names, public keys and addresses not.",
         "",
         *(f"{part.name:24}{part.size:>9} bytes  {part.error}".rstrip() for part in parts),
@@ -137,25 +137,25 @@ def _collected(name: str, collector: Callable[[], tuple[str, str]]) -> Part:
     return Part(name, text, error)
 
 
-def _collectors(settings: Settings, words: Mapping[str, str]) -> dict[str, Callable[[], tuple[str, str]]]:
+def _collectors(config: AgentConfig, words: Mapping[str, str]) -> dict[str, Callable[[], tuple[str, str]]]:
     here: dict[str, Callable[[], tuple[str, str]]] = {
         "doctor.txt": lambda: _own_command(words, "doctor", seconds=DOCTOR_SECONDS),
         "status.json": lambda: _own_command(words, "status", "--json"),
-        "journal.txt": lambda: _journal(settings),
+        "journal.txt": lambda: _journal(config),
         "versions.txt": lambda: _programs(_VERSIONS, _versions()),
         "settings.txt": lambda: (_settings(words), ""),
-        "units.txt": lambda: _units(settings),
+        "units.txt": lambda: _units(config),
         "time.txt": lambda: _programs([["date", "--iso-8601=seconds"], ["timedatectl"], ["uptime"]]),
-        "controller.txt": lambda: (_controller(settings), ""),
+        "controller.txt": lambda: (_controller(config), ""),
         "sockets.txt": lambda: _programs([["ss", "-lunp"], ["ss", "-tn"]]),
-        "snapshot.json": lambda: _snapshot(settings),
-        "agent-status.json": lambda: _file(settings.status_file),
-        "agent-paths.json": lambda: _file(settings.paths_file),
-        "run-folder.txt": lambda: _programs([["ls", "-la", str(settings.run_dir), str(settings.state_dir)]]),
+        "snapshot.json": lambda: _snapshot(config),
+        "agent-status.json": lambda: _file(config.status_file),
+        "agent-paths.json": lambda: _file(config.paths_file),
+        "run-folder.txt": lambda: _programs([["ls", "-la", str(config.run_dir), str(config.state_dir)]]),
     }
     here |= _network("", [])
-    if settings.netns:
-        here |= _network(f"-{settings.netns}", ["nsenter", f"--net={NAMESPACES}/{settings.netns}", "--"])
+    if config.netns:
+        here |= _network(f"-{config.netns}", ["nsenter", f"--net={NAMESPACES}/{config.netns}", "--"])
     return here
 
 
@@ -208,10 +208,10 @@ def _settings(words: Mapping[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _controller(settings: Settings) -> str:
+def _controller(config: AgentConfig) -> str:
     """Whether the controller can be reached now, without saying a word to it."""
     lines = []
-    address = settings.controller_address() if settings.controller else None
+    address = config.controller_address() if config.controller else None
     ends = [] if address is None else [*address.sentinels, *address.nodes] or [(address.host, address.port)]
     for host, port in ends:
         started = time.monotonic()
@@ -229,8 +229,8 @@ def _wireguard(enter: Sequence[str]) -> tuple[str, str]:
     return (text, error) if error else (redaction.without_keys(text), "")
 
 
-def _units(settings: Settings) -> tuple[str, str]:
-    patterns = [f"jaywalk-agent@{settings.zone}.service", "jaywalk-*", "redis*", "valkey*"]
+def _units(config: AgentConfig) -> tuple[str, str]:
+    patterns = [f"jaywalk-agent@{config.zone}.service", "jaywalk-*", "redis*", "valkey*"]
     return _programs(
         [
             ["systemctl", "show", "--no-pager", "--property", UNIT_PROPERTIES, *patterns],
@@ -239,8 +239,8 @@ def _units(settings: Settings) -> tuple[str, str]:
     )
 
 
-def _journal(settings: Settings) -> tuple[str, str]:
-    units = [word for unit in ("jaywalk-*", f"jaywalk-agent@{settings.zone}") for word in ("--unit", unit)]
+def _journal(config: AgentConfig) -> tuple[str, str]:
+    units = [word for unit in ("jaywalk-*", f"jaywalk-agent@{config.zone}") for word in ("--unit", unit)]
     form = ["--no-pager", "--output", "short-iso-precise", "--lines", str(JOURNAL_LINES)]
     return _run(["journalctl", *form, *units])
 
@@ -256,10 +256,10 @@ def _own_command(words: Mapping[str, str], *command: str, seconds: float = SECON
     return text, "" if error == "exit code 1" else error
 
 
-def _snapshot(settings: Settings) -> tuple[str, str]:
+def _snapshot(config: AgentConfig) -> tuple[str, str]:
     """The zone as the agent last had it, be it on a disk that takes nothing."""
-    volatile = settings.volatile_snapshot_file
-    return _file(volatile if volatile.exists() else settings.snapshot_file)
+    volatile = config.volatile_snapshot_file
+    return _file(volatile if volatile.exists() else config.snapshot_file)
 
 
 def _file(path: Path) -> tuple[str, str]:

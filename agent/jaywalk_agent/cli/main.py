@@ -25,10 +25,10 @@ from jaywalk.wireguard import backend, keys
 from jaywalk.zone.requests import Request
 
 from ..agent import Agent
-from ..config import Settings, said
+from ..config import AgentConfig, said
 from ..doctor import run as examination
 from ..host import runtime_state
-from ..host.machine_id import own_instance
+from ..host.machine_id import own_machine_id
 from ..host.signals import Stopped, StopSignal
 from ..zone import snapshot
 from . import bugreport, flags, privileges, static_config
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         words = said(arguments, os.environ)
         log_format.set_up(words.get("log_level", "info"))
         command = COMMANDS[_chosen(parser, arguments, words)]
-        return command(Settings.read(words), arguments)
+        return command(AgentConfig.read(words), arguments)
     except InvalidValue as error:
         return _failed(error, BAD_VALUE, words)
     except JaywalkError as error:
@@ -93,115 +93,113 @@ def _failed(error: JaywalkError, code: int, words: Mapping[str, str]) -> int:
     return code
 
 
-def run_agent(settings: Settings, arguments: argparse.Namespace) -> int:
+def run_agent(config: AgentConfig, arguments: argparse.Namespace) -> int:
     """Joins and follows the zone until a signal comes."""
-    with runtime_state.only_one(settings.lock_file, settings.zone) as lock, suppress(Stopped):
-        retire_former(settings)
-        Agent(settings, settings.runner(), StopSignal(), lock).run()
+    with runtime_state.only_one(config.lock_file, config.zone) as lock, suppress(Stopped):
+        retire_former(config)
+        Agent(config, config.runner(), StopSignal(), lock).run()
     notify("STOPPING=1")
     log.info("stopped; the tunnels stay up")
     return 0
 
 
-def up(settings: Settings, arguments: argparse.Namespace) -> int:
+def up(config: AgentConfig, arguments: argparse.Namespace) -> int:
     """Joins once and leaves the tunnels up."""
-    with runtime_state.only_one(settings.lock_file, settings.zone):
-        retire_former(settings)
-        lease = Agent(settings, settings.runner(), StopSignal()).up(arguments.timeout)
+    with runtime_state.only_one(config.lock_file, config.zone):
+        retire_former(config)
+        lease = Agent(config, config.runner(), StopSignal()).up(arguments.timeout)
     for note in lease.notes:
         print(f"jaywalk: {note}", file=sys.stderr)
-    print(f"{settings.interface} is up in zone {settings.zone} with {', '.join(lease.addresses)}")
+    print(f"{config.interface} is up in zone {config.zone} with {', '.join(lease.addresses)}")
     return 0
 
 
-def up_from_file(settings: Settings, arguments: argparse.Namespace) -> int:
+def up_from_file(config: AgentConfig, arguments: argparse.Namespace) -> int:
     """Brings the interface up from a file of peers, and leaves it up."""
-    addresses, notes = static_config.bring_up(settings, Path(settings.config))
+    addresses, notes = static_config.bring_up(config, Path(config.peers_file))
     for note in notes:
         print(f"jaywalk: {note}", file=sys.stderr)
-    print(f"{settings.interface} is up with {', '.join(addresses)}")
+    print(f"{config.interface} is up with {', '.join(addresses)}")
     return 0
 
 
-def down(settings: Settings, arguments: argparse.Namespace) -> int:
+def down(config: AgentConfig, arguments: argparse.Namespace) -> int:
     """Takes the interface down; the lease stays."""
-    if settings.config and arguments.purge:
+    if config.peers_file and arguments.purge:
         raise InvalidValue(
             "--purge removes what a zone left here, and --config names none", "leave one of them out"
         )
-    with runtime_state.only_one(settings.lock_file, settings.zone):
+    with runtime_state.only_one(config.lock_file, config.zone):
         # The namespace of the interface may be gone, and the interface with it.
         backend.of_this_machine(SubprocessRunner()).require_tools()
-        _take_down(settings, arguments.purge)
+        _take_down(config, arguments.purge)
     return 0
 
 
-def _take_down(settings: Settings, everything: bool) -> None:
-    done = take_down(settings, _current_key(settings))
-    print(f"{settings.interface} is {'down' if done else 'not there'}")
+def _take_down(config: AgentConfig, everything: bool) -> None:
+    done = take_down(config, _current_key(config))
+    print(f"{config.interface} is {'down' if done else 'not there'}")
     if everything:
-        purge(settings, SubprocessRunner())
-        print(f"nothing of zone {settings.zone} is left here")
+        purge(config, SubprocessRunner())
+        print(f"nothing of zone {config.zone} is left here")
 
 
-def _current_key(settings: Settings) -> str:
+def _current_key(config: AgentConfig) -> str:
     """The public key of this node; empty where the key file is gone or holds none, which keeps nothing up."""
-    if settings.config:
-        return static_config.own_public_key(settings, Path(settings.config))
+    if config.peers_file:
+        return static_config.own_public_key(config, Path(config.peers_file))
     with suppress(InvalidValue):
-        return settings.existing_key(SubprocessRunner())
+        return config.existing_key(SubprocessRunner())
     return ""
 
 
-def leave(settings: Settings, arguments: argparse.Namespace) -> int:
+def leave(config: AgentConfig, arguments: argparse.Namespace) -> int:
     """Tells the zone that this node goes, then takes the interface down."""
-    with runtime_state.only_one(settings.lock_file, settings.zone):
-        public_key = settings.existing_key(SubprocessRunner())
-        address = settings.controller_address()
-        client = ZoneClient(connect(address), address, settings.zone)
-        request = Request.checked(
-            "leave", settings.zone, public_key, instance=own_instance(settings.state_dir)
-        )
+    with runtime_state.only_one(config.lock_file, config.zone):
+        public_key = config.existing_key(SubprocessRunner())
+        address = config.controller_address()
+        client = ZoneClient(connect(address), address, config.zone)
+        request = Request.checked("leave", config.zone, public_key, instance=own_machine_id(config.state_dir))
         client.ask(request, arguments.timeout).lease_or_raise()
-        snapshot.forget(settings.snapshot_file, settings.volatile_snapshot_file)
-        _take_down(settings, arguments.purge)
-    print(f"left zone {settings.zone}")
+        snapshot.forget(config.snapshot_file, config.volatile_snapshot_file)
+        _take_down(config, arguments.purge)
+    print(f"left zone {config.zone}")
     return 0
 
 
-def status(settings: Settings, arguments: argparse.Namespace) -> int:
+def status(config: AgentConfig, arguments: argparse.Namespace) -> int:
     """Shows how many peers are connected, the zone and the interface; exit code 1 while not in order."""
-    return status_command.run(settings, arguments)
+    return status_command.run(config, arguments)
 
 
-def keygen(settings: Settings, arguments: argparse.Namespace) -> int:
+def keygen(config: AgentConfig, arguments: argparse.Namespace) -> int:
     """Makes a key where there is none and prints its public half."""
-    public, _ = keys.ensure_key_file(SubprocessRunner(), str(settings.private_key_file))
+    public, _ = keys.ensure_key_file(SubprocessRunner(), str(config.private_key_file))
     print(public)
     return 0
 
 
-def doctor(settings: Settings, arguments: argparse.Namespace) -> int:
+def doctor(config: AgentConfig, arguments: argparse.Namespace) -> int:
     """Looks at all that this node's mesh rests on; exit code 1 while something is bad."""
     servers = [each for each in arguments.stun.split(",") if each]
-    findings = examination.examine(settings, settings.runner(), servers)
+    findings = examination.examine(config, config.runner(), servers)
     print(examination.as_json(findings) if arguments.json else examination.as_text(findings))
     return 0 if examination.healthy(findings) else FAILURE
 
 
-def bugreport_(settings: Settings, arguments: argparse.Namespace) -> int:
+def bugreport_(config: AgentConfig, arguments: argparse.Namespace) -> int:
     """Writes an archive with all that a maintainer asks for, and no secret in it; prints what is inside."""
-    path = Path(arguments.output or bugreport.default_name(settings))
-    parts = bugreport.collect(settings, said(arguments, os.environ))
-    table = bugreport.contents(settings, parts)
+    path = Path(arguments.output or bugreport.default_name(config))
+    parts = bugreport.collect(config, said(arguments, os.environ))
+    table = bugreport.contents(config, parts)
     bugreport.write(path, [table, *parts])
     print(f"{path.absolute()}\n\n{table.text}", end="")
     return 0
 
 
-def ping(settings: Settings, arguments: argparse.Namespace) -> int:
+def ping(config: AgentConfig, arguments: argparse.Namespace) -> int:
     """Asks peers live: path, round trip, loss; exit code 1 where one does not answer, 2 for no such peer."""
-    return ping_command.run(settings, arguments)
+    return ping_command.run(config, arguments)
 
 
 COMMANDS = {

@@ -21,7 +21,7 @@ from jaywalk.core.errors import InvalidValue, JaywalkError
 from jaywalk.zone.models import Peer
 from jaywalk.zone.view import ZoneView
 
-from ..config import Settings, said
+from ..config import AgentConfig, said
 from ..paths import ping
 from ..paths.ping import PingResult
 from ..status import report
@@ -37,23 +37,23 @@ MOST_BYTES = 65535
 MOST_QUESTIONS = 100
 
 
-def run(settings: Settings, arguments: argparse.Namespace) -> int:
+def run(config: AgentConfig, arguments: argparse.Namespace) -> int:
     """Asks and shows; returns 0 where all peers answered, 1 where some did not."""
     size, count = (
         _number(arguments.size, "size", 0, MOST_BYTES),
         _number(arguments.count, "count", 1, MOST_QUESTIONS),
     )
-    view = snapshot.current(settings)
-    own = view.peers.get(settings.existing_key(settings.runner())) if view is not None else None
+    view = snapshot.current(config)
+    own = view.peers.get(config.existing_key(config.runner())) if view is not None else None
     if view is None:
-        raise report.not_a_member(settings)
+        raise report.not_a_member(config)
     if own is None:
-        raise JaywalkError(f"zone {settings.zone} does not list this node's key", "see 'jaywalk status'")
+        raise JaywalkError(f"zone {config.zone} does not list this node's key", "see 'jaywalk status'")
     _check_size(size, own)
     keys = chosen(view, own, arguments.peers, arguments.all)
     watched = sys.stderr.isatty() and not arguments.json
     results = ping.ask_peers(
-        settings,
+        config,
         view,
         own,
         keys,
@@ -64,11 +64,9 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
     )
     if watched:
         print("\r\033[K", end="", file=sys.stderr)
-    largest = _largest(settings, view, own, results, size)
+    largest = _largest(config, view, own, results, size)
     print(
-        as_json(settings.zone, results, largest)
-        if arguments.json
-        else as_text(settings.zone, results, largest)
+        as_json(config.zone, results, largest) if arguments.json else as_text(config.zone, results, largest)
     )
     return 0 if all(each.answers for each in results) else 1
 
@@ -119,8 +117,8 @@ def _found(view: ZoneView, own: Peer, word: str) -> str:
 def names(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
     """The names of the zone's peers, for tab completion; none where the snapshot cannot be read."""
     with suppress(JaywalkError, OSError):
-        settings = Settings.read(said(parsed_args, os.environ))
-        view = snapshot.current(settings)
+        config = AgentConfig.read(said(parsed_args, os.environ))
+        view = snapshot.current(config)
         if view is not None:
             return sorted(peer.name for peer in view.peers.values() if peer.name.startswith(prefix))
     return []
@@ -131,11 +129,11 @@ def _show_progress(done: int, total: int) -> None:
 
 
 def _largest(
-    settings: Settings, view: ZoneView, own: Peer, results: Sequence[PingResult], size: int
+    config: AgentConfig, view: ZoneView, own: Peer, results: Sequence[PingResult], size: int
 ) -> dict[str, int]:
     """Of some peers that did not answer packets of ``size``: the largest that they answer, 0 for none."""
     silent = [each.key for each in results if not each.answers and not each.error] if size else []
-    return ping.largest_passing(settings, view, own, silent[:BISECTED], size) if silent else {}
+    return ping.largest_passing(config, view, own, silent[:BISECTED], size) if silent else {}
 
 
 def as_json(zone: str, results: Sequence[PingResult], largest: Mapping[str, int]) -> str:

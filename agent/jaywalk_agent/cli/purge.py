@@ -8,29 +8,29 @@ from pathlib import Path
 from jaywalk.core.errors import JaywalkError
 from jaywalk.core.runner import Runner
 
-from ..config import CONFIGURATION, Settings
+from ..config import CONFIGURATION, AgentConfig
 from ..host.platform import PLACES
 
 
-def purge(settings: Settings, runner: Runner, configuration: Path = CONFIGURATION) -> None:
+def purge(config: AgentConfig, runner: Runner, configuration: Path = CONFIGURATION) -> None:
     """Removes all that the zone has here but the programs; a key file elsewhere is its owner's and stays.
 
     The caller holds the zone's lock.  Doing it twice changes nothing.  Raises ``JaywalkError``.
     """
-    service = configuration / f"{settings.zone}.env"
+    service = configuration / f"{config.zone}.env"
     if service.exists():
-        disable = [word.format(zone=settings.zone) for word in PLACES.disable]
+        disable = [word.format(zone=config.zone) for word in PLACES.disable]
         done = runner.run(disable)
         if done.returncode != 0:
             raise JaywalkError(f"{disable[-1]} cannot be disabled ({done.stderr.strip()})", "run as root")
-    own = [configuration / f"{settings.zone}.{kind}" for kind in ("env", "password", "key")]
-    state = (settings.snapshot_file, settings.volatile_snapshot_file)
-    running = (settings.status_file, settings.paths_file, settings.interface_file, settings.lock_file)
+    own = [configuration / f"{config.zone}.{kind}" for kind in ("env", "password", "key")]
+    state = (config.snapshot_file, config.volatile_snapshot_file)
+    running = (config.status_file, config.paths_file, config.interface_file, config.lock_file)
     for path in [*own, *state, *running]:
         _remove(path)
-    if not list(settings.state_dir.glob("*.json")):
-        _remove(settings.state_dir / "instance")
-    for folder in (settings.run_dir, settings.state_dir, configuration):
+    if not list(config.state_dir.glob("*.json")):
+        _remove(config.state_dir / "instance")
+    for folder in (config.run_dir, config.state_dir, configuration):
         if folder.is_dir() and not list(folder.iterdir()):
             folder.rmdir()
 

@@ -25,7 +25,7 @@ from jaywalk.mesh import node_interface
 from jaywalk.wireguard import backend, keys, plan, routes
 from jaywalk.wireguard.interface import Interface, WgPeer
 
-from ..config import Settings
+from ..config import AgentConfig
 from ..host import runtime_state
 
 FIELDS = ("PublicKey", "PrivateKey", "EndpointIP", "AllowedIPs")
@@ -72,15 +72,15 @@ def warnings(path: Path, entries: Iterable[Entry]) -> Iterator[str]:
         yield f"others may read {path}, which holds a private key: run 'chmod 600 {path}', and use a new key"
 
 
-def own_entry(path: Path, entries: Sequence[Entry], settings: Settings, runner: Runner) -> Entry:
+def own_entry(path: Path, entries: Sequence[Entry], config: AgentConfig, runner: Runner) -> Entry:
     """The entry of this node: by ``--public-key``, by its private key, or the only one with a private key."""
-    wanted = settings.public_key or _given_key(settings, runner)
+    wanted = config.public_key or _given_key(config, runner)
     if wanted:
         own = next((entry for entry in entries if entry.public_key == wanted), None)
         if own is not None:
             return own
     with_key = [entry for entry in entries if entry.private_key]
-    if len(with_key) == 1 and not settings.public_key and not settings.private_key:
+    if len(with_key) == 1 and not config.public_key and not config.private_key:
         return with_key[0]
     found = "none of them has this node's key" if wanted else f"{len(with_key)} of them have a PrivateKey"
     raise InvalidValue(
@@ -89,37 +89,37 @@ def own_entry(path: Path, entries: Sequence[Entry], settings: Settings, runner: 
     )
 
 
-def bring_up(settings: Settings, path: Path) -> tuple[list[str], list[str]]:
+def bring_up(config: AgentConfig, path: Path) -> tuple[list[str], list[str]]:
     """Makes the interface what the file says; returns this node's addresses, and warnings."""
-    runner = settings.runner()
+    runner = config.runner()
     hands = backend.of_this_machine(runner)
     hands.require_tools()
     entries = load(path)
-    own = own_entry(path, entries, settings, runner)
+    own = own_entry(path, entries, config, runner)
     notes = list(warnings(path, entries))
     with (
-        runtime_state.only_one(_lock_file(settings), settings.zone),
-        _key_file(settings, own, runner) as key_file,
+        runtime_state.only_one(_lock_file(config), config.zone),
+        _key_file(config, own, runner) as key_file,
     ):
-        wanted = desired(path, entries, own, settings, key_file)
-        observed = hands.observe(settings.interface)
+        wanted = desired(path, entries, own, config, key_file)
+        observed = hands.observe(config.interface)
         if observed is None:
             hands.require_wireguard()
         elif observed.public_key not in ("", own.public_key):
             raise InvalidValue(
-                f"the interface {settings.interface} is in use with another key",
-                f"choose another --interface, or take it down with 'ip link delete {settings.interface}'",
+                f"the interface {config.interface} is in use with another key",
+                f"choose another --interface, or take it down with 'ip link delete {config.interface}'",
             )
-        elif runtime_state.is_running(settings.lock_file):
+        elif runtime_state.is_running(config.lock_file):
             raise InvalidValue(
-                f"the interface {settings.interface} is that of the running agent of zone {settings.zone}",
+                f"the interface {config.interface} is that of the running agent of zone {config.zone}",
                 "choose another --interface",
             )
-        reason = hands.why_no_ipv6(settings.interface, observed is not None) if wanted.has_ipv6 else ""
+        reason = hands.why_no_ipv6(config.interface, observed is not None) if wanted.has_ipv6 else ""
         if reason:
-            notes.append(f"IPv6 is left out of {settings.interface}, since {reason}")
+            notes.append(f"IPv6 is left out of {config.interface}, since {reason}")
             wanted = wanted.without_ipv6()
-        _refuse_conflicts(wanted, hands.local_networks(without=settings.interface), runner)
+        _refuse_conflicts(wanted, hands.local_networks(without=config.interface), runner)
         failures = plan.diff(observed, wanted).attempt(runner)
         if failures:
             # After all else was done.
@@ -127,12 +127,14 @@ def bring_up(settings: Settings, path: Path) -> tuple[list[str], list[str]]:
     return list(wanted.addresses), notes
 
 
-def own_public_key(settings: Settings, path: Path) -> str:
+def own_public_key(config: AgentConfig, path: Path) -> str:
     """The public key of this node's entry."""
-    return own_entry(path, load(path), settings, settings.runner()).public_key
+    return own_entry(path, load(path), config, config.runner()).public_key
 
 
-def desired(path: Path, entries: Sequence[Entry], own: Entry, settings: Settings, key_file: str) -> Interface:
+def desired(
+    path: Path, entries: Sequence[Entry], own: Entry, config: AgentConfig, key_file: str
+) -> Interface:
     """The interface that the file describes for the node ``own``."""
     addresses = tuple(str(each) for each in _hosts(own))
     if not addresses:
@@ -148,12 +150,12 @@ def desired(path: Path, entries: Sequence[Entry], own: Entry, settings: Settings
         if entry is not own
     }
     return Interface(
-        name=settings.interface,
+        name=config.interface,
         public_key=own.public_key,
         private_key_file=key_file,
-        listen_port=settings.listen_port,
+        listen_port=config.listen_port,
         addresses=addresses,
-        mtu=settings.mtu,
+        mtu=config.mtu,
         peers=peers,
         routes=routes.needed((each for peer in peers.values() for each in peer.allowed_ips), addresses),
     )
@@ -262,31 +264,31 @@ def _endpoint(text: str) -> str:
     return validation.endpoint(ip.join_endpoint(str(found[0][4][0]), port))
 
 
-def _given_key(settings: Settings, runner: Runner) -> str:
+def _given_key(config: AgentConfig, runner: Runner) -> str:
     """The public key of the private key that this node was given, or empty."""
-    if settings.private_key:
-        return keys.derive(runner, key_format.private_key(settings.private_key, "--private-key"))
-    return settings.existing_key(runner) if settings.private_key_file.exists() else ""
+    if config.private_key:
+        return keys.derive(runner, key_format.private_key(config.private_key, "--private-key"))
+    return config.existing_key(runner) if config.private_key_file.exists() else ""
 
 
 @contextmanager
-def _key_file(settings: Settings, own: Entry, runner: Runner) -> Iterator[str]:
+def _key_file(config: AgentConfig, own: Entry, runner: Runner) -> Iterator[str]:
     """A file with the private key for ``wg`` to read, gone afterwards unless it is the node's own."""
-    private = own.private_key or settings.private_key
+    private = own.private_key or config.private_key
     if not private:
-        if _given_key(settings, runner) != own.public_key:
+        if _given_key(config, runner) != own.public_key:
             raise InvalidValue(
                 f"the entry {own.name} has no PrivateKey, and none was given that belongs to it",
                 "add it to the file, or name its file by --private-key-file",
             )
-        yield str(settings.private_key_file)
+        yield str(config.private_key_file)
         return
     if keys.derive(runner, private) != own.public_key:
         raise InvalidValue(
             f"the private key of the entry {own.name} does not belong to its PublicKey",
             "give the key pair as 'wg genkey' and 'wg pubkey' make it",
         )
-    path = settings.run_dir / f"config-{settings.interface}.key"
+    path = config.run_dir / f"config-{config.interface}.key"
     write_private(str(path), private + "\n")
     try:
         yield str(path)
@@ -294,5 +296,5 @@ def _key_file(settings: Settings, own: Entry, runner: Runner) -> Iterator[str]:
         path.unlink(missing_ok=True)
 
 
-def _lock_file(settings: Settings) -> Path:
-    return settings.run_dir / f"config-{settings.interface}.lock"
+def _lock_file(config: AgentConfig) -> Path:
+    return config.run_dir / f"config-{config.interface}.lock"

@@ -11,7 +11,7 @@ from typing import Any
 
 from jaywalk.core.errors import JaywalkError
 
-from ..config import Settings
+from ..config import AgentConfig
 from ..status import report
 from ..status import text as status_text
 
@@ -21,24 +21,24 @@ CLEAR = "\033[H\033[J"
 """Moves to the upper left corner and clears from there (ECMA-48)."""
 
 
-def run(settings: Settings, arguments: argparse.Namespace) -> int:
+def run(config: AgentConfig, arguments: argparse.Namespace) -> int:
     """Shows and returns 0 where this node is in order, 1 where it is not."""
     if arguments.watch:
-        return _watch(settings, arguments)
+        return _watch(config, arguments)
     deadline = time.monotonic() + arguments.wait
-    shown = _gather(settings, arguments)
+    shown = _gather(config, arguments)
     while not shown["in_order"] and time.monotonic() < deadline:
         time.sleep(WAIT_STEP)
-        shown = _gather(settings, arguments)
+        shown = _gather(config, arguments)
     print(_text(shown, arguments))
     return 0 if shown["in_order"] else FAILURE
 
 
-def _watch(settings: Settings, arguments: argparse.Namespace) -> int:
+def _watch(config: AgentConfig, arguments: argparse.Namespace) -> int:
     """Until Ctrl-C; what cannot be told now may be later."""
     while True:
         try:
-            text = _text(_gather(settings, arguments), arguments)
+            text = _text(_gather(config, arguments), arguments)
         except JaywalkError as error:
             text = f"jaywalk: {error}"
         if arguments.json:
@@ -50,10 +50,10 @@ def _watch(settings: Settings, arguments: argparse.Namespace) -> int:
         time.sleep(arguments.watch)
 
 
-def _gather(settings: Settings, arguments: argparse.Namespace) -> dict[str, Any]:
+def _gather(config: AgentConfig, arguments: argparse.Namespace) -> dict[str, Any]:
     """The status; who reads JSON gets it also where this node is in no zone."""
     try:
-        return report.gather(settings, settings.runner())
+        return report.gather(config, config.runner())
     except report.NotAMember as error:
         if not arguments.json:
             raise

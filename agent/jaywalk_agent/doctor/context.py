@@ -13,7 +13,7 @@ from jaywalk.wireguard.interface import ObservedPeer
 from jaywalk.zone.models import Peer
 from jaywalk.zone.view import ZoneView
 
-from ..config import Settings
+from ..config import AgentConfig
 
 GOOD, WARNING, BAD = "good", "warning", "bad"
 
@@ -31,7 +31,7 @@ class Finding:
 class DoctorContext:
     """A node, as far as it is known before the first check; ``key`` is empty where it has none."""
 
-    settings: Settings
+    config: AgentConfig
     runner: Runner
     key: str
     view: ZoneView | None
@@ -44,7 +44,7 @@ class DoctorContext:
 
     def observed_peers(self) -> dict[str, ObservedPeer]:
         """The interface's peers."""
-        return self.driver.dump(self.settings.interface)
+        return self.driver.dump(self.config.interface)
 
 
 Check = Callable[[DoctorContext], Iterator[tuple[str, str]]]

@@ -11,7 +11,7 @@ from jaywalk.wireguard.interface import Observed
 from jaywalk.zone.models import Peer
 from jaywalk.zone.view import ZoneView
 
-from ..config import Settings
+from ..config import AgentConfig
 from ..paths import ping
 from ..paths.ping import PingResult
 
@@ -44,27 +44,27 @@ def _fragments(observed: Observed, paths: dict[str, mtu.PathMtu], fits: int | No
     )
 
 
-def black_holes(settings: Settings, view: ZoneView, own: Peer, observed: Observed) -> Iterator[str]:
+def black_holes(config: AgentConfig, view: ZoneView, own: Peer, observed: Observed) -> Iterator[str]:
     """A sentence about peers that answer small packets and none of the interface's size, if there are any.
 
     Raises ``JaywalkError`` where this node cannot ask its peers.
     """
-    large = _ask(settings, view, own, observed.mtu, None)
+    large = _ask(config, view, own, observed.mtu, None)
     lost = [each.key for each in large if not each.answers]
-    small = [each for each in _ask(settings, view, own, 0, lost) if each.answers] if lost else []
+    small = [each for each in _ask(config, view, own, 0, lost) if each.answers] if lost else []
     if not small:
         return
     named = small[:NAMED]
-    largest = ping.largest_passing(settings, view, own, [each.key for each in named], observed.mtu)
+    largest = ping.largest_passing(config, view, own, [each.key for each in named], observed.mtu)
     passing = {each.key: size for each in named if (size := largest.get(each.key, 0))}
     if passing:
         yield _sentence(observed, small, passing, own)
 
 
 def _ask(
-    settings: Settings, view: ZoneView, own: Peer, size: int, keys: Sequence[str] | None
+    config: AgentConfig, view: ZoneView, own: Peer, size: int, keys: Sequence[str] | None
 ) -> list[PingResult]:
-    return ping.ask_peers(settings, view, own, keys, size=size, count=QUESTIONS, timeout=SECONDS)
+    return ping.ask_peers(config, view, own, keys, size=size, count=QUESTIONS, timeout=SECONDS)
 
 
 def _sentence(observed: Observed, small: list[PingResult], passing: dict[str, int], own: Peer) -> str:

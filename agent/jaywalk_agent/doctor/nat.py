@@ -51,8 +51,8 @@ def _host(own: Peer) -> str:
 
 def relay(node: DoctorContext) -> Iterator[tuple[str, str]]:
     """Whether peers can use this node as the relay that it is to be."""
-    own, settings = node.own, node.settings
-    if not settings.relay_port:
+    own, config = node.own, node.config
+    if not config.relay_port:
         return
     if own is None or not own.relay:
         yield BAD, "this node is to be a relay, and the zone does not know: restart its agent"
@@ -62,11 +62,11 @@ def relay(node: DoctorContext) -> Iterator[tuple[str, str]]:
             BAD,
             (
                 f"no peer uses this relay: they see it at {own.observed}, not at {own.endpoint}. Forward UDP "
-                f"{settings.listen_port} and {own.relay} to it; the outer address is --local-endpoint-ip"
+                f"{config.listen_port} and {own.relay} to it; the outer address is --local-endpoint-ip"
             ),
         )
         return
-    name = server_name(settings.interface)
+    name = server_name(config.interface)
     if node.driver.ports().get(name) != own.relay:
         yield (
             BAD,

@@ -21,7 +21,7 @@ def peers(node: DoctorContext) -> Iterator[tuple[str, str]]:
     """Who answers now, by name who does not, and who is there by an epoch that the controller lost."""
     if node.own is None or node.view is None or len(node.view.peers) < 2:
         return
-    results = ping.ask_peers(node.settings, node.view, node.own, count=QUESTIONS, timeout=SECONDS)
+    results = ping.ask_peers(node.config, node.view, node.own, count=QUESTIONS, timeout=SECONDS)
     silent = [each for each in results if not each.answers]
     answering = len(results) - len(silent)
     relayed = sum(each.path == "relayed" for each in results)
@@ -43,7 +43,7 @@ def _nobody(node: DoctorContext, results: Sequence[PingResult]) -> str:
     sent, came = sum(each.sent for each in observed), sum(each.received for each in observed)
     return (
         f"none of {len(results)} peers answers now ({_named(results)}): all are away, or a firewall lets no "
-        f"UDP from port {node.settings.listen_port} out to them ({sent} bytes were sent, {came} received)"
+        f"UDP from port {node.config.listen_port} out to them ({sent} bytes were sent, {came} received)"
     )
 
 

@@ -23,7 +23,7 @@ from jaywalk.wireguard import describe, plan
 from jaywalk.wireguard.interface import Interface
 from jaywalk.zone.requests import CHECK, Request
 
-from ..config import Settings
+from ..config import AgentConfig
 from ..dataplane import misrouted
 from ..dataplane.forwarding import Forwarding
 from ..dataplane.interface import DataPlane, names_of
@@ -41,15 +41,15 @@ SETTLE_SECONDS = 2.5
 """A running agent puts right within this time what differs."""
 
 
-def examine(settings: Settings, runner: Runner, servers: Sequence[str] = ()) -> list[Finding]:
+def examine(config: AgentConfig, runner: Runner, servers: Sequence[str] = ()) -> list[Finding]:
     """All findings; what cannot be checked is a finding too, and keeps no other check back, but for a
     program that hangs.
 
     ``servers`` are STUN servers to ask as well.
     """
-    view = snapshot.current(settings)
-    key = settings.existing_key(runner) if settings.private_key_file.exists() else ""
-    node = DoctorContext(settings, runner, key, view, view.peers.get(key) if view is not None else None)
+    view = snapshot.current(config)
+    key = config.existing_key(runner) if config.private_key_file.exists() else ""
+    node = DoctorContext(config, runner, key, view, view.peers.get(key) if view is not None else None)
     findings = []
     for about, check in CHECKS.items():
         try:
@@ -69,7 +69,7 @@ def examine(settings: Settings, runner: Runner, servers: Sequence[str] = ()) -> 
 
 
 def _key(node: DoctorContext) -> Iterator[tuple[str, str]]:
-    file = node.settings.private_key_file
+    file = node.config.private_key_file
     if not file.exists():
         yield BAD, f"there is no private key in {file}: 'jaywalk keygen' makes one"
         return
@@ -81,85 +81,85 @@ def _key(node: DoctorContext) -> Iterator[tuple[str, str]]:
 
 
 def _agent(node: DoctorContext) -> Iterator[tuple[str, str]]:
-    settings = node.settings
-    if not runtime_state.is_running(settings.lock_file):
-        remedy = f"start jaywalk-agent@{settings.zone}, or see why it does not run in its journal"
-        yield BAD, f"no agent runs, so that nothing follows zone {settings.zone} and mends paths: {remedy}"
+    config = node.config
+    if not runtime_state.is_running(config.lock_file):
+        remedy = f"start jaywalk-agent@{config.zone}, or see why it does not run in its journal"
+        yield BAD, f"no agent runs, so that nothing follows zone {config.zone} and mends paths: {remedy}"
         return
-    report = runtime_state.Report.read(settings.status_file)
+    report = runtime_state.Report.read(config.status_file)
     if report is None:
         yield WARNING, "the agent has not yet said how it is"
     elif report.trouble:
         yield BAD, f"the agent is in trouble: {report.trouble}"
     elif report.waiting:
-        yield BAD, f"the agent waits for zone {settings.zone} to answer its request"
+        yield BAD, f"the agent waits for zone {config.zone} to answer its request"
     else:
-        yield GOOD, f"the agent of zone {settings.zone} runs"
+        yield GOOD, f"the agent of zone {config.zone} runs"
 
 
 def _zone(node: DoctorContext) -> Iterator[tuple[str, str]]:
     if node.view is None:
-        yield BAD, str(status.not_a_member(node.settings))
+        yield BAD, str(status.not_a_member(node.config))
     elif node.own is None:
-        yield BAD, f"zone {node.settings.zone} does not list this node's key"
+        yield BAD, f"zone {node.config.zone} does not list this node's key"
     else:
-        yield GOOD, f"in zone {node.settings.zone} as {node.own.name}, {', '.join(node.own.addresses)}"
-    if node.settings.volatile_snapshot_file.exists():
+        yield GOOD, f"in zone {node.config.zone} as {node.own.name}, {', '.join(node.own.addresses)}"
+    if node.config.volatile_snapshot_file.exists():
         yield (
             WARNING,
-            f"{node.settings.snapshot_file} cannot be written: after a reboot this node does not know its "
+            f"{node.config.snapshot_file} cannot be written: after a reboot this node does not know its "
             "zone until the controller answers. "
             "Mend the disk; where the folder was removed, restart the agent",
         )
 
 
 def _controller(node: DoctorContext) -> Iterator[tuple[str, str]]:
-    settings = node.settings
-    address = settings.controller_address()
+    config = node.config
+    address = config.controller_address()
     client = connect(address, name="jaywalk-doctor")
     try:
-        zone = ZoneClient(client, address, settings.zone)
+        zone = ZoneClient(client, address, config.zone)
         head = zone.head()
-        yield GOOD, f"{address} answers, zone {settings.zone} stands at {head.position}"
+        yield GOOD, f"{address} answers, zone {config.zone} stands at {head.position}"
         if not node.key:
             yield WARNING, "without a key nobody can ask whether a supervisor answers"
             return
         # Any answer will do; this question changes nothing in the zone.
-        zone.ask(Request.checked(CHECK, settings.zone, node.key), ANSWER_SECONDS)
+        zone.ask(Request.checked(CHECK, config.zone, node.key), ANSWER_SECONDS)
         yield GOOD, "a supervisor answers"
     finally:
         client.close()
 
 
 def _interface(node: DoctorContext) -> Iterator[tuple[str, str]]:
-    settings = node.settings
-    observed, others = node.driver.observe(settings.interface), node.driver.ports()
-    holder = next((name for name, port in others.items() if port == settings.listen_port), settings.interface)
-    if holder != settings.interface:
-        yield BAD, f"UDP port {settings.listen_port} is {holder}'s: give one of them another --listen-port"
+    config = node.config
+    observed, others = node.driver.observe(config.interface), node.driver.ports()
+    holder = next((name for name, port in others.items() if port == config.listen_port), config.interface)
+    if holder != config.interface:
+        yield BAD, f"UDP port {config.listen_port} is {holder}'s: give one of them another --listen-port"
     if observed is None:
-        yield BAD, f"the interface {settings.interface} is not there: start the agent, or run 'jaywalk up'"
+        yield BAD, f"the interface {config.interface} is not there: start the agent, or run 'jaywalk up'"
         return
     if not observed.up:
         yield BAD, f"the interface {observed.name} is down: 'ip link set dev {observed.name} up'"
     if node.key and observed.public_key not in ("", node.key):
-        yield BAD, f"the interface {observed.name} has another key than {settings.private_key_file}"
+        yield BAD, f"the interface {observed.name} has another key than {config.private_key_file}"
         return
-    if observed.listen_port == settings.listen_port:
-        yield GOOD, f"{settings.interface} ({observed.kind} WireGuard) listens on UDP {observed.listen_port}"
+    if observed.listen_port == config.listen_port:
+        yield GOOD, f"{config.interface} ({observed.kind} WireGuard) listens on UDP {observed.listen_port}"
     else:
-        yield BAD, f"{settings.interface} listens on UDP {observed.listen_port}, not {settings.listen_port}"
+        yield BAD, f"{config.interface} listens on UDP {observed.listen_port}, not {config.listen_port}"
 
 
 def _differences(node: DoctorContext) -> Iterator[tuple[str, str]]:
     """What a plan would change; a running agent is given the time that it takes to do so itself."""
-    if node.view is None or node.own is None or node.driver.observe(node.settings.interface) is None:
+    if node.view is None or node.own is None or node.driver.observe(node.config.interface) is None:
         return
     plane, _, commands = _plan(node)
-    if commands and runtime_state.is_running(node.settings.lock_file):
+    if commands and runtime_state.is_running(node.config.lock_file):
         time.sleep(SETTLE_SECONDS)
         plane, _, commands = _plan(node)
-    name = node.settings.interface
+    name = node.config.interface
     if commands:
         yield BAD, f"{name} is not as the zone has it: {describe.listed(commands, '; ')}"
     else:
@@ -173,9 +173,9 @@ def _plan(node: DoctorContext) -> tuple[DataPlane, Interface | None, Sequence[st
     """The interface as it should be and the commands to it; raises as :func:`.status.plan_now`."""
     assert node.view is not None
     # The zone as it is now: an agent that runs may have got on since the doctor began.
-    view = snapshot.current(node.settings) or node.view
-    found = path_status.load(node.settings.paths_file)
-    plane, desired, steps = status.plan_now(node.settings, node.runner, node.key, view, found)
+    view = snapshot.current(node.config) or node.view
+    found = path_status.load(node.config.paths_file)
+    plane, desired, steps = status.plan_now(node.config, node.runner, node.key, view, found)
     return plane, desired, plan.commands(steps)
 
 
@@ -183,7 +183,7 @@ def _routes(node: DoctorContext) -> Iterator[tuple[str, str]]:
     """Whether the machine's routes and rules let packets to peers into the tunnel."""
     if node.view is None or node.own is None or not PLACES.mends_paths:
         return
-    if node.driver.observe(node.settings.interface) is None:
+    if node.driver.observe(node.config.interface) is None:
         return
     _, desired, commands = _plan(node)
     if commands or desired is None:
@@ -199,10 +199,10 @@ def _routes(node: DoctorContext) -> Iterator[tuple[str, str]]:
 
 def _forwarding(node: DoctorContext) -> Iterator[tuple[str, str]]:
     """Whether packets from peers get on to the networks behind this node, as its operator wishes."""
-    settings = node.settings
-    if node.own is None or not settings.forward or not node.own.prefixes:
+    config = node.config
+    if node.own is None or not config.forward or not node.own.prefixes:
         return
-    lines = Forwarding(node.runner, settings.interface, wanted=True).missing(node.own.prefixes)
+    lines = Forwarding(node.runner, config.interface, wanted=True).missing(node.own.prefixes)
     if lines:
         missing = describe.listed(lines, most=1)
         yield BAD, f"peers do not reach {', '.join(node.own.prefixes)}, since this is missing: {missing}"
@@ -211,7 +211,7 @@ def _forwarding(node: DoctorContext) -> Iterator[tuple[str, str]]:
 
 
 def _versions(node: DoctorContext) -> Iterator[tuple[str, str]]:
-    found = own_addresses(next(iter(node.settings.controller_hosts()), ""))
+    found = own_addresses(next(iter(node.config.controller_hosts()), ""))
     if found:
         yield GOOD, f"this machine speaks to others from {', '.join(found)}"
     else:
@@ -219,7 +219,7 @@ def _versions(node: DoctorContext) -> Iterator[tuple[str, str]]:
 
 
 def _mtu(node: DoctorContext) -> Iterator[tuple[str, str]]:
-    observed = node.driver.observe(node.settings.interface)
+    observed = node.driver.observe(node.config.interface)
     if observed is None:
         return
     bad = mtu.too_small_link(observed, node.driver)
@@ -227,7 +227,7 @@ def _mtu(node: DoctorContext) -> Iterator[tuple[str, str]]:
         yield WARNING, bad
     if node.view is None or node.own is None:
         return
-    for sentence in mtu.black_holes(node.settings, node.view, node.own, observed):
+    for sentence in mtu.black_holes(node.config, node.view, node.own, observed):
         bad = sentence
         yield BAD, sentence
     if not bad:

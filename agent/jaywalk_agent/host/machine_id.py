@@ -40,7 +40,7 @@ SET = "3"
 """The same: somebody gave it, as who makes a container gives the end of its cable."""
 
 
-def own_instance(folder: Path) -> str:
+def own_machine_id(folder: Path) -> str:
     """8 hex digits: the same after a restart, a reboot and a new network card, others on another machine.
 
     Where the disk takes nothing, they hold for this run.

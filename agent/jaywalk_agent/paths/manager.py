@@ -29,7 +29,7 @@ from jaywalk.zone.view import ZoneView
 from ..dataplane.interface import DataPlane
 from ..dataplane.relay_interfaces import RelayPlane, Wanted
 from ..host.netns import inside
-from ..zone.background_sender import Courier
+from ..zone.background_sender import BackgroundSender
 from . import path_status
 from .endpoint_reporter import Observer
 from .network_monitor import Moves
@@ -62,16 +62,16 @@ class Pathfinder:
     ``learn`` is called by the thread that follows the zone; all else happens in the finder's own.
     """
 
-    def __init__(self, runner: Runner, dataplane: DataPlane, courier: Courier, file: Path) -> None:
+    def __init__(self, runner: Runner, dataplane: DataPlane, sender: BackgroundSender, file: Path) -> None:
         self._runner = runner
         self._driver = backend.of_this_machine(runner)
         self._dataplane = dataplane
-        self._courier = courier
+        self._sender = sender
         self._file = file
         self._before = path_status.load(file)
         self._published: dict[str, Outcome] = {}
         self._silences = Silences()
-        self.observer = Observer(courier.report)
+        self.observer = Observer(sender.report)
         self._moves = Moves()
         self.relay_plane = RelayPlane(runner, dataplane.node)
         self.request_repair: Callable[[], None] = lambda: None
@@ -250,7 +250,7 @@ class Pathfinder:
             self._retarget_all()
         self._dataplane.touch_endpoints()
         self.machine.moved()
-        self._courier.moved()
+        self._sender.moved()
 
     def _lower_mtu(self, now: float) -> None:
         """Links or routes of this machine changed, and may take less than before."""

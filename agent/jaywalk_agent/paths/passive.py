@@ -12,7 +12,7 @@ from jaywalk.core.runner import Runner
 from jaywalk.wireguard import backend
 from jaywalk.zone.view import ZoneView
 
-from ..zone.background_sender import Courier
+from ..zone.background_sender import BackgroundSender
 from .endpoint_reporter import Observer
 
 log = logging.getLogger(__name__)
@@ -23,11 +23,11 @@ SENTENCE = "no path is mended on this platform: a peer is reached where it says 
 class Onlooker:
     """Tells the zone where this node sees its peers, as each node does, and touches none of them."""
 
-    def __init__(self, runner: Runner, interface: str, own_key: str, courier: Courier) -> None:
+    def __init__(self, runner: Runner, interface: str, own_key: str, sender: BackgroundSender) -> None:
         self._driver = backend.of_this_machine(runner)
         self._interface = interface
         self._own_key = own_key
-        self.observer = Observer(courier.report)
+        self.observer = Observer(sender.report)
 
     def learn(self, view: ZoneView, changed: Collection[str] | None) -> None:
         """Looks at the interface where a full look is asked for, once a minute."""

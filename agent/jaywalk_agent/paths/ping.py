@@ -23,7 +23,7 @@ from jaywalk.core.errors import JaywalkError
 from jaywalk.zone.models import Peer
 from jaywalk.zone.view import ZoneView
 
-from ..config import Settings
+from ..config import AgentConfig
 from ..host.netns import inside
 from . import icmp_echo, path_status
 from .probe import ANSWER, HEADERS, MARK, PORT, QUESTION, SIZE, never_fragment
@@ -116,7 +116,7 @@ class Probe:
 
 
 def ask_peers(
-    settings: Settings,
+    config: AgentConfig,
     view: ZoneView,
     own: Peer,
     keys: Collection[str] | None = None,
@@ -137,13 +137,13 @@ def ask_peers(
     hosts = {peer.key: _host(own, peer) for peer in peers}
     probes = {key: [Probe(host, size) for _ in range(count)] for key, host in hosts.items() if host}
     _spread(probes, INTERVAL_SECONDS)
-    exchange(settings, own, _all(probes), timeout, progress)
-    paths = path_status.load(settings.paths_file)
+    exchange(config, own, _all(probes), timeout, progress)
+    paths = path_status.load(config.paths_file)
     return [_result(peer, probes.get(peer.key, []), paths, view) for peer in peers]
 
 
 def largest_passing(
-    settings: Settings, view: ZoneView, own: Peer, keys: Collection[str], upper: int, timeout: float = 1.5
+    config: AgentConfig, view: ZoneView, own: Peer, keys: Collection[str], upper: int, timeout: float = 1.5
 ) -> dict[str, int]:
     """The size of the largest IP packet, up to ``upper`` bytes, that each peer answers; 0 where none is.
 
@@ -156,7 +156,7 @@ def largest_passing(
         tried = {key: _grid(low[key], high[key]) for key in open_keys}
         probes = {key: [Probe(hosts[key], size) for size in tried[key] * 2] for key in open_keys}
         _spread(probes, 0.0)
-        exchange(settings, own, _all(probes), timeout)
+        exchange(config, own, _all(probes), timeout)
         for key in open_keys:
             passed = {each.size for each in probes[key] if each.round_trip is not None}
             low[key] = max([low[key], *passed])
@@ -225,14 +225,14 @@ def _result(
 
 
 def exchange(
-    settings: Settings,
+    config: AgentConfig,
     own: Peer,
     probes: Sequence[Probe],
     timeout: float,
     progress: Progress | None = None,
 ) -> None:
     """Sends all questions when they are due and writes into each what became of it."""
-    with _sockets(settings, own) as sockets:
+    with _sockets(config, own) as sockets:
         _Exchange(sockets, probes, timeout, progress or (lambda _done, _all: None)).run()
 
 
@@ -245,10 +245,10 @@ class _Asked:
 
 
 @contextmanager
-def _sockets(settings: Settings, own: Peer) -> Iterator[dict[int, _Asked]]:
+def _sockets(config: AgentConfig, own: Peer) -> Iterator[dict[int, _Asked]]:
     found: dict[int, _Asked] = {}
     error: OSError | None = None
-    with ExitStack() as stack, inside(settings.netns):
+    with ExitStack() as stack, inside(config.netns):
         for address in own.addresses:
             version = ip.version_of(address)
             if version in found:
@@ -262,7 +262,7 @@ def _sockets(settings: Settings, own: Peer) -> Iterator[dict[int, _Asked]]:
         if not found:
             raise JaywalkError(
                 f"no address of this node in the mesh can be used ({error.strerror if error else 'none'})",
-                f"start the agent of zone {settings.zone}, or run 'jaywalk up'",
+                f"start the agent of zone {config.zone}, or run 'jaywalk up'",
             )
         yield found
 

@@ -18,7 +18,7 @@ from jaywalk.zone.retention import RETAIN_SECONDS
 from jaywalk.zone.view import ZoneView
 
 from ..agent import node_of
-from ..config import Settings
+from ..config import AgentConfig
 from ..dataplane import misrouted
 from ..dataplane.interface import DataPlane, names_of
 from ..host import runtime_state
@@ -36,19 +36,19 @@ class NotAMember(JaywalkError):
         self.shown = shown
 
 
-def gather(settings: Settings, runner: Runner, now: float | None = None) -> dict[str, Any]:
+def gather(config: AgentConfig, runner: Runner, now: float | None = None) -> dict[str, Any]:
     """All that is known of this node in its zone, for JSON; raises ``NotAMember`` where it is in none."""
     moment = time.time() if now is None else now
-    view = snapshot.current(settings)
-    observed = backend.of_this_machine(runner).observe(settings.interface)
-    agent = _agent(settings)
+    view = snapshot.current(config)
+    observed = backend.of_this_machine(runner).observe(config.interface)
+    agent = _agent(config)
     if view is None:
-        error = not_a_member(settings)
-        raise NotAMember(error, _document(settings, observed, None, agent, [str(error)]))
-    public_key = settings.existing_key(runner)
+        error = not_a_member(config)
+        raise NotAMember(error, _document(config, observed, None, agent, [str(error)]))
+    public_key = config.existing_key(runner)
     own = view.peers.get(public_key)
-    found = path_status.load(settings.paths_file)
-    differences = _differences(settings, runner, view, public_key, found)
+    found = path_status.load(config.paths_file)
+    differences = _differences(config, runner, view, public_key, found)
     peers = [
         _consistent(
             _peer(record, observed, moment)
@@ -58,8 +58,8 @@ def gather(settings: Settings, runner: Runner, now: float | None = None) -> dict
         for record in sorted(view.peers.values(), key=lambda each: (each.name, each.key))
         if record.key != public_key
     ]
-    reasons = _reasons(settings, observed, own, agent, differences)
-    shown = _document(settings, observed, own, agent, reasons)
+    reasons = _reasons(config, observed, own, agent, differences)
+    shown = _document(config, observed, own, agent, reasons)
     return shown | {
         "public_key": public_key,
         "position": view.position,
@@ -71,7 +71,7 @@ def gather(settings: Settings, runner: Runner, now: float | None = None) -> dict
 
 
 def _document(
-    settings: Settings,
+    config: AgentConfig,
     observed: Observed | None,
     own: Peer | None,
     agent: Mapping[str, Any],
@@ -79,15 +79,15 @@ def _document(
 ) -> dict[str, Any]:
     """A status in which the node knows of no peer."""
     return {
-        "zone": settings.zone,
-        "interface": settings.interface,
+        "zone": config.zone,
+        "interface": config.interface,
         "wireguard": observed.kind if observed else "",
         "up": observed is not None and observed.up,
         "mtu": observed.mtu if observed else 0,
         "listen_port": observed.listen_port if observed else 0,
         "public_key": "",
         "name": own.name if own else "",
-        "requested_name": settings.name,
+        "requested_name": config.name,
         "addresses": list(own.addresses) if own else [],
         "prefixes": list(own.prefixes) if own else [],
         "endpoint": own.endpoint if own else "",
@@ -103,27 +103,27 @@ def _document(
     }
 
 
-def not_a_member(settings: Settings) -> JaywalkError:
+def not_a_member(config: AgentConfig) -> JaywalkError:
     """Why nothing is known of the zone: the running agent's word first; without one, what to do."""
-    report = _report(settings)
+    report = _report(config)
     if report is not None and report.joined:
         return JaywalkError(
-            f"somebody removed or damaged {settings.snapshot_file}, by which commands know the zone",
+            f"somebody removed or damaged {config.snapshot_file}, by which commands know the zone",
             "the running agent, which is in the zone, writes it anew within a minute",
         )
-    if not runtime_state.is_running(settings.lock_file):
+    if not runtime_state.is_running(config.lock_file):
         return JaywalkError(
-            f"this node has not joined zone {settings.zone}",
-            f"run 'jaywalk up' or start jaywalk-agent@{settings.zone}",
+            f"this node has not joined zone {config.zone}",
+            f"run 'jaywalk up' or start jaywalk-agent@{config.zone}",
         )
     remedy = report.trouble if report is not None else ""
     return JaywalkError(
-        f"this node is not in zone {settings.zone}", remedy or "its agent waits for the zone's answer"
+        f"this node is not in zone {config.zone}", remedy or "its agent waits for the zone's answer"
     )
 
 
 def _reasons(
-    settings: Settings,
+    config: AgentConfig,
     observed: Observed | None,
     own: Peer | None,
     agent: Mapping[str, Any],
@@ -132,17 +132,17 @@ def _reasons(
     """Why this node is not in order; empty where the interface equals the zone and the agent is content."""
     reasons = []
     if observed is None:
-        reasons.append(f"the interface {settings.interface} is not there")
+        reasons.append(f"the interface {config.interface} is not there")
     elif not observed.up:
-        reasons.append(f"the interface {settings.interface} is down")
+        reasons.append(f"the interface {config.interface} is down")
     if own is None:
-        reasons.append(f"zone {settings.zone} does not list this node's key")
+        reasons.append(f"zone {config.zone} does not list this node's key")
     if not agent["running"]:
-        reasons.append(f"no agent follows zone {settings.zone}")
+        reasons.append(f"no agent follows zone {config.zone}")
     elif agent["trouble"]:
         reasons.append(agent["trouble"])
     elif agent["waiting"]:
-        reasons.append(f"the agent waits for zone {settings.zone} to answer its request")
+        reasons.append(f"the agent waits for zone {config.zone} to answer its request")
     if differences and observed is not None:
         # Commands, or the error that kept us from finding them.
         more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
@@ -151,18 +151,18 @@ def _reasons(
     return list(dict.fromkeys(reasons))
 
 
-def _report(settings: Settings) -> runtime_state.Report | None:
+def _report(config: AgentConfig) -> runtime_state.Report | None:
     """How the running agent says it is; None until it has said anything."""
-    if not runtime_state.is_running(settings.lock_file):
+    if not runtime_state.is_running(config.lock_file):
         return None
-    report = runtime_state.Report.read(settings.status_file)
+    report = runtime_state.Report.read(config.status_file)
     # Else it is the word of one that ran before.
     return report if report is not None and runtime_state.is_alive(report.pid) else None
 
 
-def _agent(settings: Settings) -> dict[str, Any]:
+def _agent(config: AgentConfig) -> dict[str, Any]:
     """The same for JSON; an agent that has said nothing yet is taken to wait for the zone."""
-    alive, report = runtime_state.is_running(settings.lock_file), _report(settings)
+    alive, report = runtime_state.is_running(config.lock_file), _report(config)
     return {
         "running": alive,
         "pid": report.pid if report else None,
@@ -172,11 +172,11 @@ def _agent(settings: Settings) -> dict[str, Any]:
 
 
 def _differences(
-    settings: Settings, runner: Runner, view: ZoneView, public_key: str, found: Mapping[str, Outcome]
+    config: AgentConfig, runner: Runner, view: ZoneView, public_key: str, found: Mapping[str, Outcome]
 ) -> list[str]:
     """What a plan would do now; empty while the interface equals the zone."""
     try:
-        _, desired, steps = plan_now(settings, runner, public_key, view, found)
+        _, desired, steps = plan_now(config, runner, public_key, view, found)
         if steps or desired is None or not PLACES.mends_paths:
             return list(plan.commands(steps)) or (["create the interface"] if steps else [])
         away = misrouted.find(runner, desired, names_of(view, desired.peers))
@@ -186,13 +186,13 @@ def _differences(
 
 
 def plan_now(
-    settings: Settings, runner: Runner, public_key: str, view: ZoneView, found: Mapping[str, Outcome]
+    config: AgentConfig, runner: Runner, public_key: str, view: ZoneView, found: Mapping[str, Outcome]
 ) -> tuple[DataPlane, Interface | None, Plan]:
     """The interface as it should be, and the steps to it, with peers tried as ``found`` has them.
 
     Changes nothing.  Raises ``JaywalkError``, say where a network of this machine overlaps the zone's.
     """
-    plane = DataPlane(runner, node_of(settings, public_key), settings.controller_hosts())
+    plane = DataPlane(runner, node_of(config, public_key), config.controller_hosts())
     plane.ways = {key: each.way for key, each in found.items()}
     return plane, *plane.plan(view)
 

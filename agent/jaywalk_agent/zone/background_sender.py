@@ -16,7 +16,7 @@ from jaywalk.zone.requests import Request
 log = logging.getLogger(__name__)
 
 
-class Courier:
+class BackgroundSender:
     """Sends one request at a time and waits for no answer; what is lost the agent says again in time.
 
     ``make_report`` and ``make_move`` make the requests.
@@ -44,13 +44,13 @@ class Courier:
     def _start(self, make: Callable[[], Request]) -> bool:
         if not self._busy.acquire(blocking=False):
             return False
-        threading.Thread(target=self._send, args=(make,), name="courier", daemon=True).start()
+        threading.Thread(target=self._send, args=(make,), name="background-sender", daemon=True).start()
         return True
 
     def _send(self, make: Callable[[], Request]) -> None:
         try:
             request, address = make(), self._address()
-            client = connect(address, name=f"jaywalk-courier-{request.zone}")
+            client = connect(address, name=f"jaywalk-sender-{request.zone}")
             try:
                 ZoneClient(client, address, request.zone).submit(request)
             finally:

@@ -14,7 +14,7 @@ from jaywalk.core.files import write_private
 from jaywalk.core.runner import Runner
 from jaywalk.wireguard import backend
 
-from ..config import Settings
+from ..config import AgentConfig
 from . import snapshot
 
 log = logging.getLogger(__name__)
@@ -44,18 +44,18 @@ class OwnInterface:
             return None
 
 
-def former_keys(settings: Settings, runner: Runner) -> tuple[str, ...]:
+def former_keys(config: AgentConfig, runner: Runner) -> tuple[str, ...]:
     """The public keys that the zone's interface may have from before its key file changed.
 
     One is in the record of the last agent, or else an interface with a member's key and addresses is ours:
     nobody else has a reason to make one.
     """
-    record = OwnInterface.read(settings.interface_file)
-    if record is not None and (record.name, record.netns) == (settings.interface, settings.netns):
+    record = OwnInterface.read(config.interface_file)
+    if record is not None and (record.name, record.netns) == (config.interface, config.netns):
         return (record.public_key,)
-    view, observed = snapshot.load(settings.snapshot_file, settings.zone), None
+    view, observed = snapshot.load(config.snapshot_file, config.zone), None
     with suppress(JaywalkError):
-        observed = backend.of_this_machine(runner).observe(settings.interface)
+        observed = backend.of_this_machine(runner).observe(config.interface)
     member = view.peers.get(observed.public_key) if view is not None and observed is not None else None
     if member is None or observed is None:
         return ()

@@ -14,7 +14,7 @@ from jaywalk.zone.marks import readable
 from jaywalk.zone.models import Zone
 from jaywalk.zone.view import Retained, ZoneView
 
-from ..config import Settings
+from ..config import AgentConfig
 
 log = logging.getLogger(__name__)
 
@@ -35,23 +35,23 @@ def save(path: Path, view: ZoneView) -> None:
     write_private(str(path), json.dumps(document, separators=(",", ":")) + "\n")
 
 
-def keep(settings: Settings, view: ZoneView) -> None:
+def keep(config: AgentConfig, view: ZoneView) -> None:
     """Writes the zone to the disk, or, where that takes nothing, to memory (``/run``), and raises.
 
     So commands know what the running agent knows, be the disk full.
     """
     try:
-        save(settings.snapshot_file, view)
+        save(config.snapshot_file, view)
     except JaywalkError:
-        save(settings.volatile_snapshot_file, view)
+        save(config.volatile_snapshot_file, view)
         raise
-    forget(settings.volatile_snapshot_file)
+    forget(config.volatile_snapshot_file)
 
 
-def current(settings: Settings) -> ZoneView | None:
+def current(config: AgentConfig) -> ZoneView | None:
     """The zone as the agent last had it: from memory where the disk took it not, else from the disk."""
-    volatile = load(settings.volatile_snapshot_file, settings.zone)
-    return volatile if volatile is not None else load(settings.snapshot_file, settings.zone)
+    volatile = load(config.volatile_snapshot_file, config.zone)
+    return volatile if volatile is not None else load(config.snapshot_file, config.zone)
 
 
 def forget(*paths: Path) -> None:

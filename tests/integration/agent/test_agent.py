@@ -29,13 +29,13 @@ from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk.zone.requests import Request
 from jaywalk_agent import config as settings_module
 from jaywalk_agent.agent import Agent
-from jaywalk_agent.config import Settings
+from jaywalk_agent.config import AgentConfig
 from jaywalk_agent.dataplane import repair
 from jaywalk_agent.host import runtime_state
 from jaywalk_agent.host.signals import StopSignal
 from jaywalk_agent.status import report as status
 from jaywalk_agent.zone import follower, snapshot
-from tests.agent_support import run, settings_in
+from tests.agent_support import config_in, run
 from tests.netns import Namespace
 from tests.odd_server import Conduct, odd_server, sends, trickles
 from tests.redis_server import RedisServer
@@ -78,8 +78,8 @@ def inside(namespace: Callable[[str], Namespace]) -> Namespace:
 
 
 @pytest.fixture
-def settings(tmp_path: Path, redis_server: RedisServer) -> Settings:
-    return settings_in(
+def config(tmp_path: Path, redis_server: RedisServer) -> AgentConfig:
+    return config_in(
         tmp_path,
         interface=INTERFACE,
         controller=f"{redis_server.host}:{redis_server.port}",
@@ -105,19 +105,19 @@ def peers(inside: Namespace) -> set[str]:
 @pytest.mark.usefixtures("supervisor")
 @pytest.mark.kernel_wireguard
 def test_is_ready_when_the_interface_is_and_leaves_it_up(
-    redis_server: RedisServer, inside: Namespace, settings: Settings, stop: StopSignal, systemd: Systemd
+    redis_server: RedisServer, inside: Namespace, config: AgentConfig, stop: StopSignal, systemd: Systemd
 ) -> None:
-    agent = Agent(settings, inside.runner, stop)
+    agent = Agent(config, inside.runner, stop)
 
     def act() -> None:
         systemd.hear("READY=1")
         assert "10.20.0.1/20" in inside.run(["ip", "addr", "show", "dev", INTERFACE])
-        kept = snapshot.load(settings.snapshot_file, "zone-blue")
+        kept = snapshot.load(config.snapshot_file, "zone-blue")
         assert kept is not None
         assert agent.public_key in kept.peers
         operator(redis_server).ask(join("zone-blue", 1), 20)
         until(lambda: key_of(1) in peers(inside))
-        until(lambda: key_of(1) in settings.snapshot_file.read_text())
+        until(lambda: key_of(1) in config.snapshot_file.read_text())
         systemd.hear("WATCHDOG=1")
 
     run(agent, act)
@@ -130,7 +130,7 @@ def test_is_ready_when_the_interface_is_and_leaves_it_up(
 @pytest.mark.parametrize("conduct", [trickles(0.2), sends(b"*1000000000\r\n")])
 def test_the_watchdog_is_fed_beside_a_controller_that_trickles_or_lies(
     inside: Namespace,
-    settings: Settings,
+    config: AgentConfig,
     stop: StopSignal,
     systemd: Systemd,
     monkeypatch: pytest.MonkeyPatch,
@@ -139,7 +139,7 @@ def test_the_watchdog_is_fed_beside_a_controller_that_trickles_or_lies(
     monkeypatch.setattr(settings_module, "READ_TIMEOUT", 1.0)
     monkeypatch.setattr(follower, "RECONNECT", FullJitterBackoff(cap=0.2, base=0.1))
     with odd_server(conduct) as server:
-        agent = Agent(replace(settings, controller=str(server.address)), inside.runner, stop)
+        agent = Agent(replace(config, controller=str(server.address)), inside.runner, stop)
 
         def act() -> None:
             for tries in range(1, 4):
@@ -155,12 +155,12 @@ def test_the_watchdog_is_fed_beside_a_controller_that_trickles_or_lies(
 def test_who_loses_an_address_to_another_node_says_so(
     redis_server: RedisServer,
     inside: Namespace,
-    settings: Settings,
+    config: AgentConfig,
     stop: StopSignal,
     systemd: Systemd,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    agent = Agent(settings, inside.runner, stop)
+    agent = Agent(config, inside.runner, stop)
 
     def act() -> None:
         systemd.hear("READY=1")
@@ -172,13 +172,13 @@ def test_who_loses_an_address_to_another_node_says_so(
 
 @pytest.mark.usefixtures("supervisor")
 def test_on_a_disk_that_takes_nothing_commands_know_what_the_running_agent_knows(
-    redis_server: RedisServer, inside: Namespace, settings: Settings, stop: StopSignal, systemd: Systemd
+    redis_server: RedisServer, inside: Namespace, config: AgentConfig, stop: StopSignal, systemd: Systemd
 ) -> None:
-    agent = Agent(settings, inside.runner, stop)
-    settings.snapshot_file.mkdir()
+    agent = Agent(config, inside.runner, stop)
+    config.snapshot_file.mkdir()
 
     def shown() -> dict[str, Any]:
-        return status.gather(settings, inside.runner)
+        return status.gather(config, inside.runner)
 
     def act() -> None:
         systemd.hear("READY=1")
@@ -186,18 +186,18 @@ def test_on_a_disk_that_takes_nothing_commands_know_what_the_running_agent_knows
         until(lambda: [each["public_key"] for each in shown()["peers"]] == [key_of(1)])
         until(lambda: not shown()["agent"]["trouble"])
         assert shown()["addresses"] == ["10.20.0.1", "fd00:20::1"]
-        settings.snapshot_file.rmdir()
+        config.snapshot_file.rmdir()
         operator(redis_server).ask(join("zone-blue", 2), 20)
-        until(lambda: settings.snapshot_file.is_file() and not settings.volatile_snapshot_file.exists())
+        until(lambda: config.snapshot_file.is_file() and not config.volatile_snapshot_file.exists())
 
-    with runtime_state.only_one(settings.lock_file, settings.zone):
+    with runtime_state.only_one(config.lock_file, config.zone):
         run(agent, act)
 
 
 @pytest.mark.usefixtures("supervisor")
 def test_files_that_somebody_removes_are_back_and_no_second_agent_starts(
     inside: Namespace,
-    settings: Settings,
+    config: AgentConfig,
     stop: StopSignal,
     systemd: Systemd,
     monkeypatch: pytest.MonkeyPatch,
@@ -208,55 +208,55 @@ def test_files_that_somebody_removes_are_back_and_no_second_agent_starts(
 
     def act() -> None:
         systemd.hear("READY=1")
-        until(settings.interface_file.exists)
-        settings.run_dir.rename(settings.run_dir.with_name("removed"))
-        settings.snapshot_file.unlink()
-        until(lambda: runtime_state.is_running(settings.lock_file))
-        files = settings.interface_file, settings.status_file, settings.paths_file, settings.snapshot_file
+        until(config.interface_file.exists)
+        config.run_dir.rename(config.run_dir.with_name("removed"))
+        config.snapshot_file.unlink()
+        until(lambda: runtime_state.is_running(config.lock_file))
+        files = config.interface_file, config.status_file, config.paths_file, config.snapshot_file
         until(lambda: all(each.exists() for each in files))
-        until(lambda: bool(status.gather(settings, inside.runner)["in_order"]))
-        settings.snapshot_file.write_text("{", encoding="utf-8")
-        until(lambda: snapshot.load(settings.snapshot_file, "zone-blue") is not None)
+        until(lambda: bool(status.gather(config, inside.runner)["in_order"]))
+        config.snapshot_file.write_text("{", encoding="utf-8")
+        until(lambda: snapshot.load(config.snapshot_file, "zone-blue") is not None)
         assert "zone-blue.lock: made it anew" in caplog.text
 
-    with runtime_state.only_one(settings.lock_file, settings.zone) as lock:
-        run(Agent(settings, inside.runner, stop, lock), act)
+    with runtime_state.only_one(config.lock_file, config.zone) as lock:
+        run(Agent(config, inside.runner, stop, lock), act)
 
 
 @pytest.mark.usefixtures("supervisor")
 def test_a_node_whose_password_file_is_gone_comes_up_from_the_snapshot_and_says_so(
-    inside: Namespace, settings: Settings, stop: StopSignal, systemd: Systemd, tmp_path: Path
+    inside: Namespace, config: AgentConfig, stop: StopSignal, systemd: Systemd, tmp_path: Path
 ) -> None:
-    Agent(settings, inside.runner, stop).up(20)
+    Agent(config, inside.runner, stop).up(20)
     inside.run(["ip", "link", "delete", INTERFACE])
-    settings = replace(settings, controller_password="", controller_password_file=str(tmp_path / "gone"))
+    config = replace(config, controller_password="", controller_password_file=str(tmp_path / "gone"))
 
     def act() -> None:
         systemd.hear("READY=1")
         assert "10.20.0.1/20" in inside.run(["ip", "addr", "show", "dev", INTERFACE])
-        until(lambda: "cannot read the controller's password" in (trouble_of(settings) or ""))
+        until(lambda: "cannot read the controller's password" in (trouble_of(config) or ""))
 
-    run(Agent(settings, inside.runner, stop), act)
+    run(Agent(config, inside.runner, stop), act)
 
 
 @pytest.mark.usefixtures("supervisor")
 def test_a_prefix_that_is_taken_as_its_network_is_told_of(
-    inside: Namespace, stop: StopSignal, settings: Settings, caplog: pytest.LogCaptureFixture
+    inside: Namespace, stop: StopSignal, config: AgentConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     note = "the child prefix 172.20.1.9/24 is taken as its network 172.20.1.0/24"
-    odd = replace(settings, child_prefixes=("172.20.1.9/24",))
+    odd = replace(config, child_prefixes=("172.20.1.9/24",))
     reply = Agent(odd, inside.runner, stop).up(20)
     assert (reply.prefixes, reply.notes) == (("172.20.1.0/24",), (note,))
     run(Agent(odd, inside.runner, stop), lambda: until(lambda: note in caplog.messages))
 
 
 def test_comes_up_from_its_snapshot_with_nobody_to_ask(
-    redis_server: RedisServer, inside: Namespace, settings: Settings, stop: StopSignal, systemd: Systemd
+    redis_server: RedisServer, inside: Namespace, config: AgentConfig, stop: StopSignal, systemd: Systemd
 ) -> None:
     with committing(redis_server.address):
         operator(redis_server).ask(join("zone-blue", 1), 20)
-        Agent(settings, inside.runner, stop).up(20)
+        Agent(config, inside.runner, stop).up(20)
     inside.run(["ip", "link", "delete", INTERFACE])
     redis_server.stop()
 
@@ -264,16 +264,16 @@ def test_comes_up_from_its_snapshot_with_nobody_to_ask(
         systemd.hear("READY=1")
         assert peers(inside) == {key_of(1)}
         systemd.hear("cannot be reached")
-        report = runtime_state.Report.read(settings.status_file)
+        report = runtime_state.Report.read(config.status_file)
         assert report is not None and "cannot be reached" in report.trouble
 
-    run(Agent(settings, inside.runner, stop), act)
+    run(Agent(config, inside.runner, stop), act)
     assert peers(inside) == {key_of(1)}
 
 
 @pytest.mark.usefixtures("supervisor")
 def test_what_fails_later_is_tried_again(
-    redis_server: RedisServer, inside: Namespace, settings: Settings, stop: StopSignal, systemd: Systemd
+    redis_server: RedisServer, inside: Namespace, config: AgentConfig, stop: StopSignal, systemd: Systemd
 ) -> None:
     def act() -> None:
         systemd.hear("READY=1")
@@ -286,7 +286,7 @@ def test_what_fails_later_is_tried_again(
         systemd.said.clear()
         systemd.hear("STATUS=following")
 
-    run(Agent(settings, inside.runner, stop), act)
+    run(Agent(config, inside.runner, stop), act)
 
 
 @pytest.mark.usefixtures("supervisor")
@@ -294,7 +294,7 @@ def test_what_fails_later_is_tried_again(
 def test_a_route_that_somebody_deleted_comes_back(
     redis_server: RedisServer,
     inside: Namespace,
-    settings: Settings,
+    config: AgentConfig,
     stop: StopSignal,
     systemd: Systemd,
     monkeypatch: pytest.MonkeyPatch,
@@ -307,14 +307,14 @@ def test_a_route_that_somebody_deleted_comes_back(
         inside.run(["ip", "route", "del", "172.20.1.0/24"])
         until(lambda: "172.20.1.0/24" in inside.run(["ip", "route"]))
 
-    run(Agent(settings, inside.runner, stop), act)
+    run(Agent(config, inside.runner, stop), act)
 
 
 @pytest.mark.usefixtures("supervisor")
 def test_a_removed_node_takes_its_tunnels_down(
-    redis_server: RedisServer, inside: Namespace, settings: Settings, stop: StopSignal, systemd: Systemd
+    redis_server: RedisServer, inside: Namespace, config: AgentConfig, stop: StopSignal, systemd: Systemd
 ) -> None:
-    agent = Agent(settings, inside.runner, stop)
+    agent = Agent(config, inside.runner, stop)
 
     def act() -> None:
         systemd.hear("READY=1")
@@ -325,7 +325,7 @@ def test_a_removed_node_takes_its_tunnels_down(
 
     run(agent, act)
     assert INTERFACE not in inside.run(["ip", "link"])
-    assert not settings.snapshot_file.exists()
+    assert not config.snapshot_file.exists()
 
 
 @pytest.mark.usefixtures("supervisor")
@@ -338,7 +338,7 @@ def test_what_this_machine_refuses_the_zone_never_hears_of(
     conflict: str,
     redis_server: RedisServer,
     inside: Namespace,
-    settings: Settings,
+    config: AgentConfig,
     stop: StopSignal,
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
@@ -352,7 +352,7 @@ def test_what_this_machine_refuses_the_zone_never_hears_of(
         request.getfixturevalue("no_kernel_wireguard")
         monkeypatch.setattr("jaywalk.wireguard.linux.TUN", "/nonexistent/tun")
     before = inside.run(["ip", "-oneline", "link"])
-    agent = Agent(settings, inside.runner, stop)
+    agent = Agent(config, inside.runner, stop)
     with pytest.raises(
         JaywalkError, match=r"overlaps 10\.20\.9\.0/24|in use with another key|tun is missing"
     ):
@@ -367,35 +367,35 @@ def test_a_refused_join_leaves_no_interface(
     way: str,
     redis_server: RedisServer,
     inside: Namespace,
-    settings: Settings,
+    config: AgentConfig,
     stop: StopSignal,
     tmp_path: Path,
 ) -> None:
-    words = {"controller": settings.controller, "controller_password": AGENT_PASSWORD, "interface": INTERFACE}
-    agent = Agent(settings_in(tmp_path, request_ip="192.0.2.7", **words), inside.runner, stop)
+    words = {"controller": config.controller, "controller_password": AGENT_PASSWORD, "interface": INTERFACE}
+    agent = Agent(config_in(tmp_path, request_ip="192.0.2.7", **words), inside.runner, stop)
     with pytest.raises(RequestRefused, match=r"192\.0\.2\.7 lies outside"):
         agent.up(20) if way == "up" else agent.run()
     assert INTERFACE not in inside.run(["ip", "link"])
-    assert not settings.snapshot_file.exists()
+    assert not config.snapshot_file.exists()
 
 
 def test_up_says_at_once_that_nobody_is_there(inside: Namespace, stop: StopSignal, tmp_path: Path) -> None:
     words = {"controller": "127.0.0.1:1", "controller_password": "secret-word", "interface": INTERFACE}
     with pytest.raises(ControllerUnreachable, match=r"127\.0\.0\.1:1") as caught:
-        Agent(settings_in(tmp_path, **words), inside.runner, stop).up(20)
+        Agent(config_in(tmp_path, **words), inside.runner, stop).up(20)
     assert "secret-word" not in str(caught.value)
 
 
 @pytest.mark.usefixtures("supervisor")
 def test_a_clock_that_was_set_back_does_no_harm(
-    inside: Namespace, settings: Settings, stop: StopSignal
+    inside: Namespace, config: AgentConfig, stop: StopSignal
 ) -> None:
     with mock.patch("jaywalk.zone.requests.time.time_ns", return_value=time.time_ns() + 20 * 3600 * 10**9):
-        Agent(settings, inside.runner, stop).up(20)
-    moved = settings_in(
-        settings.state_dir,
+        Agent(config, inside.runner, stop).up(20)
+    moved = config_in(
+        config.state_dir,
         interface=INTERFACE,
-        controller=settings.controller,
+        controller=config.controller,
         controller_password=AGENT_PASSWORD,
         local_endpoint_ip="192.0.2.77",
     )
@@ -408,9 +408,9 @@ def test_a_clock_that_was_set_back_does_no_harm(
 
 @pytest.mark.usefixtures("supervisor")
 def test_a_superseded_machine_takes_its_tunnels_down(
-    redis_server: RedisServer, inside: Namespace, settings: Settings, stop: StopSignal, systemd: Systemd
+    redis_server: RedisServer, inside: Namespace, config: AgentConfig, stop: StopSignal, systemd: Systemd
 ) -> None:
-    agent = Agent(settings, inside.runner, stop)
+    agent = Agent(config, inside.runner, stop)
 
     def act() -> None:
         systemd.hear("READY=1")
@@ -420,15 +420,15 @@ def test_a_superseded_machine_takes_its_tunnels_down(
 
     run(agent, act)
     assert INTERFACE not in inside.run(["ip", "link"])
-    assert not settings.snapshot_file.exists()
-    report = runtime_state.Report.read(settings.status_file)
+    assert not config.snapshot_file.exists()
+    report = runtime_state.Report.read(config.status_file)
     assert report is not None and "superseded" in report.trouble
     assert operator(redis_server).snapshot().peers[agent.public_key].instance == "000000bb"
 
 
 def test_wants_a_controller(inside: Namespace, stop: StopSignal, tmp_path: Path) -> None:
     with pytest.raises(InvalidValue, match="--controller"):
-        Agent(settings_in(tmp_path), inside.runner, stop)
+        Agent(config_in(tmp_path), inside.runner, stop)
     assert not (tmp_path / "key").exists()
 
 
@@ -436,7 +436,7 @@ def test_wants_a_controller(inside: Namespace, stop: StopSignal, tmp_path: Path)
 def test_a_zone_in_disorder_does_not_fill_the_journal(
     redis_server: RedisServer,
     inside: Namespace,
-    settings: Settings,
+    config: AgentConfig,
     stop: StopSignal,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -445,7 +445,7 @@ def test_a_zone_in_disorder_does_not_fill_the_journal(
             redis.hset(
                 "{zone-blue}:peers", key_of(number), f'{{"n":"node{number}","a":["192.0.2.{number}"]}}'
             )
-    agent = Agent(settings, inside.runner, stop)
+    agent = Agent(config, inside.runner, stop)
     run(agent, lambda: until(lambda: "80 more such records" in caplog.text))
     # The supervisor is a thread of this process, and after a few seconds it logs these records, too.
     said = [each.getMessage() for each in caplog.records if each.name.startswith("jaywalk_agent")]
@@ -456,7 +456,7 @@ def test_a_zone_in_disorder_does_not_fill_the_journal(
 def test_without_ipv6_the_agent_is_ready_follows_the_zone_and_takes_it_when_it_may(
     redis_server: RedisServer,
     inside: Namespace,
-    settings: Settings,
+    config: AgentConfig,
     stop: StopSignal,
     systemd: Systemd,
     monkeypatch: pytest.MonkeyPatch,
@@ -477,7 +477,7 @@ def test_without_ipv6_the_agent_is_ready_follows_the_zone_and_takes_it_when_it_m
         systemd.hear("STATUS=route 172.20.1.0/24 was refused: File exists")
         zone.ask(join("zone-blue", 2), 20.0).lease_or_raise()
         until(lambda: key_of(2) in peers(inside))
-        until(lambda: snapshot_peers(settings) >= {key_of(1), key_of(2)})
+        until(lambda: snapshot_peers(config) >= {key_of(1), key_of(2)})
         inside.run(["tee", "/proc/sys/net/ipv6/conf/all/disable_ipv6"], "0")
         inside.run(["ip", "route", "del", "172.20.1.0/24", "dev", "lo"])
         until(lambda: "fd00:20::" in inside.run(["ip", "-6", "route", "show", "dev", INTERFACE]))
@@ -485,31 +485,31 @@ def test_without_ipv6_the_agent_is_ready_follows_the_zone_and_takes_it_when_it_m
         inside.run(["tee", "/proc/sys/net/ipv6/conf/all/disable_ipv6"], "1")
         zone.ask(join("zone-blue", 3), 20.0).lease_or_raise()
         until(lambda: key_of(3) in peers(inside))
-        until(lambda: snapshot_peers(settings) >= {key_of(3)})
-        until(lambda: trouble_of(settings) == "")
+        until(lambda: snapshot_peers(config) >= {key_of(3)})
+        until(lambda: trouble_of(config) == "")
 
     caplog.set_level(logging.INFO)
-    run(Agent(settings, inside.runner, stop), act)
+    run(Agent(config, inside.runner, stop), act)
     assert caplog.text.count("IPv6 is left out") <= 3, (
         "of the new interface, and twice of the one that is there"
     )
     assert caplog.text.count("WARNING") and caplog.text.count("was refused: File exists") == 1
 
 
-def trouble_of(settings: Settings) -> str | None:
-    report = runtime_state.Report.read(settings.status_file)
+def trouble_of(config: AgentConfig) -> str | None:
+    report = runtime_state.Report.read(config.status_file)
     return report.trouble if report is not None else None
 
 
-def snapshot_peers(settings: Settings) -> set[str]:
-    view = snapshot.load(settings.snapshot_file, settings.zone)
+def snapshot_peers(config: AgentConfig) -> set[str]:
+    view = snapshot.load(config.snapshot_file, config.zone)
     return set(view.peers) if view is not None else set()
 
 
 @pytest.mark.usefixtures("supervisor")
 def test_a_tool_that_keeps_adding_a_peer_is_named_and_does_not_fill_the_journal(
     inside: Namespace,
-    settings: Settings,
+    config: AgentConfig,
     stop: StopSignal,
     systemd: Systemd,
     monkeypatch: pytest.MonkeyPatch,
@@ -525,7 +525,7 @@ def test_a_tool_that_keeps_adding_a_peer_is_named_and_does_not_fill_the_journal(
             until(lambda: key_of(9) not in peers(inside))
 
     caplog.set_level(logging.INFO)
-    run(Agent(settings, inside.runner, stop), act)
+    run(Agent(config, inside.runner, stop), act)
     sentence = f"{INTERFACE}: removed peer {key_of(9)} (192.0.2.99:51820), which zone zone-blue does not have"
     assert caplog.text.count(sentence) == 1
     assert caplog.text.count("removed peer") <= 2, "the warning, and the line of what was done"

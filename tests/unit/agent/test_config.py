@@ -14,8 +14,8 @@ from jaywalk.mesh import local_addresses
 from jaywalk.mesh.local_addresses import host_label
 from jaywalk.wireguard import keys
 from jaywalk_agent.cli.main import build_parser
-from jaywalk_agent.config import ENVIRONMENT, SWITCHES, Settings, said
-from tests.agent_support import settings_in
+from jaywalk_agent.config import ENVIRONMENT, SWITCHES, AgentConfig, said
+from tests.agent_support import config_in
 
 ORIGINAL_NAMES = {
     "JAYWALK_PUB_KEY": "public_key",
@@ -85,13 +85,13 @@ def test_a_setting_that_is_neither_on_nor_off_is_an_error_that_names_it(
 
 def test_off_by_flag_wins_over_on_by_variable() -> None:
     assert words(["--relay=false"], {"JAYWALK_RELAY": "1"}) == {"relay": "false"}
-    assert Settings.read({"relay": "false", "forward": "0"}).relay_port == 0
+    assert AgentConfig.read({"relay": "false", "forward": "0"}).relay_port == 0
 
 
 def test_a_flag_wins_over_its_variable_and_a_variable_over_the_default() -> None:
     environment = {"JAYWALK_ZONE": "zone-red", "JAYWALK_LISTEN_PORT": "4000"}
-    settings = Settings.read(words(["--zone", "zone-green"], environment))
-    assert (settings.zone, settings.listen_port, settings.interface) == ("zone-green", 4000, "wg0")
+    config = AgentConfig.read(words(["--zone", "zone-green"], environment))
+    assert (config.zone, config.listen_port, config.interface) == ("zone-green", 4000, "wg0")
 
 
 def test_a_flag_holds_before_and_behind_the_command() -> None:
@@ -137,46 +137,46 @@ def test_with_services_of_other_zones_alone_the_zone_must_be_said(tmp_path: Path
 @pytest.mark.parametrize("secret", ["hunter2", "4GgaQCy68nzNsUE5aJ9fuLzHhB65tAlwbm/72MWnOm8="])
 def test_a_secret_given_in_place_of_its_files_name_is_not_quoted(secret: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidValue, match="cannot read the controller's password") as raised:
-        settings_in(tmp_path, controller="c", controller_password_file=secret).controller_address()
+        config_in(tmp_path, controller="c", controller_password_file=secret).controller_address()
     assert secret not in str(raised.value)
     if len(secret) > 20:
         with pytest.raises(InvalidValue, match="holds a key and not a file's name") as raised:
-            settings_in(tmp_path, private_key_file=secret)
+            config_in(tmp_path, private_key_file=secret)
         assert secret not in str(raised.value)
 
 
 def test_an_empty_variable_says_nothing_but_an_empty_flag_is_a_mistake() -> None:
     assert words([], {"JAYWALK_ZONE": ""}) == {}
     with pytest.raises(InvalidValue, match="zone ''"):
-        Settings.read(words(["--zone", ""]))
+        AgentConfig.read(words(["--zone", ""]))
 
 
 def test_lists_come_repeated_or_with_commas() -> None:
     repeated = words(["--child-prefix", "172.20.1.0/24", "--child-prefix", "172.20.2.0/24, 172.20.3.0/24"])
-    assert Settings.read(repeated).child_prefixes == ("172.20.1.0/24", "172.20.2.0/24", "172.20.3.0/24")
+    assert AgentConfig.read(repeated).child_prefixes == ("172.20.1.0/24", "172.20.2.0/24", "172.20.3.0/24")
 
 
 def test_defaults_follow_the_zone() -> None:
-    settings = Settings.read({"zone": "zone-red"})
-    assert settings.controller_user == "agent-zone-red"
-    assert str(settings.private_key_file) == "/etc/jaywalk/zone-red.key"
-    assert str(settings.snapshot_file) == "/var/lib/jaywalk/zone-red.json"
-    assert str(settings.lock_file) == "/run/jaywalk/zone-red.lock"
-    assert settings.name == host_label()
+    config = AgentConfig.read({"zone": "zone-red"})
+    assert config.controller_user == "agent-zone-red"
+    assert str(config.private_key_file) == "/etc/jaywalk/zone-red.key"
+    assert str(config.snapshot_file) == "/var/lib/jaywalk/zone-red.json"
+    assert str(config.lock_file) == "/run/jaywalk/zone-red.lock"
+    assert config.name == host_label()
 
 
 def test_a_local_endpoint_name_is_told_of_when_it_is_lost_and_found(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    settings = Settings.read({"local_endpoint_ip": "home.example.org:4000", "name": "node0"})
+    config = AgentConfig.read({"local_endpoint_ip": "home.example.org:4000", "name": "node0"})
     found: list[str] = []
     monkeypatch.setattr(local_addresses, "_usable_addresses", lambda _name: found)
-    assert not settings.whereabouts().get("fixed")
-    assert settings.whereabouts("203.0.113.9")["endpoint"] == "203.0.113.9:4000"
+    assert not config.whereabouts().get("fixed")
+    assert config.whereabouts("203.0.113.9")["endpoint"] == "203.0.113.9:4000"
     found.append("203.0.113.20")
-    assert settings.whereabouts() == {"endpoint": "203.0.113.20:4000", "fixed": True, "relay": 0}
-    settings.whereabouts()
+    assert config.whereabouts() == {"endpoint": "203.0.113.20:4000", "fixed": True, "relay": 0}
+    config.whereabouts()
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 3
     assert "has no address" in lines[0]
@@ -198,31 +198,31 @@ def test_a_local_endpoint_name_is_told_of_when_it_is_lost_and_found(
 )
 def test_a_bad_value_is_named(option: str, value: str, shown: str) -> None:
     with pytest.raises(InvalidValue, match=shown):
-        Settings.read({option: value})
+        AgentConfig.read({option: value})
 
 
 @pytest.mark.parametrize("text", ["AAAA", "4GgaQCy68nzNsUE5aJ9fuLzHhB65tAlwbmA72MWnOm8"])
 def test_a_public_key_that_is_none_is_not_quoted_since_it_may_be_the_private_one(text: str) -> None:
     with pytest.raises(InvalidValue, match="--public-key holds no WireGuard public key") as raised:
-        Settings.read({"public_key": text})
+        AgentConfig.read({"public_key": text})
     assert text not in str(raised.value)
 
 
 def test_a_private_key_given_as_the_public_one_is_not_quoted(tmp_path: Path) -> None:
     private = keys.generate(SubprocessRunner())
-    settings = settings_in(tmp_path, private_key=private, public_key=private)
+    config = config_in(tmp_path, private_key=private, public_key=private)
     with pytest.raises(InvalidValue, match="does not belong to the private key") as raised:
-        settings.own_key(SubprocessRunner())
+        config.own_key(SubprocessRunner())
     assert private not in str(raised.value)
 
 
 def test_the_password_file_is_read_anew_each_time(tmp_path: Path) -> None:
     file = tmp_path / "password"
-    settings = Settings.read({"controller": "192.0.2.1", "controller_password_file": str(file)})
+    config = AgentConfig.read({"controller": "192.0.2.1", "controller_password_file": str(file)})
     file.write_text("first-one\n")
-    assert settings.controller_address().password == "first-one"
+    assert config.controller_address().password == "first-one"
     file.write_text("second-one\n")
-    where = settings.controller_address()
+    where = config.controller_address()
     assert where.password == "second-one"
     assert (where.host, where.port, where.user) == ("192.0.2.1", 6379, "agent-zone-blue")
     assert "second-one" not in f"{where!r} {where}"
@@ -238,38 +238,38 @@ def test_the_password_file_is_read_anew_each_time(tmp_path: Path) -> None:
 )
 def test_what_is_missing_for_the_controller_is_named(said_words: dict[str, str], remedy: str) -> None:
     with pytest.raises(InvalidValue, match=remedy):
-        Settings.read(said_words).controller_address()
+        AgentConfig.read(said_words).controller_address()
 
 
 def test_makes_a_key_once(tmp_path: Path) -> None:
-    settings = settings_in(tmp_path)
-    first = settings.own_key(SubprocessRunner())
-    assert settings.own_key(SubprocessRunner()) == first
-    assert stat.S_IMODE(settings.private_key_file.stat().st_mode) == 0o600
+    config = config_in(tmp_path)
+    first = config.own_key(SubprocessRunner())
+    assert config.own_key(SubprocessRunner()) == first
+    assert stat.S_IMODE(config.private_key_file.stat().st_mode) == 0o600
 
 
 def test_a_key_given_as_text_goes_to_a_file_that_only_root_reads(tmp_path: Path) -> None:
     runner = SubprocessRunner()
     private = keys.generate(runner)
-    settings = settings_in(tmp_path, private_key=private)
-    assert settings.own_key(runner) == keys.derive(runner, private)
-    assert settings.private_key_file.read_text() == private + "\n"
-    assert stat.S_IMODE(settings.private_key_file.stat().st_mode) == 0o600
-    written = settings.private_key_file.stat().st_ino
-    settings.own_key(runner)
-    assert settings.private_key_file.stat().st_ino == written
+    config = config_in(tmp_path, private_key=private)
+    assert config.own_key(runner) == keys.derive(runner, private)
+    assert config.private_key_file.read_text() == private + "\n"
+    assert stat.S_IMODE(config.private_key_file.stat().st_mode) == 0o600
+    written = config.private_key_file.stat().st_ino
+    config.own_key(runner)
+    assert config.private_key_file.stat().st_ino == written
 
 
 def test_a_public_key_that_belongs_to_another_private_key_is_refused(tmp_path: Path) -> None:
     runner = SubprocessRunner()
     other = keys.derive(runner, keys.generate(runner))
     with pytest.raises(InvalidValue, match="does not belong"):
-        settings_in(tmp_path, public_key=other).own_key(runner)
+        config_in(tmp_path, public_key=other).own_key(runner)
 
 
 def test_a_wrong_private_key_is_not_shown(tmp_path: Path) -> None:
     with pytest.raises(InvalidValue) as caught:
-        settings_in(tmp_path, private_key="c2VjcmV0LWJ1dC1zaG9ydA==").own_key(SubprocessRunner())
+        config_in(tmp_path, private_key="c2VjcmV0LWJ1dC1zaG9ydA==").own_key(SubprocessRunner())
     assert "c2VjcmV0" not in str(caught.value)
     assert "--private-key" in str(caught.value)
 
@@ -283,6 +283,6 @@ def test_every_setting_has_a_flag_and_a_variable() -> None:
 
 def test_a_namespace_that_is_not_there_is_named_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(InvalidValue, match="no network namespace jwnone: make it: ip netns add jwnone"):
-        settings_in(tmp_path, netns="jwnone").runner()
+        config_in(tmp_path, netns="jwnone").runner()
     with pytest.raises(InvalidValue, match="'a/b' is not usable"):
-        settings_in(tmp_path, netns="a/b")
+        config_in(tmp_path, netns="a/b")

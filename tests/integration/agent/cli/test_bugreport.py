@@ -20,7 +20,7 @@ from jaywalk_agent.cli.redaction import HIDDEN
 from jaywalk_agent.config import ENVIRONMENT
 from jaywalk_agent.host import runtime_state
 from jaywalk_agent.zone import snapshot
-from tests.agent_support import peer, settings_in, view_of
+from tests.agent_support import config_in, peer, view_of
 from tests.netns import Namespace
 from tests.strategies import key
 
@@ -80,11 +80,11 @@ def test_one_archive_holds_all_and_no_secret(
     )
     inside.run(["wg", "set", INTERFACE, "private-key", str(tmp_path / "key")])
     inside.run(["wg", "set", INTERFACE, "peer", key(1), "preshared-key", str(tmp_path / "psk")])
-    settings = settings_in(tmp_path)
-    public = settings.existing_key(SubprocessRunner())
-    snapshot.save(settings.snapshot_file, view_of(peer(0)._replace(key=public), peer(1)))
+    config = config_in(tmp_path)
+    public = config.existing_key(SubprocessRunner())
+    snapshot.save(config.snapshot_file, view_of(peer(0)._replace(key=public), peer(1)))
     # What an agent might say by mistake.
-    runtime_state.report(settings.status_file, f"wrong password {PASSWORD}, {OTHER_PASSWORD}, Bearer {TOKEN}")
+    runtime_state.report(config.status_file, f"wrong password {PASSWORD}, {OTHER_PASSWORD}, Bearer {TOKEN}")
     out = tmp_path / "report.tar.gz"
     files = ["--state-dir", str(tmp_path), "--private-key-file", str(tmp_path / "key")]
     place = ["--name", "node0", "--netns", inside.name, "--interface", INTERFACE]
@@ -135,9 +135,9 @@ def test_what_is_missing_on_the_machine_is_noted_in_the_archive(
     """Such as all that is systemd's in a container."""
     monkeypatch.setenv("PATH", "/nonexistent")
     monkeypatch.setattr(bugreport, "CONFIGURATION", tmp_path / "none")
-    settings = settings_in(tmp_path)
-    parts = bugreport.collect(settings, {"state_dir": str(tmp_path)})
-    table = bugreport.contents(settings, parts).text
+    config = config_in(tmp_path)
+    parts = bugreport.collect(config, {"state_dir": str(tmp_path)})
+    table = bugreport.contents(config, parts).text
     assert "journal.txt" in table
     assert "cannot be run (No such file or directory)" in table
     assert "no controller is named" in next(part.text for part in parts if part.name == "controller.txt")
@@ -153,7 +153,7 @@ def test_an_archive_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> Non
 
 
 def test_its_name_tells_node_zone_and_time(tmp_path: Path) -> None:
-    name = bugreport.default_name(settings_in(tmp_path))
+    name = bugreport.default_name(config_in(tmp_path))
     assert name.startswith("jaywalk-bugreport-node0-zone-blue-2")
     assert name.endswith(".tar.gz")
 

@@ -19,7 +19,7 @@ from jaywalk.controller.connection import connect
 from jaywalk.core.runner import SubprocessRunner
 from jaywalk.zone.requests import Request
 from jaywalk_agent.cli import main, privileges
-from jaywalk_agent.config import ENVIRONMENT, Settings
+from jaywalk_agent.config import ENVIRONMENT, AgentConfig
 from jaywalk_agent.host.signals import StopSignal
 from tests.netns import Namespace
 from tests.redis_server import RedisServer
@@ -46,7 +46,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stop: StopSignal) -> N
 @pytest.fixture
 def inside(namespace: Callable[[str], Namespace], monkeypatch: pytest.MonkeyPatch) -> Namespace:
     made = namespace("jwu-cli")
-    monkeypatch.setattr(Settings, "runner", lambda _: made.runner)
+    monkeypatch.setattr(AgentConfig, "runner", lambda _: made.runner)
     return made
 
 

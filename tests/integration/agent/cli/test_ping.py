@@ -18,7 +18,7 @@ from jaywalk.wireguard import keys
 from jaywalk_agent.cli import ping
 from jaywalk_agent.paths.ping import PingResult
 from jaywalk_agent.zone import snapshot
-from tests.agent_support import peer, settings_in, view_of
+from tests.agent_support import config_in, peer, view_of
 from tests.netns import Namespace
 from tests.tunnel import Tunnel, drop_larger_than, tunnel
 
@@ -36,7 +36,7 @@ def pair(tmp_path: Path) -> Iterator[Tunnel]:
 
 
 def ran(pair: Tunnel, capsys: pytest.CaptureFixture[str], *peers: str, **more: Any) -> tuple[int, Any]:
-    code = ping.run(pair.one.settings, words(*peers, **more))
+    code = ping.run(pair.one.config, words(*peers, **more))
     shown = capsys.readouterr().out
     return code, json.loads(shown) if more.get("json", True) else shown
 
@@ -57,7 +57,7 @@ def test_a_peer_is_asked_by_name_address_or_key(pair: Tunnel, capsys: pytest.Cap
 def test_a_silent_peer_among_others_makes_it_fail(pair: Tunnel, capsys: pytest.CaptureFixture[str]) -> None:
     gone = peer(7)
     pair.view.peers[gone.key] = gone
-    snapshot.save(pair.one.settings.snapshot_file, pair.view)
+    snapshot.save(pair.one.config.snapshot_file, pair.view)
     assert ran(pair, capsys, "node1")[0] == 0
     code, shown = ran(pair, capsys, all=True, timeout=0.5)
     assert code == 1
@@ -95,22 +95,22 @@ def test_a_black_hole_is_named_with_the_size_that_passes(
 def test_a_word_that_means_no_peer_is_refused(
     peers: tuple[str, ...], more: dict[str, Any], sentence: str, tmp_path: Path
 ) -> None:
-    settings = settings_in(tmp_path)
-    public, _ = keys.ensure_key_file(SubprocessRunner(), str(settings.private_key_file))
+    config = config_in(tmp_path)
+    public, _ = keys.ensure_key_file(SubprocessRunner(), str(config.private_key_file))
     twins = [peer(number)._replace(name="twin") for number in (3, 4)]
-    snapshot.save(settings.snapshot_file, view_of(peer(0)._replace(key=public), peer(1), *twins))
+    snapshot.save(config.snapshot_file, view_of(peer(0)._replace(key=public), peer(1), *twins))
     with pytest.raises(InvalidValue, match=sentence):
-        ping.run(settings, words(*peers, **more))
+        ping.run(config, words(*peers, **more))
 
 
 def test_who_has_not_joined_is_told_so(tmp_path: Path) -> None:
     with pytest.raises(JaywalkError, match="has not joined zone zone-blue"):
-        ping.run(settings_in(tmp_path), words("node1"))
+        ping.run(config_in(tmp_path), words("node1"))
 
 
 def test_names_complete(tmp_path: Path) -> None:
-    settings = settings_in(tmp_path)
-    snapshot.save(settings.snapshot_file, view_of(peer(0), peer(1), peer(12)))
+    config = config_in(tmp_path)
+    snapshot.save(config.snapshot_file, view_of(peer(0), peer(1), peer(12)))
     given = argparse.Namespace(state_dir=str(tmp_path), zone="zone-blue")
     assert ping.names("node1", given) == ["node1", "node12"]
     assert ping.names("node1", argparse.Namespace(state_dir=str(tmp_path / "none"))) == []
@@ -140,12 +140,12 @@ def test_a_thousand_peers_are_asked_at_once(
     # One kernel answers for all of them.
     inside.run(["ip", "address", "add", "10.20.0.1/32", "dev", "lo"])
     inside.run(["ip", "route", "add", "local", "10.20.0.0/20", "dev", "lo"])
-    settings = settings_in(tmp_path, netns=inside.name)
-    public, _ = keys.ensure_key_file(SubprocessRunner(), str(settings.private_key_file))
+    config = config_in(tmp_path, netns=inside.name)
+    public, _ = keys.ensure_key_file(SubprocessRunner(), str(config.private_key_file))
     others = [
         peer(number)._replace(addresses=(f"10.20.{number // 250 + 1}.{number % 250 + 1}",))
         for number in range(1, 1001)
     ]
-    snapshot.save(settings.snapshot_file, view_of(peer(0)._replace(key=public), *others))
-    assert ping.run(settings, words(all=True, count=2)) == 0
+    snapshot.save(config.snapshot_file, view_of(peer(0)._replace(key=public), *others))
+    assert ping.run(config, words(all=True, count=2)) == 0
     assert json.loads(capsys.readouterr().out)["answering"] == 1000

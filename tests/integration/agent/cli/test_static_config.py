@@ -13,10 +13,10 @@ from jaywalk.core.errors import InvalidValue, JaywalkError
 from jaywalk.core.runner import SubprocessRunner
 from jaywalk.wireguard import keys, linux
 from jaywalk_agent.cli import main, static_config
-from jaywalk_agent.config import ENVIRONMENT, Settings
+from jaywalk_agent.config import ENVIRONMENT, AgentConfig
 from jaywalk_agent.host import runtime_state
 from jaywalk_agent.host.signals import StopSignal
-from tests.agent_support import settings_in
+from tests.agent_support import config_in
 from tests.fleet.page import Page
 from tests.netns import Namespace
 from tests.strategies import key
@@ -60,7 +60,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: StopSignal) -> N
 @pytest.fixture
 def inside(namespace: Callable[[str], Namespace], monkeypatch: pytest.MonkeyPatch) -> Namespace:
     made = namespace("jwu-static")
-    monkeypatch.setattr(Settings, "runner", lambda _: made.runner)
+    monkeypatch.setattr(AgentConfig, "runner", lambda _: made.runner)
     # Something to route the endpoints by.
     made.run(["ip", "link", "add", "dev", "up0", "type", "bridge"])
     made.run(["ip", "addr", "add", "192.0.2.1/24", "dev", "up0"])
@@ -129,8 +129,8 @@ def test_the_interface_of_a_running_agent_and_a_foreign_one_are_left_alone(
     node: Node, inside: Namespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main.main(["--config", str(node.file)]) == 0
-    settings = settings_in(tmp_path, interface=INTERFACE)
-    with runtime_state.only_one(settings.lock_file, "zone-blue"):
+    config = config_in(tmp_path, interface=INTERFACE)
+    with runtime_state.only_one(config.lock_file, "zone-blue"):
         assert main.main(["--config", str(node.file)]) == main.BAD_VALUE
     assert "running agent of zone zone-blue" in capsys.readouterr().err
     other = Node(tmp_path)
@@ -139,9 +139,9 @@ def test_the_interface_of_a_running_agent_and_a_foreign_one_are_left_alone(
 
 
 def own(node: Node, tmp_path: Path, **words: str) -> str:
-    settings = settings_in(tmp_path, **words)
+    config = config_in(tmp_path, **words)
     entries = static_config.load(node.file)
-    return static_config.own_entry(node.file, entries, settings, SubprocessRunner()).name
+    return static_config.own_entry(node.file, entries, config, SubprocessRunner()).name
 
 
 def test_this_node_is_the_entry_of_its_key(node: Node, tmp_path: Path) -> None:
@@ -205,8 +205,8 @@ def test_the_file_of_the_docs_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert ends == ["3.94.59.204:51820", "18.205.149.74:51820"]
     files: list[str] = []
 
-    def note(settings: Settings, _: object) -> int:
-        files.append(settings.config)
+    def note(config: AgentConfig, _: object) -> int:
+        files.append(config.peers_file)
         return 0
 
     monkeypatch.setitem(main.COMMANDS, "config", note)

@@ -14,10 +14,10 @@ from jaywalk.core.errors import InvalidValue
 from jaywalk.wireguard import backend, linux, plan
 from jaywalk.wireguard.mtu import PathMtu
 from jaywalk_agent.agent import node_of
-from jaywalk_agent.config import Settings
+from jaywalk_agent.config import AgentConfig
 from jaywalk_agent.dataplane.interface import DataPlane
 from jaywalk_agent.doctor import mtu as mtu_check
-from tests.agent_support import ZONE, peer, settings_in
+from tests.agent_support import ZONE, config_in, peer
 from tests.tunnel import POOL6, End, Tunnel, drop_larger_than, tunnel
 
 COUNT = """
@@ -43,11 +43,11 @@ def pair(tmp_path: Path) -> Iterator[Tunnel]:
 
 
 def plane(end: End) -> DataPlane:
-    return DataPlane(end.where.runner, node_of(end.settings, end.record.key))
+    return DataPlane(end.where.runner, node_of(end.config, end.record.key))
 
 
 def mtu_of(end: End) -> int:
-    found = linux.observe(end.where.runner, end.settings.interface)
+    found = linux.observe(end.where.runner, end.config.interface)
     assert found is not None
     return found.mtu
 
@@ -124,7 +124,7 @@ def test_tcp_moves_bytes_over_a_small_link(pair: Tunnel) -> None:
 
 @pytest.mark.wireguard
 def test_an_mtu_that_was_given_stays(pair: Tunnel) -> None:
-    pair.one.settings = replace(pair.one.settings, mtu=1300)
+    pair.one.config = replace(pair.one.config, mtu=1300)
     plane(pair.one).bring_to(pair.view)
     assert mtu_of(pair.one) == 1300
 
@@ -132,15 +132,15 @@ def test_an_mtu_that_was_given_stays(pair: Tunnel) -> None:
 @pytest.mark.wireguard
 def test_a_black_hole_is_named_with_the_peer_and_the_size_that_passes(pair: Tunnel) -> None:
     pair.up()
-    settings, view, own = pair.one.settings, pair.view, pair.one.record
+    config, view, own = pair.one.config, pair.view, pair.one.record
     gone = peer(9)
     view.peers[gone.key] = gone
-    observed = linux.observe(pair.one.where.runner, settings.interface)
+    observed = linux.observe(pair.one.where.runner, config.interface)
     assert observed is not None
     with pair.agent(pair.other):
-        assert list(mtu_check.black_holes(settings, view, own, observed)) == []
+        assert list(mtu_check.black_holes(config, view, own, observed)) == []
         drop_larger_than(pair.router, 1300)
-        sentences = list(mtu_check.black_holes(settings, view, own, observed))
+        sentences = list(mtu_check.black_holes(config, view, own, observed))
     assert len(sentences) == 1
     assert "node1 takes 1232" in sentences[0]
     assert "--mtu 1232" in sentences[0]
@@ -152,7 +152,7 @@ def test_a_small_link_is_named_before_the_agent_followed_it(pair: Tunnel) -> Non
     pair.up()
     pair.one.where.run(["ping", "-c", "1", "-W", "20", "10.20.0.2"])
     hands = backend.of_this_machine(pair.one.where.runner)
-    observed = hands.observe(pair.one.settings.interface)
+    observed = hands.observe(pair.one.config.interface)
     assert observed is not None
     assert mtu_check.too_small_link(observed, hands) == ""
     small_link(pair)
@@ -170,12 +170,12 @@ def test_paths_are_looked_up_where_the_interface_was_made(pair: Tunnel) -> None:
 @pytest.mark.wireguard
 def test_an_mtu_below_what_ipv6_needs_leaves_ipv6_out_and_says_why(tmp_path: Path) -> None:
     with tunnel(tmp_path, "jwul", pools=(*ZONE.pools, POOL6)) as pair:
-        pair.one.settings = replace(pair.one.settings, mtu=1200)
+        pair.one.config = replace(pair.one.config, mtu=1200)
         own = plane(pair.one)
         own.bring_to(pair.view)
         assert "its MTU is 1200, and IPv6 needs 1280 bytes" in own.without_ipv6
         assert mtu_of(pair.one) == 1200
-        pair.one.settings = replace(pair.one.settings, mtu=None)
+        pair.one.config = replace(pair.one.config, mtu=None)
         other = plane(pair.one)
         for _ in range(2):  # the kernel takes IPv6 once the MTU is large enough
             other.bring_to(pair.view)
@@ -186,5 +186,5 @@ def test_an_mtu_below_what_ipv6_needs_leaves_ipv6_out_and_says_why(tmp_path: Pat
 @pytest.mark.parametrize("text", ["575", "65536", "large", "-1"])
 def test_an_mtu_out_of_range_is_refused(text: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidValue, match="576 to 65535"):
-        settings_in(tmp_path, mtu=text)
-    assert Settings.read({"mtu": "", "name": "node0"}).mtu is None
+        config_in(tmp_path, mtu=text)
+    assert AgentConfig.read({"mtu": "", "name": "node0"}).mtu is None

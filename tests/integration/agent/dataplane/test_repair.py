@@ -19,13 +19,13 @@ from jaywalk.core.runner import NamespaceRunner, SubprocessRunner
 from jaywalk.wireguard import linux
 from jaywalk.wireguard.interface import server_name
 from jaywalk_agent.agent import Agent
-from jaywalk_agent.config import Settings
+from jaywalk_agent.config import AgentConfig
 from jaywalk_agent.dataplane import repair, repair_backoff
 from jaywalk_agent.host import runtime_state
 from jaywalk_agent.host.signals import StopSignal
 from jaywalk_agent.paths.manager import Pathfinder
 from jaywalk_agent.zone import follower, snapshot
-from tests.agent_support import PASSWORD, peer, run, settings_in, view_of
+from tests.agent_support import PASSWORD, config_in, peer, run, view_of
 from tests.netns import Namespace, kernel_has_wireguard
 from tests.strategies import key
 
@@ -47,23 +47,23 @@ def inside(namespace: Callable[[str], Namespace]) -> Namespace:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def config(tmp_path: Path) -> AgentConfig:
     nobody = {"controller": "127.0.0.1:1", "controller_password": PASSWORD}
-    return settings_in(tmp_path, interface=INTERFACE, local_endpoint_ip="192.0.2.10", **nobody)
+    return config_in(tmp_path, interface=INTERFACE, local_endpoint_ip="192.0.2.10", **nobody)
 
 
 @pytest.fixture
 def agent(
-    settings: Settings, inside: Namespace, stop: StopSignal, monkeypatch: pytest.MonkeyPatch
+    config: AgentConfig, inside: Namespace, stop: StopSignal, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Agent]:
     """An agent that has its zone from disk alone, since its controller is away."""
     monkeypatch.setattr(follower, "TICK", 600.0)
     runner = NamespaceRunner(SubprocessRunner(), inside.name)
-    public = settings.own_key(runner)
+    public = config.own_key(runner)
     own = peer(0, relay=RELAY_PORT)._replace(key=public)
     others = (peer(1, endpoint="192.0.2.1:51820", prefixes=(PREFIX,)), peer(2, endpoint="192.0.2.2:51820"))
-    snapshot.save(settings.snapshot_file, view_of(own, *others))
-    made = Agent(settings, runner, stop)
+    snapshot.save(config.snapshot_file, view_of(own, *others))
+    made = Agent(config, runner, stop)
     yield made
     made.dataplane.remove()
     assert isinstance(made.pathfinder, Pathfinder)
@@ -224,7 +224,7 @@ def test_an_interface_of_a_relay_is_back_with_all_that_lets_packets_pass(
 def test_who_keeps_undoing_it_is_answered_ever_more_seldom_and_told_of(
     agent: Agent,
     inside: Namespace,
-    settings: Settings,
+    config: AgentConfig,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -232,7 +232,7 @@ def test_who_keeps_undoing_it_is_answered_ever_more_seldom_and_told_of(
     tries: list[float] = []
 
     def told() -> bool:
-        report = runtime_state.Report.read(settings.status_file)
+        report = runtime_state.Report.read(config.status_file)
         if len(facts(inside)) == WHOLE:
             inside.run(["ip", "link", "del", INTERFACE])
             tries.append(time.monotonic())
@@ -249,14 +249,14 @@ def test_who_keeps_undoing_it_is_answered_ever_more_seldom_and_told_of(
 
 
 def test_a_name_that_somebody_else_gives_up_is_taken_at_once(
-    agent: Agent, inside: Namespace, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    agent: Agent, inside: Namespace, config: AgentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(repair_backoff, "FIRST_PAUSE", 600.0)
     foreign = tmp_path / "foreign.key"
     foreign.write_text(inside.run(["wg", "genkey"]))
 
     def refused() -> bool:
-        report = runtime_state.Report.read(settings.status_file)
+        report = runtime_state.Report.read(config.status_file)
         return report is not None and "another key" in report.trouble
 
     def act() -> None:

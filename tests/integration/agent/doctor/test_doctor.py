@@ -17,12 +17,12 @@ from jaywalk.core.runner import NamespaceRunner, SubprocessRunner
 from jaywalk.wireguard import keys
 from jaywalk.zone.models import Peer
 from jaywalk_agent.agent import node_of
-from jaywalk_agent.config import Settings
+from jaywalk_agent.config import AgentConfig
 from jaywalk_agent.dataplane.interface import DataPlane
 from jaywalk_agent.doctor import run
 from jaywalk_agent.doctor.context import BAD, GOOD, WARNING, Finding
 from jaywalk_agent.zone import snapshot
-from tests.agent_support import peer, settings_in, view_of
+from tests.agent_support import config_in, peer, view_of
 from tests.netns import Namespace
 from tests.redis_server import RedisServer
 from tests.supervisor_support import AGENT_PASSWORD, committing
@@ -36,28 +36,28 @@ def inside(namespace: Callable[[str], Namespace]) -> Namespace:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return settings_in(tmp_path, interface="jwudoc0", listen_port="51998", local_endpoint_ip="192.0.2.1")
+def config(tmp_path: Path) -> AgentConfig:
+    return config_in(tmp_path, interface="jwudoc0", listen_port="51998", local_endpoint_ip="192.0.2.1")
 
 
-def examined(settings: Settings, inside: Namespace) -> dict[str, list[Finding]]:
+def examined(config: AgentConfig, inside: Namespace) -> dict[str, list[Finding]]:
     found: dict[str, list[Finding]] = {}
-    for finding in run.examine(settings, inside.runner):
+    for finding in run.examine(config, inside.runner):
         found.setdefault(finding.about, []).append(finding)
     return found
 
 
-def joined(settings: Settings, *others: Peer, **fields: object) -> None:
+def joined(config: AgentConfig, *others: Peer, **fields: object) -> None:
     """Writes the zone to disk as this node last saw it."""
-    public = keys.ensure_key_file(SubprocessRunner(), str(settings.private_key_file))[0]
+    public = keys.ensure_key_file(SubprocessRunner(), str(config.private_key_file))[0]
     own = peer(0)._replace(key=public, **fields)  # type: ignore[arg-type]
-    snapshot.save(settings.snapshot_file, view_of(own, *others))
+    snapshot.save(config.snapshot_file, view_of(own, *others))
 
 
 def test_a_machine_that_never_joined_gets_a_sentence_for_each_thing_that_lacks(
-    settings: Settings, inside: Namespace
+    config: AgentConfig, inside: Namespace
 ) -> None:
-    found = examined(settings, inside)
+    found = examined(config, inside)
     assert {about: each[0].grade for about, each in found.items()} == {
         "key": BAD,
         "agent": BAD,
@@ -72,36 +72,36 @@ def test_a_machine_that_never_joined_gets_a_sentence_for_each_thing_that_lacks(
     assert "nothing follows zone zone-blue" in found["agent"][0].sentence
 
 
-def test_a_key_that_others_may_read_is_bad(settings: Settings, inside: Namespace) -> None:
-    keys.ensure_key_file(SubprocessRunner(), str(settings.private_key_file))
-    settings.private_key_file.chmod(0o644)
-    assert "mode 0644" in examined(settings, inside)["key"][0].sentence
+def test_a_key_that_others_may_read_is_bad(config: AgentConfig, inside: Namespace) -> None:
+    keys.ensure_key_file(SubprocessRunner(), str(config.private_key_file))
+    config.private_key_file.chmod(0o644)
+    assert "mode 0644" in examined(config, inside)["key"][0].sentence
 
 
 def test_a_supervisor_that_answers_is_told_from_a_controller_alone(
-    settings: Settings, inside: Namespace, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    config: AgentConfig, inside: Namespace, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = replace(
-        settings,
+    config = replace(
+        config,
         controller=f"{redis_server.host}:{redis_server.port}",
         controller_user="agent-zone-blue",
         controller_password=AGENT_PASSWORD,
     )
-    joined(settings)
+    joined(config)
     with committing(redis_server.address):
-        assert [each.grade for each in examined(settings, inside)["controller"]] == [GOOD, GOOD]
+        assert [each.grade for each in examined(config, inside)["controller"]] == [GOOD, GOOD]
     monkeypatch.setattr(run, "ANSWER_SECONDS", 0.5)
-    alone = examined(settings, inside)["controller"]
+    alone = examined(config, inside)["controller"]
     assert [each.grade for each in alone] == [GOOD, BAD]
     assert "no supervisor answered" in alone[1].sentence
 
 
-def test_a_port_that_another_interface_has_is_named(settings: Settings, inside: Namespace) -> None:
-    file = settings.private_key_file
+def test_a_port_that_another_interface_has_is_named(config: AgentConfig, inside: Namespace) -> None:
+    file = config.private_key_file
     keys.ensure_key_file(SubprocessRunner(), str(file))
     inside.run(["wireguard-go", "jwudoc1"])
     inside.run(["wg", "set", "jwudoc1", "listen-port", "51998"])
-    assert "UDP port 51998 is jwudoc1's" in examined(settings, inside)["interface"][0].sentence
+    assert "UDP port 51998 is jwudoc1's" in examined(config, inside)["interface"][0].sentence
 
 
 @pytest.mark.parametrize(
@@ -118,24 +118,26 @@ def test_a_port_that_another_interface_has_is_named(settings: Settings, inside: 
     ],
 )
 def test_the_nat_is_known_by_what_open_peers_see(
-    settings: Settings, inside: Namespace, fields: dict[str, object], grade: str, words: str
+    config: AgentConfig, inside: Namespace, fields: dict[str, object], grade: str, words: str
 ) -> None:
-    joined(settings, peer(1, endpoint="192.0.2.9:51820"), **fields)
-    found = examined(settings, inside)["nat"][0]
+    joined(config, peer(1, endpoint="192.0.2.9:51820"), **fields)
+    found = examined(config, inside)["nat"][0]
     assert found.grade == grade
     assert words in found.sentence
 
 
-def test_with_a_relay_a_symmetric_nat_is_provided_for(settings: Settings, inside: Namespace) -> None:
+def test_with_a_relay_a_symmetric_nat_is_provided_for(config: AgentConfig, inside: Namespace) -> None:
     relay = peer(1, endpoint="192.0.2.9:51820", relay=51821)
-    joined(settings, relay, observed="203.0.113.7:1", symmetric=True)
-    assert "a relay carries what cannot be direct (node1)" in examined(settings, inside)["nat"][0].sentence
+    joined(config, relay, observed="203.0.113.7:1", symmetric=True)
+    assert "a relay carries what cannot be direct (node1)" in examined(config, inside)["nat"][0].sentence
 
 
-def test_a_relay_that_nobody_can_reach_is_told_what_to_forward(settings: Settings, inside: Namespace) -> None:
-    settings = replace(settings, relay_port=51999)
-    joined(settings, endpoint="192.168.1.2:51998", observed="203.0.113.7:1", relay=51999)
-    found = examined(settings, inside)["relay"][0]
+def test_a_relay_that_nobody_can_reach_is_told_what_to_forward(
+    config: AgentConfig, inside: Namespace
+) -> None:
+    config = replace(config, relay_port=51999)
+    joined(config, endpoint="192.168.1.2:51998", observed="203.0.113.7:1", relay=51999)
+    found = examined(config, inside)["relay"][0]
     assert found.grade == BAD
     assert "Forward UDP 51998 and 51999" in found.sentence
 
@@ -149,33 +151,33 @@ def test_the_words_and_the_json_say_the_same() -> None:
 
 
 def test_peers_that_a_route_or_a_switched_off_ipv6_keeps_out_are_told(
-    settings: Settings, inside: Namespace
+    config: AgentConfig, inside: Namespace
 ) -> None:
-    joined(settings, peer(1), peer(2, prefixes=("172.20.1.0/24",)))
-    view = snapshot.load(settings.snapshot_file, settings.zone)
+    joined(config, peer(1), peer(2, prefixes=("172.20.1.0/24",)))
+    view = snapshot.load(config.snapshot_file, config.zone)
     assert view is not None
-    public = keys.read_key_file(inside.runner, str(settings.private_key_file))
-    DataPlane(inside.runner, node_of(settings, public)).bring_to(view)
-    assert [each.grade for each in examined(settings, inside)["routes"]] == [GOOD]
+    public = keys.read_key_file(inside.runner, str(config.private_key_file))
+    DataPlane(inside.runner, node_of(config, public)).bring_to(view)
+    assert [each.grade for each in examined(config, inside)["routes"]] == [GOOD]
     inside.run(["ip", "route", "add", "blackhole", "10.20.0.2/32"])
     inside.run(["ip", "rule", "add", "to", "172.20.1.0/24", "prohibit"])
-    peers, prefixes = examined(settings, inside)["routes"]
+    peers, prefixes = examined(config, inside)["routes"]
     assert (peers.grade, prefixes.grade) == (BAD, WARNING)
     assert "node1 (10.20.0.2 nowhere)" in peers.sentence
     assert "node2 (172.20.1.0/24 nowhere)" in prefixes.sentence
     inside.run(["tee", "/proc/sys/net/ipv6/conf/all/disable_ipv6"], "1")
     view.zone = replace(view.zone, pools=("10.20.0.0/20", "fd20::/64"))
     both = peer(0)._replace(key=public, addresses=("10.20.0.1", "fd20::1"))
-    snapshot.save(settings.snapshot_file, replace(view, peers={**view.peers, public: both}))
-    found = examined(settings, inside)["differences"]
+    snapshot.save(config.snapshot_file, replace(view, peers={**view.peers, public: both}))
+    found = examined(config, inside)["differences"]
     assert [each.grade for each in found] == [GOOD, WARNING]
     assert "IPv6 is left out of jwudoc0" in found[1].sentence
 
 
 def test_userspace_wireguard_that_hangs_is_named_and_ends_the_examination(
-    settings: Settings, inside: Namespace, monkeypatch: pytest.MonkeyPatch
+    config: AgentConfig, inside: Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    joined(settings, peer(1))
+    joined(config, peer(1))
     inside.run(["wireguard-go", "jwudoc0"])
     program = next(
         int(each.parent.name)
@@ -185,19 +187,19 @@ def test_userspace_wireguard_that_hangs_is_named_and_ends_the_examination(
     os.kill(program, signal.SIGSTOP)
     try:
         runner = NamespaceRunner(SubprocessRunner(0.5), inside.name)
-        last = run.examine(settings, runner)[-1]
+        last = run.examine(config, runner)[-1]
     finally:
         os.kill(program, signal.SIGCONT)
     assert (last.about, last.grade) == ("interface", BAD)
     assert "kill -s KILL jaywalk-wireguard-jwudoc0" in last.sentence
 
 
-def test_a_snapshot_that_a_reboot_clears_is_a_warning(settings: Settings, inside: Namespace) -> None:
-    joined(settings)
-    view = snapshot.load(settings.snapshot_file, settings.zone)
+def test_a_snapshot_that_a_reboot_clears_is_a_warning(config: AgentConfig, inside: Namespace) -> None:
+    joined(config)
+    view = snapshot.load(config.snapshot_file, config.zone)
     assert view is not None
-    settings.snapshot_file.unlink()
-    settings.snapshot_file.mkdir()
+    config.snapshot_file.unlink()
+    config.snapshot_file.mkdir()
     with pytest.raises(JaywalkError):
-        snapshot.keep(settings, view)
-    assert [each.grade for each in examined(settings, inside)["zone"]] == [GOOD, WARNING]
+        snapshot.keep(config, view)
+    assert [each.grade for each in examined(config, inside)["zone"]] == [GOOD, WARNING]

@@ -18,7 +18,7 @@ from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk.zone.requests import CHECK, Request
 from jaywalk.zone.view import Retained
 from jaywalk_agent.agent import node_of
-from jaywalk_agent.config import Settings
+from jaywalk_agent.config import AgentConfig
 from jaywalk_agent.dataplane.forwarding import Forwarding
 from jaywalk_agent.dataplane.interface import DataPlane
 from jaywalk_agent.doctor import peers, run
@@ -27,7 +27,7 @@ from jaywalk_agent.host import runtime_state
 from jaywalk_agent.paths import ping
 from jaywalk_agent.paths.ping import PingResult
 from jaywalk_agent.zone import snapshot
-from tests.agent_support import settings_in
+from tests.agent_support import config_in
 from tests.redis_server import RedisServer
 from tests.supervisor_support import AGENT_PASSWORD, committing
 from tests.tunnel import Tunnel, tunnel
@@ -41,18 +41,18 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tunnel]:
     monkeypatch.setattr(run, "SETTLE_SECONDS", 0.0)
     with tunnel(tmp_path, "jwudt") as made, ExitStack() as stack:
         made.up()
-        settings = made.one.settings
-        DataPlane(settings.runner(), node_of(settings, made.one.record.key)).bring_to(made.view)
+        config = made.one.config
+        DataPlane(config.runner(), node_of(config, made.one.record.key)).bring_to(made.view)
         for end in (made.one, made.other):
             stack.enter_context(made.agent(end))
-        stack.enter_context(runtime_state.only_one(made.one.settings.lock_file, "zone-blue"))
-        runtime_state.report(made.one.settings.status_file, "")
+        stack.enter_context(runtime_state.only_one(made.one.config.lock_file, "zone-blue"))
+        runtime_state.report(made.one.config.status_file, "")
         yield made
 
 
 def found(pair: Tunnel) -> dict[str, list[Finding]]:
     listed: dict[str, list[Finding]] = {}
-    for finding in run.examine(pair.one.settings, pair.one.settings.runner()):
+    for finding in run.examine(pair.one.config, pair.one.config.runner()):
         listed.setdefault(finding.about, []).append(finding)
     return listed
 
@@ -84,8 +84,8 @@ def test_forwarding_that_somebody_switched_off_is_bad(pair: Tunnel) -> None:
     prefix = "192.0.2.0/24"
     own = pair.one.record._replace(prefixes=(prefix,))
     pair.view.peers[own.key] = own
-    snapshot.save(pair.one.settings.snapshot_file, pair.view)
-    pair.one.settings = replace(pair.one.settings, forward=True)
+    snapshot.save(pair.one.config.snapshot_file, pair.view)
+    pair.one.config = replace(pair.one.config, forward=True)
     assert prefix in bad(pair)["forwarding"]
     forwarding = Forwarding(pair.one.where.runner, "jwudt0", wanted=True)
     forwarding.bring((prefix,))
@@ -125,9 +125,9 @@ def test_a_peer_that_stopped_answering_a_moment_ago_is_named(pair: Tunnel) -> No
 def test_an_agent_that_waits_is_in_trouble_or_does_not_run_is_bad(
     pair: Tunnel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runtime_state.report(pair.one.settings.status_file, "no route")
+    runtime_state.report(pair.one.config.status_file, "no route")
     assert "no route" in bad(pair)["agent"]
-    runtime_state.report(pair.one.settings.status_file, "", waiting=True)
+    runtime_state.report(pair.one.config.status_file, "", waiting=True)
     assert "waits" in bad(pair)["agent"]
     monkeypatch.setattr(runtime_state, "is_running", lambda _: False)
     assert "no agent runs" in bad(pair)["agent"]
@@ -135,7 +135,7 @@ def test_an_agent_that_waits_is_in_trouble_or_does_not_run_is_bad(
 
 def test_a_node_that_the_zone_does_not_list_is_bad(pair: Tunnel) -> None:
     del pair.view.peers[pair.one.record.key]
-    snapshot.save(pair.one.settings.snapshot_file, pair.view)
+    snapshot.save(pair.one.config.snapshot_file, pair.view)
     assert "does not list this node's key" in bad(pair)["zone"]
 
 
@@ -155,32 +155,32 @@ def test_silent_peers_are_named_up_to_ten_and_counted(pair: Tunnel, monkeypatch:
 
 def test_peers_that_the_controller_lost_are_a_warning(pair: Tunnel) -> None:
     pair.view.retained[pair.other.record.key] = Retained(6, 0.0)
-    snapshot.save(pair.one.settings.snapshot_file, pair.view)
+    snapshot.save(pair.one.config.snapshot_file, pair.view)
     assert found(pair)["peers"][1].grade == WARNING
     assert "node1" in found(pair)["peers"][1].sentence
 
 
 @pytest.fixture
-def member(tmp_path: Path, redis_server: RedisServer) -> Settings:
+def member(tmp_path: Path, redis_server: RedisServer) -> AgentConfig:
     """A node that joined from another machine than the doctor's."""
-    settings = settings_in(
+    config = config_in(
         tmp_path,
         controller=f"{redis_server.host}:{redis_server.port}",
         controller_password=AGENT_PASSWORD,
         local_endpoint_ip="192.0.2.77",
         interface="jwudtx0",
     )
-    public, _ = keys.ensure_key_file(settings.runner(), str(settings.private_key_file))
+    public, _ = keys.ensure_key_file(config.runner(), str(config.private_key_file))
     with committing(redis_server.address):
         zone = ZoneClient(connect(redis_server.address), redis_server.address, "zone-blue")
         join = Request.checked("join", "zone-blue", public, endpoint="192.0.2.1:51820", instance="01234567")
         zone.ask(join, 20).lease_or_raise()
-        snapshot.save(settings.snapshot_file, zone.snapshot())
-    return settings
+        snapshot.save(config.snapshot_file, zone.snapshot())
+    return config
 
 
 def test_the_doctor_of_a_clone_changes_nothing_in_the_zone(
-    member: Settings, redis_server: RedisServer
+    member: AgentConfig, redis_server: RedisServer
 ) -> None:
     redis: Any = connect(redis_server.address)
     names = ZoneKeys("zone-blue")

@@ -28,7 +28,7 @@ def pair(tmp_path: Path) -> Iterator[Tunnel]:
 def asked(pair: Tunnel, size: int = 0, timeout: float = 8.0) -> PingResult:
     # The first question waits for a handshake, which on a busy machine takes its time.
     one, keys = pair.one, [pair.other.record.key]
-    return ask_peers(one.settings, pair.view, one.record, keys, size=size, count=1, timeout=timeout)[0]
+    return ask_peers(one.config, pair.view, one.record, keys, size=size, count=1, timeout=timeout)[0]
 
 
 @pytest.mark.wireguard
@@ -39,7 +39,7 @@ def test_a_peer_with_an_agent_answers_and_one_without_is_told_from_a_dead_one(pa
         assert answer.round_trips[0] > 0
     answer = asked(pair)
     assert (answer.path, answer.agent) == ("direct", False)
-    pair.other.where.run(["ip", "link", "set", "dev", pair.other.settings.interface, "down"])
+    pair.other.where.run(["ip", "link", "set", "dev", pair.other.config.interface, "down"])
     answer = asked(pair, timeout=0.5)
     assert (answer.path, answer.answers, answer.lost) == ("none", False, 1)
 
@@ -49,7 +49,7 @@ def test_a_relayed_peer_is_said_to_be_by_the_name_of_its_relay(pair: Tunnel) -> 
     relay = peer(7)
     pair.view.peers[relay.key] = relay
     path_status.save(
-        pair.one.settings.paths_file, {pair.other.record.key: Outcome("relayed", relay.key, "", 0)}
+        pair.one.config.paths_file, {pair.other.record.key: Outcome("relayed", relay.key, "", 0)}
     )
     answer = asked(pair)
     assert (answer.path, answer.relay) == ("relayed", "node7")
@@ -63,10 +63,10 @@ def test_a_black_hole_is_found_and_so_is_the_largest_size_that_passes(pair: Tunn
         assert asked(pair).answers
         assert not asked(pair, size=MTU, timeout=0.5).answers
         key = pair.other.record.key
-        with_agent = largest_passing(pair.one.settings, pair.view, pair.one.record, [key], MTU)
+        with_agent = largest_passing(pair.one.config, pair.view, pair.one.record, [key], MTU)
     # WireGuard pads what it seals to 16 bytes, and adds 60 to it over IPv4.
     assert with_agent == {key: 1232}
-    assert largest_passing(pair.one.settings, pair.view, pair.one.record, [key], MTU) == with_agent
+    assert largest_passing(pair.one.config, pair.view, pair.one.record, [key], MTU) == with_agent
 
 
 @pytest.mark.wireguard
@@ -93,7 +93,7 @@ def test_peers_are_asked_over_ipv6_alone(tmp_path: Path) -> None:
             assert asked(pair, size=MTU).agent is True
         drop_larger_than(pair.router, 1400)
         key = pair.other.record.key
-        found = largest_passing(pair.one.settings, pair.view, pair.one.record, [key], MTU)
+        found = largest_passing(pair.one.config, pair.view, pair.one.record, [key], MTU)
         assert found == {key: 1312}
 
 

@@ -18,7 +18,7 @@ from jaywalk.wireguard import linux, routes
 from jaywalk.wireguard.interface import Interface, ObservedPeer
 from jaywalk_agent.agent import node_of
 from jaywalk_agent.cli import status as status_command
-from jaywalk_agent.config import Settings
+from jaywalk_agent.config import AgentConfig
 from jaywalk_agent.dataplane.interface import DataPlane
 from jaywalk_agent.host import runtime_state
 from jaywalk_agent.paths import path_status
@@ -26,7 +26,7 @@ from jaywalk_agent.paths.path_status import Outcome
 from jaywalk_agent.status import report
 from jaywalk_agent.status import text as status_text
 from jaywalk_agent.zone import snapshot
-from tests.agent_support import peer, settings_in, view_of
+from tests.agent_support import config_in, peer, view_of
 from tests.strategies import key
 from tests.zone_model import ModelInterface
 
@@ -43,16 +43,16 @@ class Host(ModelInterface):
 
 
 @pytest.fixture
-def member(tmp_path: Path) -> Settings:
+def member(tmp_path: Path) -> AgentConfig:
     """A node whose snapshot holds itself and three peers."""
-    settings = settings_in(tmp_path)
-    public = settings.own_key(SubprocessRunner())
+    config = config_in(tmp_path)
+    public = config.own_key(SubprocessRunner())
     own = peer(0, endpoint="192.0.2.10:51820")._replace(key=public)
-    snapshot.save(settings.snapshot_file, view_of(own, *map(peer, (1, 2, 3)), rev=9))
-    return settings
+    snapshot.save(config.snapshot_file, view_of(own, *map(peer, (1, 2, 3)), rev=9))
+    return config
 
 
-def gathered(settings: Settings, host: Host) -> dict[str, object]:
+def gathered(config: AgentConfig, host: Host) -> dict[str, object]:
     with (
         mock.patch.object(linux, "observe", host.look),
         mock.patch.object(linux, "local_networks", return_value=[]),
@@ -60,16 +60,16 @@ def gathered(settings: Settings, host: Host) -> dict[str, object]:
         mock.patch.object(linux, "path_mtus", return_value={}),
         mock.patch.object(routes, "devices", lambda _, hosts: dict.fromkeys(hosts, host.way)),
     ):
-        return report.gather(settings, SubprocessRunner(), NOW)
+        return report.gather(config, SubprocessRunner(), NOW)
 
 
-def up(settings: Settings) -> Host:
+def up(config: AgentConfig) -> Host:
     """The interface as the snapshot wants it."""
     host = Host()
-    view = snapshot.load(settings.snapshot_file, settings.zone)
+    view = snapshot.load(config.snapshot_file, config.zone)
     assert view is not None
     with mock.patch.object(linux, "observe", host.look):
-        plane = DataPlane(SubprocessRunner(), node_of(settings, settings.own_key(SubprocessRunner())))
+        plane = DataPlane(SubprocessRunner(), node_of(config, config.own_key(SubprocessRunner())))
         with (
             mock.patch.object(linux, "local_networks", return_value=[]),
             mock.patch.object(linux, "require_wireguard"),
@@ -85,17 +85,17 @@ def up(settings: Settings) -> Host:
 
 def test_before_the_first_join_it_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(JaywalkError, match=r"has not joined zone zone-blue.*jaywalk-agent@zone-blue"):
-        report.gather(settings_in(tmp_path, interface="jwunone0"), SubprocessRunner())
+        report.gather(config_in(tmp_path, interface="jwunone0"), SubprocessRunner())
 
 
 def test_json_says_too_why_a_node_is_in_no_zone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = settings_in(tmp_path, interface="jwunone0")
+    config = config_in(tmp_path, interface="jwunone0")
     arguments = argparse.Namespace(watch=None, wait=0.0, json=True, bad=False)
-    with runtime_state.only_one(settings.lock_file, "zone-blue"):
+    with runtime_state.only_one(config.lock_file, "zone-blue"):
         runtime_state.report(
-            settings.status_file, "superseded: the key of this node joined from another machine"
+            config.status_file, "superseded: the key of this node joined from another machine"
         )
-        assert status_command.run(settings, arguments) == 1
+        assert status_command.run(config, arguments) == 1
     told = json.loads(capsys.readouterr().out)
     [reason] = told["reasons"]
     assert reason.startswith("this node is not in zone zone-blue: superseded: the key of this node joined")
@@ -103,22 +103,22 @@ def test_json_says_too_why_a_node_is_in_no_zone(tmp_path: Path, capsys: pytest.C
 
 
 def test_before_the_first_join_it_passes_on_the_running_agents_trouble(tmp_path: Path) -> None:
-    settings = settings_in(tmp_path, interface="jwunone0")
-    with runtime_state.only_one(settings.lock_file, "zone-blue"):
-        runtime_state.report(settings.status_file, "no supervisor has answered yet")
+    config = config_in(tmp_path, interface="jwunone0")
+    with runtime_state.only_one(config.lock_file, "zone-blue"):
+        runtime_state.report(config.status_file, "no supervisor has answered yet")
         with pytest.raises(JaywalkError, match="no supervisor has answered yet"):
-            report.gather(settings, SubprocessRunner())
+            report.gather(config, SubprocessRunner())
 
 
 def test_a_snapshot_that_somebody_removed_is_not_taken_for_a_node_that_never_joined(tmp_path: Path) -> None:
-    settings = settings_in(tmp_path, interface="jwunone0")
-    with runtime_state.only_one(settings.lock_file, "zone-blue"):
-        runtime_state.report(settings.status_file, "the controller cannot be reached", joined=True)
+    config = config_in(tmp_path, interface="jwunone0")
+    with runtime_state.only_one(config.lock_file, "zone-blue"):
+        runtime_state.report(config.status_file, "the controller cannot be reached", joined=True)
         with pytest.raises(JaywalkError, match=r"removed or damaged .*zone-blue\.json.*within a minute"):
-            report.gather(settings, SubprocessRunner())
+            report.gather(config, SubprocessRunner())
 
 
-def test_an_interface_that_equals_the_zone_is_in_order(member: Settings) -> None:
+def test_an_interface_that_equals_the_zone_is_in_order(member: AgentConfig) -> None:
     host = up(member)
     shown = gathered(member, host)
     assert shown["differences"] == []
@@ -131,7 +131,7 @@ def test_an_interface_that_equals_the_zone_is_in_order(member: Settings) -> None
     assert shown["reasons"] == ["no agent follows zone zone-blue"]
 
 
-def test_an_interface_that_is_down_is_said_to_be(member: Settings) -> None:
+def test_an_interface_that_is_down_is_said_to_be(member: AgentConfig) -> None:
     shown = gathered(member, Host())
     assert shown["wireguard"] == ""
     assert "wg0 (down)" in status_text.text(shown)
@@ -139,7 +139,7 @@ def test_an_interface_that_is_down_is_said_to_be(member: Settings) -> None:
     assert {each["state"] for each in shown["peers"]} == {"missing"}  # type: ignore[attr-defined]
 
 
-def test_each_peer_has_its_state(member: Settings) -> None:
+def test_each_peer_has_its_state(member: AgentConfig) -> None:
     host = up(member)
     del host.peers[key(3)]
     host.peers[key(1)].handshake = int(NOW) - 12
@@ -155,7 +155,7 @@ def test_each_peer_has_its_state(member: Settings) -> None:
     assert gathered(member, host)["peers"][0]["state"] == "silent"  # type: ignore[index]
 
 
-def test_a_running_agent_is_shown_with_its_trouble(member: Settings) -> None:
+def test_a_running_agent_is_shown_with_its_trouble(member: AgentConfig) -> None:
     runtime_state.report(member.status_file, "the controller cannot be reached")
     host = up(member)
     assert not gathered(member, host)["agent"]["running"]  # type: ignore[index]
@@ -165,12 +165,12 @@ def test_a_running_agent_is_shown_with_its_trouble(member: Settings) -> None:
     assert "the controller cannot be reached" in table
 
 
-def test_no_private_key_is_in_it(member: Settings) -> None:
+def test_no_private_key_is_in_it(member: AgentConfig) -> None:
     text = json.dumps(gathered(member, up(member)))
     assert member.private_key_file.read_text().strip() not in text
 
 
-def test_what_an_agent_found_that_runs_no_more_is_not_believed_without_a_session(member: Settings) -> None:
+def test_what_an_agent_found_that_runs_no_more_is_not_believed_without_a_session(member: AgentConfig) -> None:
     host = up(member)
     ends = {1: ("direct", ""), 2: ("relayed", key(3)), 3: ("direct", "")}
     found = {key(n): Outcome(path, relay, "", 25) for n, (path, relay) in ends.items()}
@@ -186,7 +186,7 @@ def test_what_an_agent_found_that_runs_no_more_is_not_believed_without_a_session
     assert paths() == ["none", "relayed", "direct"]
 
 
-def test_traffic_is_counted(member: Settings) -> None:
+def test_traffic_is_counted(member: AgentConfig) -> None:
     host = up(member)
     observed = host.observed()
     assert observed is not None
@@ -197,14 +197,14 @@ def test_traffic_is_counted(member: Settings) -> None:
     assert (first["received"], first["sent"]) == (124, 180)
 
 
-def test_what_the_machine_sends_elsewhere_is_a_difference(member: Settings) -> None:
+def test_what_the_machine_sends_elsewhere_is_a_difference(member: AgentConfig) -> None:
     host = up(member)
     host.way = "eth0"
     shown = gathered(member, host)["differences"]
     assert isinstance(shown, list) and "elsewhere than into wg0: node" in shown[0] and "by eth0" in shown[0]
 
 
-def test_in_order_means_followed_answered_and_equal(member: Settings) -> None:
+def test_in_order_means_followed_answered_and_equal(member: AgentConfig) -> None:
     host = up(member)
     assert not gathered(member, host)["in_order"], "no agent runs"
     with runtime_state.only_one(member.lock_file, "zone-blue"):

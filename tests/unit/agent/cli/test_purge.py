@@ -11,7 +11,7 @@ import pytest
 from jaywalk.core.errors import JaywalkError
 from jaywalk.core.runner import Finished
 from jaywalk_agent.cli.purge import purge
-from tests.agent_support import settings_in
+from tests.agent_support import config_in
 
 
 class Systemctl:
@@ -47,7 +47,7 @@ def test_a_zone_goes_and_the_other_stays_and_with_the_last_one_all_goes(machine:
     before = left(machine)
     for zone in ("zone-blue", "zone-red", "zone-red"):
         words = {"zone": zone, "private_key_file": str(machine / "owner.key")}
-        purge(settings_in(machine / "lib", **words), systemctl, machine / "etc")
+        purge(config_in(machine / "lib", **words), systemctl, machine / "etc")
         if zone == "zone-blue":
             assert before - left(machine) == {each for each in before if "zone-blue" in each}
     assert left(machine) == {"owner.key"}
@@ -57,5 +57,5 @@ def test_a_zone_goes_and_the_other_stays_and_with_the_last_one_all_goes(machine:
 def test_a_unit_that_stays_keeps_its_settings(machine: Path) -> None:
     before = left(machine)
     with pytest.raises(JaywalkError, match=r"zone-blue cannot be disabled \(Access denied\)"):
-        purge(settings_in(machine / "lib"), Systemctl(returncode=1), machine / "etc")
+        purge(config_in(machine / "lib"), Systemctl(returncode=1), machine / "etc")
     assert left(machine) == before

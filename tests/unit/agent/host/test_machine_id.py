@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaywalk_agent.host import machine_id
-from jaywalk_agent.host.machine_id import is_same_machine, own_instance
+from jaywalk_agent.host.machine_id import is_same_machine, own_machine_id
 
 UUID, OTHER_UUID = "4c4c4544-0001-0001-0001-000000000001", "4c4c4544-0001-0001-0001-000000000002"
 MACHINE, OTHER_MACHINE = "0" * 31 + "1", "0" * 31 + "2"
@@ -53,7 +53,7 @@ class Machine:
 
     def mark(self) -> str:
         self._monkeypatch.setattr(machine_id, "ROOT", self.root)
-        return own_instance(self.root / "var/lib/jaywalk")
+        return own_machine_id(self.root / "var/lib/jaywalk")
 
     def copy(self, root: Path) -> Machine:
         """Another machine that is the same in all until the test says otherwise."""
@@ -199,7 +199,7 @@ def test_nothing_of_the_machine_lies_in_the_file_as_it_is(machine: Machine) -> N
 
 def test_a_disk_that_takes_nothing_ends_no_agent(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert re.fullmatch("[0-9a-f]{8}", own_instance(tmp_path / "file" / "below"))
+    assert re.fullmatch("[0-9a-f]{8}", own_machine_id(tmp_path / "file" / "below"))
 
 
 traits = st.dictionaries(

@@ -12,7 +12,7 @@ import pytest
 from jaywalk.core.errors import InvalidValue
 from jaywalk_agent.cli import main
 from jaywalk_agent.host import platform
-from tests.agent_support import settings_in
+from tests.agent_support import config_in
 
 PLIST = Path(__file__).parents[4] / "agent/launchd/jaywalk.agent.zone-blue.plist"
 
@@ -28,9 +28,9 @@ def test_a_machine_has_the_places_of_its_platform() -> None:
     [({"relay": "1"}, "--relay"), ({"forward": "1"}, "--forward"), ({"netns": "red"}, "--netns")],
 )
 def test_what_rests_on_linux_is_refused_elsewhere(tmp_path: Path, words: dict[str, str], flag: str) -> None:
-    wished = settings_in(tmp_path, **words)
+    wished = config_in(tmp_path, **words)
     wished.refuse_missing(platform.LINUX)
-    settings_in(tmp_path).refuse_missing(platform.DARWIN)
+    config_in(tmp_path).refuse_missing(platform.DARWIN)
     with pytest.raises(InvalidValue, match=f"{flag} works on Linux only"):
         wished.refuse_missing(platform.DARWIN)
 

@@ -19,7 +19,7 @@ from jaywalk_agent.dataplane.relay_interfaces import Wanted
 from jaywalk_agent.paths import manager
 from jaywalk_agent.paths.manager import Pathfinder
 from jaywalk_agent.paths.silence import Silences
-from jaywalk_agent.zone.background_sender import Courier
+from jaywalk_agent.zone.background_sender import BackgroundSender
 from tests.agent_support import peer, view_of
 from tests.strategies import key
 
@@ -60,13 +60,13 @@ def relay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Pathfinder, 
     """A relay's pathfinder, whose own record is all that the zone has."""
     relays, plane = Relays(), Plane()
     monkeypatch.setattr(manager, "RelayPlane", lambda *_: relays)
-    finder = Pathfinder(Nothing(), plane, cast(Courier, _Silent()), tmp_path / "paths")
+    finder = Pathfinder(Nothing(), plane, cast(BackgroundSender, _Silent()), tmp_path / "paths")
     finder.learn(view_of(peer(0, endpoint="192.0.2.1:51820", relay=51821)), None)
     return finder, plane, relays
 
 
 class _Silent:
-    """In the place of a courier, since nobody is to be told of anything."""
+    """Stands in for the background sender; sends nothing."""
 
     def report(self, observed: Mapping[str, str]) -> bool:
         return True

@@ -20,8 +20,8 @@ from jaywalk_agent.host.signals import StopSignal
 from jaywalk_agent.paths import passive
 from jaywalk_agent.paths.passive import Onlooker
 from jaywalk_agent.zone import snapshot
-from jaywalk_agent.zone.background_sender import Courier
-from tests.agent_support import peer, settings_in, view_of
+from jaywalk_agent.zone.background_sender import BackgroundSender
+from tests.agent_support import config_in, peer, view_of
 from tests.strategies import key
 
 OWN, SPOKE = peer(0, endpoint="192.0.2.1:51820"), peer(1, endpoint="192.168.1.2:51820")
@@ -38,7 +38,7 @@ class Wg:
         return Finished(0, f"{OWN.key}\n" if argv[0] == "wg" else "[]", "")
 
 
-class Told(Courier):
+class Told(BackgroundSender):
     def __init__(self) -> None:
         self.told: list[Mapping[str, str]] = []
 
@@ -54,12 +54,12 @@ def without_paths(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_it_tells_the_zone_where_it_sees_a_peer_at_each_full_look() -> None:
-    courier = Told()
-    eyes = Onlooker(Wg(), "wg0", OWN.key, courier)
+    sender = Told()
+    eyes = Onlooker(Wg(), "wg0", OWN.key, sender)
     eyes.learn(view_of(OWN, SPOKE), {SPOKE.key})
-    assert courier.told == [], "an event alone is no reason to look"
+    assert sender.told == [], "an event alone is no reason to look"
     eyes.learn(view_of(OWN, SPOKE), None)
-    assert courier.told == [{SPOKE.key: SEEN}]
+    assert sender.told == [{SPOKE.key: SEEN}]
     assert eyes.observer.observed() == {SPOKE.key: SEEN}
 
 
@@ -68,8 +68,8 @@ def test_the_agent_there_says_that_it_mends_no_path(
     tmp_path: Path, stop: StopSignal, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "key").write_text(key(9) + "\n")
-    settings = settings_in(tmp_path, controller="127.0.0.1", controller_password="x")
-    node = agent.Agent(settings, Wg(), stop)
+    config = config_in(tmp_path, controller="127.0.0.1", controller_password="x")
+    node = agent.Agent(config, Wg(), stop)
     assert isinstance(node.pathfinder, Onlooker)
     with caplog.at_level(logging.INFO), node.pathfinder.running():
         assert "no path is mended" in caplog.text
@@ -79,15 +79,15 @@ def test_the_agent_there_says_that_it_mends_no_path(
 
 @pytest.mark.usefixtures("without_paths")
 def test_the_doctor_there_promises_no_relay(tmp_path: Path) -> None:
-    settings = settings_in(tmp_path)
-    settings.private_key_file.write_text(key(9) + "\n")
+    config = config_in(tmp_path)
+    config.private_key_file.write_text(key(9) + "\n")
     own = peer(0, endpoint="192.168.1.9:51820", observed="203.0.113.9:1", symmetric=True)
     relay = peer(1, endpoint="192.0.2.9:51820", relay=51821)
-    snapshot.save(settings.snapshot_file, view_of(own, relay))
-    found = {each.about: each for each in doctor.examine(settings, Wg())}
+    snapshot.save(config.snapshot_file, view_of(own, relay))
+    found = {each.about: each for each in doctor.examine(config, Wg())}
     assert found["paths"] == Finding(WARNING, "paths", passive.SENTENCE)
     assert "no relay carries anything for this platform" in found["nat"].sentence
 
 
 def test_on_linux_nothing_of_this_is_said(tmp_path: Path) -> None:
-    assert "paths" not in {each.about for each in doctor.examine(settings_in(tmp_path), Wg())}
+    assert "paths" not in {each.about for each in doctor.examine(config_in(tmp_path), Wg())}

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from jaywalk.core.errors import JaywalkError
 from jaywalk.zone.view import Retained
 from jaywalk_agent.zone import snapshot
-from tests.agent_support import peer, settings_in, view_of
+from tests.agent_support import config_in, peer, view_of
 from tests.strategies import json_values
 
 VIEW = view_of(
@@ -116,19 +116,19 @@ def test_is_forgotten_once_and_again(tmp_path: Path) -> None:
 
 
 def test_what_a_full_disk_does_not_take_is_kept_in_memory_until_it_does(tmp_path: Path) -> None:
-    settings = settings_in(tmp_path)
-    snapshot.save(settings.snapshot_file, view_of(peer(1), rev=1))
+    config = config_in(tmp_path)
+    snapshot.save(config.snapshot_file, view_of(peer(1), rev=1))
     full = tmp_path / "full"
-    settings.snapshot_file.rename(full)
-    settings.snapshot_file.mkdir()
+    config.snapshot_file.rename(full)
+    config.snapshot_file.mkdir()
     with pytest.raises(JaywalkError, match="cannot write"):
-        snapshot.keep(settings, view_of(peer(1), peer(2), rev=2))
-    current = snapshot.current(settings)
+        snapshot.keep(config, view_of(peer(1), peer(2), rev=2))
+    current = snapshot.current(config)
     assert current is not None
     assert current.rev == 2
-    settings.snapshot_file.rmdir()
-    snapshot.keep(settings, view_of(peer(1), rev=3))
-    assert not settings.volatile_snapshot_file.exists()
-    current = snapshot.current(settings)
+    config.snapshot_file.rmdir()
+    snapshot.keep(config, view_of(peer(1), rev=3))
+    assert not config.volatile_snapshot_file.exists()
+    current = snapshot.current(config)
     assert current is not None
     assert current.rev == 3
