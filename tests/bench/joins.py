@@ -146,7 +146,7 @@ def _calls(store: Store, batch: int, joins: int) -> list[Writes]:
             replies[ReplyTo(asked.nonce)] = decision.reply
         mark = new_mark()
         calls.append(writes(state, changes, replies, mark))
-        state.rev, state.mark, state.wait_ms = state.rev + 1, mark, state.wanted_wait_ms
+        state.rev, state.mark, state.wait_ms = state.rev + 1, mark, state.desired_wait_ms
     return calls
 
 

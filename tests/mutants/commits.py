@@ -7,9 +7,9 @@ from .mutant import LIBRARY, SUPERVISOR, Mutant, of
 
 COMMIT = f"{SUPERVISOR}/store/scripts/commit.lua"
 BUMP = f"{SUPERVISOR}/store/scripts/bump.lua"
-COMMON = f"{SUPERVISOR}/common.lua"
-COMMITTER = f"{SUPERVISOR}/committer.py"
-STATE = f"{SUPERVISOR}/state.py"
+COMMON = f"{SUPERVISOR}/store/scripts/common.lua"
+COMMITTER = f"{SUPERVISOR}/committer/committer.py"
+STATE = f"{SUPERVISOR}/state/zone_state.py"
 
 COMMITS = (
     Mutant(
@@ -18,7 +18,10 @@ COMMITS = (
         "if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] then return 'CONFLICT' end",
         "if meta[1] ~= ARGV[1] then return 'CONFLICT' end",
         "two supervisors give one address to two nodes",
-        of("committer", "test_a_lost_compare_and_set_is_decided_anew"),
+        of(
+            "integration/supervisor/committer/test_committer.py",
+            "test_a_lost_compare_and_set_is_decided_anew",
+        ),
         quick=True,
     ),
     Mutant(
@@ -27,15 +30,21 @@ COMMITS = (
         "if meta[3] ~= server_run_id() then return 'INCARNATION' end",
         "",
         "revisions that a restarted Redis lost are used again",
-        of("commit", "test_a_redis_that_started_anew_takes_no_commit_before_a_new_epoch"),
+        of(
+            "integration/supervisor/committer/test_commit.py",
+            "test_a_redis_that_started_anew_takes_no_commit_before_a_new_epoch",
+        ),
     ),
     Mutant(
         "change-not-compared",
-        f"{SUPERVISOR}/change.lua",
+        f"{SUPERVISOR}/store/scripts/change.lua",
         "if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] then return 'CONFLICT' end",
         "if meta[1] ~= ARGV[1] then return 'CONFLICT' end",
         "a zone gets pools that were checked against leases of before",
-        of("commit", "test_a_zone_is_changed_only_as_it_was_when_that_was_checked"),
+        of(
+            "integration/supervisor/committer/test_commit.py",
+            "test_a_zone_is_changed_only_as_it_was_when_that_was_checked",
+        ),
     ),
     Mutant(
         "answered-before-written",
@@ -44,7 +53,7 @@ COMMITS = (
         "for i = 5, #KEYS do local a = #ARGV - 4 * (#KEYS - i) - 3 redis.call('XADD', KEYS[i], '*', ARGV[a], "
         "ARGV[a + 1]) end local meta = redis.call(",
         "a node is told a lease that was not committed",
-        of("commit", "test_what_was_not_committed_is_not_answered"),
+        of("integration/supervisor/committer/test_commit.py", "test_what_was_not_committed_is_not_answered"),
     ),
     Mutant(
         "answers-not-written",
@@ -52,7 +61,10 @@ COMMITS = (
         "for i = 5, #KEYS do",
         "for i = 6, #KEYS do",
         "the first of those who asked together waits in vain",
-        of("commit", "test_who_asked_together_is_answered_one_by_one"),
+        of(
+            "integration/supervisor/committer/test_commit.py",
+            "test_who_asked_together_is_answered_one_by_one",
+        ),
     ),
     Mutant(
         "leases-not-written",
@@ -60,7 +72,10 @@ COMMITS = (
         "write('HSET', KEYS[3], ARGV[9])",
         "at = at + tonumber(ARGV[9])",
         "a peer is in the mesh without a lease",
-        of("commit", "test_a_lease_is_written_beside_its_peer_and_stays_when_that_leaves"),
+        of(
+            "integration/supervisor/committer/test_commit.py",
+            "test_a_lease_is_written_beside_its_peer_and_stays_when_that_leaves",
+        ),
     ),
     Mutant(
         "peers-not-removed",
@@ -68,7 +83,10 @@ COMMITS = (
         "write('HDEL', KEYS[2], ARGV[8])",
         "at = at + tonumber(ARGV[8])",
         "a node that left is a peer of whoever reads the zone anew",
-        of("commit", "test_a_node_that_left_is_no_peer_of_who_reads_the_zone_anew"),
+        of(
+            "integration/supervisor/committer/test_commit.py",
+            "test_a_node_that_left_is_no_peer_of_who_reads_the_zone_anew",
+        ),
     ),
     Mutant(
         "revision-not-written",
@@ -76,23 +94,23 @@ COMMITS = (
         "redis.call('HSET', KEYS[1], 'rev', rev, 'mark', ARGV[4])",
         "redis.call('HSET', KEYS[1], 'rev', meta[2], 'mark', ARGV[4])",
         "the zone stands behind its log, and no further commit passes",
-        of("commit", "test_what_changes_nothing_makes_no_event"),
+        of("integration/supervisor/committer/test_commit.py", "test_what_changes_nothing_makes_no_event"),
     ),
     Mutant(
         "event-without-a-change",
-        f"{SUPERVISOR}/writes.py",
+        f"{SUPERVISOR}/store/commit_args.py",
         """f"[{','.join(each.to_wire() for each in changes)}]" if changes else "",""",
         """f"[{','.join(each.to_wire() for each in changes)}]",""",
         "each answer that changes nothing wakes all agents, and supervisors fall behind the log",
-        of("commit", "test_what_changes_nothing_makes_no_event"),
+        of("integration/supervisor/committer/test_commit.py", "test_what_changes_nothing_makes_no_event"),
     ),
     Mutant(
         "wait-not-written",
-        f"{SUPERVISOR}/writes.py",
+        f"{SUPERVISOR}/store/commit_args.py",
         'wait_ms if wait_ms != state.wait_ms else "",',
         '"",',
         "agents of a large zone are woken as often as those of a small one",
-        of("committer", "test_wait_ms_grows_with_the_zone"),
+        of("integration/supervisor/committer/test_committer.py", "test_wait_ms_grows_with_the_zone"),
     ),
     Mutant(
         "bump-reuses-the-revision",
@@ -100,7 +118,10 @@ COMMITS = (
         "rev = string.format('%d', rev + 1)",
         "rev = string.format('%d', rev)",
         "two events of a log have one revision",
-        of("committer", "test_restarted_redis_opens_an_epoch_and_gets_its_users_back"),
+        of(
+            "integration/supervisor/committer/test_committer.py",
+            "test_restarted_redis_opens_an_epoch_and_gets_its_users_back",
+        ),
     ),
     Mutant(
         "bump-keeps-the-epoch",
@@ -108,7 +129,7 @@ COMMITS = (
         "local opened = string.format('%.0f', math.max(now_ms(), epoch + 1, over + 1, last_epoch + 1))",
         "local opened = meta[1]",
         "agents do not see that Redis lost revisions which they know",
-        of("committer", "test_lost_revisions_are_never_used_again"),
+        of("integration/supervisor/committer/test_committer.py", "test_lost_revisions_are_never_used_again"),
     ),
     Mutant(
         "bump-forgets-the-history",
@@ -116,7 +137,10 @@ COMMITS = (
         "redis.call('HSET', key, 'history', appended(history, epoch .. '-' .. rev))",
         "",
         "agents cannot tell what was lost from what was removed",
-        of("commit", "test_a_new_epoch_says_where_the_one_before_ended"),
+        of(
+            "integration/supervisor/committer/test_commit.py",
+            "test_a_new_epoch_says_where_the_one_before_ended",
+        ),
     ),
     Mutant(
         "mark-not-compared",
@@ -124,7 +148,10 @@ COMMITS = (
         "if differ(meta[4], ARGV[3]) then return 'CONFLICT' end",
         "",
         "a supervisor commits on a Redis that was put back to an older copy and counted on to where it stood",
-        of("heads", "test_a_commit_on_another_history_of_equal_length_is_refused"),
+        of(
+            "integration/supervisor/monitoring/test_fork_detection.py",
+            "test_a_commit_on_another_history_of_equal_length_is_refused",
+        ),
     ),
     Mutant(
         "mark-not-written",
@@ -132,15 +159,21 @@ COMMITS = (
         "redis.call('HSET', KEYS[1], 'rev', rev, 'mark', ARGV[4])",
         "redis.call('HSET', KEYS[1], 'rev', rev)",
         "a running Redis that is put back to an older copy and counts on is noticed by nobody",
-        of("heads", "test_each_commit_names_the_one_before"),
+        of(
+            "integration/supervisor/monitoring/test_fork_detection.py",
+            "test_each_commit_names_the_one_before",
+        ),
     ),
     Mutant(
         "put-back-without-a-new-epoch",
-        f"{SUPERVISOR}/heads.py",
+        f"{SUPERVISOR}/monitoring/fork_detection.py",
         "if differs and known is not None and store.bump(zone, over=known.epoch):",
         "if differs and known is not None and store.bump(zone):",
         "revisions that a running Redis lost are used again, and waiting agents do not hear of it",
-        of("heads", "test_a_supervisor_that_serves_notices_before_it_commits"),
+        of(
+            "integration/supervisor/monitoring/test_fork_detection.py",
+            "test_a_supervisor_that_serves_notices_before_it_commits",
+        ),
     ),
     Mutant(
         "partly-put-back-without-a-new-epoch",
@@ -148,7 +181,10 @@ COMMITS = (
         "  rev = math.max(rev, natural(string.match(record, '\"r\":(%d+)')) or 0)",
         "  rev = rev + 0",
         "agents leave aside new records, since those that they have seem newer",
-        of("heads", "test_meta_data_that_are_older_than_the_rest_give_no_revision_twice"),
+        of(
+            "integration/supervisor/monitoring/test_fork_detection.py",
+            "test_meta_data_that_are_older_than_the_rest_give_no_revision_twice",
+        ),
     ),
     Mutant(
         "conflict-not-undone",
@@ -156,7 +192,10 @@ COMMITS = (
         "            return True\n        state.undo(batch.undos)\n",
         "            return True\n",
         "a supervisor whose commit failed follows the log with decisions that nobody sees",
-        of("committer", "test_a_lost_compare_and_set_is_decided_anew"),
+        of(
+            "integration/supervisor/committer/test_committer.py",
+            "test_a_lost_compare_and_set_is_decided_anew",
+        ),
     ),
     Mutant(
         "refused-commit-not-undone",
@@ -164,7 +203,10 @@ COMMITS = (
         "        except redis.ResponseError as error:\n            state.undo(batch.undos)\n",
         "        except redis.ResponseError as error:\n",
         "what Redis refused counts as granted",
-        of("commit", "test_a_request_that_redis_refuses_harms_only_itself"),
+        of(
+            "integration/supervisor/committer/test_commit.py",
+            "test_a_request_that_redis_refuses_harms_only_itself",
+        ),
     ),
     Mutant(
         "leases-of-others-not-followed",
@@ -172,15 +214,15 @@ COMMITS = (
         "return self.put(change.key, self.peers.get(change.key), record)",
         "return self.put(change.key, self.peers.get(change.key), record if peer else lease)",
         "what an operator reserved by one supervisor another one gives away",
-        of("decide", "test_what_holds_after_any_requests"),
+        of("unit/supervisor/decisions/test_agent_requests.py", "test_what_holds_after_any_requests"),
     ),
     Mutant(
         "events-out-of-order-followed",
-        f"{LIBRARY}/zonelog.py",
+        f"{LIBRARY}/zone/events.py",
         "if head.epoch not in (self.epoch, self.previous_epoch) or self.rev != head.rev + 1:",
         "if head.epoch not in (self.epoch, self.previous_epoch):",
         "a supervisor goes on although it missed a part of the log",
-        of("state", "test_what_does_not_follow_is_a_gap"),
+        of("unit/supervisor/state/test_zone_state.py", "test_what_does_not_follow_is_a_gap"),
     ),
     Mutant(
         "changed-zone-not-followed",
@@ -188,15 +230,18 @@ COMMITS = (
         "if not event.follows(self.head) or event.zone_changed:",
         "if not event.follows(self.head):",
         "a supervisor decides by a policy that was changed",
-        of("zones", "test_a_running_supervisor_learns_of_a_policy"),
+        of("integration/supervisor/admin/test_zones.py", "test_a_running_supervisor_learns_of_a_policy"),
     ),
     Mutant(
         "inbox-cut-from-the-wrong-end",
-        f"{SUPERVISOR}/store.py",
+        f"{SUPERVISOR}/store/store.py",
         "self.redis.ltrim(inbox, 0, max(kept, 1) - 1)",
         "self.redis.ltrim(inbox, -kept, -1)",
         "a flood pushes out those who wait longest",
-        of("committer", "test_a_flooded_inbox_is_cut_and_who_waits_longest_is_served"),
+        of(
+            "integration/supervisor/committer/test_committer.py",
+            "test_a_flooded_inbox_is_cut_and_who_waits_longest_is_served",
+        ),
     ),
     Mutant(
         "one-bad-request-harms-all",
@@ -204,15 +249,21 @@ COMMITS = (
         "        for each in pendings:\n            self._commit(store, zone, [each])",
         "        for each in pendings[:0]:\n            self._commit(store, zone, [each])",
         "those who asked together with a request that Redis refuses are not answered",
-        of("commit", "test_a_request_that_redis_refuses_harms_only_itself"),
+        of(
+            "integration/supervisor/committer/test_commit.py",
+            "test_a_request_that_redis_refuses_harms_only_itself",
+        ),
     ),
     Mutant(
         "storms-in-one-commit",
-        f"{SUPERVISOR}/batch.py",
+        f"{SUPERVISOR}/committer/batch.py",
         "            if batch.size > COMMIT_BYTES:",
         "            if batch.size < 0:",
         "a storm of joins makes a commit that Redis refuses",
-        of("committer", "test_a_commit_stays_well_below_what_redis_takes_as_one_argument"),
+        of(
+            "integration/supervisor/committer/test_committer.py",
+            "test_a_commit_stays_well_below_what_redis_takes_as_one_argument",
+        ),
     ),
 )
 """The scripts first, then who runs and who follows them."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from .mutant import LIBRARY, SUPERVISOR, Chaos, Mutant, of
 
-DECIDE = f"{SUPERVISOR}/decide.py"
-ORDERS = f"{SUPERVISOR}/orders.py"
-ADMISSION = f"{SUPERVISOR}/admission.py"
+DECIDE = f"{SUPERVISOR}/decisions/agent_requests.py"
+ORDERS = f"{SUPERVISOR}/decisions/operator_requests.py"
+ADMISSION = f"{SUPERVISOR}/decisions/decision.py"
 
 MEMBERS = (
     Mutant(
@@ -16,7 +16,7 @@ MEMBERS = (
         'changed=joined), (Change("-", request.key, record),))',
         "changed=joined))",
         "a node is told that it left and stays in the zone",
-        of("decide", "test_lease_is_sticky_over_leave_and_return"),
+        of("unit/supervisor/decisions/test_agent_requests.py", "test_lease_is_sticky_over_leave_and_return"),
         chaos=Chaos(17),
         quick=True,
     ),
@@ -26,7 +26,7 @@ MEMBERS = (
         "return Decision(replace(ABSENT, changed=True), dropped(state, lease, now))",
         "return Decision(replace(ABSENT, changed=True))",
         "an operator is told that a lease is free and it is not",
-        of("decide", "test_operators_orders"),
+        of("unit/supervisor/decisions/test_agent_requests.py", "test_operators_orders"),
         chaos=Chaos(17),
     ),
     Mutant(
@@ -35,7 +35,7 @@ MEMBERS = (
         "return admit(state, moved, Grant(peer.addresses), now)",
         "return replace(admit(state, moved, Grant(peer.addresses), now), changes=())",
         "a node that moved is told so and peers look for it where it was",
-        of("decide", "test_endpoint"),
+        of("unit/supervisor/decisions/test_agent_requests.py", "test_endpoint"),
     ),
     Mutant(
         "rekey-leaves-the-old-key",
@@ -43,7 +43,10 @@ MEMBERS = (
         "freed = dropped(state, source, now) if source else ()",
         "freed: tuple[Change, ...] = ()",
         "after a rekey the old key has what the new one got",
-        of("decide", "test_a_host_installed_anew_gets_back_what_it_had"),
+        of(
+            "unit/supervisor/decisions/test_agent_requests.py",
+            "test_a_host_installed_anew_gets_back_what_it_had",
+        ),
     ),
     Mutant(
         "reservation-not-claimed",
@@ -51,7 +54,10 @@ MEMBERS = (
         "freed = dropped(state, reservation, now) if reservation else ()",
         "freed: tuple[Change, ...] = ()",
         "a reservation that a node claimed waits for the next one, with the same address",
-        of("decide", "test_a_reservation_by_name_waits_for_the_first_node_of_that_name"),
+        of(
+            "unit/supervisor/decisions/test_agent_requests.py",
+            "test_a_reservation_by_name_waits_for_the_first_node_of_that_name",
+        ),
     ),
     Mutant(
         "repeated-join-is-a-change",
@@ -59,7 +65,7 @@ MEMBERS = (
         "and peer._replace(seq=known.seq, rev=known.rev) == known",
         "and peer == known",
         "each join of a node that is there already makes an event",
-        of("decide", "test_repeated_join_changes_nothing"),
+        of("unit/supervisor/decisions/test_agent_requests.py", "test_repeated_join_changes_nothing"),
     ),
     Mutant(
         "repeat-takes-back",
@@ -67,7 +73,7 @@ MEMBERS = (
         "if request.key in state.peers and lease is not None and lease.seq == request.seq:",
         "if request.key in state.peers and lease is not None and lease.seq > request.seq:",
         "a repeated request takes back what another node was given since",
-        of("decide", "test_a_repeated_request_takes_nothing_back"),
+        of("unit/supervisor/decisions/test_agent_requests.py", "test_a_repeated_request_takes_nothing_back"),
     ),
     Mutant(
         "old-requests-accepted",
@@ -75,7 +81,7 @@ MEMBERS = (
         "if lease is not None and request.seq < lease.seq:",
         "if lease is not None and request.seq < 0:",
         "a request that was under way for long undoes a later one",
-        of("decide", "test_stale_requests_are_dropped"),
+        of("unit/supervisor/decisions/test_agent_requests.py", "test_stale_requests_are_dropped"),
     ),
     Mutant(
         "superseded-machine-obeyed",
@@ -83,80 +89,95 @@ MEMBERS = (
         'if request.op in ("leave", "endpoint") and request.instance',
         'if request.op == "leave" and request.instance',
         "a copied machine moves the peer that joined with its key after it",
-        of("decide", "test_a_machine_that_was_superseded_neither_moves_nor_removes_the_peer"),
+        of(
+            "unit/supervisor/decisions/test_agent_requests.py",
+            "test_a_machine_that_was_superseded_neither_moves_nor_removes_the_peer",
+        ),
     ),
     Mutant(
         "superseded-machine-heard",
-        f"{SUPERVISOR}/seen.py",
+        f"{SUPERVISOR}/decisions/last_seen.py",
         'if peer is not None and request.instance and peer.instance not in ("", request.instance):',
         "if peer is not None and request.instance and not peer.instance:",
         "the reports of a copied machine keep the lease of another one alive",
-        of("seen", "test_who_says_nothing_of_the_node_that_has_the_key"),
+        of(
+            "integration/supervisor/decisions/test_last_seen.py",
+            "test_who_says_nothing_of_the_node_that_has_the_key",
+        ),
     ),
     Mutant(
         "other-zones-requests-served",
-        f"{LIBRARY}/requests.py",
+        f"{LIBRARY}/zone/requests.py",
         'if data.get("zone") != zone:',
         'if not data.get("zone"):',
         "a request for one zone is granted in another one",
-        of("committer", "test_poison_is_counted_by_reason"),
+        of("integration/supervisor/committer/test_committer.py", "test_poison_is_counted_by_reason"),
     ),
     Mutant(
         "orders-of-nodes-obeyed",
-        f"{LIBRARY}/requests.py",
+        f"{LIBRARY}/zone/requests.py",
         'if data.get("op") not in ops:',
         'if data.get("op") not in (*ops, *OPERATOR_OPS):',
         "a node that knows the agents' password gives orders",
-        of("committer", "test_poison_is_counted_by_reason"),
+        of("integration/supervisor/committer/test_committer.py", "test_poison_is_counted_by_reason"),
     ),
     Mutant(
         "reports-of-strangers-heard",
-        f"{SUPERVISOR}/seen.py",
+        f"{SUPERVISOR}/decisions/last_seen.py",
         "if request.key not in state.leases or (request.op == REPORT and peer is None):",
         "if request.key not in state.leases and request.op != REPORT:",
         "whoever knows the agents' password grows the table of who was seen",
-        of("seen", "test_who_says_nothing_of_the_node_that_has_the_key"),
+        of(
+            "integration/supervisor/decisions/test_last_seen.py",
+            "test_who_says_nothing_of_the_node_that_has_the_key",
+        ),
     ),
     Mutant(
         "reports-not-kept",
-        f"{SUPERVISOR}/store.py",
+        f"{SUPERVISOR}/store/store.py",
         "        if heard:\n            self.redis.hset(",
         "        if None in heard:\n            self.redis.hset(",
         "nobody knows when a node was last seen",
-        of("seen", "test_what_was_seen_goes_with_the_lease"),
+        of("integration/supervisor/decisions/test_last_seen.py", "test_what_was_seen_goes_with_the_lease"),
         chaos=Chaos(17),
     ),
     Mutant(
         "seen-outlives-the-lease",
-        f"{SUPERVISOR}/store.py",
+        f"{SUPERVISOR}/store/store.py",
         "if gone := [change.key for change in changes if change.key not in state.leases]:",
         "if gone := [change.key for change in changes if change.key in state.leases]:",
         "the table of who was seen grows for ever, and forgets who is there",
-        of("seen", "test_what_was_seen_goes_with_the_lease"),
+        of("integration/supervisor/decisions/test_last_seen.py", "test_what_was_seen_goes_with_the_lease"),
     ),
     Mutant(
         "observers-behind-a-nat-believed",
-        f"{LIBRARY}/candidates.py",
+        f"{LIBRARY}/mesh/endpoints.py",
         "return bool(observer.endpoint) and not observer.observed",
         "return bool(observer.endpoint)",
         "a node behind a NAT says where the world sees its neighbour",
-        of("observations", "test_who_is_behind_a_nat_is_not_heard"),
+        of("unit/supervisor/state/test_endpoint_observations.py", "test_who_is_behind_a_nat_is_not_heard"),
     ),
     Mutant(
         "observers-outvote-relays",
-        f"{SUPERVISOR}/observations.py",
+        f"{SUPERVISOR}/state/endpoint_observations.py",
         "return by_rank[True] or by_rank[False]",
         "return by_rank[False] or by_rank[True]",
         "any node overrides where relays see a peer",
-        of("observations", "test_relays_and_fixed_endpoints_outweigh_others"),
+        of(
+            "unit/supervisor/state/test_endpoint_observations.py",
+            "test_relays_and_fixed_endpoints_outweigh_others",
+        ),
     ),
     Mutant(
         "endpoint-inside-the-mesh-believed",
-        f"{SUPERVISOR}/observations.py",
+        f"{SUPERVISOR}/state/endpoint_observations.py",
         "and fresh and not inside and may_observe(who)",
         "and fresh and may_observe(who)",
         "a peer is looked for inside the tunnel that leads to it",
-        of("observations", "test_an_endpoint_inside_the_mesh_is_not_believed"),
+        of(
+            "unit/supervisor/state/test_endpoint_observations.py",
+            "test_an_endpoint_inside_the_mesh_is_not_believed",
+        ),
     ),
     Mutant(
         "release-of-the-lost-unsaid",
@@ -164,7 +185,10 @@ MEMBERS = (
         'return Decision(ABSENT, (Change("-", key),))',
         "return Decision(ABSENT)",
         "nodes keep a tunnel to a machine that was removed after Redis had lost it",
-        of("edits", "test_the_removal_of_a_peer_that_redis_lost_reaches_the_nodes_that_retain_it"),
+        of(
+            "integration/supervisor/api/test_writes.py",
+            "test_the_removal_of_a_peer_that_redis_lost_reaches_the_nodes_that_retain_it",
+        ),
     ),
     Mutant(
         "leave-of-the-lost-unsaid",
@@ -172,7 +196,10 @@ MEMBERS = (
         "if listed or (may_be_retained(state.epoch, now) and not waits):",
         "if listed:",
         "nodes keep a tunnel to a machine whose lease was released while Redis had lost its record",
-        of("decide", "test_nodes_that_retain_a_peer_hear_that_it_goes_also_where_only_its_lease_is_known"),
+        of(
+            "unit/supervisor/decisions/test_agent_requests.py",
+            "test_nodes_that_retain_a_peer_hear_that_it_goes_also_where_only_its_lease_is_known",
+        ),
     ),
 )
 """Requests of nodes first, then orders, then reports."""

@@ -9,7 +9,6 @@ from pathlib import Path
 
 SUPERVISOR = "supervisor/jaywalk_supervisor"
 LIBRARY = "plugins/module_utils/jaywalk"
-UNIT = "tests/unit/supervisor"
 
 
 class RottenMutant(Exception):
@@ -69,6 +68,6 @@ class Mutant:
         (root / self.file).write_text(self.text(root), encoding="utf-8")
 
 
-def of(file: str, *names: str, folder: str = UNIT) -> tuple[str, ...]:
-    """Node ids of tests of ``test_<file>.py``."""
-    return tuple(f"{folder}/test_{file}.py::{name}" for name in names)
+def of(file: str, *names: str) -> tuple[str, ...]:
+    """The node ids of the tests ``names`` in ``file``, a path below ``tests``."""
+    return tuple(f"tests/{file}::{name}" for name in names)

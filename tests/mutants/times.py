@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from .mutant import SUPERVISOR, Mutant, of
 
-CLOCK = f"{SUPERVISOR}/clock.py"
-COMMITTER = f"{SUPERVISOR}/committer.py"
-IPAM = f"{SUPERVISOR}/ipam.py"
-STATE = f"{SUPERVISOR}/state.py"
-TIMELINESS = f"{SUPERVISOR}/timeliness.py"
+CLOCK = f"{SUPERVISOR}/monitoring/clock.py"
+COMMITTER = f"{SUPERVISOR}/committer/committer.py"
+IPAM = f"{SUPERVISOR}/decisions/allocation.py"
+STATE = f"{SUPERVISOR}/state/zone_state.py"
+TIMELINESS = f"{SUPERVISOR}/committer/timeliness.py"
 
 TIMES = (
     Mutant(
@@ -18,7 +18,10 @@ TIMES = (
         "self.decider.batch(state, pendings, self.time.now())",
         "self.decider.batch(state, pendings, time.time())",
         "a supervisor whose clock is wrong voids quarantines and robs live nodes",
-        of("listening", "test_a_wrong_clock_of_this_machine_ends_no_quarantine_and_silences_nobody"),
+        of(
+            "integration/supervisor/committer/test_listening.py",
+            "test_a_wrong_clock_of_this_machine_ends_no_quarantine_and_silences_nobody",
+        ),
     ),
     Mutant(
         "own-clock-shared",
@@ -26,7 +29,10 @@ TIMES = (
         "self._latest = max(self._latest, self._carrier() + self._ahead)",
         "self._latest = self._wall()",
         "the shared clock is this machine's",
-        of("clock", "test_it_goes_on_between_two_looks_whatever_the_wall_clock_does"),
+        of(
+            "unit/supervisor/monitoring/test_clock.py",
+            "test_it_goes_on_between_two_looks_whatever_the_wall_clock_does",
+        ),
     ),
     Mutant(
         "jump-not-noticed",
@@ -34,7 +40,10 @@ TIMES = (
         "if abs(jump) < JUMP_SECONDS:",
         "if abs(jump) < 1e9:",
         "a clock of Redis that was set goes unsaid",
-        of("clock", "test_a_jump_of_redis_is_noticed_once_and_followed_at_once"),
+        of(
+            "unit/supervisor/monitoring/test_clock.py",
+            "test_a_jump_of_redis_is_noticed_once_and_followed_at_once",
+        ),
     ),
     Mutant(
         "listens-on-after-a-jump",
@@ -42,7 +51,10 @@ TIMES = (
         "            self.zones.listen_anew(jump)\n",
         "            log.debug('%s', jump)\n",
         "nodes that report count as silent once Redis's clock was set ahead",
-        of("listening", "test_a_clock_of_redis_that_is_set_ahead_ends_no_quarantine_and_silences_nobody"),
+        of(
+            "integration/supervisor/committer/test_listening.py",
+            "test_a_clock_of_redis_that_is_set_ahead_ends_no_quarantine_and_silences_nobody",
+        ),
     ),
     Mutant(
         "listens-on-after-a-halt",
@@ -50,15 +62,18 @@ TIMES = (
         "            self._look(store)\n            self.zones.listen_anew()\n",
         "            self._look(store)\n",
         "nodes count as silent for the time in which the supervisor stood still",
-        of("listening", "test_who_was_halted_has_heard_nobody_meanwhile"),
+        of(
+            "integration/supervisor/committer/test_listening.py",
+            "test_who_was_halted_has_heard_nobody_meanwhile",
+        ),
     ),
     Mutant(
         "takes-over-without-listening",
-        f"{SUPERVISOR}/served_zones.py",
-        "            state.go_on_from(former)\n        state.listen_from(self._time.now())\n",
-        "            state.go_on_from(former)\n",
+        f"{SUPERVISOR}/committer/served_zones.py",
+        "            state.take_over(former)\n        state.restart_listening(self._time.now())\n",
+        "            state.take_over(former)\n",
         "a supervisor that starts counts all as silent for as long as nobody ran",
-        of("listening", "test_who_starts_has_heard_nobody_before"),
+        of("integration/supervisor/committer/test_listening.py", "test_who_starts_has_heard_nobody_before"),
     ),
     Mutant(
         "quarantine-ends-with-a-jump",
@@ -66,7 +81,7 @@ TIMES = (
         "moment = min(before + max(jump, 0.0), now)",
         "moment = min(before, now)",
         "what is in quarantine is given away once Redis's clock was set ahead",
-        of("clock_machine", "TestClockMachine::runTest"),
+        of("unit/supervisor/monitoring/test_clock_machine.py", "TestClockMachine::runTest"),
     ),
     Mutant(
         "quarantine-never-ends",
@@ -74,23 +89,29 @@ TIMES = (
         "moment = min(before + max(jump, 0.0), now)",
         "moment = before + max(jump, 0.0)",
         "what is in quarantine stays there for days once Redis's clock was set back",
-        of("clock_machine", "TestClockMachine::runTest"),
+        of("unit/supervisor/monitoring/test_clock_machine.py", "TestClockMachine::runTest"),
     ),
     Mutant(
         "future-words-believed",
         STATE,
-        "return max((each for each in times if each <= now), default=self.listening)",
+        "return max((each for each in times if each <= now), default=self.listening_since)",
         "return max(times)",
         "once Redis's clock was set back, a node that is gone counts as heard of for days",
-        of("decide", "test_a_node_that_was_heard_before_the_clock_was_set_back_becomes_stale_in_time"),
+        of(
+            "unit/supervisor/decisions/test_agent_requests.py",
+            "test_a_node_that_was_heard_before_the_clock_was_set_back_becomes_stale_in_time",
+        ),
     ),
     Mutant(
         "quarantined-granted-on-request",
         IPAM,
-        "if (until := state.quarantined_until(lease)) > now and not _is_nobodys(lease):",
-        "if (until := state.quarantined_until(lease)) > 2 * now and not _is_nobodys(lease):",
+        "if (until := state.quarantined_until(lease)) > now and not _is_imported(lease):",
+        "if (until := state.quarantined_until(lease)) > 2 * now and not _is_imported(lease):",
         "whoever asks for it gets an address that peers still know as another one's",
-        of("decide", "test_a_lease_in_quarantine_is_given_to_nobody_else"),
+        of(
+            "unit/supervisor/decisions/test_agent_requests.py",
+            "test_a_lease_in_quarantine_is_given_to_nobody_else",
+        ),
     ),
     Mutant(
         "future-accepted",
@@ -98,7 +119,10 @@ TIMES = (
         "    if ahead <= FUTURE_SECONDS:",
         "    if ahead:",
         "a node with a wrong clock makes its key deaf to all later requests",
-        of("timeliness", "test_a_request_is_refused_whose_sender_gave_up_or_is_a_day_ahead"),
+        of(
+            "unit/supervisor/committer/test_timeliness.py",
+            "test_a_request_is_refused_whose_sender_gave_up_or_is_a_day_ahead",
+        ),
     ),
     Mutant(
         "expiry-ignored",
@@ -106,7 +130,10 @@ TIMES = (
         "    if request.expires and request.expires / 1000 < now:",
         "    if request.expires < 0:",
         "an order is carried out long after its sender gave up",
-        of("timeliness", "test_a_request_is_refused_whose_sender_gave_up_or_is_a_day_ahead"),
+        of(
+            "unit/supervisor/committer/test_timeliness.py",
+            "test_a_request_is_refused_whose_sender_gave_up_or_is_a_day_ahead",
+        ),
     ),
     Mutant(
         "wrong-clock-leads",
@@ -114,7 +141,10 @@ TIMES = (
         "leadership.reluctant = self.time.is_off",
         "leadership.reluctant = False",
         "a supervisor whose clock is off keeps the lead from one whose clock is right",
-        of("wrong_clocks", "test_who_has_a_wrong_clock_says_so_and_leads_only_where_nobody_else_would"),
+        of(
+            "integration/supervisor/monitoring/test_wrong_clocks.py",
+            "test_who_has_a_wrong_clock_says_so_and_leads_only_where_nobody_else_would",
+        ),
     ),
 )
 """The clock first, then what it decides."""

@@ -85,7 +85,7 @@ def plan(
             pool = state.pool_of(address)
             if pool is None:
                 outside.append(address)
-            elif pool.holder(address) is not None:
+            elif pool.owner_of(address) is not None:
                 held.append(address)
             elif not pool.is_reserved(address) and address not in _edges(cidr):
                 check_growth(state, (), address)

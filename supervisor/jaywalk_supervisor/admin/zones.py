@@ -368,7 +368,7 @@ def show(state: ZoneState) -> dict[str, Any]:
         "name": state.zone.name,
         "description": state.zone.description,
         "pools": [
-            {"cidr": pool.cidr, "held": len(pool.holders), "capacity": pool.capacity} for pool in state.pools
+            {"cidr": pool.cidr, "held": len(pool.owners), "capacity": pool.capacity} for pool in state.pools
         ],
         "policy": {
             "takeover": state.zone.policy.takeover,

@@ -91,6 +91,6 @@ def _zones(zones: Mapping[str, ZoneState]) -> Iterable[Metric]:
         leases.add_metric([name], len(state.leases))
         rev.add_metric([name], state.rev)
         for pool in state.pools:
-            held.add_metric([name, pool.cidr], len(pool.holders))
+            held.add_metric([name, pool.cidr], len(pool.owners))
             capacity.add_metric([name, pool.cidr], pool.capacity)
     return peers, leases, rev, held, capacity

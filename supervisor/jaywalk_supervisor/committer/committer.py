@@ -256,7 +256,7 @@ class Committer:
         """Keeps that the nodes of ``requests`` are there."""
         if not requests:
             return
-        heard, dropped = last_seen.sorted_out(state, requests, self.time.now())
+        heard, dropped = last_seen.partition_senders(state, requests, self.time.now())
         self.health.drops.update(dropped)
         try:
             store.note_seen(state.zone.name, heard)

@@ -19,7 +19,7 @@ from ..monitoring.fork_detection import Heads, PutBack, loaded
 from ..monitoring.health import Health
 from ..recovery.put_back import let_peers_return
 from ..recovery.recovery import Recovery
-from ..state.pool import FillWatch
+from ..state.pool import PoolFillLog
 from ..state.wrong_type import check_types
 from ..state.zone_state import ZoneState
 from ..store.acl import write_user
@@ -53,7 +53,7 @@ class ServedZones:
         self._lists = lists
         self._former: dict[str, ZoneState] = {}
         self._heads = Heads()
-        self._fill = FillWatch()
+        self._fill = PoolFillLog()
         self._records = RecordWatch(health, repeats)
 
     def close(self) -> None:
@@ -87,7 +87,7 @@ class ServedZones:
     def listen_anew(self, jump: float = 0.0) -> None:
         """Counts nobody as silent who may have spoken before now; ``jump`` is in seconds."""
         for state in (*self._former.values(), *self.states.values()):
-            state.listen_from(self._time.now(), jump)
+            state.restart_listening(self._time.now(), jump)
 
     def caught_up(self, store: Store, zone: str) -> ZoneState:
         """A zone as it stands; in a new epoch, Redis may have forgotten when it heard of whom.
@@ -98,7 +98,7 @@ class ServedZones:
         epoch = self.states[zone].epoch
         state = self.states[zone] = store.catch_up(self.states[zone])
         if state.epoch != epoch:
-            state.listen_from(self._time.now())
+            state.restart_listening(self._time.now())
         return state
 
     def open_epoch(self, store: Store, zone: str) -> None:
@@ -181,6 +181,6 @@ class ServedZones:
         state = let_peers_return(store, loaded(store, name, former))
         self._heads.note(name, state.head)
         if former is not None:
-            state.go_on_from(former)
-        state.listen_from(self._time.now())
+            state.take_over(former)
+        state.restart_listening(self._time.now())
         return state

@@ -22,8 +22,8 @@ from jaywalk.zone.reservations import merge_prefixes, unclaimed
 from jaywalk.zone.retention import may_be_retained
 
 from ..state.zone_state import ZoneState
-from .allocation import Asker, Grant, check_prefixes, choose, still_free, unreadable_refusal
-from .decision import ABSENT, Decision, admit, dropped, since, unknown_left
+from .allocation import Claimant, Grant, check_prefixes, choose, filter_free, unreadable_refusal
+from .decision import ABSENT, Decision, admit, dropped, leave_unknown, since
 from .last_seen import refusal
 from .naming import note, renamed
 from .operator_requests import ORDERS
@@ -68,8 +68,8 @@ def _join(state: ZoneState, request: Request, now: float) -> Decision:
     may_take = state.zone.policy.takeover != "never"
     own = held.addresses if held else ()
     if held is None or held.key in state.unreadable:
-        own = (*still_free(state, request.former_ip), *own)
-    grant = choose(state, Asker(own, keys, may_take), request.request_ip, now)
+        own = (*filter_free(state, request.former_ip), *own)
+    grant = choose(state, Claimant(own, keys, may_take), request.request_ip, now)
     kept, host = (held.kept, held.host) if held else ((), "")
     name, asked = (host, "") if host else _name(state, keys, request, lease)
     prefixes = merge_prefixes(kept, request.child_prefixes)
@@ -123,7 +123,7 @@ def _other_machine(before: Peer | None, request: Request) -> tuple[str, ...]:
 
 def _name(state: ZoneState, keys: Collection[str], request: Request, lease: Lease | None) -> tuple[str, str]:
     def is_taken(name: str) -> bool:
-        return bool(state.others_called(name, keys))
+        return bool(state.other_keys_named(name, keys))
 
     return unique_name(_wished_name(request, lease), lease, is_taken, request.former_name)
 
@@ -138,7 +138,7 @@ def _wished_name(request: Request, lease: Lease | None) -> str:
 def _leave(state: ZoneState, request: Request, now: float) -> Decision:
     lease = state.leases.get(request.key)
     if lease is None:
-        return unknown_left(state, request.key, now)
+        return leave_unknown(state, request.key, now)
     _refuse_stale(lease, request)
     joined = request.key in state.peers or request.key in state.unreadable
     if not joined and not may_be_retained(state.epoch, now):

@@ -24,7 +24,7 @@ from ..state.zone_state import ZoneState
 
 
 @dataclass(frozen=True)
-class Asker:
+class Claimant:
     """Who is to have addresses: those that are its own already, and the keys that hold them so far.
 
     ``may_take``: whether a requested address may be another node's.
@@ -47,7 +47,7 @@ class Grant:
     displaced: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
-def choose(state: ZoneState, asker: Asker, requested: Sequence[str], now: float) -> Grant:
+def choose(state: ZoneState, asker: Claimant, requested: Sequence[str], now: float) -> Grant:
     """One address of each version: the requested one, else the asker's own, else the lowest free one.
 
     Raises ``RequestRefused`` where a requested address cannot be had, or a pool is full.
@@ -77,7 +77,7 @@ def check_growth(state: ZoneState, keys: Collection[str], address: str) -> None:
     """Raises ``RequestRefused`` where ``address`` is new to ``keys`` and may be an unreadable record's."""
     if not state.unreadable:
         return
-    holder, version = holder_of(state, address), ip.version_of(address)
+    holder, version = owner_of(state, address), ip.version_of(address)
     for mark in state.unreadable.values() if holder not in keys else ():
         if version in mark.unknown and mark.key not in keys:
             raise unreadable_refusal(
@@ -91,19 +91,19 @@ def unreadable_refusal(state: ZoneState, mark: Unreadable, why: str) -> RequestR
     return RequestRefused("unreadable", f"zone {name} {why}: {mark.sentence(name)}")
 
 
-def still_free(state: ZoneState, addresses: Iterable[str]) -> tuple[str, ...]:
+def filter_free(state: ZoneState, addresses: Iterable[str]) -> tuple[str, ...]:
     """Those of ``addresses`` that a new key could have."""
     pools = ((address, state.pool_of(address)) for address in addresses)
     return tuple(
         address
         for address, pool in pools
-        if pool is not None and pool.holder(address) is None and not pool.is_reserved(address)
+        if pool is not None and pool.owner_of(address) is None and not pool.is_reserved(address)
     )
 
 
 def _displaced(
     state: ZoneState,
-    asker: Asker,
+    asker: Claimant,
     wished: Mapping[int, str],
     own: Mapping[int, str],
     now: float,
@@ -117,12 +117,12 @@ def _displaced(
     """
     displaced: dict[str, tuple[str, ...]] = {}
     for version, address in wished.items():
-        holder = holder_of(state, address)
+        holder = owner_of(state, address)
         if holder is None or holder in asker.keys:
             continue
         fresh = _lowest_free(state, version) or own.get(version)
         lease = state.leases[holder]
-        if _is_nobodys(lease) or (fresh is None and lease.released is not None):
+        if _is_imported(lease) or (fresh is None and lease.released is not None):
             evicted.append(holder)
             continue
         if fresh is None:
@@ -176,7 +176,7 @@ def _check_unreadable_prefixes(state: ZoneState, keys: Collection[str], prefix: 
             )
 
 
-def _requested(state: ZoneState, asker: Asker, requested: Sequence[str], now: float) -> dict[int, str]:
+def _requested(state: ZoneState, asker: Claimant, requested: Sequence[str], now: float) -> dict[int, str]:
     """The requested addresses by version, each of them free for the asker or to be taken."""
     wished: dict[int, str] = {}
     for address in requested:
@@ -191,7 +191,7 @@ def _requested(state: ZoneState, asker: Asker, requested: Sequence[str], now: fl
     return wished
 
 
-def _check_free(state: ZoneState, asker: Asker, address: str, now: float) -> None:
+def _check_free(state: ZoneState, asker: Claimant, address: str, now: float) -> None:
     pool = state.pool_of(address)
     if pool is None:
         pools = ", ".join(state.zone.pools)
@@ -206,7 +206,7 @@ def _check_free(state: ZoneState, asker: Asker, address: str, now: float) -> Non
             f"the requested address {address} is the network's own in {pool.cidr}, or excluded by the "
             "operator: request another one",
         )
-    holder = pool.holder(address)
+    holder = pool.owner_of(address)
     if holder is None or holder in asker.keys:
         return
     lease = state.leases[holder]
@@ -216,7 +216,7 @@ def _check_free(state: ZoneState, asker: Asker, address: str, now: float) -> Non
             f"the requested address {address} belongs to {_called(state, holder)}: "
             "request another one, or have an operator release that lease",
         )
-    if (until := state.quarantined_until(lease)) > now and not _is_nobodys(lease):
+    if (until := state.quarantined_until(lease)) > now and not _is_imported(lease):
         raise RequestRefused(
             "address-quarantined",
             f"the requested address {address} is kept for {_called(state, holder)}, which left "
@@ -238,9 +238,9 @@ def _stale(state: ZoneState, lease: Lease, now: float) -> bool:
     Nobody counts as silent for longer than somebody has listened.
     """
     policy = state.zone.policy
-    if policy.takeover != "stale" or _is_nobodys(lease):
+    if policy.takeover != "stale" or _is_imported(lease):
         return True
-    return now - max(state.last_seen(lease, now), state.listening) >= policy.stale_after
+    return now - max(state.last_seen(lease, now), state.listening_since) >= policy.stale_after
 
 
 def _lowest_free(state: ZoneState, version: int) -> str | None:
@@ -250,12 +250,12 @@ def _lowest_free(state: ZoneState, version: int) -> str | None:
 
 def _reused(state: ZoneState, version: int, now: float) -> tuple[str, str]:
     """The address of the lease that was released first, and that lease's key."""
-    victim = state.longest_released(now - state.zone.policy.quarantine)
+    victim = state.oldest_released(now - state.zone.policy.quarantine)
     for address in victim.addresses if victim else ():
         if victim is not None and ip.version_of(address) == version:
             return address, victim.key
     pools = _pools(state, version)
-    fill = ", ".join(f"{pool.cidr} holds {len(pool.holders)} of {pool.capacity}" for pool in pools)
+    fill = ", ".join(f"{pool.cidr} holds {len(pool.owners)} of {pool.capacity}" for pool in pools)
     raise RequestRefused(
         "exhausted",
         f"zone {state.zone.name} has no IPv{version} address left ({fill}): "
@@ -267,15 +267,15 @@ def _pools(state: ZoneState, version: int) -> list[Pool]:
     return [pool for pool in state.pools if pool.version == version]
 
 
-def _is_nobodys(lease: Lease) -> bool:
+def _is_imported(lease: Lease) -> bool:
     """Whether an address was imported, and has no owner yet."""
     return lease.key == reservation_key(lease.name)
 
 
-def holder_of(state: ZoneState, address: str) -> str | None:
+def owner_of(state: ZoneState, address: str) -> str | None:
     """The key that has ``address``, or None."""
     pool = state.pool_of(address)
-    return None if pool is None else pool.holder(address)
+    return None if pool is None else pool.owner_of(address)
 
 
 def _called(state: ZoneState, key: str) -> str:

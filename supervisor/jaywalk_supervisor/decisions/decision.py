@@ -94,7 +94,7 @@ def dropped(state: ZoneState, lease: Lease, now: float) -> tuple[Change, ...]:
     return (gone,)
 
 
-def unknown_left(state: ZoneState, key: str, now: float) -> Decision:
+def leave_unknown(state: ZoneState, key: str, now: float) -> Decision:
     """The answer about a key without a lease that is to go.
 
     The log says so for as long as nodes may retain its peer because Redis lost it.

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from jaywalk.zone.requests import CHECK, OPERATOR_OPS, REPORT, Request
 
 from ..state.zone_state import ZoneState
-from .allocation import holder_of
+from .allocation import owner_of
 
 
 def refusal(state: ZoneState, request: Request) -> str:
@@ -28,11 +28,11 @@ def refusal(state: ZoneState, request: Request) -> str:
 
 def holders(state: ZoneState, requests: Iterable[Request]) -> set[str]:
     """The keys that have the addresses for which ``requests`` ask."""
-    found = (holder_of(state, address) for each in requests for address in each.request_ip)
+    found = (owner_of(state, address) for each in requests for address in each.request_ip)
     return {key for key in found if key is not None}
 
 
-def sorted_out(
+def partition_senders(
     state: ZoneState, requests: Iterable[Request], now: float
 ) -> tuple[dict[str, int], Counter[str]]:
     """The keys whose nodes were heard of at the time ``now``, and reports that nobody believes, by reason."""

@@ -18,7 +18,7 @@ def note(state: ZoneState, keys: Collection[str], name: str, asked: str) -> tupl
     """What the node is told that is not called as it asked."""
     if not asked:
         return ()
-    holders = sorted(state.others_called(asked, keys))
+    holders = sorted(state.other_keys_named(asked, keys))
     whose = f"belongs to {holders[0]}" if holders else "was another node's"
     return (f"the name {asked} {whose} in zone {state.zone.name}, so this node is called {name}",)
 
@@ -26,7 +26,7 @@ def note(state: ZoneState, keys: Collection[str], name: str, asked: str) -> tupl
 def renamed(state: ZoneState, name: str, keys: Collection[str]) -> dict[str, str]:
     """New names of the peers other than ``keys`` that are called ``name``, which is now a host's own."""
     names: dict[str, str] = {}
-    for key in sorted(state.others_called(name, keys) & state.peers.keys()):
-        free = (each for each in numbered_names(name) if not state.others_called(each, {key}))
+    for key in sorted(state.other_keys_named(name, keys) & state.peers.keys()):
+        free = (each for each in numbered_names(name) if not state.other_keys_named(each, {key}))
         names[key] = next(each for each in free if each not in {name, *names.values()})
     return names

@@ -22,8 +22,8 @@ from jaywalk.zone.reservations import (
 )
 
 from ..state.zone_state import ZoneState
-from .allocation import Asker, Grant, check_prefixes, choose
-from .decision import ABSENT, Decision, admit, dropped, moves, since, unknown_left
+from .allocation import Claimant, Grant, check_prefixes, choose
+from .decision import ABSENT, Decision, admit, dropped, leave_unknown, moves, since
 from .naming import renamed
 
 
@@ -46,10 +46,10 @@ def _settle(state: ZoneState, request: Request, now: float) -> Decision:
     peer, lease = state.peers.get(key), state.leases.get(key)
     held = source or lease
     keys = frozenset({key, source.key} if source else {key})
-    grant = choose(state, Asker(held.addresses if held else (), keys), request.request_ip, now)
+    grant = choose(state, Claimant(held.addresses if held else (), keys), request.request_ip, now)
 
     def is_taken(name: str) -> bool:
-        return bool(state.others_called(name, keys))
+        return bool(state.other_keys_named(name, keys))
 
     wanted = reserved_lease(request, key, lease, source, grant.addresses, is_taken)
     wanted = replace(wanted, since=since(lease, grant, now))
@@ -78,7 +78,7 @@ def _release(state: ZoneState, request: Request, now: float) -> Decision:
     """Frees a key's addresses, and a peer that is in the mesh leaves it; or frees the prefixes named."""
     lease = state.leases.get(requested_key(state.leases, request))
     if lease is None:
-        return Decision(ABSENT) if request.child_prefixes else unknown_left(state, request.key, now)
+        return Decision(ABSENT) if request.child_prefixes else leave_unknown(state, request.key, now)
     if not request.child_prefixes:
         return Decision(replace(ABSENT, changed=True), dropped(state, lease, now))
     rest = without_prefixes(lease, request.child_prefixes)

@@ -71,9 +71,9 @@ def _obstacle(state: ZoneState, lease: Lease) -> str | None:
         pool = state.pool_of(address)
         if pool is None or pool.is_reserved(address):
             return f"{address} lies outside the pools, or is excluded"
-        if (holder := pool.holder(address)) is not None:
+        if (holder := pool.owner_of(address)) is not None:
             return f"{address} belongs to {state.leases[holder].name}"
-    if lease.host and state.others_called(lease.host, {lease.key}):
+    if lease.host and state.other_keys_named(lease.host, {lease.key}):
         return f"another one is called {lease.host}"
     return None
 

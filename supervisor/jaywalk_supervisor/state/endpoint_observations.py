@@ -26,7 +26,7 @@ MOST_OBSERVERS = 16
 
 
 @dataclass(frozen=True)
-class Word:
+class ReportedEndpoint:
     """What one observer said last: an endpoint, at a time in seconds since 1970."""
 
     endpoint: str
@@ -34,10 +34,10 @@ class Word:
 
 
 @dataclass
-class Observations:
+class EndpointObservations:
     """The last words about each peer of a zone, by observer; lost with the supervisor, and soon said anew."""
 
-    _words: dict[str, dict[str, Word]] = field(default_factory=lambda: defaultdict(dict))
+    _words: dict[str, dict[str, ReportedEndpoint]] = field(default_factory=lambda: defaultdict(dict))
     _changed: dict[str, float] = field(default_factory=dict)
 
     def note(self, observer: Peer, observed: Mapping[str, str], now: float) -> None:
@@ -45,7 +45,7 @@ class Observations:
         for key, endpoint in observed.items():
             words = self._words[key]
             words.pop(observer.key, None)
-            words[observer.key] = Word(endpoint, now)
+            words[observer.key] = ReportedEndpoint(endpoint, now)
             while len(words) > MOST_OBSERVERS:
                 del words[next(iter(words))]
 

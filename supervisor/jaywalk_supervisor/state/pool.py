@@ -38,7 +38,7 @@ class Pool:
         self.own = own_addresses(ip_network(cidr))
         self.ranges = _ranges(network, self.own, excluded)
         self._starts = [first for first, _ in self.ranges]
-        self.holders: dict[int, str] = {}
+        self.owners: dict[int, str] = {}
         self._mark = self.first
         self._freed: list[int] = []
         self._queued: set[int] = set()
@@ -53,11 +53,11 @@ class Pool:
 
     def warning(self) -> str:
         """A sentence from 80 % on, else nothing; released leases count, since they hold their addresses."""
-        if len(self.holders) < NEARLY_FULL * self.capacity:
+        if len(self.owners) < NEARLY_FULL * self.capacity:
             return ""
-        share = len(self.holders) / max(self.capacity, 1)
+        share = len(self.owners) / max(self.capacity, 1)
         return (
-            f"the pool {self.cidr} is {share:.0%} full ({len(self.holders)} of {self.capacity}): "
+            f"the pool {self.cidr} is {share:.0%} full ({len(self.owners)} of {self.capacity}): "
             "release leases that nobody uses, or give the zone a larger pool"
         )
 
@@ -66,38 +66,38 @@ class Pool:
         family, size = (socket.AF_INET6, 16) if self.version == 6 else (socket.AF_INET, 4)
         return socket.inet_ntop(family, number.to_bytes(size, "big"))
 
-    def holder(self, address: str) -> str | None:
+    def owner_of(self, address: str) -> str | None:
         """The key that holds ``address``, or None."""
-        return self.holders.get(integer_of(address))
+        return self.owners.get(integer_of(address))
 
     def is_reserved(self, address: str) -> bool:
         """Whether no peer may have ``address``: the network's own, or one that the operator excludes."""
         return self._end_of_range(integer_of(address)) is not None
 
-    def hold(self, address: str, key: str) -> None:
+    def allocate(self, address: str, key: str) -> None:
         """Notes that ``key`` holds ``address``."""
-        self.holders[integer_of(address)] = key
+        self.owners[integer_of(address)] = key
 
-    def drop(self, address: str, key: str) -> None:
+    def free(self, address: str, key: str) -> None:
         """Frees ``address`` if ``key`` holds it."""
         number = integer_of(address)
-        if self.holders.get(number) != key:
+        if self.owners.get(number) != key:
             return
-        del self.holders[number]
+        del self.owners[number]
         if number < self._mark and number not in self._queued:
             heapq.heappush(self._freed, number)
             self._queued.add(number)
 
     def lowest_free(self) -> str | None:
         """The lowest address that nobody holds, or None; amortised O(log n) in what was ever held."""
-        while self._freed and self._freed[0] in self.holders:
+        while self._freed and self._freed[0] in self.owners:
             self._queued.discard(heapq.heappop(self._freed))
         if self._freed:
             return self.text(self._freed[0])
         while True:
             if (end := self._end_of_range(self._mark)) is not None:
                 self._mark = end + 1
-            elif self._mark in self.holders:
+            elif self._mark in self.owners:
                 self._mark += 1
             else:
                 return self.text(self._mark) if self._mark <= self.last else None
@@ -108,7 +108,7 @@ class Pool:
         return self.ranges[index][1] if index >= 0 and number <= self.ranges[index][1] else None
 
 
-class FillWatch:
+class PoolFillLog:
     """Logs each time that a pool gets nearly full, and not at each join into one that is."""
 
     def __init__(self) -> None:

@@ -41,7 +41,7 @@ def check_types(client: Any, zone: str) -> None:
 
 
 @contextmanager
-def naming_spoilt_keys(client: Any, zone: str) -> Iterator[None]:
+def explaining_wrong_types(client: Any, zone: str) -> Iterator[None]:
     """Says of a command in its block that met a key of another type what :func:`check_types` says."""
     try:
         yield
@@ -51,7 +51,7 @@ def naming_spoilt_keys(client: Any, zone: str) -> Iterator[None]:
         raise
 
 
-def spoilt_meta(zone: str) -> InvalidValue:
+def unreadable_meta(zone: str) -> InvalidValue:
     """What is said of a zone whose meta data do not parse."""
     return InvalidValue(
         f"the meta data of zone {zone} do not parse",

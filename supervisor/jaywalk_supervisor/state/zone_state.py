@@ -18,11 +18,11 @@ from jaywalk.zone.marks import Head, agree, number, readable
 from jaywalk.zone.models import Lease, Peer, Zone, lease_of
 from jaywalk.zone.redis_keys import ZoneKeys
 
-from .endpoint_observations import Observations
+from .endpoint_observations import EndpointObservations
 from .pool import Pool
 from .prefix_index import PrefixIndex
 from .unreadable import Unreadable, read
-from .wrong_type import spoilt_meta
+from .wrong_type import unreadable_meta
 
 LEAST_WAIT_MS = 100
 PEERS_PER_MS = 10
@@ -51,7 +51,7 @@ class ZoneState:
 
     ``leases`` holds a record for each key that has addresses, in the mesh or not; ``pools`` and
     ``prefixes`` are indexes over it.  ``seen`` says when keys were last heard of, in seconds since 1970, as
-    far as somebody asked Redis for it, ``listening`` since when somebody listens to them, and
+    far as somebody asked Redis for it, ``listening_since`` since when somebody listens to them, and
     ``observations`` where peers see one another.  ``unreadable`` marks the keys of which a record in Redis
     does not parse: their leases hold what can be read, and ``peers`` lists them where their own record does.
     """
@@ -71,9 +71,9 @@ class ZoneState:
         self.prefixes = PrefixIndex()
         self.unreadable: dict[str, Unreadable] = {}
         self.seen: Mapping[str, int] = {}
-        self.observations = Observations()
-        self.listening = 0.0
-        self._redated: dict[str, tuple[float, float]] = {}
+        self.observations = EndpointObservations()
+        self.listening_since = 0.0
+        self._adjusted_releases: dict[str, tuple[float, float]] = {}
         self._names: dict[str, set[str]] = {}
         self._released: list[tuple[float, str]] = []
 
@@ -93,10 +93,10 @@ class ZoneState:
         try:
             epoch, rev, wait_ms = number(meta["epoch"]), number(meta["rev"]), int(meta["wait_ms"])
         except (KeyError, ValueError):
-            raise spoilt_meta(name) from None
+            raise unreadable_meta(name) from None
         state = cls(Zone.from_wire(name, meta), epoch, rev, wait_ms, readable(meta.get("mark")))
         same = before and before.position == state.position and agree(before.mark, state.mark)
-        surely = before.sure_lease if before and same else lambda _key: None
+        surely = before.complete_lease if before and same else lambda _key: None
         marked: list[Undo] = []
         for key in sorted(peers.keys() | leases.keys()):
             found = read(state.zone, key, peers.get(key), leases.get(key), surely(key))
@@ -113,7 +113,7 @@ class ZoneState:
         """The id of the last event that this state contains."""
         return f"{self.epoch}-{self.rev}"
 
-    def sure_lease(self, key: str) -> Lease | None:
+    def complete_lease(self, key: str) -> Lease | None:
         """The lease of ``key`` where all of it is known, or None."""
         mark = self.unreadable.get(key)
         return None if mark is not None and mark.blocks else self.leases.get(key)
@@ -124,7 +124,7 @@ class ZoneState:
         return Head(self.epoch, self.rev, self.mark)
 
     @property
-    def wanted_wait_ms(self) -> int:
+    def desired_wait_ms(self) -> int:
         """What ``meta.wait_ms`` should be for the peers that are there."""
         return wait_ms_of(len(self.peers))
 
@@ -145,20 +145,22 @@ class ZoneState:
         if lease is not None and (unreadable is None or unreadable.covered):
             self._index(lease)
         if self.unreadable:
-            self._hold_unreadable(self.unreadable.values() if before.lease else filter(None, [unreadable]))
+            self._allocate_unreadable(
+                self.unreadable.values() if before.lease else filter(None, [unreadable])
+            )
         for name in _names_of(peer, lease, unreadable):
             self._names.setdefault(name, set()).add(key)
         return before
 
-    def _hold_unreadable(self, marks: Iterable[Unreadable]) -> None:
+    def _allocate_unreadable(self, marks: Iterable[Unreadable]) -> None:
         """Takes for the keys of ``marks`` what they may have and no readable record has."""
         for mark in marks:
             for address in mark.held:
                 pool = self.pool_of(address)
-                if pool is not None and pool.holder(address) is None:
-                    pool.hold(address, mark.key)
+                if pool is not None and pool.owner_of(address) is None:
+                    pool.allocate(address, mark.key)
 
-    def others_called(self, name: str, keys: Collection[str]) -> set[str]:
+    def other_keys_named(self, name: str, keys: Collection[str]) -> set[str]:
         """The keys other than ``keys`` that have ``name``: in the mesh, or as an operator reserved it."""
         return self._names.get(name, set()) - set(keys)
 
@@ -213,14 +215,14 @@ class ZoneState:
         What lies behind that was written before the clock was set back, and says nothing any more.
         """
         times = (lease.since, self.released_at(lease), self.seen.get(lease.key, 0))
-        return max((each for each in times if each <= now), default=self.listening)
+        return max((each for each in times if each <= now), default=self.listening_since)
 
     def released_at(self, lease: Lease) -> float:
         """When the node of ``lease`` left, by the clock as it goes now; 0 where it did not.
 
         The record keeps the time by the clock of then, which may have jumped since.
         """
-        recorded, moment = self._redated.get(lease.key, (None, 0.0))
+        recorded, moment = self._adjusted_releases.get(lease.key, (None, 0.0))
         return moment if recorded == lease.released else lease.released or 0.0
 
     def quarantined_until(self, lease: Lease) -> float:
@@ -228,14 +230,14 @@ class ZoneState:
         released = self.released_at(lease)
         return released + self.zone.policy.quarantine if released else 0.0
 
-    def listen_from(self, now: float, jump: float = 0.0) -> None:
+    def restart_listening(self, now: float, jump: float = 0.0) -> None:
         """Begins to listen at the time ``now``, or anew: after the clock jumped by ``jump`` seconds, or after
         nobody was heard for a while.
 
         A clock that jumped ahead ends no quarantine, and what seems to lie in the future is over in time.
         """
-        self.listening = now
-        self.observations = Observations()
+        self.listening_since = now
+        self.observations = EndpointObservations()
         redated = {}
         for lease in self.leases.values():
             if lease.released:
@@ -243,20 +245,20 @@ class ZoneState:
                 moment = min(before + max(jump, 0.0), now)
                 if moment != lease.released:
                     redated[lease.key] = (lease.released, moment)
-        self._redated = redated
+        self._adjusted_releases = redated
         self._order_released()
 
-    def go_on_from(self, before: ZoneState) -> None:
+    def take_over(self, before: ZoneState) -> None:
         """Takes over what ``before``, an older copy of the zone, knew beside its records."""
-        self.listening = before.listening
-        self._redated = before._redated
+        self.listening_since = before.listening_since
+        self._adjusted_releases = before._adjusted_releases
         self._order_released()
 
     def pool_of(self, address: str) -> Pool | None:
         """The pool that ``address`` lies in, or None."""
         return next((pool for pool in self.pools if address in pool), None)
 
-    def longest_released(self, before: float) -> Lease | None:
+    def oldest_released(self, before: float) -> Lease | None:
         """The lease that was released first, if that was before the time ``before``."""
         while self._released:
             released, key = self._released[0]
@@ -286,7 +288,7 @@ class ZoneState:
     def _index(self, lease: Lease) -> None:
         for address in lease.addresses:
             if (pool := self.pool_of(address)) is not None:
-                pool.hold(address, lease.key)
+                pool.allocate(address, lease.key)
         for prefix in lease.prefixes:
             self.prefixes.add(prefix, lease.key)
         if lease.released:
@@ -297,7 +299,7 @@ class ZoneState:
     def _unindex(self, lease: Lease, unreadable: Unreadable | None) -> None:
         for address in (*lease.addresses, *(unreadable.held if unreadable else ())):
             if (pool := self.pool_of(address)) is not None:
-                pool.drop(address, lease.key)
+                pool.free(address, lease.key)
         for prefix in lease.prefixes:
             self.prefixes.remove(prefix, lease.key)
 

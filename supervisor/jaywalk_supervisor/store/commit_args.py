@@ -29,7 +29,7 @@ def writes(
 
     ``mark`` is the one of the revision that they make.
     """
-    wait_ms = state.wanted_wait_ms
+    wait_ms = state.desired_wait_ms
     touched = dict.fromkeys(change.key for change in changes)
     peers = {each.key: each.text for each in changes if each.sign == "+" and each.key in state.peers}
     leases = {key: codec.compact(state.leases[key].to_wire()) for key in touched if key in state.leases}

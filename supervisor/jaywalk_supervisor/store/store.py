@@ -24,7 +24,7 @@ from jaywalk.zone.redis_keys import HEAD_FIELDS, ZONES, ZoneKeys
 from jaywalk.zone.reply_streams import ReplyTo
 from jaywalk.zone.requests import Reply
 
-from ..state.wrong_type import members, naming_spoilt_keys, spoilt_meta
+from ..state.wrong_type import explaining_wrong_types, members, unreadable_meta
 from ..state.zone_state import LEAST_WAIT_MS, ZoneState
 from .commit_args import writes
 from .connection import Connection
@@ -109,7 +109,7 @@ class Store(Connection):
         another type.  ``before`` is what the caller knew of it, for records that cannot be read.
         """
         keys = ZoneKeys(name)
-        with naming_spoilt_keys(self.redis, name):
+        with explaining_wrong_types(self.redis, name):
             meta, peers, leases = self._read_together(keys)
         if not meta:
             raise ZoneGone(name)
@@ -141,7 +141,7 @@ class Store(Connection):
         try:
             return Head.from_fields(epoch, rev, mark)
         except InvalidValue:
-            raise spoilt_meta(zone) from None
+            raise unreadable_meta(zone) from None
 
     def heads(self, zones: Collection[str]) -> dict[str, Head | None]:
         """Where zones stand, in one round trip; None for one that is gone or does not parse."""
@@ -188,7 +188,7 @@ class Store(Connection):
     def read_anew(self, state: ZoneState) -> ZoneState:
         """The zone of ``state`` as it stands; raises ``ZoneGone``."""
         loaded = self.load(state.zone.name, state)
-        loaded.go_on_from(state)
+        loaded.take_over(state)
         return loaded
 
     def take(self, lists: Sequence[str], seconds: float) -> tuple[str, list[str]] | None:
@@ -226,7 +226,7 @@ class Store(Connection):
         ``changes`` are applied to ``state`` already.  Returns OK (and ``state`` stands one rev further if
         anything changed), CONFLICT, INCARNATION or GONE.
         """
-        wait_ms, mark = state.wanted_wait_ms, new_mark()
+        wait_ms, mark = state.desired_wait_ms, new_mark()
         replies: dict[ReplyTo, Reply] = {}
         for to, reply in answers:
             replies.setdefault(to, reply)  # of a request sent twice: the first answer says what it changed
@@ -285,7 +285,7 @@ class Store(Connection):
     def seen(self, zone: str, keys: Collection[str] | None = None) -> dict[str, int]:
         """When each key of a zone (or those of ``keys``) was last heard of, in seconds since 1970."""
         name = ZoneKeys(zone).seen
-        with naming_spoilt_keys(self.redis, zone):
+        with explaining_wrong_types(self.redis, zone):
             if keys is None:
                 return seen_at(self.redis.hgetall(name))
             texts = self.redis.hmget(name, *keys) if keys else []
@@ -317,7 +317,7 @@ class Store(Connection):
         names = [keys.meta, keys.events, keys.peers]
         outcome = self.run("bump", names, [new_mark(), over], when_full=True)
         if outcome == "UNREADABLE":
-            raise spoilt_meta(zone)
+            raise unreadable_meta(zone)
         if outcome == "LOG":
             raise InvalidValue(
                 f"the log of zone {zone} has an entry of a time that never comes, and takes none after it",

@@ -78,7 +78,7 @@ def test_a_node_that_came_back_keeps_its_lease() -> None:
 
 def test_a_clock_that_jumped_ahead_ends_no_lease() -> None:
     state = state_of([left(1, 10)], forget_after=3600)
-    state.listen_from(NOW + 86_400, 86_400.0)
+    state.restart_listening(NOW + 86_400, 86_400.0)
     assert not ended(state, NOW + 86_400)
     assert ended(state, NOW + 2 * 86_400)
 

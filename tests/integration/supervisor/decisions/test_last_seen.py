@@ -18,7 +18,7 @@ from jaywalk_supervisor.admin import zones
 from jaywalk_supervisor.committer.committer import Committer
 from jaywalk_supervisor.committer.inboxes import Taken
 from jaywalk_supervisor.decisions.agent_requests import decide
-from jaywalk_supervisor.decisions.last_seen import refusal, sorted_out
+from jaywalk_supervisor.decisions.last_seen import partition_senders, refusal
 from jaywalk_supervisor.state.zone_state import ZoneState
 from jaywalk_supervisor.store.store import Store
 from tests.redis_server import RedisServer
@@ -70,7 +70,7 @@ def test_who_says_nothing_of_the_node_that_has_the_key(
             blue.apply(change)
     request = Request.checked(op, "zone-blue", key_of(number), instance=instance)
     assert refusal(blue, request) == reason
-    assert sorted_out(blue, [request], LONG_AGO)[0] == ({} if reason else {key_of(number): LONG_AGO})
+    assert partition_senders(blue, [request], LONG_AGO)[0] == ({} if reason else {key_of(number): LONG_AGO})
 
 
 def test_a_report_is_noted_and_costs_the_zone_nothing(redis_server: RedisServer, store: Store) -> None:

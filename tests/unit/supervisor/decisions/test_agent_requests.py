@@ -16,7 +16,7 @@ from jaywalk.zone.policy import QUARANTINE, Policy
 from jaywalk.zone.requests import AGENT_OPS, CHECK, Reply, Request
 from jaywalk_supervisor.admin import go_ipam_import
 from jaywalk_supervisor.decisions.agent_requests import decide
-from jaywalk_supervisor.decisions.last_seen import sorted_out
+from jaywalk_supervisor.decisions.last_seen import partition_senders
 from jaywalk_supervisor.state.zone_state import ZoneState
 from tests.supervisor_support import join, key_of
 
@@ -214,7 +214,7 @@ def test_a_check_is_answered_and_changes_nothing(blue: ZoneState, number: int) -
     decision = decide(blue, check, NOW)
     assert decision.reply.ok
     assert not decision.changes
-    assert sorted_out(blue, [check], NOW)[0] == {}
+    assert partition_senders(blue, [check], NOW)[0] == {}
 
 
 def test_operators_orders(blue: ZoneState) -> None:
@@ -255,7 +255,7 @@ REQUEST = st.builds(
 
 
 def facts(state: ZoneState) -> tuple[object, ...]:
-    held = [sorted(pool.holders.items()) for pool in state.pools]
+    held = [sorted(pool.owners.items()) for pool in state.pools]
     everything = [*state.prefixes.overlapping("0.0.0.0/0"), *state.prefixes.overlapping("::/0")]
     free = [pool.lowest_free() for pool in state.pools]
     return dict(state.peers), dict(state.leases), held, everything, free
@@ -440,7 +440,7 @@ def test_a_stale_holder_loses_what_another_node_asks_for(blue: ZoneState) -> Non
     assert refused.code == "address-taken"
     assert "node1 (active since 1970-01-12T13:46:40Z, " in refused.error
     assert "last seen 1970-01-12T13:51:40Z" in refused.error
-    blue.listening = NOW + 301
+    blue.listening_since = NOW + 301
     assert not carry_out(blue, join("zone-blue", 2, request_ip=wish), NOW + 1200).ok, (
         "nobody listened so long"
     )
@@ -489,7 +489,7 @@ def test_a_node_that_was_heard_before_the_clock_was_set_back_becomes_stale_in_ti
     for number in (1, 2):
         carry_out(blue, join("zone-blue", number), NOW + days)
     blue.seen = {key_of(1): int(NOW) + days}
-    blue.listen_from(NOW, -days)
+    blue.restart_listening(NOW, -days)
     wishes = [join("zone-blue", 3, request_ip=[f"10.20.0.{number}"]) for number in (1, 2)]
     for wish in wishes:
         assert decide(blue, wish, NOW + 899).reply.code == "address-taken"

@@ -116,7 +116,7 @@ class IpamMachine(RuleBasedStateMachine):
 
     def hear(self, request: Request) -> None:
         """As the committer keeps it: what a request tells, as long as its key has a lease."""
-        heard, _ = last_seen.sorted_out(self.state, [request], self.now)
+        heard, _ = last_seen.partition_senders(self.state, [request], self.now)
         self.seen = {key: at for key, at in {**self.seen, **heard}.items() if key in self.state.leases}
 
     def ask(self, op: str, key: str, **fields: object) -> Reply:
@@ -269,7 +269,7 @@ class IpamMachine(RuleBasedStateMachine):
         active = {key for key, lease in self.state.leases.items() if lease.state == "active"}
         assert active == set(self.state.peers)
         for pool in self.state.pools:
-            held = {pool.text(number): key for number, key in pool.holders.items()}
+            held = {pool.text(number): key for number, key in pool.owners.items()}
             assert held == {
                 address: lease.key
                 for lease in self.state.leases.values()

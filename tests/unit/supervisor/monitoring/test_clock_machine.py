@@ -71,7 +71,7 @@ class ClockMachine(RuleBasedStateMachine):
         self.offset += jump
         noticed = self.clock.look(self.redis_time)
         assert noticed
-        self.state.listen_from(self.clock.now(), noticed)
+        self.state.restart_listening(self.clock.now(), noticed)
         self.jumped = self.real
 
     @rule()
@@ -81,7 +81,7 @@ class ClockMachine(RuleBasedStateMachine):
         self.state = ZoneState(ZONE, 1000, former.rev)
         for key, lease in former.leases.items():
             self.state.put(key, former.peers.get(key), lease)
-        self.state.go_on_from(former)
+        self.state.take_over(former)
 
     @rule()
     def it_leaves(self) -> None:

@@ -41,14 +41,14 @@ def test_lowest_free_is_what_a_search_finds(steps: list[tuple[str, int]], cidr: 
         if action == "lowest":
             address = pool.lowest_free() or address
         if action == "drop":
-            pool.drop(address, "key")
+            pool.free(address, "key")
             held.pop(address, None)
         elif not pool.is_reserved(address):
-            pool.hold(address, "key")
+            pool.allocate(address, "key")
             held[address] = "key"
         free = [str(each) for each in network if str(each) not in held and not pool.is_reserved(str(each))]
         assert pool.lowest_free() == (free[0] if free else None)
-        assert {pool.text(each) for each in pool.holders} == held.keys()
+        assert {pool.text(each) for each in pool.owners} == held.keys()
 
 
 @pytest.mark.parametrize(
@@ -76,15 +76,15 @@ def test_an_address_is_spelled_as_ipaddress_spells_it(cidr: str, data: st.DataOb
     pool = Pool(cidr)
     number = data.draw(st.integers(pool.first, pool.last))
     text = str(ipaddress.ip_address(number))
-    pool.hold(text, "key")
-    assert (pool.text(number), pool.holders, text in pool) == (text, {number: "key"}, True)
+    pool.allocate(text, "key")
+    assert (pool.text(number), pool.owners, text in pool) == (text, {number: "key"}, True)
 
 
 def test_only_the_holder_frees_an_address() -> None:
     pool = Pool("10.0.0.0/24")
-    pool.hold("10.0.0.1", "one")
-    pool.drop("10.0.0.1", "two")
-    assert pool.holder("10.0.0.1") == "one"
+    pool.allocate("10.0.0.1", "one")
+    pool.free("10.0.0.1", "two")
+    assert pool.owner_of("10.0.0.1") == "one"
 
 
 PREFIX = st.builds(
