@@ -14,8 +14,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from lab.deadline import Deadline
 from lab.errors import LabError
-from lab.patience import Deadline
 
 MOUNT = Path("/sys/fs/cgroup")
 

@@ -17,7 +17,7 @@ import argcomplete
 import yaml
 from tabulate import tabulate
 
-from lab import base_tree, naming, product, ssh_proxy
+from lab import base_tree, naming, playbook_variables, ssh_proxy
 from lab.errors import LabError
 from lab.fleet import Lab
 from lab.node import Node
@@ -50,7 +50,7 @@ def write_inventory(lab: Lab) -> Path:
     """Write the lab's inventory; existing passwords stay."""
     folder = inventory_folder(lab)
     secrets = folder / "group_vars" / "all.yml"
-    variables = product.variables(ROOT)
+    variables = playbook_variables.variables(ROOT)
     if secrets.exists():
         variables |= yaml.safe_load(secrets.read_text(encoding="utf-8"))
     return lab.write_inventory(folder, variables=variables)

@@ -66,11 +66,6 @@ class Lab:
         return NatSites(self.directory, self.spec.prefix)
 
     @property
-    def streets(self) -> NatSites:
-        """The NAT sites, by their name of before."""
-        return self.nat_sites
-
-    @property
     def key(self) -> Path:
         """The operator's private ssh key."""
         return self.directory / "id_ed25519"

@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 from lab import cgroup, detached, host, naming, network
+from lab.deadline import Deadline
 from lab.errors import LabError
 from lab.machine_supervisor import LOCK
-from lab.patience import Deadline
 from lab.records import Interface, MachineSpec, Running
 from lab.settings import control_sockets
 

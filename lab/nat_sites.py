@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lab import addressing, detached, host, naming, network, router, switch
+from lab.deadline import Deadline
 from lab.errors import LabError
-from lab.patience import Deadline
 from lab.records import Interface, write_atomically
 from lab.settings import switch_socket
 from lab.topology import INTERNET, NETWORK, Topology, check_delay, host_address6

@@ -79,11 +79,6 @@ class MachineSpec:
     interfaces: tuple[Interface, ...]
     cut: bool = False
 
-    @property
-    def legs(self) -> tuple[Interface, ...]:
-        """The interfaces, by their name of before."""
-        return self.interfaces
-
     @classmethod
     def load(cls, folder: Path) -> MachineSpec:
         """Read a machine's folder; raise LabError if the file is damaged."""

@@ -14,8 +14,8 @@ from typing import TextIO
 
 import paramiko
 
+from lab.deadline import Deadline
 from lab.errors import CommandFailed, Unreachable
-from lab.patience import Deadline
 
 # Time limits on an idle host. A command may run for long, but a machine answers at once or not at all.
 CONNECT_SECONDS = 10.0

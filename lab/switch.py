@@ -21,9 +21,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lab.deadline import Deadline
 from lab.errors import LabError
 from lab.naming import UPLINK
-from lab.patience import Deadline
 
 ETH_P_ALL = 3
 SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23

@@ -21,20 +21,20 @@ from types import TracebackType
 
 from jaywalk.core.errors import CommandFailed, MissingTool
 from jaywalk.core.runner import Finished, SubprocessRunner
-from lab.patience import Deadline
+from lab.deadline import Deadline
 from tests import runs
 
+# An absolute path, so that a test may shorten ``PATH``.
 NSENTER = shutil.which("nsenter") or "nsenter"
-"""By its path, so that a test may shorten ``PATH``."""
 
 SOCKETS = Path("/var/run/wireguard")
+# The time limit of one program. The product's own limit is for ``ip`` and ``wg``; tests also run whole
+# modules and agents, and on an emulated processor.
 LONGEST_SECONDS = 300.0
-"""For one program.  The product's limit is for ``ip`` and ``wg``; tests also run whole modules and agents, on
-an emulated processor too."""
 
 
 class NamespaceRunner:
-    """A runner of the library whose programs live in a network namespace; remembers what it ran."""
+    """A runner of the library that runs programs in a network namespace and records them."""
 
     def __init__(self, name: str) -> None:
         self.calls: list[tuple[str, ...]] = []
@@ -50,7 +50,7 @@ class NamespaceRunner:
 
 
 class Namespace:
-    """A network namespace with loopback up, gone with all its interfaces and programs at the end."""
+    """A network namespace with loopback up; its end removes all its interfaces and programs."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -70,28 +70,28 @@ class Namespace:
         for pid in _ip("netns", "pids", self.name).split():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGTERM)
-        # Userspace WireGuard takes a second and a half to end, and frees its name at once.
+        # Userspace WireGuard needs 1.5 s to end, and releases its name at once.
         deadline = Deadline(10)
-        while any(each.exists() for each in sockets) and not deadline.passed:
+        while any(socket.exists() for socket in sockets) and not deadline.passed:
             time.sleep(0.01)
         _ip("netns", "delete", self.name)
 
     def run(self, argv: Sequence[str], stdin: str | None = None) -> str:
-        """Runs a program to its end and returns its output; raises ``CommandFailed``."""
+        """Run a program to its end and return its output; raise ``CommandFailed`` if it fails."""
         done = self.runner.run(argv, stdin)
         if done.returncode != 0:
             raise CommandFailed(argv, done.returncode, done.stderr)
         return done.stdout
 
     def start(self, argv: Sequence[str]) -> subprocess.Popen[str]:
-        """Starts a program that the caller waits for or ends."""
+        """Start a program that the caller waits for or ends."""
         entered = [NSENTER, f"--net=/run/netns/{self.name}", "--", *argv]
         return subprocess.Popen(entered, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 @functools.cache
 def kernel_has_wireguard() -> bool:
-    """Whether interfaces made here are the kernel's own; False without root, too."""
+    """Return whether this kernel has WireGuard; also False without root."""
     make = ["unshare", "--net", "ip", "link", "add", "dev", "jwprobe", "type", "wireguard"]
     return subprocess.run(make, capture_output=True, check=False).returncode == 0
 
@@ -99,7 +99,7 @@ def kernel_has_wireguard() -> bool:
 def connect(
     one: Namespace, other: Namespace, one_address: str, other_address: str, link: str = "veth"
 ) -> None:
-    """A cable between two namespaces, called ``link`` at both ends; addresses as ``192.0.2.1/24``."""
+    """Connect two namespaces by a veth pair, ``link`` at both ends; addresses such as ``192.0.2.1/24``."""
     _ip(
         *("link", "add", "dev", link, "netns", one.name, "type", "veth"),
         *("peer", "name", link, "netns", other.name),

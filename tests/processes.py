@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lab.patience import Deadline
+from lab.deadline import Deadline
 
 # The time limit for a program's end after SIGTERM.
 END_SECONDS = 30.0

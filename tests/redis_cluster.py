@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A Redis Cluster of three real shards on loopback, gone at the end."""
+"""A real Redis Cluster of three shards on loopback, removed at the end."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 from redis.crc import key_slot
 
 from jaywalk.controller.address import ControllerAddress
-from lab.patience import slowness
+from lab.deadline import slowness
 from tests.ports import free_port
-from tests.redis_server import RedisServer, Together
+from tests.redis_server import RedisServer, ServerGroup
 from tests.waiting import eventually
 
 BOUNDS = [16384 * index // 3 for index in range(4)]
 
 
-class Cluster(Together):
-    """Three primaries that share the slots evenly; all know the user ``supervisor``."""
+class Cluster(ServerGroup):
+    """Three primaries with equal shares of the slots, and the user ``supervisor``."""
 
     def _begin(self, stack: ExitStack) -> None:
         for _ in range(3):
@@ -38,23 +38,25 @@ class Cluster(Together):
         return ControllerAddress.parse(f"cluster://{listed}", user, password)
 
     def shard_of(self, zone: str) -> RedisServer:
-        """The server that the zone's slot was given to at first."""
+        """Return the server that first had the zone's slot."""
         slot = key_slot(f"{{{zone}}}".encode())
-        return next(each for each, last in zip(self.servers, BOUNDS[1:], strict=True) if slot < last)
+        return next(server for server, last in zip(self.servers, BOUNDS[1:], strict=True) if slot < last)
 
     def move(self, zone: str, target: RedisServer) -> None:
-        """Moves the zone's slot with all its keys, one key after another."""
+        """Move the zone's slot with all its keys, one key after another."""
         slot, source = key_slot(f"{{{zone}}}".encode()), self.shard_of(zone)
-        with source.client() as giver, target.client() as taker:
-            names = [each.execute_command("CLUSTER MYID") for each in (giver, taker)]
-            taker.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", names[0])
-            giver.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", names[1])
+        with source.client() as source_client, target.client() as target_client:
+            names = [client.execute_command("CLUSTER MYID") for client in (source_client, target_client)]
+            target_client.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", names[0])
+            source_client.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", names[1])
             login: Any = ("AUTH2", "supervisor", self.password)
-            while keys := giver.execute_command("CLUSTER GETKEYSINSLOT", slot, 1):
-                giver.execute_command("MIGRATE", target.host, target.port, "", 0, 5000, *login, "KEYS", *keys)
+            while keys := source_client.execute_command("CLUSTER GETKEYSINSLOT", slot, 1):
+                source_client.execute_command(
+                    "MIGRATE", target.host, target.port, "", 0, 5000, *login, "KEYS", *keys
+                )
                 time.sleep(0.05)
-            for each in (taker, giver):
-                each.execute_command("CLUSTER SETSLOT", slot, "NODE", names[1])
+            for client in (target_client, source_client):
+                client.execute_command("CLUSTER SETSLOT", slot, "NODE", names[1])
 
     def _meet(self) -> None:
         for index, server in enumerate(self.servers):
@@ -64,10 +66,10 @@ class Cluster(Together):
         for other in self.servers[1:]:
             with self.servers[0].client() as client:
                 client.execute_command("CLUSTER MEET", "127.0.0.1", other.port, other.options["cluster_port"])
-        eventually(lambda: all(_is_whole(server) for server in self.servers), "the cluster comes together")
+        eventually(lambda: all(_is_complete(server) for server in self.servers), "the cluster is complete")
 
 
-def _is_whole(server: RedisServer) -> bool:
+def _is_complete(server: RedisServer) -> bool:
     with server.client() as client:
         info = client.execute_command("CLUSTER INFO")
     return bool(info["cluster_state"] == "ok" and info["cluster_known_nodes"] == "3")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A primary, two replicas and three sentinels that are real, on loopback, gone at the end."""
+"""A real primary, two replicas and three sentinels on loopback, removed at the end."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 import redis
 
 from jaywalk.controller.address import ControllerAddress
-from lab.patience import slowness
-from tests.redis_server import READY_SECONDS, Program, RedisServer, Together
+from lab.deadline import slowness
+from tests.redis_server import READY_SECONDS, Program, RedisServer, ServerGroup
 from tests.waiting import eventually
 
 SERVICE = "mymaster"
-ASKING = "-@all +auth +hello +sentinel|masters"
-"""What agents and supervisors may do at a sentinel."""
+# The permissions of agents and supervisors at a sentinel.
+LOCATE_COMMANDS = "-@all +auth +hello +sentinel|masters"
 
 
 class Sentinel(Program):
-    """Watches ``primary``; where a user's ``login`` is given it lets nobody in but that one and its like."""
+    """A sentinel of ``primary``; with a user's ``login`` it requires a login."""
 
     words = ("--sentinel",)
 
@@ -31,15 +31,15 @@ class Sentinel(Program):
 
     def configuration(self, folder: Path) -> str:
         password = self._primary.password
-        slow = slowness()  # else a primary that only waits for a processor is taken for dead
+        slow = slowness()  # otherwise a primary that only waits for a processor counts as down
         own = "user default on nopass ~* &* +@all"
         if self._login is not None:
-            own = f"user default off\nuser {self._login[0]} on >{self._login[1]} {ASKING}"
+            own = f"user default off\nuser {self._login[0]} on >{self._login[1]} {LOCATE_COMMANDS}"
         lines = (
             f"port {self.port}\nbind {self.host}\ndir {folder}",
             own,
             f"user sentinel on >{password} ~* &* +@all",
-            f"user supervisor on >{password} {ASKING}",
+            f"user supervisor on >{password} {LOCATE_COMMANDS}",
             f"sentinel sentinel-user sentinel\nsentinel sentinel-pass {password}",
             f"sentinel monitor {SERVICE} {self._primary.host} {self._primary.port} 2",
             f"sentinel auth-user {SERVICE} supervisor\nsentinel auth-pass {SERVICE} {password}",
@@ -52,13 +52,13 @@ class Sentinel(Program):
         return redis.Redis(self.host, self.port, username="sentinel", password=self._primary.password)
 
     def state(self) -> dict[str, Any]:
-        """What it knows of the primary."""
+        """Return its state of the primary."""
         with self.client() as client:
             return dict(client.sentinel_master(SERVICE))
 
 
-class Sentinels(Together):
-    """``login`` is the user and password of an agent, for sentinels that let nobody in without one."""
+class Sentinels(ServerGroup):
+    """``login`` is the user and password of an agent, for sentinels that require a login."""
 
     def __init__(self, login: tuple[str, str] | None = None) -> None:
         super().__init__()
@@ -74,24 +74,24 @@ class Sentinels(Together):
         eventually(self._complete, "the sentinels know each other and the servers")
 
     def address_of(self, user: str, password: str) -> ControllerAddress:
-        listed = ",".join(f"{each.host}:{each.port}" for each in self.sentinels)
+        listed = ",".join(f"{sentinel.host}:{sentinel.port}" for sentinel in self.sentinels)
         return ControllerAddress.parse(f"sentinel://{listed}/{SERVICE}", user, password)
 
     @property
     def primary(self) -> RedisServer:
-        """The server that the first sentinel names."""
+        """The primary by the first sentinel."""
         port = int(self.sentinels[0].state()["port"])
         return next(server for server in self.servers if server.port == port)
 
     def fail_over(self) -> None:
-        """Ends the primary without a word, and returns when all sentinels name another."""
+        """Kill the primary, and wait until all sentinels have another one."""
         dead = self.primary
         with dead.client() as client:
             client.set("the-last-word", "1")
             client.wait(2, READY_SECONDS * 1000)
         dead.crash()
         eventually(
-            lambda: all(each.state()["port"] != dead.port for each in self.sentinels),
+            lambda: all(sentinel.state()["port"] != dead.port for sentinel in self.sentinels),
             "the sentinels name another primary",
         )
         eventually(lambda: self.primary.client().role()[0] == "master", "it is one")
@@ -104,13 +104,13 @@ class Sentinels(Together):
         return server
 
     def _complete(self) -> bool:
-        """Whether each sentinel knows the two others and both replicas, and these follow the primary."""
+        """Return whether each sentinel has the two others and both replicas, and these follow the primary."""
         try:
-            states = [each.state() for each in self.sentinels]
+            states = [sentinel.state() for sentinel in self.sentinels]
             with self.primary.client() as client:
                 following = client.info("replication")["min_slaves_good_slaves"]
         except redis.RedisError:
             return False
         return following == 2 and all(
-            each["num-slaves"] == 2 and each["num-other-sentinels"] == 2 for each in states
+            state["num-slaves"] == 2 and state["num-other-sentinels"] == 2 for state in states
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A real Redis for tests: its own process, port, folder and users, gone at the end."""
+"""A real Redis for tests: its own process, port, folder and users, removed at the end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import Any, Self
 import redis
 
 from jaywalk.controller.address import ControllerAddress, agent_user
-from lab.patience import Deadline
+from lab.deadline import Deadline
 from tests import processes
 from tests.ports import free_port
 
@@ -26,14 +26,14 @@ AGENT_COMMANDS = (
     *("+hello", "+auth", "+ping", "+client|setname", "+client|id", "+xread", "+xrange"),
     *("+hget", "+hmget", "+hgetall", "+hscan", "+hlen", "+rpush", "+time"),
 )
-NOBODY = "user default off resetpass ~* &* +@all"
+DEFAULT_USER_OFF = "user default off resetpass ~* &* +@all"
 READY_SECONDS = 30
 
 
 class Program:
-    """``redis-server`` as a process on a free port of loopback, by a file in a folder of its own.
+    """``redis-server`` as a process on a free port of loopback, with a configuration file in its own folder.
 
-    The file is written once: what the server itself changes in it stays when it is started again.
+    It writes the file once, so the server's own changes of it survive a restart.
     """
 
     words: tuple[str, ...] = ()
@@ -71,7 +71,7 @@ class Program:
         return self._process.pid
 
     def start(self) -> None:
-        """Starts it on its port and waits until it answers."""
+        """Start it on its port and wait until it replies."""
         assert self._folder is not None
         argv = [self._program, str(self._folder / "redis.conf"), *self.words]
         with (self._folder / "redis.log").open("ab") as log:
@@ -79,20 +79,20 @@ class Program:
         self._wait_until_ready()
 
     def stop(self) -> None:
-        """Ends it as its service manager would; what was acknowledged stays."""
+        """Stop it as its service manager does; acknowledged writes stay."""
         if self._process is not None:
             process, self._process = self._process, None
             processes.end(process)
 
     def crash(self) -> None:
-        """Ends it without a word."""
+        """Kill it."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()
         self._process = None
 
     def pause(self) -> None:
-        """Halts it; its connections stay."""
+        """Stop its process with SIGSTOP; its connections stay."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
@@ -115,14 +115,14 @@ class Program:
                 time.sleep(0.02)
             else:
                 return
-        said = (self._folder / "redis.log").read_text(errors="replace")
-        raise RuntimeError(f"redis-server did not start: {said[-2000:]}")
+        log = (self._folder / "redis.log").read_text(errors="replace")
+        raise RuntimeError(f"redis-server did not start: {log[-2000:]}")
 
 
 class RedisServer(Program):
-    """A Redis without a default user, and with a user ``supervisor`` that may do all.
+    """A Redis without a default user, and with a user ``supervisor`` that has all permissions.
 
-    Keeps an append-only file, so that :meth:`restart` loses nothing.  ``options`` are further ones of
+    It writes an append-only file, so :meth:`restart` loses nothing. ``options`` are options of
     ``redis.conf``, with a ``_`` for each ``-``.
     """
 
@@ -132,8 +132,8 @@ class RedisServer(Program):
         self.options = options
 
     def configuration(self, folder: Path) -> str:
-        # Without rights of the default user Redis 7 drops each transaction as it reads its append-only file.
-        users = f"{NOBODY}\nuser supervisor on >{self.password} ~* &* +@all\n"
+        # With a default user without permissions, Redis 7 drops all transactions of its append-only file.
+        users = f"{DEFAULT_USER_OFF}\nuser supervisor on >{self.password} ~* &* +@all\n"
         (folder / "users.acl").write_text(users, encoding="ascii")
         words = {
             "port": str(self.port),
@@ -148,7 +148,7 @@ class RedisServer(Program):
         return "".join(f"{name.replace('_', '-')} {value}\n" for name, value in words.items())
 
     def configure(self, **options: str) -> None:
-        """Changes options of the running server, for its later starts too."""
+        """Change options of the running server, and for its later starts."""
         assert self._folder is not None
         with (self._folder / "redis.conf").open("a", encoding="ascii") as file, self.client() as client:
             for name, value in options.items():
@@ -157,14 +157,14 @@ class RedisServer(Program):
 
     @property
     def address(self) -> ControllerAddress:
-        """Where it is, as the supervisor comes."""
+        """Its address for the supervisor."""
         return self.address_of("supervisor", self.password)
 
     def address_of(self, user: str, password: str) -> ControllerAddress:
         return ControllerAddress(self.host, self.port, user, password)
 
     def client(self, timeout: float | None = None) -> redis.Redis:
-        """A connection of the supervisor, which waits for ``timeout`` seconds for an answer."""
+        """Return a client of the supervisor that waits ``timeout`` seconds for a reply."""
         return redis.Redis(
             host=self.host,
             port=self.port,
@@ -176,16 +176,16 @@ class RedisServer(Program):
         )
 
     def raw(self) -> redis.Redis:
-        """A connection of the supervisor that takes answers as they are, in bytes."""
+        """Return a client of the supervisor that returns replies as bytes."""
         return redis.Redis(host=self.host, port=self.port, username="supervisor", password=self.password)
 
-    def forget(self) -> None:
-        """Deletes its data while it is stopped."""
+    def delete_data(self) -> None:
+        """Delete its data while it is stopped."""
         assert self._folder is not None
         shutil.rmtree(self._folder / "appendonlydir")
 
     def add_agent(self, zone: str, password: str | None = None) -> ControllerAddress:
-        """Makes the Redis user of a zone's agents, as the supervisor does, and returns their way in."""
+        """Create the Redis user of a zone's agents, as the supervisor does, and return their address."""
         password = password or secrets.token_hex(16)
         readable = (f"%R~{{{zone}}}:{part}" for part in ("events", "peers", "meta", "reply:*"))
         keys = (f"%W~{{{zone}}}:inbox", *readable)
@@ -196,8 +196,8 @@ class RedisServer(Program):
         return self.address_of(agent_user(zone), password)
 
 
-class Together:
-    """Programs that start and end together; ``_begin`` starts them, and leaves their end to the stack."""
+class ServerGroup:
+    """Programs that start and end together; ``_begin`` starts them, and the stack ends them."""
 
     def __init__(self) -> None:
         self.password = secrets.token_hex(16)

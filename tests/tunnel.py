@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Two nodes of a zone in network namespaces, a router between them, real WireGuard; needs root."""
+"""Two nodes of a zone in network namespaces, with a router between them and real WireGuard; needs root."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HOSTS6 = ("fd20:20::1", "fd20:20::2")
 
 @dataclass
 class End:
-    """One node: where it is, its record and settings, its interface as it was last made."""
+    """One node: its namespace, settings and record, and its interface as last applied."""
 
     where: Namespace
     config: AgentConfig
@@ -40,7 +40,7 @@ class End:
 
 @dataclass
 class Tunnel:
-    """Both ends, and the router between ``192.0.2.0/24`` and ``198.51.100.0/24``."""
+    """Both nodes, and the router between ``192.0.2.0/24`` and ``198.51.100.0/24``."""
 
     one: End
     other: End
@@ -48,12 +48,12 @@ class Tunnel:
     view: ZoneView
 
     def up(self) -> None:
-        """Makes both interfaces; who is called is there before the caller, whose first message counts."""
+        """Apply both interfaces; the responder first, so that the initiator's first message arrives."""
         self.make(self.other)
         self.make(self.one)
 
     def make(self, end: End, mtu: int | None = None) -> None:
-        """Makes the interface of one end, or brings it to another MTU."""
+        """Apply the interface of one end, or change its MTU."""
         node = node_interface.Node(
             end.record.key,
             str(end.config.private_key_file),
@@ -61,7 +61,7 @@ class Tunnel:
             end.config.listen_port,
             mtu,
         )
-        # Two first messages that cross would cost 5 s.
+        # Simultaneous handshake initiations would delay the session by 5 s.
         passive = {self.one.record.key: node_interface.Way("", 0)} if end is self.other else {}
         end.made = node_interface.desired(self.view, node, passive)
         observed = linux.observe(end.where.runner, end.config.interface)
@@ -69,7 +69,7 @@ class Tunnel:
 
     @contextmanager
     def agent(self, end: End) -> Iterator[None]:
-        """As much of an agent as answers questions."""
+        """Run the part of an agent that replies to probes."""
         stop = threading.Event()
         with inside(end.where.name):
             beats = [Heartbeat(end.config.interface, host) for host in end.record.addresses]
@@ -91,10 +91,10 @@ class Tunnel:
 
 
 def drop_larger_than(router: Namespace, size: int) -> None:
-    """Makes the router a black hole: it loses larger packets without a word."""
+    """Make the router a black hole: it drops larger packets without an error."""
     router.run(
         ["nft", "-f", "-"],
-        "table inet hole {\n chain through {\n type filter hook forward priority filter\n"
+        "table inet hole {\n chain forward {\n type filter hook forward priority filter\n"
         f" meta length > {size} drop\n }}\n}}\n",
     )
 
@@ -103,7 +103,7 @@ def drop_larger_than(router: Namespace, size: int) -> None:
 def tunnel(
     folder: Path, tag: str, *, version: int = 4, pools: tuple[str, ...] = ZONE.pools
 ) -> Iterator[Tunnel]:
-    """Two nodes that know each other; their interfaces are ``<tag>0`` and ``<tag>1``, and yet to be made."""
+    """Create two nodes of a zone; their interfaces ``<tag>0`` and ``<tag>1`` do not exist yet."""
     with ExitStack() as stack:
         names = [f"{tag}-{name}-{os.getpid()}" for name in ("one", "other", "router")]
         one, other, router = (stack.enter_context(Namespace(name)) for name in names)

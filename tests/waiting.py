@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import pytest
 
-from lab.patience import Deadline
+from lab.deadline import Deadline
 
 T = TypeVar("T")
 # For a condition that becomes true within a few seconds; on a busy host the deadline extends itself. Tests of

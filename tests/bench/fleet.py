@@ -18,7 +18,7 @@ from jaywalk.controller.address import ControllerAddress, agent_user
 from jaywalk.controller.client import ZoneClient
 from jaywalk.controller.connection import connect
 from jaywalk.zone.requests import Request
-from lab import product
+from lab import playbook_variables
 from lab.fleet import Lab
 from tests import runs
 from tests.bench import heal, tunnels
@@ -41,7 +41,10 @@ def fleet(say: Callable[[str], None]) -> Iterator[Fleet]:
     lab.down()
     try:
         lab.up(["control", *MEMBERS])
-        yield Fleet(lab, lab.write_inventory(lab.directory / "inventory", variables=product.variables(ROOT)))
+        yield Fleet(
+            lab,
+            lab.write_inventory(lab.directory / "inventory", variables=playbook_variables.variables(ROOT)),
+        )
     finally:
         lab.down()
 

@@ -26,11 +26,11 @@ from jaywalk_supervisor.decisions.agent_requests import decide
 from jaywalk_supervisor.store.commit_args import Writes, writes
 from jaywalk_supervisor.store.connection import script_of
 from jaywalk_supervisor.store.store import Store, new_mark
-from tests.answers import answer
 from tests.bench.apply import random_key
 from tests.bench.results import Figure
 from tests.bench.service import PATIENCE, await_served, cpu_seconds, redis_with, supervisor
 from tests.chaos.machines import SupervisorProcess
+from tests.replies import read_reply
 
 ZONE = Zone("bench", ("10.64.0.0/12",))
 BARE = Zone("bare", ZONE.pools)
@@ -112,7 +112,7 @@ def _check(store: Store, nonces: Sequence[str], peers: int) -> None:
     """No address is given twice, and of some requests the answers are there that newer ones left."""
     held = [host for lease in store.load(ZONE.name).leases.values() for host in lease.addresses]
     assert len(held) == len(set(held)) == peers
-    found = [reply for nonce in nonces if (reply := answer(store.redis, KEYS, nonce)) is not None]
+    found = [reply for nonce in nonces if (reply := read_reply(store.redis, KEYS, nonce)) is not None]
     assert all(reply.lease_or_raise().changed for reply in found)
     assert len(found) > 0.9 * len(nonces)
 

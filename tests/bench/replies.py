@@ -11,10 +11,10 @@ from jaywalk.zone.models import Zone
 from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk.zone.requests import new_nonce
 from jaywalk_supervisor.store.store import Store
-from tests.answers import answer
 from tests.bench.joins import request
 from tests.bench.results import Figure
 from tests.bench.service import PATIENCE, await_served, redis_with, supervisor
+from tests.replies import read_reply
 
 ZONE = Zone("bench", ("10.64.0.0/12",))
 KEYS = ZoneKeys(ZONE.name)
@@ -49,7 +49,7 @@ def ask(store: Store, count: int) -> None:
             time.sleep(0.005)
         store.redis.rpush(KEYS.inbox, *(replace(asked, nonce=each).to_wire() for each in nonces))
     deadline = time.monotonic() + PATIENCE
-    while answer(store.redis, KEYS, nonce) is None:
+    while read_reply(store.redis, KEYS, nonce) is None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"the last of {count} requests was not answered within {PATIENCE:.0f} s")
         time.sleep(0.01)

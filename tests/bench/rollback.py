@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from tests.bench.results import Figure
 from tests.bench.stage import ZONE, Crowd, Stage, stage, words_of
-from tests.putting_back import WAYS
+from tests.redis_rollback import ROLLBACKS
 
 AGENTS = 100
 ROUNDS = 3
@@ -17,8 +17,8 @@ ROUNDS = 3
 
 def measure(say: Callable[[str], None]) -> dict[str, Figure]:
     """Seconds until all agents equal Redis again, with the addresses that they had; nobody else commits."""
-    say(f"{ROUNDS} times a Redis is put back under {AGENTS} agents, in {len(WAYS)} ways")
-    taken = {way: [_round(way) for _ in range(ROUNDS)] for way in WAYS}
+    say(f"{ROUNDS} times a Redis is put back under {AGENTS} agents, in {len(ROLLBACKS)} ways")
+    taken = {way: [_round(way) for _ in range(ROUNDS)] for way in ROLLBACKS}
     others = ", ".join(f"{way}: {min(each):.1f} to {max(each):.1f} s" for way, each in taken.items())
     value = statistics.median(seconds for each in taken.values() for seconds in each)
     return {"rollback_notice_s": Figure(round(value, 1), "s", AGENTS, others)}
@@ -28,7 +28,7 @@ def _round(way: str) -> float:
     half = AGENTS // 2
     with stage() as ground, Crowd("tests.bench.agents") as early, Crowd("tests.bench.agents") as late:
         _join(early, ground, 0, half)
-        with WAYS[way](ground.server) as put_back:
+        with ROLLBACKS[way](ground.server) as put_back:
             _join(late, ground, half, half)
             early.until(peers=AGENTS, settled=1)
             known = ground.view()

@@ -13,11 +13,11 @@ from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk.zone.requests import REPORT, REPORT_SECONDS, Request
 from jaywalk_supervisor.state.pool import Pool
 from jaywalk_supervisor.store.store import Store
-from tests.answers import answer
 from tests.bench.apply import random_key
 from tests.bench.joins import request
 from tests.bench.results import Figure
 from tests.bench.service import PATIENCE, redis_with, resident_mb, supervisor
+from tests.replies import read_reply
 
 PEERS = 10_000
 LEASES = 100_000
@@ -70,7 +70,7 @@ def first_answer(store: Store, zone: Zone, number: int) -> None:
     keys, asked = ZoneKeys(zone.name), request(zone.name, number)
     store.redis.rpush(keys.inbox, asked.to_wire())
     deadline = time.monotonic() + PATIENCE
-    while answer(store.redis, keys, asked.nonce) is None:
+    while read_reply(store.redis, keys, asked.nonce) is None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"zone {zone.name} did not answer a join within {PATIENCE:.0f} s")
         time.sleep(0.01)

@@ -21,7 +21,7 @@ from jaywalk.zone.requests import Reply, Request
 from jaywalk_agent.host.signals import Stopped, StopSignal
 from jaywalk_agent.zone import snapshot
 from jaywalk_agent.zone.follower import Follower
-from lab.patience import Deadline, slowness
+from lab.deadline import Deadline, slowness
 
 from .judge.history import History
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import redis
 
-from lab.patience import Deadline
+from lab.deadline import Deadline
 from tests.redis_server import RedisServer
 
 SECONDS = 2.0

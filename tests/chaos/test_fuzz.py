@@ -18,8 +18,8 @@ from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk.zone.reply_streams import AwaitedReply
 from jaywalk.zone.requests import Request
 from jaywalk_supervisor.committer.committer import Committer
-from tests.answers import answer
 from tests.redis_server import RedisServer
+from tests.replies import read_reply
 from tests.supervisor_support import committing, join, key_of, until
 
 from .judge.picture import Picture, faults
@@ -54,7 +54,7 @@ class Desk:
 
     def reply(self, nonce: str) -> dict[str, Any] | None:
         """The answer to ``nonce``, and all answers beside it are forgotten then."""
-        found = answer(self.redis, ZoneKeys(ZONE), nonce)
+        found = read_reply(self.redis, ZoneKeys(ZONE), nonce)
         self.redis.delete(*AwaitedReply(ZoneKeys(ZONE), nonce).positions)
         return json.loads(found.to_wire()) if found else None
 
@@ -63,8 +63,8 @@ class Desk:
         again = join(ZONE, 1)
         self._hand_in(text, again.to_wire())
         # It stays: the answer to ``text`` may be in the same stream.
-        until(lambda: answer(self.redis, ZoneKeys(ZONE), again.nonce))
-        said = answer(self.redis, ZoneKeys(ZONE), again.nonce)
+        until(lambda: read_reply(self.redis, ZoneKeys(ZONE), again.nonce))
+        said = read_reply(self.redis, ZoneKeys(ZONE), again.nonce)
         assert said is not None and said.ok and not said.changed
 
     def _hand_in(self, *texts: str | bytes) -> None:

@@ -13,10 +13,10 @@ from pathlib import Path
 import redis
 
 from jaywalk.controller.address import ControllerAddress
-from lab.patience import slowness
+from lab.deadline import slowness
 from tests.redis_cluster import Cluster
 from tests.redis_sentinels import SERVICE, Sentinels
-from tests.redis_server import Program, RedisServer, Together
+from tests.redis_server import Program, RedisServer, ServerGroup
 
 from .machines import Tail
 from .schedule import Faults
@@ -39,7 +39,7 @@ ROOM = 20_000
 """Bytes that a full server still takes."""
 
 
-class Topology(Together):
+class Topology(ServerGroup):
     """One Redis; the base of the others.
 
     ``outages`` says how often on average, in seconds, and which, for each of its parts that fails by itself.

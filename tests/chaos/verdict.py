@@ -10,7 +10,7 @@ from ipaddress import ip_network
 
 import redis
 
-from lab.patience import Deadline
+from lab.deadline import Deadline
 
 from .agents import ChaosAgent
 from .judge.answers import Answers, judged

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import product
+from lab import playbook_variables
 from tests.fleet.fleet import MEMBERS, ROOT, Fleet
 from tests.fleet.labs import lab_of_this_run
 
@@ -37,7 +37,9 @@ def fleet() -> Iterator[Fleet]:
         lab.down()
     try:
         lab.up(["control", *MEMBERS])
-        fleet = Fleet(lab, lab.write_inventory(directory / "inventory", variables=product.variables(ROOT)))
+        fleet = Fleet(
+            lab, lab.write_inventory(directory / "inventory", variables=playbook_variables.variables(ROOT))
+        )
         fleet.play()
         yield fleet
     finally:

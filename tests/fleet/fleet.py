@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 import yaml
 
+from lab.deadline import Deadline
 from lab.fleet import Lab
 from lab.node import Node
-from lab.patience import Deadline
 from tests import processes
 from tests.waiting import becomes
 from tests.waiting import eventually as eventually

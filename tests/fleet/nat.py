@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from lab import product
+from lab import playbook_variables
 from lab.fleet import Lab
 from lab.topology import INTERNET, Topology
 from tests.fleet.fleet import ROOT, UNIT, Fleet, eventually
@@ -75,7 +75,7 @@ class Meeting:
     """What `jaywalk status` then says of the first spoke on the second."""
 
 
-class Town(Fleet):
+class NatFleet(Fleet):
     """The machines of `lab/nat_sites.yml`, with a mesh."""
 
     ping_interface = ""
@@ -132,16 +132,18 @@ class Town(Fleet):
 
 
 @contextmanager
-def town(lab: Lab) -> Iterator[Town]:
+def nat_fleet(lab: Lab) -> Iterator[NatFleet]:
     """The streets that ship with the lab, and a mesh rolled out on all machines in them."""
     lab.down()
     topology = Topology.parse(NAT_SITES.read_text(encoding="utf-8"))
     try:
         lab.up(topology.machines, topology=topology)
-        inventory = lab.write_inventory(lab.directory / "inventory", variables=product.variables(ROOT))
+        inventory = lab.write_inventory(
+            lab.directory / "inventory", variables=playbook_variables.variables(ROOT)
+        )
         for relay in RELAYS:
             _set_variables(inventory.parent, relay, {"jaywalk_relay": True})
-        made = Town(lab, inventory)
+        made = NatFleet(lab, inventory)
         made.play()
         yield made
     finally:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import CommandFailed, Lab, LabError, Node, Unreachable, product
+from lab import CommandFailed, Lab, LabError, Node, Unreachable, playbook_variables
 from lab.settings import ROOT
 from lab.ssh import Client
 from tests.fleet.labs import leftovers, new_lab
@@ -158,7 +158,7 @@ def test_a_second_network_stays_over_a_reboot(lab: Lab, one: Node, two: Node) ->
 
 
 def test_ansible_reaches_every_machine(lab: Lab) -> None:
-    path = lab.write_inventory(lab.directory / "inventory", variables=product.variables(ROOT))
+    path = lab.write_inventory(lab.directory / "inventory", variables=playbook_variables.variables(ROOT))
     ansible = Path(sys.executable).with_name("ansible")
     done = subprocess.run(
         [ansible, "-i", path, "all", "-m", "ansible.builtin.ping"],

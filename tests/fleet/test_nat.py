@@ -11,22 +11,22 @@ import pytest
 
 from tests.fleet.fleet import UNIT, eventually
 from tests.fleet.labs import lab_of_this_run
-from tests.fleet.nat import PAIRS, RELAYS, SPOKES, Pair, Town, town
+from tests.fleet.nat import PAIRS, RELAYS, SPOKES, NatFleet, Pair, nat_fleet
 
 ANNA, BEN = SPOKES
 
 
 @pytest.fixture(scope="module")
-def fleet() -> Iterator[Town]:
+def fleet() -> Iterator[NatFleet]:
     """A controller, two relays and two spokes, rolled out once."""
     directory = Path(os.environ.get("JAYWALK_NAT_TEST_DIR", "/var/tmp/jaywalk-nat-test"))
     prefix = os.environ.get("JAYWALK_NAT_TEST_PREFIX", "jn")
-    with town(lab_of_this_run(directory, prefix)) as nat_fleet:
-        yield nat_fleet
+    with nat_fleet(lab_of_this_run(directory, prefix)) as rolled_out:
+        yield rolled_out
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.name)
-def test_a_pair_connects_directly_where_it_can_and_by_a_relay_otherwise(fleet: Town, pair: Pair) -> None:
+def test_a_pair_connects_directly_where_it_can_and_by_a_relay_otherwise(fleet: NatFleet, pair: Pair) -> None:
     peer = fleet.meet(pair).peer
     if pair.direct:
         assert (peer["path"], peer["via"]) == ("direct", None)
@@ -35,7 +35,7 @@ def test_a_pair_connects_directly_where_it_can_and_by_a_relay_otherwise(fleet: T
         assert peer["via"] in RELAYS
 
 
-def test_machines_of_two_sites_with_the_same_network_do_not_use_local_endpoints(fleet: Town) -> None:
+def test_machines_of_two_sites_with_the_same_network_do_not_use_local_endpoints(fleet: NatFleet) -> None:
     """Both have 192.168.1.10: the other machine's local address is also the own one."""
     fleet.together("cone1", "cone2", "direct")
     assert fleet[ANNA].address == fleet[BEN].address
@@ -43,12 +43,12 @@ def test_machines_of_two_sites_with_the_same_network_do_not_use_local_endpoints(
     assert fleet.peer(BEN, ANNA)["endpoint"].startswith(f"{public}:")
 
 
-def test_machines_of_one_site_connect_by_their_own_network(fleet: Town) -> None:
+def test_machines_of_one_site_connect_by_their_own_network(fleet: NatFleet) -> None:
     fleet.together("cone1", "cone1", "direct")
     assert fleet.peer(BEN, ANNA)["endpoint"] == f"{fleet[ANNA].address}:51820"
 
 
-def test_spokes_reach_public_nodes_directly(fleet: Town) -> None:
+def test_spokes_reach_public_nodes_directly(fleet: NatFleet) -> None:
     fleet.together("symmetric1", "cone2", "relayed")
     for spoke in SPOKES:
         for relay in RELAYS:
@@ -62,7 +62,7 @@ def test_spokes_reach_public_nodes_directly(fleet: Town) -> None:
             )
 
 
-def test_a_renumbered_site_connects_directly_again(fleet: Town) -> None:
+def test_a_renumbered_site_connects_directly_again(fleet: NatFleet) -> None:
     fleet.together("cone1", "cone2", "direct")
     with fleet.ping(BEN, ANNA) as count:
         new = fleet.lab.nat_sites.renumber("cone1")
@@ -74,7 +74,7 @@ def test_a_renumbered_site_connects_directly_again(fleet: Town) -> None:
 
 
 @pytest.mark.parametrize("site", ["cone1", "symmetric1"])
-def test_a_pair_recovers_after_a_router_loses_its_mappings(fleet: Town, site: str) -> None:
+def test_a_pair_recovers_after_a_router_loses_its_mappings(fleet: NatFleet, site: str) -> None:
     fleet.together(site, "forward2", "direct")
     with fleet.ping(BEN, ANNA) as count:
         fleet.lab.nat_sites.forget(site)
@@ -83,7 +83,7 @@ def test_a_pair_recovers_after_a_router_loses_its_mappings(fleet: Town, site: st
     assert count.recovered
 
 
-def test_a_pair_recovers_after_a_spoke_moves_to_another_site(fleet: Town) -> None:
+def test_a_pair_recovers_after_a_spoke_moves_to_another_site(fleet: NatFleet) -> None:
     fleet.together("cone1", "cone2", "direct")
     with fleet.ping(BEN, ANNA) as count:
         fleet.lab.move(ANNA, "forward1")
@@ -95,7 +95,7 @@ def test_a_pair_recovers_after_a_spoke_moves_to_another_site(fleet: Town) -> Non
     assert count.recovered
 
 
-def test_a_relay_replaces_a_dead_direct_path_and_the_return_to_it_loses_nothing(fleet: Town) -> None:
+def test_a_relay_replaces_a_dead_direct_path_and_the_return_to_it_loses_nothing(fleet: NatFleet) -> None:
     fleet.together("cone1", "cone2", "direct")
     fleet.lab.block("cone1", "cone2")
     try:
@@ -108,7 +108,7 @@ def test_a_relay_replaces_a_dead_direct_path_and_the_return_to_it_loses_nothing(
     assert healing.lost == 0
 
 
-def test_a_dead_relay_is_replaced_by_another(fleet: Town) -> None:
+def test_a_dead_relay_is_replaced_by_another(fleet: NatFleet) -> None:
     fleet.together("symmetric1", "cone2", "relayed")
     relay = fleet.peer(BEN, ANNA)["via"]
     others = {name for name in RELAYS if name != relay}
@@ -124,7 +124,7 @@ def test_a_dead_relay_is_replaced_by_another(fleet: Town) -> None:
     eventually(lambda: fleet[relay].run(f"systemctl is-active {UNIT}", check=False).rc == 0, "it is back", 60)
 
 
-def test_a_relayed_pair_needs_neither_controller_nor_supervisor(fleet: Town) -> None:
+def test_a_relayed_pair_needs_neither_controller_nor_supervisor(fleet: NatFleet) -> None:
     fleet.together("symmetric1", "symmetric2", "relayed")
     with fleet.ping(BEN, ANNA) as count:
         fleet.controller.run("systemctl stop jaywalk-supervisor jaywalk-redis")

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from lab import Lab, LabError, Node
+from lab.deadline import slowness
 from lab.nat_sites import NatSites
-from lab.patience import slowness
 from lab.topology import Topology
 from tests.fleet import datagrams
 from tests.fleet.fleet import ROOT

@@ -35,8 +35,8 @@ from jaywalk_supervisor.api.app import create_app
 from jaywalk_supervisor.api.replica import Replica
 from jaywalk_supervisor.cli import main as supervisor_cli
 from tests.agent_support import peer, view_of
-from tests.answers import answer
 from tests.redis_server import RedisServer
+from tests.replies import read_reply
 from tests.strategies import key
 from tests.supervisor_support import AGENT_PASSWORD, committing, join, key_of, until
 from tests.zone_model import NAME, ModelInterface
@@ -57,8 +57,8 @@ def tell(server: RedisServer, text: str, nonce: str) -> Reply:
     """Puts any text into the inbox and waits for its answer."""
     with server.client() as inbox:
         inbox.rpush(KEYS.inbox, text)
-        until(lambda: answer(inbox, KEYS, nonce))
-        reply = answer(inbox, KEYS, nonce)
+        until(lambda: read_reply(inbox, KEYS, nonce))
+        reply = read_reply(inbox, KEYS, nonce)
         assert reply is not None
         return reply
 

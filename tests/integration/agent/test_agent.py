@@ -36,8 +36,8 @@ from jaywalk_agent.host.signals import StopSignal
 from jaywalk_agent.status import report as status
 from jaywalk_agent.zone import follower, snapshot
 from tests.agent_support import config_in, run
+from tests.faulty_server import Behaviour, faulty_server, sends, trickles
 from tests.netns import Namespace
-from tests.odd_server import Conduct, odd_server, sends, trickles
 from tests.redis_server import RedisServer
 from tests.supervisor_support import AGENT_PASSWORD, committing, join, key_of, until
 
@@ -134,11 +134,11 @@ def test_the_watchdog_is_fed_beside_a_controller_that_trickles_or_lies(
     stop: StopSignal,
     systemd: Systemd,
     monkeypatch: pytest.MonkeyPatch,
-    conduct: Conduct,
+    conduct: Behaviour,
 ) -> None:
     monkeypatch.setattr(settings_module, "READ_TIMEOUT", 1.0)
     monkeypatch.setattr(follower, "RECONNECT", FullJitterBackoff(cap=0.2, base=0.1))
-    with odd_server(conduct) as server:
+    with faulty_server(conduct) as server:
         agent = Agent(replace(config, controller=str(server.address)), inside.runner, stop)
 
         def act() -> None:

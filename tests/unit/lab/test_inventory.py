@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from lab import inventory, product
+from lab import inventory, playbook_variables
 
 MACHINES = {"control": {"ansible_host": "10.99.0.10"}, "node1": {"ansible_host": "10.99.0.11"}}
 
@@ -48,7 +48,7 @@ def test_ssh_to_a_machine_of_a_nat_site_starts_inside_its_namespace() -> None:
 
 
 def test_every_password_is_long_and_unique() -> None:
-    variables = product.variables(Path("/checkout"))
+    variables = playbook_variables.variables(Path("/checkout"))
     passwords = [zone["agent_password"] for zone in variables["jaywalk_zones"]]
     passwords.append(variables["jaywalk_controller_password"])
     assert len(set(passwords)) == 3

@@ -15,19 +15,19 @@ from pathlib import Path
 import pytest
 
 from jaywalk.wireguard.linux import create
-from tests.netns import Namespace
-from tests.streets import (
+from tests.nat_namespaces import (
     CONTROLLER,
     CONTROLLER6,
     NETWORK,
     NETWORK6,
     Agent,
-    Internet,
+    EmulatedInternet,
     block,
     eventually,
     mute,
     unblock,
 )
+from tests.netns import Namespace
 
 pytestmark = [pytest.mark.wireguard, pytest.mark.timeout(300)]
 
@@ -38,8 +38,8 @@ TAKE_PORT = (
 
 
 @pytest.fixture
-def internet(tmp_path: Path) -> Iterator[Internet]:
-    with Internet(tmp_path, f"jwst-{os.getpid()}") as made:
+def internet(tmp_path: Path) -> Iterator[EmulatedInternet]:
+    with EmulatedInternet(tmp_path, f"jwst-{os.getpid()}") as made:
         yield made
 
 
@@ -64,7 +64,7 @@ def reached(one: Agent, other: Agent) -> bool:
     return one.where.runner.run(["ping", "-c", "1", "-W", "1", other.address()]).returncode == 0
 
 
-def test_two_cones_meet_by_what_an_open_peer_sees(internet: Internet) -> None:
+def test_two_cones_meet_by_what_an_open_peer_sees(internet: EmulatedInternet) -> None:
     open_node = internet.node(internet.hub, "jwst0")
     one = internet.node(internet.behind_nat("one", f"{NETWORK}.11", "192.168.1")[0], "jwst1")
     other = internet.node(internet.behind_nat("other", f"{NETWORK}.12", "192.168.1")[0], "jwst2")
@@ -74,7 +74,9 @@ def test_two_cones_meet_by_what_an_open_peer_sees(internet: Internet) -> None:
     assert reached(one, other)
 
 
-def test_a_relay_carries_what_cannot_be_direct_and_another_takes_its_place(internet: Internet) -> None:
+def test_a_relay_carries_what_cannot_be_direct_and_another_takes_its_place(
+    internet: EmulatedInternet,
+) -> None:
     relays = {
         name: internet.node(internet.public(name, f"{NETWORK}.{number}"), f"jwsr{number}", "--relay")
         for number, name in ((2, "relay2"), (3, "relay3"))
@@ -94,7 +96,7 @@ def test_a_relay_carries_what_cannot_be_direct_and_another_takes_its_place(inter
     eventually(True, lambda: reached(cone, symmetric))
 
 
-def test_a_blocked_path_goes_by_the_relay_and_comes_back_without_loss(internet: Internet) -> None:
+def test_a_blocked_path_goes_by_the_relay_and_comes_back_without_loss(internet: EmulatedInternet) -> None:
     internet.node(internet.hub, "jwsb0", "--relay")
     place, router = internet.behind_nat("one", f"{NETWORK}.11", "192.168.1")
     one = internet.node(place, "jwsb1")
@@ -113,7 +115,7 @@ def test_a_blocked_path_goes_by_the_relay_and_comes_back_without_loss(internet: 
     assert ping.lost() == 0
 
 
-def test_a_relay_carries_between_nodes_that_share_no_ip_version(internet: Internet) -> None:
+def test_a_relay_carries_between_nodes_that_share_no_ip_version(internet: EmulatedInternet) -> None:
     """The relay calls itself by its IPv4 address, which the node with IPv6 alone cannot reach."""
     internet.node(internet.hub, "jwsv0", "--relay")
     four = internet.node(internet.public("four", f"{NETWORK}.4"), "jwsv4")
@@ -126,7 +128,7 @@ def test_a_relay_carries_between_nodes_that_share_no_ip_version(internet: Intern
 
 
 def test_an_endpoint_of_an_ip_version_that_a_node_lacks_is_not_tried_until_it_has_it(
-    internet: Internet,
+    internet: EmulatedInternet,
 ) -> None:
     place = internet.public("dual", f"{NETWORK6}:6", f"{NETWORK}.6")
     dual = internet.node(place, "jwsw6", "--controller", f"[{CONTROLLER6}]:6379")
@@ -145,7 +147,7 @@ def test_an_endpoint_of_an_ip_version_that_a_node_lacks_is_not_tried_until_it_ha
     eventually(True, lambda: reached(four, dual))
 
 
-def test_symmetric_nats_are_passed_by_over_ipv6(internet: Internet) -> None:
+def test_symmetric_nats_are_passed_by_over_ipv6(internet: EmulatedInternet) -> None:
     internet.node(internet.hub, "jwsx0", "--relay")
     nodes = {}
     for name, number in (("one", 11), ("other", 12)):
@@ -157,7 +159,7 @@ def test_symmetric_nats_are_passed_by_over_ipv6(internet: Internet) -> None:
     assert reached(nodes["one"], nodes["other"])
 
 
-def test_a_network_without_udp_is_told_so_and_joins_in_once_it_has_some(internet: Internet) -> None:
+def test_a_network_without_udp_is_told_so_and_joins_in_once_it_has_some(internet: EmulatedInternet) -> None:
     internet.node(internet.hub, "jwsm0", "--relay")
     other = internet.node(internet.public("other", f"{NETWORK}.2"), "jwsm2")
     place, router = internet.behind_nat("mute", f"{NETWORK}.11", "192.168.1")
@@ -179,7 +181,7 @@ def test_a_network_without_udp_is_told_so_and_joins_in_once_it_has_some(internet
     assert ping.lost() == 0
 
 
-def test_an_interface_in_a_namespace_finds_its_paths_as_any_other(internet: Internet) -> None:
+def test_an_interface_in_a_namespace_finds_its_paths_as_any_other(internet: EmulatedInternet) -> None:
     """Its packets go out from where the agent is; questions, relays and routes are inside."""
     internet.node(internet.hub, "jwsn0", "--relay")
     cone = internet.node(internet.behind_nat("cone", f"{NETWORK}.11", "192.168.1")[0], "jwsn11")
@@ -200,7 +202,7 @@ def test_an_interface_in_a_namespace_finds_its_paths_as_any_other(internet: Inte
     assert [link["ifname"] for link in json.loads(inner.run(["ip", "-json", "link", "show"]))] == ["lo"]
 
 
-def test_relays_that_cannot_be_used_know_it_and_are_passed_by(internet: Internet) -> None:
+def test_relays_that_cannot_be_used_know_it_and_are_passed_by(internet: EmulatedInternet) -> None:
     """One is behind a NAT, the port of the other one is a stranger's."""
     internet.node(internet.hub, "jwsu0", "--relay")
     hidden = internet.node(internet.behind_nat("hidden", f"{NETWORK}.3", "192.168.3")[0], "jwsu3", "--relay")
@@ -218,7 +220,7 @@ def test_relays_that_cannot_be_used_know_it_and_are_passed_by(internet: Internet
     assert taken_relay.path("hub") == DIRECT
 
 
-def test_a_relay_carries_for_nobody_of_another_zone(internet: Internet) -> None:
+def test_a_relay_carries_for_nobody_of_another_zone(internet: EmulatedInternet) -> None:
     """Who knows its key, port and addresses, but is no member, gets no word from it."""
     hub = internet.node(internet.hub, "jwsz0", "--relay")
     other = internet.node(internet.public("other", f"{NETWORK}.2"), "jwsz2")
@@ -252,7 +254,9 @@ table inet shut {
 """
 
 
-def test_a_peer_behind_a_dead_port_falls_silent_and_the_log_says_when_it_is_back(internet: Internet) -> None:
+def test_a_peer_behind_a_dead_port_falls_silent_and_the_log_says_when_it_is_back(
+    internet: EmulatedInternet,
+) -> None:
     internet.node(internet.hub, "jwsd0")
     one_place, other_place = internet.public("one", f"{NETWORK}.2"), internet.public("other", f"{NETWORK}.3")
     one, other = internet.node(one_place, "jwsd2"), internet.node(other_place, "jwsd3")
@@ -273,7 +277,9 @@ def test_a_peer_behind_a_dead_port_falls_silent_and_the_log_says_when_it_is_back
     assert "peer hub is silent" not in internet.log(one_place)
 
 
-def test_a_prefix_over_a_nodes_own_network_or_its_controller_is_left_out_there(internet: Internet) -> None:
+def test_a_prefix_over_a_nodes_own_network_or_its_controller_is_left_out_there(
+    internet: EmulatedInternet,
+) -> None:
     place, _ = internet.behind_nat("cone", f"{NETWORK}.11", "192.168.1")
     prefixes = ("192.168.0.0/16", f"{NETWORK}.0/30", "172.20.1.0/24")
     open_place = internet.public("greedy", f"{NETWORK}.9")

@@ -11,18 +11,18 @@ from pathlib import Path
 import pytest
 
 from tests.integration.agent.paths.test_nat_sites import Ping, reached
-from tests.streets import CONTROLLER, NETWORK, Agent, Internet, eventually
+from tests.nat_namespaces import CONTROLLER, NETWORK, Agent, EmulatedInternet, eventually
 
 pytestmark = [pytest.mark.wireguard, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
-def internet(tmp_path: Path) -> Iterator[Internet]:
-    with Internet(tmp_path, f"jwls-{os.getpid()}") as made:
+def internet(tmp_path: Path) -> Iterator[EmulatedInternet]:
+    with EmulatedInternet(tmp_path, f"jwls-{os.getpid()}") as made:
         yield made
 
 
-def empty(internet: Internet, folder: Path) -> None:
+def empty(internet: EmulatedInternet, folder: Path) -> None:
     """Redis forgets all, and its clients come back to that."""
     secret = (folder / "password").read_text()
     for words in (["flushall"], ["client", "kill", "type", "normal", "skipme", "yes"]):
@@ -33,7 +33,7 @@ def retained(agent: Agent) -> set[str]:
     return {peer["name"] for peer in agent.status()["peers"] if peer["retained_from"]}
 
 
-def test_no_ping_is_lost_when_redis_comes_back_empty(internet: Internet, tmp_path: Path) -> None:
+def test_no_ping_is_lost_when_redis_comes_back_empty(internet: EmulatedInternet, tmp_path: Path) -> None:
     nodes = {
         name: internet.node(internet.public(name, f"{NETWORK}.{number}"), f"jwls{number}")
         for number, name in enumerate(("one", "two", "three", "dead"), start=2)

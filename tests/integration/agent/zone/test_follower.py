@@ -30,8 +30,8 @@ from jaywalk_agent.zone import follower as follow
 from jaywalk_agent.zone.follower import Follower, Update
 from jaywalk_supervisor.store.store import Store
 from tests.agent_support import peer, view_of
-from tests.answers import write_answer
 from tests.redis_server import RedisServer
+from tests.replies import write_reply
 from tests.supervisor_support import AGENT_PASSWORD, BLUE, committing, join, key_of, until
 
 KEYS = ZoneKeys("zone-blue")
@@ -631,7 +631,7 @@ def test_an_answer_that_does_not_parse_is_asked_for_again(
         pending = asking.follower._pending
         if not spoilt and pending is not None and pending.tries:
             spoilt.append(pending.request.nonce)
-            write_answer(store.redis, KEYS, pending.request.nonce, "{garbage")
+            write_reply(store.redis, KEYS, pending.request.nonce, "{garbage")
         elif spoilt and asking.follower.trouble:
             supervisor()
 

@@ -20,14 +20,14 @@ from jaywalk.zone.view import ZoneView
 from jaywalk_agent.zone import follower as follow
 from jaywalk_supervisor.store.store import Store
 from tests.chaos.agents import ChaosAgent
-from tests.putting_back import WAYS
+from tests.redis_rollback import ROLLBACKS
 from tests.redis_server import RedisServer
 from tests.supervisor_support import AGENT_PASSWORD, committing, join, key_of
 from tests.waiting import eventually
 
 KEYS = ZoneKeys("zone-blue")
 
-ways = pytest.mark.parametrize("way", WAYS)
+ways = pytest.mark.parametrize("way", ROLLBACKS)
 
 
 class Mesh:
@@ -122,7 +122,7 @@ def test_agents_equal_redis_again_though_nobody_commits(mesh: Mesh, way: str, su
     """A supervisor notices by itself; one new epoch tells all agents, who ask again with what they had."""
     with supervised(mesh.server, supervisors):
         mesh.grow(3)
-        with WAYS[way](mesh.server) as put_back:
+        with ROLLBACKS[way](mesh.server) as put_back:
             mesh.grow(3)
             before, epochs = mesh.addresses(), mesh.epochs()
             put_back()
@@ -142,7 +142,7 @@ def test_who_lost_its_address_to_another_takes_a_new_one(
     with supervised(mesh.server):
         mesh.grow(3)
     with ExitStack() as stack:
-        put_back = stack.enter_context(WAYS[way](mesh.server))
+        put_back = stack.enter_context(ROLLBACKS[way](mesh.server))
         with supervised(mesh.server):
             late = mesh.grow(3)
             before = mesh.addresses()
@@ -166,7 +166,7 @@ def test_nodes_that_joined_later_are_lost_and_not_removed(
     with supervised(mesh.server):
         mesh.grow(2)
     with ExitStack() as stack:
-        put_back = stack.enter_context(WAYS[way](mesh.server))
+        put_back = stack.enter_context(ROLLBACKS[way](mesh.server))
         with supervised(mesh.server):
             late = mesh.grow(4)
             before = mesh.addresses()
@@ -191,7 +191,7 @@ def test_nodes_that_were_off_meanwhile_come_back_by_their_old_snapshots(mesh: Me
     """They were released in the new history, and one address went to another node; a start is a join."""
     with supervised(mesh.server):
         early = mesh.grow(3)
-        with WAYS[way](mesh.server) as put_back:
+        with ROLLBACKS[way](mesh.server) as put_back:
             late = mesh.grow(3)
             before = mesh.addresses()
             off = [early[0], late[0], late[1]]

@@ -13,7 +13,7 @@ import pytest
 from jaywalk_agent.zone import follower
 from jaywalk_supervisor.admin import zones
 from jaywalk_supervisor.store.store import Store
-from lab.patience import slowness
+from lab.deadline import slowness
 from tests.chaos.agents import ChaosAgent
 from tests.redis_server import RedisServer
 from tests.supervisor_support import AGENT_PASSWORD, BLUE, committing, until

@@ -17,7 +17,7 @@ from jaywalk_agent.zone import follower as follow
 from jaywalk_agent.zone.follower import Follower
 from jaywalk_supervisor.admin import zones
 from jaywalk_supervisor.store.store import Store
-from lab.patience import Deadline
+from lab.deadline import Deadline
 from tests.redis_server import RedisServer
 from tests.supervisor_support import AGENT_PASSWORD, BLUE, committing, join, key_of
 

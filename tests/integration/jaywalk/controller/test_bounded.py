@@ -21,7 +21,7 @@ from jaywalk.controller.reply_meter import NODE, SUPERVISOR
 from jaywalk.core.errors import ControllerUnreachable, InvalidValue
 from jaywalk.zone.redis_keys import ZoneKeys
 from tests.agent_support import peer, view_of
-from tests.odd_server import Conduct, odd_server, sends, trickles
+from tests.faulty_server import Behaviour, faulty_server, sends, trickles
 from tests.redis_server import RedisServer
 
 PATIENCE = 1.0
@@ -60,7 +60,7 @@ def address_space() -> int:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_reply_that_trickles_ends_with_its_time(command: str) -> None:
-    with odd_server(trickles(0.1)) as server:
+    with faulty_server(trickles(0.1)) as server:
         zone = zone_at(server.address)
         with pytest.raises(ControllerUnreachable, match=r"sends a reply so slowly .*: is it Redis\?"):
             COMMANDS[command](zone)
@@ -69,7 +69,7 @@ def test_a_reply_that_trickles_ends_with_its_time(command: str) -> None:
 def test_a_greeting_that_trickles_ends_with_its_time() -> None:
     """Each of the greeting's replies comes within the time of one."""
     with (
-        odd_server(trickles(0.05, b"+OK\r\n"), greets=False) as server,
+        faulty_server(trickles(0.05, b"+OK\r\n"), greets=False) as server,
         pytest.raises(ControllerUnreachable, match=r"so slowly|no answer in time"),
     ):
         connect(replace(server.address, timeout=0.5, user="agent-zone-blue", password="secret"))
@@ -78,7 +78,7 @@ def test_a_greeting_that_trickles_ends_with_its_time() -> None:
 @pytest.mark.parametrize("reply", HUGE)
 @pytest.mark.parametrize("parser", PARSERS)
 def test_a_reply_that_is_too_large_is_refused_before_there_is_room_for_it(parser: Any, reply: str) -> None:
-    with odd_server(sends(HUGE[reply])) as server:
+    with faulty_server(sends(HUGE[reply])) as server:
         host, port = server.address.host, server.address.port
         bounds = NODE if reply != "bytes" else NODE._replace(size=50_000_000)
         pool = BoundedPool(
@@ -93,7 +93,7 @@ def test_a_reply_that_is_too_large_is_refused_before_there_is_room_for_it(parser
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("reply", [HUGE["elements"], HUGE["string"], b"HTTP/1.1 400 Bad Request\r\n\r\n"])
 def test_each_command_says_what_was_sent_and_asks_whether_it_is_redis(command: str, reply: bytes) -> None:
-    with odd_server(sends(reply)) as server:
+    with faulty_server(sends(reply)) as server:
         zone = zone_at(server.address)
         with pytest.raises(ControllerUnreachable, match=rf"{server.address} sends .*: is it Redis\?"):
             COMMANDS[command](zone)
@@ -114,7 +114,7 @@ ODD = {
 @pytest.mark.parametrize("reply", ODD)
 def test_a_reply_of_another_kind_ends_no_agent(command: str, reply: str) -> None:
     """It is of proper size and form, and a number where a hash is due, or the like."""
-    with odd_server(sends(ODD[reply])) as server:
+    with faulty_server(sends(ODD[reply])) as server:
         zone = zone_at(server.address)
         with suppress(ControllerUnreachable, InvalidValue):  # which an agent survives
             COMMANDS[command](zone)
@@ -122,7 +122,7 @@ def test_a_reply_of_another_kind_ends_no_agent(command: str, reply: str) -> None
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_number_where_something_else_is_due_is_named(command: str) -> None:
-    with odd_server(sends(ODD["number"])) as server:
+    with faulty_server(sends(ODD["number"])) as server:
         zone = zone_at(server.address)
         with pytest.raises(ControllerUnreachable, match=r"of another kind than Redis's: is it Redis\?"):
             COMMANDS[command](zone)
@@ -130,15 +130,15 @@ def test_a_number_where_something_else_is_due_is_named(command: str) -> None:
 
 def test_pages_of_a_hash_that_never_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zone_client, "MAX_PAGES", 5)
-    with odd_server(sends(b"*2\r\n$1\r\n7\r\n*0\r\n")) as server:
+    with faulty_server(sends(b"*2\r\n$1\r\n7\r\n*0\r\n")) as server:
         zone = zone_at(server.address)
         with pytest.raises(ControllerUnreachable, match="records without end"):
             zone.leases()
 
 
 @pytest.mark.parametrize("conduct", [trickles(0.1), sends(HUGE["elements"])])
-def test_a_sentinel_that_trickles_or_lies_is_passed_over(conduct: Conduct) -> None:
-    with odd_server(conduct) as server:
+def test_a_sentinel_that_trickles_or_lies_is_passed_over(conduct: Behaviour) -> None:
+    with faulty_server(conduct) as server:
         host, port = server.address.host, server.address.port
         where = ControllerAddress(host, port, sentinels=((host, port),) * 2, service="mesh")
         with pytest.raises(ControllerUnreachable, match=r"no sentinel of .* names a primary"):

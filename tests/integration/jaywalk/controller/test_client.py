@@ -23,8 +23,8 @@ from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk.zone.reply_streams import ReplyTo
 from jaywalk.zone.requests import Reply, Request
 from tests import strategies as mesh
-from tests.answers import write_answer
 from tests.redis_server import RedisServer
+from tests.replies import write_reply
 
 ZONE = Zone.checked("zone-blue", ["10.20.0.0/20"], "Tenancy Zone Blue")
 KEYS = ZoneKeys(ZONE.name)
@@ -56,7 +56,7 @@ class Commits:
         self.redis.hset(KEYS.meta, mapping={"epoch": self.epoch, "rev": self.rev})
 
     def answer(self, nonce: str, reply: Reply) -> None:
-        write_answer(self.redis, KEYS, nonce, reply.to_wire())
+        write_reply(self.redis, KEYS, nonce, reply.to_wire())
 
     def _write(self, changes: list[Change]) -> None:
         pipe = self.redis.pipeline()
@@ -263,7 +263,7 @@ def test_answer_comes_beside_events_and_garbage_for_an_answer_is_an_error(
     commits.answer(request.nonce, refused)
     assert zone.read(view, request.nonce) == ({mesh.key(1)}, refused)
     commits.join(2)
-    write_answer(commits.redis, KEYS, request.nonce, "}")
+    write_reply(commits.redis, KEYS, request.nonce, "}")
     with pytest.raises(InvalidValue):
         zone.read(view, request.nonce)
     assert zone.read(view)[0] == {mesh.key(2)}  # the event is not lost with it
@@ -297,7 +297,7 @@ def test_a_reader_waits_through_answers_to_others_until_its_own_is_there(
 
 def test_the_answer_of_an_older_supervisor_is_found(commits: Commits, zone: ZoneClient) -> None:
     request, own = Request.checked("join", "zone-blue", mesh.key(1), "node1"), Reply.refused("full", "full")
-    write_answer(commits.redis, KEYS, request.nonce, own.to_wire(), shared=False)
+    write_reply(commits.redis, KEYS, request.nonce, own.to_wire(), shared=False)
     assert zone.read(zone.snapshot(), request.nonce)[1] == own
     assert zone.ask(request, timeout=5) == own
 

@@ -14,8 +14,8 @@ from jaywalk.zone.reply_streams import STREAMS, ReplyTo
 from jaywalk.zone.requests import Reply, Request, new_nonce
 from jaywalk_supervisor.store import reply_trimming
 from jaywalk_supervisor.store.store import BATCH, Store
-from tests.answers import answer
 from tests.redis_server import RedisServer
+from tests.replies import read_reply
 from tests.supervisor_support import client_of, committing, join, until
 
 KEYS = ZoneKeys("zone-blue")
@@ -26,7 +26,7 @@ def flood(store: Store, count: int, shared: bool = True, **fields: Any) -> Reque
     texts = [replace(join("zone-blue", 1, **fields), shared=shared).to_wire() for _ in range(count)]
     last = replace(join("zone-blue", 1), shared=shared)
     store.redis.rpush(KEYS.inbox, *texts, last.to_wire())
-    until(lambda: answer(store.redis, KEYS, last.nonce))
+    until(lambda: read_reply(store.redis, KEYS, last.nonce))
     return last
 
 
@@ -84,8 +84,8 @@ def test_a_request_that_was_sent_twice_has_the_first_answer(redis_server: RedisS
     asked = join("zone-blue", 1)
     with committing(redis_server.address):
         store.redis.rpush(KEYS.inbox, asked.to_wire(), asked.to_wire())
-        until(lambda: answer(store.redis, KEYS, asked.nonce))
-        reply = answer(store.redis, KEYS, asked.nonce)
+        until(lambda: read_reply(store.redis, KEYS, asked.nonce))
+        reply = read_reply(store.redis, KEYS, asked.nonce)
     assert reply is not None and reply.changed
 
 
@@ -96,5 +96,5 @@ def test_an_answer_goes_where_somebody_put_another_type(redis_server: RedisServe
         store.redis.set(stream, "spoilt")
         store.redis.rpush(KEYS.inbox, request.to_wire())
         until(lambda: store.redis.type(stream) == "stream")
-        assert answer(store.redis, KEYS, request.nonce)
+        assert read_reply(store.redis, KEYS, request.nonce)
         assert not committer.health.trouble

@@ -17,8 +17,8 @@ from jaywalk_supervisor.admin import zones
 from jaywalk_supervisor.committer.committer import Committer
 from jaywalk_supervisor.state.zone_state import ZoneState
 from jaywalk_supervisor.store.store import Store
-from tests.answers import answer
 from tests.redis_server import RedisServer
+from tests.replies import read_reply
 from tests.supervisor_support import BLUE, client_of, join, key_of
 
 KEYS = ZoneKeys("zone-blue")
@@ -41,7 +41,7 @@ def commit(committer: Committer, store: Store, *requests: Request) -> None:
 
 
 def answered(store: Store, request: Request) -> bool:
-    return answer(store.redis, KEYS, request.nonce) is not None
+    return read_reply(store.redis, KEYS, request.nonce) is not None
 
 
 def test_who_asked_together_is_answered_one_by_one(

@@ -29,9 +29,9 @@ from jaywalk_supervisor.decisions.agent_requests import decide
 from jaywalk_supervisor.state.zone_state import ZoneState
 from jaywalk_supervisor.store.acl import password_hash
 from jaywalk_supervisor.store.store import BATCH, Store
-from tests.answers import answer
-from tests.odd_server import Conduct, odd_server, sends, trickles
+from tests.faulty_server import Behaviour, faulty_server, sends, trickles
 from tests.redis_server import RedisServer
+from tests.replies import read_reply
 from tests.supervisor_support import (
     AGENT_PASSWORD,
     BLUE,
@@ -47,7 +47,7 @@ KEYS = ZoneKeys("zone-blue")
 
 
 def answers(store: Store, requests: list[Request]) -> int:
-    return sum(answer(store.redis, KEYS, request.nonce) is not None for request in requests)
+    return sum(read_reply(store.redis, KEYS, request.nonce) is not None for request in requests)
 
 
 def push(store: Store, requests: list[Request]) -> None:
@@ -121,8 +121,8 @@ def test_refused_requests_are_answered_and_harm_nobody(redis_server: RedisServer
             own = f"{number:032x}"
             good = join("zone-blue", number)
             store.redis.rpush(KEYS.inbox, json.dumps({**request, "nonce": own}), good.to_wire())
-            until(lambda good=good: answer(store.redis, KEYS, good.nonce))
-            refused, granted = (answer(store.redis, KEYS, each) for each in (own, good.nonce))
+            until(lambda good=good: read_reply(store.redis, KEYS, good.nonce))
+            refused, granted = (read_reply(store.redis, KEYS, each) for each in (own, good.nonce))
             assert refused is not None and granted is not None, name
             assert refused.ok is False, name
             assert refused.code == ("address-outside" if name == "foreign-address" else "bad-request")
@@ -130,7 +130,7 @@ def test_refused_requests_are_answered_and_harm_nobody(redis_server: RedisServer
             assert granted.ok is True, name
         good = join("zone-blue", 77)
         store.redis.rpush(KEYS.inbox, b"\xff\xfe\x00", "[" * 5000, "{}", "x" * 20000, good.to_wire())
-        until(lambda: answer(store.redis, KEYS, good.nonce))
+        until(lambda: read_reply(store.redis, KEYS, good.nonce))
         assert committer.health.dropped == 4
     check_log(store)
 
@@ -147,7 +147,7 @@ def test_a_supervisor_that_stops_amid_a_storm_loses_no_request(
         for _ in range(supervisors):
             running.enter_context(committing(redis_server.address))
         until(lambda: store.redis.hlen(KEYS.peers) > 0)
-    answered = [each for each in asked if answer(store.redis, KEYS, each.nonce)]
+    answered = [each for each in asked if read_reply(store.redis, KEYS, each.nonce)]
     waiting = store.redis.llen(KEYS.inbox)
     assert len(answered) + waiting == len(asked)
     assert store.redis.hlen(KEYS.peers) == len(answered) >= BATCH
@@ -176,9 +176,9 @@ def test_a_commit_stays_well_below_what_redis_takes_as_one_argument(
 
 
 @pytest.mark.parametrize("conduct", [trickles(0.1), sends(b"*1000000000\r\n"), sends(b"$9999999999\r\n")])
-def test_a_supervisor_is_not_held_up_by_what_is_no_redis(conduct: Conduct) -> None:
+def test_a_supervisor_is_not_held_up_by_what_is_no_redis(conduct: Behaviour) -> None:
     stop = threading.Event()
-    with odd_server(conduct) as server:
+    with faulty_server(conduct) as server:
         committer = Committer(replace(server.address, timeout=0.5), "", (), stop)
         thread = threading.Thread(target=committer.run, daemon=True)
         thread.start()
@@ -212,7 +212,7 @@ def test_a_request_that_breaks_the_decision_harms_only_itself(
         push(store, requests)
         until(lambda: answers(store, requests) == 3)
     assert {lease.name for lease in leases(store).values()} == {"node1", "node3"}
-    reply = answer(store.redis, KEYS, requests[1].nonce)
+    reply = read_reply(store.redis, KEYS, requests[1].nonce)
     assert reply is not None and reply.code == "internal"
 
 
@@ -534,7 +534,7 @@ def test_a_request_from_the_future_blames_the_clock_that_is_wrong(
 
 
 def reply_to(store: Store, request: Request) -> Reply:
-    reply = answer(store.redis, KEYS, request.nonce)
+    reply = read_reply(store.redis, KEYS, request.nonce)
     assert reply is not None
     return reply
 

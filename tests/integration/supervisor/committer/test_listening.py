@@ -17,8 +17,8 @@ from jaywalk_supervisor.committer.committer import Committer
 from jaywalk_supervisor.monitoring import clock as clock_module
 from jaywalk_supervisor.monitoring.clock import SharedClock, elapsed
 from jaywalk_supervisor.store.store import Store
-from tests.answers import answer
 from tests.redis_server import RedisServer
+from tests.replies import read_reply
 from tests.supervisor_support import BLUE, join, key_of
 
 KEYS = ZoneKeys("zone-blue")
@@ -69,7 +69,7 @@ def ask(committer: Committer, hour: Hour, request: Request) -> Reply:
     """What a running committer answers; it looks whether it stood still before it serves."""
     hour.redis.rpush(KEYS.inbox, request.to_wire())
     committer._turn(hour)
-    found = answer(hour.redis, KEYS, request.nonce)
+    found = read_reply(hour.redis, KEYS, request.nonce)
     assert found is not None
     return found
 

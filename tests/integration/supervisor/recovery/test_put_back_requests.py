@@ -16,7 +16,7 @@ from jaywalk_supervisor.admin.zones import Wish
 from jaywalk_supervisor.committer.committer import Committer
 from jaywalk_supervisor.recovery.recovery import Recovery
 from jaywalk_supervisor.store.store import Store
-from tests.putting_back import WAYS
+from tests.redis_rollback import ROLLBACKS
 from tests.redis_server import RedisServer
 from tests.supervisor_support import BLUE, client_of, committing, join, key_of, until
 
@@ -29,7 +29,7 @@ def test_an_order_that_is_repeated_after_its_zone_was_put_back_is_carried_out_ag
 ) -> None:
     """Its sender has no answer yet; the first one tells of what is gone."""
     client = client_of(store, ZONE)
-    with committing(redis_server.address), WAYS["restore"](redis_server) as put_back:
+    with committing(redis_server.address), ROLLBACKS["restore"](redis_server) as put_back:
         order = client.expiring(Request.checked("reserve", ZONE, "", name="web"), 60)
         client.submit(order, ORDERS)
         until(lambda: is_reserved(store, "web"))
@@ -48,7 +48,7 @@ def test_a_supervisor_that_runs_says_what_is_to_be_ordered_again(
     client = client_of(store, ZONE)
     with caplog.at_level(logging.WARNING), committing(redis_server.address, state_dir=tmp_path) as committer:
         until(lambda: follows(committer, store))
-        with WAYS["restore"](redis_server) as put_back:
+        with ROLLBACKS["restore"](redis_server) as put_back:
             assert client.ask(Request.checked("reserve", ZONE, "", name="web"), 20, ORDERS).ok
             zones.change(store, ZONE, Wish(quarantine=88))
             until(lambda: follows(committer, store))

@@ -74,7 +74,7 @@ def empty(server: RedisServer, store: Store, how: str) -> Store:
         store.redis.flushall()
         return store
     server.stop()
-    server.forget()
+    server.delete_data()
     server.start()
     return Store.open(server.address, "test")
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from jaywalk.core import validation
 from jaywalk.core.errors import InvalidValue
 from jaywalk_agent.host import stun
-from lab.patience import Deadline
+from lab.deadline import Deadline
 
 Answer = Callable[[bytes, tuple[str, int]], bytes | None]
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A small internet of network namespaces with NATs, and agents that run in them as processes; needs root.
+"""An emulated internet of network namespaces with NATs, and agents in them as processes; needs root.
 
-It has no delay.  The lab's streets have some, and whole machines: this is for what a developer runs often.
+It has no delay. The lab's NAT sites have one, and whole machines: this one is for frequent runs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from lab.patience import Deadline
+from lab.deadline import Deadline
 from tests import processes
 from tests.netns import Namespace, connect
 from tests.waiting import becomes as eventually
@@ -26,17 +26,17 @@ CONTROLLER = f"{NETWORK}.1"
 NETWORK6 = "fd51:"
 CONTROLLER6 = f"{NETWORK6}:1"
 NAT = """
-table ip street {{
-    chain post {{
+table ip site {{
+    chain postrouting {{
         type nat hook postrouting priority srcnat
         oifname "wan" ip saddr 192.168.0.0/16 masquerade {random}
     }}
-    chain in {{
+    chain input {{
         type filter hook input priority filter
         ct state established,related accept
         iifname "wan" drop
     }}
-    chain through {{
+    chain forward {{
         type filter hook forward priority filter; policy drop
         iifname "lan" accept
         ct state established,related accept
@@ -45,7 +45,7 @@ table ip street {{
 """
 BLOCK = """
 table ip block {{
-    chain pre {{
+    chain prerouting {{
         type filter hook prerouting priority raw
         {rules}
     }}
@@ -53,8 +53,8 @@ table ip block {{
 """
 
 
-class Internet:
-    """A bridge, a controller with its supervisor on it, and whatever nodes a test puts there."""
+class EmulatedInternet:
+    """A bridge with a controller and its supervisor, and the nodes of a test."""
 
     def __init__(self, folder: Path, tag: str) -> None:
         self._folder = folder
@@ -63,7 +63,7 @@ class Internet:
         self._processes: list[subprocess.Popen[str]] = []
         self._password = folder / "password"
 
-    def __enter__(self) -> Internet:
+    def __enter__(self) -> EmulatedInternet:
         self._core = self.namespace("core")
         self._core.run(["ip", "link", "add", "dev", "br0", "type", "bridge"])
         self._core.run(["ip", "link", "set", "dev", "br0", "up"])
@@ -111,15 +111,15 @@ class Internet:
                 processes.end(process)
 
     def log(self, where: Namespace) -> str:
-        """What the programs in there said so far."""
+        """Return the output of the programs in a namespace so far."""
         return (self._folder / f"{where.name}.log").read_text()
 
     def namespace(self, name: str) -> Namespace:
-        """One with nothing in it."""
+        """Create an empty namespace."""
         return self._stack.enter_context(Namespace(f"{self._tag}-{name}"))
 
     def start(self, where: Namespace, *argv: str) -> subprocess.Popen[str]:
-        """Starts a program that ends with this internet."""
+        """Start a program that ends with this internet."""
         with (self._folder / f"{where.name}.log").open("a") as log:
             entered = ["nsenter", f"--net=/run/netns/{where.name}", "--", *argv]
             process = subprocess.Popen(entered, stdout=log, stderr=subprocess.STDOUT, text=True)
@@ -127,20 +127,20 @@ class Internet:
         return process
 
     def public(self, name: str, *addresses: str) -> Namespace:
-        """A host with open addresses, of either IP version."""
+        """Create a host with public addresses, of either IP version."""
         host = self.namespace(name)
         for number, address in enumerate(addresses):
             self.open(host, address, f"wan{number}" if number else "wan")
         return host
 
     def open(self, host: Namespace, address: str, link: str) -> None:
-        """Gives a host an open address, and the way out from it."""
+        """Give a host a public address and a default route."""
         self.plug(host, f"{address}/{64 if ':' in address else 24}", link)
         family = "-6" if ":" in address else "-4"
         host.run(["ip", family, "route", "add", "default", "dev", link])
 
     def plug(self, host: Namespace, cidr: str, link: str) -> None:
-        """A cable from the bridge to a host."""
+        """Connect a host to the bridge by a veth pair."""
         connect(self._core, host, "0.0.0.0/32", cidr, link)
         port = f"p{secrets.token_hex(4)}"
         self._core.run(["ip", "link", "set", "dev", link, "down"])
@@ -149,7 +149,7 @@ class Internet:
     def behind_nat(
         self, name: str, address: str, lan: str, random: bool = False
     ) -> tuple[Namespace, Namespace]:
-        """A host behind a router of its own (which comes second): ``lan`` is ``192.168.1``."""
+        """Create a host behind its own router; return both. ``lan`` is such as ``192.168.1``."""
         router = self.namespace(f"{name}-nat")
         self.plug(router, f"{address}/24", "wan")
         host = self.namespace(name)
@@ -160,16 +160,16 @@ class Internet:
         return host, router
 
     def node(self, where: Namespace, interface: str, *words: str) -> Agent:
-        """An agent in ``where``, started and not waited for."""
+        """Start an agent in ``where`` without waiting for it."""
         return Agent(self, where, self._folder / where.name, interface, self._password, words)
 
 
 class Agent:
-    """A node of the zone: the agent as its users start it."""
+    """A node of the zone: the agent, started like a user's."""
 
     def __init__(
         self,
-        internet: Internet,
+        internet: EmulatedInternet,
         where: Namespace,
         folder: Path,
         interface: str,
@@ -219,27 +219,27 @@ class Agent:
         return dict(json.loads(done.stdout)) if done.stdout.startswith("{") else {}
 
     def path(self, name: str) -> tuple[str, str | None]:
-        """How this node reaches another one, and by whom."""
-        found = [each for each in self.status().get("peers", []) if each["name"] == name]
-        return (found[0]["path"], found[0]["via"]) if found else ("none", None)
+        """Return this node's kind of path to another one, and its relay."""
+        peers = [peer for peer in self.status().get("peers", []) if peer["name"] == name]
+        return (peers[0]["path"], peers[0]["via"]) if peers else ("none", None)
 
     def address(self) -> str:
         return str(self.status()["addresses"][0])
 
 
 def block(router: Namespace, one: str, other: str) -> None:
-    """Lets no packet pass between two addresses, without a word to either."""
-    ways = ((one, other), (other, one))
-    _drop(router, *(f"ip saddr {source} ip daddr {target}" for source, target in ways))
+    """Drop all packets between two addresses, without an error to either."""
+    directions = ((one, other), (other, one))
+    _drop(router, *(f"ip saddr {source} ip daddr {target}" for source, target in directions))
 
 
 def mute(router: Namespace) -> None:
-    """Lets no UDP through, and all else."""
+    """Drop all UDP packets and no others."""
     _drop(router, "meta l4proto udp")
 
 
 def _drop(router: Namespace, *packets: str) -> None:
-    router.run(["nft", "-f", "-"], BLOCK.format(rules="\n".join(f"{each} drop" for each in packets)))
+    router.run(["nft", "-f", "-"], BLOCK.format(rules="\n".join(f"{packet} drop" for packet in packets)))
 
 
 def unblock(router: Namespace) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Puts a Redis that runs back to an older copy, in the ways in which people do it; its run id stays."""
+"""Rolls a running Redis back to an older copy, by the usual operators' methods; its run id stays."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from tests.waiting import eventually
 
 @contextmanager
 def by_replica(server: RedisServer) -> Iterator[Callable[[], None]]:
-    """``REPLICAOF`` a copy that was taken at the start of the block, and ``REPLICAOF NO ONE``."""
+    """``REPLICAOF`` a copy from the start of the block, and ``REPLICAOF NO ONE``."""
     with RedisServer() as backup, backup.client() as copy, server.client() as original:
-        _follow(copy, server)
+        _replicate(copy, server)
         copy.replicaof("NO", "ONE")
 
-        def put_back() -> None:
-            _follow(original, backup)
+        def roll_back() -> None:
+            _replicate(original, backup)
             original.replicaof("NO", "ONE")
 
-        yield put_back
+        yield roll_back
 
 
-def _follow(client: Any, primary: RedisServer) -> None:
+def _replicate(client: Any, primary: RedisServer) -> None:
     with primary.client() as other:
         other.config_set("repl-diskless-sync-delay", 0)
     client.config_set("masteruser", "supervisor")
@@ -38,19 +38,19 @@ def _follow(client: Any, primary: RedisServer) -> None:
 
 @contextmanager
 def by_restore(server: RedisServer) -> Iterator[Callable[[], None]]:
-    """``FLUSHALL``, and ``RESTORE`` of each key as it was at the start of the block."""
+    """``FLUSHALL``, and ``RESTORE`` of each key's value at the start of the block."""
     raw: Any = redis.Redis(
         host=server.host, port=server.port, username="supervisor", password=server.password
     )
     with raw:
         copy = {key: dumped for key in sorted(raw.keys("*")) if (dumped := raw.dump(key)) is not None}
 
-        def put_back() -> None:
+        def roll_back() -> None:
             raw.flushall()
             for key, dumped in copy.items():
                 raw.restore(key, 0, dumped, replace=True)
 
-        yield put_back
+        yield roll_back
 
 
-WAYS = {"replica": by_replica, "restore": by_restore}
+ROLLBACKS = {"replica": by_replica, "restore": by_restore}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What listens where a Redis should be: it greets like one, and then trickles, or announces too much."""
+"""A faulty server in the place of a Redis: it accepts the handshake, and then sends slowly or too much."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from contextlib import contextmanager, suppress
 
 from jaywalk.controller.address import ControllerAddress
 
-Conduct = Callable[[socket.socket, str], None]
-"""What it does on a connection once a command, whose first word is given, is no greeting."""
-GREETINGS = ("AUTH", "CLIENT", "HELLO", "SELECT", "PING")
+# Handles a command, by its first word, after the handshake of a connection.
+Behaviour = Callable[[socket.socket, str], None]
+HANDSHAKE_COMMANDS = ("AUTH", "CLIENT", "HELLO", "SELECT", "PING")
 OK = b"+OK\r\n"
 
 
-def sends(reply: bytes) -> Conduct:
-    """Answers with ``reply``."""
+def sends(reply: bytes) -> Behaviour:
+    """Reply with ``reply``."""
     return lambda link, _word: link.sendall(reply)
 
 
-def trickles(pause: float, reply: bytes = b"$100000\r\n" + b"x" * 100000) -> Conduct:
-    """Answers with a byte of ``reply`` now and then."""
+def trickles(pause: float, reply: bytes = b"$100000\r\n" + b"x" * 100000) -> Behaviour:
+    """Reply with ``reply``, a byte at a time."""
 
-    def conduct(link: socket.socket, _word: str) -> None:
+    def behaviour(link: socket.socket, _word: str) -> None:
         for byte in reply:
             link.sendall(bytes([byte]))
             time.sleep(pause)
 
-    return conduct
+    return behaviour
 
 
-class OddServer:
-    """One that listens on loopback; ``connections`` counts who came."""
+class FaultyServer:
+    """A server on loopback; ``connections`` counts its connections."""
 
-    def __init__(self, conduct: Conduct, greets: bool) -> None:
-        self._conduct = conduct
+    def __init__(self, behaviour: Behaviour, greets: bool) -> None:
+        self._behaviour = behaviour
         self._greets = greets
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._links: list[socket.socket] = []
@@ -50,11 +50,11 @@ class OddServer:
         return ControllerAddress(host, port)
 
     def close(self) -> None:
-        """Ends all connections, and their threads with them."""
-        for each in (self._listener, *self._links):
+        """Close all connections, which ends their threads."""
+        for sock in (self._listener, *self._links):
             with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
+                sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
 
     def _accept(self) -> None:
         with suppress(OSError):
@@ -70,16 +70,16 @@ class OddServer:
                 words = []
                 for _ in range(int(header[1:])):
                     words.append(lines.read(int(lines.readline()[1:]) + 2)[:-2].decode())
-                if self._greets and words[0] in GREETINGS:
+                if self._greets and words[0] in HANDSHAKE_COMMANDS:
                     link.sendall(b"+PONG\r\n" if words[0] == "PING" else OK)
                 else:
-                    self._conduct(link, words[0])
+                    self._behaviour(link, words[0])
 
 
 @contextmanager
-def odd_server(conduct: Conduct, greets: bool = True) -> Iterator[OddServer]:
-    """Listens until the block ends."""
-    server = OddServer(conduct, greets)
+def faulty_server(behaviour: Behaviour, greets: bool = True) -> Iterator[FaultyServer]:
+    """Run the server until the block ends."""
+    server = FaultyServer(behaviour, greets)
     try:
         yield server
     finally:

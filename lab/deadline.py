@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Deadlines that follow the work: the busier this host is, the longer a wait may take."""
+"""Deadlines that extend with this host's load, so that a wait on a busy host fails no earlier."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import os
 import time
 from pathlib import Path
 
-MOST = 20.0
-"""A host that is busier still gives no more time."""
+# The limit, however busy the host is.
+MAX_SLOWNESS = 20.0
 STAT = Path("/proc/stat")
 
 
 def slowness(processors: int = os.cpu_count() or 1) -> float:
-    """How many times longer than on an idle host the same work takes now: 1 to `MOST`."""
-    return min(MOST, max(1.0, max(os.getloadavg()[0], _running()) / processors))
+    """Estimate how many times longer than on an idle host work takes now: 1 to `MAX_SLOWNESS`."""
+    return min(MAX_SLOWNESS, max(1.0, max(os.getloadavg()[0], _runnable_threads()) / processors))
 
 
-def _running() -> int:
-    """How many threads run or wait for a processor now; the load of the last minute follows slowly."""
+def _runnable_threads() -> int:
+    """Return how many threads run or wait for a processor now; the load average follows slowly."""
     try:
         lines = STAT.read_text(encoding="ascii").splitlines()
     except OSError:
@@ -27,21 +27,21 @@ def _running() -> int:
 
 
 class Deadline:
-    """A time that passes `seconds` after now on an idle host, and later on a busy one."""
+    """A deadline `seconds` from now on an idle host, and later on a busy one."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._begun = time.monotonic()
+        self._start = time.monotonic()
         self._slowness = 1.0
 
     @property
     def waited(self) -> float:
-        """Seconds since the begin."""
-        return time.monotonic() - self._begun
+        """Seconds since the start."""
+        return time.monotonic() - self._start
 
     @property
     def left(self) -> float:
-        """Seconds until it passes, as busy as the host was at its worst since the begin."""
+        """Seconds until the deadline, by the highest load since the start."""
         self._slowness = max(self._slowness, slowness())
         return max(0.0, self._seconds * self._slowness - self.waited)
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The variables that the collection's playbooks ask of an operator, as the lab's operator answers.
+"""The variables of the collection's playbooks, with the lab's values.
 
-The only part of the lab that knows what is rolled out on it.
+No other part of the lab depends on the product.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ POOL = "10.20.0.0/20"
 
 
 def variables(root: Path) -> dict[str, Any]:
-    """Fresh passwords, the two default zones, and the wheels of the checkout at `root`."""
+    """Return new passwords, the two default zones, and the wheels of the checkout at `root`."""
     return {
         "jaywalk_controller_password": secrets.token_urlsafe(32),
         "jaywalk_zones": [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The answers that supervisors wrote, read as their readers do."""
+"""Reads and writes supervisors' replies as the product does."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from jaywalk.zone.reply_streams import AwaitedReply, ReplyTo
 from jaywalk.zone.requests import Reply
 
 
-def answer(redis: Any, keys: ZoneKeys, nonce: str) -> Reply | None:
-    """The answer to the request with ``nonce``, or None."""
+def read_reply(redis: Any, keys: ZoneKeys, nonce: str) -> Reply | None:
+    """Return the reply to the request with ``nonce``, or None."""
     awaited = AwaitedReply(keys, nonce)
     text = awaited.take({stream: [*map(_raw, redis.xrange(stream))] for stream in awaited.positions})
     return None if text is None else Reply.from_wire(text)
@@ -19,10 +19,10 @@ def answer(redis: Any, keys: ZoneKeys, nonce: str) -> Reply | None:
 
 def _raw(entry: tuple[str, dict[str, str]]) -> tuple[str, list[str]]:
     entry_id, fields = entry
-    return entry_id, [word for pair in fields.items() for word in pair]
+    return entry_id, [text for field in fields.items() for text in field]
 
 
-def write_answer(redis: Any, keys: ZoneKeys, nonce: str, text: str, shared: bool = True) -> None:
-    """Writes ``text`` where the answer to ``nonce`` is looked for."""
+def write_reply(redis: Any, keys: ZoneKeys, nonce: str, text: str, shared: bool = True) -> None:
+    """Write ``text`` as the reply to ``nonce``."""
     stream, field = ReplyTo(nonce, shared).place(keys)
     redis.xadd(stream, {field: text})
