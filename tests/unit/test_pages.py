@@ -46,6 +46,25 @@ def test_tests_that_pages_name_are_there() -> None:
     assert [test for page in PAGES for test in missing_tests(page)] == []
 
 
+def places_of_changes(page: str) -> Iterator[tuple[str, Path]]:
+    """The rows of "Where is it changed?": what to change, and each file or folder that the row names."""
+    section = page.partition("## Where is it changed?")[2].partition("\n## ")[0]
+    base = ROOT
+    for line in section.splitlines():
+        if line.endswith(":"):
+            folder = re.search(r"`(.+)/`", line)
+            base = ROOT / folder[1] if folder else ROOT
+        elif line.startswith("| "):
+            subject, files = line.strip("| ").split(" | ")
+            yield from ((subject, base / file) for file in re.findall(r"`([^`]+)`", files))
+
+
+def test_what_is_changed_where_is_there() -> None:
+    rows = [*places_of_changes((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))]
+    assert rows
+    assert [row for row in rows if not row[1].exists()] == []
+
+
 def test_each_promise_about_the_data_names_its_test() -> None:
     page = (ROOT / "docs" / "controller-data.md").read_text(encoding="utf-8")
     table = page.partition("## What each promise rests on")[2].partition("\n## ")[0]
