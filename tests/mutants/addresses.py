@@ -150,8 +150,8 @@ ADDRESSES = (
     Mutant(
         "excluded-granted-in-turn",
         f"{SUPERVISOR}/state/pool.py",
-        "kept = IPSet([IPNetwork(each) for each in excluded]) & IPSet([network])",
-        "kept = IPSet()",
+        "reserved = IPSet([IPNetwork(prefix) for prefix in excluded]) & IPSet([network])",
+        "reserved = IPSet()",
         "a node gets an address that the operator excluded",
         of("unit/supervisor/state/test_pool.py", "test_excluded_addresses_are_nobodys"),
     ),

@@ -171,8 +171,8 @@ MEMBERS = (
     Mutant(
         "endpoint-inside-the-mesh-believed",
         f"{SUPERVISOR}/state/endpoint_observations.py",
-        "and fresh and not inside and may_observe(who)",
-        "and fresh and may_observe(who)",
+        "if fresh and not inside:",
+        "if fresh:",
         "a peer is looked for inside the tunnel that leads to it",
         of(
             "unit/supervisor/state/test_endpoint_observations.py",

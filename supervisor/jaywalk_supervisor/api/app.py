@@ -174,7 +174,8 @@ def _pools(state: ZoneState) -> list[dict[str, Any]]:
         {
             "Cidr": pool.cidr,
             "IPs": {
-                str(IPAddress(each, pool.version)): True for each in sorted(pool.own | pool.owners.keys())
+                str(IPAddress(each, pool.version)): True
+                for each in sorted(pool.network_addresses | pool.owners.keys())
             },
         }
         for pool in state.pools

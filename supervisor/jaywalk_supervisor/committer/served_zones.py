@@ -115,7 +115,7 @@ class ServedZones:
         self._heads.note(zone, state.head)
         if zone in self._health.unreadable:
             self._records.tell(state)
-        self._fill.look(zone, state.pools)
+        self._fill.check(zone, state.pools)
 
     def check_records(self, store: Store) -> None:
         """Looks for records that somebody spoilt or mended by hand."""
@@ -167,7 +167,7 @@ class ServedZones:
             return
         self._health.broken_zones.pop(name, None)
         self._records.tell(state)
-        self._fill.look(name, state.pools)
+        self._fill.check(name, state.pools)
         self._lists.add(name)
 
     def _read(self, store: Store, name: str) -> ZoneState | None:

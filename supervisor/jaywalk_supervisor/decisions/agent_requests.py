@@ -175,8 +175,8 @@ def _report(state: ZoneState, request: Request, now: float) -> Decision:
         return Decision(ABSENT)
     observer = state.peers[request.key]
     known = {key: each for key, each in request.observed.items() if key in state.peers}
-    state.observations.note(observer, known, now)
-    news = [state.observations.believed(state.zone, state.peers, key, now) for key in known]
+    state.observations.record(observer, known, now)
+    news = [state.observations.updated_record(state.zone, state.peers, key, now) for key in known]
     seen = [peer._replace(rev=state.rev + 1) for peer in news if peer is not None]
     names = " ".join(peer.name for peer in seen)
     changes = tuple(Change("+", peer.key, peer.to_wire()) for peer in seen)

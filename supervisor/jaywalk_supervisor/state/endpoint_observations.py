@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where peers were seen, as other peers report it, and what of that the zone believes.
+"""Endpoints of peers as other peers observe them, and the rules by which a zone accepts them.
 
-WireGuard authenticates whoever answers, so a lie about an endpoint reads no packet: it costs its victim a
-few seconds of looking elsewhere.  It is kept at that: the words of relays and of nodes whose operator
-named their endpoint outweigh those of others, nodes behind a NAT are not heard, what several see is not
-changed by one, and a record changes no more often than each ``SETTLE_SECONDS``.
+WireGuard authenticates each peer, so a false endpoint exposes no packet: it costs the victim a few seconds of
+attempts at the wrong address.  These rules limit the harm to that: reports of relays and of nodes with an
+endpoint set by the operator outweigh others, reports of nodes behind a NAT do not count, one observer does
+not override several, and a record changes at most once per ``MIN_CHANGE_INTERVAL_SECONDS``.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from jaywalk.core import ip
 from jaywalk.mesh.endpoints import may_observe, said_by
 from jaywalk.zone.models import Peer, Zone
 
-BELIEVED_SECONDS = 180.0
-"""How long a word counts: observers repeat theirs with each report, about once a minute."""
-SETTLE_SECONDS = 5.0
-"""Between two changes of one record, however many observers disagree."""
-MOST_OBSERVERS = 16
-"""Words that are kept about one peer; the oldest ones go."""
+# Observers repeat their observations in each report, about once a minute.
+OBSERVATION_TTL_SECONDS = 180.0
+# Bounds the changes of one record, however many observers disagree.
+MIN_CHANGE_INTERVAL_SECONDS = 5.0
+# The oldest observations of a peer are dropped first.
+MAX_OBSERVERS_PER_PEER = 16
 
 
 @dataclass(frozen=True)
 class ReportedEndpoint:
-    """What one observer said last: an endpoint, at a time in seconds since 1970."""
+    """The last observation of one observer: an endpoint, and the time in seconds since 1970."""
 
     endpoint: str
     at: float
@@ -35,58 +35,63 @@ class ReportedEndpoint:
 
 @dataclass
 class EndpointObservations:
-    """The last words about each peer of a zone, by observer; lost with the supervisor, and soon said anew."""
+    """The last observations of each peer of a zone, by observer.
 
-    _words: dict[str, dict[str, ReportedEndpoint]] = field(default_factory=lambda: defaultdict(dict))
+    They are in memory only; observers repeat them within a minute.
+    """
+
+    _by_peer: dict[str, dict[str, ReportedEndpoint]] = field(default_factory=lambda: defaultdict(dict))
     _changed: dict[str, float] = field(default_factory=dict)
 
-    def note(self, observer: Peer, observed: Mapping[str, str], now: float) -> None:
-        """Takes in what ``observer`` reports of ``observed``, members of its zone all of them."""
+    def record(self, observer: Peer, observed: Mapping[str, str], now: float) -> None:
+        """Records the endpoints (by key) that ``observer`` reports; all keys are members of its zone."""
         for key, endpoint in observed.items():
-            words = self._words[key]
-            words.pop(observer.key, None)
-            words[observer.key] = ReportedEndpoint(endpoint, now)
-            while len(words) > MOST_OBSERVERS:
-                del words[next(iter(words))]
+            reports = self._by_peer[key]
+            reports.pop(observer.key, None)
+            reports[observer.key] = ReportedEndpoint(endpoint, now)
+            while len(reports) > MAX_OBSERVERS_PER_PEER:
+                del reports[next(iter(reports))]
 
     def forget(self, key: str) -> None:
-        """Drops all that was said about a peer: it left or is elsewhere now, and the next word is news."""
-        self._words.pop(key, None)
+        """Drops all observations of a peer that left or changed its endpoint."""
+        self._by_peer.pop(key, None)
         self._changed.pop(key, None)
 
-    def believed(self, zone: Zone, peers: Mapping[str, Peer], key: str, now: float) -> Peer | None:
-        """The record of the peer ``key`` as it should be by now, or None while that is how it is.
+    def updated_record(self, zone: Zone, peers: Mapping[str, Peer], key: str, now: float) -> Peer | None:
+        """The record of the peer ``key`` with its observed endpoint, or None if nothing changes.
 
-        What it returns goes into the log, so the next change of this record waits.
+        The caller commits the returned record; that starts ``MIN_CHANGE_INTERVAL_SECONDS``.
         """
         peer = peers[key]
-        if peer.fixed or now - self._changed.get(key, 0.0) < SETTLE_SECONDS:
+        if peer.fixed or now - self._changed.get(key, 0.0) < MIN_CHANGE_INTERVAL_SECONDS:
             return None
-        heard = self._heard(zone, peers, peer, now)
-        if not heard:
+        counted = self._counted_endpoints(zone, peers, peer, now)
+        if not counted:
             return None
         own = said_by(peer)
-        afar = [each for each in heard if each not in own] or heard
-        # Who sees it where the record says keeps it there; else the newest word counts.
+        remote = [endpoint for endpoint in counted if endpoint not in own] or counted
+        # One observer that confirms the record keeps it; else the newest observation counts.
         current = peer.observed or peer.endpoint
-        chosen = current if current in afar else afar[-1]
-        symmetric = len({ip.port_of(each) for each in afar if _same_host(each, chosen)}) > 1
-        seen = peer._replace(observed="" if chosen in own else chosen, symmetric=symmetric)
-        if seen == peer:
+        chosen = current if current in remote else remote[-1]
+        symmetric = len({ip.port_of(each) for each in remote if _same_host(each, chosen)}) > 1
+        updated = peer._replace(observed="" if chosen in own else chosen, symmetric=symmetric)
+        if updated == peer:
             return None
         self._changed[key] = now
-        return seen
+        return updated
 
-    def _heard(self, zone: Zone, peers: Mapping[str, Peer], peer: Peer, now: float) -> list[str]:
-        """The endpoints that count, the newest word last: those of the best kind of observers alone."""
-        words = sorted(self._words.get(peer.key, {}).items(), key=lambda each: each[1].at)
+    def _counted_endpoints(self, zone: Zone, peers: Mapping[str, Peer], peer: Peer, now: float) -> list[str]:
+        """The endpoints that count, newest last: of relays and fixed nodes, else of all others."""
+        reports = sorted(self._by_peer.get(peer.key, {}).items(), key=lambda item: item[1].at)
         by_rank: dict[bool, list[str]] = {True: [], False: []}
-        for observer, word in words:
-            who = peers.get(observer)
-            fresh = now - word.at < BELIEVED_SECONDS
-            inside = zone.holds(ip.host_of(word.endpoint))
-            if who is not None and who.key != peer.key and fresh and not inside and may_observe(who):
-                by_rank[bool(who.relay) or who.fixed].append(word.endpoint)
+        for key, reported in reports:
+            observer = peers.get(key)
+            fresh = now - reported.at < OBSERVATION_TTL_SECONDS
+            inside = zone.holds(ip.host_of(reported.endpoint))
+            if observer is None or observer.key == peer.key or not may_observe(observer):
+                continue
+            if fresh and not inside:
+                by_rank[bool(observer.relay) or observer.fixed].append(reported.endpoint)
         return by_rank[True] or by_rank[False]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One address pool in memory: which addresses are held and by whom, and which is the lowest free one."""
+"""One address pool in memory: the owner of each allocated address, and the lowest free address."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from jaywalk.core.ip import integer_of, own_addresses, version_of
 
 log = logging.getLogger(__name__)
 
-NEARLY_FULL = 0.8
-"""The share of a pool from which on operators are warned."""
+# The share of allocated addresses at which operators get a warning.
+NEARLY_FULL_SHARE = 0.8
 
 
 class Pool:
-    """The addresses of one network, as integers; a /8 or a /64 costs no more than what is held in it.
+    """The addresses of one network, as integers; memory grows with the allocated addresses alone.
 
-    All addresses at or above the mark were never handed out in turn; those below it that came back wait in
-    a heap.  Heap and mark are tidied when the lowest free address is asked for, so that holding and
-    dropping need no search and can be undone in any order.
+    No address at or above the high-water mark was allocated in turn.  A heap holds the freed addresses below
+    it.  ``lowest_free`` tidies heap and mark, so ``allocate`` and ``free`` need no search and can be undone
+    in any order.
     """
 
     def __init__(self, cidr: str, excluded: Sequence[str] = ()) -> None:
@@ -35,8 +35,8 @@ class Pool:
         self.version: Literal[4, 6] = network.version
         self.first: int = network.first
         self.last: int = network.last
-        self.own = own_addresses(ip_network(cidr))
-        self.ranges = _ranges(network, self.own, excluded)
+        self.network_addresses = own_addresses(ip_network(cidr))
+        self.ranges = _reserved_ranges(network, self.network_addresses, excluded)
         self._starts = [first for first, _ in self.ranges]
         self.owners: dict[int, str] = {}
         self._mark = self.first
@@ -52,8 +52,8 @@ class Pool:
         return self.last - self.first + 1 - sum(last - first + 1 for first, last in self.ranges)
 
     def warning(self) -> str:
-        """A sentence from 80 % on, else nothing; released leases count, since they hold their addresses."""
-        if len(self.owners) < NEARLY_FULL * self.capacity:
+        """A warning from 80 % on, else an empty string; released leases count, since they keep addresses."""
+        if len(self.owners) < NEARLY_FULL_SHARE * self.capacity:
             return ""
         share = len(self.owners) / max(self.capacity, 1)
         return (
@@ -67,19 +67,19 @@ class Pool:
         return socket.inet_ntop(family, number.to_bytes(size, "big"))
 
     def owner_of(self, address: str) -> str | None:
-        """The key that holds ``address``, or None."""
+        """The key to which ``address`` is allocated, or None."""
         return self.owners.get(integer_of(address))
 
     def is_reserved(self, address: str) -> bool:
-        """Whether no peer may have ``address``: the network's own, or one that the operator excludes."""
+        """Whether ``address`` is never allocated: a network address, or excluded by the operator."""
         return self._end_of_range(integer_of(address)) is not None
 
     def allocate(self, address: str, key: str) -> None:
-        """Notes that ``key`` holds ``address``."""
+        """Allocates ``address`` to ``key``."""
         self.owners[integer_of(address)] = key
 
     def free(self, address: str, key: str) -> None:
-        """Frees ``address`` if ``key`` holds it."""
+        """Frees ``address`` if it is allocated to ``key``."""
         number = integer_of(address)
         if self.owners.get(number) != key:
             return
@@ -89,7 +89,7 @@ class Pool:
             self._queued.add(number)
 
     def lowest_free(self) -> str | None:
-        """The lowest address that nobody holds, or None; amortised O(log n) in what was ever held."""
+        """The lowest free address, or None; amortised O(log n) in the number of allocations so far."""
         while self._freed and self._freed[0] in self.owners:
             self._queued.discard(heapq.heappop(self._freed))
         if self._freed:
@@ -103,31 +103,33 @@ class Pool:
                 return self.text(self._mark) if self._mark <= self.last else None
 
     def _end_of_range(self, number: int) -> int | None:
-        """The last address of the reserved range that ``number`` lies in, or None."""
+        """The last address of the reserved range that contains ``number``, or None."""
         index = bisect_right(self._starts, number) - 1
         return self.ranges[index][1] if index >= 0 and number <= self.ranges[index][1] else None
 
 
 class PoolFillLog:
-    """Logs each time that a pool gets nearly full, and not at each join into one that is."""
+    """Logs a warning once when a pool becomes nearly full, instead of at each join."""
 
     def __init__(self) -> None:
         self._full: set[tuple[str, str]] = set()
 
-    def look(self, zone: str, pools: Iterable[Pool]) -> None:
-        """Looks at the pools of one zone."""
+    def check(self, zone: str, pools: Iterable[Pool]) -> None:
+        """Checks the pools of one zone."""
         for pool in pools:
-            warning, place = pool.warning(), (zone, pool.cidr)
-            if warning and place not in self._full:
+            warning, pool_id = pool.warning(), (zone, pool.cidr)
+            if warning and pool_id not in self._full:
                 log.warning("zone %s: %s", zone, warning)
-                self._full.add(place)
+                self._full.add(pool_id)
             elif not warning:
-                self._full.discard(place)
+                self._full.discard(pool_id)
 
 
-def _ranges(network: IPNetwork, own: frozenset[int], excluded: Sequence[str]) -> list[tuple[int, int]]:
-    """What no peer gets, as disjoint ranges in order: the network's own addresses, and ``excluded`` ones."""
-    kept = IPSet([IPNetwork(each) for each in excluded]) & IPSet([network])
-    for number in own:
-        kept.add(IPAddress(number, network.version))
-    return [(each.first, each.last) for each in kept.iter_ipranges()]
+def _reserved_ranges(
+    network: IPNetwork, network_addresses: frozenset[int], excluded: Sequence[str]
+) -> list[tuple[int, int]]:
+    """The addresses that are never allocated, as disjoint ranges in ascending order."""
+    reserved = IPSet([IPNetwork(prefix) for prefix in excluded]) & IPSet([network])
+    for number in network_addresses:
+        reserved.add(IPAddress(number, network.version))
+    return [(found.first, found.last) for found in reserved.iter_ipranges()]

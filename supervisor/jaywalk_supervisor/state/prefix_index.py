@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The child prefixes of a zone as disjoint intervals: who announces what overlaps a given prefix."""
+"""The child prefixes of a zone as disjoint intervals; finds the prefixes that overlap a given one."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ class Interval(NamedTuple):
 
 
 class PrefixIndex:
-    """Intervals sorted by their start, one list an IP version; a query is a bisection."""
+    """Intervals sorted by their first address, one list per IP version; a query is a bisection."""
 
     def __init__(self) -> None:
         self._intervals: dict[int, list[Interval]] = {4: [], 6: []}
 
     def add(self, prefix: str, key: str) -> None:
-        """Notes that ``key`` announces ``prefix``; the caller has asked for overlaps before."""
+        """Adds ``prefix`` of ``key``; the caller has checked for overlaps."""
         version, interval = _interval(prefix, key)
         row = self._intervals[version]
         row.insert(bisect_left(row, interval), interval)
 
     def remove(self, prefix: str, key: str) -> None:
-        """Forgets that ``key`` announces ``prefix``."""
+        """Removes ``prefix`` of ``key``, if it is there."""
         version, interval = _interval(prefix, key)
         row = self._intervals[version]
-        place = bisect_left(row, interval)
-        if place < len(row) and row[place] == interval:
-            del row[place]
+        index = bisect_left(row, interval)
+        if index < len(row) and row[index] == interval:
+            del row[index]
 
     def overlapping(self, prefix: str) -> Iterator[Interval]:
         """The intervals that share an address with ``prefix``."""
-        version, wanted = _interval(prefix, "")
+        version, query = _interval(prefix, "")
         row = self._intervals[version]
-        place = bisect_right(row, wanted.first, key=lambda each: each.first)
-        if place and row[place - 1].last >= wanted.first:
-            place -= 1
-        while place < len(row) and row[place].first <= wanted.last:
-            yield row[place]
-            place += 1
+        index = bisect_right(row, query.first, key=lambda interval: interval.first)
+        if index and row[index - 1].last >= query.first:
+            index -= 1
+        while index < len(row) and row[index].first <= query.last:
+            yield row[index]
+            index += 1
 
 
 def _interval(prefix: str, key: str) -> tuple[int, Interval]:

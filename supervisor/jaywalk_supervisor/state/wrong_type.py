@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Redis keys under which somebody put another type: their zone waits, and the others go on."""
+"""Redis keys that hold another type than expected: their zone waits, and other zones are served."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from jaywalk.zone.redis_keys import ZoneKeys
 
 
 def check_types(client: Any, zone: str) -> None:
-    """Raises ``InvalidValue`` that names the keys of ``zone`` that have another type than they should.
+    """Raises ``InvalidValue`` that names the keys of ``zone`` with another type than expected.
 
-    ``client`` is redis-py's, of any kind.
+    ``client`` is any client of redis-py.
     """
     keys = ZoneKeys(zone)
-    wanted = {
+    expected = {
         **dict.fromkeys((keys.meta, keys.peers, keys.leases, keys.seen, keys.creds), "hash"),
         **dict.fromkeys((keys.inbox, keys.orders), "list"),
         keys.events: "stream",
     }
     with client.pipeline(transaction=False) as pipe:
-        for key in wanted:
+        for key in expected:
             pipe.type(key)
-        types = dict(zip(wanted, pipe.execute(), strict=True))
+        types = dict(zip(expected, pipe.execute(), strict=True))
     wrong = [
         f"{key} is a {types[key]} and no {kind}"
-        for key, kind in wanted.items()
+        for key, kind in expected.items()
         if types[key] not in (kind, "none")
     ]
     if wrong:
@@ -42,7 +42,7 @@ def check_types(client: Any, zone: str) -> None:
 
 @contextmanager
 def explaining_wrong_types(client: Any, zone: str) -> Iterator[None]:
-    """Says of a command in its block that met a key of another type what :func:`check_types` says."""
+    """Replaces a WRONGTYPE error of a command in its block by the error of :func:`check_types`."""
     try:
         yield
     except redis.ResponseError as error:
@@ -52,7 +52,7 @@ def explaining_wrong_types(client: Any, zone: str) -> Iterator[None]:
 
 
 def unreadable_meta(zone: str) -> InvalidValue:
-    """What is said of a zone whose meta data do not parse."""
+    """The error for a zone whose meta data do not parse."""
     return InvalidValue(
         f"the meta data of zone {zone} do not parse",
         _remedy(ZoneKeys(zone).meta),
@@ -60,7 +60,7 @@ def unreadable_meta(zone: str) -> InvalidValue:
 
 
 def members(client: Any, key: str) -> set[str]:
-    """The members of a set that all zones share; raises ``InvalidValue`` where it is none."""
+    """The members of a set that all zones share; raises ``InvalidValue`` if the key is no set."""
     try:
         return set(client.smembers(key))
     except redis.ResponseError as error:
@@ -74,11 +74,11 @@ def members(client: Any, key: str) -> set[str]:
 
 def _remedy(key: str) -> str:
     return (
-        f"restore it from a backup, or remove it ('redis-cli DEL {key}'): a supervisor that runs puts back "
-        "what it knows"
+        f"restore it from a backup, or remove it ('redis-cli DEL {key}'): a running supervisor restores "
+        "its copy"
     )
 
 
 def is_wrong_type(error: redis.ResponseError) -> bool:
-    """Whether Redis refused a command, or one of a script or a pipeline, since the key holds another type."""
+    """Whether Redis refused a command (also in a script or a pipeline) because of a key's type."""
     return "WRONGTYPE " in str(error)

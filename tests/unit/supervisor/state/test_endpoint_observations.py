@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 
 from jaywalk.zone.models import Peer
 from jaywalk.zone.requests import Reply
-from jaywalk_supervisor.state.endpoint_observations import BELIEVED_SECONDS, SETTLE_SECONDS
+from jaywalk_supervisor.state.endpoint_observations import (
+    MIN_CHANGE_INTERVAL_SECONDS,
+    OBSERVATION_TTL_SECONDS,
+)
 from jaywalk_supervisor.state.zone_state import ZoneState
 from tests.supervisor_support import BLUE, join, key_of
 from tests.unit.supervisor.decisions.test_agent_requests import NOW, ask, carry_out
@@ -57,8 +60,8 @@ def test_the_operators_word_stays(blue: ZoneState) -> None:
 def test_a_node_that_roams_is_followed_but_not_at_any_speed(blue: ZoneState) -> None:
     street(blue)
     report(blue, 1, SEEN)
-    assert not report(blue, 1, "203.0.113.8:1", NOW + SETTLE_SECONDS / 2).changed
-    assert report(blue, 1, "203.0.113.8:1", NOW + SETTLE_SECONDS).changed
+    assert not report(blue, 1, "203.0.113.8:1", NOW + MIN_CHANGE_INTERVAL_SECONDS / 2).changed
+    assert report(blue, 1, "203.0.113.8:1", NOW + MIN_CHANGE_INTERVAL_SECONDS).changed
     assert spoke(blue).observed == "203.0.113.8:1"
 
 
@@ -81,7 +84,7 @@ def test_relays_and_fixed_endpoints_outweigh_others(blue: ZoneState) -> None:
 def test_an_old_word_no_longer_counts(blue: ZoneState) -> None:
     street(blue)
     report(blue, 1, SEEN)
-    assert report(blue, 2, "203.0.113.8:1", NOW + BELIEVED_SECONDS + 1).changed
+    assert report(blue, 2, "203.0.113.8:1", NOW + OBSERVATION_TTL_SECONDS + 1).changed
 
 
 def test_who_is_behind_a_nat_is_not_heard(blue: ZoneState) -> None:
@@ -152,7 +155,7 @@ def test_however_observers_disagree_a_record_settles_between_changes(
         if report(blue, observer, f"203.0.113.{host}:1", now).changed:
             changes.append(now)
     gaps = [later - earlier for earlier, later in zip(changes, changes[1:], strict=False)]
-    assert all(gap >= SETTLE_SECONDS for gap in gaps)
+    assert all(gap >= MIN_CHANGE_INTERVAL_SECONDS for gap in gaps)
 
 
 def test_all_of_a_report_is_one_decision(blue: ZoneState) -> None:
