@@ -8,12 +8,12 @@ from dataclasses import replace
 
 from jaywalk.zone.requests import OPERATOR_OPS, Reply, Request
 
+# Requests that changed a zone; a sender repeats its own within seconds.
 REMEMBERED = 4096
-"""Requests that changed a zone; a sender repeats its own within seconds."""
 
 Identity = tuple[str, int, str, str, str, int]
+# By zone, its epoch, operation, key, name and seq: two requests of a sender never share all of them.
 Answers = dict[Identity, tuple[Request, Reply]]
-"""By zone, its epoch, operation, key, name and seq: two requests of a sender never share all of them."""
 
 
 class Answered:

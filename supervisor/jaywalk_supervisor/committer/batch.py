@@ -22,9 +22,9 @@ from .timeliness import untimely
 
 log = logging.getLogger(__name__)
 
+# Records of so many bytes go into one commit, and then those of one request more: well below the 1 MB that
+# the role lets Redis take as one argument.
 COMMIT_BYTES = 256 * 1024
-"""Records of so many bytes go into one commit, and then those of one request more: well below the 1 MB that
-the role lets Redis take as one argument."""
 
 
 @dataclass

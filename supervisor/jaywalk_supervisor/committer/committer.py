@@ -50,12 +50,12 @@ from .timeliness import needs_exact_time
 
 log = logging.getLogger(__name__)
 
+# After which a Redis that is away has said why, if it is to.
 EXPLAIN_SECONDS = 5.0
-"""After which a Redis that is away has said why, if it is to."""
+# How often new zones are looked for and inboxes are trimmed.
 REFRESH_SECONDS = 1.0
-"""How often new zones are looked for and inboxes are trimmed."""
+# Of a change in an event, beside its record.
 CHANGE_BYTES = 64
-"""Of a change in an event, beside its record."""
 
 
 class Committer:

@@ -19,12 +19,12 @@ from ..store.store import BATCH, Store
 
 log = logging.getLogger(__name__)
 
+# Requests that may wait in one inbox. What waits longest stays: it is served first, and who was cut off
+# asks again within 2 to 60 s. As much as is served in the 2 s after which agents repeat, so that no storm
+# of joins comes near it.
 INBOX_BOUND = 20_000
-"""Requests that may wait in one inbox.  What waits longest stays: it is served first, and who was cut off
-asks again within 2 to 60 s.  As much as is served in the 2 s after which agents repeat, so that no storm of
-joins comes near it."""
+# Of one inbox: as many requests of 3 kB, where most have 400 bytes and Redis takes texts of 1 MB.
 INBOX_BYTES = 64 << 20
-"""Of one inbox: as many requests of 3 kB, where most have 400 bytes and Redis takes texts of 1 MB."""
 
 
 @dataclass

@@ -26,23 +26,23 @@ from ..state.wrong_type import is_wrong_type
 
 log = logging.getLogger(__name__)
 
+# How often a leader speaks and the others look: one that was killed is replaced within that time.
 BEAT_SECONDS = 0.3
-"""How often a leader speaks and the others look: one that was killed is replaced within that time."""
+# Of silence, after which another supervisor takes over from a leader whose connection still stands.
 STALLED_SECONDS = 3
-"""Of silence, after which another supervisor takes over from a leader whose connection still stands."""
+# The name of a candidate's connection: ids of connections begin anew with each server.
 CLIENT = "jaywalk-leader-{}"
-"""The name of a candidate's connection: ids of connections begin anew with each server."""
+# How the key ends while its holder had better not lead; older supervisors take such a holder for gone.
 RELUCTANT = " reluctant"
-"""How the key ends while its holder had better not lead; older supervisors take such a holder for gone."""
+# A Redis whose memory is full needs a leader most of all, who takes the requests out of it.
 _TAKE = """\
 #!lua flags=allow-oom
 if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2])
 return 1
 """
-"""A Redis whose memory is full needs a leader most of all, who takes the requests out of it."""
+# What Redis takes for the id of a connection; anything may have been written into the key.
 CLIENT_ID = re.compile("[0-9]{1,18}")
-"""What Redis takes for the id of a connection; anything may have been written into the key."""
 
 
 class Leadership:

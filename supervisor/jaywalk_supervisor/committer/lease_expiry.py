@@ -14,16 +14,16 @@ from jaywalk.zone.models import reservation_key
 
 from ..state.zone_state import ZoneState
 
+# Leases that end in one commit: its event, which each agent reads, is 18 kB then.
 BATCH = 256
-"""Leases that end in one commit: its event, which each agent reads, is 18 kB then."""
+# A zone waits a second for each hundred peers between two such commits: each wakes all of its agents.
 PEERS_PER_SECOND = 100
-"""A zone waits a second for each hundred peers between two such commits: each wakes all of its agents."""
+# Between two looks at a zone in which all has ended that was to.
 LOOK_SECONDS = 60.0
-"""Between two looks at a zone in which all has ended that was to."""
+# Zones that are looked at between two looks for new zones.
 LOOKS = 20
-"""Zones that are looked at between two looks for new zones."""
+# Such commits, of all zones, that go between two looks for new zones: 10 ms that no join waits longer.
 COMMITS = 4
-"""Such commits, of all zones, that go between two looks for new zones: 10 ms that no join waits longer."""
 
 
 def due(state: ZoneState, now: float, most: int = BATCH) -> list[Change]:

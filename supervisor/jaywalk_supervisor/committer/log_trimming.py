@@ -17,17 +17,17 @@ from jaywalk.zone.retention import RELEASE_SECONDS
 
 from ..state.zone_state import ZoneState
 
+# Memory of a zone's log in Redis. It holds 60,000 single joins, or 270 commits of a storm with 256 each.
 LOG_BYTES = 16 * 1024 * 1024
-"""Memory of a zone's log in Redis.  It holds 60,000 single joins, or 270 commits of a storm with 256 each."""
+# How long an event stays: a day longer than a node may need it to tell a removal from a loss.
 LOG_SECONDS = RELEASE_SECONDS + 86_400.0
-"""How long an event stays: a day longer than a node may need it to tell a removal from a loss."""
+# How exactly it is known when what was committed.
 MARK_SECONDS = 3600.0
-"""How exactly it is known when what was committed."""
+# The share of the bound to which a log is cut, so that it is not cut at each commit.
 ROOM = 0.75
-"""The share of the bound to which a log is cut, so that it is not cut at each commit."""
 ATTEMPTS = 5
+# Logs that are looked at between two looks for new zones.
 LOOKS = 10
-"""Logs that are looked at between two looks for new zones."""
 
 
 @dataclass

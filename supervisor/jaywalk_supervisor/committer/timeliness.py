@@ -6,8 +6,8 @@ from __future__ import annotations
 from jaywalk.core import validation
 from jaywalk.zone.requests import Reply, Request
 
+# How far a node's clock may be ahead of Redis's. A request from later makes its key deaf until then.
 FUTURE_SECONDS = 86_400.0
-"""How far a node's clock may be ahead of Redis's.  A request from later makes its key deaf until then."""
 
 
 def needs_exact_time(request: Request, now: float) -> bool:

@@ -22,8 +22,8 @@ from .health import Health
 
 PERIOD_SECONDS = 5.0
 ZONES = 10
+# Zones and records, about, that one look takes: 10 ms of work, so that nobody's join waits for it.
 RECORDS = 500
-"""Zones and records, about, that one look takes: 10 ms of work, so that nobody's join waits for it."""
 
 
 class RecordWatch:

@@ -16,12 +16,12 @@ from .health import Health
 
 log = logging.getLogger(__name__)
 
+# A difference between Redis's clock and ours, beyond what the answer took, that no drift explains.
 JUMP_SECONDS = 5.0
-"""A difference between Redis's clock and ours, beyond what the answer took, that no drift explains."""
+# How far this machine's wall clock may be from Redis's: logs of several machines still agree by then.
 SKEW_SECONDS = 60.0
-"""How far this machine's wall clock may be from Redis's: logs of several machines still agree by then."""
+# Between two turns: the process was halted, or the machine suspended, and heard nobody meanwhile.
 GAP_SECONDS = 10.0
-"""Between two turns: the process was halted, or the machine suspended, and heard nobody meanwhile."""
 
 
 def elapsed() -> float:
@@ -44,8 +44,8 @@ class SharedClock:
         self._wall = wall
         self._ahead: float | None = None
         self._latest = 0.0
+        # How far this machine's wall clock was ahead of Redis's at the last look, in seconds.
         self.skew = 0.0
-        """How far this machine's wall clock was ahead of Redis's at the last look, in seconds."""
 
     def now(self) -> float:
         """Redis's time in seconds since 1970; this machine's before the first look."""

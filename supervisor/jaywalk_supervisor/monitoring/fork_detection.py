@@ -21,8 +21,8 @@ from ..store.store import Store
 
 log = logging.getLogger(__name__)
 
+# At a zone whose keys come back one after the other, before it is served however much they still change.
 MOST_LOOKS = 3
-"""At a zone whose keys come back one after the other, before it is served however much they still change."""
 
 
 class PutBack(JaywalkError):
@@ -39,8 +39,8 @@ class Heads:
 
     def __init__(self) -> None:
         self._known: dict[str, Head] = {}
+        # Zones that went back or were gone, with what was there at each look since.
         self._returning: dict[str, list[object]] = {}
-        """Zones that went back or were gone, with what was there at each look since."""
 
     def note(self, zone: str, head: Head) -> None:
         """Remembers where a zone stands now; what is older than the known one tells nothing."""

@@ -11,8 +11,8 @@ from typing import Any
 
 from ..state.unreadable import Unreadable
 
+# Unreadable records of a zone that ``/healthz`` describes; ``zone show`` has them all.
 SHOWN = 20
-"""Unreadable records of a zone that ``/healthz`` describes; ``zone show`` has them all."""
 
 
 @dataclass
@@ -38,8 +38,8 @@ class Health:
     memory_trouble: str = ""
     led: frozenset[str] = frozenset()
     broken_zones: dict[str, str] = field(default_factory=dict)
+    # Zones that lost their agents' password, with the remedy; served for the agents that are in.
     shut_zones: dict[str, str] = field(default_factory=dict)
-    """Zones that lost their agents' password, with the remedy; served for the agents that are in."""
     unreadable: dict[str, Sequence[Unreadable]] = field(default_factory=dict)
 
     def unreadable_records(self) -> dict[str, list[dict[str, Any]]]:

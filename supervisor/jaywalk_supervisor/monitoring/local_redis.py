@@ -12,8 +12,8 @@ from pathlib import Path
 from jaywalk.controller.address import ControllerAddress
 from jaywalk.core.errors import ControllerUnreachable, JaywalkError
 
+# Of the role, and of distributions.
 UNITS = ("jaywalk-redis", "redis-server", "valkey-server", "redis", "valkey")
-"""Of the role, and of distributions."""
 FOLDERS = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 LINES = 5
 READ_SECONDS = 3.0

@@ -20,10 +20,10 @@ from .health import Health
 
 log = logging.getLogger(__name__)
 
+# Operations whose commits a full Redis is made to take.
 FREEING = ("leave", "release")
-"""Operations whose commits a full Redis is made to take."""
+# Of its memory in use, below which a full Redis counts as relieved.
 RELIEVED = 0.97
-"""Of its memory in use, below which a full Redis counts as relieved."""
 
 
 class MemoryWatch:

@@ -20,18 +20,18 @@ from ..state.unreadable import Unreadable
 
 log = logging.getLogger(__name__)
 
+# Lines of one commit. A thousand joins a second are more than journald keeps (10,000 lines in 30 s), and a
+# line costs as much as a quarter of its join.
 MOST_LINES = 20
-"""Lines of one commit.  A thousand joins a second are more than journald keeps (10,000 lines in 30 s), and a
-line costs as much as a quarter of its join."""
 
+# Of a zone in an hour, since who sends what does not parse can make each text another one.
 UNREADABLE_LINES = 50
-"""Of a zone in an hour, since who sends what does not parse can make each text another one."""
 
+# A request that changed the zone or was refused, and its answer.
 Told = tuple[Request, Reply]
-"""A request that changed the zone or was refused, and its answer."""
 
+# Refused nodes; beyond that the one that was refused longest ago is forgotten, and then logged anew.
 MAX_REMEMBERED = 10_000
-"""Refused nodes; beyond that the one that was refused longest ago is forgotten, and then logged anew."""
 
 
 def tell(zone: str, told: Sequence[Told], repeats: RepeatFilter) -> None:

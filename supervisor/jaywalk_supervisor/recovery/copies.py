@@ -20,15 +20,15 @@ from jaywalk.zone.models import Lease, Zone
 from ..admin.tokens import Token
 
 FORMAT = "jaywalk-supervisor-copy"
+# Fields that are new are optional, and a reader leaves aside those that it does not know; what an older
+# reader must not leave aside takes another number.
 SCHEMA = 1
-"""Fields that are new are optional, and a reader leaves aside those that it does not know; what an older
-reader must not leave aside takes another number."""
+# Leases of one zone that go into its copy; of a zone with more of them only those that an operator made.
 MAX_LEASES = 100_000
-"""Leases of one zone that go into its copy; of a zone with more of them only those that an operator made."""
 _DIGEST = re.compile("[0-9a-f]{64}")
 
+# An epoch and a revision in it.
 Position = tuple[int, int]
-"""An epoch and a revision in it."""
 NOWHERE: Position = (0, 0)
 
 

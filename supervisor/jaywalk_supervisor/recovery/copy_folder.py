@@ -22,10 +22,10 @@ from jaywalk.core.files import write_private
 
 from .copies import SharedCopy, ZoneCopy
 
+# Of one copy; a larger file is none of ours.
 MAX_BYTES = 64 * 1024 * 1024
-"""Of one copy; a larger file is none of ours."""
+# The name of the copy of what all zones share; a zone's name holds no dot.
 SHARED = "shared.all"
-"""The name of the copy of what all zones share; a zone's name holds no dot."""
 _SUFFIX = ".json"
 
 _CURE = (

@@ -11,12 +11,12 @@ from concurrent.futures import wait as wait_for
 from .copies import ZoneCopy
 from .copy_folder import CopyFolder
 
+# After which a copy on the disk has the leases that came since; what an operator makes is there at once.
 LAZY_SECONDS = 30.0
-"""After which a copy on the disk has the leases that came since; what an operator makes is there at once."""
+# A larger zone waits for longer, so that writing its leases stays a few hundredths of a core.
 LEASES_PER_SECOND = 1000
-"""A larger zone waits for longer, so that writing its leases stays a few hundredths of a core."""
+# How long the end of a supervisor waits for the disk.
 FLUSH_SECONDS = 1.0
-"""How long the end of a supervisor waits for the disk."""
 
 
 class CopyWriter:

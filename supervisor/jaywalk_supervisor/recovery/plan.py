@@ -15,8 +15,8 @@ from jaywalk.zone.view import MAX_HISTORY
 from ..state.zone_state import ZoneState
 from .copies import NOWHERE, Position, ZoneCopy, as_lost, as_reserved, is_reserved
 
+# Differences that the log names.
 SHOWN = 10
-"""Differences that the log names."""
 
 
 class Relation(Enum):

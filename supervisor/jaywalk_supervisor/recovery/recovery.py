@@ -45,8 +45,8 @@ from .shared import SharedRecovery
 
 log = logging.getLogger(__name__)
 
+# Zones that one script looks at.
 LOOKED_AT = 100
-"""Zones that one script looks at."""
 
 
 @dataclass(frozen=True)

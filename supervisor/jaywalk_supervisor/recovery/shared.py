@@ -19,8 +19,8 @@ from ..store.store import Store
 from .copies import NOWHERE, Position, SharedCopy
 from .copy_folder import SHARED, CopyFolder
 
+# Zones that were removed on purpose and that a copy remembers, the latest ones.
 MAX_REMOVED = 10_000
-"""Zones that were removed on purpose and that a copy remembers, the latest ones."""
 
 log = logging.getLogger(__name__)
 

@@ -21,13 +21,13 @@ from jaywalk.zone.models import MAX_PREFIXES, MAX_REQUESTED, Lease, Peer, Zone, 
 
 PEERS = "peers"
 LEASES = "leases"
+# What a record without a name is called whose key is none either.
 NAMELESS = "unreadable"
-"""What a record without a name is called whose key is none either."""
 _WORD = re.compile(r"[0-9A-Fa-f.:/]+")
+# A whole list of addresses. One in a list without its end may be the beginning of another.
 _LIST = re.compile(r"\[\s*((['\"])[0-9A-Fa-f.:]+\2(?:\s*,\s*(['\"])[0-9A-Fa-f.:]+\3)*)\s*\]")
-"""A whole list of addresses.  One in a list without its end may be the beginning of another."""
+# What every record of ours has, so that a text without it is none, and was written as a whole.
 _STRUCTURE = re.compile(r"[{}\[\]'\"]")
-"""What every record of ours has, so that a text without it is none, and was written as a whole."""
 
 
 @dataclass(frozen=True)

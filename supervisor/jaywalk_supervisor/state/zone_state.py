@@ -25,8 +25,8 @@ from .unreadable import Unreadable, read
 from .wrong_type import unreadable_meta
 
 LEAST_WAIT_MS = 100
+# Agents wait 0.1 ms a peer between two reads, so that waking them all stays a fifth of a Redis core.
 PEERS_PER_MS = 10
-"""Agents wait 0.1 ms a peer between two reads, so that waking them all stays a fifth of a Redis core."""
 
 
 def wait_ms_of(peers: int) -> int:

@@ -19,10 +19,10 @@ from .store import Store
 
 log = logging.getLogger(__name__)
 
+# Older servers refuse a rule about a subcommand that they do not know.
 SETINFO_SINCE = (7, 2)
-"""Older servers refuse a rule about a subcommand that they do not know."""
+# The field of ``{zone}:meta`` that stays once a zone had an agents' password of its own.
 SHUT_TO_DEFAULT = "own_password"
-"""The field of ``{zone}:meta`` that stays once a zone had an agents' password of its own."""
 COMMANDS = (
     *("-@all", "+hello", "+auth", "+ping", "+client|setname", "+client|id"),
     *("+xread", "+xrange", "+hget", "+hmget", "+hgetall", "+hscan", "+hlen", "+rpush", "+time"),

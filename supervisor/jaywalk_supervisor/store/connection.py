@@ -25,12 +25,13 @@ from jaywalk.core.ip import join_endpoint
 from jaywalk.zone.redis_keys import ZoneKeys
 
 OLDEST_REDIS = (7, 0)
+# How running supervisors call their connections, followed by ``@`` and the supervisor's name.
 CLIENT = "jaywalk-supervisor"
-"""How running supervisors call their connections, followed by ``@`` and the supervisor's name."""
+# How the names of the memory policies begin that delete any key: leases among them.
 EVICTS_ALL = "allkeys-"
-"""How the names of the memory policies begin that delete any key: leases among them."""
+# The same for keys that expire: answers to requests among them, but no zone's data.
 EVICTS_EXPIRING = "volatile-"
-"""The same for keys that expire: answers to requests among them, but no zone's data."""
+# What redis-py raises when there is no Redis, or none that may be written to.
 AWAY = (
     redis.ConnectionError,
     redis.TimeoutError,
@@ -40,7 +41,6 @@ AWAY = (
     redis.exceptions.RedisClusterException,
     OSError,
 )
-"""What redis-py raises when there is no Redis, or none that may be written to."""
 
 
 def client_name() -> str:

@@ -33,12 +33,12 @@ log = logging.getLogger(__name__)
 USER = "supervisor"
 START_SECONDS = 10.0
 STOP_SECONDS = 1.5
+# Bytes of a Unix socket's path that every system takes (unix(7): 108 with its end).
 LONGEST_SOCKET_PATH = 100
-"""Bytes of a Unix socket's path that every system takes (unix(7): 108 with its end)."""
 
+# Nobody can log in as it; yet Redis replays its append-only file in its name, and a default user without
+# rights loses every transaction and script of that file ("NOPERM ... after processing the command 'exec'").
 _DEFAULT_USER = "user default off resetpass ~* &* +@all"
-"""Nobody can log in as it; yet Redis replays its append-only file in its name, and a default user without
-rights loses every transaction and script of that file ("NOPERM ... after processing the command 'exec'")."""
 
 _CONFIG = """\
 bind 127.0.0.1

@@ -10,16 +10,16 @@ from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk.zone.reply_streams import ReplyTo
 from jaywalk.zone.requests import Reply
 
+# Answers in a shared stream: 32,768 in all, more than a zone has while a node pauses between two reads.
 KEPT = 32
-"""Answers in a shared stream: 32,768 in all, more than a zone has while a node pauses between two reads."""
+# Of a shared stream, so that long answers are kept in smaller numbers: 12 MB a zone in all.
 KEPT_BYTES = 8192
-"""Of a shared stream, so that long answers are kept in smaller numbers: 12 MB a zone in all."""
+# After the last answer in a stream. A node reads within a minute, or asks again.
 SHARED_SECONDS = 300
-"""After the last answer in a stream.  A node reads within a minute, or asks again."""
 OWN_SECONDS = 60
+# Streams of a zone that hold one answer each, for agents of an older version: 4.4 kB each. Who waits has
+# its answer at once, so that the oldest may go when there are more.
 OWN_STREAMS = 1000
-"""Streams of a zone that hold one answer each, for agents of an older version: 4.4 kB each.  Who waits has
-its answer at once, so that the oldest may go when there are more."""
 
 
 def arguments(keys: ZoneKeys, to: ReplyTo, reply: Reply) -> tuple[str, tuple[str | int, ...]]:

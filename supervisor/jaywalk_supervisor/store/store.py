@@ -32,11 +32,11 @@ from .reply_trimming import OwnStreams
 
 log = logging.getLogger(__name__)
 
+# Requests taken from a list at once, and so at most in one commit.
 BATCH = 256
-"""Requests taken from a list at once, and so at most in one commit."""
 PAGE = 500
+# Two revisions of one number have equal marks once in 3e14.
 MARK_BYTES = 6
-"""Two revisions of one number have equal marks once in 3e14."""
 
 
 @dataclass(frozen=True)
