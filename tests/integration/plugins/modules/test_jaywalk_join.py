@@ -50,14 +50,14 @@ def leases(run_module: RunModule, controller: Controller) -> list[Result]:
 
 
 def zone_of(options: dict[str, Any]) -> ZoneClient:
-    """The zone as the node's agent reaches it."""
+    """Connects to the zone as the node's agent."""
     password = Path(options["controller_password_file"]).read_text().strip()
     where = address.ControllerAddress.parse(options["controller"], Controller.AGENT_USER, password)
     return ZoneClient(connection.connect(where, name="agent"), where, "zone-blue")
 
 
 def settle(machine: Machine, key_file: str, address: str) -> None:
-    """Has the scripted interface be as the last run left a real one."""
+    """Sets the scripted interface to the state that the last run gives a real one."""
     private = Path(key_file).read_text()
     public = subprocess.run(
         ["wg", "pubkey"], input=private, capture_output=True, text=True, check=True
@@ -69,25 +69,25 @@ def settle(machine: Machine, key_file: str, address: str) -> None:
     machine.calls.clear()
 
 
-def test_first_join_is_foretold_without_a_word_to_the_zone(
+def test_check_mode_predicts_the_first_join_without_a_request(
     run_module: RunModule, machine: Machine, controller: Controller, options: dict[str, Any]
 ) -> None:
-    foretold = run_module(jaywalk_join, check=True, **options)
-    assert foretold["changed"]
-    assert foretold["lease"]["addresses"] == []
-    assert foretold["lease"]["public_key"] == ""
+    predicted = run_module(jaywalk_join, check=True, **options)
+    assert predicted["changed"]
+    assert predicted["lease"]["addresses"] == []
+    assert predicted["lease"]["public_key"] == ""
     assert machine.calls == []
     assert not Path(options["private_key_file"]).exists()
     assert leases(run_module, controller) == []
     done = run_module(jaywalk_join, **options)
-    assert done["diff"] == foretold["diff"]
+    assert done["diff"] == predicted["diff"]
     assert done["lease"]["addresses"] == ["10.20.0.1"]
     assert done["lease"]["endpoint"] == "192.0.2.1:51820"
     assert "addr replace 10.20.0.1/20 dev wg0" in machine.words()
     assert [lease["state"] for lease in leases(run_module, controller)] == ["active"]
 
 
-def test_wish_that_is_met_asks_nobody(
+def test_an_unchanged_node_sends_no_request(
     run_module: RunModule, machine: Machine, controller: Controller, options: dict[str, Any]
 ) -> None:
     run_module(jaywalk_join, **options)
@@ -100,37 +100,37 @@ def test_wish_that_is_met_asks_nobody(
     assert machine.calls == []
 
 
-def test_new_wishes_are_asked_for_and_shown(
+def test_changed_options_are_requested_and_shown(
     run_module: RunModule, machine: Machine, options: dict[str, Any]
 ) -> None:
     run_module(jaywalk_join, **options)
     settle(machine, options["private_key_file"], "10.20.0.1/20")
     options.update(request_ip=["10.20.0.9"], child_prefixes=["172.20.1.7/24"], endpoint="192.0.2.1:9")
-    foretold = run_module(jaywalk_join, check=True, **options)
-    assert foretold["diff"]["after"].splitlines() == [
+    predicted = run_module(jaywalk_join, check=True, **options)
+    assert predicted["diff"]["after"].splitlines() == [
         "zone zone-blue address 10.20.0.9",
         "zone zone-blue child-prefix 172.20.1.0/24",
         "zone zone-blue endpoint 192.0.2.1:9",
         "address 10.20.0.9/20",
     ]
-    assert foretold["diff"]["before"].splitlines() == [
+    assert predicted["diff"]["before"].splitlines() == [
         "zone zone-blue address 10.20.0.1",
         "zone zone-blue endpoint 192.0.2.1:51820",
         "address 10.20.0.1/20",
     ]
     done = run_module(jaywalk_join, **options)
-    assert done["diff"] == foretold["diff"]
+    assert done["diff"] == predicted["diff"]
     assert done["lease"]["addresses"] == ["10.20.0.9"]
     assert done["lease"]["child_prefixes"] == ["172.20.1.0/24"]
 
 
-def test_what_is_not_said_stays_as_the_agent_said_it(
+def test_omitted_options_keep_the_values_of_the_agent(
     run_module: RunModule, machine: Machine, controller: Controller, options: dict[str, Any]
 ) -> None:
     first = run_module(jaywalk_join, **options)
     settle(machine, options["private_key_file"], "10.20.0.1/20")
     zone, own = zone_of(options), first["lease"]["public_key"]
-    said = Request.checked(
+    of_agent = Request.checked(
         "join",
         "zone-blue",
         own,
@@ -140,7 +140,7 @@ def test_what_is_not_said_stays_as_the_agent_said_it(
         fixed=True,
         relay=51821,
     )
-    zone.ask(said, 10.0).lease_or_raise()
+    zone.ask(of_agent, 10.0).lease_or_raise()
     before = zone.snapshot().peers[own]
     del options["name"], options["endpoint"]
     assert not run_module(jaywalk_join, **options)["changed"]
@@ -149,7 +149,7 @@ def test_what_is_not_said_stays_as_the_agent_said_it(
     assert after == before._replace(addresses=("10.20.0.9",), seq=after.seq, rev=after.rev, since=after.since)
 
 
-def test_what_is_said_counts_and_the_machines_own_addresses_come_along(
+def test_given_options_win_and_the_machines_own_addresses_are_reported(
     run_module: RunModule, machine: Machine, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local_addresses, "own_addresses", lambda _controller: ["192.0.2.7", "2001:db8::7"])
@@ -166,15 +166,15 @@ def test_what_is_said_counts_and_the_machines_own_addresses_come_along(
     assert peer.local == ("2001:db8::7",)
 
 
-def test_leaving_takes_the_peer_and_the_interface(
+def test_leaving_removes_the_peer_and_the_interface(
     run_module: RunModule, machine: Machine, controller: Controller, options: dict[str, Any]
 ) -> None:
     run_module(jaywalk_join, **options)
     settle(machine, options["private_key_file"], "10.20.0.1/20")
-    foretold = run_module(jaywalk_join, check=True, **options, state="absent")
+    predicted = run_module(jaywalk_join, check=True, **options, state="absent")
     assert machine.calls == []
     done = run_module(jaywalk_join, **options, state="absent")
-    assert done["diff"] == foretold["diff"]
+    assert done["diff"] == predicted["diff"]
     assert "zone zone-blue address 10.20.0.1\n" in done["diff"]["before"]
     assert done["lease"] is None
     assert done["interface"] is None
@@ -184,7 +184,7 @@ def test_leaving_takes_the_peer_and_the_interface(
     assert run_module(jaywalk_join, **options)["lease"]["addresses"] == ["10.20.0.1"]
 
 
-def test_refusal_of_the_zone_leaves_no_interface(
+def test_a_refused_join_leaves_no_interface(
     run_module: RunModule, machine: Machine, controller: Controller, options: dict[str, Any]
 ) -> None:
     run_module(jaywalk_lease, **controller.as_operator, public_key=KEY, request_ip=["10.20.0.9"])
@@ -193,7 +193,7 @@ def test_refusal_of_the_zone_leaves_no_interface(
     assert machine.words() == ["ip link add dev wg0 type wireguard", "ip link delete dev wg0"]
 
 
-def test_nobody_answers(
+def test_a_missing_supervisor_is_reported(
     run_module: RunModule, machine: Machine, controller: Controller, options: dict[str, Any]
 ) -> None:
     controller.stop()
@@ -203,7 +203,7 @@ def test_nobody_answers(
     assert machine.link is None
 
 
-def test_node_that_cannot_have_an_interface_asks_for_no_lease(
+def test_a_node_that_cannot_have_an_interface_requests_no_lease(
     run_module: RunModule, machine: Machine, controller: Controller, options: dict[str, Any]
 ) -> None:
     machine.breaks = "link add"
@@ -211,7 +211,7 @@ def test_node_that_cannot_have_an_interface_asks_for_no_lease(
     assert leases(run_module, controller) == []
 
 
-def test_what_the_machine_refuses_of_a_granted_interface_fails_and_takes_no_tunnel_away(
+def test_an_error_of_the_machine_after_the_grant_fails_and_keeps_the_tunnels(
     run_module: RunModule, machine: Machine, controller: Controller, options: dict[str, Any]
 ) -> None:
     machine.breaks = "-batch"
@@ -220,22 +220,22 @@ def test_what_the_machine_refuses_of_a_granted_interface_fails_and_takes_no_tunn
     assert len(leases(run_module, controller)) == 1
 
 
-def test_where_the_kernel_takes_no_ipv6_the_node_joins_without_it_and_is_told(
+def test_a_node_without_ipv6_joins_with_ipv4_and_a_warning(
     run_module: RunModule, machine: Machine, controller: Controller, options: dict[str, Any]
 ) -> None:
     controller.set_zone("--cidr6", "fd20::/64")
     machine.ipv6 = False
-    foretold = run_module(jaywalk_join, check=True, **options)
+    predicted = run_module(jaywalk_join, check=True, **options)
     done = run_module(jaywalk_join, **options)
-    for each in (foretold, done):
-        assert "IPv6 is left out of wg0" in str(each["warnings"])
-        assert "(IPv6 assigned by the zone)" not in each["diff"]["after"].split("interface wg0")[-1]
+    for result in (predicted, done):
+        assert "IPv6 is left out of wg0" in str(result["warnings"])
+        assert "(IPv6 assigned by the zone)" not in result["diff"]["after"].split("interface wg0")[-1]
     assert "addr replace fd20:" not in " ".join(machine.words())
     assert "addr replace 10.20.0.1/20" in " ".join(machine.words())
 
 
 @pytest.mark.parametrize(
-    ("wrong", "says"),
+    ("wrong", "message"),
     [
         ({"zone": "Blue"}, "the zone 'Blue' is no DNS label"),
         ({"zone": "zone-none"}, "refused user 'agent-zone-none'"),
@@ -256,17 +256,17 @@ def test_where_the_kernel_takes_no_ipv6_the_node_joins_without_it_and_is_told(
     ],
 )
 @pytest.mark.parametrize("check", [True, False])
-def test_what_cannot_be_is_said_and_nothing_is_touched(
+def test_an_invalid_option_fails_before_any_change(
     run_module: RunModule,
     machine: Machine,
     refused_options: dict[str, Any],
     wrong: dict[str, Any],
-    says: str,
+    message: str,
     check: bool,
 ) -> None:
     result = run_module(jaywalk_join, check=check, **{**refused_options, **wrong})
     assert result["failed"]
-    assert says in result["msg"]
+    assert message in result["msg"]
     assert "Traceback" not in result["msg"]
     assert machine.calls == []
     assert not Path(refused_options["private_key_file"]).exists()
@@ -281,13 +281,15 @@ def test_wrong_password_is_not_repeated(
     assert "open-sesame-9" not in str(result)
 
 
-def test_password_is_needed(run_module: RunModule, machine: Machine, refused_options: dict[str, Any]) -> None:
+def test_a_password_is_required(
+    run_module: RunModule, machine: Machine, refused_options: dict[str, Any]
+) -> None:
     del refused_options["controller_password_file"]
     result = run_module(jaywalk_join, **refused_options)
     assert "one of the following is required: controller_password, controller_password_file" in result["msg"]
 
 
-def test_interface_of_another_key_is_left_alone(
+def test_an_interface_of_another_key_is_unchanged(
     run_module: RunModule, machine: Machine, refused_options: dict[str, Any]
 ) -> None:
     machine.link = dict(LINK)
@@ -298,7 +300,7 @@ def test_interface_of_another_key_is_left_alone(
     assert machine.calls == []
 
 
-def test_missing_redis_library_is_named(
+def test_a_missing_redis_library_is_reported(
     run_module: RunModule, machine: Machine, refused_options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(errors, "HAS_REDIS", False)

@@ -17,16 +17,22 @@ ONE = "IHTAKJ7xQYBmO7lh3NrNPrfv0LAAM8GlD1o1Yh0U4hE="
 TWO = "7W4Yu4U2lW2f3c1aQvLT1b7vD3lXb2h0ZQbq0dZ0lUU="
 
 
-def three_times(run_module: RunModule, controller: Controller, **wish: Any) -> Result:
-    """Check mode, the run, and the run again; returns the run's result."""
-    options = {**controller.as_operator, "public_key": ONE, **wish}
-    before = run_module(jaywalk_lease_info, **controller.as_operator)["leases"]
-    foretold = run_module(jaywalk_lease, check=True, **options)
-    assert run_module(jaywalk_lease_info, **controller.as_operator)["leases"] == before
+def leases(run_module: RunModule, controller: Controller) -> list[Result]:
+    """Returns all leases, without the time at which a supervisor last saw each node."""
+    found = run_module(jaywalk_lease_info, **controller.as_operator)["leases"]
+    return [{**lease, "last_seen": None} for lease in found]
+
+
+def three_times(run_module: RunModule, controller: Controller, **changes: Any) -> Result:
+    """Runs check mode, the run, and a second run; returns the result of the run."""
+    options = {**controller.as_operator, "public_key": ONE, **changes}
+    before = leases(run_module, controller)
+    predicted = run_module(jaywalk_lease, check=True, **options)
+    assert leases(run_module, controller) == before
     done = run_module(jaywalk_lease, **options)
-    assert foretold["changed"]
+    assert predicted["changed"]
     assert done["changed"]
-    assert done["diff"] == foretold["diff"]
+    assert done["diff"] == predicted["diff"]
     again = run_module(jaywalk_lease, **options)
     assert not again["changed"]
     assert again["lease"] == done["lease"]
@@ -37,8 +43,8 @@ def test_lease_is_reserved_changed_and_released(run_module: RunModule, controlle
     free = three_times(run_module, controller)
     assert free["lease"]["addresses"] == ["10.20.0.1"]
     assert f"lease {ONE} address (IPv4 assigned by the zone)\n" in free["diff"]["after"]
-    wished = three_times(run_module, controller, request_ip=["10.20.0.9"], name="node9")
-    assert wished["diff"]["after"].splitlines() == [
+    changed = three_times(run_module, controller, request_ip=["10.20.0.9"], name="node9")
+    assert changed["diff"]["after"].splitlines() == [
         f"lease {ONE} name node9",
         f"lease {ONE} address 10.20.0.9",
     ]
@@ -72,13 +78,13 @@ def test_a_release_of_a_key_that_redis_lost_reaches_the_nodes_that_retain_it(
 
 
 @pytest.mark.parametrize("hashes", [("leases",), ("peers",), ("peers", "leases")])
-def test_a_lease_that_cannot_be_read_is_named_and_can_be_released(
+def test_an_unreadable_lease_is_reported_and_can_be_released(
     run_module: RunModule, controller: Controller, hashes: tuple[str, ...]
 ) -> None:
     run_module(jaywalk_lease, **controller.as_operator, public_key=TWO)
     with controller.redis.client() as redis:
-        for each in hashes:
-            redis.hset(f"{{zone-blue}}:{each}", ONE, "spoilt")
+        for name in hashes:
+            redis.hset(f"{{zone-blue}}:{name}", ONE, "spoilt")
         until(lambda: redis.llen("{zone-blue}:inbox") == 0)
         shown = run_module(jaywalk_lease_info, **controller.as_operator)
         assert [lease["public_key"] for lease in shown["leases"]] == [TWO]
@@ -91,7 +97,7 @@ def test_a_lease_that_cannot_be_read_is_named_and_can_be_released(
         assert not run_module(jaywalk_lease, check=True, **absent)["changed"]
 
 
-def test_show_all_or_one(run_module: RunModule, controller: Controller) -> None:
+def test_the_info_module_returns_all_leases_or_one(run_module: RunModule, controller: Controller) -> None:
     for key in (TWO, ONE):
         run_module(jaywalk_lease, **controller.as_operator, public_key=key)
     shown = run_module(jaywalk_lease_info, **controller.as_operator)
@@ -115,7 +121,7 @@ def test_reading_needs_no_supervisor(run_module: RunModule, controller: Controll
 
 @pytest.mark.parametrize("check", [True, False])
 @pytest.mark.parametrize(
-    ("wish", "says"),
+    ("changes", "message"),
     [
         ({"public_key": "x"}, "'x' is no WireGuard public key"),
         ({"zone": "zone-none"}, "the zone 'zone-none' is unknown to the controller"),
@@ -126,21 +132,21 @@ def test_reading_needs_no_supervisor(run_module: RunModule, controller: Controll
         ({"controller_user": "nobody"}, "refused user 'nobody'"),
     ],
 )
-def test_what_cannot_be_is_said(
-    run_module: RunModule, lasting_controller: Controller, wish: dict[str, Any], says: str, check: bool
+def test_an_invalid_option_fails(
+    run_module: RunModule, lasting_controller: Controller, changes: dict[str, Any], message: str, check: bool
 ) -> None:
     held = {"name": "node9", "request_ip": ["10.20.0.9"], "child_prefixes": ["172.20.1.0/24"]}
     run_module(jaywalk_lease, **lasting_controller.as_operator, public_key=ONE, **held)
     result = run_module(
-        jaywalk_lease, check=check, **{**lasting_controller.as_operator, "public_key": TWO, **wish}
+        jaywalk_lease, check=check, **{**lasting_controller.as_operator, "public_key": TWO, **changes}
     )
     assert result["failed"]
-    assert says in result["msg"]
+    assert message in result["msg"]
     assert len(run_module(jaywalk_lease_info, **lasting_controller.as_operator)["leases"]) == 1
 
 
 @pytest.mark.parametrize("module", [jaywalk_lease, jaywalk_lease_info])
-def test_agents_password_is_not_enough(
+def test_an_agent_cannot_manage_leases(
     run_module: RunModule, lasting_controller: Controller, module: Any
 ) -> None:
     options = {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A service runs with the settings that are written, and says why it is not in order; systemd is scripted."""
+"""The module runs a service with its settings on disk and reports its health; systemd is scripted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STATUS = {**NODE, "reasons": [], "peers": PEERS}
 
 
 class Systemd(Machine):
-    """One unit under a systemd that does what it is told, or cannot start it."""
+    """A scripted systemd with one unit, which it starts, or fails to start."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ def options(tmp_path: Path) -> dict[str, Any]:
     return {"name": UNIT, "files": files, "health": ["jaywalk", "status", "--json"]}
 
 
-def test_a_service_that_runs_with_what_is_written_is_left_alone(
+def test_a_service_with_current_settings_is_unchanged(
     machine: Systemd, run_module: RunModule, options: dict[str, Any]
 ) -> None:
     machine.started = FAR_AHEAD
@@ -102,7 +102,7 @@ def test_a_service_that_runs_with_what_is_written_is_left_alone(
         ({"active": "failed", "enabled": ""}, ["enable", "start"]),
     ],
 )
-def test_what_an_earlier_run_wrote_is_applied_whatever_else_there_is_to_do(
+def test_settings_of_an_interrupted_run_are_applied(
     machine: Systemd,
     run_module: RunModule,
     options: dict[str, Any],
@@ -111,16 +111,16 @@ def test_what_an_earlier_run_wrote_is_applied_whatever_else_there_is_to_do(
 ) -> None:
     for name, value in before.items():
         setattr(machine, name, value)
-    foretold = run_module(jaywalk_service, check=True, **options)
+    predicted = run_module(jaywalk_service, check=True, **options)
     assert machine.calls == []
     done = run_module(jaywalk_service, **options)
-    assert foretold["actions"] == done["actions"] == steps
-    assert foretold["diff"] == done["diff"]
+    assert predicted["actions"] == done["actions"] == steps
+    assert predicted["diff"] == done["diff"]
     assert [words[0] for words, _ in machine.calls] == steps
     assert not run_module(jaywalk_service, **options)["changed"]
 
 
-def test_systemd_reads_additions_to_the_unit_that_it_does_not_miss(
+def test_systemd_reloads_for_a_new_drop_in_folder(
     machine: Systemd, run_module: RunModule, options: dict[str, Any]
 ) -> None:
     options["files"].append(f"/etc/systemd/system/{UNIT}.d/netns.conf")
@@ -128,7 +128,7 @@ def test_systemd_reads_additions_to_the_unit_that_it_does_not_miss(
     assert run_module(jaywalk_service, **options)["actions"] == []
 
 
-def test_check_mode_believes_that_settings_changed(
+def test_check_mode_takes_changed_settings_from_the_option(
     machine: Systemd, run_module: RunModule, options: dict[str, Any]
 ) -> None:
     machine.started = FAR_AHEAD
@@ -144,7 +144,7 @@ def test_a_service_that_does_not_start_shows_the_journal_of_this_start(
 
 
 @pytest.mark.parametrize("check", [True, False])
-def test_a_masked_unit_is_left_alone_with_the_remedy(
+def test_a_masked_unit_fails_with_the_remedy(
     machine: Systemd, run_module: RunModule, options: dict[str, Any], check: bool
 ) -> None:
     machine.load, machine.active = "masked", "inactive"
@@ -154,24 +154,24 @@ def test_a_masked_unit_is_left_alone_with_the_remedy(
 
 
 @pytest.mark.parametrize(
-    ("status", "said"),
+    ("status", "message"),
     [
         ({"reasons": ["the zone refuses", "no agent follows zone zone-blue"]}, "the zone refuses; no agent"),
         ("this node has not joined zone zone-blue", "has not joined zone zone-blue"),
     ],
 )
-def test_a_service_that_is_not_in_order_fails_with_its_own_reason(
-    machine: Systemd, run_module: RunModule, options: dict[str, Any], status: Any, said: str
+def test_an_unhealthy_service_fails_with_its_own_reason(
+    machine: Systemd, run_module: RunModule, options: dict[str, Any], status: Any, message: str
 ) -> None:
     machine.started = FAR_AHEAD
     machine.status = status
     for check in (False, True):
         done = run_module(jaywalk_service, check=check, **options)
         assert done["failed"]
-        assert said in done["msg"].split("not in order: ")[1]
+        assert message in done["msg"].split("not in order: ")[1]
 
 
-def test_another_node_of_the_same_name_is_told(
+def test_another_node_of_the_same_name_is_returned(
     machine: Systemd, run_module: RunModule, options: dict[str, Any]
 ) -> None:
     done = run_module(jaywalk_service, **options)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The module on a scripted machine: what it declares, refuses, resolves and would call."""
+"""The module on a scripted machine: declarations, rejections, DNS names and commands."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ def options(tmp_path: Path) -> dict[str, Any]:
     }
 
 
-def test_check_mode_says_what_the_run_does_and_writes_nothing(
+def test_check_mode_predicts_the_run_and_changes_nothing(
     run_module: RunModule, machine: Machine, options: dict[str, Any]
 ) -> None:
     options["peers"] = [{"public_key": ONE, "allowed_ips": ["10.9.0.2/32", "172.20.1.9/24"]}]
     key_file = Path(options["private_key_file"])
-    foretold = run_module(wireguard_iface, check=True, **options)
-    assert foretold["changed"]
-    assert foretold["interface"] is None
+    predicted = run_module(wireguard_iface, check=True, **options)
+    assert predicted["changed"]
+    assert predicted["interface"] is None
     assert machine.calls == []
     assert not key_file.parent.exists()
     done = run_module(wireguard_iface, **options)
     assert done["changed"]
-    assert done["diff"] == foretold["diff"]
-    assert done["commands"] == foretold["commands"]
+    assert done["diff"] == predicted["diff"]
+    assert done["commands"] == predicted["commands"]
     assert f"peer {ONE} allowed-ips 172.20.1.0/24\n" in done["diff"]["after"]
     assert "route 172.20.1.0/24\n" in done["diff"]["after"]
     assert "route 10.9.0.2/32\n" not in done["diff"]["after"]
@@ -48,7 +48,7 @@ def test_check_mode_says_what_the_run_does_and_writes_nothing(
     assert machine.words()[0] == "ip link add dev wg0 type wireguard"
 
 
-def test_no_result_holds_the_private_key(
+def test_no_result_contains_the_private_key(
     run_module: RunModule, machine: Machine, options: dict[str, Any]
 ) -> None:
     done = run_module(wireguard_iface, **options)
@@ -57,18 +57,18 @@ def test_no_result_holds_the_private_key(
     assert private not in str(machine.calls)
 
 
-def test_gone_interface_stays_gone(run_module: RunModule, machine: Machine) -> None:
+def test_a_removed_interface_stays_removed(run_module: RunModule, machine: Machine) -> None:
     assert not run_module(wireguard_iface, name="wg0", state="absent")["changed"]
     machine.link = dict(LINK)
-    foretold = run_module(wireguard_iface, check=True, name="wg0", state="absent")
+    predicted = run_module(wireguard_iface, check=True, name="wg0", state="absent")
     assert machine.calls == []
     done = run_module(wireguard_iface, name="wg0", state="absent")
-    assert done["diff"] == foretold["diff"]
+    assert done["diff"] == predicted["diff"]
     assert done["commands"] == ["ip link delete dev wg0"] == machine.words()
     assert done["interface"] is None
 
 
-def test_interface_that_cannot_be_set_up_goes_again(
+def test_an_interface_whose_setup_fails_is_removed(
     run_module: RunModule, machine: Machine, options: dict[str, Any]
 ) -> None:
     machine.breaks = "addr replace"
@@ -78,7 +78,7 @@ def test_interface_that_cannot_be_set_up_goes_again(
 
 
 @pytest.mark.parametrize("route_allowed_ips", [True, False])
-def test_routes_are_those_said_and_those_of_allowed_ips(
+def test_routes_are_the_declared_ones_and_those_of_allowed_ips(
     run_module: RunModule, machine: Machine, options: dict[str, Any], route_allowed_ips: bool
 ) -> None:
     options["peers"] = [{"public_key": ONE, "allowed_ips": ["10.9.0.0/25", "172.20.1.0/24"]}]
@@ -94,7 +94,7 @@ def test_routes_are_those_said_and_those_of_allowed_ips(
 
 
 @pytest.mark.parametrize(
-    ("wrong", "says"),
+    ("wrong", "message"),
     [
         ({"name": "a-name-of-17-chars"}, "the interface name 'a-name-of-17-chars' is not usable"),
         ({"listen_port": 65536}, "the listen port '65536' is out of range"),
@@ -121,13 +121,13 @@ def test_routes_are_those_said_and_those_of_allowed_ips(
         ({"generate_key": False}, "cannot read the private key in "),
     ],
 )
-def test_what_cannot_be_is_said_and_nothing_is_touched(
-    run_module: RunModule, machine: Machine, options: dict[str, Any], wrong: dict[str, Any], says: str
+def test_an_invalid_option_fails_before_any_change(
+    run_module: RunModule, machine: Machine, options: dict[str, Any], wrong: dict[str, Any], message: str
 ) -> None:
     machine.elsewhere = [{"dst": "default", "dev": "eth0"}, {"dst": "198.51.100.0/24", "dev": "eth0"}]
     result = run_module(wireguard_iface, **{**options, **wrong})
     assert result["failed"]
-    assert says in result["msg"]
+    assert message in result["msg"]
     assert "Traceback" not in result["msg"]
     assert machine.calls == []
     assert not Path(options["private_key_file"]).exists()
@@ -143,7 +143,7 @@ def test_own_key_among_the_peers_is_refused(
 
 
 @pytest.mark.parametrize(("program", "package"), [("wg", "wireguard-tools"), ("ip", "iproute2")])
-def test_missing_program_names_its_package(
+def test_a_missing_program_is_reported_with_its_package(
     run_module: RunModule, machine: Machine, options: dict[str, Any], program: str, package: str
 ) -> None:
     machine.missing = {program}
@@ -159,7 +159,7 @@ def observed_peer(endpoint: str) -> str:
     ("current", "then"),
     [("192.0.2.2:51820", "192.0.2.2:51820"), ("192.0.2.9:51820", "192.0.2.1:51820")],
 )
-def test_name_with_several_addresses_keeps_the_one_in_use(
+def test_a_name_with_several_addresses_keeps_the_current_one(
     run_module: RunModule,
     machine: Machine,
     options: dict[str, Any],
@@ -179,7 +179,7 @@ def test_name_with_several_addresses_keeps_the_one_in_use(
     assert (f"peer {TWO} endpoint {then}\n" in done["diff"]["after"]) == (current != then)
 
 
-def test_name_that_does_not_resolve_is_named(
+def test_an_unresolvable_name_is_reported(
     run_module: RunModule, machine: Machine, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def lookup(*_arguments: Any, **_options: Any) -> list[Any]:
@@ -192,18 +192,18 @@ def test_name_that_does_not_resolve_is_named(
     assert machine.calls == []
 
 
-@pytest.mark.parametrize("wanted", [{}, {"state": "absent"}])
-def test_an_interface_of_the_mesh_is_left_alone(
-    run_module: RunModule, machine: Machine, options: dict[str, Any], wanted: dict[str, str]
+@pytest.mark.parametrize("more_options", [{}, {"state": "absent"}])
+def test_an_interface_of_the_mesh_is_unchanged(
+    run_module: RunModule, machine: Machine, options: dict[str, Any], more_options: dict[str, str]
 ) -> None:
     machine.link, machine.zones = dict(LINK), {"wg0": "zone-blue"}
     for check in (True, False):
-        result = run_module(wireguard_iface, check=check, **options, **wanted)
+        result = run_module(wireguard_iface, check=check, **options, **more_options)
         assert "the interface wg0 is the mesh's, of zone zone-blue: name another interface" in result["msg"]
     assert machine.calls == []
 
 
-def test_an_address_of_the_mesh_is_left_to_it(
+def test_an_address_of_the_mesh_is_refused(
     run_module: RunModule, machine: Machine, options: dict[str, Any]
 ) -> None:
     machine.zones = {"wg0": "zone-blue"}
@@ -213,7 +213,7 @@ def test_an_address_of_the_mesh_is_left_to_it(
     assert machine.calls == []
 
 
-def test_what_the_kernel_refuses_of_a_change_is_taken_back(
+def test_a_change_that_the_kernel_rejects_is_rolled_back(
     run_module: RunModule, machine: Machine, options: dict[str, Any]
 ) -> None:
     machine.link = dict(LINK, addr_info=[{"local": "10.8.0.1", "prefixlen": 24}])
