@@ -18,7 +18,7 @@ from jaywalk.zone.models import Peer
 from jaywalk.zone.view import ZoneView
 from jaywalk_agent.config import AgentConfig
 from jaywalk_agent.host.netns import inside
-from jaywalk_agent.paths.probe import Heartbeat
+from jaywalk_agent.paths.probe import ProbeSocket
 from jaywalk_agent.zone import snapshot
 from tests.agent_support import ZONE, config_in
 from tests.netns import Namespace, connect
@@ -72,7 +72,7 @@ class Tunnel:
         """Run the part of an agent that replies to probes."""
         stop = threading.Event()
         with inside(end.where.name):
-            beats = [Heartbeat(end.config.interface, host) for host in end.record.addresses]
+            beats = [ProbeSocket(end.config.interface, host) for host in end.record.addresses]
 
         def answer() -> None:
             while not stop.wait(0.005):

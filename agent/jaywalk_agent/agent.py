@@ -31,10 +31,10 @@ from .dataplane.interface import DataPlane, names_of
 from .dataplane.repair import Repairer, repairer_of
 from .host import runtime_state
 from .host.machine_id import own_machine_id
-from .host.platform import PLACES
+from .host.platform import PLATFORM
 from .host.signals import StopSignal
-from .paths.manager import Pathfinder
-from .paths.passive import Onlooker
+from .paths.manager import PathManager
+from .paths.passive import PassivePathManager
 from .paths.silence import OwnAddresses
 from .zone import snapshot
 from .zone.background_sender import BackgroundSender
@@ -70,19 +70,19 @@ class Agent:
         self.forwarding = Forwarding(runner, config.interface, config.forward)
         sender = BackgroundSender(config.controller_address, self._report_of, self.moved)
         self.repairer: Repairer | None = None
-        self.pathfinder: Pathfinder | Onlooker
-        if PLACES.mends_paths:
-            self.pathfinder = Pathfinder(runner, self.dataplane, sender, config.paths_file)
+        self.path_manager: PathManager | PassivePathManager
+        if PLATFORM.mends_paths:
+            self.path_manager = PathManager(runner, self.dataplane, sender, config.paths_file)
             self.repairer = repairer_of(
                 runner,
                 self.dataplane,
-                self.pathfinder,
+                self.path_manager,
                 self.forwarding,
                 self._publish,
                 self._look_after_marks,
             )
         else:
-            self.pathfinder = Onlooker(runner, config.interface, self.public_key, sender)
+            self.path_manager = PassivePathManager(runner, config.interface, self.public_key, sender)
         self.follower = Follower(
             address=config.controller_address,
             zone=config.zone,
@@ -92,7 +92,7 @@ class Agent:
             view=view,
             alive=self._alive,
             instance=self.instance,
-            observed=self.pathfinder.observer.observed,
+            observed=self.path_manager.observer.observed,
         )
         self._own_interface = OwnInterface(config.interface, self.public_key, config.netns)
         self._recorded = False
@@ -112,7 +112,7 @@ class Agent:
         """The loop; ends by :class:`jaywalk_agent.host.signals.Stopped`, and leaves the tunnels up."""
         for note in self.join().notes:
             log.info("%s", note)
-        with self.pathfinder.running(), self.repairer.running() if self.repairer else nullcontext():
+        with self.path_manager.running(), self.repairer.running() if self.repairer else nullcontext():
             for update in self.follower.updates():
                 self._bring(update)
                 self._save(update)
@@ -217,12 +217,12 @@ class Agent:
 
     def _bring_interface(self, update: Update) -> plan.Plan:
         if self.follower.removed or self.follower.superseded:
-            self.pathfinder.remove()
+            self.path_manager.remove()
             done = self.dataplane.remove()
             self.forwarding.remove()
             snapshot.forget(self.config.snapshot_file, self.config.volatile_snapshot_file)
             return done
-        self.pathfinder.learn(update.view, update.changed)
+        self.path_manager.update(update.view, update.changed)
         done = self.dataplane.bring_to(update.view, update.changed)
         self._record_interface()
         self._forward(update)

@@ -18,7 +18,7 @@ from jaywalk.core.runner import Runner, SubprocessRunner, in_namespace
 from jaywalk.mesh.local_addresses import DeclaredEndpoint, host_label, whereabouts
 from jaywalk.wireguard import keys, mtu
 
-from .host.platform import PLACES, Places
+from .host.platform import PLATFORM, Platform
 
 DEFAULT_ZONE = "zone-blue"
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ ENVIRONMENT = {
 SWITCHES = ("agent_mode", "relay", "forward")
 """Options that are on or off."""
 
-CONFIGURATION = PLACES.configuration
+CONFIGURATION = PLATFORM.configuration
 """The folder of the services' settings, one file a zone."""
 
 
@@ -152,8 +152,8 @@ class AgentConfig:
             interface=validation.interface_name(words.get("interface", "wg0")),
             listen_port=listen_port,
             name=validation.node_name(words.get("name") or host_label()),
-            state_dir=Path(words.get("state_dir", PLACES.state)),
-            run_dir=PLACES.run if "state_dir" not in words else Path(words["state_dir"]) / "run",
+            state_dir=Path(words.get("state_dir", PLATFORM.state)),
+            run_dir=PLATFORM.run if "state_dir" not in words else Path(words["state_dir"]) / "run",
             private_key_file=_key_file(words, CONFIGURATION / f"{zone}.key"),
             controller=words.get("controller", ""),
             controller_user=words.get("controller_user", agent_user(zone)),
@@ -170,10 +170,10 @@ class AgentConfig:
             mtu=validation.mtu(words["mtu"], mtu.LEAST) if words.get("mtu") else None,
             relay_port=_relay_port(words, listen_port),
         )
-        config.refuse_missing(PLACES)
+        config.refuse_missing(PLATFORM)
         return config
 
-    def refuse_missing(self, places: Places) -> None:
+    def refuse_missing(self, places: Platform) -> None:
         """Raises ``InvalidValue`` for what is wished for and not there on the platform."""
         wishes = {"--relay": self.relay_port, "--forward": self.forward, "--netns": self.netns}
         flag = next((name for name, wish in wishes.items() if wish), None)

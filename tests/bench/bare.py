@@ -20,7 +20,7 @@ class BareReader:
 
     def __init__(self, stream: str, way: list[str], pause: float) -> None:
         self.at = 0.0
-        self.seen = 0
+        self.stats = 0
         self._stream, self._way, self._pause = stream, way, pause
         self._ready = False
 
@@ -37,12 +37,12 @@ class BareReader:
             if answer:
                 entries = answer[0][1]
                 last = entries[-1][0]
-                self.seen += len(entries)
+                self.stats += len(entries)
                 self.at = time.monotonic()
                 time.sleep(self._pause)
 
     def stands(self, seen: int = 0) -> bool:
-        return self._ready and self.seen >= seen
+        return self._ready and self.stats >= seen
 
 
 class Bare(Crowd):

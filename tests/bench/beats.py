@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What it costs an agent to watch 1,000 idle paths, of nodes behind NATs and of open ones.
 
-It is the real pathfinder with its socket and its clock.
+It is the real path_manager with its socket and its clock.
 
 A thousand WireGuards do not fit onto one machine, so a cable stands for the interface: at its far end one
 program answers for all peers, and asks for them too, and ``wg show dump`` is a file of as many lines.  Runs
@@ -30,9 +30,9 @@ from jaywalk.wireguard.interface import WgPeer
 from jaywalk.zone.models import Peer, Zone
 from jaywalk.zone.view import ZoneView
 from jaywalk_agent.dataplane.interface import DataPlane
-from jaywalk_agent.paths.liveness import IDLE_PAUSE
-from jaywalk_agent.paths.manager import Pathfinder
-from jaywalk_agent.paths.path import BEAT
+from jaywalk_agent.paths.liveness import IDLE_PROBE_SECONDS
+from jaywalk_agent.paths.manager import PathManager
+from jaywalk_agent.paths.path import PROBE_WIRE_BYTES
 from jaywalk_agent.paths.probe import ANSWER, PORT, QUESTION, SO_RCVBUFFORCE
 from jaywalk_agent.zone.background_sender import BackgroundSender
 from tests.bench.node import Node as Client
@@ -97,7 +97,7 @@ def answer() -> None:
         # A thousand machines would have a thousand queues.
         sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 23)
         sock.bind(("", PORT))
-        sock.settimeout(IDLE_PAUSE / PEERS)
+        sock.settimeout(IDLE_PROBE_SECONDS / PEERS)
         print("ready", flush=True)
         number, due = 0, time.monotonic() + SETTLE / 2
         while True:
@@ -108,7 +108,7 @@ def answer() -> None:
             except TimeoutError:
                 pass
             while due < time.monotonic():
-                number, due = number % PEERS + 1, due + IDLE_PAUSE / PEERS
+                number, due = number % PEERS + 1, due + IDLE_PROBE_SECONDS / PEERS
                 source = socket.inet_aton(address_of(number))
                 asks = [(socket.IPPROTO_IP, IP_PKTINFO, PKTINFO.pack(0, source, source))]
                 sock.sendmsg([QUESTION + bytes(28)], asks, 0, (OWN, PORT))
@@ -159,20 +159,22 @@ def measure(folder: Path, behind_nat: bool) -> dict[str, Figure]:
     (folder / "dump").write_text(dump(), encoding="ascii")
     interface = Interface(folder / "dump")
     plane = Plane(interface, Node(Client(0).key, "/nowhere", NAME))
-    finder = Pathfinder(interface, plane, cast(BackgroundSender, _Silent()), folder / "paths")
+    finder = PathManager(interface, plane, cast(BackgroundSender, _Silent()), folder / "paths")
     view = ZoneView(
         Zone("bench", ("10.64.0.0/16",)),
         1,
         1,
         {Client(each).key: record(each, behind_nat) for each in range(PEERS + 1)},
     )
-    finder.learn(view, None)
+    finder.update(view, None)
     with finder.running():
         time.sleep(SETTLE)
         cpu, count, begun = spent(), datagrams(), time.monotonic()
         time.sleep(SECONDS)
         cpu, count, seconds = spent() - cpu, datagrams() - count, time.monotonic() - begun
-        direct = sum(finder.machine.silence(each, time.monotonic()) == 0 for each in finder.machine.paths)
+        direct = sum(
+            finder.machine.silent_seconds(each, time.monotonic()) == 0 for each in finder.machine.paths
+        )
     for _, beat in finder._sockets.values():
         beat.close()
     if direct != PEERS:
@@ -181,7 +183,9 @@ def measure(folder: Path, behind_nat: bool) -> dict[str, Figure]:
     name = "heartbeat" if behind_nat else "open"
     return {
         f"{name}_{PEERS}_cpu": Figure(round(100 * cpu / seconds, 2), "% of a core", PEERS),
-        f"{name}_{PEERS}_bytes": Figure(round(rate * (BEAT + OUTER) / 1000, 1), "kB/s", round(rate)),
+        f"{name}_{PEERS}_bytes": Figure(
+            round(rate * (PROBE_WIRE_BYTES + OUTER) / 1000, 1), "kB/s", round(rate)
+        ),
     }
 
 

@@ -21,7 +21,7 @@ from tests.chaos.machines import SupervisorProcess
 KEYS = 100_000
 ZONE = Zone("bench", ("10.64.0.0/12",), "", replace(Policy(quarantine=0), forget_after=None))
 NAMES = ZoneKeys(ZONE.name)
-PATIENCE = 900.0
+DEAD_AFTER_SECONDS = 900.0
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ def churn(store: Store, keys: int = KEYS) -> None:
 
 
 def until(done: Callable[[], bool]) -> None:
-    """Waits for it, at most ``PATIENCE`` seconds."""
-    deadline = time.monotonic() + PATIENCE
+    """Waits for it, at most ``DEAD_AFTER_SECONDS`` seconds."""
+    deadline = time.monotonic() + DEAD_AFTER_SECONDS
     while not done():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {PATIENCE:.0f} s")
+            raise TimeoutError(f"not within {DEAD_AFTER_SECONDS:.0f} s")
         time.sleep(0.02)
 
 

@@ -28,7 +28,7 @@ from jaywalk_supervisor.store.connection import script_of
 from jaywalk_supervisor.store.store import Store, new_mark
 from tests.bench.apply import random_key
 from tests.bench.results import Figure
-from tests.bench.service import PATIENCE, await_served, cpu_seconds, redis_with, supervisor
+from tests.bench.service import DEAD_AFTER_SECONDS, await_served, cpu_seconds, redis_with, supervisor
 from tests.chaos.machines import SupervisorProcess
 from tests.replies import read_reply
 
@@ -74,7 +74,7 @@ def send(where: ControllerAddress, number: int, count: int, ready: Barrier, nonc
     texts = [each.to_wire() for each in requests]
     client = client_to(where, f"bench-{number}")
     client.ping()
-    ready.wait(PATIENCE)
+    ready.wait(DEAD_AFTER_SECONDS)
     for begin in range(0, count, AT_ONCE):
         if client.rpush(KEYS.inbox, *texts[begin : begin + AT_ONCE]) > WAITING:
             while client.llen(KEYS.inbox) > WAITING // 2:
@@ -94,16 +94,16 @@ def load(process: SupervisorProcess, store: Store, joins: int = JOINS) -> Load:
     ]
     for each in senders:
         each.start()
-    ready.wait(PATIENCE)
+    ready.wait(DEAD_AFTER_SECONDS)
     used, begun = cpu_seconds(process.pid), time.monotonic()
     while store.redis.hlen(KEYS.peers) < peers + joins:
-        if time.monotonic() - begun > PATIENCE:
-            raise TimeoutError(f"{joins} joins were not committed within {PATIENCE:.0f} s")
+        if time.monotonic() - begun > DEAD_AFTER_SECONDS:
+            raise TimeoutError(f"{joins} joins were not committed within {DEAD_AFTER_SECONDS:.0f} s")
         time.sleep(0.02)
     took, used = time.monotonic() - begun, cpu_seconds(process.pid) - used
-    _check(store, [nonce for _ in senders for nonce in nonces.get(timeout=PATIENCE)], peers + joins)
+    _check(store, [nonce for _ in senders for nonce in nonces.get(timeout=DEAD_AFTER_SECONDS)], peers + joins)
     for each in senders:
-        each.join(PATIENCE)
+        each.join(DEAD_AFTER_SECONDS)
     commits = int(store.redis.hget(KEYS.meta, "rev")) - rev
     return Load(joins / took, used / joins * 1e6, round(joins / commits))
 

@@ -13,7 +13,7 @@ from jaywalk.zone.requests import new_nonce
 from jaywalk_supervisor.store.store import Store
 from tests.bench.joins import request
 from tests.bench.results import Figure
-from tests.bench.service import PATIENCE, await_served, redis_with, supervisor
+from tests.bench.service import DEAD_AFTER_SECONDS, await_served, redis_with, supervisor
 from tests.replies import read_reply
 
 ZONE = Zone("bench", ("10.64.0.0/12",))
@@ -48,10 +48,12 @@ def ask(store: Store, count: int) -> None:
         while store.redis.llen(KEYS.inbox) > WAITING:
             time.sleep(0.005)
         store.redis.rpush(KEYS.inbox, *(replace(asked, nonce=each).to_wire() for each in nonces))
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + DEAD_AFTER_SECONDS
     while read_reply(store.redis, KEYS, nonce) is None:
         if time.monotonic() > deadline:
-            raise TimeoutError(f"the last of {count} requests was not answered within {PATIENCE:.0f} s")
+            raise TimeoutError(
+                f"the last of {count} requests was not answered within {DEAD_AFTER_SECONDS:.0f} s"
+            )
         time.sleep(0.01)
 
 

@@ -25,7 +25,7 @@ from tests.chaos.machines import ENVIRONMENT
 
 SIZES = (10, 1000, 10000)
 INTERFACE = "jwrss0"
-PATIENCE = 120.0
+DEAD_AFTER_SECONDS = 120.0
 REST = 5.0
 """Seconds after which the agent has looked at its interface once more and saved its snapshot."""
 
@@ -61,7 +61,7 @@ def resident(pid: int) -> dict[str, float]:
 def measured(ground: Stage, size: int) -> Figure:
     """The agent once its interface has all the peers and it has come to rest."""
     with tempfile.TemporaryDirectory(prefix="jw-bench-") as folder, agent(ground, Path(folder)) as process:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + DEAD_AFTER_SECONDS
         while _peers() < size:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the agent did not bring {size} peers up: {_said(process)}")

@@ -16,7 +16,7 @@ from jaywalk_supervisor.store.store import Store
 from tests.chaos.machines import Controller, SupervisorProcess
 from tests.redis_server import RedisServer
 
-PATIENCE = 120.0
+DEAD_AFTER_SECONDS = 120.0
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -48,10 +48,10 @@ def supervisor(server: RedisServer) -> Iterator[SupervisorProcess]:
 
 def await_served(store: Store, zone: str) -> None:
     """Until a supervisor leads, and has made ``zone``."""
-    until_true = time.monotonic() + PATIENCE
+    until_true = time.monotonic() + DEAD_AFTER_SECONDS
     while store.redis.exists(LEADER, ZoneKeys(zone).meta) < 2:
         if time.monotonic() > until_true:
-            raise TimeoutError(f"no supervisor took zone {zone} within {PATIENCE:.0f} s")
+            raise TimeoutError(f"no supervisor took zone {zone} within {DEAD_AFTER_SECONDS:.0f} s")
         time.sleep(0.02)
 
 

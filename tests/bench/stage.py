@@ -37,7 +37,7 @@ FEW = 1000
 which is much of the time that they all take."""
 SPARE_FILES = 500
 """Open files that a process needs beside its sockets."""
-PATIENCE = 240.0
+DEAD_AFTER_SECONDS = 240.0
 """Seconds for a supervisor to answer."""
 
 
@@ -62,16 +62,16 @@ class Stage:
 
     def add_nodes(self, numbers: Sequence[int]) -> None:
         """Has nodes join that are nobody's agents, and waits until all are in the zone."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + DEAD_AFTER_SECONDS
         with self.client() as client:
             for number in numbers:
                 client.submit(request_of(Node(number)))
             while int(client.client.llen(client.keys.inbox)):
                 if time.monotonic() > deadline:
-                    raise TimeoutError(f"the supervisor did not get on within {PATIENCE:g} s")
+                    raise TimeoutError(f"the supervisor did not get on within {DEAD_AFTER_SECONDS:g} s")
                 time.sleep(0.05)
             # The inbox is empty as soon as the last batch is taken: this answer comes after it.
-            client.ask(request_of(Node(numbers[-1])), timeout=PATIENCE).lease_or_raise()
+            client.ask(request_of(Node(numbers[-1])), timeout=DEAD_AFTER_SECONDS).lease_or_raise()
 
     @contextmanager
     def client(self) -> Iterator[ZoneClient]:

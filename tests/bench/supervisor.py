@@ -16,7 +16,7 @@ from jaywalk_supervisor.store.store import Store
 from tests.bench.apply import random_key
 from tests.bench.joins import request
 from tests.bench.results import Figure
-from tests.bench.service import PATIENCE, redis_with, resident_mb, supervisor
+from tests.bench.service import DEAD_AFTER_SECONDS, redis_with, resident_mb, supervisor
 from tests.replies import read_reply
 
 PEERS = 10_000
@@ -69,10 +69,10 @@ def first_answer(store: Store, zone: Zone, number: int) -> None:
     """Has a new node join ``zone``, and waits for its answer."""
     keys, asked = ZoneKeys(zone.name), request(zone.name, number)
     store.redis.rpush(keys.inbox, asked.to_wire())
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + DEAD_AFTER_SECONDS
     while read_reply(store.redis, keys, asked.nonce) is None:
         if time.monotonic() > deadline:
-            raise TimeoutError(f"zone {zone.name} did not answer a join within {PATIENCE:.0f} s")
+            raise TimeoutError(f"zone {zone.name} did not answer a join within {DEAD_AFTER_SECONDS:.0f} s")
         time.sleep(0.01)
 
 

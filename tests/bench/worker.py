@@ -21,7 +21,7 @@ SLICE = 200
 """Clients that connect at a time: fewer than the kernel's queue of a listening socket."""
 SWITCH_SECONDS = 0.1
 """A client gives way when it waits for its socket; hundreds that ask every 5 ms would fill a core."""
-YOUNG = gc.get_threshold()[0]
+NEW_PEER_SECONDS = gc.get_threshold()[0]
 """New objects of one client after which Python looks for garbage, as often as it would in its own process."""
 POLL = 0.02
 STACK_BYTES = 256 * 1024
@@ -50,7 +50,7 @@ class Crowd:
         waiting = iter(members)
         while batch := list(islice(waiting, SLICE)):
             self.members += batch
-            gc.set_threshold(YOUNG * len(self.members))
+            gc.set_threshold(NEW_PEER_SECONDS * len(self.members))
             for each in batch:
                 threading.Thread(target=each.run, daemon=True).start()
             _wait_for_all(batch, goal)

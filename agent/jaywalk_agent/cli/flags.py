@@ -11,7 +11,7 @@ from jaywalk.service.arguments import ArgumentParser, seconds
 from jaywalk.service.version import installed_version
 
 from ..config import CONFIGURATION, ENVIRONMENT, SWITCHES
-from ..host.platform import PLACES
+from ..host.platform import PLATFORM
 from . import ping
 
 TIMEOUT_SECONDS = 60.0
@@ -44,7 +44,7 @@ FLAGS: Mapping[str, tuple[str, str]] = {
     "forward": ("", "forward between the mesh and the child prefixes of this node"),
     "netns": ("NAME", "network namespace for the interface, beside a zone with equal pools"),
     "name": ("NAME", "this node's name, the host's"),
-    "state_dir": ("DIR", f"folder of the snapshot, {PLACES.state}"),
+    "state_dir": ("DIR", f"folder of the snapshot, {PLATFORM.state}"),
     "log_level": ("LEVEL", "debug, info, warning or error"),
     "agent_mode": ("", "stay and follow the zone"),
     "config": ("FILE", "no zone, but the peers of this TOML file; not with --agent-mode"),

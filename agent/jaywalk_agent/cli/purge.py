@@ -9,7 +9,7 @@ from jaywalk.core.errors import JaywalkError
 from jaywalk.core.runner import Runner
 
 from ..config import CONFIGURATION, AgentConfig
-from ..host.platform import PLACES
+from ..host.platform import PLATFORM
 
 
 def purge(config: AgentConfig, runner: Runner, configuration: Path = CONFIGURATION) -> None:
@@ -19,7 +19,7 @@ def purge(config: AgentConfig, runner: Runner, configuration: Path = CONFIGURATI
     """
     service = configuration / f"{config.zone}.env"
     if service.exists():
-        disable = [word.format(zone=config.zone) for word in PLACES.disable]
+        disable = [word.format(zone=config.zone) for word in PLATFORM.disable]
         done = runner.run(disable)
         if done.returncode != 0:
             raise JaywalkError(f"{disable[-1]} cannot be disabled ({done.stderr.strip()})", "run as root")

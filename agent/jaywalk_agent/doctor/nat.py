@@ -12,7 +12,7 @@ from jaywalk.zone.models import Peer
 from jaywalk.zone.view import ZoneView
 
 from ..dataplane.forwarding import forwards_ipv6
-from ..host.platform import PLACES
+from ..host.platform import PLATFORM
 from ..paths import passive
 from .context import BAD, GOOD, WARNING, DoctorContext, with_session
 
@@ -35,7 +35,7 @@ def nat(node: DoctorContext) -> Iterator[tuple[str, str]]:
 
 
 def _symmetric(view: ZoneView, own: Peer) -> str:
-    if not PLACES.mends_paths:
+    if not PLATFORM.mends_paths:
         return "peers behind NATs are out of reach, since no relay carries anything for this platform"
     others = [peer for peer in relays(view.peers.values()) if peer.key != own.key]
     if others:
@@ -85,5 +85,5 @@ def relay(node: DoctorContext) -> Iterator[tuple[str, str]]:
 
 def paths(node: DoctorContext) -> Iterator[tuple[str, str]]:
     """What this platform does not do for its paths."""
-    if not PLACES.mends_paths:
+    if not PLATFORM.mends_paths:
         yield WARNING, passive.SENTENCE

@@ -28,7 +28,7 @@ from ..dataplane import misrouted
 from ..dataplane.forwarding import Forwarding
 from ..dataplane.interface import DataPlane, names_of
 from ..host import runtime_state, stun
-from ..host.platform import PLACES
+from ..host.platform import PLATFORM
 from ..paths import path_status
 from ..status import report as status
 from ..zone import snapshot
@@ -181,7 +181,7 @@ def _plan(node: DoctorContext) -> tuple[DataPlane, Interface | None, Sequence[st
 
 def _routes(node: DoctorContext) -> Iterator[tuple[str, str]]:
     """Whether the machine's routes and rules let packets to peers into the tunnel."""
-    if node.view is None or node.own is None or not PLACES.mends_paths:
+    if node.view is None or node.own is None or not PLATFORM.mends_paths:
         return
     if node.driver.observe(node.config.interface) is None:
         return

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Places:
+class Platform:
     """``run`` is gone at the next boot; ``disable`` is a command, with ``{zone}`` in it.
 
     ``mends_paths``: whether broken and missing paths are looked after, which rests on Linux's sockets and
@@ -23,14 +23,14 @@ class Places:
     mends_paths: bool
 
 
-LINUX = Places(
+LINUX = Platform(
     Path("/etc/jaywalk"),
     Path("/var/lib/jaywalk"),
     Path("/run/jaywalk"),
     ("systemctl", "disable", "--quiet", "jaywalk-agent@{zone}"),
     mends_paths=True,
 )
-DARWIN = Places(
+DARWIN = Platform(
     Path("/usr/local/etc/wireguard"),
     Path("/usr/local/var/jaywalk"),
     Path("/var/run/jaywalk"),
@@ -39,10 +39,10 @@ DARWIN = Places(
 )
 
 
-def of(platform: str) -> Places:
+def of(platform: str) -> Platform:
     """The places of a platform, by its ``sys.platform``."""
     return DARWIN if platform == "darwin" else LINUX
 
 
-PLACES = of(sys.platform)
+PLATFORM = of(sys.platform)
 """Of the machine that this process runs on."""

@@ -13,7 +13,7 @@ from jaywalk.wireguard.interface import ObservedPeer
 from jaywalk.zone.models import Peer
 from jaywalk.zone.requests import MAX_OBSERVED, REPORT_SECONDS
 
-from .path import SESSION
+from .path import SESSION_SECONDS
 
 PAUSE = 1.0
 """Seconds between two reports out of turn."""
@@ -24,7 +24,7 @@ does not change a record twice in 5 s."""
 _NOTHING = ("", 0.0, 0.0)
 
 
-class Observer:
+class EndpointReporter:
     """Compares where peers speak from with what the zone says, and has news told: at once if it is our turn.
 
     ``tell`` sends a report in the background, and returns whether it could take it.
@@ -76,7 +76,7 @@ class Observer:
 
 def _news(record: Peer, peer: ObservedPeer) -> str:
     """Where a peer speaks from, if it is not where its record says; empty otherwise."""
-    fresh = time.time() - peer.handshake < SESSION
+    fresh = time.time() - peer.handshake < SESSION_SECONDS
     if not fresh or not peer.endpoint or record.fixed:
         return ""
     try:

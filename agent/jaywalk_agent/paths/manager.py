@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The hands of :class:`.paths.Paths`: looks at the interface, asks peers, and does as it is told.
+"""The hands of :class:`.paths.PathStateMachine`: looks at the interface, asks peers, and does as it is told.
 
 A thread of its own, since a path may break while the agent waits for its controller, and must be mended
 without one.
@@ -31,32 +31,32 @@ from ..dataplane.relay_interfaces import RelayPlane, Wanted
 from ..host.netns import inside
 from ..zone.background_sender import BackgroundSender
 from . import path_status
-from .endpoint_reporter import Observer
-from .network_monitor import Moves
-from .path import Seen, Target
-from .path_status import Outcome
-from .probe import Heard, Heartbeat
+from .endpoint_reporter import EndpointReporter
+from .network_monitor import NetworkMonitor
+from .path import PeerStats, Target
+from .path_status import PathStatus
+from .probe import Heard, ProbeSocket
 from .silence import Silences
-from .state_machine import Orders, Paths
+from .state_machine import PathActions, PathStateMachine
 
 log = logging.getLogger(__name__)
 
-SHARE = 40
+MAX_CPU_FRACTION = 40
 """A fortieth of a core, at most, goes into a turn; about as much again into the programs that it calls."""
-RELAYS_KEPT = 600.0
+RELAY_INTERFACE_SECONDS = 600.0
 """Seconds for which interfaces to relays outlive their need, so that they do not come and go."""
-FULL_LOOK = 60.0
+FULL_CHECK_SECONDS = 60.0
 """Seconds between two looks at the relays' interfaces, which bring back what somebody deleted."""
-AFTER_TROUBLE = 5.0
-LONGEST_PAUSE = 5.0
+RETRY_SECONDS = 5.0
+MAX_POLL_SECONDS = 5.0
 """Seconds between two looks at the interface's peers, since the kernel does not tell of one that goes."""
-MTU_PAUSE = 5.0
+MTU_CHECK_SECONDS = 5.0
 """Seconds between two looks at the links' MTUs, on a machine whose links and routes change all the time."""
-SERVER = ""
+OWN_RELAY = ""
 """Stands for the relay's own interface among those to relays."""
 
 
-class Pathfinder:
+class PathManager:
     """Finds the ways to the peers of one node.
 
     ``learn`` is called by the thread that follows the zone; all else happens in the finder's own.
@@ -69,27 +69,27 @@ class Pathfinder:
         self._sender = sender
         self._file = file
         self._before = path_status.load(file)
-        self._published: dict[str, Outcome] = {}
+        self._published: dict[str, PathStatus] = {}
         self._silences = Silences()
-        self.observer = Observer(sender.report)
-        self._moves = Moves()
+        self.observer = EndpointReporter(sender.report)
+        self._network_monitor = NetworkMonitor()
         self.relay_plane = RelayPlane(runner, dataplane.node)
         self.request_repair: Callable[[], None] = lambda: None
-        self.machine = Paths(dataplane.node.public_key)
+        self.machine = PathStateMachine(dataplane.node.public_key)
         self._records: dict[str, Peer] = {}
         self._relaying: dict[str, Peer] = {}
         self._hosts: dict[str, str] = {}
         self._zone = ""
         self._pools: tuple[str, ...] = ()
-        self._sockets: dict[str | None, tuple[tuple[int, str], Heartbeat]] = {}
+        self._sockets: dict[str | None, tuple[tuple[int, str], ProbeSocket]] = {}
         self._relays_until = 0.0
-        self._next_look = 0.0
-        self._next_full_look = 0.0
-        self._brought: tuple[object, Mapping[str, WgPeer] | None] = (None, None)
+        self._next_observe = 0.0
+        self._next_full_observe = 0.0
+        self._applied: tuple[object, Mapping[str, WgPeer] | None] = (None, None)
         self._wake = os.eventfd(0, os.EFD_NONBLOCK)
         self._links_changed = False
-        self._next_mtu_look = 0.0
-        self._trouble = ""
+        self._next_mtu_observe = 0.0
+        self._error = ""
         self._end = threading.Event()
 
     @property
@@ -97,12 +97,12 @@ class Pathfinder:
         """This node's record."""
         return self._records.get(self._dataplane.node.public_key)
 
-    def learn(self, view: ZoneView, changed: Collection[str] | None) -> None:
+    def update(self, view: ZoneView, changed: Collection[str] | None) -> None:
         """Takes in the zone before the interface is brought to it; call it with the data plane's lock."""
         keys = set(self._records) | set(view.peers) if changed is None else set(changed)
         relays_before, own_before = self._relays(), self.own
         for key in keys:
-            self._take(key, view.peers.get(key))
+            self._set_record(key, view.peers.get(key))
         self._zone, self._pools = view.zone.name, view.zone.pools
         relays = self._relays()
         other_versions = changed is None and self._dataplane.find_versions(self._records.values())
@@ -111,22 +111,22 @@ class Pathfinder:
         now = time.monotonic()
         gone = keys - self._records.keys()
         others = keys - gone - {self._dataplane.node.public_key}
-        self.machine.learn((self._target(each, bool(relays)) for each in others), gone, now)
+        self.machine.update_targets((self._target(each, bool(relays)) for each in others), gone, now)
         for key, outcome in self._before.items():
             if outcome.relay:
-                self.machine.resume(key, outcome.relay, now)
+                self.machine.restore(key, outcome.relay, now)
         self._before = {}
         if changed is None:
-            self._look(now)
+            self._observe(now)
         self._dataplane.ways = self.machine.ways()
         os.eventfd_write(self._wake, 1)
 
     def _retarget_all(self) -> None:
         others = self._records.keys() - {self._dataplane.node.public_key}
         relayed = bool(self._relays())
-        self.machine.learn((self._target(each, relayed) for each in others), (), time.monotonic())
+        self.machine.update_targets((self._target(each, relayed) for each in others), (), time.monotonic())
 
-    def _take(self, key: str, record: Peer | None) -> None:
+    def _set_record(self, key: str, record: Peer | None) -> None:
         for host in self._records[key].addresses if key in self._records else ():
             self._hosts.pop(host, None)
         self._relaying.pop(key, None)
@@ -155,106 +155,106 @@ class Pathfinder:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Finds ways until the block ends."""
-        thread = threading.Thread(target=self._run, name="pathfinder", daemon=True)
+        thread = threading.Thread(target=self._run, name="path_manager", daemon=True)
         thread.start()
         try:
             yield
         finally:
             self._end.set()
-            thread.join(AFTER_TROUBLE)
+            thread.join(RETRY_SECONDS)
 
     def _run(self) -> None:
         while not self._end.is_set():
             # In trouble too it hears its peers' questions: who does not answer is taken for dead.
             pause = self._guarded(self._turn)
-            self._guarded(partial(self._listen, pause))
+            self._guarded(partial(self._receive_until, pause))
 
     def _guarded(self, act: Callable[[], float]) -> float:
         """The pause that ``act`` asks for, or the one after trouble, which never ends this thread."""
         try:
             pause = act()
         except (JaywalkError, OSError) as error:
-            if str(error) != self._trouble:
+            if str(error) != self._error:
                 log.warning("paths: %s", error)
-            self._trouble = str(error)
-            return AFTER_TROUBLE
+            self._error = str(error)
+            return RETRY_SECONDS
         except Exception:
             log.exception("the paths could not be looked after")
             self._end.wait(1.0)
-            return AFTER_TROUBLE
+            return RETRY_SECONDS
         return pause
 
     def _turn(self) -> float:
         with self._dataplane.lock:
             now, spent = time.monotonic(), time.thread_time()
-            self._links_changed |= self._moves.due(now)
-            if self._moves.happened(now):
-                self._moved()
-            if self._links_changed and now >= self._next_mtu_look:
+            self._links_changed |= self._network_monitor.due(now)
+            if self._network_monitor.happened(now):
+                self._on_address_change()
+            if self._links_changed and now >= self._next_mtu_observe:
                 self._lower_mtu(now)
-            if now >= self._next_look:
-                self._look(now)
-            orders = self.machine.step(now)
-            fires = dict(orders.fires)
-            if fires or orders.changed:
-                done = self._dataplane.rewire(self.machine.ways(), orders.changed, fires)
+            if now >= self._next_observe:
+                self._observe(now)
+            actions = self.machine.tick(now)
+            fires = dict(actions.reset_endpoints)
+            if fires or actions.changed:
+                done = self._dataplane.rewire(self.machine.ways(), actions.changed, fires)
                 for line in plan.commands(done):
                     log.debug("%s", line)
             self._open_sockets()
-            self._ask(orders)
+            self._send_probes(actions)
             self._publish(now)
-            self._bring_relays(now)
+            self._apply_relays(now)
             # Time of this thread, since on a busy machine a turn waits more than it works.
-            pause = min(self.machine.pause(now), LONGEST_PAUSE)
-            self._next_look = min(self._next_look, now + pause)
-            return max(pause, (time.thread_time() - spent) * SHARE)
+            pause = min(self.machine.poll_interval(now), MAX_POLL_SECONDS)
+            self._next_observe = min(self._next_observe, now + pause)
+            return max(pause, (time.thread_time() - spent) * MAX_CPU_FRACTION)
 
-    def _look(self, now: float) -> None:
+    def _observe(self, now: float) -> None:
         """Looks at the interface."""
         peers = self._driver.dump(self._dataplane.node.interface)
-        seen = {key: Seen(each.handshake, each.received, each.sent) for key, each in peers.items()}
-        self.machine.looked(seen, now, time.time())
+        seen = {key: PeerStats(each.handshake, each.received, each.sent) for key, each in peers.items()}
+        self.machine.on_stats(seen, now, time.time())
         self.observer.look(self._records, self.own, peers, now)
         if self._dataplane.lacks(peers):
             self.request_repair()
-        self._next_look = now + min(self.machine.pause(now), LONGEST_PAUSE)
+        self._next_observe = now + min(self.machine.poll_interval(now), MAX_POLL_SECONDS)
 
-    def _bring_relays(self, now: float) -> None:
+    def _apply_relays(self, now: float) -> None:
         peers = self._dataplane.peers
         if self.own is None or peers is None:
             # The interface stays as it is while it is unknown what it should be, and so do the relays'.
             return
         relays = [each for each in self._relays() if each.key != self._dataplane.node.public_key]
         if relays and self.machine.needs_relays(now):
-            self._relays_until = now + RELAYS_KEPT
+            self._relays_until = now + RELAY_INTERFACE_SECONDS
         wanted = self._wanted(self.own, peers, relays if now < self._relays_until else [])
         self.machine.use_relays([each.key for each in wanted.relays] if wanted is not None else [])
-        full = now >= self._next_full_look
+        full = now >= self._next_full_observe
         facts = wanted and (wanted.own, wanted.relays, wanted.carried, wanted.mtu, wanted.versions)
         # The mapping itself is kept and compared: the id of one that was freed may be another's by now.
-        if facts == self._brought[0] and peers is self._brought[1] and not full:
+        if facts == self._applied[0] and peers is self._applied[1] and not full:
             return
-        self._brought = (None, None)
-        self._next_full_look = now + FULL_LOOK if full else self._next_full_look
+        self._applied = (None, None)
+        self._next_full_observe = now + FULL_CHECK_SECONDS if full else self._next_full_observe
         for done in self.relay_plane.bring_to(wanted, look=full):
             for sentence in done.found:
                 log.warning("%s: %s; restored", done.name, sentence)
             for line in plan.commands(done):
                 log.debug("%s", line)
-        self._brought = (facts, peers)
+        self._applied = (facts, peers)
 
-    def _moved(self) -> None:
+    def _on_address_change(self) -> None:
         """This machine has another address: its peers and the zone are to hear of it at once."""
         log.info("this node has another address")
         if self._dataplane.find_versions(self._records.values()):
             self._retarget_all()
         self._dataplane.touch_endpoints()
-        self.machine.moved()
+        self.machine.on_address_change()
         self._sender.moved()
 
     def _lower_mtu(self, now: float) -> None:
         """Links or routes of this machine changed, and may take less than before."""
-        self._links_changed, self._next_mtu_look = False, now + MTU_PAUSE
+        self._links_changed, self._next_mtu_observe = False, now + MTU_CHECK_SECONDS
         for line in plan.commands(self._dataplane.lower_mtu()):
             log.info("a link to the peers takes less than before: %s", line)
 
@@ -263,13 +263,13 @@ class Pathfinder:
 
         Sockets on it and settings of the kernel may be gone with the one of before, as are its sessions.
         """
-        self.machine.moved()
-        self._next_look = self._next_full_look = 0.0
+        self.machine.on_address_change()
+        self._next_observe = self._next_full_observe = 0.0
         os.eventfd_write(self._wake, 1)
 
     def _publish(self, now: float) -> None:
         """Says for each peer how it is reached, to whoever asks for the status."""
-        silences = {key: self.machine.silence(key, now) for key in self.machine.paths}
+        silences = {key: self.machine.silent_seconds(key, now) for key in self.machine.paths}
         names = {key: record.name for key, record in self._records.items()}
         for level, sentence in self._silences.observe(silences, names, time.time()):
             log.log(level, "%s", sentence)
@@ -281,10 +281,10 @@ class Pathfinder:
             path_status.save(self._file, found)
             self._published = found
 
-    def _outcome(self, key: str, now: float) -> Outcome:
-        path, relay = self.machine.outcome(key, now)
+    def _outcome(self, key: str, now: float) -> PathStatus:
+        path, relay = self.machine.path_status(key, now)
         way = self.machine.paths[key].way()
-        return Outcome(path, relay or "", way.endpoint, way.keepalive)
+        return PathStatus(path, relay or "", way.endpoint, way.keepalive)
 
     def _wanted(self, own: Peer, peers: Mapping[str, WgPeer], relays: list[Peer]) -> Wanted | None:
         if not peers or not (relays or own.relay):
@@ -295,7 +295,7 @@ class Pathfinder:
             self._pools,
             allowed,
             tuple(relays),
-            self.machine.carried(),
+            self.machine.relayed_peers(),
             self._dataplane.mtu,
             self._dataplane.node.versions,
             self._zone,
@@ -310,7 +310,7 @@ class Pathfinder:
         names: dict[str | None, str] = {None: name}
         names |= {key: client_name(name, key) for key in self.machine.relays}
         if own.relay:
-            names[SERVER] = server_name(name)
+            names[OWN_RELAY] = server_name(name)
         for key in [each for each in self._sockets if each not in names]:
             self._close_socket(key)
         netns = self._runner.netns if isinstance(self._runner, NamespaceRunner) else ""
@@ -320,11 +320,11 @@ class Pathfinder:
 
     def _open_socket(self, key: str | None, interface: str, address: str) -> None:
         try:
-            place = socket.if_nametoindex(interface), address
-            if key in self._sockets and self._sockets[key][0] == place:
+            bound = socket.if_nametoindex(interface), address
+            if key in self._sockets and self._sockets[key][0] == bound:
                 return
             self._close_socket(key)
-            self._sockets[key] = place, Heartbeat(interface, address)
+            self._sockets[key] = bound, ProbeSocket(interface, address)
         except OSError as error:
             # One that stayed open would keep alive the network namespace that it is of.
             self._close_socket(key)
@@ -334,40 +334,40 @@ class Pathfinder:
         if key in self._sockets:
             self._sockets.pop(key)[1].close()
 
-    def _ask(self, orders: Orders) -> None:
-        for key, relay in orders.beats:
+    def _send_probes(self, actions: PathActions) -> None:
+        for key, relay in actions.probes:
             if relay in self._sockets and key in self._records:
                 self._sockets[relay][1].ask(self._records[key].addresses[0])
 
-    def _listen(self, pause: float) -> float:
+    def _receive_until(self, pause: float) -> float:
         """Hears questions and answers until the pause is over, or until one of them is news."""
         until = time.monotonic() + pause
         while (left := until - time.monotonic()) > 0 and not self._end.is_set():
-            sockets = {beat.socket.fileno(): (key, beat) for key, (_, beat) in self._sockets.items()}
-            others = [self._moves.socket.fileno(), self._wake]
+            sockets = {found.socket.fileno(): (key, found) for key, (_, found) in self._sockets.items()}
+            others = [self._network_monitor.socket.fileno(), self._wake]
             ready, _, _ = select.select([*sockets, *others], [], [], min(left, 1.0))
             with self._dataplane.lock:
-                news = [self._hear(*sockets[each]) for each in ready if each in sockets]
-                if self._moves.socket.fileno() in ready:
-                    self._moves.hear(time.monotonic())
+                news = [self._receive(*sockets[each]) for each in ready if each in sockets]
+                if self._network_monitor.socket.fileno() in ready:
+                    self._network_monitor.hear(time.monotonic())
                 if self._wake in ready:
                     os.eventfd_read(self._wake)
-                if any(news) or self._wake in ready or self._moves.due(time.monotonic()):
+                if any(news) or self._wake in ready or self._network_monitor.due(time.monotonic()):
                     break
         return 0.0
 
-    def _hear(self, relay: str | None, beat: Heartbeat) -> bool:
+    def _receive(self, relay: str | None, probe_socket: ProbeSocket) -> bool:
         now, news = time.monotonic(), False
-        for host, what, size in beat.heard():
+        for host, what, size in probe_socket.heard():
             key = self._hosts.get(host)
-            if key is None or relay == SERVER or (what is not Heard.ANSWER and relay is not None):
+            if key is None or relay == OWN_RELAY or (what is not Heard.ANSWER and relay is not None):
                 continue
             if what is Heard.ANSWER:
-                news |= self.machine.answered(key, relay, now)
+                news |= self.machine.on_reply(key, relay, now)
             elif what is Heard.QUESTION:
-                news |= self.machine.heard(key, now, size)
+                news |= self.machine.on_probe(key, now, size)
             else:
-                self.machine.refused(key, now)
+                self.machine.on_port_unreachable(key, now)
         return news
 
     def remove(self) -> None:
@@ -375,6 +375,6 @@ class Pathfinder:
         self._records.clear()
         self._relaying.clear()
         self._hosts.clear()
-        self.machine = Paths(self._dataplane.node.public_key)
+        self.machine = PathStateMachine(self._dataplane.node.public_key)
         self.relay_plane.remove()
         self._file.unlink(missing_ok=True)

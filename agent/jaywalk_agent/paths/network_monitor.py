@@ -13,7 +13,7 @@ GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
 """Links, and addresses and routes of both IP versions (rtnetlink(7): RTMGRP_LINK, ..., RTMGRP_IPV6_ROUTE)."""
 
 
-class Moves:
+class NetworkMonitor:
     """Tells when the addresses from which this machine speaks to others are not the ones of before."""
 
     def __init__(self) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One peer's way as this node knows it, and the time spans by which ways are found."""
+"""The path to one peer: its state, its counters, and the intervals of the connectivity checks."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from enum import Enum
 
 from jaywalk.mesh.node_interface import KEEPALIVE, Way
 
-from .liveness import NEVER, Pulse
+from .liveness import NEVER, Liveness
 
-SLOT = 2.0
-"""Seconds that one endpoint gets."""
-STAGGER = 0.5
-"""Seconds by which one end fires later.  Two first messages that cross cancel each other, and WireGuard sends
-the next one only after 5 s; with 50 ms between them they do not."""
-MUTE = 12.0
-"""Seconds within which WireGuard answers traffic by itself (10 s, KEEPALIVE_TIMEOUT), without any agent."""
-SESSION = 180
+# The time of one attempt at one endpoint.
+ATTEMPT_SECONDS = 2.0
+# One end starts later. Two handshake initiations that cross cancel each other, and WireGuard sends the next
+# one only after 5 s; with 50 ms between them they do not.
+RESPONDER_DELAY_SECONDS = 0.5
+# WireGuard answers traffic by itself within 10 s (KEEPALIVE_TIMEOUT), without any agent.
+WIREGUARD_REPLY_SECONDS = 12.0
+SESSION_SECONDS = 180
 """Seconds after its handshake at which a session ends (Reject-After-Time)."""
-INITIATION = 148
-"""Bytes of a handshake's first message, which proves one direction alone."""
-BEAT = 96
-"""Bytes on the wire of a question or an answer: 36 in UDP over IPv4, padded and sealed."""
-TRAFFIC = 256
-"""Bytes between two looks that are more than what keeps a session alive."""
-BUSY_SECONDS = 10.0
-"""How long a path counts as busy after traffic."""
+# A handshake initiation proves one direction only.
+HANDSHAKE_INITIATION_BYTES = 148
+# A probe or a reply on the wire: 36 bytes in UDP over IPv4, padded and encrypted.
+PROBE_WIRE_BYTES = 96
+# More bytes than this between two observations are traffic, not the keepalive of a session.
+ACTIVE_BYTES = 256
+# A path counts as active for this time after traffic.
+ACTIVE_SECONDS = 10.0
 
 
 class State(Enum):
-    """Where a peer stands: ``PLAIN`` is one that needs no help, ``RELAY`` one between two rounds."""
+    """The state of a path: ``PLAIN`` needs no connectivity checks, ``RELAY`` waits between two rounds."""
 
     START = "start"
     PROBE = "probe"
@@ -41,10 +41,10 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Target:
-    """What the zone says of a peer: its endpoints, the best one first, and what kind of pair we are.
+    """A peer as the zone lists it: its candidate endpoints, best first, and the kind of the pair.
 
-    ``here`` is where we ourselves are seen.  ``plain``: WireGuard alone will do.  ``hard``: both ends are
-    behind NATs, each its own, so that a relay carries the pair until a direct path is proven.
+    ``here`` is this node's own observed endpoint.  ``plain``: WireGuard alone reaches the peer.  ``hard``:
+    both ends are behind different NATs, so a relay carries the pair until a direct path is proven.
     """
 
     key: str
@@ -55,13 +55,13 @@ class Target:
 
     @property
     def lone(self) -> bool:
-        """Whether there is nothing to try but one endpoint, which WireGuard does by itself."""
+        """Whether there is at most one candidate, which WireGuard tries by itself."""
         return self.plain and len(self.candidates) < 2
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What ``wg`` shows of a peer: the time of its last handshake (seconds since 1970, 0 for none), bytes."""
+class PeerStats:
+    """Counters of ``wg show``: the last handshake (seconds since 1970, 0 for none), and bytes."""
 
     handshake: int = 0
     received: int = 0
@@ -69,99 +69,107 @@ class Seen:
 
 
 @dataclass
-class Path:
-    """One peer's way.  ``since`` is when its state or slot began, ``base`` what was seen then."""
+class PeerPath:
+    """The path to one peer.
+
+    ``since`` is the start of its state or attempt, and ``baseline`` holds the counters of that moment.
+    ``keepalive_enabled``: WireGuard may send first by itself.  ``verify_since``: the start of the time in
+    which the path has to prove itself, because an end moved or answers by a relay only.  Three timers measure
+    replies: ``agent_liveness`` those of the peer's agent, ``wireguard_liveness`` anything that WireGuard
+    receives (also from a peer whose agent is gone), ``host_liveness`` those of the agent, or of the kernel
+    where no agent listens.  ``probe_bytes_received`` are bytes of the peer's own probes since the last
+    observation, which prove one direction only.  ``carried``: its traffic goes by ``relay``.
+    """
 
     target: Target
     since: float
-    awake: bool
-    """Whether WireGuard may speak first by itself."""
+    keepalive_enabled: bool
     state: State = State.START
     index: int = 0
-    fired: bool = False
-    hurry: float | None = None
-    """Since when it has to prove itself: an end is said to be somewhere else, or answers by a relay."""
+    attempted: bool = False
+    verify_since: float | None = None
     tries: int = 0
     next_try: float = 0.0
-    seen: Seen = field(default_factory=Seen)
-    base: Seen = field(default_factory=Seen)
-    beats: int = 0
-    busy_until: float = NEVER
-    called_until: float = NEVER
-    pulse: Pulse = field(default_factory=Pulse)
-    """Questions that the peer's agent answers."""
-    life: Pulse = field(default_factory=Pulse)
-    """The same, answered by anything that WireGuard hears, also from a peer whose agent is gone."""
-    proof: Pulse = field(default_factory=Pulse)
-    """The same, answered by the agent, or by the kernel where no agent listens."""
-    asked_by: int = 0
-    """Bytes of its own questions since the last look, which prove the way to us alone."""
+    stats: PeerStats = field(default_factory=PeerStats)
+    baseline: PeerStats = field(default_factory=PeerStats)
+    probe_count: int = 0
+    active_until: float = NEVER
+    probed_until: float = NEVER
+    agent_liveness: Liveness = field(default_factory=Liveness)
+    wireguard_liveness: Liveness = field(default_factory=Liveness)
+    host_liveness: Liveness = field(default_factory=Liveness)
+    probe_bytes_received: int = 0
     relay: str | None = None
-    relay_pulse: Pulse = field(default_factory=Pulse)
+    relay_liveness: Liveness = field(default_factory=Liveness)
     carried: bool = False
-    """Whether its traffic goes by ``relay``."""
 
     @property
-    def shaken(self) -> bool:
-        """Whether there was a handshake since the slot began."""
-        return self.seen.handshake not in (0, self.base.handshake)
+    def has_new_handshake(self) -> bool:
+        """Whether there was a handshake since the attempt began."""
+        return self.stats.handshake not in (0, self.baseline.handshake)
 
-    def mute(self, now: float) -> bool:
-        """Whether WireGuard answers at the other end, but no agent."""
-        return self.pulse.silent(now) > MUTE and self.life.silent(now) <= MUTE
+    def agent_silent(self, now: float) -> bool:
+        """Whether WireGuard answers at the other end, but no agent does."""
+        answers = self.wireguard_liveness.silent(now) <= WIREGUARD_REPLY_SECONDS
+        return answers and self.agent_liveness.silent(now) > WIREGUARD_REPLY_SECONDS
 
     def way(self) -> Way:
-        """How WireGuard is to treat the peer."""
+        """The endpoint and the keepalive for WireGuard."""
         if self.state in (State.START, State.PLAIN):
             endpoint = self.target.candidates[0] if self.target.candidates else ""
-            return Way(endpoint, KEEPALIVE if self.awake else 0)
-        if self.state is State.RELAY and not self.carried and not self.shaken and self.target.candidates:
-            # Not where the round ended, which is the least likely place.
+            return Way(endpoint, KEEPALIVE if self.keepalive_enabled else 0)
+        waits = self.state is State.RELAY and not self.carried
+        if waits and not self.has_new_handshake and self.target.candidates:
+            # The round ended at the least likely candidate, so WireGuard gets the best one.
             return Way(self.target.candidates[0], KEEPALIVE)
-        # Who is carried is left in peace between two rounds: WireGuard would call at a dead end for ever.
-        resting = self.carried and self.state is not State.DIRECT and not self.fired
+        # No keepalive to a relayed peer between two rounds: WireGuard would try a dead endpoint for ever.
+        resting = self.carried and self.state is not State.DIRECT and not self.attempted
         return Way("", 0 if resting else KEEPALIVE)
 
     def silent(self, now: float) -> bool:
-        """Whether a peer that WireGuard should reach by itself does not answer any more, or never did.
+        """Whether a peer that WireGuard should reach by itself stopped answering, or never answered.
 
-        A peer that answered questions has to go on with that.  Of one that never did, say behind a firewall
-        that drops them, anything counts that WireGuard hears.
+        A peer that answered probes must answer them further.  For a peer that never did (a firewall may drop
+        probes), anything that WireGuard receives counts.
         """
-        if self.proof.silent(now) <= MUTE:
+        if self.host_liveness.silent(now) <= WIREGUARD_REPLY_SECONDS:
             return False
-        return self.proof.answered > NEVER or self.life.silent(now) > MUTE
+        answered_before = self.host_liveness.answered > NEVER
+        return answered_before or self.wireguard_liveness.silent(now) > WIREGUARD_REPLY_SECONDS
 
     def ask(self, now: float) -> None:
-        self.pulse.ask(now)
-        self.life.ask(now)
-        self.proof.ask(now)
+        self.agent_liveness.ask(now)
+        self.wireguard_liveness.ask(now)
+        self.host_liveness.ask(now)
 
-    def look(self, new: Seen, now: float) -> bool:
-        """Takes in what ``wg`` shows; returns whether it answers an open question."""
-        old, self.seen = self.seen, new
-        moved = new.received + new.sent - old.received - old.sent - BEAT * self.beats
-        heard = new.received - old.received - self.asked_by
-        self.beats = self.asked_by = 0
+    def update_stats(self, new: PeerStats, now: float) -> bool:
+        """Updates the counters; returns whether they answer an open probe."""
+        old, self.stats = self.stats, new
+        transferred = new.received + new.sent - old.received - old.sent
+        received = new.received - old.received - self.probe_bytes_received
+        traffic = transferred - PROBE_WIRE_BYTES * self.probe_count
+        self.probe_count = self.probe_bytes_received = 0
         if new.handshake not in (0, old.handshake) and self.silent(now):
-            self.proof.wake()
-        if moved > TRAFFIC:
-            self.busy_until = now + BUSY_SECONDS
+            self.host_liveness.wake()
+        if traffic > ACTIVE_BYTES:
+            self.active_until = now + ACTIVE_SECONDS
             if new.received == old.received:
-                self.proof.wake()
-        if heard <= 0 or (heard % INITIATION == 0 and new.handshake == old.handshake):
+                self.host_liveness.wake()
+        only_initiations = received % HANDSHAKE_INITIATION_BYTES == 0 and new.handshake == old.handshake
+        if received <= 0 or only_initiations:
             return False
-        answers = self.life.unanswered is not None
-        self.life.answer(now)
+        answers = self.wireguard_liveness.unanswered is not None
+        self.wireguard_liveness.answer(now)
         return answers
 
     def enter(self, state: State, now: float) -> None:
-        """Begins a state or a slot."""
-        self.state, self.since, self.fired, self.base = state, now, False, self.seen
+        """Enters a state, or starts an attempt."""
+        self.state, self.since, self.attempted, self.baseline = state, now, False, self.stats
 
     def direct(self, now: float) -> None:
-        """The direct path is proven."""
+        """Marks the direct path as proven."""
         if self.state not in (State.DIRECT, State.PLAIN):
             self.enter(State.PLAIN if self.target.plain else State.DIRECT, now)
-        self.awake, self.hurry, self.tries, self.carried, self.relay = True, None, 0, False, None
-        self.relay_pulse = Pulse()
+        self.keepalive_enabled, self.verify_since, self.tries = True, None, 0
+        self.carried, self.relay = False, None
+        self.relay_liveness = Liveness()

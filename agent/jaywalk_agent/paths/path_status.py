@@ -17,7 +17,7 @@ PLAIN = "plain"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PathStatus:
     """``path`` is ``direct``, ``relayed`` by the relay with that key, ``none`` or ``plain``; and the way."""
 
     path: str
@@ -30,16 +30,16 @@ class Outcome:
         return Way(self.endpoint, self.keepalive)
 
 
-def save(file: Path, outcomes: dict[str, Outcome]) -> None:
+def save(file: Path, outcomes: dict[str, PathStatus]) -> None:
     """Writes all of them; a full disk does not stop an agent."""
     with suppress(JaywalkError):
         write_private(str(file), json.dumps({key: asdict(each) for key, each in outcomes.items()}) + "\n")
 
 
-def load(file: Path) -> dict[str, Outcome]:
+def load(file: Path) -> dict[str, PathStatus]:
     """What was written last, or nothing where there is nothing to be believed."""
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
-        return {str(key): Outcome(**each) for key, each in document.items()}
+        return {str(key): PathStatus(**each) for key, each in document.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}

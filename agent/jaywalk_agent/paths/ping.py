@@ -202,7 +202,7 @@ def _spread(probes: Mapping[str, Sequence[Probe]], interval: float) -> None:
 
 
 def _result(
-    peer: Peer, probes: Sequence[Probe], paths: Mapping[str, path_status.Outcome], view: ZoneView
+    peer: Peer, probes: Sequence[Probe], paths: Mapping[str, path_status.PathStatus], view: ZoneView
 ) -> PingResult:
     trips = tuple(each.round_trip for each in probes if each.round_trip is not None)
     found = paths.get(peer.key)

@@ -56,7 +56,7 @@ class Heard(Enum):
     """The peer's kernel says that no agent listens there (ICMP port unreachable): the tunnel works."""
 
 
-class Heartbeat:
+class ProbeSocket:
     """A socket bound to one interface, so that questions take no other way and answers come by none.
 
     ``address`` is this node's in the mesh.  Raises ``OSError`` while it or the interface is not there.

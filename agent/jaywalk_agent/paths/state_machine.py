@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which way leads to each peer: straight, by a relay, or none yet.  Pure: told what is, says what to do.
+"""The path to each peer: direct, by a relay, or none yet.  Pure: events go in, actions come out.
 
-A peer starts at its best endpoint.  Where WireGuard gets through, that is all.  Where it does not, each of
-the peer's endpoints gets a slot in turn, and meanwhile a relay carries the traffic.  Only an answer inside
-the tunnel proves a path, never a handshake's age, and a peer with a live path is never touched.
+A peer starts at its best candidate endpoint.  If WireGuard reaches it there, nothing else happens.  If not,
+each candidate gets one attempt in turn (connectivity checks, after RFC 8445), and meanwhile a relay carries
+the traffic.  Only a reply inside the tunnel proves a path, never the age of a handshake, and a peer with a
+live path is never touched.
 """
 
 from __future__ import annotations
@@ -15,85 +16,100 @@ from dataclasses import dataclass, field
 from jaywalk.mesh.endpoints import relay_for
 from jaywalk.mesh.node_interface import Way
 
-from .liveness import BUSY_PAUSE, IDLE_PAUSE, OPEN_PACE, OPEN_PAUSE, Pulse
-from .path import BEAT, MUTE, SESSION, SLOT, STAGGER, Path, Seen, State, Target
+from .liveness import (
+    ACTIVE_PROBE_SECONDS,
+    IDLE_PROBE_SECONDS,
+    PLAIN_PROBE_SECONDS,
+    PLAIN_PROBE_SPACING_SECONDS,
+    Liveness,
+)
+from .path import (
+    ATTEMPT_SECONDS,
+    PROBE_WIRE_BYTES,
+    RESPONDER_DELAY_SECONDS,
+    SESSION_SECONDS,
+    WIREGUARD_REPLY_SECONDS,
+    PeerPath,
+    PeerStats,
+    State,
+    Target,
+)
 
-BACKOFF = (2.0, 5.0, 15.0, *[60.0] * 6, 300.0)
-"""Seconds from one round through all endpoints to the next.  Behind a router that lets stray packets in, only
-the inner side may begin, once the router has forgotten the last stray (30 s): in half of the rounds that are
-a minute apart it happens to."""
-HURRY = 1.0
-"""Seconds that a path gets to answer once the zone says that one of its ends is somewhere else, or its other
-end answers by a relay only."""
-RELAY_PAUSE = 10.0
-"""Seconds between two questions to a relay that carries nothing for us."""
-HOT, WARM, COLD = 0.2, 2.0, 30.0
-"""Seconds between two looks: while endpoints are tried, while paths may break, while all are plain."""
-LATE = 1.0
-"""Seconds after which an answer is late."""
-YOUNG = 60.0
-"""Seconds after which a plain peer that never spoke is looked at no more often than others."""
+# The time from one round through all candidates to the next. Behind a router that lets stray packets in,
+# only the inner side may begin, once the router has forgotten the last stray packet (30 s): half of the
+# rounds that are a minute apart meet this.
+ROUND_BACKOFF_SECONDS = (2.0, 5.0, 15.0, *[60.0] * 6, 300.0)
+# A path gets this time to answer after one of its ends moved, or while its peer answers by a relay only.
+VERIFY_SECONDS = 1.0
+# The interval of probes to a relay that carries nothing for this node.
+RELAY_PROBE_SECONDS = 10.0
+# Intervals of observations: while candidates are tried, while paths may break, while all paths are plain.
+POLL_FAST_SECONDS, POLL_NORMAL_SECONDS, POLL_SLOW_SECONDS = 0.2, 2.0, 30.0
+# A reply is late after this time.
+LATE_REPLY_SECONDS = 1.0
+# A plain peer without any handshake is observed more often for this time.
+NEW_PEER_SECONDS = 60.0
 
 
 @dataclass
-class Orders:
-    """What to do now: peers to remove and add at an endpoint, questions to ask, peers whose way changed.
+class PathActions:
+    """What to do now: peers to reset to an endpoint, probes to send, and peers whose endpoint changed.
 
-    A question goes straight to its peer, or by the relay that stands beside it.
+    A probe is (peer, relay); without a relay it goes directly to the peer.
     """
 
-    fires: list[tuple[str, str]] = field(default_factory=list)
-    beats: list[tuple[str, str | None]] = field(default_factory=list)
+    reset_endpoints: list[tuple[str, str]] = field(default_factory=list)
+    probes: list[tuple[str, str | None]] = field(default_factory=list)
     changed: set[str] = field(default_factory=set)
 
 
-class Paths:
-    """The ways to all peers of one node, on the clock of its user (seconds, monotonic)."""
+class PathStateMachine:
+    """The paths to all peers of one node, on the caller's monotonic clock (seconds)."""
 
     def __init__(self, own_key: str, rng: random.Random | None = None) -> None:
         self._own = own_key
         self._rng = rng or random.Random()
-        self.paths: dict[str, Path] = {}
-        self.relays: dict[str, Pulse] = {}
-        self._told: dict[str, Way] = {}
+        self.paths: dict[str, PeerPath] = {}
+        self.relays: dict[str, Liveness] = {}
+        self._reported: dict[str, Way] = {}
 
-    def learn(self, targets: Iterable[Target], gone: Iterable[str], now: float) -> None:
-        """Takes in what the zone says of some peers, and who left it."""
+    def update_targets(self, targets: Iterable[Target], gone: Iterable[str], now: float) -> None:
+        """Adds or updates peers of the zone, and removes the peers ``gone``."""
         for key in gone:
             self.paths.pop(key, None)
         for target in targets:
             path = self.paths.get(target.key)
             if path is None:
-                self.paths[target.key] = Path(target, now, awake=self._own < target.key)
+                self.paths[target.key] = PeerPath(target, now, keepalive_enabled=self._own < target.key)
             elif path.target != target:
                 self._retarget(path, target, now)
 
     def use_relays(self, keys: Collection[str]) -> None:
-        """The relays to which this node has an interface."""
-        self.relays = {key: self.relays.get(key) or Pulse() for key in keys}
+        """Sets the relays to which this node has an interface."""
+        self.relays = {key: self.relays.get(key) or Liveness() for key in keys}
 
-    def resume(self, key: str, relay: str, now: float) -> None:
-        """Goes on with a peer that a relay carried when the agent before this one ended."""
+    def restore(self, key: str, relay: str, now: float) -> None:
+        """Restores a peer that a relay carried when the previous agent ended."""
         path = self.paths.get(key)
         if path is not None and not path.target.plain:
             path.enter(State.RELAY, now)
-            path.relay, path.carried, path.next_try = relay, True, now + SLOT
+            path.relay, path.carried, path.next_try = relay, True, now + ATTEMPT_SECONDS
 
-    def looked(self, seen: Mapping[str, Seen], now: float, epoch: float) -> None:
-        """Takes in what ``wg`` shows; ``epoch`` is the same moment in seconds since 1970."""
+    def on_stats(self, stats: Mapping[str, PeerStats], now: float, epoch: float) -> None:
+        """Handles the counters of ``wg show``; ``epoch`` is ``now`` in seconds since 1970."""
         for key, path in self.paths.items():
-            answers = path.look(seen.get(key, Seen()), now)
-            fresh = epoch - path.seen.handshake < SESSION
+            answers = path.update_stats(stats.get(key, PeerStats()), now)
+            fresh = epoch - path.stats.handshake < SESSION_SECONDS
             if not fresh or path.state in (State.PLAIN, State.DIRECT):
                 continue
-            path.awake = True
-            if path.shaken and (answers or path.target.plain):
+            path.keepalive_enabled = True
+            if path.has_new_handshake and (answers or path.target.plain):
                 path.direct(now)
 
-    def answered(self, key: str, relay: str | None, now: float) -> bool:
-        """An answer came: straight from a peer, from one by ``relay``, or from the relay on its interface.
+    def on_reply(self, key: str, relay: str | None, now: float) -> bool:
+        """Handles a reply: directly from a peer, from a peer by ``relay``, or from the relay itself.
 
-        Returns whether that is news, on which :meth:`step` should act at once.
+        Returns whether the state changed, so that the caller calls :meth:`tick` at once.
         """
         if relay is not None and key == relay:
             news = relay in self.relays and not self.relays[relay].alive(now)
@@ -104,66 +120,67 @@ class Paths:
         if path is None or relay not in (None, path.relay):
             return False
         if relay is not None:
-            news = not path.relay_pulse.alive(now)
-            path.relay_pulse.answer(now)
+            news = not path.relay_liveness.alive(now)
+            path.relay_liveness.answer(now)
             if news and path.state is State.DIRECT:
-                # The agent is there and did not answer straight: either it does now, or the path is dead.
-                path.hurry = now
-                path.pulse.wake()
+                # The agent runs and did not answer directly: either it does now, or the direct path is dead.
+                path.verify_since = now
+                path.agent_liveness.wake()
             return news
         news = path.carried or path.state not in (State.DIRECT, State.PLAIN)
-        path.beats += 1
-        path.pulse.answer(now)
-        path.life.answer(now)
-        path.proof.answer(now)
+        path.probe_count += 1
+        path.agent_liveness.answer(now)
+        path.wireguard_liveness.answer(now)
+        path.host_liveness.answer(now)
         path.direct(now)
         return news
 
-    def refused(self, key: str, now: float) -> None:
-        """A peer's kernel says that no agent listens: the path works."""
+    def on_port_unreachable(self, key: str, now: float) -> None:
+        """Handles an ICMP port unreachable of a peer's kernel: no agent listens, and the path works."""
         path = self.paths.get(key)
         if path is not None:
-            path.life.answer(now)
-            path.proof.answer(now)
+            path.wireguard_liveness.answer(now)
+            path.host_liveness.answer(now)
 
-    def heard(self, key: str, now: float, size: int = BEAT) -> bool:
-        """A question came straight from a peer, and is answered: it gets through to us, so we ask back.
+    def on_probe(self, key: str, now: float, size: int = PROBE_WIRE_BYTES) -> bool:
+        """Handles a probe that came directly from a peer and was answered: this node probes back.
 
-        ``size`` are its bytes as WireGuard counts them.  Returns whether that is news.
+        ``size`` is its size in bytes as WireGuard counts it.  Returns as :meth:`on_reply`.
         """
         path = self.paths.get(key)
         if path is None:
             return False
-        path.beats += 2
-        path.asked_by += size
-        if path.state is State.PLAIN and path.silent(now) and now - path.proof.asked >= BUSY_PAUSE:
-            path.proof.wake()
+        path.probe_count += 2
+        path.probe_bytes_received += size
+        probed = now - path.host_liveness.asked < ACTIVE_PROBE_SECONDS
+        if path.state is State.PLAIN and path.silent(now) and not probed:
+            path.host_liveness.wake()
             return True
         if path.state in (State.DIRECT, State.PLAIN):
             return False
-        path.called_until = now + SLOT
-        return path.pulse.due(now, 0.0)
+        path.probed_until = now + ATTEMPT_SECONDS
+        return path.agent_liveness.due(now, 0.0)
 
-    def moved(self) -> None:
-        """This node has another address: every path is asked anew."""
+    def on_address_change(self) -> None:
+        """Makes a probe of every path due, since this node has another address."""
         for path in self.paths.values():
-            path.pulse.wake()
-            path.proof.wake()
-        for pulse in self.relays.values():
-            pulse.wake()
+            path.agent_liveness.wake()
+            path.host_liveness.wake()
+        for liveness in self.relays.values():
+            liveness.wake()
 
     def ways(self) -> dict[str, Way]:
-        """How WireGuard is to treat each peer."""
+        """The endpoint and the keepalive of each peer."""
         return {key: path.way() for key, path in self.paths.items()}
 
-    def carried(self) -> dict[str, str]:
-        """The relay of each peer that one carries."""
+    def relayed_peers(self) -> dict[str, str]:
+        """The relay of each relayed peer."""
         return {key: path.relay for key, path in self.paths.items() if path.carried and path.relay}
 
-    def outcome(self, key: str, now: float) -> tuple[str, str | None]:
+    def path_status(self, key: str, now: float) -> tuple[str, str | None]:
         """``direct``, ``relayed`` and by whom, ``plain`` (WireGuard alone knows), or ``none``."""
         path = self.paths[key]
-        if path.carried and path.relay_pulse.alive(now):
+        if path.carried and path.relay_liveness.alive(now):
             return "relayed", path.relay
         if path.state is State.DIRECT and not path.carried:
             return "direct", None
@@ -171,159 +188,166 @@ class Paths:
             return "none", None
         return ("plain" if path.state in (State.PLAIN, State.START) else "none"), None
 
-    def silence(self, key: str, now: float) -> float | None:
-        """For how many seconds a peer was not reached by whatever way, 0 if it is; None while not known."""
+    def silent_seconds(self, key: str, now: float) -> float | None:
+        """The seconds since a peer was last reached by any path, 0 if it is reached, None while unknown."""
         path = self.paths[key]
-        outcome, _ = self.outcome(key, now)
+        outcome, _ = self.path_status(key, now)
         if outcome in ("direct", "relayed"):
             return 0.0
         if outcome == "none" and (path.tries or path.state is State.PLAIN):
-            return max(path.life.silent(now), path.proof.silent(now), 1.0)
-        reached = path.state is State.PLAIN and (path.proof.alive(now) or path.seen.handshake)
+            return max(path.wireguard_liveness.silent(now), path.host_liveness.silent(now), 1.0)
+        reached = path.state is State.PLAIN and (path.host_liveness.alive(now) or path.stats.handshake)
         return 0.0 if reached else None
 
     def needs_relays(self, now: float) -> bool:
-        """Whether some pair is not direct, or cannot be counted on to be."""
-        return any(path.target.hard or _wants_relay(path, now) for path in self.paths.values())
+        """Whether some pair is not direct, or may not stay so."""
+        return any(path.target.hard or _needs_relay(path, now) for path in self.paths.values())
 
-    def pause(self, now: float) -> float:
-        """Seconds until the next look, if nothing happens before."""
-        pause = COLD
+    def poll_interval(self, now: float) -> float:
+        """Seconds until the next observation, unless an event comes first."""
+        pause = POLL_SLOW_SECONDS
         for path in self.paths.values():
-            hot = path.state is State.PROBE or path.called_until > now
-            if hot or (path.state is State.START and not path.target.lone) or path.hurry is not None:
-                return HOT
-            if path.state is State.RELAY and path.shaken:
-                return HOT
-            young = now - path.since < YOUNG and not path.seen.handshake
-            if path.state is not State.PLAIN or young or LATE < path.proof.silent(now) <= MUTE + WARM:
-                pause = WARM
+            hot = path.state is State.PROBE or path.probed_until > now
+            if hot or (path.state is State.START and not path.target.lone) or path.verify_since is not None:
+                return POLL_FAST_SECONDS
+            if path.state is State.RELAY and path.has_new_handshake:
+                return POLL_FAST_SECONDS
+            young = now - path.since < NEW_PEER_SECONDS and not path.stats.handshake
+            silent = path.host_liveness.silent(now)
+            late = LATE_REPLY_SECONDS < silent <= WIREGUARD_REPLY_SECONDS + POLL_NORMAL_SECONDS
+            if path.state is not State.PLAIN or young or late:
+                pause = POLL_NORMAL_SECONDS
         return pause
 
-    def step(self, now: float) -> Orders:
-        """Goes on with every peer and returns what there is to do."""
-        orders = Orders()
+    def tick(self, now: float) -> PathActions:
+        """Advances the state of every peer and returns the actions."""
+        actions = PathActions()
         for key, path in self.paths.items():
             if path.state is State.START:
-                self._start(path, now, orders)
+                self._start(path, now, actions)
             elif path.state is State.PROBE:
-                self._probe(path, now, orders)
+                self._probe(path, now, actions)
             elif path.state is State.DIRECT:
-                self._direct(path, now, orders)
+                self._direct(path, now, actions)
             elif path.state is State.RELAY:
-                self._rest(path, now, orders)
+                self._rest(path, now, actions)
             elif path.state is State.PLAIN:
-                self._watch(path, now, orders)
-            self._carry(key, path, now, orders)
-        self._ask_relays(now, orders)
+                self._watch(path, now, actions)
+            self._carry(key, path, now, actions)
+        self._probe_relays(now, actions)
         ways = self.ways()
-        orders.changed = {key for key, way in ways.items() if way != self._told.get(key)}
-        self._told = ways
-        return orders
+        actions.changed = {key for key, way in ways.items() if way != self._reported.get(key)}
+        self._reported = ways
+        return actions
 
-    def _start(self, path: Path, now: float, orders: Orders) -> None:
+    def _start(self, path: PeerPath, now: float, actions: PathActions) -> None:
         age = now - path.since
-        if path.shaken:
-            _ask(path, now, orders, 0.0)
-            if age > MUTE:
+        if path.has_new_handshake:
+            _send_probe(path, now, actions, 0.0)
+            if age > WIREGUARD_REPLY_SECONDS:
                 self._try(path, 0, now)
-        elif age >= SLOT:
-            path.awake = True
+        elif age >= ATTEMPT_SECONDS:
+            path.keepalive_enabled = True
             if path.target.lone:
                 path.enter(State.PLAIN, now)
             else:
                 self._try(path, 1, now)
-        elif age >= STAGGER:
-            path.awake = True
+        elif age >= RESPONDER_DELAY_SECONDS:
+            path.keepalive_enabled = True
 
-    def _probe(self, path: Path, now: float, orders: Orders) -> None:
+    def _probe(self, path: PeerPath, now: float, actions: PathActions) -> None:
         age = now - path.since
-        if path.shaken or path.called_until > now:
-            _ask(path, now, orders, 0.0)
-            if age > MUTE:
+        if path.has_new_handshake or path.probed_until > now:
+            _send_probe(path, now, actions, 0.0)
+            if age > WIREGUARD_REPLY_SECONDS:
                 self._try(path, path.index + 1, now)
-        elif age >= SLOT:
+        elif age >= ATTEMPT_SECONDS:
             self._try(path, path.index + 1, now)
-        elif not path.fired and (self._own < path.target.key or age >= STAGGER):
-            orders.fires.append((path.target.key, path.target.candidates[path.index]))
-            path.fired, path.seen, path.base = True, Seen(), Seen()
+        elif not path.attempted and (self._own < path.target.key or age >= RESPONDER_DELAY_SECONDS):
+            actions.reset_endpoints.append((path.target.key, path.target.candidates[path.index]))
+            path.attempted, path.stats, path.baseline = True, PeerStats(), PeerStats()
 
-    def _try(self, path: Path, index: int, now: float) -> None:
-        """Begins the slot of the endpoint ``index``, or rests after the last one."""
+    def _try(self, path: PeerPath, index: int, now: float) -> None:
+        """Starts the attempt at the candidate ``index``, or waits for the next round after the last one."""
         if index < len(path.target.candidates):
             path.enter(State.PROBE, now)
             path.index = index
             return
         path.enter(State.RELAY, now)
-        pause = BACKOFF[min(path.tries, len(BACKOFF) - 1)]
+        pause = ROUND_BACKOFF_SECONDS[min(path.tries, len(ROUND_BACKOFF_SECONDS) - 1)]
         path.next_try = now + pause * self._rng.uniform(0.75, 1.25)
         path.tries += 1
 
-    def _direct(self, path: Path, now: float, orders: Orders) -> None:
-        # Also where only WireGuard answered so far: what comes back to life in time is not given up.
-        waits = any(0 < pulse.silent(now) <= MUTE for pulse in (path.pulse, path.life))
-        asking = path.busy_until > now or waits
-        # A thousand peers that were asked at once drift apart, so that their answers find room.
-        idle = IDLE_PAUSE * self._rng.uniform(0.9, 1.0)
-        _ask(path, now, orders, BUSY_PAUSE if asking else idle)
-        dead = path.life.silent(now) > MUTE
-        hurried = path.hurry is not None and now - path.hurry > HURRY and path.pulse.silent(now) > 0
-        if dead or hurried:
-            path.hurry = None
+    def _direct(self, path: PeerPath, now: float, actions: PathActions) -> None:
+        # Also if only WireGuard answered so far: a path that recovers in time is kept.
+        silences = (path.agent_liveness.silent(now), path.wireguard_liveness.silent(now))
+        waits = any(0 < silent <= WIREGUARD_REPLY_SECONDS for silent in silences)
+        asking = path.active_until > now or waits
+        # Probes of a thousand peers drift apart, so that their replies fit into the socket buffer.
+        idle = IDLE_PROBE_SECONDS * self._rng.uniform(0.9, 1.0)
+        _send_probe(path, now, actions, ACTIVE_PROBE_SECONDS if asking else idle)
+        dead = path.wireguard_liveness.silent(now) > WIREGUARD_REPLY_SECONDS
+        unverified = path.verify_since is not None and now - path.verify_since > VERIFY_SECONDS
+        overdue = unverified and path.agent_liveness.silent(now) > 0
+        if dead or overdue:
+            path.verify_since = None
             self._try(path, 0, now)
 
-    def _watch(self, path: Path, now: float, orders: Orders) -> None:
-        """Asks a peer that needs no help, so that its silence is known; there is nothing to mend."""
-        idle = max(OPEN_PAUSE, OPEN_PACE * len(self.paths)) * self._rng.uniform(0.9, 1.0)
-        waits = 0 < path.proof.silent(now) <= MUTE
-        if now - path.proof.asked >= (BUSY_PAUSE if waits else idle):
+    def _watch(self, path: PeerPath, now: float, actions: PathActions) -> None:
+        """Probes a plain peer, so that its silence is known; there is nothing to repair."""
+        interval = max(PLAIN_PROBE_SECONDS, PLAIN_PROBE_SPACING_SECONDS * len(self.paths))
+        idle = interval * self._rng.uniform(0.9, 1.0)
+        waits = 0 < path.host_liveness.silent(now) <= WIREGUARD_REPLY_SECONDS
+        if now - path.host_liveness.asked >= (ACTIVE_PROBE_SECONDS if waits else idle):
             path.ask(now)
-            orders.beats.append((path.target.key, None))
-            path.beats += 1
+            actions.probes.append((path.target.key, None))
+            path.probe_count += 1
 
-    def _rest(self, path: Path, now: float, orders: Orders) -> None:
-        # A session of before may work again by now, and a round ends it.
-        last = path.seen.handshake and path.next_try - now < HURRY
-        if path.shaken or path.called_until > now or last:
-            _ask(path, now, orders, 0.0)
-            if path.life.silent(now) > MUTE:
-                path.base = path.seen
+    def _rest(self, path: PeerPath, now: float, actions: PathActions) -> None:
+        # A previous session may work again by now, and a round ends it.
+        last = path.stats.handshake and path.next_try - now < VERIFY_SECONDS
+        if path.has_new_handshake or path.probed_until > now or last:
+            _send_probe(path, now, actions, 0.0)
+            if path.wireguard_liveness.silent(now) > WIREGUARD_REPLY_SECONDS:
+                path.baseline = path.stats
         if now >= path.next_try and path.target.candidates:
             self._try(path, 0, now)
 
-    def _carry(self, key: str, path: Path, now: float, orders: Orders) -> None:
-        """Finds the relay that is to carry a peer, and asks the peer by it."""
-        if not _wants_relay(path, now):
+    def _carry(self, key: str, path: PeerPath, now: float, actions: PathActions) -> None:
+        """Chooses the relay for a peer, and probes the peer by it."""
+        if not _needs_relay(path, now):
             path.carried = False
             return
-        options = [each for each in self._live_relays(now) if each != key]
-        stuck = path.relay_pulse.dead(now) and path.relay_pulse.due(now, IDLE_PAUSE)
+        options = [relay for relay in self._live_relays(now) if relay != key]
+        stuck = path.relay_liveness.dead(now) and path.relay_liveness.due(now, IDLE_PROBE_SECONDS)
         if path.relay not in options or stuck:
-            others = [each for each in options if each != path.relay]
+            others = [relay for relay in options if relay != path.relay]
             chosen = relay_for(self._own, key, others or options)
             if chosen != path.relay:
-                path.relay, path.relay_pulse = chosen, Pulse()
+                path.relay, path.relay_liveness = chosen, Liveness()
         path.carried = path.relay is not None and (
-            path.state is not State.DIRECT or path.relay_pulse.alive(now) or path.life.dead(now)
+            path.state is not State.DIRECT
+            or path.relay_liveness.alive(now)
+            or path.wireguard_liveness.dead(now)
         )
-        if path.relay is not None and path.relay_pulse.due(now, IDLE_PAUSE):
-            path.relay_pulse.ask(now)
-            orders.beats.append((key, path.relay))
+        if path.relay is not None and path.relay_liveness.due(now, IDLE_PROBE_SECONDS):
+            path.relay_liveness.ask(now)
+            actions.probes.append((key, path.relay))
 
     def _live_relays(self, now: float) -> list[str]:
-        """Those that answer; before any did, those that were not asked in vain."""
-        alive = [key for key, pulse in self.relays.items() if pulse.alive(now)]
-        return alive or [key for key, pulse in self.relays.items() if not pulse.dead(now)]
+        """The relays that answer; before any did, those that are not dead."""
+        alive = [key for key, liveness in self.relays.items() if liveness.alive(now)]
+        return alive or [key for key, liveness in self.relays.items() if not liveness.dead(now)]
 
-    def _ask_relays(self, now: float, orders: Orders) -> None:
-        used = set(self.carried().values())
-        for key, pulse in self.relays.items():
-            if pulse.due(now, BUSY_PAUSE if key in used else RELAY_PAUSE):
-                pulse.ask(now)
-                orders.beats.append((key, key))
+    def _probe_relays(self, now: float, actions: PathActions) -> None:
+        used = set(self.relayed_peers().values())
+        for key, liveness in self.relays.items():
+            if liveness.due(now, ACTIVE_PROBE_SECONDS if key in used else RELAY_PROBE_SECONDS):
+                liveness.ask(now)
+                actions.probes.append((key, key))
 
-    def _retarget(self, path: Path, target: Target, now: float) -> None:
-        """The zone says something new of a peer, or of where we are."""
+    def _retarget(self, path: PeerPath, target: Target, now: float) -> None:
+        """Handles a change of a peer's record, or of this node's own observed endpoint."""
         old, path.target = path.target, target
         if target.plain:
             if path.state is State.DIRECT:
@@ -331,29 +355,29 @@ class Paths:
                 path.enter(State.PLAIN, now)
         elif path.state is State.PLAIN:
             path.enter(State.START, now)
-            path.base = Seen()
+            path.baseline = PeerStats()
         elif (target.candidates, target.here) == (old.candidates, old.here):
             return
-        elif path.state is State.RELAY and path.seen.handshake:
-            path.tries, path.next_try = 0, min(path.next_try, now + HURRY)
+        elif path.state is State.RELAY and path.stats.handshake:
+            path.tries, path.next_try = 0, min(path.next_try, now + VERIFY_SECONDS)
         elif path.state is not State.DIRECT:
             path.tries = 0
             self._try(path, 0, now)
-        elif not path.mute(now):
-            path.hurry = now
-            path.pulse.wake()
+        elif not path.agent_silent(now):
+            path.verify_since = now
+            path.agent_liveness.wake()
 
 
-def _wants_relay(path: Path, now: float) -> bool:
+def _needs_relay(path: PeerPath, now: float) -> bool:
     if path.state is State.START:
         return path.target.hard
     if path.state is State.DIRECT:
-        return path.pulse.dead(now)
+        return path.agent_liveness.dead(now)
     return path.state is not State.PLAIN
 
 
-def _ask(path: Path, now: float, orders: Orders, pause: float) -> None:
-    if path.pulse.due(now, pause):
+def _send_probe(path: PeerPath, now: float, actions: PathActions, pause: float) -> None:
+    if path.agent_liveness.due(now, pause):
         path.ask(now)
-        orders.beats.append((path.target.key, None))
-        path.beats += 1
+        actions.probes.append((path.target.key, None))
+        path.probe_count += 1

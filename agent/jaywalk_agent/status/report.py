@@ -22,9 +22,9 @@ from ..config import AgentConfig
 from ..dataplane import misrouted
 from ..dataplane.interface import DataPlane, names_of
 from ..host import runtime_state
-from ..host.platform import PLACES
+from ..host.platform import PLATFORM
 from ..paths import path_status
-from ..paths.path_status import Outcome
+from ..paths.path_status import PathStatus
 from ..zone import snapshot
 
 
@@ -172,12 +172,12 @@ def _agent(config: AgentConfig) -> dict[str, Any]:
 
 
 def _differences(
-    config: AgentConfig, runner: Runner, view: ZoneView, public_key: str, found: Mapping[str, Outcome]
+    config: AgentConfig, runner: Runner, view: ZoneView, public_key: str, found: Mapping[str, PathStatus]
 ) -> list[str]:
     """What a plan would do now; empty while the interface equals the zone."""
     try:
         _, desired, steps = plan_now(config, runner, public_key, view, found)
-        if steps or desired is None or not PLACES.mends_paths:
+        if steps or desired is None or not PLATFORM.mends_paths:
             return list(plan.commands(steps)) or (["create the interface"] if steps else [])
         away = misrouted.find(runner, desired, names_of(view, desired.peers))
         return [away.peers] if away.peers else []
@@ -186,7 +186,7 @@ def _differences(
 
 
 def plan_now(
-    config: AgentConfig, runner: Runner, public_key: str, view: ZoneView, found: Mapping[str, Outcome]
+    config: AgentConfig, runner: Runner, public_key: str, view: ZoneView, found: Mapping[str, PathStatus]
 ) -> tuple[DataPlane, Interface | None, Plan]:
     """The interface as it should be, and the steps to it, with peers tried as ``found`` has them.
 
@@ -218,7 +218,7 @@ def _path(
     observed: Observed | None,
     now: float,
     view: ZoneView,
-    found: Mapping[str, Outcome],
+    found: Mapping[str, PathStatus],
     followed: bool,
 ) -> dict[str, Any]:
     """How the peer is reached: as the running agent found, else as WireGuard shows."""

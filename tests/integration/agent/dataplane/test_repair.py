@@ -23,7 +23,7 @@ from jaywalk_agent.config import AgentConfig
 from jaywalk_agent.dataplane import repair, repair_backoff
 from jaywalk_agent.host import runtime_state
 from jaywalk_agent.host.signals import StopSignal
-from jaywalk_agent.paths.manager import Pathfinder
+from jaywalk_agent.paths.manager import PathManager
 from jaywalk_agent.zone import follower, snapshot
 from tests.agent_support import PASSWORD, config_in, peer, run, view_of
 from tests.netns import Namespace, kernel_has_wireguard
@@ -66,8 +66,8 @@ def agent(
     made = Agent(config, runner, stop)
     yield made
     made.dataplane.remove()
-    assert isinstance(made.pathfinder, Pathfinder)
-    made.pathfinder.remove()
+    assert isinstance(made.path_manager, PathManager)
+    made.path_manager.remove()
 
 
 def facts(inside: Namespace) -> set[str]:

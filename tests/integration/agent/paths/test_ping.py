@@ -10,7 +10,7 @@ import pytest
 
 from jaywalk.core.errors import JaywalkError
 from jaywalk_agent.paths import icmp_echo, path_status
-from jaywalk_agent.paths.path_status import Outcome
+from jaywalk_agent.paths.path_status import PathStatus
 from jaywalk_agent.paths.ping import PingResult, Probe, ask_peers, largest_passing
 from tests.agent_support import peer
 from tests.tunnel import POOL6, Tunnel, drop_larger_than, tunnel
@@ -49,7 +49,7 @@ def test_a_relayed_peer_is_said_to_be_by_the_name_of_its_relay(pair: Tunnel) -> 
     relay = peer(7)
     pair.view.peers[relay.key] = relay
     path_status.save(
-        pair.one.config.paths_file, {pair.other.record.key: Outcome("relayed", relay.key, "", 0)}
+        pair.one.config.paths_file, {pair.other.record.key: PathStatus("relayed", relay.key, "", 0)}
     )
     answer = asked(pair)
     assert (answer.path, answer.relay) == ("relayed", "node7")

@@ -22,7 +22,7 @@ from jaywalk_agent.config import AgentConfig
 from jaywalk_agent.dataplane.interface import DataPlane
 from jaywalk_agent.host import runtime_state
 from jaywalk_agent.paths import path_status
-from jaywalk_agent.paths.path_status import Outcome
+from jaywalk_agent.paths.path_status import PathStatus
 from jaywalk_agent.status import report
 from jaywalk_agent.status import text as status_text
 from jaywalk_agent.zone import snapshot
@@ -173,7 +173,7 @@ def test_no_private_key_is_in_it(member: AgentConfig) -> None:
 def test_what_an_agent_found_that_runs_no_more_is_not_believed_without_a_session(member: AgentConfig) -> None:
     host = up(member)
     ends = {1: ("direct", ""), 2: ("relayed", key(3)), 3: ("direct", "")}
-    found = {key(n): Outcome(path, relay, "", 25) for n, (path, relay) in ends.items()}
+    found = {key(n): PathStatus(path, relay, "", 25) for n, (path, relay) in ends.items()}
     path_status.save(member.paths_file, found)
 
     def paths() -> list[str]:

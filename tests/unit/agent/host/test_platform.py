@@ -20,7 +20,7 @@ PLIST = Path(__file__).parents[4] / "agent/launchd/jaywalk.agent.zone-blue.plist
 def test_a_machine_has_the_places_of_its_platform() -> None:
     assert platform.of("darwin").configuration == Path("/usr/local/etc/wireguard")
     assert platform.of("linux").configuration == Path("/etc/jaywalk")
-    assert platform.PLACES is platform.of(sys.platform)
+    assert platform.PLATFORM is platform.of(sys.platform)
 
 
 @pytest.mark.parametrize(

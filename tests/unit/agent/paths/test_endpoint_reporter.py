@@ -12,7 +12,7 @@ from jaywalk.mesh.endpoints import observers
 from jaywalk.wireguard.interface import ObservedPeer
 from jaywalk.zone.models import Peer
 from jaywalk.zone.requests import REPORT_SECONDS
-from jaywalk_agent.paths.endpoint_reporter import AGAIN, Observer
+from jaywalk_agent.paths.endpoint_reporter import AGAIN, EndpointReporter
 from tests.agent_support import peer
 from tests.strategies import key
 
@@ -32,13 +32,13 @@ class Zone:
         self.told: list[Mapping[str, str]] = []
         self.free = True
 
-    def observer(self) -> Observer:
+    def observer(self) -> EndpointReporter:
         def tell(observed: Mapping[str, str]) -> bool:
             if self.free:
                 self.told.append(observed)
             return self.free
 
-        return Observer(tell)
+        return EndpointReporter(tell)
 
     def seen_at(self, endpoint: str, age: float = 1) -> dict[str, ObservedPeer]:
         spoke = ObservedPeer(self.spoke.key, endpoint=endpoint, handshake=int(time.time() - age))

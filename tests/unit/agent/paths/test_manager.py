@@ -17,7 +17,7 @@ from jaywalk.wireguard.interface import WgPeer
 from jaywalk_agent.dataplane.interface import DataPlane
 from jaywalk_agent.dataplane.relay_interfaces import Wanted
 from jaywalk_agent.paths import manager
-from jaywalk_agent.paths.manager import Pathfinder
+from jaywalk_agent.paths.manager import PathManager
 from jaywalk_agent.paths.silence import Silences
 from jaywalk_agent.zone.background_sender import BackgroundSender
 from tests.agent_support import peer, view_of
@@ -56,12 +56,12 @@ class Nothing:
 
 
 @pytest.fixture
-def relay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Pathfinder, Plane, Relays]:
-    """A relay's pathfinder, whose own record is all that the zone has."""
+def relay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[PathManager, Plane, Relays]:
+    """A relay's path_manager, whose own record is all that the zone has."""
     relays, plane = Relays(), Plane()
     monkeypatch.setattr(manager, "RelayPlane", lambda *_: relays)
-    finder = Pathfinder(Nothing(), plane, cast(BackgroundSender, _Silent()), tmp_path / "paths")
-    finder.learn(view_of(peer(0, endpoint="192.0.2.1:51820", relay=51821)), None)
+    finder = PathManager(Nothing(), plane, cast(BackgroundSender, _Silent()), tmp_path / "paths")
+    finder.update(view_of(peer(0, endpoint="192.0.2.1:51820", relay=51821)), None)
     return finder, plane, relays
 
 
@@ -91,7 +91,7 @@ def turn(finder: Any) -> None:
 
 
 def test_a_relay_hears_of_a_peer_that_joined_by_the_second_of_two_changes_between_turns(
-    relay: tuple[Pathfinder, Plane, Relays],
+    relay: tuple[PathManager, Plane, Relays],
 ) -> None:
     """The second mapping lies where the first one lay, which was freed by the change between them."""
     finder, plane, relays = relay
@@ -112,7 +112,7 @@ def test_a_relay_hears_of_a_peer_that_joined_by_the_second_of_two_changes_betwee
 
 
 def test_relay_interfaces_stay_while_it_is_unknown_what_the_interface_should_be(
-    relay: tuple[Pathfinder, Plane, Relays],
+    relay: tuple[PathManager, Plane, Relays],
 ) -> None:
     finder, plane, relays = relay
     plane.given = peers_of(1)
@@ -127,7 +127,7 @@ def test_relay_interfaces_stay_while_it_is_unknown_what_the_interface_should_be(
 
 
 def test_a_node_that_got_another_address_asks_and_answers_from_it(
-    relay: tuple[Pathfinder, Plane, Relays], monkeypatch: pytest.MonkeyPatch
+    relay: tuple[PathManager, Plane, Relays], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after a rekey: a socket of the old address hears nothing, and all peers seemed silent."""
     finder, _, _ = relay
@@ -137,10 +137,10 @@ def test_a_node_that_got_another_address_asks_and_answers_from_it(
         bound.append(Socket(interface, address))
         return bound[-1]
 
-    monkeypatch.setattr(manager, "Heartbeat", opened)
+    monkeypatch.setattr(manager, "ProbeSocket", opened)
     monkeypatch.setattr("socket.if_nametoindex", lambda _name: 7)
     for number in (0, 0, 4):
-        finder.learn(view_of(peer(0)._replace(addresses=peer(number).addresses)), None)
+        finder.update(view_of(peer(0)._replace(addresses=peer(number).addresses)), None)
         finder._open_sockets()
     now = [each.address for each in bound if each.interface == "jwunone" and not each.closed]
     assert now == [peer(4).addresses[0]]
@@ -148,7 +148,7 @@ def test_a_node_that_got_another_address_asks_and_answers_from_it(
 
 
 def test_a_peer_that_fell_silent_asks_for_a_look_at_the_interface(
-    relay: tuple[Pathfinder, Plane, Relays], monkeypatch: pytest.MonkeyPatch
+    relay: tuple[PathManager, Plane, Relays], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finder, _, _ = relay
     asked: list[None] = []

@@ -18,7 +18,7 @@ from jaywalk_agent.doctor.context import WARNING, Finding
 from jaywalk_agent.host import platform
 from jaywalk_agent.host.signals import StopSignal
 from jaywalk_agent.paths import passive
-from jaywalk_agent.paths.passive import Onlooker
+from jaywalk_agent.paths.passive import PassivePathManager
 from jaywalk_agent.zone import snapshot
 from jaywalk_agent.zone.background_sender import BackgroundSender
 from tests.agent_support import config_in, peer, view_of
@@ -50,15 +50,15 @@ class Told(BackgroundSender):
 @pytest.fixture
 def without_paths(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (agent, nat):
-        monkeypatch.setattr(module, "PLACES", platform.DARWIN)
+        monkeypatch.setattr(module, "PLATFORM", platform.DARWIN)
 
 
 def test_it_tells_the_zone_where_it_sees_a_peer_at_each_full_look() -> None:
     sender = Told()
-    eyes = Onlooker(Wg(), "wg0", OWN.key, sender)
-    eyes.learn(view_of(OWN, SPOKE), {SPOKE.key})
+    eyes = PassivePathManager(Wg(), "wg0", OWN.key, sender)
+    eyes.update(view_of(OWN, SPOKE), {SPOKE.key})
     assert sender.told == [], "an event alone is no reason to look"
-    eyes.learn(view_of(OWN, SPOKE), None)
+    eyes.update(view_of(OWN, SPOKE), None)
     assert sender.told == [{SPOKE.key: SEEN}]
     assert eyes.observer.observed() == {SPOKE.key: SEEN}
 
@@ -70,10 +70,10 @@ def test_the_agent_there_says_that_it_mends_no_path(
     (tmp_path / "key").write_text(key(9) + "\n")
     config = config_in(tmp_path, controller="127.0.0.1", controller_password="x")
     node = agent.Agent(config, Wg(), stop)
-    assert isinstance(node.pathfinder, Onlooker)
-    with caplog.at_level(logging.INFO), node.pathfinder.running():
+    assert isinstance(node.path_manager, PassivePathManager)
+    with caplog.at_level(logging.INFO), node.path_manager.running():
         assert "no path is mended" in caplog.text
-    node.pathfinder.remove()
+    node.path_manager.remove()
     assert node.dataplane.ways == {}
 
 
