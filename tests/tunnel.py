@@ -77,7 +77,7 @@ class Tunnel:
         def answer() -> None:
             while not stop.wait(0.005):
                 for beat in beats:
-                    list(beat.heard())
+                    list(beat.receive())
 
         thread = threading.Thread(target=answer)
         thread.start()

@@ -33,7 +33,7 @@ from jaywalk_agent.dataplane.interface import DataPlane
 from jaywalk_agent.paths.liveness import IDLE_PROBE_SECONDS
 from jaywalk_agent.paths.manager import PathManager
 from jaywalk_agent.paths.path import PROBE_WIRE_BYTES
-from jaywalk_agent.paths.probe import ANSWER, PORT, QUESTION, SO_RCVBUFFORCE
+from jaywalk_agent.paths.probe import PORT, PROBE, REPLY, SO_RCVBUFFORCE
 from jaywalk_agent.zone.background_sender import BackgroundSender
 from tests.bench.node import Node as Client
 from tests.bench.results import Figure
@@ -103,15 +103,15 @@ def answer() -> None:
         while True:
             try:
                 data, found, _, where = sock.recvmsg(64, 64)
-                if data.startswith(QUESTION):
-                    sock.sendmsg([ANSWER + data[len(QUESTION) :]], found, 0, where)
+                if data.startswith(PROBE):
+                    sock.sendmsg([REPLY + data[len(PROBE) :]], found, 0, where)
             except TimeoutError:
                 pass
             while due < time.monotonic():
                 number, due = number % PEERS + 1, due + IDLE_PROBE_SECONDS / PEERS
                 source = socket.inet_aton(address_of(number))
                 asks = [(socket.IPPROTO_IP, IP_PKTINFO, PKTINFO.pack(0, source, source))]
-                sock.sendmsg([QUESTION + bytes(28)], asks, 0, (OWN, PORT))
+                sock.sendmsg([PROBE + bytes(28)], asks, 0, (OWN, PORT))
 
 
 def ip(*words: str) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The running agent's marks on the machine: a lock a zone, and a file that says how it is."""
+"""Runtime state of the agent on this machine: a lock per zone, and a status file."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from jaywalk.core.files import write_private
 
 @dataclass(frozen=True)
 class Report:
-    """How the agent is: ``trouble`` is empty while all is well; ``since`` is in seconds since 1970.
+    """The status of the agent: ``trouble`` is an error or empty; ``since`` is in seconds since 1970.
 
-    ``waiting`` says that the zone has not answered this node's last request yet, ``joined`` that it is in it.
+    ``waiting``: the zone has not answered this node's last request yet.  ``joined``: this node is a member.
     """
 
     pid: int
@@ -35,7 +35,7 @@ class Report:
 
     @classmethod
     def read(cls, path: Path) -> Report | None:
-        """The last report, or None where there is none to be believed."""
+        """The last status, or None if the file is missing or invalid."""
         try:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
@@ -43,33 +43,33 @@ class Report:
 
 
 class Lock:
-    """The zone's lock, taken; raises ``JaywalkError`` where another agent holds it."""
+    """The lock of a zone, held; raises ``JaywalkError`` if another agent holds it."""
 
     def __init__(self, file: Path, zone: str) -> None:
         self._file = file
         self._zone = zone
-        self._stream = self._taken()
+        self._stream = self._acquire()
 
     def renew(self) -> bool:
-        """Takes the lock anew where somebody removed or hid its file; returns whether that was so.
+        """Acquires the lock again if its file was removed or replaced; returns whether that was so.
 
-        Else nobody sees any more that this agent runs, and a second one starts.  Raises as the constructor.
+        Without it a second agent could start beside this one.  Raises as the constructor.
         """
         with suppress(OSError):
             if os.path.samestat(self._file.stat(), os.fstat(self._stream.fileno())):
                 return False
-        before, self._stream = self._stream, self._taken()
+        before, self._stream = self._stream, self._acquire()
         before.close()
         return True
 
     def close(self) -> None:
         self._stream.close()
 
-    def _taken(self) -> IO[str]:
+    def _acquire(self) -> IO[str]:
         stream = _open(self._file)
-        # Whoever only looks whether an agent runs holds the lock for a moment.
+        # ``is_running`` of another process holds the lock for a moment.
         for wait in (0.05, 0.2, 0.5, 0.0):
-            if _take(stream, fcntl.LOCK_EX):
+            if _try_lock(stream, fcntl.LOCK_EX):
                 return stream
             time.sleep(wait)
         stream.close()
@@ -81,12 +81,12 @@ class Lock:
 
 @contextmanager
 def only_one(lock_file: Path, zone: str) -> Iterator[Lock]:
-    """Holds the zone's lock; raises ``JaywalkError`` where another agent holds it."""
+    """Holds the lock of a zone; raises ``JaywalkError`` if another agent holds it."""
     with closing(Lock(lock_file, zone)) as lock:
         yield lock
 
 
-def _take(stream: IO[str], kind: int) -> bool:
+def _try_lock(stream: IO[str], kind: int) -> bool:
     try:
         fcntl.flock(stream, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -95,21 +95,21 @@ def _take(stream: IO[str], kind: int) -> bool:
 
 
 def is_running(lock_file: Path) -> bool:
-    """Whether an agent holds the zone's lock."""
+    """Whether an agent holds the lock of the zone."""
     with suppress(OSError), lock_file.open() as stream:
-        return not _take(stream, fcntl.LOCK_SH)
+        return not _try_lock(stream, fcntl.LOCK_SH)
     return False
 
 
 def is_alive(pid: int) -> bool:
-    """Whether there is such a process, be it another user's; ``pid`` is what a file says it is."""
+    """Whether the process exists, also under another user; ``pid`` comes from a file and may be anything."""
     try:
         os.kill(pid, 0)
     except PermissionError:
         return True
     except (ProcessLookupError, OverflowError, TypeError):
         return False
-    return pid > 0  # kill(2) takes others for groups of processes
+    return pid > 0  # kill(2) reads 0 and negative numbers as process groups
 
 
 def _open(lock_file: Path) -> IO[str]:
@@ -121,6 +121,6 @@ def _open(lock_file: Path) -> IO[str]:
 
 
 def report(path: Path, trouble: str, waiting: bool = False, joined: bool = False) -> None:
-    """Writes the running agent's report; a full disk does not stop it."""
+    """Writes the status file; a full disk does not stop the agent."""
     with suppress(JaywalkError):
         Report(os.getpid(), trouble, time.time(), waiting, joined).write(path)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""SIGTERM and SIGINT: a wait ends at once, a change only when it is done."""
+"""SIGTERM and SIGINT end a wait at once, and a change only once it is complete."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import FrameType
 
 
 class Stopped(BaseException):
-    """Somebody asked this program to end while it waited."""
+    """A signal arrived while the program waited."""
 
 
 class StopSignal:
@@ -24,12 +24,12 @@ class StopSignal:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._asked = True
         if self._waiting:
-            # A wait that is only being entered has no end that would say so.
+            # ``__exit__`` does not run for a wait that is only being entered.
             self._waiting = False
             raise Stopped
 
     def waiting(self) -> StopSignal:
-        """Marks a wait that a signal may break off: ``with stop.waiting():``."""
+        """Marks a wait that a signal may interrupt: ``with stop.waiting():``."""
         return self
 
     def __enter__(self) -> None:
@@ -42,6 +42,6 @@ class StopSignal:
         self._waiting = False
 
     def sleep(self, seconds: float) -> None:
-        """Sleeps, or raises :class:`Stopped` as soon as a signal comes."""
+        """Sleeps; raises :class:`Stopped` as soon as a signal arrives."""
         with self.waiting():
             time.sleep(seconds)

@@ -35,7 +35,7 @@ from .endpoint_reporter import EndpointReporter
 from .network_monitor import NetworkMonitor
 from .path import PeerStats, Target
 from .path_status import PathStatus
-from .probe import Heard, ProbeSocket
+from .probe import ProbeSocket, Received
 from .silence import Silences
 from .state_machine import PathActions, PathStateMachine
 
@@ -188,7 +188,7 @@ class PathManager:
         with self._dataplane.lock:
             now, spent = time.monotonic(), time.thread_time()
             self._links_changed |= self._network_monitor.due(now)
-            if self._network_monitor.happened(now):
+            if self._network_monitor.address_changed(now):
                 self._on_address_change()
             if self._links_changed and now >= self._next_mtu_observe:
                 self._lower_mtu(now)
@@ -337,7 +337,7 @@ class PathManager:
     def _send_probes(self, actions: PathActions) -> None:
         for key, relay in actions.probes:
             if relay in self._sockets and key in self._records:
-                self._sockets[relay][1].ask(self._records[key].addresses[0])
+                self._sockets[relay][1].send(self._records[key].addresses[0])
 
     def _receive_until(self, pause: float) -> float:
         """Hears questions and answers until the pause is over, or until one of them is news."""
@@ -349,7 +349,7 @@ class PathManager:
             with self._dataplane.lock:
                 news = [self._receive(*sockets[each]) for each in ready if each in sockets]
                 if self._network_monitor.socket.fileno() in ready:
-                    self._network_monitor.hear(time.monotonic())
+                    self._network_monitor.receive(time.monotonic())
                 if self._wake in ready:
                     os.eventfd_read(self._wake)
                 if any(news) or self._wake in ready or self._network_monitor.due(time.monotonic()):
@@ -358,13 +358,13 @@ class PathManager:
 
     def _receive(self, relay: str | None, probe_socket: ProbeSocket) -> bool:
         now, news = time.monotonic(), False
-        for host, what, size in probe_socket.heard():
+        for host, what, size in probe_socket.receive():
             key = self._hosts.get(host)
-            if key is None or relay == OWN_RELAY or (what is not Heard.ANSWER and relay is not None):
+            if key is None or relay == OWN_RELAY or (what is not Received.REPLY and relay is not None):
                 continue
-            if what is Heard.ANSWER:
+            if what is Received.REPLY:
                 news |= self.machine.on_reply(key, relay, now)
-            elif what is Heard.QUESTION:
+            elif what is Received.PROBE:
                 news |= self.machine.on_probe(key, now, size)
             else:
                 self.machine.on_port_unreachable(key, now)

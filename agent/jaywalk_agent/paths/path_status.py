@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How each peer is reached, as the running agent writes it down for ``jaywalk status`` and its own return."""
+"""The path status file: how each peer is reached, for ``jaywalk status`` and for the agent's next start."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from jaywalk.core.errors import JaywalkError
 from jaywalk.core.files import write_private
 from jaywalk.mesh.node_interface import Way
 
+# WireGuard alone reaches the peer, if it is up.
 PLAIN = "plain"
-"""A peer that WireGuard reaches without help, if it is there."""
 
 
 @dataclass(frozen=True)
 class PathStatus:
-    """``path`` is ``direct``, ``relayed`` by the relay with that key, ``none`` or ``plain``; and the way."""
+    """``path`` is ``direct``, ``relayed``, ``none`` or ``plain``; ``relay`` is the relay's key, or empty."""
 
     path: str
     relay: str
@@ -30,16 +30,16 @@ class PathStatus:
         return Way(self.endpoint, self.keepalive)
 
 
-def save(file: Path, outcomes: dict[str, PathStatus]) -> None:
-    """Writes all of them; a full disk does not stop an agent."""
+def save(file: Path, statuses: dict[str, PathStatus]) -> None:
+    """Writes the file; a full disk does not stop the agent."""
     with suppress(JaywalkError):
-        write_private(str(file), json.dumps({key: asdict(each) for key, each in outcomes.items()}) + "\n")
+        write_private(str(file), json.dumps({key: asdict(status) for key, status in statuses.items()}) + "\n")
 
 
 def load(file: Path) -> dict[str, PathStatus]:
-    """What was written last, or nothing where there is nothing to be believed."""
+    """The statuses by key, or {} if the file is missing or invalid."""
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
-        return {str(key): PathStatus(**each) for key, each in document.items()}
+        return {str(key): PathStatus(**fields) for key, fields in document.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}

@@ -26,7 +26,7 @@ from jaywalk.zone.view import ZoneView
 from ..config import AgentConfig
 from ..host.netns import inside
 from . import icmp_echo, path_status
-from .probe import ANSWER, HEADERS, MARK, PORT, QUESTION, SIZE, never_fragment
+from .probe import COOKIE, HEADERS, PORT, PROBE, REPLY, SIZE, never_fragment
 
 RATE = 2000
 """Packets a second, so that a thousand peers asked at once find room in the queues of both ends."""
@@ -340,7 +340,7 @@ class _Exchange:
         mark = self.tag + number.to_bytes(4, "big")
         probe.sent = self._now()
         request = icmp_echo.request(version, self.tag, number, mark, length)
-        question = (QUESTION + mark).ljust(length, b"\0")
+        question = (PROBE + mark).ljust(length, b"\0")
         for sock, data, port in ((pair.datagrams, question, PORT), (pair.echoes, request, 0)):
             try:
                 sock.sendto(data, (probe.host, port))
@@ -351,8 +351,8 @@ class _Exchange:
 
     def _hear_agent(self, sock: socket.socket, _version: int) -> None:
         for data, host in _received(sock):
-            if data.startswith(ANSWER) and len(data) >= SIZE:
-                self._take(data[MARK], host, "agent")
+            if data.startswith(REPLY) and len(data) >= SIZE:
+                self._take(data[COOKIE], host, "agent")
 
     def _hear_kernel(self, sock: socket.socket, version: int) -> None:
         for data, host in _received(sock):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the log says of peers that fall silent and come back, and of addresses that this node lost.  Pure."""
+"""Log lines about peers that stop and start answering, and about addresses that this node lost.  Pure."""
 
 from __future__ import annotations
 
@@ -12,80 +12,80 @@ from jaywalk.core import ip
 from jaywalk.wireguard import describe
 from jaywalk.zone.view import ZoneView
 
+# Changes are collected for this time, since a cut network silences many peers one after the other.
 SETTLE_SECONDS = 3.0
-"""For which news are gathered, since a cut network silences many peers one after the other."""
+# A level of ``logging`` and a sentence.
 Line = tuple[int, str]
-"""A level of ``logging`` and a sentence."""
 
 
 @dataclass(frozen=True)
 class _Silence:
+    """``answered_before``: whether the peer answered since this agent started."""
+
     since: float
-    known: bool
-    """Whether the peer answered before, as long as this agent runs."""
+    answered_before: bool
 
 
 class Silences:
-    """Tells changes of who answers, in one line each or one for many.  Times are in seconds since 1970."""
+    """Reports changes, in one line per peer or one for many.  Times are in seconds since 1970."""
 
     def __init__(self) -> None:
-        self._heard: set[str] = set()
+        self._answering: set[str] = set()
         self._silent: dict[str, _Silence] = {}
-        """The silences that were told."""
-        self._went: dict[str, _Silence] = {}
-        self._came: dict[str, float] = {}
+        self._stopped: dict[str, _Silence] = {}
+        self._resumed: dict[str, float] = {}
         self._due = 0.0
 
     def observe(
         self, silences: Mapping[str, float | None], names: Mapping[str, str], now: float
     ) -> list[Line]:
-        """Takes in for how many seconds each peer is silent, and returns what to log at ``now``.
+        """Returns the lines to log at ``now``, for the seconds of silence of each peer.
 
-        0 is a peer that answers, None one of which that is not known yet.
+        0 is a peer that answers, None a peer whose state is not known yet.
         """
-        for known in (self._silent, self._went, self._came):
+        for known in (self._silent, self._stopped, self._resumed):
             for key in known.keys() - silences.keys():
                 del known[key]
-        self._heard &= silences.keys()
+        self._answering &= silences.keys()
         for key, seconds in silences.items():
             if seconds is not None:
-                self._take(key, seconds, now)
-        if not (self._went or self._came) or now < self._due:
+                self._update(key, seconds, now)
+        if not (self._stopped or self._resumed) or now < self._due:
             return []
         lines = [*self._departures(names), *self._returns(names, now)]
-        self._went, self._came = {}, {}
+        self._stopped, self._resumed = {}, {}
         return lines
 
-    def _take(self, key: str, seconds: float, now: float) -> None:
-        before = len(self._went) + len(self._came)
+    def _update(self, key: str, seconds: float, now: float) -> None:
+        before = len(self._stopped) + len(self._resumed)
         if not seconds:
-            self._heard.add(key)
-            if self._went.pop(key, None) is None and key in self._silent:
-                self._came.setdefault(key, now)
-        elif key in self._came:
-            del self._came[key]
+            self._answering.add(key)
+            if self._stopped.pop(key, None) is None and key in self._silent:
+                self._resumed.setdefault(key, now)
+        elif key in self._resumed:
+            del self._resumed[key]
         elif key not in self._silent:
-            self._went.setdefault(key, _Silence(now - seconds, key in self._heard))
+            self._stopped.setdefault(key, _Silence(now - seconds, key in self._answering))
         if not before:
             self._due = now + SETTLE_SECONDS
 
     def _departures(self, names: Mapping[str, str]) -> Iterable[Line]:
-        self._silent |= self._went
-        lost = [key for key, each in self._went.items() if each.known]
-        never = [key for key, each in self._went.items() if not each.known]
+        self._silent |= self._stopped
+        lost = [key for key, silence in self._stopped.items() if silence.answered_before]
+        never = [key for key, silence in self._stopped.items() if not silence.answered_before]
         if lost:
-            clock = time.strftime("%H:%M:%S", time.localtime(min(self._went[key].since for key in lost)))
+            clock = time.strftime("%H:%M:%S", time.localtime(min(self._stopped[key].since for key in lost)))
             yield logging.WARNING, f"{_named(lost, names, 'is', 'are')} silent since {clock}"
         if never:
             yield logging.WARNING, f"{_named(never, names, 'does', 'do')} not answer"
 
     def _returns(self, names: Mapping[str, str], now: float) -> Iterable[Line]:
-        ended = {key: self._silent.pop(key) for key in self._came}
-        again = [key for key, each in ended.items() if each.known]
-        first = [key for key, each in ended.items() if not each.known]
+        ended = {key: self._silent.pop(key) for key in self._resumed}
+        again = [key for key, silence in ended.items() if silence.answered_before]
+        first = [key for key, silence in ended.items() if not silence.answered_before]
         for keys, word in ((again, " again"), (first, "")):
             if keys:
-                away = max(self._came[key] - ended[key].since for key in keys)
+                away = max(self._resumed[key] - ended[key].since for key in keys)
                 most = " at most" if len(keys) > 1 else ""
                 yield (
                     logging.INFO,
@@ -108,7 +108,7 @@ def _span(seconds: float) -> str:
 
 
 class OwnAddresses:
-    """Notices that the zone gave this node's addresses to another one."""
+    """Detects that the zone gave addresses of this node to another one."""
 
     def __init__(self, own_key: str, view: ZoneView | None) -> None:
         self._own_key = own_key
@@ -116,7 +116,7 @@ class OwnAddresses:
         self._addresses = own.addresses if own is not None else ()
 
     def observe(self, view: ZoneView) -> list[str]:
-        """A sentence for each address that this node had and another one has now."""
+        """A sentence for each address of this node that another node has now."""
         own = view.peers.get(self._own_key)
         if own is None or own.addresses == self._addresses:
             return []

@@ -40,7 +40,7 @@ def tell(view: ZoneView, before: ZoneView, merged: Merged) -> None:
 
 def follow_clock(view: ZoneView, clock: WallClock) -> float:
     """Counts for retained peers the time that really went by; returns the time now."""
-    now, jump = clock.look()
+    now, jump = clock.check()
     redate(view, now, jump)
     return now
 
