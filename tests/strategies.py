@@ -9,7 +9,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from jaywalk.zone.models import MOST_REV, Lease, Peer
+from jaywalk.zone.marks import REV_LIMIT
+from jaywalk.zone.models import Lease, Peer
 from jaywalk.zone.requests import AGENT_OPS, REPORT, Request, new_nonce
 
 
@@ -68,7 +69,7 @@ _peers: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "symmetric": st.booleans(),
         "relay": st.integers(0, 65535),
         "seq": naturals,
-        "rev": st.integers(0, MOST_REV - 1),
+        "rev": st.integers(0, REV_LIMIT - 1),
     }
 )
 peers = _peers.map(lambda fields: Peer(**fields))

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from jaywalk.core import ip, key_format, validation
 from jaywalk.core.errors import InvalidValue
 from jaywalk.zone import codec
-from jaywalk.zone.models import MAX_PREFIXES, MAX_REQUESTED, Lease, Peer, Zone, lease_of
+from jaywalk.zone.models import Lease, Peer, Zone, lease_of
+from jaywalk.zone.record_fields import MAX_PREFIXES
 
 PEERS = "peers"
 LEASES = "leases"
@@ -147,10 +148,10 @@ def _lease(zone: Zone, key: str, text: str | None) -> tuple[Lease | None, str]:
         return None, ""
     try:
         lease = Lease.from_wire(key, text)
-        _in_pools(zone, lease.addresses)
-        return lease, ""
     except InvalidValue as error:
         return None, error.problem
+    outside = next((host for host in lease.addresses if not zone.holds(host)), None)
+    return (lease, "") if outside is None else (None, f"the address {outside} lies outside the zone's pools")
 
 
 def _lease_reason(zone: Zone, key: str, text: str | None, lease: Lease) -> str:
@@ -222,35 +223,11 @@ def _listed(zone: Zone, text: str) -> tuple[str, ...]:
 
 
 def _fields(zone: Zone, data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The fields of a lease that are valid each for itself, in a record that is not so as a whole."""
-    listed = data.get("a")
-    yield from _valid("addresses", lambda: _in_pools(zone, _each(validation.address, listed, MAX_REQUESTED)))
-    yield from _valid("prefixes", lambda: _each(validation.child_prefix, data.get("p", []), MAX_PREFIXES))
-    yield from _valid("name", lambda: validation.dns_label(data.get("n")))
-    yield from _valid("host", lambda: validation.dns_label(data["h"]) if data.get("h") else "")
-    yield from _valid("asked", lambda: validation.dns_label(data["q"]) if data.get("q") else "")
-    yield from _valid("kept", lambda: _each(validation.child_prefix, data.get("k", []), MAX_PREFIXES))
-    yield from _valid("seq", lambda: codec.natural(data.get("s", 0), "seq"))
-    yield from _valid("since", lambda: codec.natural(data.get("i", 0), "start"))
-
-
-def _each(check: Callable[[Any], str], value: object, most: int) -> tuple[str, ...]:
-    return codec.each(check, value, "values", most)
-
-
-def _in_pools(zone: Zone, addresses: tuple[str, ...]) -> tuple[str, ...]:
-    """``addresses``, which only a spoilt record has outside of the zone's pools."""
-    outside = next((each for each in addresses if not zone.holds(each)), None)
-    if outside is not None:
-        raise InvalidValue(f"the address {outside} lies outside the zone's pools")
-    return addresses
-
-
-def _valid(name: str, value: Callable[[], Any]) -> Iterator[tuple[str, Any]]:
-    try:
-        yield name, value()
-    except InvalidValue:
-        return
+    """The fields of a lease that are valid each on its own, in a record that is invalid as a whole."""
+    for name, value in Lease.valid_fields(data):
+        # Only a damaged record has addresses outside the zone's pools.
+        if name != "released" and (name != "addresses" or all(map(zone.holds, value))):
+            yield name, value
 
 
 def _addresses(zone: Zone, words: Iterable[str]) -> Iterator[str]:

@@ -15,9 +15,11 @@ from ..core.errors import InvalidValue
 
 MARK = re.compile(r"[0-9a-f]{8,32}")
 EPOCH = re.compile(r"[0-9]{1,18}")
+# An epoch or a revision, in its one spelling: scripts in Redis compare the texts, and Lua's numbers are exact
+# up to 2^53.
 NUMBER = re.compile(r"0|[1-9][0-9]{0,14}")
-"""Of an epoch or a revision, in its one spelling: scripts in Redis compare the texts, and Lua's numbers are
-exact up to 2^53."""
+# Revisions are below it, as of NUMBER.
+REV_LIMIT = 10**15
 MOST = 256
 """Marks that a reader remembers before it drops some."""
 STEPS = ((64, 1), (4096, 64), (262_144, 4096))

@@ -17,7 +17,8 @@ from typing import Any
 from ..core import key_format, validation
 from ..core.errors import BadRequest, InvalidValue, RequestRefused
 from . import codec
-from .models import MAX_LOCAL, MAX_PREFIXES, MAX_REQUESTED, SCHEMA, Lease, Peer
+from .models import SCHEMA, Lease, Peer
+from .record_fields import MAX_LOCAL, MAX_PREFIXES, MAX_REQUESTED
 from .reply_streams import ReplyTo
 
 MAX_REQUEST_BYTES = 16384
