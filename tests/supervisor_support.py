@@ -61,7 +61,7 @@ def committing(
     thread = threading.Thread(target=committer.run, daemon=True)
     thread.start()
     try:
-        until(lambda: not committer.health.trouble)
+        until(lambda: not committer.health.error)
         yield committer
     finally:
         stop.set()

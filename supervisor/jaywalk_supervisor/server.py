@@ -149,10 +149,10 @@ class Supervisor:
             if self.embedded is not None and self.embedded.exited():
                 log.critical("the embedded server ended: see %s/server.log", self.embedded.folder)
                 return True
-            if time.monotonic() - health.turn < STALLED_SECONDS:
+            if time.monotonic() - health.last_turn < STALLED_SECONDS:
                 notify("WATCHDOG=1")
             status = health.summary
-            if status != said and (said or not health.trouble):
+            if status != said and (said or not health.error):
                 notify("READY=1", f"STATUS={status}")
                 said = status
         return False
@@ -160,17 +160,17 @@ class Supervisor:
     def report(self) -> tuple[dict[str, Any], bool]:
         """The body of ``/healthz``, and whether the supervisor decides on joins as it should."""
         health = self.committer.health
-        alive = self._committing.is_alive() and time.monotonic() - health.turn < STALLED_SECONDS
+        alive = self._committing.is_alive() and time.monotonic() - health.last_turn < STALLED_SECONDS
         reasons = health.reasons if alive else ["the supervisor decides nothing: restart it", *health.reasons]
         body = {
             "status": "failing" if reasons else "ok",
             "reasons": reasons,
             "committer": "alive" if alive else "hung or ended",
-            "controller": health.trouble or "connected",
-            "memory": health.memory_trouble or "ok",
-            "clock": health.clock_trouble or "ok",
+            "controller": health.error or "connected",
+            "memory": health.memory_error or "ok",
+            "clock": health.clock_error or "ok",
             "clock_offset_seconds": round(health.clock_skew, 3),
-            "broken_zones": health.troubled_zones,
+            "broken_zones": health.failing_zones,
             "copies": self.recovery.summary,
             "unreadable_records": health.unreadable_records(),
             "zones_led": sorted(health.led),

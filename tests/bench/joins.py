@@ -23,7 +23,7 @@ from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk.zone.reply_streams import ReplyTo
 from jaywalk.zone.requests import Reply, Request
 from jaywalk_supervisor.decisions.agent_requests import decide
-from jaywalk_supervisor.store.commit_args import Writes, writes
+from jaywalk_supervisor.store.commit_args import CommitArgs, commit_args
 from jaywalk_supervisor.store.connection import script_of
 from jaywalk_supervisor.store.store import Store, new_mark
 from tests.bench.apply import random_key
@@ -130,7 +130,7 @@ def bare(store: Store, batch: int, joins: int = BARE_JOINS) -> float:
     return batch * len(calls) / (time.monotonic() - begun)
 
 
-def _calls(store: Store, batch: int, joins: int) -> list[Writes]:
+def _calls(store: Store, batch: int, joins: int) -> list[CommitArgs]:
     """The commits that a supervisor would make of ``joins`` joins."""
     state = store.load(BARE.name)
     calls = []
@@ -145,7 +145,7 @@ def _calls(store: Store, batch: int, joins: int) -> list[Writes]:
             changes += decision.changes
             replies[ReplyTo(asked.nonce)] = decision.reply
         mark = new_mark()
-        calls.append(writes(state, changes, replies, mark))
+        calls.append(commit_args(state, changes, replies, mark))
         state.rev, state.mark, state.wait_ms = state.rev + 1, mark, state.desired_wait_ms
     return calls
 

@@ -140,9 +140,9 @@ def test_bug_06_a_redis_that_goes_ends_no_supervisor(redis_server: RedisServer) 
     with committing(redis_server.address) as committer:
         ask(redis_server, 1)
         redis_server.crash()
-        until(lambda: "cannot be reached" in committer.health.trouble)
+        until(lambda: "cannot be reached" in committer.health.error)
         redis_server.start()
-        until(lambda: not committer.health.trouble)
+        until(lambda: not committer.health.error)
         ask(redis_server, 2)
         assert set(client(redis_server).snapshot().peers) == {key_of(1), key_of(2)}
 

@@ -82,7 +82,7 @@ ADDRESSES = (
     Mutant(
         "stale-ignores-reports",
         STATE,
-        "times = (lease.since, self.released_at(lease), self.seen.get(lease.key, 0))",
+        "times = (lease.since, self.released_at(lease), self.last_seen_at.get(lease.key, 0))",
         "times = (lease.since, self.released_at(lease))",
         "under the policy 'stale' a node that only reports counts as silent",
         of(

@@ -246,8 +246,8 @@ COMMITS = (
     Mutant(
         "one-bad-request-harms-all",
         COMMITTER,
-        "        for each in pendings:\n            self._commit(store, zone, [each])",
-        "        for each in pendings[:0]:\n            self._commit(store, zone, [each])",
+        "        for entry in entries:\n            self._commit(store, zone, [entry])",
+        "        for entry in entries[:0]:\n            self._commit(store, zone, [entry])",
         "those who asked together with a request that Redis refuses are not answered",
         of(
             "integration/supervisor/committer/test_commit.py",

@@ -14,15 +14,15 @@ LOSSES = (
         "restored-over-what-is-there",
         f"{SUPERVISOR}/recovery/plan.py",
         "return Relation.NEWER if known[1] <= ends[known[0]] else Relation.OLDER",
-        "return Relation.NEWER if known[1] <= ends[known[0]] else Relation.ANEW",
+        "return Relation.NEWER if known[1] <= ends[known[0]] else Relation.RECREATED",
         "leases go into a zone that an operator put back to an older state",
         of("unit/supervisor/recovery/test_plan.py", "test_a_zones_history_says_whether_it_contains_the_copy"),
     ),
     Mutant(
         "older-copy-wins",
         RECOVERY,
-        "if standing.restored is not None and copy.position < standing.restored:",
-        "if standing.restored is not None and copy.position > standing.restored:",
+        "if status.restored is not None and copy.position < status.restored:",
+        "if status.restored is not None and copy.position > status.restored:",
         "after a loss the copy of the supervisor that comes first stands, however old it is",
         of(
             "integration/supervisor/recovery/test_recovery.py",
@@ -43,8 +43,8 @@ LOSSES = (
     Mutant(
         "copy-of-a-removed-zone-used",
         RECOVERY,
-        "return standing.readded and found is Relation.ANEW",
-        "return standing.readded and found is Relation.OLDER",
+        "return status.readded and found is Relation.RECREATED",
+        "return status.readded and found is Relation.OLDER",
         "a zone that was removed and made again has the leases of before",
         of(
             "integration/supervisor/recovery/test_recovery.py",
@@ -65,7 +65,7 @@ LOSSES = (
     Mutant(
         "password-not-put-back",
         RECOVERY,
-        "if copy is not None and copy.digest and not standing.digest:",
+        "if copy is not None and copy.digest and not status.digest:",
         "if copy is not None and copy.digest and not copy.digest:",
         "the agents of a tenant are locked out once Redis lost the password of their zone",
         of(

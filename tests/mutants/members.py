@@ -23,7 +23,7 @@ MEMBERS = (
     Mutant(
         "release-not-done",
         ORDERS,
-        "return Decision(replace(ABSENT, changed=True), dropped(state, lease, now))",
+        "return Decision(replace(ABSENT, changed=True), end_lease(state, lease, now))",
         "return Decision(replace(ABSENT, changed=True))",
         "an operator is told that a lease is free and it is not",
         of("unit/supervisor/decisions/test_agent_requests.py", "test_operators_orders"),
@@ -40,7 +40,7 @@ MEMBERS = (
     Mutant(
         "rekey-leaves-the-old-key",
         ORDERS,
-        "freed = dropped(state, source, now) if source else ()",
+        "freed = end_lease(state, source, now) if source else ()",
         "freed: tuple[Change, ...] = ()",
         "after a rekey the old key has what the new one got",
         of(
@@ -51,7 +51,7 @@ MEMBERS = (
     Mutant(
         "reservation-not-claimed",
         DECIDE,
-        "freed = dropped(state, reservation, now) if reservation else ()",
+        "freed = end_lease(state, reservation, now) if reservation else ()",
         "freed: tuple[Change, ...] = ()",
         "a reservation that a node claimed waits for the next one, with the same address",
         of(

@@ -15,8 +15,8 @@ TIMES = (
     Mutant(
         "own-clock-decides",
         COMMITTER,
-        "self.decider.batch(state, pendings, self.time.now())",
-        "self.decider.batch(state, pendings, time.time())",
+        "self.decider.batch(state, entries, self.time.now())",
+        "self.decider.batch(state, entries, time.time())",
         "a supervisor whose clock is wrong voids quarantines and robs live nodes",
         of(
             "integration/supervisor/committer/test_listening.py",
@@ -48,7 +48,7 @@ TIMES = (
     Mutant(
         "listens-on-after-a-jump",
         COMMITTER,
-        "            self.zones.listen_anew(jump)\n",
+        "            self.zones.restart_listening(jump)\n",
         "            log.debug('%s', jump)\n",
         "nodes that report count as silent once Redis's clock was set ahead",
         of(
@@ -59,8 +59,8 @@ TIMES = (
     Mutant(
         "listens-on-after-a-halt",
         COMMITTER,
-        "            self._look(store)\n            self.zones.listen_anew()\n",
-        "            self._look(store)\n",
+        "            self._check_clock(store)\n            self.zones.restart_listening()\n",
+        "            self._check_clock(store)\n",
         "nodes count as silent for the time in which the supervisor stood still",
         of(
             "integration/supervisor/committer/test_listening.py",

@@ -23,7 +23,7 @@ from jaywalk.zone.requests import REPORT_SECONDS
 
 from ..state.zone_state import ZoneState
 from ..store.acl import password_hash, set_password, write_user
-from ..store.connection import AWAY
+from ..store.connection import REDIS_UNAVAILABLE
 from ..store.store import Origin, Store, ZoneGone
 from . import tokens
 
@@ -263,7 +263,7 @@ def remove(store: Store, name: str, force: bool) -> dict[str, Any]:
     tokens.remove_zone(store, name)
     with suppress(redis.ResponseError):  # a managed server has no users for us to delete
         # Ends the connections of its agents, so that they ask again and learn what happened.
-        store.on_all("ACL", "DELUSER", agent_user(name))
+        store.run_on_all_nodes("ACL", "DELUSER", agent_user(name))
     return zone
 
 
@@ -288,7 +288,7 @@ def _is_there(store: Store, zone: Zone) -> bool:
     """Makes a zone; False where it waits for its shard or for memory, which keeps no other one waiting."""
     try:
         made = store.create(zone, Origin(restored=FROM_NOWHERE))
-    except AWAY:
+    except REDIS_UNAVAILABLE:
         if not store.where.nodes:
             raise
         return False
@@ -341,13 +341,13 @@ def with_seen(store: Store, name: str) -> dict[str, Any]:
     """One zone, with when each of its peers was last seen; raises as :func:`one`."""
     check_known(store.zones(), name)
     state = store.load(name)
-    state.seen = store.seen(name)
+    state.last_seen_at = store.last_seen(name)
     return detailed(state, store.time(name))
 
 
 def detailed(state: ZoneState, now: float) -> dict[str, Any]:
     """A zone in plain values, with when each of its peers was last seen as of the time ``now``."""
-    seen = state.seen
+    seen = state.last_seen_at
     peers = sorted(state.peers.values(), key=lambda peer: (seen.get(peer.key, 0), peer.name))
     words = [
         {

@@ -150,7 +150,7 @@ def _add_document(app: Flask) -> None:
 
 def _peer(peer: Peer, state: ZoneState) -> dict[str, str]:
     """The original's fields first; several values of a field stand in one string."""
-    seen = state.seen.get(peer.key)
+    seen = state.last_seen_at.get(peer.key)
     return {
         "PublicKey": peer.key,
         "EndpointIP": peer.observed or peer.endpoint,

@@ -62,14 +62,14 @@ def _counted(health: Health) -> Iterable[Metric]:
     conflicts = "Commits decided anew because another supervisor's came between"
     yield CounterMetricFamily("jaywalk_commit_conflicts", conflicts, value=health.conflicts)
     connected = "1 while the controller answers the committer"
-    yield GaugeMetricFamily("jaywalk_controller_connected", connected, value=not health.trouble)
+    yield GaugeMetricFamily("jaywalk_controller_connected", connected, value=not health.error)
     full = "1 while the controller has no memory left"
-    yield GaugeMetricFamily("jaywalk_controller_full", full, value=bool(health.memory_trouble))
+    yield GaugeMetricFamily("jaywalk_controller_full", full, value=bool(health.memory_error))
     yield GaugeMetricFamily("jaywalk_zones_led", "Zones that this supervisor serves", value=len(health.led))
     offset = "Seconds by which the clock of the supervisor's machine is ahead of the controller's"
     yield GaugeMetricFamily("jaywalk_clock_offset_seconds", offset, value=health.clock_skew)
     broken = "Zones that cannot be served"
-    yield GaugeMetricFamily("jaywalk_zones_broken", broken, value=len(health.troubled_zones))
+    yield GaugeMetricFamily("jaywalk_zones_broken", broken, value=len(health.failing_zones))
     unreadable = GaugeMetricFamily(
         "jaywalk_records_unreadable", "Keys of the zone with a record that does not parse", labels=["zone"]
     )

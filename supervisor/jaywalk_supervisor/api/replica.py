@@ -20,7 +20,7 @@ from ..monitoring.audit import Audit
 from ..monitoring.clock import SharedClock
 from ..state.wrong_type import is_wrong_type
 from ..state.zone_state import ZoneState
-from ..store.connection import AWAY
+from ..store.connection import REDIS_UNAVAILABLE
 from ..store.store import Store
 
 TIMEOUT = 1.0
@@ -79,7 +79,7 @@ class Replica:
             if self._store is None:
                 self._store = Store.open(self.where, "jaywalk-api")
             read(self._store)
-        except (JaywalkError, *AWAY):
+        except (JaywalkError, *REDIS_UNAVAILABLE):
             self._disconnect()
             self._try_after = time.monotonic() + PAUSE
 
@@ -98,13 +98,13 @@ class Replica:
                 if is_wrong_type(error):
                     continue
                 raise
-            except AWAY:
+            except REDIS_UNAVAILABLE:
                 if known is None or not store.where.nodes:
                     raise
                 states[name] = known  # its shard is away, which says nothing of the others
         for name in () if store.where.nodes else self._audit.changed(store, states):
             with suppress(InvalidValue):
-                states[name] = store.read_anew(states[name])
+                states[name] = store.reload(states[name])
         self._states = states
         self._clock.look(store.time)
 
@@ -112,8 +112,8 @@ class Replica:
         self._read_zones(store)
         for name, state in (self._states or {}).items():
             try:
-                state.seen = store.seen(name)
-            except AWAY:
+                state.last_seen_at = store.last_seen(name)
+            except REDIS_UNAVAILABLE:
                 if not store.where.nodes:
                     raise
             except InvalidValue:

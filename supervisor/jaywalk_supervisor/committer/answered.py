@@ -9,14 +9,14 @@ from dataclasses import replace
 from jaywalk.zone.requests import OPERATOR_OPS, Reply, Request
 
 # Requests that changed a zone; a sender repeats its own within seconds.
-REMEMBERED = 4096
+MAX_REMEMBERED_ANSWERS = 4096
 
 Identity = tuple[str, int, str, str, str, int]
 # By zone, its epoch, operation, key, name and seq: two requests of a sender never share all of them.
 Answers = dict[Identity, tuple[Request, Reply]]
 
 
-class Answered:
+class AnsweredRequests:
     """The last answers of this supervisor that changed a zone."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Answered:
     def keep(self, batch: Answers) -> None:
         """Remembers the answers of a batch that was committed."""
         self._answers |= batch
-        while len(self._answers) > REMEMBERED:
+        while len(self._answers) > MAX_REMEMBERED_ANSWERS:
             del self._answers[next(iter(self._answers))]
 
 
@@ -47,12 +47,12 @@ def identity_of(request: Request, epoch: int) -> Identity:
     return (request.zone, epoch, request.op, request.key, request.name, request.seq)
 
 
-def is_order(request: Request) -> bool:
+def is_operator_request(request: Request) -> bool:
     """Whether it is carried out once: what others ordered since it was is not undone by its repeat."""
     return request.op in OPERATOR_OPS
 
 
-def as_first(reply: Reply, first: Reply | None) -> Reply:
+def with_first_outcome(reply: Reply, first: Reply | None) -> Reply:
     """The answer to a node's repeated request: what it has by now, and that its request changed the zone."""
     repeats = first is not None and reply.ok and not reply.changed
     return replace(reply, changed=True) if repeats else reply

@@ -14,10 +14,10 @@ from jaywalk.zone.requests import Reply, Request
 from ..decisions.agent_requests import Decision, decide
 from ..monitoring import request_log
 from ..monitoring.health import Health
-from ..monitoring.request_log import Told
+from ..monitoring.request_log import LoggedRequest
 from ..state.zone_state import Undo, ZoneState
-from .answered import Answered, Answers, as_first, identity_of, is_order
-from .inboxes import Pending
+from .answered import AnsweredRequests, Answers, identity_of, is_operator_request, with_first_outcome
+from .inboxes import InboxEntry
 from .timeliness import untimely
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Batch:
     """
 
     changes: list[Change] = field(default_factory=list)
-    answers: list[tuple[Pending, Reply]] = field(default_factory=list)
+    answers: list[tuple[InboxEntry, Reply]] = field(default_factory=list)
     undos: list[Undo] = field(default_factory=list)
     changing: Answers = field(default_factory=dict)
     size: int = 0
@@ -48,52 +48,52 @@ class Decider:
     def __init__(self, health: Health, repeats: RepeatFilter) -> None:
         self._health = health
         self._repeats = repeats
-        self._answered = Answered()
+        self._answered = AnsweredRequests()
 
-    def batch(self, state: ZoneState, pendings: Sequence[Pending], now: float) -> Batch:
-        """What as many of ``pendings`` as go into one commit come to at Redis's time ``now``."""
+    def batch(self, state: ZoneState, entries: Sequence[InboxEntry], now: float) -> Batch:
+        """What as many of ``entries`` as go into one commit come to at Redis's time ``now``."""
         batch = Batch()
-        for pending in pendings:
+        for entry in entries:
             if batch.size > COMMIT_BYTES:
                 break
             batch.taken += 1
-            reply = pending.refusal
-            if pending.request is not None:
-                reply = untimely(pending.request, now, self._health.clock_skew)
-                reply = reply or self._answer(state, pending, pending.request, now, batch)
+            reply = entry.refusal
+            if entry.request is not None:
+                reply = untimely(entry.request, now, self._health.clock_skew)
+                reply = reply or self._answer(state, entry, entry.request, now, batch)
             if reply is not None:
-                batch.answers.append((pending, reply))
+                batch.answers.append((entry, reply))
         return batch
 
     def committed(self, zone: str, batch: Batch) -> None:
         """Remembers, counts and logs the answers of a batch that was committed."""
         self._answered.keep(batch.changing)
-        told: list[Told] = []
-        for pending, reply in batch.answers:
-            if pending.repeats and reply.ok:
+        told: list[LoggedRequest] = []
+        for entry, reply in batch.answers:
+            if entry.repeats and reply.ok:
                 continue
             if not reply.ok:
-                self._health.refusals[reply.code] += pending.reply_to is not None
-            elif reply.changed and pending.request is not None:
-                self._health.commits[pending.request.op] += 1
-            if pending.request is not None and (reply.changed or not reply.ok):
-                told.append((pending.request, reply))
-        request_log.tell(zone, told, self._repeats)
+                self._health.refusals[reply.code] += entry.reply_to is not None
+            elif reply.changed and entry.request is not None:
+                self._health.commits[entry.request.op] += 1
+            if entry.request is not None and (reply.changed or not reply.ok):
+                told.append((entry.request, reply))
+        request_log.log_commit(zone, told, self._repeats)
 
     def _answer(
-        self, state: ZoneState, pending: Pending, request: Request, now: float, batch: Batch
+        self, state: ZoneState, entry: InboxEntry, request: Request, now: float, batch: Batch
     ) -> Reply:
         first = self._answered.first(request, state.epoch, batch.changing)
-        pending.repeats = first is not None
-        if first is not None and is_order(request):
+        entry.repeats = first is not None
+        if first is not None and is_operator_request(request):
             return first
-        reply = as_first(_take_in(state, request, now, batch), first)
-        if reply.ok and reply.changed and pending.reply_to is not None:
+        reply = with_first_outcome(_decide_and_apply(state, request, now, batch), first)
+        if reply.ok and reply.changed and entry.reply_to is not None:
             batch.changing[identity_of(request, state.epoch)] = request, reply
         return reply
 
 
-def _take_in(state: ZoneState, request: Request, now: float, batch: Batch) -> Reply:
+def _decide_and_apply(state: ZoneState, request: Request, now: float, batch: Batch) -> Reply:
     """Decides on one request and applies it; a fault of ours is its answer and leaves the others alone."""
     undos: list[Undo] = []
     try:

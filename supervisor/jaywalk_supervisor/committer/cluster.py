@@ -61,13 +61,13 @@ class ClusterCommitter:
                 with Translated(self.where):
                     self._session()
             except JaywalkError as error:
-                if str(error) != self._own.trouble:
+                if str(error) != self._own.error:
                     log.error("%s; zones that come and go wait until this is over", error)
-                self._own.trouble = str(error)
+                self._own.error = str(error)
             except Exception:
                 log.exception("the supervisor of the cluster failed and starts again")
-                self._own.trouble = "the supervisor of the cluster failed and starts again: see the log"
-            self._own = Health(self._own.trouble)
+                self._own.error = "the supervisor of the cluster failed and starts again: see the log"
+            self._own = Health(self._own.error)
             self.stop.wait(REFRESH_SECONDS)
         self._end(list(self._serving))
 
@@ -75,13 +75,13 @@ class ClusterCommitter:
         store = Store.open(self.where, client_name())
         try:
             while not self.stop.is_set():
-                self.recovery.mend_shared(store)
+                self.recovery.restore_shared(store)
                 names = with_defaults(store, self.defaults)
                 self._end(self._serving.keys() - set(names))
                 for name in names:
                     if name not in self._serving:
                         self._start(name)
-                self._own = Health(trouble="")
+                self._own = Health(error="")
                 self.stop.wait(REFRESH_SECONDS)
         finally:
             store.close()
@@ -103,11 +103,11 @@ class ClusterCommitter:
 
 def merged(own: Health, parts: Sequence[Health]) -> Health:
     """One health out of several: counters add up, and the oldest turn and the first trouble stand for all."""
-    whole = Health(own.trouble, own.turn)
+    whole = Health(own.error, own.last_turn)
     for each in parts:
-        whole.trouble = whole.trouble or each.trouble
-        whole.memory_trouble = whole.memory_trouble or each.memory_trouble
-        whole.turn = min(whole.turn, each.turn)
+        whole.error = whole.error or each.error
+        whole.memory_error = whole.memory_error or each.memory_error
+        whole.last_turn = min(whole.last_turn, each.last_turn)
         whole.commits += each.commits
         whole.refusals += each.refusals
         whole.bad += each.bad
@@ -117,7 +117,7 @@ def merged(own: Health, parts: Sequence[Health]) -> Health:
         whole.broken_zones |= each.broken_zones
         if abs(each.clock_skew) > abs(whole.clock_skew):
             whole.clock_skew = each.clock_skew
-        whole.clock_trouble = whole.clock_trouble or each.clock_trouble
+        whole.clock_error = whole.clock_error or each.clock_error
         whole.unreadable |= each.unreadable
-        whole.shut_zones |= each.shut_zones
+        whole.locked_zones |= each.locked_zones
     return whole

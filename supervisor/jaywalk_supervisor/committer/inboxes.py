@@ -28,7 +28,7 @@ INBOX_BYTES = 64 << 20
 
 
 @dataclass
-class Pending:
+class InboxEntry:
     """A request that was taken, or the refusal of one that does not parse."""
 
     reply_to: ReplyTo | None
@@ -43,21 +43,21 @@ class Pending:
 
 
 @dataclass
-class Taken:
+class InboxBatch:
     """Requests of one zone that were taken from a list and read; ``full`` if there may well be more."""
 
     zone: str
-    pendings: list[Pending]
+    entries: list[InboxEntry]
     full: bool
 
 
-class RequestLists:
+class Inboxes:
     """The lists of all zones that are served, in the order in which they are looked at."""
 
     def __init__(self, health: Health, repeats: RepeatFilter) -> None:
         self._health = health
         self._repeats = repeats
-        self._lists: dict[str, tuple[str, Sequence[str]]] = {}
+        self._inboxes: dict[str, tuple[str, Sequence[str]]] = {}
         self._deep: set[str] = set()
 
     def add(self, zone: str) -> None:
@@ -66,32 +66,32 @@ class RequestLists:
         Operators come first: theirs are few, and a flooded inbox must not keep them waiting.
         """
         keys = ZoneKeys(zone)
-        self._lists = {keys.orders: (zone, OPERATOR_OPS), **self._lists, keys.inbox: (zone, AGENT_OPS)}
+        self._inboxes = {keys.orders: (zone, OPERATOR_OPS), **self._inboxes, keys.inbox: (zone, AGENT_OPS)}
         self._deep.add(zone)
 
     def remove(self, zone: str) -> None:
         """Leaves the lists of a zone alone from now on."""
         keys = ZoneKeys(zone)
         for each in (keys.inbox, keys.orders):
-            self._lists.pop(each, None)
+            self._inboxes.pop(each, None)
 
     def clear(self) -> None:
         """Leaves all lists alone."""
-        self._lists.clear()
+        self._inboxes.clear()
 
     def led(self) -> list[str]:
         """The Redis keys of the lists of all zones that this supervisor leads."""
-        return [name for name, (zone, _) in self._lists.items() if zone in self._health.led]
+        return [name for name, (zone, _) in self._inboxes.items() if zone in self._health.led]
 
-    def read(self, name: str, texts: Sequence[str]) -> Taken:
+    def read(self, name: str, texts: Sequence[str]) -> InboxBatch:
         """What was taken from the list ``name``; that list then goes last, so that none starves."""
-        zone, ops = self._lists[name] = self._lists.pop(name)
+        zone, ops = self._inboxes[name] = self._inboxes.pop(name)
         log.debug("zone %s: took %d requests from %s", zone, len(texts), name)
         if len(texts) == BATCH:
             self._deep.add(zone)
-        return Taken(zone, [self.decode(text, zone, ops) for text in texts], len(texts) == BATCH)
+        return InboxBatch(zone, [self.decode(text, zone, ops) for text in texts], len(texts) == BATCH)
 
-    def decode(self, text: str, zone: str, ops: Sequence[str]) -> Pending:
+    def decode(self, text: str, zone: str, ops: Sequence[str]) -> InboxEntry:
         """One entry of a list of ``zone``, in which only ``ops`` may be asked for."""
         try:
             request = Request.from_wire(text, zone, ops)
@@ -100,13 +100,13 @@ class RequestLists:
             self._health.bad[error.reason if isinstance(error, BadRequest) else "value"] += 1
             if reply_to is None:
                 self._health.drops["unanswerable"] += 1
-            request_log.tell_unreadable(zone, str(error), self._repeats)
-            return Pending(reply_to, refusal=Reply.refused("bad-request", str(error)))
+            request_log.log_unparseable_request(zone, str(error), self._repeats)
+            return InboxEntry(reply_to, refusal=Reply.refused("bad-request", str(error)))
         except Exception:
             log.exception("zone %s: a request could not be read", zone)
             self._health.drops["unreadable"] += 1
-            return Pending(None)
-        return Pending(request.reply_to, request)
+            return InboxEntry(None)
+        return InboxEntry(request.reply_to, request)
 
     def trim(self, store: Store) -> None:
         """Keeps inboxes bounded, whoever floods them; one from which no whole batch came needs no look."""

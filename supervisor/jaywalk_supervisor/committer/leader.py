@@ -27,7 +27,7 @@ from ..state.wrong_type import is_wrong_type
 log = logging.getLogger(__name__)
 
 # How often a leader speaks and the others look: one that was killed is replaced within that time.
-BEAT_SECONDS = 0.3
+CLAIM_SECONDS = 0.3
 # Of silence, after which another supervisor takes over from a leader whose connection still stands.
 STALLED_SECONDS = 3
 # The name of a candidate's connection: ids of connections begin anew with each server.
@@ -35,7 +35,7 @@ CLIENT = "jaywalk-leader-{}"
 # How the key ends while its holder had better not lead; older supervisors take such a holder for gone.
 RELUCTANT = " reluctant"
 # A Redis whose memory is full needs a leader most of all, who takes the requests out of it.
-_TAKE = """\
+_ACQUIRE = """\
 #!lua flags=allow-oom
 if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2])
@@ -62,10 +62,10 @@ class Leadership:
             number = self._redis.client_id()
             self._mark = f"{token} {number}"
             self._redis.client_list(client_id=[number])  # Valkey takes no 0
-            self._blind = False
+            self._unsupported = False
         except redis.ResponseError as error:
             log.warning("the controller does not say who leads (%s): each supervisor decides on all", error)
-            self._blind = True
+            self._unsupported = True
 
     def close(self) -> None:
         """Ends the connection, and the leading with it."""
@@ -73,7 +73,7 @@ class Leadership:
 
     def claim(self) -> bool:
         """Whether this supervisor leads now; it takes the lead from one that is gone, silent or reluctant."""
-        if self._blind:
+        if self._unsupported:
             return True
         holder, mark = self._holder(), self._mark + RELUCTANT * self.reluctant
         if holder == mark:
@@ -81,11 +81,11 @@ class Leadership:
         leads = holder in (self._mark, self._mark + RELUCTANT)
         if not leads and self._is_alive(holder) and (self.reluctant or not _is_reluctant(holder)):
             return False
-        return self._take(holder, mark)
+        return self._acquire(holder, mark)
 
     def resign(self) -> None:
         """Gives the lead back."""
-        if not self._blind and self._redis.get(self._key) in (self._mark, self._mark + RELUCTANT):
+        if not self._unsupported and self._redis.get(self._key) in (self._mark, self._mark + RELUCTANT):
             self._redis.delete(self._key)
 
     def _holder(self) -> str | None:
@@ -108,9 +108,9 @@ class Leadership:
             for each in self._redis.client_list(client_id=[number])
         )
 
-    def _take(self, holder: str | None, mark: str) -> bool:
+    def _acquire(self, holder: str | None, mark: str) -> bool:
         """Takes the lead, or says anew how, unless somebody else was quicker."""
-        return bool(self._redis.eval(_TAKE, 1, self._key, holder or "", mark))
+        return bool(self._redis.eval(_ACQUIRE, 1, self._key, holder or "", mark))
 
 
 def _is_reluctant(holder: str | None) -> bool:

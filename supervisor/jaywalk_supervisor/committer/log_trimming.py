@@ -38,7 +38,7 @@ class _Known:
     marks: deque[tuple[float, int, int]] = field(default_factory=deque)
 
 
-class LogBound:
+class LogTrimmer:
     """What one supervisor knows of the logs of its zones; ``now`` is a clock that nobody sets."""
 
     def __init__(self) -> None:

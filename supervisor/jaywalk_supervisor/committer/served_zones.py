@@ -13,18 +13,18 @@ from jaywalk.service.repeat_filter import RepeatFilter
 from jaywalk.zone.models import Zone
 
 from ..admin.zones import with_defaults
-from ..monitoring.audit import RecordWatch
+from ..monitoring.audit import RecordMonitor
 from ..monitoring.clock import Timekeeper
-from ..monitoring.fork_detection import Heads, PutBack, loaded
+from ..monitoring.fork_detection import Heads, RedisRolledBack, loaded
 from ..monitoring.health import Health
-from ..recovery.put_back import let_peers_return
 from ..recovery.recovery import Recovery
+from ..recovery.restore import recover_missing_peers
 from ..state.pool import PoolFillLog
 from ..state.wrong_type import check_types
 from ..state.zone_state import ZoneState
 from ..store.acl import write_user
 from ..store.store import Store, ZoneGone
-from .inboxes import RequestLists
+from .inboxes import Inboxes
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class ServedZones:
         recovery: Recovery,
         health: Health,
         timekeeper: Timekeeper,
-        lists: RequestLists,
+        inboxes: Inboxes,
         repeats: RepeatFilter,
     ) -> None:
         self.states: dict[str, ZoneState] = {}
@@ -50,32 +50,32 @@ class ServedZones:
         self._recovery = recovery
         self._health = health
         self._time = timekeeper
-        self._lists = lists
+        self._inboxes = inboxes
         self._former: dict[str, ZoneState] = {}
         self._heads = Heads()
         self._fill = PoolFillLog()
-        self._records = RecordWatch(health, repeats)
+        self._records = RecordMonitor(health, repeats)
 
     def close(self) -> None:
         """Serves none any more; what is known of them stays for when they are opened again."""
         self._former |= self.states
         self._recovery.learn(self.states)
         self.states = {}
-        self._lists.clear()
+        self._inboxes.clear()
 
     def refresh(self, store: Store) -> None:
         """Puts back what was lost, makes the default zones, takes up zones that appeared, and lets go of
         those that are gone.
         """
-        self._look_back(store)
+        self._drop_rolled_back(store)
         if not self._where.nodes:
-            self._recovery.mend_shared(store)
-        for name in self._recovery.mend(store, self.states, self._heads.returning):
+            self._recovery.restore_shared(store)
+        for name in self._recovery.restore_zones(store, self.states, self._heads.returning):
             self.states.pop(name, None)
-        self._health.shut_zones = dict(self._recovery.shut)
+        self._health.locked_zones = dict(self._recovery.locked)
         names = with_defaults(store, self._defaults)
         for name in names:
-            self._health.turn = time.monotonic()
+            self._health.last_turn = time.monotonic()
             if name not in self.states:
                 self._open(store, name)
         for name in self.states.keys() - set(names):
@@ -84,7 +84,7 @@ class ServedZones:
             del self._health.broken_zones[name]
         self._recovery.keep(store, self.states)
 
-    def listen_anew(self, jump: float = 0.0) -> None:
+    def restart_listening(self, jump: float = 0.0) -> None:
         """Counts nobody as silent who may have spoken before now; ``jump`` is in seconds."""
         for state in (*self._former.values(), *self.states.values()):
             state.restart_listening(self._time.now(), jump)
@@ -92,7 +92,7 @@ class ServedZones:
     def caught_up(self, store: Store, zone: str) -> ZoneState:
         """A zone as it stands; in a new epoch, Redis may have forgotten when it heard of whom.
 
-        Raises ``PutBack``, ``ZoneGone`` and ``InvalidValue``.
+        Raises ``RedisRolledBack``, ``ZoneGone`` and ``InvalidValue``.
         """
         self._heads.check(store, zone)
         epoch = self.states[zone].epoch
@@ -112,7 +112,7 @@ class ServedZones:
     def committed(self, zone: str) -> None:
         """Notes where a zone stands after a commit of ours, and says what that changed about it."""
         state = self.states[zone]
-        self._heads.note(zone, state.head)
+        self._heads.record(zone, state.head)
         if zone in self._health.unreadable:
             self._records.tell(state)
         self._fill.check(zone, state.pools)
@@ -137,20 +137,20 @@ class ServedZones:
         log.error("%s: its requests wait until it is there again", why)
         del self.states[name]
         self._health.unreadable.pop(name, None)
-        self._heads.lose(name)
-        self._lists.remove(name)
+        self._heads.mark_missing(name)
+        self._inboxes.remove(name)
 
-    def _look_back(self, store: Store) -> None:
+    def _drop_rolled_back(self, store: Store) -> None:
         """Lets go of zones that Redis was put back with, so that they are opened in a new epoch."""
-        moved = self._heads.moved(store, tuple(self.states))
+        moved = self._heads.changed(store, tuple(self.states))
         if moved:
             self._recovery.learn(self.states)
         for name in moved:
             try:
                 self._heads.check(store, name)
             except ZoneGone:
-                self._heads.lose(name)  # and is made again, or was removed
-            except (InvalidValue, PutBack) as error:
+                self._heads.mark_missing(name)  # and is made again, or was removed
+            except (InvalidValue, RedisRolledBack) as error:
                 self.drop(name, str(error))
 
     def _open(self, store: Store, name: str) -> None:
@@ -158,7 +158,7 @@ class ServedZones:
             if (state := self._read(store, name)) is None:
                 return
             self.states[name] = state
-            store.bound_seen(state)
+            store.trim_last_seen(state)
             write_user(store, name, self._agent_digest)
         except (InvalidValue, ZoneGone) as error:
             if self._health.broken_zones.get(name) != str(error):
@@ -168,18 +168,18 @@ class ServedZones:
         self._health.broken_zones.pop(name, None)
         self._records.tell(state)
         self._fill.check(name, state.pools)
-        self._lists.add(name)
+        self._inboxes.add(name)
 
     def _read(self, store: Store, name: str) -> ZoneState | None:
         """A zone as it is to be served; None while its keys are still coming back."""
         check_types(store.redis, name)
         if store.bump(name):
             log.warning("the controller %s started anew: zone %s has a new epoch", self._where, name)
-        if not self._heads.settled(store, name):
+        if not self._heads.is_settled(store, name):
             return None
         former = self._former.pop(name, None)
-        state = let_peers_return(store, loaded(store, name, former))
-        self._heads.note(name, state.head)
+        state = recover_missing_peers(store, loaded(store, name, former))
+        self._heads.record(name, state.head)
         if former is not None:
             state.take_over(former)
         state.restart_listening(self._time.now())

@@ -23,10 +23,10 @@ from jaywalk.zone.retention import may_be_retained
 
 from ..state.zone_state import ZoneState
 from .allocation import Claimant, Grant, check_prefixes, choose, filter_free, unreadable_refusal
-from .decision import ABSENT, Decision, admit, dropped, leave_unknown, since
+from .decision import ABSENT, Decision, admit, end_lease, grant_time, leave_unknown
 from .last_seen import refusal
 from .naming import note, renamed
-from .operator_requests import ORDERS
+from .operator_requests import OPERATOR_HANDLERS
 
 __all__ = ["Decision", "decide"]
 
@@ -34,9 +34,9 @@ __all__ = ["Decision", "decide"]
 def decide(state: ZoneState, request: Request, now: float) -> Decision:
     """Decides on ``request`` at the time ``now``; a refusal is an answer, not an exception."""
     try:
-        _refuse_other_machine(state.peers.get(request.key), request)
-        decision = _DECIDERS[request.op](state, request, now)
-        _refuse_overwriting(state, request, decision.changes)
+        _check_same_machine(state.peers.get(request.key), request)
+        decision = _HANDLERS[request.op](state, request, now)
+        _check_not_overwriting(state, request, decision.changes)
     except RequestRefused as refusal:
         return Decision(Reply.refused(refusal.code, str(refusal)))
     if not request.notes:
@@ -45,7 +45,7 @@ def decide(state: ZoneState, request: Request, now: float) -> Decision:
     return replace(decision, reply=replace(decision.reply, notes=notes))
 
 
-def _refuse_overwriting(state: ZoneState, request: Request, changes: Sequence[Change]) -> None:
+def _check_not_overwriting(state: ZoneState, request: Request, changes: Sequence[Change]) -> None:
     """A record that cannot be read is written anew by its own node, or goes by an operator's release."""
     for change in changes if state.unreadable else ():
         mark = state.unreadable.get(change.key)
@@ -57,7 +57,7 @@ def _refuse_overwriting(state: ZoneState, request: Request, changes: Sequence[Ch
 
 def _join(state: ZoneState, request: Request, now: float) -> Decision:
     lease = state.leases.get(request.key)
-    _refuse_stale(lease, request)
+    _check_not_stale(lease, request)
     if request.key in state.peers and lease is not None and lease.seq == request.seq:
         # A repeat of what was granted: it takes nothing back that somebody else was given since.
         return Decision(Reply.granted(lease, changed=False))
@@ -84,33 +84,33 @@ def _join(state: ZoneState, request: Request, now: float) -> Decision:
         **_endpoint_fields(state.peers.get(request.key), request),
         seq=request.seq,
         rev=state.rev + 1,
-        since=since(lease, grant, now),
+        since=grant_time(lease, grant, now),
         instance=request.instance or _instance_of(state.peers.get(request.key)),
         host=host,
         kept=kept,
         asked=asked,
     )
-    freed = dropped(state, reservation, now) if reservation else ()
+    freed = end_lease(state, reservation, now) if reservation else ()
     decision = admit(state, peer, grant, now, freed, renamed(state, host, keys) if host else {})
     notes = (
-        *_mended(state, request),
+        *_repair_notes(state, request),
         *note(state, keys, name, asked),
-        *_other_machine(state.peers.get(request.key), request),
+        *_other_machine_notes(state.peers.get(request.key), request),
     )
     return replace(decision, reply=replace(decision.reply, notes=notes))
 
 
-def _mended(state: ZoneState, request: Request) -> tuple[str, ...]:
+def _repair_notes(state: ZoneState, request: Request) -> tuple[str, ...]:
     """What is said where a join writes anew what could not be read."""
     mark = state.unreadable.get(request.key)
     if mark is None or mark.covered:
         return ()
     return (
-        f"the record of {request.key} in {mark.places(state.zone.name)} could not be read and is new now",
+        f"the record of {request.key} in {mark.redis_keys(state.zone.name)} could not be read and is new now",
     )
 
 
-def _other_machine(before: Peer | None, request: Request) -> tuple[str, ...]:
+def _other_machine_notes(before: Peer | None, request: Request) -> tuple[str, ...]:
     """What is said where a key comes from another machine than so far: both may be running."""
     if before is None or not request.instance or before.instance in ("", request.instance):
         return ()
@@ -125,10 +125,10 @@ def _name(state: ZoneState, keys: Collection[str], request: Request, lease: Leas
     def is_taken(name: str) -> bool:
         return bool(state.other_keys_named(name, keys))
 
-    return unique_name(_wished_name(request, lease), lease, is_taken, request.former_name)
+    return unique_name(_requested_name(request, lease), lease, is_taken, request.former_name)
 
 
-def _wished_name(request: Request, lease: Lease | None) -> str:
+def _requested_name(request: Request, lease: Lease | None) -> str:
     """What the node wants to be called; one that does not say keeps its name."""
     if request.name or lease is None:
         return request.name or default_name(request.key)
@@ -139,7 +139,7 @@ def _leave(state: ZoneState, request: Request, now: float) -> Decision:
     lease = state.leases.get(request.key)
     if lease is None:
         return leave_unknown(state, request.key, now)
-    _refuse_stale(lease, request)
+    _check_not_stale(lease, request)
     joined = request.key in state.peers or request.key in state.unreadable
     if not joined and not may_be_retained(state.epoch, now):
         return Decision(Reply.granted(lease, changed=False))
@@ -155,7 +155,7 @@ def _endpoint(state: ZoneState, request: Request, now: float) -> Decision:
         raise RequestRefused(
             "not-joined", f"the peer {request.key} is not in zone {state.zone.name}: join first"
         )
-    _refuse_stale(state.leases.get(request.key), request)
+    _check_not_stale(state.leases.get(request.key), request)
     moved = peer._replace(**_endpoint_fields(peer, request), seq=request.seq, rev=state.rev + 1)
     return admit(state, moved, Grant(peer.addresses), now)
 
@@ -187,13 +187,13 @@ def _check(state: ZoneState, request: Request, now: float) -> Decision:
     return Decision(Reply(ok=True))
 
 
-_DECIDERS: Mapping[str, Callable[[ZoneState, Request, float], Decision]] = {
+_HANDLERS: Mapping[str, Callable[[ZoneState, Request, float], Decision]] = {
     "join": _join,
     "leave": _leave,
     "endpoint": _endpoint,
     REPORT: _report,
     CHECK: _check,
-    **ORDERS,
+    **OPERATOR_HANDLERS,
 }
 
 
@@ -201,7 +201,7 @@ def _instance_of(peer: Peer | None) -> str:
     return peer.instance if peer is not None else ""
 
 
-def _refuse_other_machine(peer: Peer | None, request: Request) -> None:
+def _check_same_machine(peer: Peer | None, request: Request) -> None:
     """Once a key joined from another machine, the one before may neither move that peer nor remove it."""
     known = _instance_of(peer)
     if request.op in ("leave", "endpoint") and request.instance and known not in ("", request.instance):
@@ -211,7 +211,7 @@ def _refuse_other_machine(peer: Peer | None, request: Request) -> None:
         )
 
 
-def _refuse_stale(lease: Lease | None, request: Request) -> None:
+def _check_not_stale(lease: Lease | None, request: Request) -> None:
     if lease is not None and request.seq < lease.seq:
         raise RequestRefused(
             "stale",

@@ -88,7 +88,7 @@ def check_growth(state: ZoneState, keys: Collection[str], address: str) -> None:
 def unreadable_refusal(state: ZoneState, mark: Unreadable, why: str) -> RequestRefused:
     """The refusal of what would use or overwrite a record that cannot be read."""
     name = state.zone.name
-    return RequestRefused("unreadable", f"zone {name} {why}: {mark.sentence(name)}")
+    return RequestRefused("unreadable", f"zone {name} {why}: {mark.message(name)}")
 
 
 def filter_free(state: ZoneState, addresses: Iterable[str]) -> tuple[str, ...]:

@@ -51,16 +51,16 @@ def admit(
         and peer._replace(seq=known.seq, rev=known.rev) == known
     ):
         return Decision(Reply.granted(peer, changed=False))
-    changes = (*freed, *moves(state, grant, now, renames), Change("+", peer.key, peer.to_wire()))
+    changes = (*freed, *displacements(state, grant, now, renames), Change("+", peer.key, peer.to_wire()))
     return Decision(Reply.granted(peer, changed=True), changes, peer)
 
 
-def since(held: Lease | None, grant: Grant, now: float) -> int:
+def grant_time(held: Lease | None, grant: Grant, now: float) -> int:
     """When a key got the addresses of ``grant``: now, unless it has them already."""
     return held.since if held is not None and held.addresses == grant.addresses else int(now)
 
 
-def moves(
+def displacements(
     state: ZoneState, grant: Grant, now: float, renames: Mapping[str, str] = MappingProxyType({})
 ) -> Iterator[Change]:
     """What a grant changes for others: leases that make room, holders that get fresh addresses, and peers
@@ -84,7 +84,7 @@ def _renamed(peer: Peer, name: str | None) -> Peer:
     return peer if name is None else peer._replace(name=name, asked=peer.asked or peer.name)
 
 
-def dropped(state: ZoneState, lease: Lease, now: float) -> tuple[Change, ...]:
+def end_lease(state: ZoneState, lease: Lease, now: float) -> tuple[Change, ...]:
     """The changes that end a lease; a peer that is in the mesh, or that nodes may retain, leaves it first."""
     gone = Change("=", lease.key)
     waits = lease.key == reservation_key(lease.name)

@@ -26,7 +26,7 @@ def refusal(state: ZoneState, request: Request) -> str:
     return ""
 
 
-def holders(state: ZoneState, requests: Iterable[Request]) -> set[str]:
+def owners(state: ZoneState, requests: Iterable[Request]) -> set[str]:
     """The keys that have the addresses for which ``requests`` ask."""
     found = (owner_of(state, address) for each in requests for address in each.request_ip)
     return {key for key in found if key is not None}

@@ -23,7 +23,7 @@ from jaywalk.zone.reservations import (
 
 from ..state.zone_state import ZoneState
 from .allocation import Claimant, Grant, check_prefixes, choose
-from .decision import ABSENT, Decision, admit, dropped, leave_unknown, moves, since
+from .decision import ABSENT, Decision, admit, displacements, end_lease, grant_time, leave_unknown
 from .naming import renamed
 
 
@@ -52,9 +52,9 @@ def _settle(state: ZoneState, request: Request, now: float) -> Decision:
         return bool(state.other_keys_named(name, keys))
 
     wanted = reserved_lease(request, key, lease, source, grant.addresses, is_taken)
-    wanted = replace(wanted, since=since(lease, grant, now))
+    wanted = replace(wanted, since=grant_time(lease, grant, now))
     check_prefixes(state, keys, wanted.prefixes)
-    freed = dropped(state, source, now) if source else ()
+    freed = end_lease(state, source, now) if source else ()
     renames = renamed(state, wanted.host, keys) if wanted.host and request.key else {}
     if peer is not None:
         record = peer._replace(
@@ -70,7 +70,7 @@ def _settle(state: ZoneState, request: Request, now: float) -> Decision:
         return admit(state, record, grant, now, freed, renames)
     if wanted == lease and not freed and not renames:
         return Decision(Reply.granted(lease, changed=False))
-    changes = (*freed, *moves(state, grant, now, renames), Change("=", key, wanted.to_wire()))
+    changes = (*freed, *displacements(state, grant, now, renames), Change("=", key, wanted.to_wire()))
     return Decision(Reply.granted(wanted, changed=True), changes)
 
 
@@ -80,7 +80,7 @@ def _release(state: ZoneState, request: Request, now: float) -> Decision:
     if lease is None:
         return Decision(ABSENT) if request.child_prefixes else leave_unknown(state, request.key, now)
     if not request.child_prefixes:
-        return Decision(replace(ABSENT, changed=True), dropped(state, lease, now))
+        return Decision(replace(ABSENT, changed=True), end_lease(state, lease, now))
     rest = without_prefixes(lease, request.child_prefixes)
     peer = state.peers.get(lease.key)
     if peer is not None:
@@ -95,7 +95,7 @@ def _show(state: ZoneState, request: Request, now: float) -> Decision:
     return Decision(ABSENT if lease is None else Reply.granted(lease, changed=False))
 
 
-ORDERS: Mapping[str, Callable[[ZoneState, Request, float], Decision]] = {
+OPERATOR_HANDLERS: Mapping[str, Callable[[ZoneState, Request, float], Decision]] = {
     "reserve": _reserve,
     "release": _release,
     "rekey": _rekey,

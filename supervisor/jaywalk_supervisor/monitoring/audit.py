@@ -26,7 +26,7 @@ ZONES = 10
 RECORDS = 500
 
 
-class RecordWatch:
+class RecordMonitor:
     """Has logs and health name the records that cannot be read, and looks for such from time to time."""
 
     def __init__(self, health: Health, repeats: RepeatFilter) -> None:
@@ -38,7 +38,7 @@ class RecordWatch:
         """Says what is the case in ``state`` now."""
         marks = list(state.unreadable.values())
         if marks:
-            request_log.tell_unreadable_records(state.zone.name, marks, self._repeats)
+            request_log.log_unreadable_records(state.zone.name, marks, self._repeats)
             self._health.unreadable[state.zone.name] = marks
         else:
             self._health.unreadable.pop(state.zone.name, None)
@@ -51,7 +51,7 @@ class RecordWatch:
         broken = []
         for zone in self._audit.changed(store, states):
             try:
-                states[zone] = store.read_anew(states[zone])
+                states[zone] = store.reload(states[zone])
             except (InvalidValue, ZoneGone):
                 broken.append(zone)
             else:

@@ -100,7 +100,7 @@ class Timekeeper:
         self._compare()
         return jump
 
-    def was_away(self) -> bool:
+    def was_suspended(self) -> bool:
         """Whether this process was halted since it last asked here."""
         at, before = elapsed(), self._last_turn
         self._last_turn = at
@@ -111,31 +111,31 @@ class Timekeeper:
             )
         return away
 
-    def begin(self) -> None:
+    def start_session(self) -> None:
         """A new session begins: what went before is no gap."""
         self._last_turn = None
 
     @property
     def is_off(self) -> bool:
         """Whether this machine's own clock is far from Redis's."""
-        return bool(self._health.clock_trouble)
+        return bool(self._health.clock_error)
 
     def _compare(self) -> None:
         skew = self._health.clock_skew = self._clock.skew
         if abs(skew) <= SKEW_SECONDS:
-            if self._health.clock_trouble:
+            if self._health.clock_error:
                 log.warning("this machine's clock agrees with the controller's again")
-            self._health.clock_trouble = ""
+            self._health.clock_error = ""
             return
-        if not self._health.clock_trouble:
+        if not self._health.clock_error:
             log.error(
                 "%s: others lead while they can, and what is decided here goes by the controller's clock",
-                skew_words(skew),
+                skew_text(skew),
             )
-        self._health.clock_trouble = skew_words(skew)
+        self._health.clock_error = skew_text(skew)
 
 
-def skew_words(skew: float) -> str:
+def skew_text(skew: float) -> str:
     """What is wrong where this machine's clock is ``skew`` seconds ahead of Redis's."""
     direction = "ahead of" if skew > 0 else "behind"
     return (

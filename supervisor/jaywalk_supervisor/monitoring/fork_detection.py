@@ -22,10 +22,10 @@ from ..store.store import Store
 log = logging.getLogger(__name__)
 
 # At a zone whose keys come back one after the other, before it is served however much they still change.
-MOST_LOOKS = 3
+MAX_CHECKS = 3
 
 
-class PutBack(JaywalkError):
+class RedisRolledBack(JaywalkError):
     """A zone stands in another history than it did: Redis was put back to an older copy."""
 
     def __init__(self, zone: str, known: Head, head: Head) -> None:
@@ -42,13 +42,13 @@ class Heads:
         # Zones that went back or were gone, with what was there at each look since.
         self._returning: dict[str, list[object]] = {}
 
-    def note(self, zone: str, head: Head) -> None:
+    def record(self, zone: str, head: Head) -> None:
         """Remembers where a zone stands now; what is older than the known one tells nothing."""
         known = self._known.get(zone)
         if known is None or not head.is_before(known):
             self._known[zone] = head
 
-    def lose(self, zone: str) -> None:
+    def mark_missing(self, zone: str) -> None:
         """The zone is gone, or another one: should it come back, its keys may do so one after the other."""
         if zone in self._known:
             self._returning[zone] = []
@@ -58,17 +58,17 @@ class Heads:
         """The zones that went back or were gone, and are not served again yet."""
         return self._returning.keys()
 
-    def moved(self, store: Store, zones: Collection[str]) -> list[str]:
+    def changed(self, store: Store, zones: Collection[str]) -> list[str]:
         """Those of ``zones`` that do not stand where they stood, by one look at Redis."""
         heads = store.heads(zones)
         return [zone for zone in zones if heads[zone] != self._known.get(zone)]
 
     def check(self, store: Store, zone: str) -> None:
-        """Remembers where a zone stands now; raises ``PutBack``, and ``ZoneGone`` where it is gone."""
+        """Records the zone's position; raises ``RedisRolledBack``, or ``ZoneGone`` if the zone is gone."""
         head = store.head(zone)
         if self._differs(store, zone, head):
-            raise PutBack(zone, self._known[zone], head)
-        self.note(zone, head)
+            raise RedisRolledBack(zone, self._known[zone], head)
+        self.record(zone, head)
 
     def _differs(self, store: Store, zone: str, head: Head) -> bool:
         """Whether ``head`` is not of the history that we know, and nobody opened a new epoch since.
@@ -89,7 +89,7 @@ class Heads:
             return True
         return False
 
-    def settled(self, store: Store, zone: str) -> bool:
+    def is_settled(self, store: Store, zone: str) -> bool:
         """Whether a zone may be served; where Redis was put back, a new epoch begins first.
 
         One that comes back is looked at again as long as its keys are still coming.
@@ -99,7 +99,7 @@ class Heads:
         looks = self._returning.setdefault(zone, []) if differs else self._returning.get(zone, [])
         if zone in self._returning and known is not None and head.epoch <= known.epoch:
             looks.append((head, store.sizes(zone)))
-            if len(looks) < MOST_LOOKS and looks[-1:] != looks[-2:-1]:
+            if len(looks) < MAX_CHECKS and looks[-1:] != looks[-2:-1]:
                 return False
         self._returning.pop(zone, None)
         if differs and known is not None and store.bump(zone, over=known.epoch):

@@ -17,29 +17,29 @@ SHOWN = 20
 
 @dataclass
 class Health:
-    """Written by the committer alone; ``trouble`` is empty while Redis answers.
+    """Written by the committer alone; ``error`` is empty while Redis answers.
 
     ``commits`` counts by operation what changed a zone, ``refusals`` by code what was answered with a no,
     ``bad`` by reason what was no request at all, ``drops`` by reason what nobody could be told about.
     ``clock_skew`` are the seconds by which this machine's clock is ahead of the controller's, and
-    ``clock_trouble`` says so where they are too many; ``memory_trouble`` does while Redis has no memory left.
+    ``clock_error`` says so where they are too many; ``memory_error`` does while Redis has no memory left.
     ``unreadable`` are the records of zones that do not parse.
     """
 
-    trouble: str = "not connected yet"
-    turn: float = field(default_factory=time.monotonic)
+    error: str = "not connected yet"
+    last_turn: float = field(default_factory=time.monotonic)
     commits: Counter[str] = field(default_factory=Counter)
     refusals: Counter[str] = field(default_factory=Counter)
     bad: Counter[str] = field(default_factory=Counter)
     drops: Counter[str] = field(default_factory=Counter)
     conflicts: int = 0
     clock_skew: float = 0.0
-    clock_trouble: str = ""
-    memory_trouble: str = ""
+    clock_error: str = ""
+    memory_error: str = ""
     led: frozenset[str] = frozenset()
     broken_zones: dict[str, str] = field(default_factory=dict)
     # Zones that lost their agents' password, with the remedy; served for the agents that are in.
-    shut_zones: dict[str, str] = field(default_factory=dict)
+    locked_zones: dict[str, str] = field(default_factory=dict)
     unreadable: dict[str, Sequence[Unreadable]] = field(default_factory=dict)
 
     def unreadable_records(self) -> dict[str, list[dict[str, Any]]]:
@@ -48,16 +48,16 @@ class Health:
         return {zone: [each.to_json(zone) for each in marks[zone][:SHOWN]] for zone in marks}
 
     @property
-    def troubled_zones(self) -> dict[str, str]:
+    def failing_zones(self) -> dict[str, str]:
         """The zones that somebody has to look after, with the reason."""
-        return {**self.shut_zones, **self.broken_zones}
+        return {**self.locked_zones, **self.broken_zones}
 
     @property
     def reasons(self) -> list[str]:
         """Why the supervisor does not decide on joins as it should, a sentence each; empty while it does."""
         records = [each["error"] for shown in self.unreadable_records().values() for each in shown]
-        troubles = [self.trouble, self.memory_trouble, self.clock_trouble]
-        return [each for each in (*troubles, *self.troubled_zones.values(), *records) if each]
+        errors = [self.error, self.memory_error, self.clock_error]
+        return [each for each in (*errors, *self.failing_zones.values(), *records) if each]
 
     @property
     def summary(self) -> str:

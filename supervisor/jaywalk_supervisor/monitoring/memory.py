@@ -26,14 +26,14 @@ FREEING = ("leave", "release")
 RELIEVED = 0.97
 
 
-class MemoryWatch:
-    """Whether Redis has memory left, kept in ``health.memory_trouble``."""
+class MemoryMonitor:
+    """Whether Redis has memory left, kept in ``health.memory_error``."""
 
     def __init__(self, health: Health, where: ControllerAddress) -> None:
         self._health = health
         self._where = where
 
-    def look(self, store: Store) -> None:
+    def check(self, store: Store) -> None:
         """Asks Redis; where a managed one does not say, the next commit that passes shows it."""
         try:
             parts = [_used(each) for each in store.info("memory")]
@@ -47,14 +47,14 @@ class MemoryWatch:
 
     def full(self) -> None:
         """Notes that Redis refused something for want of memory."""
-        if not self._health.memory_trouble:
-            self._health.memory_trouble = str(memory_trouble(self._where))
-            log.error("%s; joins wait until this is over", self._health.memory_trouble)
+        if not self._health.memory_error:
+            self._health.memory_error = str(memory_trouble(self._where))
+            log.error("%s; joins wait until this is over", self._health.memory_error)
 
     def relieved(self) -> None:
         """Notes that there is memory again."""
-        if self._health.memory_trouble:
-            self._health.memory_trouble = ""
+        if self._health.memory_error:
+            self._health.memory_error = ""
             log.info("the controller %s has memory left again", self._where)
 
 

@@ -22,25 +22,25 @@ log = logging.getLogger(__name__)
 
 # Lines of one commit. A thousand joins a second are more than journald keeps (10,000 lines in 30 s), and a
 # line costs as much as a quarter of its join.
-MOST_LINES = 20
+MAX_LINES = 20
 
 # Of a zone in an hour, since who sends what does not parse can make each text another one.
 UNREADABLE_LINES = 50
 
 # A request that changed the zone or was refused, and its answer.
-Told = tuple[Request, Reply]
+LoggedRequest = tuple[Request, Reply]
 
 # Refused nodes; beyond that the one that was refused longest ago is forgotten, and then logged anew.
 MAX_REMEMBERED = 10_000
 
 
-def tell(zone: str, told: Sequence[Told], repeats: RepeatFilter) -> None:
-    """Logs what one commit came to; beyond ``MOST_LINES`` the single requests are for ``debug``."""
+def log_commit(zone: str, told: Sequence[LoggedRequest], repeats: RepeatFilter) -> None:
+    """Logs what one commit came to; beyond ``MAX_LINES`` the single requests are for ``debug``."""
     for request, reply in told:
         for note in reply.notes if reply.ok else ():
             if note not in request.notes:
                 log.warning("zone %s: %s of %s: %s", zone, request.op, request.key, note)
-    many = len(told) > MOST_LINES
+    many = len(told) > MAX_LINES
     if many:
         counts = Counter(reply.code or request.op for request, reply in told)
         summary = ", ".join(f"{count} {what}" for what, count in counts.items())
@@ -50,7 +50,7 @@ def tell(zone: str, told: Sequence[Told], repeats: RepeatFilter) -> None:
         return
     for request, reply in told:
         if not reply.ok:
-            _tell_refusal(zone, request, reply, logging.DEBUG if many else logging.WARNING, repeats)
+            _log_refusal(zone, request, reply, logging.DEBUG if many else logging.WARNING, repeats)
         else:
             repeats.forget((zone, request.key))
             level = logging.DEBUG if many else logging.INFO
@@ -58,7 +58,7 @@ def tell(zone: str, told: Sequence[Told], repeats: RepeatFilter) -> None:
             log.log(level, "zone %s: %s of %s: %s", zone, request.op, request.key, held)
 
 
-def _tell_refusal(zone: str, request: Request, reply: Reply, level: int, repeats: RepeatFilter) -> None:
+def _log_refusal(zone: str, request: Request, reply: Reply, level: int, repeats: RepeatFilter) -> None:
     # Not the sentence: times and numbers in it differ each time.
     # Its hash, since a node may wish for kilobytes, and thousands of nodes are remembered.
     wish = hash((request.op, reply.code, request.request_ip, request.child_prefixes, request.name))
@@ -69,19 +69,19 @@ def _tell_refusal(zone: str, request: Request, reply: Reply, level: int, repeats
     log.log(level, "zone %s: refused %s of %s: %s%s", zone, request.op, request.key, reply.error, more)
 
 
-def tell_unreadable_records(zone: str, marks: Sequence[Unreadable], repeats: RepeatFilter) -> None:
+def log_unreadable_records(zone: str, marks: Sequence[Unreadable], repeats: RepeatFilter) -> None:
     """Logs which records of a zone cannot be read, each once an hour."""
-    for mark in marks[:MOST_LINES]:
+    for mark in marks[:MAX_LINES]:
         if repeats.suppressed_count((zone, mark.key, "record"), mark.reason, time.monotonic()) is None:
             continue
         held = ", ".join(mark.held) or "an unknown address"
         blocked = f"; until then the zone gives no {' and no '.join(mark.blocks)}" if mark.blocks else ""
-        log.error("zone %s keeps %s taken: %s%s", zone, held, mark.sentence(zone), blocked)
-    if len(marks) > MOST_LINES:
+        log.error("zone %s keeps %s taken: %s%s", zone, held, mark.message(zone), blocked)
+    if len(marks) > MAX_LINES:
         log.error("zone %s: %d records cannot be read", zone, len(marks))
 
 
-def tell_unreadable(zone: str, reason: str, repeats: RepeatFilter) -> None:
+def log_unparseable_request(zone: str, reason: str, repeats: RepeatFilter) -> None:
     """Logs why an entry of an inbox is no request."""
     kind = zlib.crc32(reason.encode(errors="replace")) % UNREADABLE_LINES
     unsaid = repeats.suppressed_count((zone, "unreadable", kind), "unreadable", time.monotonic())

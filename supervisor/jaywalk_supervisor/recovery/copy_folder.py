@@ -39,13 +39,13 @@ Copy = TypeVar("Copy")
 class CopyFolder:
     """The copies of one controller, under a supervisor's state folder.
 
-    ``trouble`` says why the last copy could not be written, and is empty while that works.
+    ``error`` says why the last copy could not be written, and is empty while that works.
     """
 
     def __init__(self, state_dir: str, where: ControllerAddress) -> None:
         self._parent = Path(state_dir).absolute() / "copies"
         self.path = self._parent / _folder_name(where)
-        self.trouble = ""
+        self.error = ""
         self._kept: set[str] = set()
 
     def zones(self) -> dict[str, ZoneCopy]:
@@ -77,9 +77,9 @@ class CopyFolder:
             why = error.strerror if isinstance(error, OSError) else str(error)
             self._warn(f"cannot write the copy of {name} to {self.path} ({why}): {_CURE}")
             return False
-        if self.trouble:
+        if self.error:
             log.info("copies of the zones are written to %s again", self.path)
-        self.trouble = ""
+        self.error = ""
         return True
 
     def is_there(self, name: str) -> bool:
@@ -93,7 +93,7 @@ class CopyFolder:
         except OSError as error:
             self._warn(f"cannot remove {self._file(name)} ({error.strerror})")
 
-    def put_aside(self, name: str, why: str) -> str:
+    def set_aside(self, name: str, why: str) -> str:
         """Gives the file of a copy another name, under which nobody uses it; returns its path.
 
         Empty where there is no such file, or it cannot be renamed.
@@ -135,17 +135,17 @@ class CopyFolder:
             return None
         except (OSError, InvalidValue, UnicodeError) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
-            if aside := self.put_aside(name, "unusable"):
+            if aside := self.set_aside(name, "unusable"):
                 log.error("the copy %s is not used: %s; it lies in %s from now on", file, why, aside)
             else:
                 log.error("the copy %s is not used: %s; it stays, and no new one is made", file, why)
                 self._kept.add(name)
         return None
 
-    def _warn(self, trouble: str) -> None:
-        if not self.trouble:  # one that lasts differs from file to file
-            log.warning("%s: what is in the controller alone would be lost with it", trouble)
-        self.trouble = trouble
+    def _warn(self, error: str) -> None:
+        if not self.error:  # one that lasts differs from file to file
+            log.warning("%s: what is in the controller alone would be lost with it", error)
+        self.error = error
 
 
 def _folder_name(where: ControllerAddress) -> str:

@@ -43,11 +43,11 @@ class CopyWriter:
         """Removes the copy of a zone that was removed on purpose."""
         self._waiting[name] = self._thread.submit(self._remove, name)
 
-    def put_aside(self, name: str, why: str) -> str:
+    def set_aside(self, name: str, why: str) -> str:
         """Keeps the file of a copy under another name; returns its path, or nothing where there is none."""
         self._wait()
         self._written.pop(name, None)
-        return self.folder.put_aside(name, why)
+        return self.folder.set_aside(name, why)
 
     def flush(self, copies: Iterable[ZoneCopy]) -> None:
         """Writes what the disk does not have yet, as far as that takes no longer than it may."""

@@ -20,12 +20,15 @@ SHOWN = 10
 
 
 class Relation(Enum):
-    """``NEWER``: the zone contains the copy's position, and went on from there.  ``ANEW``: it was made after
-    the copy, and has nothing of what the copy knows.  ``OLDER``: it was put back to before the copy.
+    """How a zone in Redis relates to a copy of it.
+
+    ``NEWER``: the zone contains the copy's position and has advanced past it.  ``RECREATED``: the zone was
+    created after the copy was taken and shares no history with it.  ``OLDER``: the zone was rolled back to a
+    position before the copy.
     """
 
     NEWER = "newer"
-    ANEW = "anew"
+    RECREATED = "anew"
     OLDER = "older"
 
 
@@ -39,7 +42,7 @@ def relation(known: Position, now: Position, history: Sequence[Position]) -> Rel
     if known[0] > min(ends):
         return Relation.OLDER
     # It may be one of the epochs that the zone does not remember any more.
-    return Relation.NEWER if len(history) >= MAX_HISTORY else Relation.ANEW
+    return Relation.NEWER if len(history) >= MAX_HISTORY else Relation.RECREATED
 
 
 def missing_leases(state: ZoneState, copy: ZoneCopy, now: float) -> tuple[list[Change], list[str]]:

@@ -36,7 +36,7 @@ from ..admin import zones
 from ..state.zone_state import ZoneState
 from ..store.acl import password_lost
 from ..store.store import Store, ZoneGone
-from . import put_back
+from . import restore
 from .copies import Position, ZoneCopy
 from .copy_folder import CopyFolder
 from .copy_writer import CopyWriter
@@ -46,12 +46,12 @@ from .shared import SharedRecovery
 log = logging.getLogger(__name__)
 
 # Zones that one script looks at.
-LOOKED_AT = 100
+ZONES_PER_SCRIPT = 100
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How a zone stands in Redis, as ``look.lua`` says it."""
+class ZoneStatus:
+    """How a zone stands in Redis, as ``zone_status.lua`` says it."""
 
     position: Position
     history: tuple[Position, ...]
@@ -64,7 +64,7 @@ class Standing:
     digest: str
 
     @classmethod
-    def read(cls, fields: Sequence[str]) -> Standing | None:
+    def read(cls, fields: Sequence[str]) -> ZoneStatus | None:
         """None where there is no zone; raises ``InvalidValue`` for one that cannot be read."""
         if not fields:
             return None
@@ -95,28 +95,28 @@ class Recovery:
 
     def __init__(self, where: ControllerAddress, state_dir: str = "") -> None:
         self.folder = CopyFolder(state_dir, where) if state_dir else None
-        self.shut: dict[str, str] = {}
+        self.locked: dict[str, str] = {}
         self._copies: dict[str, ZoneCopy] = self.folder.zones() if self.folder else {}
         self._writer = CopyWriter(self.folder, self._copies.values()) if self.folder else None
         self._shared = SharedRecovery(self.folder)
         if self.folder and not self._copies and (others := self.folder.others()):
             log.info("copies of other controllers are not used for %s: %s", where, ", ".join(others))
-        self._standings: dict[str, Standing] = {}
-        self._unsettled: dict[str, str] = {}
+        self._statuses: dict[str, ZoneStatus] = {}
+        self._failed: dict[str, str] = {}
 
     @property
-    def trouble(self) -> str:
+    def error(self) -> str:
         """Why copies cannot be written; empty while they can, or nobody wants them."""
-        return self.folder.trouble if self.folder else ""
+        return self.folder.error if self.folder else ""
 
     @property
     def summary(self) -> str:
         """Where copies are kept, or why they are not."""
         if self.folder is None:
             return "in memory alone"
-        return self.trouble or f"in {self.folder.path}"
+        return self.error or f"in {self.folder.path}"
 
-    def mend_shared(self, store: Store) -> None:
+    def restore_shared(self, store: Store) -> None:
         """Puts back what all zones share: the list of them, those that were removed, and the API's tokens."""
         positions = {name: copy.position for name, copy in list(self._copies.items())}
         try:
@@ -125,9 +125,9 @@ class Recovery:
         except redis.exceptions.ReadOnlyError:
             raise  # which is about no zone
         except (InvalidValue, redis.ResponseError) as error:
-            self._note_unsettled("", str(error))
+            self._note_failed("", str(error))
         else:
-            self._unsettled.pop("", None)
+            self._failed.pop("", None)
 
     def learn(self, states: Mapping[str, ZoneState]) -> None:
         """Takes into the copies what this supervisor committed since it looked last.
@@ -139,7 +139,7 @@ class Recovery:
             if copy is not None and state.epoch == copy.position[0] and state.rev > copy.position[1]:
                 self._copies[name] = copy_of(state, copy.digest, copy.saved)
 
-    def mend(
+    def restore_zones(
         self, store: Store, states: Mapping[str, ZoneState], returning: Collection[str] = ()
     ) -> set[str]:
         """Puts back what was lost of each zone; returns the names of those that are to be read anew.
@@ -149,39 +149,39 @@ class Recovery:
         anew: set[str] = set()
         self.learn(states)
         names = store.zones()
-        for name, fields in self._look(store, names):
+        for name, fields in self._read_statuses(store, names):
             try:
-                standing = Standing.read(fields)
-                self._standings.pop(name, None)
-                if standing is not None and name in returning:
+                status = ZoneStatus.read(fields)
+                self._statuses.pop(name, None)
+                if status is not None and name in returning:
                     continue  # and its copy stays, so that the next look compares
-                if standing is not None:
-                    self._standings[name] = standing
-                if self._mend_zone(store, name, standing, states.get(name)):
+                if status is not None:
+                    self._statuses[name] = status
+                if self._mend_zone(store, name, status, states.get(name)):
                     anew.add(name)
             except redis.exceptions.ReadOnlyError:
                 raise
             except (InvalidValue, ZoneGone, redis.ResponseError) as error:
-                self._note_unsettled(name, str(error))
+                self._note_failed(name, str(error))
             else:
-                self._unsettled.pop(name, None)
-        for name in () if store.where.zone else self.shut.keys() - set(names):
-            self.shut.pop(name, None)
+                self._failed.pop(name, None)
+        for name in () if store.where.zone else self.locked.keys() - set(names):
+            self.locked.pop(name, None)
         return anew
 
     def keep(self, store: Store, states: MutableMapping[str, ZoneState]) -> None:
         """Has the copies follow the zones that moved, as Redis has them, and ``states`` with them."""
         for name in list(states):
-            standing = self._standings.get(name)
-            if standing is None or name in self._unsettled:
+            status = self._statuses.get(name)
+            if status is None or name in self._failed:
                 continue
             known = self._copies.get(name)
-            if known is None or (known.position, known.digest) != (standing.position, standing.digest):
+            if known is None or (known.position, known.digest) != (status.position, status.digest):
                 try:
                     states[name] = store.catch_up(states[name])
                 except (InvalidValue, ZoneGone):
                     continue  # the next look tells
-                self._copies[name] = copy_of(states[name], standing.digest, int(store.time(name)))
+                self._copies[name] = copy_of(states[name], status.digest, int(store.time(name)))
             if self._writer is not None:
                 self._writer.offer(self._copies[name])
 
@@ -190,54 +190,54 @@ class Recovery:
         if self._writer is not None:
             self._writer.flush(list(self._copies.values()))
 
-    def _look(self, store: Store, names: Sequence[str]) -> Iterator[tuple[str, Sequence[Any]]]:
-        for at in range(0, len(names), LOOKED_AT):
-            some = names[at : at + LOOKED_AT]
+    def _read_statuses(self, store: Store, names: Sequence[str]) -> Iterator[tuple[str, Sequence[Any]]]:
+        for at in range(0, len(names), ZONES_PER_SCRIPT):
+            some = names[at : at + ZONES_PER_SCRIPT]
             every = [ZoneKeys(name) for name in some]
             wanted = [key for keys in every for key in (keys.meta, keys.peers, keys.leases, keys.creds)]
-            yield from zip(some, store.ask("look", wanted, []), strict=True)
+            yield from zip(some, store.ask("zone_status", wanted, []), strict=True)
 
-    def _mend_zone(self, store: Store, name: str, standing: Standing | None, state: ZoneState | None) -> bool:
+    def _mend_zone(self, store: Store, name: str, status: ZoneStatus | None, state: ZoneState | None) -> bool:
         """Puts back what was lost of one zone; returns whether it is to be read anew."""
         copy = self._copies.get(name)
-        if standing is None:
-            if copy is None or self._removed(store, name) or not put_back.make_again(store, copy):
+        if status is None:
+            if copy is None or self._removed(store, name) or not restore.recreate_zone(store, copy):
                 return False
             self._copies[name] = copy_of(store.load(name), copy.digest, copy.saved)
             return True
-        if copy is not None and _is_another(copy, standing):
+        if copy is not None and _is_another(copy, status):
             copy = None
-        if copy is not None and copy.digest and not standing.digest:
-            put_back.put_password(store, copy)
-            standing = replace(standing, digest=copy.digest)
-        self._note_shut(name, standing)
-        if copy is None or copy.position == standing.position:
-            self._refill(store, standing, state)
+        if copy is not None and copy.digest and not status.digest:
+            restore.restore_password(store, copy)
+            status = replace(status, digest=copy.digest)
+        self._note_locked(name, status)
+        if copy is None or copy.position == status.position:
+            self._refill(store, status, state)
         else:
-            self._compare(store, copy, standing)
+            self._compare(store, copy, status)
         return False
 
-    def _compare(self, store: Store, copy: ZoneCopy, standing: Standing) -> None:
+    def _compare(self, store: Store, copy: ZoneCopy, status: ZoneStatus) -> None:
         """Settles how a zone that stands elsewhere than ``copy`` goes on; the copy follows it afterwards."""
-        found = relation(copy.position, standing.position, standing.history)
+        found = relation(copy.position, status.position, status.history)
         if found is Relation.NEWER:
             return
-        if standing.restored is not None and copy.position < standing.restored:
+        if status.restored is not None and copy.position < status.restored:
             return
-        if standing.restored is not None and not standing.confirmed:
-            put_back.replace_older(store, copy)
+        if status.restored is not None and not status.confirmed:
+            restore.replace_older(store, copy)
         elif found is Relation.OLDER:
-            self._tell_older(store, copy, standing)
+            self._log_rollback(store, copy, status)
         else:
-            put_back.complete(store, copy)
+            restore.add_missing_leases(store, copy)
 
-    def _tell_older(self, store: Store, copy: ZoneCopy, standing: Standing) -> None:
+    def _log_rollback(self, store: Store, copy: ZoneCopy, status: ZoneStatus) -> None:
         name = copy.zone.name
         state = store.load(name)
-        found = differences(copy, state, standing.digest)
+        found = differences(copy, state, status.digest)
         if not found:
             return
-        aside = self._writer.put_aside(name, "before-loss") if self._writer else ""
+        aside = self._writer.set_aside(name, "before-loss") if self._writer else ""
         log.warning(
             "zone %s was put back to an older state, and that stands: %s. Do again what was changed since%s",
             name,
@@ -245,13 +245,13 @@ class Recovery:
             f"; the copy of before lies in {aside}" if aside else "",
         )
 
-    def _refill(self, store: Store, standing: Standing, state: ZoneState | None) -> None:
+    def _refill(self, store: Store, status: ZoneStatus, state: ZoneState | None) -> None:
         """Writes records again that are gone although nobody committed anything."""
-        if state is None or (state.epoch, state.rev) != standing.position:
+        if state is None or (state.epoch, state.rev) != status.position:
             return
-        if standing.peers >= len(state.peers) and standing.leases >= len(state.leases):
+        if status.peers >= len(state.peers) and status.leases >= len(state.leases):
             return
-        if count := put_back.refill(store, state):
+        if count := restore.restore_records(store, state):
             log.warning(
                 "zone %s: %d records were gone from the controller and are there again",
                 state.zone.name,
@@ -261,18 +261,18 @@ class Recovery:
     def _removed(self, store: Store, name: str) -> bool:
         return bool(store.redis.sismember(zones.REMOVED, name))
 
-    def _note_shut(self, name: str, standing: Standing) -> None:
-        if standing.digest or not standing.own_password:
-            self.shut.pop(name, None)
-        elif name not in self.shut:
-            self.shut[name] = password_lost(name)
-            log.error("%s", self.shut[name])
+    def _note_locked(self, name: str, status: ZoneStatus) -> None:
+        if status.digest or not status.own_password:
+            self.locked.pop(name, None)
+        elif name not in self.locked:
+            self.locked[name] = password_lost(name)
+            log.error("%s", self.locked[name])
 
-    def _note_unsettled(self, name: str, trouble: str) -> None:
-        if self._unsettled.get(name) != trouble:
+    def _note_failed(self, name: str, error: str) -> None:
+        if self._failed.get(name) != error:
             what = f"zone {name}" if name else "what all zones share"
-            log.error("%s cannot be held against the copy of it: %s", what, trouble)
-        self._unsettled[name] = trouble
+            log.error("%s cannot be held against the copy of it: %s", what, error)
+        self._failed[name] = error
 
     def _forget(self, name: str) -> None:
         """Ends the copy of a zone that was removed on purpose."""
@@ -281,10 +281,10 @@ class Recovery:
             self._writer.forget(name)
 
 
-def _is_another(copy: ZoneCopy, standing: Standing) -> bool:
+def _is_another(copy: ZoneCopy, status: ZoneStatus) -> bool:
     """Whether an operator removed the zone of ``copy``, and made another one of its name."""
-    found = relation(copy.position, standing.position, standing.history)
-    return standing.readded and found is Relation.ANEW
+    found = relation(copy.position, status.position, status.history)
+    return status.readded and found is Relation.RECREATED
 
 
 def copy_of(state: ZoneState, digest: str, saved: int) -> ZoneCopy:

@@ -68,7 +68,7 @@ class SharedRecovery:
         for name in gone - names - removed.keys():
             removed[name] = max(int(store.time() * 1000), copies.get(name, NOWHERE)[0] + 1)
         for name in sorted(removed.keys() & names):
-            if self._is_wanted(store, name, removed[name]):
+            if self._was_made_again(store, name, removed[name]):
                 del removed[name]
         if lost := removed.keys() - names - gone:
             store.redis.sadd(REMOVED, *lost)
@@ -80,7 +80,7 @@ class SharedRecovery:
         self._copy = replace(self._copy, removed=dict(latest))
         return removed.keys() & copies.keys()
 
-    def _is_wanted(self, store: Store, name: str, removed_at: int) -> bool:
+    def _was_made_again(self, store: Store, name: str, removed_at: int) -> bool:
         """Whether a zone that was removed at ``removed_at`` (ms since 1970) is there since an operator made
         it again; one that an older copy brought back goes once more.
         """
@@ -115,7 +115,7 @@ class SharedRecovery:
             store.run("tokens", [TOKENS], ["adopt"])
             return
         if generation < known.generation:
-            _tell_older_tokens(known.tokens, records)
+            _log_older_tokens(known.tokens, records)
         self._tokens_seen = (text, count)
         self._copy = replace(known, generation=generation, tokens=_readable(records))
 
@@ -144,7 +144,7 @@ def _readable(records: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def _tell_older_tokens(known: Mapping[str, str], records: Mapping[str, str]) -> None:
+def _log_older_tokens(known: Mapping[str, str], records: Mapping[str, str]) -> None:
     """Says what an older state of the tokens, which stands, has otherwise."""
     if back := records.keys() - known.keys():
         log.warning("tokens that were removed are valid again, from older data: remove %s", _listed(back))

@@ -50,7 +50,7 @@ class Unreadable:
     prefixes_known: bool = True
     covered: bool = False
 
-    def places(self, zone: str) -> str:
+    def redis_keys(self, zone: str) -> str:
         """The Redis keys of the records, as an operator types them."""
         return " and ".join(f"{{{zone}}}:{each}" for each in self.hashes)
 
@@ -66,10 +66,10 @@ class Unreadable:
             "does when it starts"
         )
 
-    def sentence(self, zone: str) -> str:
+    def message(self, zone: str) -> str:
         """What is wrong and what to do, for logs and people."""
         return (
-            f"the record of {validation.shown(self.key)} in {self.places(zone)} "
+            f"the record of {validation.shown(self.key)} in {self.redis_keys(zone)} "
             f"cannot be read ({self.reason}): {self.remedy(zone)}"
         )
 
@@ -82,7 +82,7 @@ class Unreadable:
             "held": [*self.held, *self.lease.prefixes],
             "blocks": self.blocks,
             "remedy": self.remedy(zone),
-            "error": self.sentence(zone),
+            "error": self.message(zone),
         }
 
     @property

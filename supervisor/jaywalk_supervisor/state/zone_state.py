@@ -50,10 +50,11 @@ class ZoneState:
     """A zone at (epoch, rev), in the history that ``mark`` is of (empty where it is unknown).
 
     ``leases`` holds a record for each key that has addresses, in the mesh or not; ``pools`` and
-    ``prefixes`` are indexes over it.  ``seen`` says when keys were last heard of, in seconds since 1970, as
-    far as somebody asked Redis for it, ``listening_since`` since when somebody listens to them, and
-    ``observations`` where peers see one another.  ``unreadable`` marks the keys of which a record in Redis
-    does not parse: their leases hold what can be read, and ``peers`` lists them where their own record does.
+    ``prefixes`` are indexes over it.  ``last_seen_at`` maps keys to the time of their last request (seconds
+    since 1970), for the keys that were read from Redis.  ``listening_since`` is the time since which requests
+    are received without a gap.  ``observations`` holds the endpoints at which peers observe one another.
+    ``unreadable`` marks the keys with a record in Redis that does not parse: the lease of such a key holds
+    what could be read, and ``peers`` contains the key if its peer record parses.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class ZoneState:
         self.pools = [Pool(cidr, zone.policy.excluded) for cidr in zone.pools]
         self.prefixes = PrefixIndex()
         self.unreadable: dict[str, Unreadable] = {}
-        self.seen: Mapping[str, int] = {}
+        self.last_seen_at: Mapping[str, int] = {}
         self.observations = EndpointObservations()
         self.listening_since = 0.0
         self._adjusted_releases: dict[str, tuple[float, float]] = {}
@@ -214,7 +215,7 @@ class ZoneState:
 
         What lies behind that was written before the clock was set back, and says nothing any more.
         """
-        times = (lease.since, self.released_at(lease), self.seen.get(lease.key, 0))
+        times = (lease.since, self.released_at(lease), self.last_seen_at.get(lease.key, 0))
         return max((each for each in times if each <= now), default=self.listening_since)
 
     def released_at(self, lease: Lease) -> float:

@@ -84,7 +84,7 @@ def write_user(store: Store, zone: str, default_digest: str = "") -> bool:
         log.info("zone %s has no agents' password: nobody can join it until it gets one", zone)
         words = ("DELUSER", agent_user(zone))
     try:
-        store.on_all("ACL", *words)
+        store.run_on_all_nodes("ACL", *words)
     except redis.ResponseError as error:
         log.warning(
             "the controller does not let us make its user %s (%s): make it by hand, or agents cannot log in",
@@ -110,7 +110,7 @@ def check_replay(store: Store) -> None:
     Redis (to 8.2, issue 14541) and Valkey (to 9.0, issue 3983) replay the append-only file as the default
     user, and silently leave out every transaction and script where that user has no rights.
     """
-    answers = store.on_all("ACL", "DRYRUN", "default", "XADD", "key", "*", "field", "value")
+    answers = store.run_on_all_nodes("ACL", "DRYRUN", "default", "XADD", "key", "*", "field", "value")
     if set(answers) != {"OK"} and any(each.get("aof_enabled") for each in store.info("persistence")):
         log.error(
             "the controller's default user has no rights, and Redis may then lose all commits at a restart: "

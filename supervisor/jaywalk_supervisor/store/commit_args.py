@@ -15,16 +15,16 @@ from ..state.zone_state import ZoneState
 from . import reply_trimming
 
 
-class Writes(NamedTuple):
+class CommitArgs(NamedTuple):
     """Keys and arguments of ``commit.lua``, in its order."""
 
     keys: list[str]
     arguments: list[str | int]
 
 
-def writes(
+def commit_args(
     state: ZoneState, changes: Sequence[Change], replies: Mapping[ReplyTo, Reply], mark: str
-) -> Writes:
+) -> CommitArgs:
     """The commit of ``changes``, applied to ``state`` already, with the answers to those who await them.
 
     ``mark`` is the one of the revision that they make.
@@ -41,7 +41,7 @@ def writes(
     )
     keys = state.keys
     answered = [reply_trimming.arguments(keys, to, reply) for to, reply in replies.items()]
-    return Writes(
+    return CommitArgs(
         [keys.meta, keys.peers, keys.leases, keys.events, *(stream for stream, _ in answered)],
         [
             state.epoch,

@@ -32,7 +32,7 @@ EVICTS_ALL = "allkeys-"
 # The same for keys that expire: answers to requests among them, but no zone's data.
 EVICTS_EXPIRING = "volatile-"
 # What redis-py raises when there is no Redis, or none that may be written to.
-AWAY = (
+REDIS_UNAVAILABLE = (
     redis.ConnectionError,
     redis.TimeoutError,
     redis.exceptions.ReadOnlyError,
@@ -53,7 +53,7 @@ class Connection:
     """A connection to Redis that runs our scripts.
 
     Apart from :meth:`open` the methods let redis-py's errors through: callers tell a lost connection
-    (``AWAY``) from a command that Redis refused.
+    (``REDIS_UNAVAILABLE``) from a command that Redis refused.
     """
 
     def __init__(self, client: redis.Redis | RedisCluster, where: ControllerAddress) -> None:
@@ -109,8 +109,8 @@ class Connection:
         self.evicts_answers |= policy.startswith(EVICTS_EXPIRING)
 
     def info(self, section: str) -> list[dict[str, Any]]:
-        """A section of INFO, as :meth:`on_all` asks."""
-        return self.on_all("INFO", section)
+        """A section of INFO, as :meth:`run_on_all_nodes` asks."""
+        return self.run_on_all_nodes("INFO", section)
 
     def close(self) -> None:
         """Ends the connection."""
@@ -122,7 +122,7 @@ class Connection:
         Empty where a managed server does not let us look.
         """
         try:
-            listed = self.on_all("CLIENT LIST")
+            listed = self.run_on_all_nodes("CLIENT LIST")
         except redis.ResponseError:
             return []
         # redis-py has CLIENT LIST parsed into dictionaries.
@@ -136,10 +136,10 @@ class Connection:
             node = self.redis.get_node_from_key(ZoneKeys(zone).meta)
             seconds, microseconds = self.redis.execute_command("TIME", target_nodes=node)
         else:
-            seconds, microseconds = self.on_all("TIME")[0]
+            seconds, microseconds = self.run_on_all_nodes("TIME")[0]
         return float(seconds) + float(microseconds) / 1e6
 
-    def on_all(self, *words: str) -> list[Any]:
+    def run_on_all_nodes(self, *words: str) -> list[Any]:
         """The answers to a command that is about no key, of each server of a cluster that is there.
 
         Lets redis-py's error through where none is.

@@ -26,7 +26,7 @@ from jaywalk.zone.requests import Reply
 
 from ..state.wrong_type import explaining_wrong_types, members, unreadable_meta
 from ..state.zone_state import LEAST_WAIT_MS, ZoneState
-from .commit_args import writes
+from .commit_args import commit_args
 from .connection import Connection
 from .reply_trimming import OwnStreams
 
@@ -178,25 +178,25 @@ class Store(Connection):
                 for entry_id, fields in entries:
                     state.follow(Event.from_entry(entry_id, fields))
             except Gap:
-                return self.read_anew(state)
+                return self.reload(state)
             except InvalidValue as error:
                 log.warning("zone %s: %s; the zone is read anew instead", state.zone.name, error)
-                return self.read_anew(state)
+                return self.reload(state)
             if not entries:
-                return self.read_anew(state)
+                return self.reload(state)
 
-    def read_anew(self, state: ZoneState) -> ZoneState:
+    def reload(self, state: ZoneState) -> ZoneState:
         """The zone of ``state`` as it stands; raises ``ZoneGone``."""
         loaded = self.load(state.zone.name, state)
         loaded.take_over(state)
         return loaded
 
-    def take(self, lists: Sequence[str], seconds: float) -> tuple[str, list[str]] | None:
+    def pop_batch(self, lists: Sequence[str], seconds: float) -> tuple[str, list[str]] | None:
         """Waits for requests in any of ``lists``, looked at in their order; at most ``BATCH`` from one."""
         answer = self.redis.blmpop(seconds, len(lists), *lists, direction="LEFT", count=BATCH)
         return (answer[0], answer[1]) if answer else None
 
-    def take_waiting(self, lists: Sequence[str]) -> tuple[str, list[str]] | None:
+    def pop_waiting(self, lists: Sequence[str]) -> tuple[str, list[str]] | None:
         """As :meth:`take`, of what is there already."""
         answer = self.redis.lmpop(len(lists), *lists, direction="LEFT", count=BATCH)
         return (answer[0], answer[1]) if answer else None
@@ -230,7 +230,7 @@ class Store(Connection):
         replies: dict[ReplyTo, Reply] = {}
         for to, reply in answers:
             replies.setdefault(to, reply)  # of a request sent twice: the first answer says what it changed
-        outcome = self.run("commit", *writes(state, changes, replies, mark), when_full)
+        outcome = self.run("commit", *commit_args(state, changes, replies, mark), when_full)
         if outcome == "OK" and (surplus := self._own_streams.surplus(state.keys, replies)):
             self.redis.unlink(*surplus)
         if outcome == "OK" and changes:
@@ -282,7 +282,7 @@ class Store(Connection):
         self.bump(zone)
         return "CONFLICT"
 
-    def seen(self, zone: str, keys: Collection[str] | None = None) -> dict[str, int]:
+    def last_seen(self, zone: str, keys: Collection[str] | None = None) -> dict[str, int]:
         """When each key of a zone (or those of ``keys``) was last heard of, in seconds since 1970."""
         name = ZoneKeys(zone).seen
         with explaining_wrong_types(self.redis, zone):
@@ -296,12 +296,12 @@ class Store(Connection):
             heard |= dict.fromkeys(spoilt, int(self.time(zone)))
         return heard
 
-    def note_seen(self, zone: str, heard: Mapping[str, int]) -> None:
+    def record_last_seen(self, zone: str, heard: Mapping[str, int]) -> None:
         """Keeps when the nodes of some keys were heard of."""
         if heard:
             self.redis.hset(ZoneKeys(zone).seen, mapping=heard)
 
-    def bound_seen(self, state: ZoneState) -> None:
+    def trim_last_seen(self, state: ZoneState) -> None:
         """Forgets keys that have no lease, should a supervisor have ended before it could."""
         name = state.keys.seen
         if self.redis.hlen(name) > len(state.leases):

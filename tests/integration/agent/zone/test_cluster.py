@@ -47,7 +47,7 @@ def supervisor(cluster: Cluster) -> Iterator[ClusterCommitter]:
     committer = ClusterCommitter(where, password_hash(AGENT_PASSWORD), ZONES, stop)
     thread = threading.Thread(target=committer.run, daemon=True)
     thread.start()
-    until(lambda: not committer.health.trouble and len(committer.health.led) == len(ZONES))
+    until(lambda: not committer.health.error and len(committer.health.led) == len(ZONES))
     yield committer
     stop.set()
     thread.join(20)

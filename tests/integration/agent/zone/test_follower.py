@@ -255,8 +255,8 @@ def test_says_now_and_then_that_it_is_there(joined: Node, monkeypatch: pytest.Mo
     # Between the event and its answer it may have reported, and waits for the next minute.
     joined.follower._next_report = 0.0
     server = Store.open(joined.server.address, "test")
-    server.note_seen("zone-blue", {OWN: 1})
-    joined.alive_until(lambda: server.seen("zone-blue") != {OWN: 1})
+    server.record_last_seen("zone-blue", {OWN: 1})
+    joined.alive_until(lambda: server.last_seen("zone-blue") != {OWN: 1})
 
 
 def test_says_on_each_connection_that_it_is_there(joined: Node, monkeypatch: pytest.MonkeyPatch) -> None:

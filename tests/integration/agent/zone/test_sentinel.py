@@ -53,7 +53,7 @@ def test_all_go_on_after_a_failover(
         assert before is not None
         first, was = before.peers[key_of(0)].addresses, (before.epoch, before.rev)
         sentinels.fail_over()
-        until(lambda: committer.health.trouble == "" and committer.health.led)
+        until(lambda: committer.health.error == "" and committer.health.led)
         reply = ZoneClient(connect(operator), operator, "zone-blue").ask(join("zone-blue", 1), 40)
         assert reply.addresses[0] == "10.20.0.2"
         while key_of(1) not in follower.view.peers:  # type: ignore[union-attr]

@@ -61,7 +61,7 @@ def test_peers(redis_server: RedisServer, store: Store, api: FlaskClient) -> Non
         "ChildPrefix": "172.20.1.0/24",
         "Name": "node2",
     }
-    store.note_seen("zone-red", {key_of(1): 1795362423})
+    store.record_last_seen("zone-red", {key_of(1): 1795362423})
     store.redis.delete(ZoneKeys("zone-blue").seen)
     red["LastSeen"], blue["LastSeen"] = "2026-11-22T15:47:03Z", ""
     assert api.get("/peers").get_json() == [blue, red]

@@ -97,4 +97,4 @@ def test_an_answer_goes_where_somebody_put_another_type(redis_server: RedisServe
         store.redis.rpush(KEYS.inbox, request.to_wire())
         until(lambda: store.redis.type(stream) == "stream")
         assert read_reply(store.redis, KEYS, request.nonce)
-        assert not committer.health.trouble
+        assert not committer.health.error

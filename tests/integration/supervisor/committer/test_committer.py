@@ -183,9 +183,9 @@ def test_a_supervisor_is_not_held_up_by_what_is_no_redis(conduct: Behaviour) -> 
         thread = threading.Thread(target=committer.run, daemon=True)
         thread.start()
         until(lambda: server.connections >= 3)
-        assert "is it Redis? Check what listens there" in committer.health.trouble
-        begun = committer.health.turn
-        until(lambda: committer.health.turn > begun)
+        assert "is it Redis? Check what listens there" in committer.health.error
+        begun = committer.health.last_turn
+        until(lambda: committer.health.last_turn > begun)
         stop.set()
         until(lambda: not thread.is_alive())
 
@@ -279,7 +279,7 @@ def test_a_lost_compare_and_set_is_decided_anew(
         each.zones.states["zone-blue"] = store.load("zone-blue")
     for each, number in ((first, 1), (second, 2), (first, 3)):
         request = join("zone-blue", number)
-        each._commit(store, "zone-blue", [each.lists.decode(request.to_wire(), "zone-blue", ("join",))])
+        each._commit(store, "zone-blue", [each.inboxes.decode(request.to_wire(), "zone-blue", ("join",))])
     assert [
         lease.addresses[0] for key, lease in sorted(leases(store).items(), key=lambda item: item[1].name)
     ] == [
@@ -322,7 +322,7 @@ def test_restarted_redis_opens_an_epoch_and_gets_its_users_back(redis_server: Re
         first = node.ask(join("zone-blue", 1), timeout=20)
         view = node.snapshot()
         redis_server.restart()
-        until(lambda: committer.health.trouble == "" and agents_may_enter(where))
+        until(lambda: committer.health.error == "" and agents_may_enter(where))
         again = ZoneClient(connect(where), where, "zone-blue")
         assert again.snapshot().epoch > view.epoch
         again.read(view, block=1)
@@ -495,10 +495,10 @@ def test_a_flooded_inbox_is_cut_and_who_waits_longest_is_served(
     store.create(BLUE)
     committer._refresh(store)
     committer.health.led = frozenset(["zone-blue"])
-    committer.lists.trim(store)
+    committer.inboxes.trim(store)
     assert store.redis.llen(KEYS.inbox) == 1000
     assert committer.health.drops == {"inbox-full": 24_005}
-    committer._turn(store)
+    committer._serve_next(store)
     assert answers(store, first) == 5
 
 
@@ -526,7 +526,7 @@ def test_a_request_from_the_future_blames_the_clock_that_is_wrong(
     committer._refresh(store)
     committer.health.clock_skew = days * 86_400.0
     ahead = replace(join("zone-blue", 1), seq=join("zone-blue", 1).seq + 2 * 86_400 * 10**6)
-    pending = committer.lists.decode(ahead.to_wire(), "zone-blue", ("join",))
+    pending = committer.inboxes.decode(ahead.to_wire(), "zone-blue", ("join",))
     state, now = committer.zones.states["zone-blue"], committer.time.now()
     [(_, refused)] = committer.decider.batch(state, [pending], now).answers
     assert refused.code == "future"
@@ -628,7 +628,7 @@ def test_who_stops_gives_the_lead_back(redis_server: RedisServer, store: Store) 
     with committing(redis_server.address) as first:
         until(lambda: first.health.led == {"zone-blue", "zone-red"})
         with committing(redis_server.address) as second:
-            until(lambda: second.health.turn)
+            until(lambda: second.health.last_turn)
             assert not second.health.led
             first.stop.set()
             until(lambda: second.health.led == {"zone-blue", "zone-red"})
@@ -720,9 +720,9 @@ def test_a_leader_that_was_paused_does_no_harm(redis_server: RedisServer, store:
     paused, other = (Committer(redis_server.address, "", (), threading.Event()) for _ in range(2))
     for each in (paused, other):
         each.zones.states["zone-blue"] = store.load("zone-blue")
-    taken = [paused.lists.decode(join("zone-blue", 1).to_wire(), "zone-blue", ("join",))]
+    taken = [paused.inboxes.decode(join("zone-blue", 1).to_wire(), "zone-blue", ("join",))]
     other._commit(
-        store, "zone-blue", [other.lists.decode(join("zone-blue", 2).to_wire(), "zone-blue", ("join",))]
+        store, "zone-blue", [other.inboxes.decode(join("zone-blue", 2).to_wire(), "zone-blue", ("join",))]
     )
     paused._commit(store, "zone-blue", taken)
     assert paused.health.conflicts == 1

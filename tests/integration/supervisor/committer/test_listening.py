@@ -68,7 +68,7 @@ def start(redis_server: RedisServer, hour: Hour) -> Callable[[], Committer]:
 def ask(committer: Committer, hour: Hour, request: Request) -> Reply:
     """What a running committer answers; it looks whether it stood still before it serves."""
     hour.redis.rpush(KEYS.inbox, request.to_wire())
-    committer._turn(hour)
+    committer._serve_next(hour)
     found = read_reply(hour.redis, KEYS, request.nonce)
     assert found is not None
     return found

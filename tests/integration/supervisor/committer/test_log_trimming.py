@@ -7,7 +7,7 @@ import pytest
 
 from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk_supervisor.committer import log_trimming
-from jaywalk_supervisor.committer.log_trimming import LOG_SECONDS, MARK_SECONDS, LogBound
+from jaywalk_supervisor.committer.log_trimming import LOG_SECONDS, MARK_SECONDS, LogTrimmer
 from jaywalk_supervisor.state.zone_state import ZoneState
 from jaywalk_supervisor.store.store import Store
 from tests.supervisor_support import BLUE
@@ -31,7 +31,7 @@ def test_a_log_of_large_commits_is_cut_to_its_bytes_and_keeps_the_newest(
     store: Store, state: ZoneState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log_trimming, "LOG_BYTES", 1_000_000)
-    bound = LogBound()
+    bound = LogTrimmer()
     for size in (200, 20_000, 500):
         for _ in range(100):
             commit(store, state, size)
@@ -43,7 +43,7 @@ def test_a_log_of_large_commits_is_cut_to_its_bytes_and_keeps_the_newest(
 
 
 def test_a_small_log_is_not_even_measured(store: Store, state: ZoneState) -> None:
-    bound = LogBound()
+    bound = LogTrimmer()
     bound.tend(store.redis, [state], 0.0)
     store.redis.config_resetstat()
     for second in range(20):
@@ -53,7 +53,7 @@ def test_a_small_log_is_not_even_measured(store: Store, state: ZoneState) -> Non
 
 
 def test_events_go_when_their_time_is_over(store: Store, state: ZoneState) -> None:
-    bound = LogBound()
+    bound = LogTrimmer()
     for number in range(300):
         commit(store, state, 100)
         if number == 199:

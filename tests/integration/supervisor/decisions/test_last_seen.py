@@ -16,7 +16,7 @@ from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk.zone.requests import Request
 from jaywalk_supervisor.admin import zones
 from jaywalk_supervisor.committer.committer import Committer
-from jaywalk_supervisor.committer.inboxes import Taken
+from jaywalk_supervisor.committer.inboxes import InboxBatch
 from jaywalk_supervisor.decisions.agent_requests import decide
 from jaywalk_supervisor.decisions.last_seen import partition_senders, refusal
 from jaywalk_supervisor.state.zone_state import ZoneState
@@ -41,11 +41,11 @@ def report(number: int, **fields: Any) -> Request:
 
 
 def forget_times(store: Store) -> None:
-    store.note_seen("zone-blue", dict.fromkeys(store.seen("zone-blue"), LONG_AGO))
+    store.record_last_seen("zone-blue", dict.fromkeys(store.last_seen("zone-blue"), LONG_AGO))
 
 
 def seen(store: Store, number: int) -> int:
-    return store.seen("zone-blue").get(key_of(number), 0)
+    return store.last_seen("zone-blue").get(key_of(number), 0)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_report_is_noted_and_costs_the_zone_nothing(redis_server: RedisServer,
         for number in (1, 2):
             assert blue.ask(join("zone-blue", number), 20).ok
         until(lambda: seen(store, 2))
-        assert set(store.seen("zone-blue")) == {key_of(1), key_of(2)}
+        assert set(store.last_seen("zone-blue")) == {key_of(1), key_of(2)}
         forget_times(store)
         before = store.redis.hgetall(KEYS.meta), store.redis.xinfo_stream(KEYS.events)
         blue.submit(report(1, observed={key_of(2): "192.0.2.2:51820"}))
@@ -101,7 +101,7 @@ def test_reports_that_say_nothing_are_dropped_and_counted(redis_server: RedisSer
         blue.submit(report(1, instance="000000aa"))
         until(lambda: committer.health.dropped == 2)
         assert committer.health.drops == {"report-superseded": 1, "report-not-joined": 1}
-        assert store.seen("zone-blue") == {key_of(1): LONG_AGO}
+        assert store.last_seen("zone-blue") == {key_of(1): LONG_AGO}
 
 
 def test_what_was_seen_goes_with_the_lease(redis_server: RedisServer, store: Store) -> None:
@@ -115,9 +115,9 @@ def test_what_was_seen_goes_with_the_lease(redis_server: RedisServer, store: Sto
         until(lambda: not store.redis.exists(KEYS.seen))
         assert blue.ask(join("zone-blue", 2), 20).ok
         until(lambda: seen(store, 2))
-    store.note_seen("zone-blue", {key_of(number): LONG_AGO for number in range(3, 50)})
+    store.record_last_seen("zone-blue", {key_of(number): LONG_AGO for number in range(3, 50)})
     with committing(redis_server.address):
-        assert set(store.seen("zone-blue")) == {key_of(2)}
+        assert set(store.last_seen("zone-blue")) == {key_of(2)}
     zones.remove(store, "zone-blue", force=True)
     assert not store.redis.exists(KEYS.seen)
 
@@ -140,8 +140,8 @@ def test_who_leads_again_believes_nodes_that_joined_meanwhile(
 
 def serve(committer: Committer, store: Store, *requests: Request) -> None:
     texts = [request.to_wire() for request in requests]
-    pendings = [committer.lists.decode(text, "zone-blue", ("join", "report")) for text in texts]
-    committer._serve_list(store, Taken("zone-blue", pendings, full=False))
+    entries = [committer.inboxes.decode(text, "zone-blue", ("join", "report")) for text in texts]
+    committer._serve_batch(store, InboxBatch("zone-blue", entries, full=False))
 
 
 def test_agents_neither_read_nor_write_it(redis_server: RedisServer) -> None:

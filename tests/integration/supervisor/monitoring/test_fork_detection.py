@@ -11,7 +11,7 @@ import pytest
 
 from jaywalk.zone.events import Change, Event
 from jaywalk.zone.redis_keys import ZONES, ZoneKeys
-from jaywalk_supervisor.monitoring.fork_detection import Heads, PutBack
+from jaywalk_supervisor.monitoring.fork_detection import Heads, RedisRolledBack
 from jaywalk_supervisor.store.store import Store
 from tests.redis_server import RedisServer
 from tests.supervisor_support import BLUE, RED, client_of, committing, join, key_of, until
@@ -75,14 +75,14 @@ def test_what_others_commit_is_no_fork(store: Store, commit: Commit) -> None:
     heads.check(store, "zone-blue")
     for number in range(3):
         commit(number)
-        assert heads.moved(store, ["zone-blue"]) == ["zone-blue"]
+        assert heads.changed(store, ["zone-blue"]) == ["zone-blue"]
         heads.check(store, "zone-blue")
-        assert heads.moved(store, ["zone-blue"]) == []
+        assert heads.changed(store, ["zone-blue"]) == []
     commit(3)
     commit(4)
     store.redis.xtrim(KEYS.events, maxlen=1, approximate=False)
     heads.check(store, "zone-blue")
-    assert heads.settled(store, "zone-blue")
+    assert heads.is_settled(store, "zone-blue")
     assert not epochs(store)
 
 
@@ -125,9 +125,9 @@ def test_a_redis_that_was_put_back_and_counted_on_is_noticed(
     with committing(redis_server.address, (BLUE,)):
         for number in range(later):
             joined(store, 10 + number)
-    with pytest.raises(PutBack, match=f"stood at {known.epoch}-{known.rev}"):
+    with pytest.raises(RedisRolledBack, match=f"stood at {known.epoch}-{known.rev}"):
         heads.check(store, "zone-blue")
-    while not heads.settled(store, "zone-blue"):
+    while not heads.is_settled(store, "zone-blue"):
         pass
     assert store.head("zone-blue").epoch > known.epoch
     heads.check(store, "zone-blue")

@@ -15,7 +15,7 @@ from jaywalk.core.errors import ControllerFull
 from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk.zone.requests import Request
 from jaywalk_supervisor.monitoring.health import Health
-from jaywalk_supervisor.monitoring.memory import MemoryWatch
+from jaywalk_supervisor.monitoring.memory import MemoryMonitor
 from jaywalk_supervisor.store.store import Store
 from tests.integration.supervisor.committer.test_committer import check_log, check_no_address_twice
 from tests.redis_server import RedisServer
@@ -55,8 +55,8 @@ def test_joins_wait_for_memory_and_what_frees_some_goes_through(
         for number in range(3):
             blue.ask(join("zone-blue", number), timeout=20)
         bound(store, -100_000)
-        until(lambda: health.memory_trouble)
-        assert "has no memory left: give its Redis more ('maxmemory')" in health.memory_trouble
+        until(lambda: health.memory_error)
+        assert "has no memory left: give its Redis more ('maxmemory')" in health.memory_error
         with pytest.raises(ControllerFull):
             blue.ask(join("zone-blue", 7), timeout=20)
         leave = Request.checked("leave", "zone-blue", key_of(1))
@@ -66,10 +66,10 @@ def test_joins_wait_for_memory_and_what_frees_some_goes_through(
         assert blue.ask(operator("release", 2), 20, KEYS.orders).ok
         assert store.redis.hkeys(KEYS.peers) == [key_of(0)]
         check_log(store)
-        assert not health.trouble
+        assert not health.error
         store.redis.config_set("maxmemory", 0)
         assert blue.ask(join("zone-blue", 8), timeout=20).changed
-        until(lambda: not health.memory_trouble)
+        until(lambda: not health.memory_error)
         check_log(store)
     assert caplog.text.count("has no memory left") == 1
 
@@ -88,7 +88,7 @@ def test_memory_that_ends_amid_a_storm_leaves_each_commit_whole(
         assert 0 < store.redis.hlen(KEYS.peers) < len(asked)
         store.redis.config_set("maxmemory", 0)
         assert client_of(store, "zone-blue").ask(asked[-1], timeout=20).ok
-        until(lambda: not committer.health.memory_trouble)
+        until(lambda: not committer.health.memory_error)
     check_log(store)
 
 
@@ -110,7 +110,7 @@ def test_a_supervisor_that_starts_beside_a_full_redis_serves_and_empties_its_inb
         flood()
     with committing(redis_server.address) as committer:
         until(lambda: store.redis.llen(KEYS.inbox) == 0)
-        until(lambda: not committer.health.memory_trouble)
+        until(lambda: not committer.health.memory_error)
         assert client_of(store, "zone-blue").ask(join("zone-blue", 2), timeout=20).changed
     check_log(store)
 
@@ -152,7 +152,7 @@ class Told(Store):
 
 def test_memory_counts_as_full_by_what_redis_counts_and_as_relieved_a_little_below() -> None:
     health = Health()
-    watch = MemoryWatch(health, ControllerAddress("192.0.2.1"))
+    watch = MemoryMonitor(health, ControllerAddress("192.0.2.1"))
     for used, aside, full in (
         (90, 0, False),
         (105, 10, False),
@@ -160,7 +160,7 @@ def test_memory_counts_as_full_by_what_redis_counts_and_as_relieved_a_little_bel
         (98, 0, True),
         (96, 0, False),
     ):
-        watch.look(Told(used_memory=used, mem_not_counted_for_evict=aside, maxmemory=100))
-        assert bool(health.memory_trouble) == full
-    watch.look(Told(used_memory=10**12, maxmemory=0))
-    assert not health.memory_trouble
+        watch.check(Told(used_memory=used, mem_not_counted_for_evict=aside, maxmemory=100))
+        assert bool(health.memory_error) == full
+    watch.check(Told(used_memory=10**12, maxmemory=0))
+    assert not health.memory_error

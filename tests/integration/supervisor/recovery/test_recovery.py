@@ -20,7 +20,7 @@ from jaywalk.zone.requests import Reply, Request
 from jaywalk_supervisor.admin import tokens, zones
 from jaywalk_supervisor.admin.zones import Wish
 from jaywalk_supervisor.committer.committer import Committer
-from jaywalk_supervisor.recovery import put_back as putback
+from jaywalk_supervisor.recovery import restore
 from jaywalk_supervisor.recovery.copies import ZoneCopy
 from jaywalk_supervisor.recovery.recovery import Recovery
 from jaywalk_supervisor.store import acl
@@ -109,7 +109,7 @@ def test_an_empty_redis_gets_back_what_the_supervisor_knows(
         assert store.redis.smembers(zones.REMOVED) == {"zone-old"}
         assert joined(store, 3).addresses not in {("10.7.0.7",), ("10.7.0.9",)}
         assert joined(store, 2, name="db").addresses == ("10.7.0.7",)
-        assert committer.health.troubled_zones == {}
+        assert committer.health.failing_zones == {}
 
 
 def test_a_supervisor_that_starts_on_an_empty_redis_puts_its_copy_back(
@@ -162,7 +162,7 @@ def test_a_part_that_was_lost_comes_back_alone(
         assert store.redis.hget(KEYS.creds, "agent") == acl.password_hash(OWN)
         assert opens(redis_server, ZONE, OWN)
         assert joined(store, 4).ok
-        assert committer.health.troubled_zones == {}
+        assert committer.health.failing_zones == {}
 
 
 def test_a_password_that_nobody_knows_leaves_the_zone_shut(redis_server: RedisServer, store: Store) -> None:
@@ -170,11 +170,11 @@ def test_a_password_that_nobody_knows_leaves_the_zone_shut(redis_server: RedisSe
     store.redis.delete(KEYS.creds)
     store.redis.execute_command("ACL", "DELUSER", "agent-zone-a")
     with serving(redis_server) as committer:
-        until(lambda: committer.health.troubled_zones)
-        assert "zone set zone-a --agent-password-file" in committer.health.troubled_zones[ZONE]
+        until(lambda: committer.health.failing_zones)
+        assert "zone set zone-a --agent-password-file" in committer.health.failing_zones[ZONE]
         assert not opens(redis_server, ZONE, AGENT_PASSWORD)
         zones.change(store, ZONE, Wish(), OWN)
-        until(lambda: not committer.health.troubled_zones)
+        until(lambda: not committer.health.failing_zones)
         assert opens(redis_server, ZONE, OWN)
 
 
@@ -244,7 +244,7 @@ def test_an_older_state_of_redis_stands_and_the_log_says_what_differs(
         until(lambda: "camera" in str(copied(tmp_path)) and "88" in str(copied(tmp_path)["policy"]))
     put_back(redis_server, saved)
     with caplog.at_level(logging.WARNING), serving(redis_server, tmp_path) as committer:
-        until(lambda: ZONE in committer.recovery._standings)
+        until(lambda: ZONE in committer.recovery._statuses)
         assert store.load(ZONE).zone.policy.quarantine == 77
         assert reservation_key("camera") not in store.load(ZONE).leases
         until(lambda: "camera" not in str(copied(tmp_path)))
@@ -344,7 +344,7 @@ def test_a_folder_that_takes_nothing_costs_a_warning(
     (tmp_path / "copies").write_text("a file where the folder should be")
     with serving(redis_server, tmp_path) as committer:
         with_everything(store)
-        until(lambda: committer.recovery.trouble)
+        until(lambda: committer.recovery.error)
         assert "'systemctl restart jaywalk-supervisor'" in committer.recovery.summary
         assert "Errno" not in committer.recovery.summary
         assert joined(store, 3).ok
@@ -362,10 +362,10 @@ def test_a_redis_that_is_made_a_replica_is_named_until_it_is_none_and_mended_the
         with redis_server.client() as client, client.pipeline(transaction=True) as pipe:
             pipe.delete(KEYS.creds).execute_command("REPLICAOF", "127.0.0.1", "1")
             pipe.execute()
-        until(lambda: "'redis-cli REPLICAOF NO ONE'" in committer.health.trouble)
+        until(lambda: "'redis-cli REPLICAOF NO ONE'" in committer.health.error)
         with redis_server.client() as client:
             client.replicaof("NO", "ONE")
-        until(lambda: not committer.health.trouble and store.redis.exists(KEYS.creds))
+        until(lambda: not committer.health.error and store.redis.exists(KEYS.creds))
         assert joined(store, 3).ok
     assert "refused a command" not in caplog.text
     assert "script" not in caplog.text
@@ -413,8 +413,8 @@ def test_a_zone_that_is_just_being_removed_is_not_put_back(store: Store) -> None
     looks = []
 
     def look() -> None:
-        recovery.mend_shared(store)
-        recovery.mend(store, states)
+        recovery.restore_shared(store)
+        recovery.restore_zones(store, states)
         recovery.keep(store, states)
 
     class Watched(Store):
@@ -441,10 +441,10 @@ def test_a_zone_and_its_reservations_come_back_in_one_step(
     reserved = Lease(key_of(1), "db", ("10.7.0.7",), released=0, host="db")
     other = Lease(key_of(2), "web", ("10.7.0.8",))
     copy = ZoneCopy(zone, (9, 9), "", {each.key: each for each in (reserved, other)})
-    monkeypatch.setattr(putback, "put_leases", lambda *_: (0, []))
-    assert putback.make_again(store, copy)
+    monkeypatch.setattr(restore, "restore_leases", lambda *_: (0, []))
+    assert restore.recreate_zone(store, copy)
     assert set(store.load(ZONE).leases) == {key_of(1)}
     monkeypatch.undo()
-    assert putback.put_leases(store, copy) == (1, [])
+    assert restore.restore_leases(store, copy) == (1, [])
     assert store.load(ZONE).leases[key_of(2)].state == "released"
-    assert not putback.make_again(store, copy), "nothing that stands is written over"
+    assert not restore.recreate_zone(store, copy), "nothing that stands is written over"

@@ -155,7 +155,7 @@ def test_another_type_under_a_key_that_all_zones_share_is_named_with_its_cure(
     if key == "jw:zones":
         assert f"'redis-cli DEL {key}'" in command("zone", "list")
     served.store.redis.delete(key)
-    until(lambda: served.store.redis.type("jw:zones") == "set" and not served.committer.health.trouble)
+    until(lambda: served.store.redis.type("jw:zones") == "set" and not served.committer.health.error)
     assert {zone["name"] for zone in command("zone", "list")} == {"zone-blue", "zone-red"}
     assert served.ask(join("zone-blue", 2)).ok
 
@@ -204,7 +204,7 @@ def test_zones_are_looked_at_in_turn_and_page_by_page(store: Store, monkeypatch:
     looks = audit.Audit()
     store.redis.hset(ZoneKeys("zone-red").leases, key_of(1), "spoilt")
     assert [looks.look(store, states) for _ in range(4)] == [[], ["zone-red"], [], ["zone-red"]]
-    states["zone-red"] = store.read_anew(states["zone-red"])
+    states["zone-red"] = store.reload(states["zone-red"])
     assert [looks.look(store, states) for _ in range(2)] == [[], []]
     store.redis.hdel(ZoneKeys("zone-red").leases, key_of(1))
     assert [looks.look(store, states) for _ in range(2)] == [[], ["zone-red"]]
@@ -213,7 +213,7 @@ def test_zones_are_looked_at_in_turn_and_page_by_page(store: Store, monkeypatch:
 def test_a_node_whose_last_sign_of_life_does_not_parse_counts_as_heard_of(store: Store) -> None:
     store.create(BLUE)
     store.redis.hset(KEYS.seen, mapping={key_of(1): "yesterday", key_of(2): "1000"})
-    heard = store.seen("zone-blue", {key_of(1), key_of(2), key_of(3)})
+    heard = store.last_seen("zone-blue", {key_of(1), key_of(2), key_of(3)})
     assert heard.keys() == {key_of(1), key_of(2)}
     assert heard[key_of(1)] >= store.time() - 5
     assert heard[key_of(2)] == 1000

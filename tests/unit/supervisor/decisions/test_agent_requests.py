@@ -435,7 +435,7 @@ def test_a_stale_holder_loses_what_another_node_asks_for(blue: ZoneState) -> Non
     blue.zone = replace(blue.zone, policy=Policy("stale", stale_after=900))
     carry_out(blue, join("zone-blue", 1, request_ip=["10.20.0.5"]))
     wish = ["10.20.0.5"]
-    blue.seen = {key_of(1): int(NOW) + 300}
+    blue.last_seen_at = {key_of(1): int(NOW) + 300}
     refused = carry_out(blue, join("zone-blue", 2, request_ip=wish), NOW + 1199)
     assert refused.code == "address-taken"
     assert "node1 (active since 1970-01-12T13:46:40Z, " in refused.error
@@ -488,12 +488,12 @@ def test_a_node_that_was_heard_before_the_clock_was_set_back_becomes_stale_in_ti
     days = 2 * 86_400
     for number in (1, 2):
         carry_out(blue, join("zone-blue", number), NOW + days)
-    blue.seen = {key_of(1): int(NOW) + days}
+    blue.last_seen_at = {key_of(1): int(NOW) + days}
     blue.restart_listening(NOW, -days)
     wishes = [join("zone-blue", 3, request_ip=[f"10.20.0.{number}"]) for number in (1, 2)]
     for wish in wishes:
         assert decide(blue, wish, NOW + 899).reply.code == "address-taken"
-    blue.seen = {**blue.seen, key_of(2): int(NOW) + 890}
+    blue.last_seen_at = {**blue.last_seen_at, key_of(2): int(NOW) + 890}
     assert decide(blue, wishes[0], NOW + 901).reply.ok
     refused = decide(blue, wishes[1], NOW + 901).reply
     assert (refused.code, "last seen 1970-01-12T14:01:30Z" in refused.error) == ("address-taken", True)

@@ -102,7 +102,7 @@ class IpamMachine(RuleBasedStateMachine):
         self.seq = 0
 
     def carry_out(self, request: Request) -> Reply:
-        self.state.seen = self.seen
+        self.state.last_seen_at = self.seen
         decision = decide(self.state, request, self.now)
         for change in decision.changes:
             self.state.apply(change, decision.peer)
@@ -167,7 +167,7 @@ class IpamMachine(RuleBasedStateMachine):
             assert not self.model.accepts(pools)
             return
         assert self.model.accepts(pools)
-        self.read_anew(wanted)
+        self.reload(wanted)
 
     @rule(
         takeover=st.sampled_from(["always", "stale", "never"]),
@@ -176,11 +176,11 @@ class IpamMachine(RuleBasedStateMachine):
     )
     def policy_changes(self, takeover: str, quarantine: int, stale_after: int) -> None:
         wish = zones.Wish(takeover=takeover, quarantine=str(quarantine), stale_after=str(stale_after))
-        self.read_anew(wish.applied(self.state.zone))
+        self.reload(wish.applied(self.state.zone))
         self.model.takeover, self.model.quarantine = takeover, quarantine
         self.model.stale_after = stale_after
 
-    def read_anew(self, zone: Zone) -> None:
+    def reload(self, zone: Zone) -> None:
         """Both supervisors do so when a zone was changed."""
         for name in ("state", "follower"):
             before: ZoneState = getattr(self, name)

@@ -104,11 +104,11 @@ def test_a_wall_clock_that_is_off_is_said_once_and_when_it_is_right_again(
     for _ in range(3):
         keeper.look(clocks.redis_time)
         assert keeper.is_off
-    assert health.clock_trouble.startswith("this machine's clock is 3600 seconds behind the controller's")
+    assert health.clock_error.startswith("this machine's clock is 3600 seconds behind the controller's")
     assert health.clock_skew == -3600
     clocks.wall += 3600
     keeper.look(clocks.redis_time)
-    assert (health.clock_trouble, keeper.is_off) == ("", False)
+    assert (health.clock_error, keeper.is_off) == ("", False)
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
 
 
@@ -117,13 +117,13 @@ def test_a_halt_is_noticed_once_and_not_across_sessions(
 ) -> None:
     monkeypatch.setattr(clock_module, "elapsed", lambda: clocks.carrier)
     keeper = timekeeper(clocks, Health())
-    keeper.begin()
-    assert not keeper.was_away()
+    keeper.start_session()
+    assert not keeper.was_suspended()
     clocks.pass_time(GAP_SECONDS - 1)
-    assert not keeper.was_away()
+    assert not keeper.was_suspended()
     clocks.pass_time(GAP_SECONDS + 1)
-    assert keeper.was_away()
-    assert not keeper.was_away()
+    assert keeper.was_suspended()
+    assert not keeper.was_suspended()
     clocks.pass_time(3600)
-    keeper.begin()
-    assert not keeper.was_away()
+    keeper.start_session()
+    assert not keeper.was_suspended()

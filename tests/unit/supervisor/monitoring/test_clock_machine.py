@@ -50,7 +50,7 @@ class ClockMachine(RuleBasedStateMachine):
     def ask(self, op: str, key: str, *wished: str, apply: bool = True) -> Reply:
         self.seq += 1
         now = self.clock.now()
-        self.state.seen = self.seen
+        self.state.last_seen_at = self.seen
         request = replace(Request.checked(op, "zone-blue", key, request_ip=wished), seq=self.seq)
         decision = decide(self.state, request, now)
         for change in decision.changes if apply else ():

@@ -73,9 +73,9 @@ def test_a_redis_that_stays_away_is_explained_once(
     thread = threading.Thread(target=committer.run, daemon=True)
     thread.start()
     until(lambda: "Bad file format" in caplog.text)
-    turn = committer.health.turn
-    until(lambda: committer.health.turn != turn)
+    turn = committer.health.last_turn
+    until(lambda: committer.health.last_turn != turn)
     stop.set()
     thread.join(20)
     assert caplog.text.count("Bad file format") == 1
-    assert "Bad file format" not in committer.health.trouble
+    assert "Bad file format" not in committer.health.error

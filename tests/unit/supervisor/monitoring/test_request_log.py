@@ -9,14 +9,14 @@ import pytest
 from jaywalk.service.repeat_filter import RepeatFilter
 from jaywalk.zone.requests import Reply
 from jaywalk_supervisor.monitoring import request_log
-from jaywalk_supervisor.monitoring.request_log import MOST_LINES, Told, tell
+from jaywalk_supervisor.monitoring.request_log import MAX_LINES, LoggedRequest, log_commit
 from tests.supervisor_support import join
 
 GRANTED = Reply(ok=True, name="n", addresses=("10.20.0.1",), changed=True)
 REFUSED = Reply.refused("exhausted", "no address left")
 
 
-def told(granted: int, refused: int) -> list[Told]:
+def told(granted: int, refused: int) -> list[LoggedRequest]:
     requests = [join("zone-blue", number) for number in range(granted + refused)]
     return list(zip(requests, [GRANTED] * granted + [REFUSED] * refused, strict=True))
 
@@ -28,7 +28,7 @@ def lines(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
 def test_each_request_of_a_small_commit_has_its_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     requests = told(2, 1)
-    tell("zone-blue", requests, RepeatFilter())
+    log_commit("zone-blue", requests, RepeatFilter())
     assert lines(caplog, logging.INFO) == [
         f"zone zone-blue: join of {request.key}: n 10.20.0.1" for request, _ in requests[:2]
     ]
@@ -38,16 +38,16 @@ def test_each_request_of_a_small_commit_has_its_line(caplog: pytest.LogCaptureFi
 
 def test_a_storm_is_one_line_that_counts(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    tell("zone-blue", told(MOST_LINES, 3), RepeatFilter())
-    summary = f"zone zone-blue: {MOST_LINES + 3} requests at once: {MOST_LINES} join, 3 exhausted"
+    log_commit("zone-blue", told(MAX_LINES, 3), RepeatFilter())
+    summary = f"zone zone-blue: {MAX_LINES + 3} requests at once: {MAX_LINES} join, 3 exhausted"
     assert [record.getMessage() for record in caplog.records] == [summary]
     assert lines(caplog, logging.WARNING) == [summary]
 
 
 def test_debug_has_each_request_of_a_storm_too(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    tell("zone-blue", told(MOST_LINES, 1), RepeatFilter())
-    assert len(lines(caplog, logging.DEBUG)) == MOST_LINES + 1
+    log_commit("zone-blue", told(MAX_LINES, 1), RepeatFilter())
+    assert len(lines(caplog, logging.DEBUG)) == MAX_LINES + 1
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_a_refusal_is_logged_once_an_hour_and_when_it_is_another(
     def said(code: str, error: str, ip: str = "10.20.0.9") -> list[str]:
         caplog.clear()
         reply = Reply.refused(code, error) if code else GRANTED
-        tell("zone-blue", [(join("zone-blue", 1, request_ip=[ip]), reply)], repeats)
+        log_commit("zone-blue", [(join("zone-blue", 1, request_ip=[ip]), reply)], repeats)
         return [message.partition("=: ")[2] for message in lines(caplog, logging.WARNING)]
 
     assert said("exhausted", "5 of 5 held") == ["5 of 5 held"]
@@ -85,10 +85,10 @@ def test_what_does_not_parse_is_logged_once_an_hour(
 ) -> None:
     repeats = RepeatFilter()
     for reason in ("no JSON", "no JSON", "too large", "no JSON"):
-        request_log.tell_unreadable("zone-blue", reason, repeats)
+        request_log.log_unparseable_request("zone-blue", reason, repeats)
     assert len(lines(caplog, logging.WARNING)) == 2
     clock[0] += 3601
-    request_log.tell_unreadable("zone-blue", "no JSON", repeats)
+    request_log.log_unparseable_request("zone-blue", "no JSON", repeats)
     assert lines(caplog, logging.WARNING)[-1].endswith("no JSON (and 2 more since this was last logged)")
 
 
@@ -97,9 +97,9 @@ def test_texts_that_all_differ_and_do_not_parse_make_a_bounded_number_of_lines(
 ) -> None:
     repeats = RepeatFilter()
     for number in range(5000):
-        request_log.tell_unreadable("zone-blue", f"the operation '{number}' is unknown here", repeats)
-    request_log.tell_unreadable("zone-red", "no JSON", repeats)
+        request_log.log_unparseable_request("zone-blue", f"the operation '{number}' is unknown here", repeats)
+    request_log.log_unparseable_request("zone-red", "no JSON", repeats)
     assert len(lines(caplog, logging.WARNING)) == request_log.UNREADABLE_LINES + 1
     clock[0] += 3601
-    request_log.tell_unreadable("zone-blue", "no JSON", repeats)
+    request_log.log_unparseable_request("zone-blue", "no JSON", repeats)
     assert " more since this was last logged)" in lines(caplog, logging.WARNING)[-1]

@@ -18,7 +18,7 @@ from jaywalk.zone.requests import Reply, Request
 from jaywalk_supervisor.admin import go_ipam_import
 from jaywalk_supervisor.decisions.agent_requests import decide
 from jaywalk_supervisor.state.zone_state import ZoneState
-from jaywalk_supervisor.store.commit_args import writes
+from jaywalk_supervisor.store.commit_args import commit_args
 from jaywalk_supervisor.store.store import new_mark
 from tests.supervisor_support import join, key_of
 
@@ -171,7 +171,7 @@ def test_a_leave_and_a_release_of_the_key_mend_its_record(op: str) -> None:
         assert decision.changes[0].sign == "-", "nodes drop the peer"
         assert not state.unreadable
         assert (key_of(1) in state.leases) == (op == "leave")
-        arguments = writes(state, decision.changes, {}, new_mark()).arguments
+        arguments = commit_args(state, decision.changes, {}, new_mark()).arguments
         assert key_of(1) in arguments, "both records are written anew or removed"
 
 

@@ -22,17 +22,17 @@ from .plan import missing_leases, outdated_reservations
 log = logging.getLogger(__name__)
 
 
-def make_again(store: Store, copy: ZoneCopy) -> bool:
+def recreate_zone(store: Store, copy: ZoneCopy) -> bool:
     """Makes a zone as ``copy`` has it, with its password's hash and all reservations, in one step.
 
     Its other leases follow.  Returns whether there was no such zone.
     """
     now = store.time(copy.zone.name)
     leases = {key: as_lost(lease, now) for key, lease in copy.leases.items() if is_reserved(lease)}
-    origin = Origin(copy.position, copy.digest, mark_of(copy), leases=leases)
+    origin = Origin(copy.position, copy.digest, origin_mark(copy), leases=leases)
     if not store.create(copy.zone, origin):
         return False
-    added, left_out = put_leases(store, copy)
+    added, left_out = restore_leases(store, copy)
     log.warning(
         "zone %s was gone from the controller and is back with %s, as it was at revision %d: %s, "
         "%d reservations and %d other leases",
@@ -43,7 +43,7 @@ def make_again(store: Store, copy: ZoneCopy) -> bool:
         len(leases),
         added,
     )
-    _tell_left_out(copy.zone.name, left_out)
+    _log_left_out(copy.zone.name, left_out)
     return True
 
 
@@ -56,11 +56,11 @@ def replace_older(store: Store, copy: ZoneCopy) -> None:
     except InvalidValue as error:
         changed = False
         log.warning("zone %s keeps the settings of an older copy: %s", name, error)
-    added, left_out = put_leases(store, copy)
+    added, left_out = restore_leases(store, copy)
     if copy.digest and set_password(store, name, copy.digest):
         write_user(store, name)
         changed = True
-    put_marks(store, copy, mark_of(copy))
+    set_marks(store, copy, origin_mark(copy))
     if changed or added:
         log.warning(
             "zone %s came back from an older copy: it has the settings of revision %d and %d more leases",
@@ -68,35 +68,35 @@ def replace_older(store: Store, copy: ZoneCopy) -> None:
             copy.position[1],
             added,
         )
-    _tell_left_out(name, left_out)
+    _log_left_out(name, left_out)
 
 
-def complete(store: Store, copy: ZoneCopy) -> None:
+def add_missing_leases(store: Store, copy: ZoneCopy) -> None:
     """Gives a zone that somebody made anew the leases of ``copy`` that it has room for."""
-    added, left_out = put_leases(store, copy)
+    added, left_out = restore_leases(store, copy)
     if added:
         log.warning(
             "zone %s was made anew in the controller: it has %d leases of the one before",
             copy.zone.name,
             added,
         )
-    _tell_left_out(copy.zone.name, left_out)
+    _log_left_out(copy.zone.name, left_out)
 
 
-def put_password(store: Store, copy: ZoneCopy) -> None:
+def restore_password(store: Store, copy: ZoneCopy) -> None:
     """Gives a zone the hash of its own password back."""
-    put_marks(store, copy, "")
+    set_marks(store, copy, "")
     write_user(store, copy.zone.name)
     log.warning("zone %s has the hash of its agents' own password back", copy.zone.name)
 
 
-def put_marks(store: Store, copy: ZoneCopy, restored: str) -> None:
+def set_marks(store: Store, copy: ZoneCopy, restored: str) -> None:
     """Marks a zone as ``mark.lua`` does."""
     keys = ZoneKeys(copy.zone.name)
     store.run("mark", [keys.meta, keys.creds], [copy.digest, restored, ""])
 
 
-def put_leases(store: Store, copy: ZoneCopy) -> tuple[int, list[str]]:
+def restore_leases(store: Store, copy: ZoneCopy) -> tuple[int, list[str]]:
     """Commits the leases that a zone lacks; returns how many, and sentences on those without room."""
     left_out: list[str] = []
 
@@ -107,14 +107,14 @@ def put_leases(store: Store, copy: ZoneCopy) -> tuple[int, list[str]]:
     return len(store.commit_all(copy.zone.name, missing)), left_out
 
 
-def refill(store: Store, state: ZoneState) -> int:
+def restore_records(store: Store, state: ZoneState) -> int:
     """Writes records again that are gone although the zone stands where ``state`` does; returns how many."""
     peers = {key: peer.to_wire() for key, peer in state.peers.items()}
     leases = {key: lease.to_wire() for key, lease in state.leases.items()}
     return _refill(store, state, state.keys.peers, peers) + _refill(store, state, state.keys.leases, leases)
 
 
-def let_peers_return(store: Store, state: ZoneState) -> ZoneState:
+def recover_missing_peers(store: Store, state: ZoneState) -> ZoneState:
     """The zone as it is to be served, where ``state`` is how it was found.
 
     Leases of nodes in the mesh whose peers somebody deleted: each keeps its addresses.  A new epoch that
@@ -134,7 +134,7 @@ def let_peers_return(store: Store, state: ZoneState) -> ZoneState:
     return state
 
 
-def mark_of(copy: ZoneCopy) -> str:
+def origin_mark(copy: ZoneCopy) -> str:
     """The mark ``restored`` of a zone that is made from ``copy``."""
     return f"{copy.position[0]}-{copy.position[1]}"
 
@@ -158,7 +158,7 @@ def _applied(state: ZoneState, changes: list[Change]) -> list[Change]:
     return changes
 
 
-def _tell_left_out(name: str, sentences: Sequence[str]) -> None:
+def _log_left_out(name: str, sentences: Sequence[str]) -> None:
     for each in sentences:
         log.warning("zone %s does not get %s: order it again", name, each)
 
