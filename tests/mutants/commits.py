@@ -9,6 +9,7 @@ COMMIT = f"{SUPERVISOR}/store/scripts/commit.lua"
 BUMP = f"{SUPERVISOR}/store/scripts/bump.lua"
 COMMON = f"{SUPERVISOR}/store/scripts/common.lua"
 COMMITTER = f"{SUPERVISOR}/committer/committer.py"
+BATCHES = f"{SUPERVISOR}/committer/commit.py"
 STATE = f"{SUPERVISOR}/state/zone_state.py"
 
 COMMITS = (
@@ -188,7 +189,7 @@ COMMITS = (
     ),
     Mutant(
         "conflict-not-undone",
-        COMMITTER,
+        BATCHES,
         "            return True\n        state.undo(batch.undos)\n",
         "            return True\n",
         "a supervisor whose commit failed follows the log with decisions that nobody sees",
@@ -199,7 +200,7 @@ COMMITS = (
     ),
     Mutant(
         "refused-commit-not-undone",
-        COMMITTER,
+        BATCHES,
         "        except redis.ResponseError as error:\n            state.undo(batch.undos)\n",
         "        except redis.ResponseError as error:\n",
         "what Redis refused counts as granted",
@@ -245,9 +246,9 @@ COMMITS = (
     ),
     Mutant(
         "one-bad-request-harms-all",
-        COMMITTER,
-        "        for entry in entries:\n            self._commit(store, zone, [entry])",
-        "        for entry in entries[:0]:\n            self._commit(store, zone, [entry])",
+        BATCHES,
+        "        for entry in entries:\n            self.commit(store, zone, [entry])",
+        "        for entry in entries[:0]:\n            self.commit(store, zone, [entry])",
         "those who asked together with a request that Redis refuses are not answered",
         of(
             "integration/supervisor/committer/test_commit.py",

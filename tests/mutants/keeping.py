@@ -131,8 +131,8 @@ KEEPING = (
     Mutant(
         "repeat-answered-anew",
         f"{SUPERVISOR}/committer/batch.py",
-        "        self._answered.keep(batch.changing)",
-        "        self._answered.keep({})",
+        "        self._answered.record(batch.changing)",
+        "        self._answered.record({})",
         "a request that came twice is answered as if it had changed nothing, or is carried out twice",
         of(
             "integration/supervisor/committer/test_committer.py",

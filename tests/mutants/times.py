@@ -7,6 +7,7 @@ from .mutant import SUPERVISOR, Mutant, of
 
 CLOCK = f"{SUPERVISOR}/monitoring/clock.py"
 COMMITTER = f"{SUPERVISOR}/committer/committer.py"
+BATCHES = f"{SUPERVISOR}/committer/commit.py"
 IPAM = f"{SUPERVISOR}/decisions/allocation.py"
 STATE = f"{SUPERVISOR}/state/zone_state.py"
 TIMELINESS = f"{SUPERVISOR}/committer/timeliness.py"
@@ -14,7 +15,7 @@ TIMELINESS = f"{SUPERVISOR}/committer/timeliness.py"
 TIMES = (
     Mutant(
         "own-clock-decides",
-        COMMITTER,
+        BATCHES,
         "self.decider.batch(state, entries, self.time.now())",
         "self.decider.batch(state, entries, time.time())",
         "a supervisor whose clock is wrong voids quarantines and robs live nodes",
@@ -70,8 +71,8 @@ TIMES = (
     Mutant(
         "takes-over-without-listening",
         f"{SUPERVISOR}/committer/served_zones.py",
-        "            state.take_over(former)\n        state.restart_listening(self._time.now())\n",
-        "            state.take_over(former)\n",
+        "            state.inherit(former)\n        state.restart_listening(self._time.now())\n",
+        "            state.inherit(former)\n",
         "a supervisor that starts counts all as silent for as long as nobody ran",
         of("integration/supervisor/committer/test_listening.py", "test_who_starts_has_heard_nobody_before"),
     ),

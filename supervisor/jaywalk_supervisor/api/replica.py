@@ -106,7 +106,7 @@ class Replica:
             with suppress(InvalidValue):
                 states[name] = store.reload(states[name])
         self._states = states
-        self._clock.look(store.time)
+        self._clock.update(store.time)
 
     def _read_zones_and_seen(self, store: Store) -> None:
         self._read_zones(store)

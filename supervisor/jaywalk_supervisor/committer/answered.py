@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What requests were answered, so that one which comes again has its first answer."""
+"""The answers to recent requests, so that a repeated request gets its first answer again."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from jaywalk.zone.requests import OPERATOR_OPS, Reply, Request
 
-# Requests that changed a zone; a sender repeats its own within seconds.
+# Limit of remembered requests that changed a zone. A sender repeats its request within seconds.
 MAX_REMEMBERED_ANSWERS = 4096
 
 Identity = tuple[str, int, str, str, str, int]
-# By zone, its epoch, operation, key, name and seq: two requests of a sender never share all of them.
+# The identity is zone, epoch, operation, key, name and seq: two requests of a sender never share all of them.
 Answers = dict[Identity, tuple[Request, Reply]]
 
 
@@ -22,17 +22,17 @@ class AnsweredRequests:
     def __init__(self) -> None:
         self._answers: Answers = {}
 
-    def first(
+    def first_answer(
         self, request: Request, epoch: int, batch: Mapping[Identity, tuple[Request, Reply]]
     ) -> Reply | None:
-        """The answer that ``request`` had already in this epoch, in the ``batch`` of now or before."""
+        """Returns the first answer to ``request`` in this epoch, in ``batch`` or before it, or None."""
         identity = identity_of(request, epoch)
         known, reply = batch.get(identity) or self._answers.get(identity) or (None, None)
         if known is None or replace(known, nonce=request.nonce) != request:
             return None
         return reply
 
-    def keep(self, batch: Answers) -> None:
+    def record(self, batch: Answers) -> None:
         """Remembers the answers of a batch that was committed."""
         self._answers |= batch
         while len(self._answers) > MAX_REMEMBERED_ANSWERS:
@@ -40,19 +40,19 @@ class AnsweredRequests:
 
 
 def identity_of(request: Request, epoch: int) -> Identity:
-    """What tells a request from others, without its nonce.
+    """Returns what identifies a request, without its nonce.
 
-    A new ``epoch`` may begin since Redis was put back, which took back what the answer says.
+    A new ``epoch`` may begin after Redis was put back to an older copy; then earlier answers no longer hold.
     """
     return (request.zone, epoch, request.op, request.key, request.name, request.seq)
 
 
 def is_operator_request(request: Request) -> bool:
-    """Whether it is carried out once: what others ordered since it was is not undone by its repeat."""
+    """Whether ``request`` is applied only once, so that its repeat undoes no later request of an operator."""
     return request.op in OPERATOR_OPS
 
 
 def with_first_outcome(reply: Reply, first: Reply | None) -> Reply:
-    """The answer to a node's repeated request: what it has by now, and that its request changed the zone."""
+    """Returns ``reply``, marked as a change if the ``first`` answer to this request was one."""
     repeats = first is not None and reply.ok and not reply.changed
     return replace(reply, changed=True) if repeats else reply

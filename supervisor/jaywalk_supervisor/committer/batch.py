@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a list of requests comes to on a zone: one batch of changes and answers, to be committed at once."""
+"""Decides on a list of requests: one batch of changes and answers, which one commit writes."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ from .timeliness import untimely
 
 log = logging.getLogger(__name__)
 
-# Records of so many bytes go into one commit, and then those of one request more: well below the 1 MB that
-# the role lets Redis take as one argument.
+# A batch ends with the request that exceeds this size of records: well below 1 MB, the limit for one argument
+# that the role configures in Redis.
 COMMIT_BYTES = 256 * 1024
 
 
 @dataclass
 class Batch:
-    """What the first ``taken`` of a list of requests come to on a state to which it is applied already.
+    """The decisions on the first ``taken`` entries of a list, already applied to the zone's state.
 
-    ``size`` are the bytes of the records in ``changes``, ``changing`` the answers that came with them.
+    ``size`` is the number of bytes of the records in ``changes``; ``changing`` holds the answers to the
+    requests that made these changes.
     """
 
     changes: list[Change] = field(default_factory=list)
@@ -43,7 +44,7 @@ class Batch:
 
 
 class Decider:
-    """Decides on requests, and remembers what it answered."""
+    """Decides on requests and remembers the answers."""
 
     def __init__(self, health: Health, repeats: RepeatFilter) -> None:
         self._health = health
@@ -51,7 +52,7 @@ class Decider:
         self._answered = AnsweredRequests()
 
     def batch(self, state: ZoneState, entries: Sequence[InboxEntry], now: float) -> Batch:
-        """What as many of ``entries`` as go into one commit come to at Redis's time ``now``."""
+        """Decides on as many ``entries`` as fit into one commit, at Redis's time ``now``."""
         batch = Batch()
         for entry in entries:
             if batch.size > COMMIT_BYTES:
@@ -66,9 +67,9 @@ class Decider:
         return batch
 
     def committed(self, zone: str, batch: Batch) -> None:
-        """Remembers, counts and logs the answers of a batch that was committed."""
-        self._answered.keep(batch.changing)
-        told: list[LoggedRequest] = []
+        """Remembers, counts and logs the answers of a committed batch."""
+        self._answered.record(batch.changing)
+        logged: list[LoggedRequest] = []
         for entry, reply in batch.answers:
             if entry.repeats and reply.ok:
                 continue
@@ -77,13 +78,13 @@ class Decider:
             elif reply.changed and entry.request is not None:
                 self._health.commits[entry.request.op] += 1
             if entry.request is not None and (reply.changed or not reply.ok):
-                told.append((entry.request, reply))
-        request_log.log_commit(zone, told, self._repeats)
+                logged.append((entry.request, reply))
+        request_log.log_commit(zone, logged, self._repeats)
 
     def _answer(
         self, state: ZoneState, entry: InboxEntry, request: Request, now: float, batch: Batch
     ) -> Reply:
-        first = self._answered.first(request, state.epoch, batch.changing)
+        first = self._answered.first_answer(request, state.epoch, batch.changing)
         entry.repeats = first is not None
         if first is not None and is_operator_request(request):
             return first
@@ -94,7 +95,7 @@ class Decider:
 
 
 def _decide_and_apply(state: ZoneState, request: Request, now: float, batch: Batch) -> Reply:
-    """Decides on one request and applies it; a fault of ours is its answer and leaves the others alone."""
+    """Decides on one request and applies it; an internal error is answered and affects no other request."""
     undos: list[Undo] = []
     try:
         decision: Decision = decide(state, request, now)
@@ -105,6 +106,6 @@ def _decide_and_apply(state: ZoneState, request: Request, now: float, batch: Bat
         log.exception("zone %s: no decision on %s of %s", state.zone.name, request.op, request.key)
         return Reply.refused("internal", "the supervisor failed on this request: see its log")
     batch.changes.extend(decision.changes)
-    batch.size += sum(len(each.text) for each in decision.changes)
+    batch.size += sum(len(change.text) for change in decision.changes)
     batch.undos.extend(undos)
     return decision.reply

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A supervisor of a Redis Cluster: a committer for each zone, since one command cannot wait on two shards."""
+"""The supervisor of a Redis Cluster: one committer per zone, since one command cannot wait on two shards."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Serving:
 
 
 class ClusterCommitter:
-    """Starts and ends the committers as zones come and go; to others it looks like one of them."""
+    """Starts and stops a committer per zone as zones are added and removed; has the interface of one."""
 
     def __init__(
         self,
@@ -51,8 +51,8 @@ class ClusterCommitter:
 
     @property
     def health(self) -> Health:
-        """All committers' health as one; its trouble is the first that any of them has."""
-        return merged(self._own, [each.committer.health for each in list(self._serving.values())])
+        """The health of all committers in one; its error is the first error of any of them."""
+        return merged(self._own, [serving.committer.health for serving in list(self._serving.values())])
 
     def run(self) -> None:
         """Serves until ``stop`` is set."""
@@ -62,7 +62,7 @@ class ClusterCommitter:
                     self._session()
             except JaywalkError as error:
                 if str(error) != self._own.error:
-                    log.error("%s; zones that come and go wait until this is over", error)
+                    log.error("%s; new and removed zones wait until this is over", error)
                 self._own.error = str(error)
             except Exception:
                 log.exception("the supervisor of the cluster failed and starts again")
@@ -95,29 +95,29 @@ class ClusterCommitter:
 
     def _end(self, names: Iterable[str]) -> None:
         ended = [self._serving.pop(name) for name in list(names)]
-        for each in ended:
-            each.stop.set()
-        for each in ended:
-            each.thread.join()
+        for serving in ended:
+            serving.stop.set()
+        for serving in ended:
+            serving.thread.join()
 
 
 def merged(own: Health, parts: Sequence[Health]) -> Health:
-    """One health out of several: counters add up, and the oldest turn and the first trouble stand for all."""
+    """Merges several healths: adds the counters, takes the oldest turn and the first error."""
     whole = Health(own.error, own.last_turn)
-    for each in parts:
-        whole.error = whole.error or each.error
-        whole.memory_error = whole.memory_error or each.memory_error
-        whole.last_turn = min(whole.last_turn, each.last_turn)
-        whole.commits += each.commits
-        whole.refusals += each.refusals
-        whole.bad += each.bad
-        whole.drops += each.drops
-        whole.conflicts += each.conflicts
-        whole.led |= each.led
-        whole.broken_zones |= each.broken_zones
-        if abs(each.clock_skew) > abs(whole.clock_skew):
-            whole.clock_skew = each.clock_skew
-        whole.clock_error = whole.clock_error or each.clock_error
-        whole.unreadable |= each.unreadable
-        whole.locked_zones |= each.locked_zones
+    for part in parts:
+        whole.error = whole.error or part.error
+        whole.memory_error = whole.memory_error or part.memory_error
+        whole.last_turn = min(whole.last_turn, part.last_turn)
+        whole.commits += part.commits
+        whole.refusals += part.refusals
+        whole.bad += part.bad
+        whole.drops += part.drops
+        whole.conflicts += part.conflicts
+        whole.led |= part.led
+        whole.broken_zones |= part.broken_zones
+        if abs(part.clock_skew) > abs(whole.clock_skew):
+            whole.clock_skew = part.clock_skew
+        whole.clock_error = whole.clock_error or part.clock_error
+        whole.unreadable |= part.unreadable
+        whole.locked_zones |= part.locked_zones
     return whole

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The lists in which requests wait: which is served next, how large it may be, and what its texts say."""
+"""The inboxes of requests: the order in which they are served, their limits, and the parsing of entries."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from ..store.store import BATCH, Store
 
 log = logging.getLogger(__name__)
 
-# Requests that may wait in one inbox. What waits longest stays: it is served first, and who was cut off
-# asks again within 2 to 60 s. As much as is served in the 2 s after which agents repeat, so that no storm
-# of joins comes near it.
+# Limit of waiting requests in one inbox. The oldest stay, since they are served first; the senders of the
+# others repeat them within 2 to 60 s. This many are served in the 2 s after which agents repeat a request, so
+# that no storm of joins comes near the limit.
 INBOX_BOUND = 20_000
-# Of one inbox: as many requests of 3 kB, where most have 400 bytes and Redis takes texts of 1 MB.
+# Limit of one inbox: that many requests of 3 kB. Most have 400 bytes, and Redis accepts texts of 1 MB.
 INBOX_BYTES = 64 << 20
 
 
 @dataclass
 class InboxEntry:
-    """A request that was taken, or the refusal of one that does not parse."""
+    """An entry popped from an inbox: a request, or the refusal of an entry that does not parse."""
 
     reply_to: ReplyTo | None
     request: Request | None = None
@@ -38,13 +38,13 @@ class InboxEntry:
 
     @property
     def reports(self) -> bool:
-        """Whether this only says that a node is there."""
+        """Whether this is a report without observed endpoints, which shows only that the node is alive."""
         return self.request is not None and self.request.op == REPORT and not self.request.observed
 
 
 @dataclass
 class InboxBatch:
-    """Requests of one zone that were taken from a list and read; ``full`` if there may well be more."""
+    """Entries of one zone that were popped together and parsed; ``full`` if more are likely to wait."""
 
     zone: str
     entries: list[InboxEntry]
@@ -52,47 +52,47 @@ class InboxBatch:
 
 
 class Inboxes:
-    """The lists of all zones that are served, in the order in which they are looked at."""
+    """The inboxes of all served zones, in the order in which they are served."""
 
     def __init__(self, health: Health, repeats: RepeatFilter) -> None:
         self._health = health
         self._repeats = repeats
         self._inboxes: dict[str, tuple[str, Sequence[str]]] = {}
-        self._deep: set[str] = set()
+        self._maybe_long: set[str] = set()
 
     def add(self, zone: str) -> None:
-        """Takes up the lists of a zone.
+        """Adds the two inboxes of a zone.
 
-        Operators come first: theirs are few, and a flooded inbox must not keep them waiting.
+        Operators' inboxes come first: they hold few requests, which must not wait for a flooded inbox.
         """
         keys = ZoneKeys(zone)
         self._inboxes = {keys.orders: (zone, OPERATOR_OPS), **self._inboxes, keys.inbox: (zone, AGENT_OPS)}
-        self._deep.add(zone)
+        self._maybe_long.add(zone)
 
     def remove(self, zone: str) -> None:
-        """Leaves the lists of a zone alone from now on."""
+        """Removes the inboxes of a zone."""
         keys = ZoneKeys(zone)
-        for each in (keys.inbox, keys.orders):
-            self._inboxes.pop(each, None)
+        for name in (keys.inbox, keys.orders):
+            self._inboxes.pop(name, None)
 
     def clear(self) -> None:
-        """Leaves all lists alone."""
+        """Removes all inboxes."""
         self._inboxes.clear()
 
     def led(self) -> list[str]:
-        """The Redis keys of the lists of all zones that this supervisor leads."""
+        """Returns the Redis keys of the inboxes of all zones that this supervisor leads."""
         return [name for name, (zone, _) in self._inboxes.items() if zone in self._health.led]
 
     def read(self, name: str, texts: Sequence[str]) -> InboxBatch:
-        """What was taken from the list ``name``; that list then goes last, so that none starves."""
+        """Parses ``texts``, popped from the inbox ``name``, and moves that inbox to the end of the order."""
         zone, ops = self._inboxes[name] = self._inboxes.pop(name)
-        log.debug("zone %s: took %d requests from %s", zone, len(texts), name)
+        log.debug("zone %s: popped %d requests from %s", zone, len(texts), name)
         if len(texts) == BATCH:
-            self._deep.add(zone)
+            self._maybe_long.add(zone)
         return InboxBatch(zone, [self.decode(text, zone, ops) for text in texts], len(texts) == BATCH)
 
     def decode(self, text: str, zone: str, ops: Sequence[str]) -> InboxEntry:
-        """One entry of a list of ``zone``, in which only ``ops`` may be asked for."""
+        """Parses one entry of an inbox of ``zone`` that accepts the operations ``ops``."""
         try:
             request = Request.from_wire(text, zone, ops)
         except InvalidValue as error:
@@ -109,9 +109,9 @@ class Inboxes:
         return InboxEntry(request.reply_to, request)
 
     def trim(self, store: Store) -> None:
-        """Keeps inboxes bounded, whoever floods them; one from which no whole batch came needs no look."""
-        for zone in self._deep & self._health.led:
-            self._deep.discard(zone)
+        """Trims inboxes to their limits; skips those from which no full batch was popped since."""
+        for zone in self._maybe_long & self._health.led:
+            self._maybe_long.discard(zone)
             cut = store.trim(ZoneKeys(zone).inbox, INBOX_BOUND, INBOX_BYTES)
             if cut:
                 self._health.drops["inbox-full"] += cut

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who serves the zones while several supervisors run: the one whose connection the key ``jw:leader`` names.
+"""Selects one of several supervisors to serve the zones: the key ``jw:leader`` names its connection.
 
-Redis itself knows whether that connection lives, and when it last said something, so that nothing is written
-while one supervisor leads: a lease that is renewed costs the append-only file 14 MB a day, and for each zone.
-It spares conflicts and nothing else.  A leader that was paused and goes on, or two that both believe to
-lead, lose time and no address, since each commit compares where it stands before it writes.
+Redis knows whether that connection is alive and how long it has been idle.  So nothing is written while one
+supervisor leads; a renewed lease would cost the append-only file 14 MB a day for each zone.  Leadership only
+avoids conflicts.  A leader that was suspended and resumes, or two supervisors that both assume to lead, lose
+time but no address, since each commit compares its position with the zone's before it writes.
 
-One that had better not lead, since its clock is off, says so in the key, and leads until another takes over.
+A supervisor that should not lead, since its clock is off, marks itself as reluctant in the key and leads
+until another supervisor takes over.
 """
 
 from __future__ import annotations
@@ -26,30 +27,31 @@ from ..state.wrong_type import is_wrong_type
 
 log = logging.getLogger(__name__)
 
-# How often a leader speaks and the others look: one that was killed is replaced within that time.
+# Interval at which a leader uses its connection and the others check it: within this time a killed leader is
+# replaced.
 CLAIM_SECONDS = 0.3
-# Of silence, after which another supervisor takes over from a leader whose connection still stands.
+# Idle time after which another supervisor takes over from a leader whose connection is still open.
 STALLED_SECONDS = 3
-# The name of a candidate's connection: ids of connections begin anew with each server.
+# Name of a candidate's connection. Connection ids alone are not unique: they start again with each server.
 CLIENT = "jaywalk-leader-{}"
-# How the key ends while its holder had better not lead; older supervisors take such a holder for gone.
+# Suffix of the key's value while its holder should not lead; older supervisors take such a holder for gone.
 RELUCTANT = " reluctant"
-# A Redis whose memory is full needs a leader most of all, who takes the requests out of it.
+# Allowed when Redis's memory is full: the leader is needed then, since it removes requests from Redis.
 _ACQUIRE = """\
 #!lua flags=allow-oom
 if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2])
 return 1
 """
-# What Redis takes for the id of a connection; anything may have been written into the key.
+# What Redis accepts as the id of a connection; the key may hold anything.
 CLIENT_ID = re.compile("[0-9]{1,18}")
 
 
 class Leadership:
-    """One supervisor's candidature, on a connection of its own.
+    """One supervisor's candidacy, on a connection of its own.
 
-    It is for all zones, or, in a cluster, for the one zone of ``where``, on its shard.  While it is
-    ``reluctant``, it leads only until another one is there that is not.
+    It covers all zones or, in a cluster, the one zone of ``where``, on its shard.  While it is ``reluctant``,
+    it leads only until a candidate that is not reluctant appears.
     """
 
     def __init__(self, where: ControllerAddress) -> None:
@@ -64,15 +66,15 @@ class Leadership:
             self._redis.client_list(client_id=[number])  # Valkey takes no 0
             self._unsupported = False
         except redis.ResponseError as error:
-            log.warning("the controller does not say who leads (%s): each supervisor decides on all", error)
+            log.warning("the controller supports no leader (%s): each supervisor serves all zones", error)
             self._unsupported = True
 
     def close(self) -> None:
-        """Ends the connection, and the leading with it."""
+        """Closes the connection, which also ends the leadership."""
         self._redis.close()
 
     def claim(self) -> bool:
-        """Whether this supervisor leads now; it takes the lead from one that is gone, silent or reluctant."""
+        """Returns whether this supervisor leads; takes over from a leader that is gone, idle or reluctant."""
         if self._unsupported:
             return True
         holder, mark = self._holder(), self._mark + RELUCTANT * self.reluctant
@@ -84,12 +86,12 @@ class Leadership:
         return self._acquire(holder, mark)
 
     def resign(self) -> None:
-        """Gives the lead back."""
+        """Gives up the leadership."""
         if not self._unsupported and self._redis.get(self._key) in (self._mark, self._mark + RELUCTANT):
             self._redis.delete(self._key)
 
     def _holder(self) -> str | None:
-        """What the key holds; one that somebody made something else than a text goes."""
+        """Returns the value of the key; deletes a key of another type, which was written by hand."""
         try:
             holder: str | None = self._redis.get(self._key)
         except redis.ResponseError as error:
@@ -104,12 +106,12 @@ class Leadership:
         if not CLIENT_ID.fullmatch(number):
             return False
         return any(
-            each["name"] == CLIENT.format(token) and int(each["idle"]) < STALLED_SECONDS
-            for each in self._redis.client_list(client_id=[number])
+            client["name"] == CLIENT.format(token) and int(client["idle"]) < STALLED_SECONDS
+            for client in self._redis.client_list(client_id=[number])
         )
 
     def _acquire(self, holder: str | None, mark: str) -> bool:
-        """Takes the lead, or says anew how, unless somebody else was quicker."""
+        """Writes ``mark`` into the key unless it changed from ``holder``; returns whether it was written."""
         return bool(self._redis.eval(_ACQUIRE, 1, self._key, holder or "", mark))
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Leases of nodes that left long ago end, as the zone's policy says, so that churn fills no zone for ever.
+"""Ends the leases of nodes that left long ago, by the zone's policy, so that churn does not fill a zone.
 
-Reservations stay until an operator releases them.  So do imported addresses: nobody left them, their nodes
-are still to come, and a full pool gives them away as it does any lease.
+Reservations stay until an operator releases them.  So do imported addresses: their nodes have not joined yet,
+and a full pool reuses them like any other lease.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from jaywalk.zone.models import reservation_key
 
 from ..state.zone_state import ZoneState
 
-# Leases that end in one commit: its event, which each agent reads, is 18 kB then.
+# Limit of leases that end in one commit. Its event, which each agent reads, then has 18 kB.
 BATCH = 256
-# A zone waits a second for each hundred peers between two such commits: each wakes all of its agents.
+# Between two such commits a zone waits one second per hundred peers, since each commit wakes all its agents.
 PEERS_PER_SECOND = 100
-# Between two looks at a zone in which all has ended that was to.
-LOOK_SECONDS = 60.0
-# Zones that are looked at between two looks for new zones.
-LOOKS = 20
-# Such commits, of all zones, that go between two looks for new zones: 10 ms that no join waits longer.
-COMMITS = 4
+# Interval of checks of a zone in which no more leases are due.
+CHECK_SECONDS = 60.0
+# Limit of zones that are checked per refresh.
+MAX_ZONES = 20
+# Limit of such commits of all zones per refresh: they delay a join by at most 10 ms.
+MAX_COMMITS = 4
 
 
 def due(state: ZoneState, now: float, most: int = BATCH) -> list[Change]:
-    """The changes that end leases whose time is over at ``now``, at most ``most``."""
+    """Returns changes that end at most ``most`` leases which have expired by ``now``."""
     after = state.zone.policy.lease_ends_after
     if after is None:
         return []
@@ -41,24 +41,24 @@ def due(state: ZoneState, now: float, most: int = BATCH) -> list[Change]:
 
 
 class Schedule:
-    """When each zone is looked at again, by a monotonic clock."""
+    """The time of the next check of each zone, by a monotonic clock."""
 
     def __init__(self) -> None:
         self._next: dict[str, float] = {}
 
     def ready(self, zones: Collection[str], now: float) -> list[str]:
-        """Those of ``zones`` that it is time for, the longest waiting first."""
+        """Returns those of ``zones`` that are due for a check, the longest waiting first."""
         self._next = {zone: at for zone, at in self._next.items() if zone in zones}
         return sorted((zone for zone in zones if self.is_ready(zone, now)), key=self._waiting)
 
     def is_ready(self, zone: str, now: float) -> bool:
-        """Whether it is time for ``zone``."""
+        """Whether ``zone`` is due for a check."""
         return self._waiting(zone) <= now
 
     def done(self, state: ZoneState, ended: int, now: float) -> None:
-        """Notes that ``ended`` leases ended in a commit at ``now``; more wait where that is a whole batch."""
+        """Schedules the next check after ``ended`` leases ended at ``now``; a full batch leaves more."""
         busy = len(state.peers) / PEERS_PER_SECOND
-        self._next[state.zone.name] = now + (busy if ended >= BATCH else LOOK_SECONDS)
+        self._next[state.zone.name] = now + (busy if ended >= BATCH else CHECK_SECONDS)
 
     def _waiting(self, zone: str) -> float:
         return self._next.get(zone, 0.0)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keeps ``{zone}:events`` within bytes and days; each commit keeps it within a number of entries.
+"""Limits ``{zone}:events`` in bytes and age; each commit also limits its number of entries.
 
-An agent that stands further back takes a snapshot, as it does for any gap.
+An agent whose position is no longer in the log reads the whole zone, as it does for any gap.
 """
 
 from __future__ import annotations
@@ -17,50 +17,50 @@ from jaywalk.zone.retention import RELEASE_SECONDS
 
 from ..state.zone_state import ZoneState
 
-# Memory of a zone's log in Redis. It holds 60,000 single joins, or 270 commits of a storm with 256 each.
+# Memory of a zone's log in Redis. It holds 60,000 single joins, or 270 commits of 256 joins in a storm.
 LOG_BYTES = 16 * 1024 * 1024
-# How long an event stays: a day longer than a node may need it to tell a removal from a loss.
+# Age limit of an event: a day longer than a node may need it to distinguish a removal from a loss.
 LOG_SECONDS = RELEASE_SECONDS + 86_400.0
-# How exactly it is known when what was committed.
+# Resolution of the recorded times of commits.
 MARK_SECONDS = 3600.0
-# The share of the bound to which a log is cut, so that it is not cut at each commit.
-ROOM = 0.75
+# A log is cut to this share of its limit, so that not each commit cuts it.
+CUT_TO_SHARE = 0.75
 ATTEMPTS = 5
-# Logs that are looked at between two looks for new zones.
-LOOKS = 10
+# Limit of logs that are measured per refresh.
+MAX_MEASURED = 10
 
 
 @dataclass
 class _Known:
-    """``written`` bytes since the log was last measured, and where it ended at some times."""
+    """Bytes ``written`` since the log was last measured, and (time, epoch, rev) of its end at some times."""
 
     written: int = LOG_BYTES
     marks: deque[tuple[float, int, int]] = field(default_factory=deque)
 
 
 class LogTrimmer:
-    """What one supervisor knows of the logs of its zones; ``now`` is a clock that nobody sets."""
+    """Trims the logs of one supervisor's zones; ``now`` is the time of a monotonic clock."""
 
     def __init__(self) -> None:
         self._known: dict[str, _Known] = {}
 
-    def wrote(self, zone: str, size: int) -> None:
-        """Notes that a commit added about ``size`` bytes."""
+    def record_written(self, zone: str, size: int) -> None:
+        """Records that a commit added about ``size`` bytes."""
         if zone in self._known:
             self._known[zone].written += size
 
-    def tend(self, client: Any, states: list[ZoneState], now: float) -> None:
-        """Cuts the logs that are too large or too old, among those of ``states``."""
+    def trim(self, client: Any, states: list[ZoneState], now: float) -> None:
+        """Cuts the logs of ``states`` that are too large or too old."""
         names = {state.zone.name for state in states}
         self._known = {zone: known for zone, known in self._known.items() if zone in names}
-        looks = 0
+        measured = 0
         for state in states:
             known = self._known.setdefault(state.zone.name, _Known())
             self._cut_old(client, state, known, now)
-            if known.written >= LOG_BYTES / 8 and looks < LOOKS:
-                looks += 1
+            if known.written >= LOG_BYTES / 8 and measured < MAX_MEASURED:
+                measured += 1
                 known.written = 0
-                with suppress(redis.ResponseError):  # a managed server that does not let us measure
+                with suppress(redis.ResponseError):  # a managed server may refuse to measure
                     cut_to_size(client, state.keys.events)
 
     @staticmethod
@@ -76,9 +76,9 @@ class LogTrimmer:
 
 
 def cut_to_size(client: Any, events: str) -> None:
-    """Cuts a log that takes more than ``LOG_BYTES`` of Redis's memory; raises redis-py's errors."""
+    """Cuts a log that uses more than ``LOG_BYTES`` of Redis's memory; raises redis-py's errors."""
     for _attempt in range(ATTEMPTS):
         size, length = client.memory_usage(events, samples=0) or 0, client.xlen(events)
         if size <= LOG_BYTES or length <= 1:
             return
-        client.xtrim(events, maxlen=max(1, int(length * ROOM * LOG_BYTES / size)), approximate=True)
+        client.xtrim(events, maxlen=max(1, int(length * CUT_TO_SHARE * LOG_BYTES / size)), approximate=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The zones that a committer serves: opened as they appear, followed, and dropped as they go or break."""
+"""The zones that a committer serves: opens new ones, follows commits, and drops removed or broken ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jaywalk.zone.models import Zone
 from ..admin.zones import with_defaults
 from ..monitoring.audit import RecordMonitor
 from ..monitoring.clock import Timekeeper
-from ..monitoring.fork_detection import Heads, RedisRolledBack, loaded
+from ..monitoring.fork_detection import Heads, RedisRolledBack, load_consistent
 from ..monitoring.health import Health
 from ..recovery.recovery import Recovery
 from ..recovery.restore import recover_missing_peers
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class ServedZones:
-    """The state of each zone that is served, by its name in ``states``; the rest of what is known of them."""
+    """The served zones; ``states`` maps the name of each to its state."""
 
     def __init__(
         self,
@@ -57,16 +57,14 @@ class ServedZones:
         self._records = RecordMonitor(health, repeats)
 
     def close(self) -> None:
-        """Serves none any more; what is known of them stays for when they are opened again."""
+        """Stops serving; what is known of the zones stays for when they are opened again."""
         self._former |= self.states
-        self._recovery.learn(self.states)
+        self._recovery.update_copies(self.states)
         self.states = {}
         self._inboxes.clear()
 
     def refresh(self, store: Store) -> None:
-        """Puts back what was lost, makes the default zones, takes up zones that appeared, and lets go of
-        those that are gone.
-        """
+        """Restores what was lost, creates the default zones, opens new zones and drops removed ones."""
         self._drop_rolled_back(store)
         if not self._where.nodes:
             self._recovery.restore_shared(store)
@@ -82,16 +80,17 @@ class ServedZones:
             self.drop(name, f"zone {name} was removed")
         for name in self._health.broken_zones.keys() - set(names):
             del self._health.broken_zones[name]
-        self._recovery.keep(store, self.states)
+        self._recovery.follow(store, self.states)
 
     def restart_listening(self, jump: float = 0.0) -> None:
-        """Counts nobody as silent who may have spoken before now; ``jump`` is in seconds."""
+        """Counts no node as silent before now; ``jump`` is the jump of Redis's clock in seconds."""
         for state in (*self._former.values(), *self.states.values()):
             state.restart_listening(self._time.now(), jump)
 
-    def caught_up(self, store: Store, zone: str) -> ZoneState:
-        """A zone as it stands; in a new epoch, Redis may have forgotten when it heard of whom.
+    def catch_up(self, store: Store, zone: str) -> ZoneState:
+        """Applies the commits of others to a zone and returns its state.
 
+        In a new epoch, Redis may have lost last-seen times, so that no node counts as silent from before.
         Raises ``RedisRolledBack``, ``ZoneGone`` and ``InvalidValue``.
         """
         self._heads.check(store, zone)
@@ -102,7 +101,7 @@ class ServedZones:
         return state
 
     def open_epoch(self, store: Store, zone: str) -> None:
-        """Opens a new epoch of a zone whose Redis started anew, which forgot the zone's user, too."""
+        """Opens a new epoch of a zone after a restart of Redis, which also lost the zone's user."""
         if store.bump(zone):
             log.warning(
                 "zone %s holds data of another run of Redis, or a log that is newer: it has a new epoch", zone
@@ -110,20 +109,20 @@ class ServedZones:
         write_user(store, zone, self._agent_digest)
 
     def committed(self, zone: str) -> None:
-        """Notes where a zone stands after a commit of ours, and says what that changed about it."""
+        """Records a zone's position after a commit of ours and checks its records and pools."""
         state = self.states[zone]
         self._heads.record(zone, state.head)
         if zone in self._health.unreadable:
-            self._records.tell(state)
+            self._records.report(state)
         self._fill.check(zone, state.pools)
 
     def check_records(self, store: Store) -> None:
-        """Looks for records that somebody spoilt or mended by hand."""
-        for zone in self._records.look(store, self.states):
+        """Checks for records that were corrupted or repaired by hand."""
+        for zone in self._records.check(store, self.states):
             self.drop(zone, f"the records of zone {zone} cannot be read any more")
 
     def drop_spoilt(self, store: Store) -> bool:
-        """Lets go of the zones that have a key of another type; returns whether there are any."""
+        """Drops the zones that have a key of a wrong type; returns whether there are any."""
         before = len(self.states)
         for zone in list(self.states):
             try:
@@ -133,23 +132,23 @@ class ServedZones:
         return len(self.states) < before
 
     def drop(self, name: str, why: str) -> None:
-        """Serves a zone no more, until the next look finds it whole."""
-        log.error("%s: its requests wait until it is there again", why)
+        """Stops serving a zone until the next refresh can open it."""
+        log.error("%s: its requests wait until it can be served again", why)
         del self.states[name]
         self._health.unreadable.pop(name, None)
         self._heads.mark_missing(name)
         self._inboxes.remove(name)
 
     def _drop_rolled_back(self, store: Store) -> None:
-        """Lets go of zones that Redis was put back with, so that they are opened in a new epoch."""
-        moved = self._heads.changed(store, tuple(self.states))
-        if moved:
-            self._recovery.learn(self.states)
-        for name in moved:
+        """Drops zones that Redis put back to an older copy, so that they are opened in a new epoch."""
+        changed = self._heads.changed(store, tuple(self.states))
+        if changed:
+            self._recovery.update_copies(self.states)
+        for name in changed:
             try:
                 self._heads.check(store, name)
             except ZoneGone:
-                self._heads.mark_missing(name)  # and is made again, or was removed
+                self._heads.mark_missing(name)  # the recovery makes it again, unless it was removed
             except (InvalidValue, RedisRolledBack) as error:
                 self.drop(name, str(error))
 
@@ -166,21 +165,21 @@ class ServedZones:
             self._health.broken_zones[name] = str(error)
             return
         self._health.broken_zones.pop(name, None)
-        self._records.tell(state)
+        self._records.report(state)
         self._fill.check(name, state.pools)
         self._inboxes.add(name)
 
     def _read(self, store: Store, name: str) -> ZoneState | None:
-        """A zone as it is to be served; None while its keys are still coming back."""
+        """Loads a zone for serving; returns None while its keys are still being restored."""
         check_types(store.redis, name)
         if store.bump(name):
-            log.warning("the controller %s started anew: zone %s has a new epoch", self._where, name)
+            log.warning("the controller %s was restarted: zone %s has a new epoch", self._where, name)
         if not self._heads.is_settled(store, name):
             return None
         former = self._former.pop(name, None)
-        state = recover_missing_peers(store, loaded(store, name, former))
+        state = recover_missing_peers(store, load_consistent(store, name, former))
         self._heads.record(name, state.head)
         if former is not None:
-            state.take_over(former)
+            state.inherit(former)
         state.restart_listening(self._time.now())
         return state

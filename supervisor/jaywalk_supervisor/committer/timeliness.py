@@ -1,24 +1,25 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Requests that are refused for their time alone: from the future, or of senders that gave up."""
+"""Refuses requests by their time: from the future, or expired, since the sender no longer waits."""
 
 from __future__ import annotations
 
 from jaywalk.core import validation
 from jaywalk.zone.requests import Reply, Request
 
-# How far a node's clock may be ahead of Redis's. A request from later makes its key deaf until then.
+# How far a node's clock may be ahead of Redis's. After a request from later, the key's requests would be
+# refused as stale until that time.
 FUTURE_SECONDS = 86_400.0
 
 
 def needs_exact_time(request: Request, now: float) -> bool:
-    """Whether a clock that is carried on since a while ago does not do."""
+    """Whether the decision on ``request`` needs Redis's current time, not one carried forward."""
     return bool(request.expires) or untimely(request, now) is not None
 
 
 def untimely(request: Request, now: float, skew: float = 0.0) -> Reply | None:
-    """The refusal of a request that comes at the wrong time, or None.
+    """Returns the refusal of a request from the future or an expired one, or None.
 
-    ``now`` is Redis's time, of which this machine's clock is ``skew`` seconds ahead.
+    ``now`` is Redis's time; this machine's clock is ``skew`` seconds ahead of it.
     """
     if request.expires and request.expires / 1000 < now:
         return Reply.refused(

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A slow look at all records in Redis, for those that were spoilt, or mended, without a commit.
+"""Slow checks of all records in Redis for those that were corrupted, or repaired, without a commit.
 
-A supervisor decides over its own copy of a zone and reads a zone's hashes once, so that it would learn of
-such a record only at its next start.
+A supervisor decides on its own copy of a zone and reads a zone's hashes once.  Without these checks it would
+notice such a record only at its next start.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from . import request_log
 from .health import Health
 
 PERIOD_SECONDS = 5.0
-ZONES = 10
-# Zones and records, about, that one look takes: 10 ms of work, so that nobody's join waits for it.
-RECORDS = 500
+# Approximate limits of zones and records that one check reads: 10 ms of work, so that it delays no join.
+MAX_ZONES = 10
+MAX_RECORDS = 500
 
 
 class RecordMonitor:
-    """Has logs and health name the records that cannot be read, and looks for such from time to time."""
+    """Reports unreadable records in the log and in the health, and checks for them from time to time."""
 
     def __init__(self, health: Health, repeats: RepeatFilter) -> None:
         self._health = health
         self._repeats = repeats
         self._audit = Audit()
 
-    def tell(self, state: ZoneState) -> None:
-        """Says what is the case in ``state`` now."""
+    def report(self, state: ZoneState) -> None:
+        """Reports the unreadable records of ``state``, or that there are none."""
         marks = list(state.unreadable.values())
         if marks:
             request_log.log_unreadable_records(state.zone.name, marks, self._repeats)
@@ -43,10 +43,10 @@ class RecordMonitor:
         else:
             self._health.unreadable.pop(state.zone.name, None)
 
-    def look(self, store: Store, states: dict[str, ZoneState]) -> list[str]:
-        """Reads zones of ``states`` anew of which somebody spoilt or mended a record without a commit.
+    def check(self, store: Store, states: dict[str, ZoneState]) -> list[str]:
+        """Reloads zones of ``states`` of which a record was corrupted or repaired without a commit.
 
-        Returns those that cannot be read as a whole.
+        Returns those that cannot be loaded at all.
         """
         broken = []
         for zone in self._audit.changed(store, states):
@@ -55,34 +55,34 @@ class RecordMonitor:
             except (InvalidValue, ZoneGone):
                 broken.append(zone)
             else:
-                self.tell(states[zone])
+                self.report(states[zone])
         return broken
 
 
 class Audit:
-    """Where the look at all zones stands."""
+    """The progress of the checks through all zones."""
 
     def __init__(self) -> None:
         self._order: list[str] = []
         self._cursors: dict[str, tuple[int, int]] = {}
-        self._looked = -PERIOD_SECONDS
+        self._checked_at = -PERIOD_SECONDS
 
     def changed(self, store: Store, states: Mapping[str, ZoneState]) -> list[str]:
-        """As :meth:`look`, once in ``PERIOD_SECONDS``; nothing in between."""
+        """As :meth:`check_next`, once in ``PERIOD_SECONDS``; returns nothing in between."""
         now = time.monotonic()
-        if now - self._looked < PERIOD_SECONDS:
+        if now - self._checked_at < PERIOD_SECONDS:
             return []
-        self._looked = now
-        return self.look(store, states)
+        self._checked_at = now
+        return self.check_next(store, states)
 
-    def look(self, store: Store, states: Mapping[str, ZoneState]) -> list[str]:
-        """The zones, of the next few, whose records are not as readable as ``states`` has them."""
+    def check_next(self, store: Store, states: Mapping[str, ZoneState]) -> list[str]:
+        """Checks the next few zones; returns those with records whose readability differs from ``states``."""
         found, read_records = [], 0
-        for _turn in range(min(ZONES, len(states))):
+        for _turn in range(min(MAX_ZONES, len(states))):
             zone = self._next(states)
-            if zone is None or read_records >= RECORDS:
+            if zone is None or read_records >= MAX_RECORDS:
                 break
-            differs, count = self._look_at(store, states[zone])
+            differs, count = self._check_page(store, states[zone])
             read_records += count
             if differs:
                 found.append(zone)
@@ -97,18 +97,19 @@ class Audit:
                 self._order.pop()
         return self._order.pop()
 
-    def _look_at(self, store: Store, state: ZoneState) -> tuple[bool, int]:
-        """Whether a page of a zone, or a record known to be unreadable, differs; and how many it read."""
+    def _check_page(self, store: Store, state: ZoneState) -> tuple[bool, int]:
+        """Whether a page of a zone, or a known unreadable record, differs; and the number of records read."""
         keys, marked = state.keys, list(state.unreadable)
         cursors = self._cursors.get(state.zone.name, (0, 0))
         with store.redis.pipeline(transaction=False) as pipe:
-            pipe.hscan(keys.peers, cursors[0], count=RECORDS).hscan(keys.leases, cursors[1], count=RECORDS)
+            pipe.hscan(keys.peers, cursors[0], count=MAX_RECORDS)
+            pipe.hscan(keys.leases, cursors[1], count=MAX_RECORDS)
             if marked:
                 pipe.hmget(keys.peers, marked).hmget(keys.leases, marked)
             (at_peers, peers), (at_leases, leases), *texts = pipe.execute()
         self._cursors[state.zone.name] = (int(at_peers), int(at_leases))
-        spoilt = any(_is_spoilt_peer(state, *each) for each in peers.items())
-        spoilt = spoilt or any(_is_spoilt_lease(state, *each) for each in leases.items())
+        spoilt = any(_is_spoilt_peer(state, key, text) for key, text in peers.items())
+        spoilt = spoilt or any(_is_spoilt_lease(state, key, text) for key, text in leases.items())
         known = zip(marked, *texts, strict=True) if texts else ()
         mended = any(_differs(state, key, peer, lease) for key, peer, lease in known)
         return spoilt or mended, len(peers) + len(leases)
@@ -131,7 +132,7 @@ def _is_spoilt_lease(state: ZoneState, key: str, text: str) -> bool:
 
 
 def _differs(state: ZoneState, key: str, peer: str | None, lease: str | None) -> bool:
-    """Whether the records of a marked key are other ones than those that were marked."""
+    """Whether the records of a marked key changed since they were marked."""
     mark = read(state.zone, key, peer, lease)[2]
     was = state.unreadable[key]
     return mark is None or (mark.hashes, mark.reason) != (was.hashes, was.reason)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one clock that all supervisors of a controller share: Redis's own.
+"""The clock that all supervisors of a controller share: Redis's clock.
 
-What a zone keeps are times, and they are written and compared by whichever supervisor leads.  So all of them
-read Redis's ``TIME``, and carry it on by a clock of their machine that nobody sets.  This machine's wall
-clock decides nothing; where it is far off, so may be whatever else this machine says.
+A zone's records contain times, which the leading supervisor writes and compares, whichever it is.  So all
+supervisors read Redis's ``TIME`` and carry it forward by a monotonic clock of their machine.  No decision
+uses this machine's wall clock; a supervisor whose wall clock is far off reports that.
 """
 
 from __future__ import annotations
@@ -16,27 +16,26 @@ from .health import Health
 
 log = logging.getLogger(__name__)
 
-# A difference between Redis's clock and ours, beyond what the answer took, that no drift explains.
+# A change of the difference between Redis's clock and ours, beyond the answer's duration, that is no drift.
 JUMP_SECONDS = 5.0
-# How far this machine's wall clock may be from Redis's: logs of several machines still agree by then.
+# Limit of the difference between this machine's wall clock and Redis's: below it, logs of several machines
+# still agree.
 SKEW_SECONDS = 60.0
-# Between two turns: the process was halted, or the machine suspended, and heard nobody meanwhile.
+# Between two checks: a longer gap means that the process or the machine was suspended, and received nothing.
 GAP_SECONDS = 10.0
 
 
 def elapsed() -> float:
-    """Seconds by a clock that nobody sets, and that goes on while the machine is suspended where there is
-    such a clock.
-    """
+    """Returns the seconds of a monotonic clock, one that includes suspension if the system has it."""
     boot_clock: int | None = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if boot_clock is None else time.clock_gettime(boot_clock)
 
 
 class SharedClock:
-    """Redis's time at each moment, by looks at it and by ``carrier`` in between; for one thread.
+    """Redis's time at any moment: read by :meth:`update` and carried forward by ``carrier``; for one thread.
 
     It outlives connections and servers, so that a server with another time counts as a jump.  Small
-    corrections never put it back, jumps do.
+    corrections never set it back; jumps do.
     """
 
     def __init__(self, carrier: Callable[[], float] = elapsed, wall: Callable[[], float] = time.time) -> None:
@@ -44,24 +43,24 @@ class SharedClock:
         self._wall = wall
         self._ahead: float | None = None
         self._latest = 0.0
-        # How far this machine's wall clock was ahead of Redis's at the last look, in seconds.
+        # Seconds by which this machine's wall clock was ahead of Redis's at the last update.
         self.skew = 0.0
 
     def now(self) -> float:
-        """Redis's time in seconds since 1970; this machine's before the first look."""
+        """Returns Redis's time in seconds since 1970; this machine's time before the first update."""
         if self._ahead is None:
             return self._wall()
         self._latest = max(self._latest, self._carrier() + self._ahead)
         return self._latest
 
-    def look(self, redis_time: Callable[[], float]) -> float:
-        """Asks for Redis's time; returns by how many seconds it jumped since the last look, else 0.
+    def update(self, redis_time: Callable[[], float]) -> float:
+        """Reads Redis's time; returns the seconds by which it jumped since the last update, or 0.
 
-        ``redis_time`` may take a while: somewhere within it the answer was true.
+        ``redis_time`` may take a while: its answer was correct at some moment within that time.
         """
         begun = self._carrier()
-        told = redis_time()
-        earliest, latest = told - self._carrier(), told - begun
+        answer = redis_time()
+        earliest, latest = answer - self._carrier(), answer - begun
         before = self._ahead
         if before is None:
             self._ahead = (earliest + latest) / 2
@@ -77,7 +76,7 @@ class SharedClock:
 
 
 class Timekeeper:
-    """A committer's clock, with what its log and its health say about it."""
+    """A committer's clock; reports jumps and a wrong wall clock in the log and in the health."""
 
     def __init__(self, health: Health, clock: SharedClock | None = None) -> None:
         self._health = health
@@ -88,31 +87,32 @@ class Timekeeper:
         """As :meth:`SharedClock.now`."""
         return self._clock.now()
 
-    def look(self, redis_time: Callable[[], float]) -> float:
-        """As :meth:`SharedClock.look`; says a jump, and where this machine's own clock is off."""
-        jump = self._clock.look(redis_time)
+    def update(self, redis_time: Callable[[], float]) -> float:
+        """As :meth:`SharedClock.update`; logs a jump and a wrong clock of this machine."""
+        jump = self._clock.update(redis_time)
         if jump:
             log.warning(
-                "the controller's clock jumped by %+.0f seconds: nodes count as silent, and quarantines as "
-                "over, by the time that really went by",
+                "the controller's clock jumped by %+.0f seconds: the silence of nodes and quarantines are "
+                "measured by the time that really passed",
                 jump,
             )
         self._compare()
         return jump
 
     def was_suspended(self) -> bool:
-        """Whether this process was halted since it last asked here."""
+        """Whether this process was suspended since the last call."""
         at, before = elapsed(), self._last_turn
         self._last_turn = at
-        away = before is not None and at - before > GAP_SECONDS
-        if away and before is not None:
+        suspended = before is not None and at - before > GAP_SECONDS
+        if suspended and before is not None:
             log.warning(
-                "this supervisor stood still for %.0f seconds, and heard no node meanwhile", at - before
+                "this supervisor was suspended for %.0f seconds and received no requests",
+                at - before,
             )
-        return away
+        return suspended
 
     def start_session(self) -> None:
-        """A new session begins: what went before is no gap."""
+        """Starts a new session: the time before it does not count as a suspension."""
         self._last_turn = None
 
     @property
@@ -129,14 +129,14 @@ class Timekeeper:
             return
         if not self._health.clock_error:
             log.error(
-                "%s: others lead while they can, and what is decided here goes by the controller's clock",
+                "%s: other supervisors lead if they can, and decisions use the controller's clock",
                 skew_text(skew),
             )
         self._health.clock_error = skew_text(skew)
 
 
 def skew_text(skew: float) -> str:
-    """What is wrong where this machine's clock is ``skew`` seconds ahead of Redis's."""
+    """Describes that this machine's clock is ``skew`` seconds ahead of Redis's."""
     direction = "ahead of" if skew > 0 else "behind"
     return (
         f"this machine's clock is {abs(skew):.0f} seconds {direction} the controller's: "

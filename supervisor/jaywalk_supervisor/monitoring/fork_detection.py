@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where each zone stood last: tells a Redis that was put back while it runs from what others committed.
+"""The last known position of each zone: distinguishes a Redis that was rolled back from commits of others.
 
-A Redis that is emptied and filled again, or that copies an older one (``REPLICAOF``), keeps its run id, and
-would give revisions out twice.  So a supervisor remembers where each zone stood, longer than its connections
-last, and opens a new epoch where a zone went back or forked.
+A Redis that is emptied and filled again, or that copies an older one (``REPLICAOF``), keeps its run id and
+would use revisions twice.  So a supervisor remembers the position of each zone, also across connections, and
+opens a new epoch if a zone went back or forked.
 """
 
 from __future__ import annotations
@@ -21,45 +21,44 @@ from ..store.store import Store
 
 log = logging.getLogger(__name__)
 
-# At a zone whose keys come back one after the other, before it is served however much they still change.
+# Limit of checks of a zone whose keys are being restored one by one; then it is served even if they still
+# change.
 MAX_CHECKS = 3
 
 
 class RedisRolledBack(JaywalkError):
-    """A zone stands in another history than it did: Redis was put back to an older copy."""
+    """A zone has another history than before: Redis was put back to an older copy."""
 
     def __init__(self, zone: str, known: Head, head: Head) -> None:
-        super().__init__(
-            f"zone {zone} stood at {known} and stands at {head}: Redis was put back to an older copy"
-        )
+        super().__init__(f"zone {zone} was at {known} and is at {head}: Redis was put back to an older copy")
 
 
 class Heads:
-    """What one supervisor knows of where its zones stand."""
+    """The last known positions of one supervisor's zones."""
 
     def __init__(self) -> None:
         self._known: dict[str, Head] = {}
-        # Zones that went back or were gone, with what was there at each look since.
+        # Zones that went back or were gone, with their contents at each check since.
         self._returning: dict[str, list[object]] = {}
 
     def record(self, zone: str, head: Head) -> None:
-        """Remembers where a zone stands now; what is older than the known one tells nothing."""
+        """Records a zone's position; ignores one that is older than the known position."""
         known = self._known.get(zone)
         if known is None or not head.is_before(known):
             self._known[zone] = head
 
     def mark_missing(self, zone: str) -> None:
-        """The zone is gone, or another one: should it come back, its keys may do so one after the other."""
+        """Records that a zone is gone or replaced; its keys may be restored one by one."""
         if zone in self._known:
             self._returning[zone] = []
 
     @property
     def returning(self) -> Collection[str]:
-        """The zones that went back or were gone, and are not served again yet."""
+        """The zones that went back or were gone and are not yet served again."""
         return self._returning.keys()
 
     def changed(self, store: Store, zones: Collection[str]) -> list[str]:
-        """Those of ``zones`` that do not stand where they stood, by one look at Redis."""
+        """Returns those of ``zones`` whose position is not the known one, with one request to Redis."""
         heads = store.heads(zones)
         return [zone for zone in zones if heads[zone] != self._known.get(zone)]
 
@@ -71,9 +70,9 @@ class Heads:
         self.record(zone, head)
 
     def _differs(self, store: Store, zone: str, head: Head) -> bool:
-        """Whether ``head`` is not of the history that we know, and nobody opened a new epoch since.
+        """Whether ``head`` is not in the known history and no new epoch was opened since.
 
-        A log that was trimmed beyond where we stood does not say so.
+        A log that was trimmed past the known position cannot show that.
         """
         known = self._known.get(zone)
         if known is None or head.epoch > known.epoch:
@@ -90,16 +89,16 @@ class Heads:
         return False
 
     def is_settled(self, store: Store, zone: str) -> bool:
-        """Whether a zone may be served; where Redis was put back, a new epoch begins first.
+        """Whether a zone may be served; opens a new epoch first if Redis was put back to an older copy.
 
-        One that comes back is looked at again as long as its keys are still coming.
+        A zone that returns is checked again while its keys are still being restored.
         """
         head, known = store.head(zone), self._known.get(zone)
         differs = self._differs(store, zone, head)
-        looks = self._returning.setdefault(zone, []) if differs else self._returning.get(zone, [])
+        checks = self._returning.setdefault(zone, []) if differs else self._returning.get(zone, [])
         if zone in self._returning and known is not None and head.epoch <= known.epoch:
-            looks.append((head, store.sizes(zone)))
-            if len(looks) < MAX_CHECKS and looks[-1:] != looks[-2:-1]:
+            checks.append((head, store.sizes(zone)))
+            if len(checks) < MAX_CHECKS and checks[-1:] != checks[-2:-1]:
                 return False
         self._returning.pop(zone, None)
         if differs and known is not None and store.bump(zone, over=known.epoch):
@@ -113,10 +112,11 @@ class Heads:
         return True
 
 
-def loaded(store: Store, zone: str, before: ZoneState | None = None) -> ZoneState:
-    """The zone as it stands, with revisions behind those of all its records; raises as ``Store.load``.
+def load_consistent(store: Store, zone: str, before: ZoneState | None = None) -> ZoneState:
+    """Loads a zone; opens a new epoch first if a record is newer than the zone's revision.
 
-    Where only a part of its keys was put back, records may be newer than its meta data.
+    Raises as ``Store.load``.  Records may be newer than the meta data if only some of the zone's keys were
+    put back.
     """
     state = store.load(zone, before)
     newest = max((peer.rev for peer in state.peers.values()), default=0)

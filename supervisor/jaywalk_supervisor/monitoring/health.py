@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a committer says about itself to other threads: how it is, and what it counted since it started."""
+"""The health of a committer for other threads: its errors, and its counters since it started."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any
 
 from ..state.unreadable import Unreadable
 
-# Unreadable records of a zone that ``/healthz`` describes; ``zone show`` has them all.
-SHOWN = 20
+# Limit of a zone's unreadable records in ``/healthz``; ``zone show`` lists all.
+MAX_SHOWN = 20
 
 
 @dataclass
 class Health:
     """Written by the committer alone; ``error`` is empty while Redis answers.
 
-    ``commits`` counts by operation what changed a zone, ``refusals`` by code what was answered with a no,
-    ``bad`` by reason what was no request at all, ``drops`` by reason what nobody could be told about.
-    ``clock_skew`` are the seconds by which this machine's clock is ahead of the controller's, and
-    ``clock_error`` says so where they are too many; ``memory_error`` does while Redis has no memory left.
-    ``unreadable`` are the records of zones that do not parse.
+    ``commits`` counts requests that changed a zone, by operation; ``refusals`` counts refused requests, by
+    code; ``bad`` counts entries that do not parse, by reason; ``drops`` counts requests without an answer, by
+    reason.  ``clock_skew`` is the number of seconds by which this machine's clock is ahead of the
+    controller's; ``clock_error`` is set if it is too large, ``memory_error`` while Redis has no memory left.
+    ``unreadable`` holds the records of zones that do not parse.
     """
 
     error: str = "not connected yet"
@@ -38,26 +38,26 @@ class Health:
     memory_error: str = ""
     led: frozenset[str] = frozenset()
     broken_zones: dict[str, str] = field(default_factory=dict)
-    # Zones that lost their agents' password, with the remedy; served for the agents that are in.
+    # Zones that lost their agents' password, with the remedy; they are served for agents that are connected.
     locked_zones: dict[str, str] = field(default_factory=dict)
     unreadable: dict[str, Sequence[Unreadable]] = field(default_factory=dict)
 
     def unreadable_records(self) -> dict[str, list[dict[str, Any]]]:
-        """The first unreadable records of each zone that has some, in plain values."""
+        """Returns the first unreadable records of each zone that has any, as JSON values."""
         marks = dict(self.unreadable)
-        return {zone: [each.to_json(zone) for each in marks[zone][:SHOWN]] for zone in marks}
+        return {zone: [mark.to_json(zone) for mark in marks[zone][:MAX_SHOWN]] for zone in marks}
 
     @property
     def failing_zones(self) -> dict[str, str]:
-        """The zones that somebody has to look after, with the reason."""
+        """The zones that need an operator, with the reason."""
         return {**self.locked_zones, **self.broken_zones}
 
     @property
     def reasons(self) -> list[str]:
-        """Why the supervisor does not decide on joins as it should, a sentence each; empty while it does."""
-        records = [each["error"] for shown in self.unreadable_records().values() for each in shown]
+        """The reasons why the supervisor does not handle joins as it should, one sentence each."""
+        records = [record["error"] for shown in self.unreadable_records().values() for record in shown]
         errors = [self.error, self.memory_error, self.clock_error]
-        return [each for each in (*errors, *self.failing_zones.values(), *records) if each]
+        return [reason for reason in (*errors, *self.failing_zones.values(), *records) if reason]
 
     @property
     def summary(self) -> str:
@@ -72,10 +72,10 @@ class Health:
 
     @property
     def refused(self) -> int:
-        """Requests that were answered with a refusal."""
+        """Requests that were refused."""
         return self.refusals.total()
 
     @property
     def dropped(self) -> int:
-        """Requests that went without an answer."""
+        """Requests that got no answer."""
         return self.drops.total()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A Redis that should run on this machine and does not answer: where it says why."""
+"""Finds the log of a Redis that should run on this machine and does not answer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from jaywalk.controller.address import ControllerAddress
 from jaywalk.core.errors import ControllerUnreachable, JaywalkError
 
-# Of the role, and of distributions.
+# Names of the units of the role and of distributions.
 UNITS = ("jaywalk-redis", "redis-server", "valkey-server", "redis", "valkey")
 FOLDERS = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 LINES = 5
@@ -20,13 +20,16 @@ READ_SECONDS = 3.0
 
 
 def explanation(error: JaywalkError, where: ControllerAddress) -> str:
-    """What the Redis on this machine says, or how to see that; "" where ``error`` is about another one."""
+    """Returns the last log lines of the Redis on this machine, or the command that shows them.
+
+    Returns "" if ``error`` is about a Redis on another machine.
+    """
     unit = _unit() if isinstance(error, ControllerUnreachable) and _is_here(where.host) else ""
     if not unit:
         return ""
-    said = _last_lines(unit)
+    lines = _last_lines(unit)
     log = f"'journalctl -u {unit} -n {LINES}'"
-    return f"{unit} says ({log}): {said}" if said else f"{log} shows what the Redis on this machine says"
+    return f"{unit} logs ({log}): {lines}" if lines else f"{log} shows the log of the Redis on this machine"
 
 
 def _is_here(host: str) -> bool:
@@ -35,7 +38,7 @@ def _is_here(host: str) -> bool:
         found = socket.getaddrinfo(host, 0, type=socket.SOCK_DGRAM)
     except (OSError, UnicodeError):
         return False
-    return any(_is_own(str(each[4][0])) for each in found)
+    return any(_is_own(str(sockaddr[0])) for *_, sockaddr in found)
 
 
 def _is_own(address: str) -> bool:
@@ -52,14 +55,14 @@ def _is_own(address: str) -> bool:
 
 
 def _unit() -> str:
-    """The first of the units that is installed here; "" for none."""
+    """Returns the first of the units that is installed here, or ""."""
     return next(
         (unit for unit in UNITS if any((Path(folder) / f"{unit}.service").exists() for folder in FOLDERS)), ""
     )
 
 
 def _last_lines(unit: str) -> str:
-    """The last lines of the unit's log, where this user may read it."""
+    """Returns the last lines of the unit's log, or "" if this user may not read it."""
     journalctl = shutil.which("journalctl")
     if journalctl is None:
         return ""

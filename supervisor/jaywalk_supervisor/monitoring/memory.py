@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A Redis whose memory is full: it refuses what would take more, so that joins wait, and nodes repeat them.
+"""Detects a Redis whose memory is full: it refuses writes, so that joins wait and nodes repeat them.
 
-Redis refuses a script that takes memory at its first write, and goes on with one that wrote before: no script
-of ours is left half done.  What frees memory in the end goes through all the same.
+Redis refuses a script that needs memory at its first write and lets a script continue that has already
+written: no script of ours stops halfway.  Commits that free memory are still allowed.
 """
 
 from __future__ import annotations
@@ -20,46 +20,46 @@ from .health import Health
 
 log = logging.getLogger(__name__)
 
-# Operations whose commits a full Redis is made to take.
+# Operations that are committed even if Redis's memory is full.
 FREEING = ("leave", "release")
-# Of its memory in use, below which a full Redis counts as relieved.
-RELIEVED = 0.97
+# Share of memory in use below which a full Redis counts as relieved.
+RELIEVED_SHARE = 0.97
 
 
 class MemoryMonitor:
-    """Whether Redis has memory left, kept in ``health.memory_error``."""
+    """Maintains ``health.memory_error``, which is set while Redis has no memory left."""
 
     def __init__(self, health: Health, where: ControllerAddress) -> None:
         self._health = health
         self._where = where
 
     def check(self, store: Store) -> None:
-        """Asks Redis; where a managed one does not say, the next commit that passes shows it."""
+        """Reads Redis's memory use; if a managed server hides it, only refused commits show a lack."""
         try:
-            parts = [_used(each) for each in store.info("memory")]
+            parts = [_used(memory) for memory in store.info("memory")]
         except redis.ResponseError:
-            self.relieved()
+            self.record_relieved()
             return
         if max(parts) >= 1:
-            self.full()
-        elif max(parts) < RELIEVED:
-            self.relieved()
+            self.record_full()
+        elif max(parts) < RELIEVED_SHARE:
+            self.record_relieved()
 
-    def full(self) -> None:
-        """Notes that Redis refused something for want of memory."""
+    def record_full(self) -> None:
+        """Records that Redis refused a write for lack of memory."""
         if not self._health.memory_error:
             self._health.memory_error = str(memory_trouble(self._where))
             log.error("%s; joins wait until this is over", self._health.memory_error)
 
-    def relieved(self) -> None:
-        """Notes that there is memory again."""
+    def record_relieved(self) -> None:
+        """Records that Redis has memory again."""
         if self._health.memory_error:
             self._health.memory_error = ""
             log.info("the controller %s has memory left again", self._where)
 
 
 def _used(memory: dict[str, Any]) -> float:
-    """The part of its memory that a server counts against ``maxmemory``; 0 where it has no bound."""
+    """Returns the share of ``maxmemory`` that a server uses; 0 if it has no limit."""
     bound = int(memory.get("maxmemory", 0))
     counted = int(memory.get("used_memory", 0)) - int(memory.get("mem_not_counted_for_evict", 0))
     return counted / bound if bound else 0.0

@@ -129,7 +129,7 @@ class Recovery:
         else:
             self._failed.pop("", None)
 
-    def learn(self, states: Mapping[str, ZoneState]) -> None:
+    def update_copies(self, states: Mapping[str, ZoneState]) -> None:
         """Takes into the copies what this supervisor committed since it looked last.
 
         A zone in another epoch is held against its copy first: Redis may have been put back.
@@ -147,7 +147,7 @@ class Recovery:
         Of those in ``returning`` somebody else puts keys back: as long as one stands, it is left alone.
         """
         anew: set[str] = set()
-        self.learn(states)
+        self.update_copies(states)
         names = store.zones()
         for name, fields in self._read_statuses(store, names):
             try:
@@ -169,7 +169,7 @@ class Recovery:
             self.locked.pop(name, None)
         return anew
 
-    def keep(self, store: Store, states: MutableMapping[str, ZoneState]) -> None:
+    def follow(self, store: Store, states: MutableMapping[str, ZoneState]) -> None:
         """Has the copies follow the zones that moved, as Redis has them, and ``states`` with them."""
         for name in list(states):
             status = self._statuses.get(name)

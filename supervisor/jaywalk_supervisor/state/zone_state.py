@@ -249,7 +249,7 @@ class ZoneState:
         self._adjusted_releases = redated
         self._order_released()
 
-    def take_over(self, before: ZoneState) -> None:
+    def inherit(self, before: ZoneState) -> None:
         """Takes over what ``before``, an older copy of the zone, knew beside its records."""
         self.listening_since = before.listening_since
         self._adjusted_releases = before._adjusted_releases

@@ -188,7 +188,7 @@ class Store(Connection):
     def reload(self, state: ZoneState) -> ZoneState:
         """The zone of ``state`` as it stands; raises ``ZoneGone``."""
         loaded = self.load(state.zone.name, state)
-        loaded.take_over(state)
+        loaded.inherit(state)
         return loaded
 
     def pop_batch(self, lists: Sequence[str], seconds: float) -> tuple[str, list[str]] | None:

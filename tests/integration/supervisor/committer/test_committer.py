@@ -279,7 +279,9 @@ def test_a_lost_compare_and_set_is_decided_anew(
         each.zones.states["zone-blue"] = store.load("zone-blue")
     for each, number in ((first, 1), (second, 2), (first, 3)):
         request = join("zone-blue", number)
-        each._commit(store, "zone-blue", [each.inboxes.decode(request.to_wire(), "zone-blue", ("join",))])
+        each.batches.commit(
+            store, "zone-blue", [each.inboxes.decode(request.to_wire(), "zone-blue", ("join",))]
+        )
     assert [
         lease.addresses[0] for key, lease in sorted(leases(store).items(), key=lambda item: item[1].name)
     ] == [
@@ -528,7 +530,7 @@ def test_a_request_from_the_future_blames_the_clock_that_is_wrong(
     ahead = replace(join("zone-blue", 1), seq=join("zone-blue", 1).seq + 2 * 86_400 * 10**6)
     pending = committer.inboxes.decode(ahead.to_wire(), "zone-blue", ("join",))
     state, now = committer.zones.states["zone-blue"], committer.time.now()
-    [(_, refused)] = committer.decider.batch(state, [pending], now).answers
+    [(_, refused)] = committer.batches.decider.batch(state, [pending], now).answers
     assert refused.code == "future"
     assert refused.error.endswith(f"set {to_blame}" if not days else f"set the clock {to_blame}")
 
@@ -721,10 +723,10 @@ def test_a_leader_that_was_paused_does_no_harm(redis_server: RedisServer, store:
     for each in (paused, other):
         each.zones.states["zone-blue"] = store.load("zone-blue")
     taken = [paused.inboxes.decode(join("zone-blue", 1).to_wire(), "zone-blue", ("join",))]
-    other._commit(
+    other.batches.commit(
         store, "zone-blue", [other.inboxes.decode(join("zone-blue", 2).to_wire(), "zone-blue", ("join",))]
     )
-    paused._commit(store, "zone-blue", taken)
+    paused.batches.commit(store, "zone-blue", taken)
     assert paused.health.conflicts == 1
     assert len(leases(store)) == 2
     check_no_address_twice(store)

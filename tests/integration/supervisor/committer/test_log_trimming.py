@@ -35,8 +35,8 @@ def test_a_log_of_large_commits_is_cut_to_its_bytes_and_keeps_the_newest(
     for size in (200, 20_000, 500):
         for _ in range(100):
             commit(store, state, size)
-            bound.wrote("zone-blue", size)
-            bound.tend(store.redis, [state], 0.0)
+            bound.record_written("zone-blue", size)
+            bound.trim(store.redis, [state], 0.0)
             assert store.redis.memory_usage(KEYS.events, samples=0) < 1_200_000
         assert store.redis.xrevrange(KEYS.events, count=1)[0][0] == state.position
     assert store.redis.xlen(KEYS.events) > 100, "small ones stay in greater number"
@@ -44,11 +44,11 @@ def test_a_log_of_large_commits_is_cut_to_its_bytes_and_keeps_the_newest(
 
 def test_a_small_log_is_not_even_measured(store: Store, state: ZoneState) -> None:
     bound = LogTrimmer()
-    bound.tend(store.redis, [state], 0.0)
+    bound.trim(store.redis, [state], 0.0)
     store.redis.config_resetstat()
     for second in range(20):
-        bound.wrote("zone-blue", 100)
-        bound.tend(store.redis, [state], float(second))
+        bound.record_written("zone-blue", 100)
+        bound.trim(store.redis, [state], float(second))
     assert "cmdstat_memory|usage" not in store.redis.info("commandstats")
 
 
@@ -57,16 +57,16 @@ def test_events_go_when_their_time_is_over(store: Store, state: ZoneState) -> No
     for number in range(300):
         commit(store, state, 100)
         if number == 199:
-            bound.tend(store.redis, [state], 0.0)
-    bound.tend(store.redis, [state], MARK_SECONDS)
-    bound.tend(store.redis, [state], LOG_SECONDS - 1)
+            bound.trim(store.redis, [state], 0.0)
+    bound.trim(store.redis, [state], MARK_SECONDS)
+    bound.trim(store.redis, [state], LOG_SECONDS - 1)
     assert store.redis.xlen(KEYS.events) == 300
-    bound.tend(store.redis, [state], LOG_SECONDS + 1)
+    bound.trim(store.redis, [state], LOG_SECONDS + 1)
     assert store.redis.xlen(KEYS.events) == 100
-    bound.tend(store.redis, [state], LOG_SECONDS + MARK_SECONDS + 1)
+    bound.trim(store.redis, [state], LOG_SECONDS + MARK_SECONDS + 1)
     assert store.redis.xlen(KEYS.events) == 0
     store.redis.config_resetstat()
-    bound.tend(store.redis, [state], 9 * LOG_SECONDS)
+    bound.trim(store.redis, [state], 9 * LOG_SECONDS)
     assert "cmdstat_xtrim" not in store.redis.info("commandstats"), "an idle zone costs nothing"
 
 

@@ -125,7 +125,7 @@ def test_a_redis_that_was_put_back_and_counted_on_is_noticed(
     with committing(redis_server.address, (BLUE,)):
         for number in range(later):
             joined(store, 10 + number)
-    with pytest.raises(RedisRolledBack, match=f"stood at {known.epoch}-{known.rev}"):
+    with pytest.raises(RedisRolledBack, match=f"was at {known.epoch}-{known.rev}"):
         heads.check(store, "zone-blue")
     while not heads.is_settled(store, "zone-blue"):
         pass

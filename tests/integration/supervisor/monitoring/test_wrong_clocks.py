@@ -189,7 +189,7 @@ def test_who_was_halted_begins_to_listen_anew(store: Store, started: Started, zo
     report(zone, 1)
     halted.process.resume()
     assert zone.ask(wish, 20).code == "address-taken"
-    assert halted.log().count("this supervisor stood still for") == 1
+    assert halted.log().count("this supervisor was suspended for") == 1
 
 
 class JumpingRedis(RedisServer):

@@ -415,7 +415,7 @@ def test_a_zone_that_is_just_being_removed_is_not_put_back(store: Store) -> None
     def look() -> None:
         recovery.restore_shared(store)
         recovery.restore_zones(store, states)
-        recovery.keep(store, states)
+        recovery.follow(store, states)
 
     class Watched(Store):
         def run(

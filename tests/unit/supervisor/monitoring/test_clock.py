@@ -45,21 +45,21 @@ def clocks() -> Clocks:
 
 def test_it_goes_on_between_two_looks_whatever_the_wall_clock_does(clocks: Clocks) -> None:
     clock = clocks.shared()
-    assert clock.look(clocks.redis_time) == 0
+    assert clock.update(clocks.redis_time) == 0
     clocks.pass_time(10)
     clocks.wall += 86_400
     assert clock.now() == REDIS_EPOCH + 10
-    assert clock.look(clocks.redis_time) == 0
+    assert clock.update(clocks.redis_time) == 0
     assert clock.skew == 86_400
 
 
 def test_drift_is_followed_and_never_puts_it_back(clocks: Clocks) -> None:
     clock = clocks.shared()
-    clock.look(clocks.redis_time)
+    clock.update(clocks.redis_time)
     latest = clock.now()
     for drift in (1.5, -0.5, -2.0, 0.1):
         clocks.redis += drift
-        assert clock.look(clocks.redis_time) == 0
+        assert clock.update(clocks.redis_time) == 0
         assert clock.now() >= latest
         clocks.pass_time(1)
         assert clock.now() == pytest.approx(max(latest, clocks.redis))
@@ -69,22 +69,22 @@ def test_drift_is_followed_and_never_puts_it_back(clocks: Clocks) -> None:
 @pytest.mark.parametrize("jump", [86_400.0, -2 * 86_400.0, 6.0, -6.0])
 def test_a_jump_of_redis_is_noticed_once_and_followed_at_once(clocks: Clocks, jump: float) -> None:
     clock = clocks.shared()
-    clock.look(clocks.redis_time)
+    clock.update(clocks.redis_time)
     clock.now()
     clocks.redis += jump
-    assert clock.look(clocks.redis_time) == pytest.approx(jump)
+    assert clock.update(clocks.redis_time) == pytest.approx(jump)
     assert clock.now() == pytest.approx(clocks.redis)
-    assert clock.look(clocks.redis_time) == 0
+    assert clock.update(clocks.redis_time) == 0
 
 
 def test_an_answer_that_takes_long_is_no_jump(clocks: Clocks) -> None:
     clock = clocks.shared()
-    clock.look(clocks.redis_time)
+    clock.update(clocks.redis_time)
     clocks.delay = 20.0
-    assert clock.look(clocks.redis_time) == 0
+    assert clock.update(clocks.redis_time) == 0
     assert clock.now() == pytest.approx(clocks.redis)
     clocks.redis += 100.0
-    assert clock.look(clocks.redis_time) >= 100 - clocks.delay
+    assert clock.update(clocks.redis_time) >= 100 - clocks.delay
 
 
 def timekeeper(clocks: Clocks, health: Health) -> Timekeeper:
@@ -98,16 +98,16 @@ def test_a_wall_clock_that_is_off_is_said_once_and_when_it_is_right_again(
     health = Health()
     keeper = timekeeper(clocks, health)
     clocks.wall += 59
-    keeper.look(clocks.redis_time)
+    keeper.update(clocks.redis_time)
     assert not keeper.is_off
     clocks.wall -= 59 + 3600
     for _ in range(3):
-        keeper.look(clocks.redis_time)
+        keeper.update(clocks.redis_time)
         assert keeper.is_off
     assert health.clock_error.startswith("this machine's clock is 3600 seconds behind the controller's")
     assert health.clock_skew == -3600
     clocks.wall += 3600
-    keeper.look(clocks.redis_time)
+    keeper.update(clocks.redis_time)
     assert (health.clock_error, keeper.is_off) == ("", False)
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
 

@@ -34,7 +34,7 @@ class ClockMachine(RuleBasedStateMachine):
         self.real = 1_000_000.0
         self.offset = 700_000_000.0
         self.clock = SharedClock(lambda: self.real, lambda: 0.0)
-        self.clock.look(self.redis_time)
+        self.clock.update(self.redis_time)
         self.state = ZoneState(ZONE, 1000, 0)
         self.seen: dict[str, int] = {}
         self.seq = 0
@@ -69,7 +69,7 @@ class ClockMachine(RuleBasedStateMachine):
     @rule(jump=jumps)
     def redis_clock_jumps(self, jump: float) -> None:
         self.offset += jump
-        noticed = self.clock.look(self.redis_time)
+        noticed = self.clock.update(self.redis_time)
         assert noticed
         self.state.restart_listening(self.clock.now(), noticed)
         self.jumped = self.real
@@ -81,7 +81,7 @@ class ClockMachine(RuleBasedStateMachine):
         self.state = ZoneState(ZONE, 1000, former.rev)
         for key, lease in former.leases.items():
             self.state.put(key, former.peers.get(key), lease)
-        self.state.take_over(former)
+        self.state.inherit(former)
 
     @rule()
     def it_leaves(self) -> None:

@@ -40,7 +40,7 @@ def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
 def test_the_last_lines_are_told_where_they_can_be_read(journal: Callable[[str], None]) -> None:
     journal("echo 'Reading RDB base file'; echo; echo '# Bad file format reading the append only file'")
     assert explanation(AWAY, HERE) == (
-        "jaywalk-redis says ('journalctl -u jaywalk-redis -n 5'): "
+        "jaywalk-redis logs ('journalctl -u jaywalk-redis -n 5'): "
         "Reading RDB base file / # Bad file format reading the append only file"
     )
 
@@ -49,7 +49,7 @@ def test_the_last_lines_are_told_where_they_can_be_read(journal: Callable[[str],
 def test_the_command_is_named_where_they_cannot(journal: Callable[[str], None], script: str) -> None:
     journal(script)
     said = explanation(AWAY, HERE)
-    assert said == "'journalctl -u jaywalk-redis -n 5' shows what the Redis on this machine says"
+    assert said == "'journalctl -u jaywalk-redis -n 5' shows the log of the Redis on this machine"
 
 
 @pytest.mark.parametrize(

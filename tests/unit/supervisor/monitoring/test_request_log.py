@@ -99,7 +99,7 @@ def test_texts_that_all_differ_and_do_not_parse_make_a_bounded_number_of_lines(
     for number in range(5000):
         request_log.log_unparseable_request("zone-blue", f"the operation '{number}' is unknown here", repeats)
     request_log.log_unparseable_request("zone-red", "no JSON", repeats)
-    assert len(lines(caplog, logging.WARNING)) == request_log.UNREADABLE_LINES + 1
+    assert len(lines(caplog, logging.WARNING)) == request_log.MAX_UNPARSEABLE_LINES + 1
     clock[0] += 3601
     request_log.log_unparseable_request("zone-blue", "no JSON", repeats)
     assert " more since this was last logged)" in lines(caplog, logging.WARNING)[-1]
