@@ -92,7 +92,7 @@ class Agent:
             view=view,
             alive=self._alive,
             instance=self.instance,
-            observed=self.path_manager.observer.observed,
+            observed=self.path_manager.endpoint_reporter.observed_endpoints,
         )
         self._own_interface = OwnInterface(config.interface, self.public_key, config.netns)
         self._recorded = False

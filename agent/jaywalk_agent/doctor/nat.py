@@ -36,7 +36,7 @@ def nat(node: DoctorContext) -> Iterator[tuple[str, str]]:
 
 def _symmetric(view: ZoneView, own: Peer) -> str:
     if not PLATFORM.mends_paths:
-        return "peers behind NATs are out of reach, since no relay carries anything for this platform"
+        return "peers behind NATs are out of reach, since no relay carries traffic of this platform"
     others = [peer for peer in relays(view.peers.values()) if peer.key != own.key]
     if others:
         return f"a relay carries what cannot be direct ({', '.join(peer.name for peer in others)})"
@@ -86,4 +86,4 @@ def relay(node: DoctorContext) -> Iterator[tuple[str, str]]:
 def paths(node: DoctorContext) -> Iterator[tuple[str, str]]:
     """What this platform does not do for its paths."""
     if not PLATFORM.mends_paths:
-        yield WARNING, passive.SENTENCE
+        yield WARNING, passive.LIMITATION

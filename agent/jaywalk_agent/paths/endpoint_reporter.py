@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What this node sees of its peers' endpoints: for the zone, which gives it to those who look for them."""
+"""Reports the observed endpoints of peers to the zone, which passes them on to nodes that need them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from jaywalk.core import validation
 from jaywalk.core.errors import InvalidValue
@@ -15,67 +16,75 @@ from jaywalk.zone.requests import MAX_OBSERVED, REPORT_SECONDS
 
 from .path import SESSION_SECONDS
 
-PAUSE = 1.0
-"""Seconds between two reports out of turn."""
-AGAIN = 6.0
-"""Seconds after which a word is said once more, and from then on in the reports of the minute alone: a zone
-does not change a record twice in 5 s."""
+# The least time between two urgent reports.
+URGENT_INTERVAL_SECONDS = 1.0
+# An urgent report is repeated once after this time, since a zone does not change a record twice in 5 s.
+# Later repeats go with the periodic report.
+REPEAT_SECONDS = 6.0
 
-_NOTHING = ("", 0.0, 0.0)
+
+class _Reported(NamedTuple):
+    """An endpoint that needs no further urgent report until ``seconds`` after ``at``."""
+
+    endpoint: str = ""
+    at: float = 0.0
+    seconds: float = 0.0
 
 
 class EndpointReporter:
-    """Compares where peers speak from with what the zone says, and has news told: at once if it is our turn.
+    """Reports each peer whose endpoint differs from its record, at once if this node is assigned to it.
 
-    ``tell`` sends a report in the background, and returns whether it could take it.
+    ``send_report`` sends a report in the background, and returns whether the report was accepted.
     """
 
-    def __init__(self, tell: Callable[[Mapping[str, str]], bool]) -> None:
-        self._tell = tell
-        self._seen: dict[str, str] = {}
-        self._settled: dict[str, tuple[str, float, float]] = {}
-        """By key: the endpoint that was told, when, and for how many seconds that does."""
+    def __init__(self, send_report: Callable[[Mapping[str, str]], bool]) -> None:
+        self._send_report = send_report
+        self._observed: dict[str, str] = {}
+        self._reported: dict[str, _Reported] = {}
         self._next = 0.0
 
-    def observed(self) -> dict[str, str]:
-        """For the report of the minute: the endpoints that the zone does not know, as many as go into one."""
-        return dict(list(self._seen.items())[:MAX_OBSERVED])
+    def observed_endpoints(self) -> dict[str, str]:
+        """For the periodic report: the endpoints that differ from the zone's, ``MAX_OBSERVED`` at most."""
+        return dict(list(self._observed.items())[:MAX_OBSERVED])
 
-    def look(
+    def observe(
         self, records: Mapping[str, Peer], own: Peer | None, peers: Mapping[str, ObservedPeer], now: float
     ) -> None:
-        """Takes in what ``wg`` shows at ``now`` (seconds, monotonic)."""
-        self._settled = {key: each for key, each in self._settled.items() if key in records}
+        """Handles the peers of ``wg show`` at ``now`` (seconds, monotonic)."""
+        self._reported = {key: reported for key, reported in self._reported.items() if key in records}
         able = own is not None and endpoints.may_observe(own)
-        news = {key: _news(records[key], peer) for key, peer in peers.items() if able and key in records}
-        # In one step: another thread reads it.
-        self._seen = {key: endpoint for key, endpoint in news.items() if endpoint}
-        if own is None or now < self._next or not self._seen:
+        known = {key: peer for key, peer in peers.items() if able and key in records}
+        found = {key: _new_endpoint(records[key], peer) for key, peer in known.items()}
+        # One assignment, since another thread reads it.
+        self._observed = {key: endpoint for key, endpoint in found.items() if endpoint}
+        if own is None or now < self._next or not self._observed:
             return
         urgent = {
-            key: each for key, each in self._seen.items() if self._is_ours(records, own, key, each, now)
+            key: endpoint
+            for key, endpoint in self._observed.items()
+            if self._is_urgent(records, own, key, endpoint, now)
         }
-        if urgent and self._tell(dict(list(urgent.items())[:MAX_OBSERVED])):
-            self._next = now + PAUSE
-            self._settled |= {key: self._told(key, endpoint, now) for key, endpoint in urgent.items()}
+        if urgent and self._send_report(dict(list(urgent.items())[:MAX_OBSERVED])):
+            self._next = now + URGENT_INTERVAL_SECONDS
+            self._reported |= {key: self._sent(key, endpoint, now) for key, endpoint in urgent.items()}
 
-    def _is_ours(self, records: Mapping[str, Peer], own: Peer, key: str, endpoint: str, now: float) -> bool:
-        """Whether to tell at once: not what was told just now, nor what others are there for."""
-        settled, at, pause = self._settled.get(key, _NOTHING)
-        if settled == endpoint and now - at < pause:
+    def _is_urgent(self, records: Mapping[str, Peer], own: Peer, key: str, endpoint: str, now: float) -> bool:
+        """Whether to report now: not if just reported, or if other observers are assigned to this peer."""
+        last = self._reported.get(key, _Reported())
+        if last.endpoint == endpoint and now - last.at < last.seconds:
             return False
         if own.key in endpoints.observers(records.values(), key):
             return True
-        self._settled[key] = endpoint, now, REPORT_SECONDS
+        self._reported[key] = _Reported(endpoint, now, REPORT_SECONDS)
         return False
 
-    def _told(self, key: str, endpoint: str, now: float) -> tuple[str, float, float]:
-        before = self._settled.get(key, _NOTHING)[0]
-        return endpoint, now, REPORT_SECONDS if before == endpoint else AGAIN
+    def _sent(self, key: str, endpoint: str, now: float) -> _Reported:
+        repeated = self._reported.get(key, _Reported()).endpoint == endpoint
+        return _Reported(endpoint, now, REPORT_SECONDS if repeated else REPEAT_SECONDS)
 
 
-def _news(record: Peer, peer: ObservedPeer) -> str:
-    """Where a peer speaks from, if it is not where its record says; empty otherwise."""
+def _new_endpoint(record: Peer, peer: ObservedPeer) -> str:
+    """The observed endpoint of a peer with a session, or "" if its record has the same."""
     fresh = time.time() - peer.handshake < SESSION_SECONDS
     if not fresh or not peer.endpoint or record.fixed:
         return ""

@@ -71,7 +71,7 @@ class PathManager:
         self._before = path_status.load(file)
         self._published: dict[str, PathStatus] = {}
         self._silences = Silences()
-        self.observer = EndpointReporter(sender.report)
+        self.endpoint_reporter = EndpointReporter(sender.report)
         self._network_monitor = NetworkMonitor()
         self.relay_plane = RelayPlane(runner, dataplane.node)
         self.request_repair: Callable[[], None] = lambda: None
@@ -214,7 +214,7 @@ class PathManager:
         peers = self._driver.dump(self._dataplane.node.interface)
         seen = {key: PeerStats(each.handshake, each.received, each.sent) for key, each in peers.items()}
         self.machine.on_stats(seen, now, time.time())
-        self.observer.look(self._records, self.own, peers, now)
+        self.endpoint_reporter.observe(self._records, self.own, peers, now)
         if self._dataplane.lacks(peers):
             self.request_repair()
         self._next_observe = now + min(self.machine.poll_interval(now), MAX_POLL_SECONDS)

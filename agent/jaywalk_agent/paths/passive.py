@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Stands in for the path_manager where paths are not mended: WireGuard alone finds its peers."""
+"""The path manager of a platform without path repair: WireGuard alone reaches its peers."""
 
 from __future__ import annotations
 
@@ -17,29 +17,33 @@ from .endpoint_reporter import EndpointReporter
 
 log = logging.getLogger(__name__)
 
-SENTENCE = "no path is mended on this platform: a peer is reached where it says or is seen, and by no relay"
+# For the log and for ``jaywalk doctor``.
+LIMITATION = (
+    "this platform repairs no paths: it reaches a peer at its own or observed endpoint, never by a relay"
+)
 
 
 class PassivePathManager:
-    """Tells the zone where this node sees its peers, as each node does, and touches none of them."""
+    """Reports the observed endpoints of peers, as every node does, and changes no peer."""
 
     def __init__(self, runner: Runner, interface: str, own_key: str, sender: BackgroundSender) -> None:
         self._driver = backend.of_this_machine(runner)
         self._interface = interface
         self._own_key = own_key
-        self.observer = EndpointReporter(sender.report)
+        self.endpoint_reporter = EndpointReporter(sender.report)
 
     def update(self, view: ZoneView, changed: Collection[str] | None) -> None:
-        """Looks at the interface where a full look is asked for, once a minute."""
+        """Observes the interface if ``changed`` is None, which is once a minute."""
         if changed is None:
             peers = self._driver.dump(self._interface)
-            self.observer.look(view.peers, view.peers.get(self._own_key), peers, time.monotonic())
+            own = view.peers.get(self._own_key)
+            self.endpoint_reporter.observe(view.peers, own, peers, time.monotonic())
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Says once how it is here; there is nothing to run beside the agent."""
-        log.info("%s", SENTENCE)
+        """Logs the limitation once; no background thread."""
+        log.info("%s", LIMITATION)
         yield
 
     def remove(self) -> None:
-        """Leaves no more than the interface does."""
+        """Nothing to clean up."""

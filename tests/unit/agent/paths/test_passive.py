@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A node whose platform mends no path: it follows its zone, tells what it sees, and says what it lacks."""
+"""A node on a platform without path repair: it reports endpoints, and reports the limitation."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from tests.agent_support import config_in, peer, view_of
 from tests.strategies import key
 
 OWN, SPOKE = peer(0, endpoint="192.0.2.1:51820"), peer(1, endpoint="192.168.1.2:51820")
-SEEN = "203.0.113.7:4711"
+OBSERVED = "203.0.113.7:4711"
 
 
 class Wg:
-    """``wg`` with one peer behind a NAT, whose handshake was just now."""
+    """``wg`` with one peer behind a NAT, with a handshake of this second."""
 
     def run(self, argv: Sequence[str], stdin: str | None = None) -> Finished:
         if list(argv[:2]) == ["wg", "show"]:
-            spoke = f"{SPOKE.key}\t(none)\t{SEEN}\t10.20.0.2/32\t{int(time.time())}\t9\t9\t25"
+            spoke = f"{SPOKE.key}\t(none)\t{OBSERVED}\t10.20.0.2/32\t{int(time.time())}\t9\t9\t25"
             return Finished(0, f"private\t{OWN.key}\t51820\toff\n{spoke}\n", "")
         return Finished(0, f"{OWN.key}\n" if argv[0] == "wg" else "[]", "")
 
 
-class Told(BackgroundSender):
+class Reports(BackgroundSender):
     def __init__(self) -> None:
-        self.told: list[Mapping[str, str]] = []
+        self.sent: list[Mapping[str, str]] = []
 
     def report(self, observed: Mapping[str, str]) -> bool:
-        self.told.append(observed)
+        self.sent.append(observed)
         return True
 
 
@@ -53,18 +53,18 @@ def without_paths(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "PLATFORM", platform.DARWIN)
 
 
-def test_it_tells_the_zone_where_it_sees_a_peer_at_each_full_look() -> None:
-    sender = Told()
-    eyes = PassivePathManager(Wg(), "wg0", OWN.key, sender)
-    eyes.update(view_of(OWN, SPOKE), {SPOKE.key})
-    assert sender.told == [], "an event alone is no reason to look"
-    eyes.update(view_of(OWN, SPOKE), None)
-    assert sender.told == [{SPOKE.key: SEEN}]
-    assert eyes.observer.observed() == {SPOKE.key: SEEN}
+def test_it_reports_observed_endpoints_at_each_full_check() -> None:
+    sender = Reports()
+    manager = PassivePathManager(Wg(), "wg0", OWN.key, sender)
+    manager.update(view_of(OWN, SPOKE), {SPOKE.key})
+    assert sender.sent == [], "an event alone starts no observation"
+    manager.update(view_of(OWN, SPOKE), None)
+    assert sender.sent == [{SPOKE.key: OBSERVED}]
+    assert manager.endpoint_reporter.observed_endpoints() == {SPOKE.key: OBSERVED}
 
 
 @pytest.mark.usefixtures("without_paths")
-def test_the_agent_there_says_that_it_mends_no_path(
+def test_the_agent_logs_that_it_repairs_no_paths(
     tmp_path: Path, stop: StopSignal, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "key").write_text(key(9) + "\n")
@@ -72,22 +72,22 @@ def test_the_agent_there_says_that_it_mends_no_path(
     node = agent.Agent(config, Wg(), stop)
     assert isinstance(node.path_manager, PassivePathManager)
     with caplog.at_level(logging.INFO), node.path_manager.running():
-        assert "no path is mended" in caplog.text
+        assert "repairs no paths" in caplog.text
     node.path_manager.remove()
     assert node.dataplane.ways == {}
 
 
 @pytest.mark.usefixtures("without_paths")
-def test_the_doctor_there_promises_no_relay(tmp_path: Path) -> None:
+def test_the_doctor_mentions_no_relay_as_a_remedy(tmp_path: Path) -> None:
     config = config_in(tmp_path)
     config.private_key_file.write_text(key(9) + "\n")
     own = peer(0, endpoint="192.168.1.9:51820", observed="203.0.113.9:1", symmetric=True)
     relay = peer(1, endpoint="192.0.2.9:51820", relay=51821)
     snapshot.save(config.snapshot_file, view_of(own, relay))
-    found = {each.about: each for each in doctor.examine(config, Wg())}
-    assert found["paths"] == Finding(WARNING, "paths", passive.SENTENCE)
-    assert "no relay carries anything for this platform" in found["nat"].sentence
+    found = {finding.about: finding for finding in doctor.examine(config, Wg())}
+    assert found["paths"] == Finding(WARNING, "paths", passive.LIMITATION)
+    assert "no relay carries traffic of this platform" in found["nat"].sentence
 
 
-def test_on_linux_nothing_of_this_is_said(tmp_path: Path) -> None:
-    assert "paths" not in {each.about for each in doctor.examine(config_in(tmp_path), Wg())}
+def test_the_doctor_reports_no_limitation_on_linux(tmp_path: Path) -> None:
+    assert "paths" not in {finding.about for finding in doctor.examine(config_in(tmp_path), Wg())}
