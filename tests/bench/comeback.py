@@ -54,7 +54,7 @@ def measure(say: Callable[[str], None]) -> dict[str, Figure]:
         _a_week(ground, memory)
         with Crowd("tests.bench.agents") as crowd, Pinger(ground.server.client()) as pinger:
             rev = ground.view().rev
-            crowd.start(AGENTS, zone=ZONE, way=words_of(ground.agents_way), memory=str(memory))
+            crowd.start(AGENTS, zone=ZONE, way=words_of(ground.agent_address), memory=str(memory))
             time.sleep(1)
             quiet, pinger.worst = pinger.worst, 0.0
             before = counters(ground.server)

@@ -32,7 +32,7 @@ def agents(ground: Stage, count: int) -> list[float]:
     times = []
     ground.redis.hset(ZoneKeys(ZONE).meta, "wait_ms", wait_ms_of(count))
     with Crowd("tests.bench.agents", workers_for(count)) as crowd, ground.client() as client:
-        crowd.start(count, zone=ZONE, way=words_of(ground.agents_way), identities=IDENTITIES)
+        crowd.start(count, zone=ZONE, way=words_of(ground.agent_address), identities=IDENTITIES)
         crowd.ask("join")
         crowd.until(settled=1)
         rev = ground.view().rev

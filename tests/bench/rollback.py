@@ -47,6 +47,6 @@ def _round(way: str) -> float:
 
 
 def _join(crowd: Crowd, ground: Stage, first: int, count: int) -> None:
-    crowd.start(count, base=first, zone=ZONE, way=words_of(ground.agents_way))
+    crowd.start(count, base=first, zone=ZONE, way=words_of(ground.agent_address))
     crowd.ask("join")
     crowd.until(peers=first + count, settled=1)

@@ -57,7 +57,7 @@ class Stage:
         self.redis = server.client()
 
     @property
-    def agents_way(self) -> ControllerAddress:
+    def agent_address(self) -> ControllerAddress:
         return self.server.address_of(f"agent-{ZONE}", PASSWORD)
 
     def add_nodes(self, numbers: Sequence[int]) -> None:

@@ -27,7 +27,7 @@ class Storm:
 def ours(count: int) -> Storm:
     """The agents are connected and have read the empty zone; then all of them join."""
     with stage() as ground, Crowd("tests.bench.agents") as crowd:
-        crowd.start(count, zone=ZONE, way=words_of(ground.agents_way))
+        crowd.start(count, zone=ZONE, way=words_of(ground.agent_address))
         before = counters(ground.server)
         begun = min(crowd.ask("join"))
         ended = crowd.until(peers=count, settled=1)

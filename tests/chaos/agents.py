@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An agent without its data plane: the real follower and the real snapshot on disk, in a thread."""
+"""An agent without a data plane: the real follower and the real snapshot on disk, in a thread."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from jaywalk_agent.zone import snapshot
 from jaywalk_agent.zone.follower import Follower
 from lab.deadline import Deadline, slowness
 
-from .judge.history import History
+from .checker.history import History
 
 RESTART_SECONDS = 0.2
-"""What the service manager waits before it starts an agent again that ended with an error."""
+"""The service manager's delay before it restarts a failed agent."""
 
 
 ASK_SECONDS = 1.5
@@ -39,7 +39,7 @@ def pace() -> float:
 
 
 class Halt(StopSignal):
-    """A stop that comes from another thread and not as a signal."""
+    """A stop from another thread instead of a signal."""
 
     def __init__(self) -> None:
         self.event = threading.Event()
@@ -55,7 +55,7 @@ class Halt(StopSignal):
 
 
 class Witness(Follower):
-    """A follower that keeps what it was told, and when it reported."""
+    """A follower that records its replies and the times of its reports."""
 
     tell: Callable[[Request, Reply], None]
     history: History
@@ -85,14 +85,14 @@ class ChaosAgent:
         self.instance = f"{number:08x}"
         self.port = 51820
         self.number = number
-        self.agents_way: Callable[[], ControllerAddress]
-        self.operators_way: ControllerAddress
+        self.agent_address: Callable[[], ControllerAddress]
+        self.operator_address: ControllerAddress
         self.granted: list[tuple[str, ...]] = []
         self.refusals: list[str] = []
         self.trouble = ""
         self.follower: Witness | None = None
         self.reports_often = False
-        """Whether it says every second that it is there, and not every minute."""
+        """Whether it reports every second instead of every minute."""
         self.former_keys: list[str] = []
         self._file = folder / f"{zone}-{self.name}.json"
         self._halt = Halt()
@@ -122,11 +122,11 @@ class ChaosAgent:
         )
 
     def move(self) -> None:
-        """Its node is reached at another port."""
+        """Change the node's endpoint port."""
         self.port += 1
 
     def announce(self, pause: float) -> None:
-        """Its operator gives it another prefix of its own and starts it anew."""
+        """Restart it with another child prefix, as its operator does."""
         self.prefixes = (f"172.21.{self.number}.0/24",)
         self.live("restart", pause)
 
@@ -138,16 +138,16 @@ class ChaosAgent:
         self.history.ask(request)
         return request
 
-    def live(self, deed: str = "restart", pause: float = 0.0) -> None:
-        """Ends the agent, does ``deed``, and starts it again after ``pause`` seconds; returns at once."""
+    def live(self, action: str = "restart", pause: float = 0.0) -> None:
+        """Stop the agent, run ``action``, and start it again after ``pause`` seconds; return at once."""
         self._halt.event.set()
         self._halt = Halt()
-        arguments = (self._thread, self._halt, deed, pause)
+        arguments = (self._thread, self._halt, action, pause)
         self._thread = threading.Thread(target=self._life, args=arguments, name=self.name, daemon=True)
         self._thread.start()
 
     def halt(self) -> None:
-        """Has it end as soon as it hears of that."""
+        """Tell the agent to stop; return at once."""
         self._halt.event.set()
 
     def end(self) -> None:
@@ -156,11 +156,11 @@ class ChaosAgent:
             self._thread.join(Deadline(60).left)
             assert not self._thread.is_alive(), f"{self.name} hangs"
 
-    def _life(self, before: threading.Thread | None, halt: Halt, deed: str, pause: float) -> None:
+    def _life(self, before: threading.Thread | None, halt: Halt, action: str, pause: float) -> None:
         if before is not None:
             before.join()
         try:
-            self._do(deed)
+            self._do(action)
             halt.sleep(pause)
             while True:
                 self._follow(halt)
@@ -168,42 +168,42 @@ class ChaosAgent:
         except Stopped:
             return
 
-    def _do(self, deed: str) -> None:
-        """What befalls the node between two lives of its agent; it may fail, as all does here."""
-        if deed in ("forget", "leave", "renew", "reinstall"):
+    def _do(self, action: str) -> None:
+        """Run an action between two lives of the agent; it may fail, like everything here."""
+        if action in ("forget", "leave", "renew", "reinstall"):
             snapshot.forget(self._file)
-        if deed in ("leave", "renew"):
-            self.ask(Request.checked("leave", self.zone, self.key), self.agents_way())
-        if deed == "release":
+        if action in ("leave", "renew"):
+            self.ask(Request.checked("leave", self.zone, self.key), self.agent_address())
+        if action == "release":
             self.order("release", key=self.key)
-        if deed in ("renew", "reinstall"):
+        if action in ("renew", "reinstall"):
             self.former_keys.append(self.key)
             self.key = _key_of(self.zone, f"{self.number}/{len(self.former_keys)}")
-        if deed == "reinstall":
+        if action == "reinstall":
             self.order("rekey", key=self.key, name=self.name)
 
     def come_back(self) -> None:
-        """Its operator, who released it, starts it again where it heard of that and stays away."""
-        released = any((each.op, each.key) == ("release", self.key) for each in self.history.all_asked())
+        """Start it again, as its operator does, if it stopped because of a release."""
+        released = any((each.op, each.key) == ("release", self.key) for each in self.history.all_requests())
         if self.follower is not None and self.follower.removed and released:
             self.follower = None
             self.live()
 
     def visit(self, number: int) -> None:
-        """A guest with a key of its own joins the same zone, by the same way, and leaves at once."""
+        """Join the same zone by the same address with a new key, and leave at once."""
         key = _key_of(self.zone, f"guest{number}")
         self.former_keys.append(key)
         join = Request.checked("join", self.zone, key, f"guest{number}", instance=f"{number:08x}")
-        if self.ask(join, self.agents_way()) is not None:
-            self.ask(Request.checked("leave", self.zone, key), self.agents_way())
+        if self.ask(join, self.agent_address()) is not None:
+            self.ask(Request.checked("leave", self.zone, key), self.agent_address())
 
     def order(self, op: str, key: str = "", name: str = "", **fields: Any) -> Reply | None:
-        """What an operator orders about this node; the answer, if there is one in time."""
+        """Send an operator's request about this node; return the reply, or None after a time-out."""
         request = Request.checked(op, self.zone, key, name, **fields)
-        return self.ask(request, self.operators_way, ZoneKeys(self.zone).orders)
+        return self.ask(request, self.operator_address, ZoneKeys(self.zone).orders)
 
     def ask(self, request: Request, where: ControllerAddress, to: str = "") -> Reply | None:
-        """Asks once, beside what the agent's life asks."""
+        """Send one request beside those of the agent."""
         self.history.ask(request)
         try:
             client = ZoneClient(connect(where), where, self.zone)
@@ -218,7 +218,7 @@ class ChaosAgent:
 
     def _follow(self, halt: Halt) -> None:
         follower = Witness(
-            self.agents_way, self.zone, self.key, self, halt, snapshot.load(self._file, self.zone)
+            self.agent_address, self.zone, self.key, self, halt, snapshot.load(self._file, self.zone)
         )
         follower.instance = self.instance
         follower.tell, follower.history = self._told, self.history
@@ -245,7 +245,7 @@ class ChaosAgent:
                 self._mend(RequestRefused(reply.code, reply.error))
 
     def _mend(self, refusal: RequestRefused) -> None:
-        """Its operator gives up what the zone does not grant."""
+        """Drop refused requests from the settings, as its operator does."""
         if refusal.code.startswith("address"):
             self.requested = ()
         elif refusal.code.startswith("prefix"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a round is played under, as its seed has it: waits, syncs, and what each zone was told to be."""
+"""The conditions of a round by its seed: waits, appendfsync, faults, and the settings of each zone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from redis.backoff import FullJitterBackoff
 from jaywalk.zone.policy import TAKEOVERS
 from jaywalk_agent.zone import follower
 
-from .judge.rules import Terms
+from .checker.log_rules import ZoneSettings
 from .topologies import ZONES
 
 TIGHT = ("10.30.0.0/28", "fd00:30::/64")
@@ -44,7 +44,7 @@ class Conditions:
     """``real_waits``: agents wait as long as in real life, and Redis syncs once a second, as by the role."""
 
     real_waits: bool
-    terms: Mapping[str, Terms]
+    settings: Mapping[str, ZoneSettings]
     faults: tuple[str, ...] = ()
     has_real_agents: bool = False
 
@@ -54,14 +54,14 @@ class Conditions:
 
         ``also`` are faults that are played whatever the seed says.
         """
-        by_chance = [each for each in ALSO if rng.random() < CHANCE]
-        faults = tuple(each for each in ALSO if each in also or each in by_chance)
+        by_chance = [fault for fault in ALSO if rng.random() < CHANCE]
+        faults = tuple(fault for fault in ALSO if fault in also or fault in by_chance)
         pools = rng.sample((TIGHT, ROOMY), 2)
         takeovers = [rng.choice(TAKEOVERS) for _ in ZONES]
         has_real_agents = rng.random() < REAL_AGENTS
         quarantine = QUARANTINES[seed // 8 % 2]
-        terms = {
-            zone: Terms(
+        settings = {
+            zone: ZoneSettings(
                 each,
                 takeover,
                 quarantine,
@@ -71,18 +71,18 @@ class Conditions:
             )
             for zone, each, takeover in zip(ZONES, pools, takeovers, strict=True)
         }
-        return cls(seed // 4 % 2 == 1, terms, faults, has_real_agents)
+        return cls(seed // 4 % 2 == 1, settings, faults, has_real_agents)
 
     @staticmethod
-    def policy_of(terms: Terms) -> tuple[str, ...]:
+    def policy_of(settings: ZoneSettings) -> tuple[str, ...]:
         """Words of ``zone add``."""
-        seconds = ("--quarantine", f"{terms.quarantine}", "--stale-after", f"{terms.stale_after}")
-        return ("--takeover", terms.takeover, *seconds)
+        seconds = ("--quarantine", f"{settings.quarantine}", "--stale-after", f"{settings.stale_after}")
+        return ("--takeover", settings.takeover, *seconds)
 
     @property
     def roomy_zone(self) -> str:
         """The zone that takes more nodes than the two that are to spare."""
-        return next(zone for zone, terms in self.terms.items() if terms.pools == ROOMY)
+        return next(zone for zone, settings in self.settings.items() if settings.pools == ROOMY)
 
     @property
     def sync(self) -> str:
@@ -107,8 +107,8 @@ class Conditions:
             yield
 
     def __str__(self) -> str:
-        zones = ", ".join(f"{terms.takeover} in {terms.pools[0]}" for terms in self.terms.values())
+        zones = ", ".join(f"{zone.takeover} in {zone.pools[0]}" for zone in self.settings.values())
         waits = "real waits" if self.real_waits else "short waits"
         real = ["real agents"] if self.has_real_agents else []
-        waits += f", quarantine {min(terms.quarantine for terms in self.terms.values()):.0f} s"
+        waits += f", quarantine {min(settings.quarantine for settings in self.settings.values()):.0f} s"
         return ", ".join((waits, f"appendfsync {self.sync}", zones, *self.faults, *real))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How long, with which seed, and on which kind of Redis."""
+"""Options of the chaos tests: duration, seed, and kind of Redis."""
 
 from __future__ import annotations
 

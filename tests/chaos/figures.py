@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What rounds of chaos came to, by kind of Redis: printed, and kept among the figures of ``make bench``."""
+"""The figures of chaos rounds by kind of Redis: printed, and stored with those of ``make bench``."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ FAULTS = {
     *("kill", "kill-agent", "pause", "cut", "freeze", "clock"),
     *("crash", "stop", "lose", "hold", "fill", "roll-back", "empty"),
 }
-"""The steps that break something, among those that mend it or are part of an agent's life."""
+"""Faults, without their repairs and the steps of an agent's life."""
 UNITS = {
     "rounds": "rounds",
     "faults": "faults injected",
-    "answers": "answers judged",
-    "events": "events judged",
+    "answers": "replies checked",
+    "events": "events checked",
 }
 
 
@@ -36,7 +36,7 @@ class Tally:
         """One round more."""
         self._sums[game.topology.kind] += Counter(
             rounds=1,
-            faults=sum(count for deed, count in game.done.items() if deed in FAULTS),
+            faults=sum(count for action, count in game.done.items() if action in FAULTS),
             answers=game.counts.answers,
             events=game.counts.events,
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The parts that fail: supervisors as processes of their own, and the tail of Redis's append-only file."""
+"""Parts with faults: supervisors as processes, and the tail of Redis's append-only file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ENVIRONMENT = {
 
 
 class Controller:
-    """How each supervisor command finds its Redis, and the password of the agents."""
+    """The Redis address and the agents' password of all supervisor commands."""
 
     def __init__(self, password: str, folder: Path, agent_password: str) -> None:
         self.folder = folder
@@ -30,7 +30,7 @@ class Controller:
             (folder / name).write_text(password, encoding="ascii")
 
     def argv(self, where: str) -> list[str]:
-        """The command, for the Redis at ``where``."""
+        """Return the command line for the Redis at ``where``."""
         return [
             *(sys.executable, "-m", "jaywalk_supervisor.cli.main"),
             *("--streamer-address", where, "--streamer-user", "supervisor"),
@@ -39,19 +39,19 @@ class Controller:
         ]
 
     def add_zone(self, where: str, name: str, pools: tuple[str, ...], *words: str) -> None:
-        """Makes a zone of an IPv4 and an IPv6 pool; ``words`` are further ones of the command."""
+        """Create a zone with an IPv4 and an IPv6 pool; ``words`` are more arguments."""
         failed = self.zone(where, "add", name, "--cidr", pools[0], "--cidr6", pools[1], *words)
         assert not failed, failed
 
     def zone(self, where: str, *words: str) -> str:
-        """Runs the command ``zone``; returns why it failed, empty if it did not."""
+        """Run the command ``zone``; return its error, or an empty string."""
         argv = [*self.argv(where), "zone", *words]
         done = subprocess.run(argv, check=False, env=ENVIRONMENT, capture_output=True, text=True)
         return done.stderr or f"exit code {done.returncode}" if done.returncode else ""
 
 
 def faketime() -> str:
-    """The library that gives a program another clock; empty where it is not installed."""
+    """Return the library that fakes a program's clock; empty if it is not installed."""
     return next(map(str, Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")), "")
 
 
@@ -66,7 +66,7 @@ class SupervisorProcess:
         self._argv = [*controller.argv(where), "--api-address", f"127.0.0.1:{self.port}"]
         self.log = controller.folder / f"supervisor{number}.log"
         self._clock = controller.folder / f"clock{number}"
-        # A folder of its own, as each machine has one.
+        # Its own folder, as on its own machine.
         self._environment = {**ENVIRONMENT, "STATE_DIRECTORY": str(controller.folder / f"state{number}")}
         self.is_paused = False
         self._process: subprocess.Popen[bytes] | None = None
@@ -82,7 +82,7 @@ class SupervisorProcess:
         self.is_paused = False
 
     def fake_clock(self) -> None:
-        """From the next start on its clock can be set; it costs some speed."""
+        """Make its clock settable from the next start on; this costs some speed."""
         self.set_clock(0)
         self._environment |= {
             "LD_PRELOAD": faketime(),
@@ -93,14 +93,14 @@ class SupervisorProcess:
         }
 
     def set_clock(self, seconds: float) -> None:
-        """Puts its wall clock so far ahead of the host's, within a second."""
+        """Set its wall clock this far ahead of the host's, within a second."""
         new = self._clock.with_suffix(".new")
         new.write_text(f"{seconds:+.0f}\n", encoding="ascii")
         new.replace(self._clock)
 
     @property
     def is_running(self) -> bool:
-        """Whether it is there and goes on."""
+        """Whether it runs and is not paused."""
         return self._process is not None and not self.is_paused
 
     def kill(self) -> None:

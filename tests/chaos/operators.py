@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What operators order during a round, each order in a thread of its own, since any may wait in vain."""
+"""Operators' requests during a round, each in its own thread, since any may wait for nothing."""
 
 from __future__ import annotations
 

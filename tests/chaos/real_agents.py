@@ -17,7 +17,7 @@ from jaywalk.wireguard import keys
 from tests import processes
 from tests.netns import NSENTER, Namespace, connect
 
-from .judge.picture import Picture
+from .checker.snapshot import ZoneSnapshot
 from .machines import ENVIRONMENT
 
 COUNT = 2
@@ -86,7 +86,7 @@ class RealAgent:
         if self._process is not None and self._process.poll() is None:
             processes.end(self._process)
 
-    def unequal(self, picture: Picture) -> Iterator[str]:
+    def unequal(self, picture: ZoneSnapshot) -> Iterator[str]:
         """Where its interface is not as the zone says."""
         who = f"the interface of {self.zone}/{self.name}"
         try:
@@ -110,7 +110,7 @@ class RealAgent:
 
 
 def unlike(
-    key: str, addresses: set[str], peers: Mapping[str, frozenset[str]], picture: Picture
+    key: str, addresses: set[str], peers: Mapping[str, frozenset[str]], picture: ZoneSnapshot
 ) -> Iterator[str]:
     """Where an interface with these addresses and allowed IPs is not what the zone says of ``key``."""
     own = picture.peers.get(key, {"a": []})

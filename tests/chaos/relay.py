@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A TCP relay in front of servers: carries bytes until it is told to cut or to freeze."""
+"""A TCP relay in front of servers: forwards bytes until a test cuts or freezes it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One round: a fresh controller, supervisors and agents, and what the seed does to them."""
+"""One round: a new controller, supervisors and agents, and the faults of a seed."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from pathlib import Path
 from jaywalk.controller.address import agent_user
 
 from .agents import ChaosAgent, pace
+from .checker.history import History
+from .checker.log_reader import LogReader
+from .checker.log_rules import settings_faults
+from .checker.observer import OBSERVATION_SECONDS, ZoneObserver
+from .checker.rest_api import RestChecker
+from .checker.snapshot import ZoneSnapshot
 from .conditions import Conditions
-from .judge.history import History
-from .judge.looks import LOOK_SECONDS, Looks
-from .judge.picture import Picture
-from .judge.rest import Rest
-from .judge.rules import other_zone
-from .judge.tap import Tap
+from .final_checks import Counts, check_zone, wait_until_converged
 from .machines import Controller, SupervisorProcess
 from .operators import Operators
 from .real_agents import RealAgent, may_run, two_real_agents
 from .relay import Relay
 from .schedule import Parts, Step, schedule
 from .topologies import KINDS, MORE, ZONES
-from .verdict import Counts, settle, verdict
 
 PASSWORD = "agents-of-the-chaos-0123"
 AGENTS = 24
 GROUPS = 4
+# Faults and repairs of Redis.
 REDIS = ("crash", "stop", "lose", "start", "hold", "let-go", *MORE, "free", "go-on", "copy")
-"""What befalls Redis."""
+# The errors of a supervisor's clock, in seconds.
 CLOCKS = (-86400, -3600, -600, -40, 40, 600, 3600, 86400)
-"""Seconds by which a supervisor's clock may be wrong."""
 
 
 class Round:
-    """``run`` returns the sentences of what went wrong, none if all is well."""
+    """``run`` returns a sentence for each fault of the product."""
 
     def __init__(self, seed: int, folder: Path, seconds: float, kind: str, also: Sequence[str] = ()) -> None:
         self.rng = random.Random(seed)
@@ -47,9 +47,9 @@ class Round:
         self.histories = {zone: self._history() for zone in ZONES}
         self.topology = KINDS[kind]()
         supervisors = self.rng.choice((2, 3))
-        # Groups of agents come first, then each supervisor with a way of its own.
+        # A relay for each group of agents, then one for each supervisor.
         groups = GROUPS + supervisors
-        more = {each: fault for each, fault in MORE.items() if each in self.conditions.faults}
+        more = {name: fault for name, fault in MORE.items() if name in self.conditions.faults}
         parts = Parts(
             supervisors,
             self.topology.outages,
@@ -75,7 +75,7 @@ class Round:
             stack.enter_context(self.topology)
             self.topology.sync(self.conditions.sync)
             self._set_up(stack)
-            wrong = self._befall() or self._calm()
+            wrong = self._inject_faults() or self._final_checks()
             if wrong:
                 self.topology.keep(self.folder)
             return wrong
@@ -83,8 +83,8 @@ class Round:
     def _set_up(self, stack: ExitStack) -> None:
         self.controller = controller = Controller(self.topology.password, self.folder, PASSWORD)
         where = self.topology.text(self.topology.direct())
-        for zone, terms in self.conditions.terms.items():
-            controller.add_zone(where, zone, terms.pools, *self.conditions.policy_of(terms))
+        for zone, settings in self.conditions.settings.items():
+            controller.add_zone(where, zone, settings.pools, *self.conditions.policy_of(settings))
         self.topology.begin_of_tail()
         ports = list(self.topology.direct())
         self.relays = [stack.enter_context(Relay(ports)) for _ in range(self._groups)]
@@ -95,25 +95,26 @@ class Round:
             if "clock" in self.conditions.faults:
                 supervisor.fake_clock()
             supervisor.start()
-        self.rest = Rest(self.supervisors)
+        self.rest = RestChecker(self.supervisors)
         self.rest.wait()
-        self.taps = {zone: self._tap(zone) for zone in ZONES}
-        for tap in self.taps.values():
-            stack.callback(tap.stop)
-            tap.start()
+        self.log_readers = {zone: self._log_reader(zone) for zone in ZONES}
+        for reader in self.log_readers.values():
+            stack.callback(reader.stop)
+            reader.start()
         self.agents = [self._agent(number) for number in range(AGENTS)]
         stack.callback(self._end_agents)
         for agent in self.agents:
             agent.live(pause=self.rng.uniform(0, 3))
         self.real_agents = self._real_agents(stack) if self.conditions.has_real_agents and may_run() else []
         self.operators = stack.enter_context(Operators())
-        self.looks = Looks(self.topology, self.taps, self.supervisors)
+        self.observer = ZoneObserver(self.topology, self.log_readers, self.supervisors)
 
-    def _tap(self, zone: str) -> Tap:
-        return Tap(lambda: self.topology.server_of(zone).client(LOOK_SECONDS * 4), zone, self.histories[zone])
+    def _log_reader(self, zone: str) -> LogReader:
+        timeout = OBSERVATION_SECONDS * 4
+        return LogReader(lambda: self.topology.server_of(zone).client(timeout), zone, self.histories[zone])
 
     def _agent(self, number: int) -> ChaosAgent:
-        """Some ask for an address or announce a prefix; some of those want the same."""
+        """Some request an address or announce a prefix; some of those request the same one."""
         zone = ZONES[number % len(ZONES)]
         agent = ChaosAgent(number, zone, self.folder, self.histories[zone])
         agent.reports_often = not self.conditions.real_waits
@@ -122,14 +123,14 @@ class Round:
         if self.rng.random() < 0.4:
             agent.prefixes = (f"172.20.{self.rng.randint(0, 15)}.0/{self.rng.choice((23, 24, 25))}",)
         ports = self.relays[self.rng.randrange(GROUPS)].ports
-        agent.agents_way = lambda: self.topology.address(zone, ports, agent_user(zone), PASSWORD)
-        agent.operators_way = self.topology.address(
+        agent.agent_address = lambda: self.topology.address(zone, ports, agent_user(zone), PASSWORD)
+        agent.operator_address = self.topology.address(
             zone, self.topology.direct(), "supervisor", self.topology.password
         )
         return agent
 
     def _end_agents(self) -> None:
-        """All at once: each may wait for an answer of Redis."""
+        """End all agents together: each may be waiting for a reply of Redis."""
         for agent in self.agents:
             agent.halt()
         for agent in self.agents:
@@ -139,7 +140,7 @@ class Round:
         zone, has_short_waits = self.conditions.roomy_zone, not self.conditions.real_waits
         agents = two_real_agents(stack, zone, self.folder, has_short_waits)
         for agent in agents:
-            self.histories[zone].unwatched.add(agent.key)
+            self.histories[zone].unrecorded.add(agent.key)
             stack.callback(agent.end)
             relay = stack.enter_context(Relay(self.topology.direct(), agent.netns))
             self.relays.append(relay)
@@ -147,29 +148,29 @@ class Round:
             agent.look_after()
         return agents
 
-    def _befall(self) -> list[str]:
-        """Does the steps at their time, later on a busy host, and looks at all zones in between."""
+    def _inject_faults(self) -> list[str]:
+        """Inject the faults at their time, later on a busy host, and observe all zones in between."""
         began, slow = time.monotonic(), pace()
-        look = 0.0
+        next_observation = 0.0
         for step in self.steps:
             while (left := began + step.at * slow - time.monotonic()) > 0:
                 time.sleep(min(left, 0.05))
-                if time.monotonic() >= look:
-                    if wrong := self.looks.look():
+                if time.monotonic() >= next_observation:
+                    if wrong := self.observer.observe():
                         return wrong
-                    self.operators.run(self.rest.look)
-                    look = time.monotonic() + LOOK_SECONDS
+                    self.operators.run(self.rest.observe)
+                    next_observation = time.monotonic() + OBSERVATION_SECONDS
             self._do(step)
             for agent in self.real_agents:
                 agent.look_after()
-            self.done[step.deed] += 1
+            self.done[step.action] += 1
         return []
 
     def _do(self, step: Step) -> None:
         supervisor = self.supervisors[step.target % len(self.supervisors)]
         relay = self.relays[step.target % len(self.relays)]
         agent = self.agents[step.target % len(self.agents)]
-        deeds: dict[str, Callable[[], None]] = {
+        actions: dict[str, Callable[[], None]] = {
             "kill": supervisor.kill,
             "revive": supervisor.start,
             "pause": supervisor.pause,
@@ -189,22 +190,22 @@ class Round:
             "expect": lambda: self._expect(agent, step.value),
             "show": lambda: self.operators.show(agent),
         }
-        deeds.get(step.deed, lambda: agent.live(step.deed, step.value))()
+        actions.get(step.action, lambda: agent.live(step.action, step.value))()
 
     def _fail(self, step: Step) -> None:
-        """What is asked for from now on is of another era; what was asked before may be lost."""
+        """Inject a fault of Redis; requests after a loss of data belong to another era."""
         with ExitStack() as stack:
-            for zone in self.topology.losing(step.deed, step.target):
+            for zone in self.topology.losing(step.action, step.target):
                 stack.enter_context(self.histories[zone].loses())
-            self.topology.befall(step.deed, step.target, step.value)
+            self.topology.inject(step.action, step.target, step.value)
 
     def _visit(self, step: Step) -> None:
-        """Guests fill the pool with addresses in quarantine."""
-        host, number = self.agents[step.target], self.done[step.deed]
+        """Join and leave with new keys, which fills the pool with addresses in quarantine."""
+        host, number = self.agents[step.target], self.done[step.action]
         self.operators.run(lambda: host.visit(number))
 
     def _expect(self, agent: ChaosAgent, value: float) -> None:
-        """Only where there is room for leases of nobody."""
+        """Reserve a lease by name, only in the zone with free addresses."""
         if agent.zone == self.conditions.roomy_zone:
             self.operators.expect(agent, value)
 
@@ -217,9 +218,9 @@ class Round:
         return CLOCKS[int(value * len(CLOCKS)) % len(CLOCKS)]
 
     def _grow(self, zone: str) -> None:
-        """The zone gets wider pools, and a longer quarantine."""
-        terms, where = self.conditions.terms[zone], self.topology.text(self.topology.direct())
-        words = ("set", zone, "--cidr", terms.later[0], "--quarantine", f"{terms.later_quarantine}")
+        """Give the zone larger pools and a longer quarantine."""
+        settings, where = self.conditions.settings[zone], self.topology.text(self.topology.direct())
+        words = ("set", zone, "--cidr", settings.later[0], "--quarantine", f"{settings.later_quarantine}")
 
         def grow() -> None:
             era = self.histories[zone].era
@@ -227,30 +228,31 @@ class Round:
 
         self.operators.run(grow)
 
-    def _other_zone(self, zone: str, picture: Picture) -> Iterator[str]:
-        """Where the zone is not what it was made, or what ``zone set`` said that it is since."""
+    def _settings_faults(self, zone: str, snapshot: ZoneSnapshot) -> Iterator[str]:
+        """Yield the differences of the zone from its settings, including a later ``zone set``."""
         era, failed = self.grown.get(zone, (-1, ""))
         if "Traceback" in failed:
             yield f"zone set failed: {failed}"
         is_grown = not failed and era == self.histories[zone].era
-        yield from other_zone(picture.meta, self.conditions.terms[zone], is_grown)
+        yield from settings_faults(snapshot.meta, self.conditions.settings[zone], is_grown)
 
-    def _calm(self) -> list[str]:
-        """Waits until all is equal again, and judges what was said meanwhile."""
+    def _final_checks(self) -> list[str]:
+        """Wait until everything is equal again, and check the history."""
         self.operators.tidy(self.agents)
-        wrong = settle(self.agents, self.real_agents, self.looks, self.rest, self.conditions.settle_seconds)
-        return wrong or list(self._judged())
+        seconds = self.conditions.settle_seconds
+        wrong = wait_until_converged(self.agents, self.real_agents, self.observer, self.rest, seconds)
+        return wrong or list(self._history_faults())
 
-    def _judged(self) -> Iterator[str]:
+    def _history_faults(self) -> Iterator[str]:
         for zone, history in self.histories.items():
-            tap, terms = self.taps[zone], self.conditions.terms[zone]
-            self.looks.tapped(zone)
-            tap.stop()
-            picture = self.looks.picture(zone)
-            faults = verdict(picture, tap, history, terms, self.counts)
-            for fault in (*faults, *self._other_zone(zone, picture)):
+            reader, settings = self.log_readers[zone], self.conditions.settings[zone]
+            self.observer.wait_for_log(zone)
+            reader.stop()
+            snapshot = self.observer.snapshot(zone)
+            faults = check_zone(snapshot, reader, history, settings, self.counts)
+            for fault in (*faults, *self._settings_faults(zone, snapshot)):
                 yield f"{zone}: {fault}"
-        yield from self.rest.invented(self.taps)
+        yield from self.rest.peers_without_event(self.log_readers)
         for agent in self.agents:
             if not agent.granted:
-                yield f"{agent.zone}/{agent.name} was never told a lease"
+                yield f"{agent.zone}/{agent.name} never received a lease"

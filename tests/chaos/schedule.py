@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What happens when in a round: pure, and the same for the same seed."""
+"""The schedule of a round's faults: pure, and the same for the same seed."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, order=True)
 class Step:
-    """At ``at`` seconds ``deed`` befalls the ``target``-th of its kind; ``value`` says how much of it."""
+    """At ``at`` seconds, ``action`` applies to the ``target``-th part of its kind; ``value`` is its size."""
 
     at: float
-    deed: str
+    action: str
     target: int = 0
     value: float = 0.0
 
     def __str__(self) -> str:
-        return f"{self.at:6.2f} s  {self.deed} {self.target} ({self.value:.2f})"
+        return f"{self.at:6.2f} s  {self.action} {self.target} ({self.value:.2f})"
 
 
 Faults = Mapping[str, tuple[str, float, float]]
@@ -27,9 +27,9 @@ Faults = Mapping[str, tuple[str, float, float]]
 
 @dataclass(frozen=True)
 class Parts:
-    """How many of each part a round has, and what may befall Redis and the supervisors beside the rest.
+    """The number of each part of a round, and the additional faults of Redis and the supervisors.
 
-    ``servers`` says for each how many seconds on average lie between its outages, and which there are.
+    ``servers`` has for each the mean seconds between its outages, and the outages.
     """
 
     supervisors: int
@@ -43,7 +43,7 @@ class Parts:
 
 
 def schedule(rng: random.Random, seconds: float, parts: Parts) -> list[Step]:
-    """All steps in order; whatever is broken is mended again by the end of ``seconds``."""
+    """Return all steps in order; every fault is repaired by the end of ``seconds``."""
     steps: list[Step] = []
     for target in range(parts.supervisors):
         faults = {"kill": ("revive", 0.2, 3.0), "pause": ("resume", 0.5, 5.0)}
@@ -53,7 +53,7 @@ def schedule(rng: random.Random, seconds: float, parts: Parts) -> list[Step]:
     for target, (mean, faults_of_it) in enumerate(parts.servers):
         steps += _outages(rng, seconds, target, mean, {**faults_of_it, **parts.more_for_servers})
         steps += [Step(at, "copy", target) for at in _moments(rng, seconds, 3.0)]
-    # Late, since a pool that is wide is never full.
+    # Late, since a large pool is never full.
     steps += [Step(rng.uniform(0.6, 1.0) * seconds, "grow", zone) for zone in range(parts.zones)]
     for target in range(parts.groups):
         faults = dict.fromkeys(("cut", "freeze"), ("heal", 0.2, 4.0))
@@ -61,9 +61,9 @@ def schedule(rng: random.Random, seconds: float, parts: Parts) -> list[Step]:
     for target in range(parts.real_agents):
         steps += _deeds(rng, seconds, target, 6.0, ("kill-agent",))
     life = ("restart", "restart", "forget", "leave", "release", "move", "move", "announce")
-    deeds = (*life, "renew", "renew", "reinstall", "reserve", "expect", "show")
+    actions = (*life, "renew", "renew", "reinstall", "reserve", "expect", "show")
     for target in range(parts.agents):
-        steps += _deeds(rng, seconds, target, 7.0, deeds)
+        steps += _deeds(rng, seconds, target, 7.0, actions)
     guests = random.Random(str(rng.getstate()))
     for zone in range(parts.zones):
         steps += _deeds(guests, seconds, zone, 2.5, ("visit",))
@@ -77,7 +77,7 @@ def _outages(
     mean: float,
     faults: Faults,
 ) -> Iterator[Step]:
-    """One after the other for ``target``; each fault names what mends it, and how long it lasts."""
+    """Return faults of ``target`` one after another, each with its repair after its duration."""
     at = rng.expovariate(1 / mean)
     while at < seconds:
         fault = rng.choice(sorted(faults))
@@ -89,10 +89,10 @@ def _outages(
 
 
 def _deeds(
-    rng: random.Random, seconds: float, target: int, mean: float, deeds: Sequence[str]
+    rng: random.Random, seconds: float, target: int, mean: float, actions: Sequence[str]
 ) -> Iterator[Step]:
     for at in _moments(rng, seconds, mean):
-        yield Step(at, rng.choice(deeds), target, rng.uniform(0.0, 2.0))
+        yield Step(at, rng.choice(actions), target, rng.uniform(0.0, 2.0))
 
 
 def _moments(rng: random.Random, seconds: float, mean: float) -> Iterator[float]:

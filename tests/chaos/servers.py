@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What befalls a Redis that goes on running: full memory, an older copy of its data, none at all."""
+"""Faults of a running Redis: full memory, a rollback to an older copy of its data, loss of all data."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Copy = Mapping[bytes, tuple[int, bytes]]
 
 
 class Hands:
-    """Does it to one server."""
+    """Applies faults to one server."""
 
     def __init__(self, server: RedisServer) -> None:
         self._server = server
@@ -47,7 +47,7 @@ class Hands:
             time.sleep(0.1)
 
     def remember(self) -> None:
-        """Copies all data, for a later ``roll_back``."""
+        """Copy all data, for a later ``roll_back``."""
         with suppress(redis.RedisError), _client(self._server) as client:
             names: Any = client.keys("*")
             with client.pipeline(transaction=True) as pipe:
@@ -58,7 +58,7 @@ class Hands:
             self._copies.append({name: (max(0, left), data) for name, left, data in pairs if data})
 
     def roll_back(self, value: float, may_follow: bool) -> None:
-        """Puts an older copy in the place of the data of the running server.
+        """Replace the data of the running server by an older copy.
 
         In some cases it becomes the replica of a server that has the copy for a moment, where it may.
         """
@@ -96,7 +96,7 @@ class Hands:
             time.sleep(0.1)
 
     def empty(self, is_running: bool) -> None:
-        """All data go: from the running server, or it starts anew on an empty folder."""
+        """Delete all data: on the running server, or by a restart with an empty folder."""
         if is_running:
             with suppress(redis.RedisError), _client(self._server) as client:
                 client.flushall()
@@ -108,7 +108,7 @@ class Hands:
 
 
 def _client(server: RedisServer) -> redis.Redis:
-    """A connection for data that are no text."""
+    """Return a client for binary data."""
     return redis.Redis(
         server.host, server.port, socket_timeout=SECONDS, username="supervisor", password=server.password
     )

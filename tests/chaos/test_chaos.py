@@ -49,9 +49,9 @@ def play(seed: int, kind: str, also: Sequence[str]) -> Round:
     print(f"seed {seed}, {kind}: {game.conditions}", flush=True)
     began = time.monotonic()
     wrong = game.run()
-    deeds = ", ".join(f"{count} {deed}" for deed, count in sorted(game.done.items()))
-    print(f"  {time.monotonic() - began:.0f} s; {deeds}")
-    print(f"  {game.topology.losses()}; {game.looks}; {game.rest}; {game.counts}", flush=True)
+    actions = ", ".join(f"{count} {action}" for action, count in sorted(game.done.items()))
+    print(f"  {time.monotonic() - began:.0f} s; {actions}")
+    print(f"  {game.topology.losses()}; {game.observer}; {game.rest}; {game.counts}", flush=True)
     if wrong:
         steps = "\n".join(str(step) for step in game.steps)
         (folder / "steps.txt").write_text(steps + "\n", encoding="utf-8")

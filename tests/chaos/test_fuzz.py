@@ -22,7 +22,7 @@ from tests.redis_server import RedisServer
 from tests.replies import read_reply
 from tests.supervisor_support import committing, join, key_of, until
 
-from .judge.picture import Picture, faults
+from .checker.snapshot import ZoneSnapshot, faults
 
 ZONE = "zone-blue"
 INBOX = "{zone-blue}:inbox"
@@ -43,9 +43,9 @@ class Desk:
         # Written after the commit that answers, and a part of what nothing may change.
         until(lambda: self.redis.hexists(f"{{{ZONE}}}:seen", self._member.key))
 
-    def picture(self) -> Picture:
+    def picture(self) -> ZoneSnapshot:
         """The zone, and who was seen; when, changes with each request of the member."""
-        taken = Picture.take(self.redis, ZONE)
+        taken = ZoneSnapshot.read(self.redis, ZONE)
         return replace(taken, seen=dict.fromkeys(taken.seen, 0))
 
     def counted(self) -> int:

@@ -14,7 +14,7 @@ from tests.redis_server import RedisServer
 from tests.supervisor_support import AGENT_PASSWORD, committing, join, key_of, until
 
 from .agents import ChaosAgent
-from .judge.picture import Picture, faults
+from .checker.snapshot import ZoneSnapshot, faults
 
 
 def log_of(server: RedisServer) -> Path:
@@ -31,7 +31,7 @@ def ask(server: RedisServer, request: Request) -> None:
 def test_a_node_whose_last_wish_was_lost_wishes_again(redis_server: RedisServer, tmp_path: Path) -> None:
     """The zone comes back with the node in it, at the endpoint that it had before."""
     agent = ChaosAgent(1, "zone-blue", tmp_path)
-    agent.agents_way = lambda: redis_server.address_of("agent-zone-blue", AGENT_PASSWORD)
+    agent.agent_address = lambda: redis_server.address_of("agent-zone-blue", AGENT_PASSWORD)
 
     def says(endpoint: str) -> bool:
         follower = agent.follower
@@ -51,8 +51,10 @@ def test_a_node_whose_last_wish_was_lost_wishes_again(redis_server: RedisServer,
             os.truncate(log_of(redis_server), remembered)
             redis_server.start()
             with redis_server.client() as client:
-                assert Picture.take(client, "zone-blue").peers[agent.key]["e"] == "192.0.2.2:51820"
-                until(lambda: Picture.take(client, "zone-blue").peers[agent.key]["e"] == "192.0.2.2:51821")
+                assert ZoneSnapshot.read(client, "zone-blue").peers[agent.key]["e"] == "192.0.2.2:51820"
+                until(
+                    lambda: ZoneSnapshot.read(client, "zone-blue").peers[agent.key]["e"] == "192.0.2.2:51821"
+                )
         finally:
             agent.end()
 
@@ -78,10 +80,10 @@ def torn(redis_server: RedisServer) -> Path:
     return log_of(redis_server)
 
 
-def after_two_more_starts(redis_server: RedisServer) -> Picture:
+def after_two_more_starts(redis_server: RedisServer) -> ZoneSnapshot:
     redis_server.start()
     with committing(redis_server.address):
         ask(redis_server, join("zone-blue", 3))
     redis_server.restart()
     with redis_server.client() as client:
-        return Picture.take(client, "zone-blue")
+        return ZoneSnapshot.read(client, "zone-blue")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A seed says all that happens, and what breaks is mended."""
+"""A seed determines the whole schedule, and every fault is repaired."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def test_a_seed_says_all_that_happens(topology: type[Topology]) -> None:
     mends = {"kill": "revive", "pause": "resume", "cut": "heal", "freeze": "heal", "clock": "clock-right"}
     for outages in (*(each for _, each in topology.outages), MORE):
         mends |= {fault: mended for fault, (mended, _, _) in outages.items()}
-    assert mends.keys() < {step.deed for step in first}
+    assert mends.keys() < {step.action for step in first}
     for step in first:
-        if step.deed in mends:
+        if step.action in mends:
             assert any(
-                (later.deed, later.target) == (mends[step.deed], step.target) and later.at >= step.at
+                (later.action, later.target) == (mends[step.action], step.target) and later.at >= step.at
                 for later in first
             )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a round is played on: one Redis, one under Sentinel, or a cluster; and what befalls it there."""
+"""The Redis of a round: one server, one with Sentinel, or a cluster; and its faults."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ different shards."""
 LOSSY = {"crash": ("start", 0.05, 1.5), "lose": ("start", 0.05, 1.5), "stop": ("start", 0.05, 1.5)}
 
 
+# Additional faults of a running server: full memory; a rollback to older data without a restart;
+# loss of all data.
 MORE: Faults = {
     "fill": ("free", 0.5, 3.0),
     "roll-back": ("go-on", 0.2, 1.0),
     "empty": ("go-on", 0.2, 1.0),
 }
-"""What may befall a running server beside what is of its kind: its memory is full; an older copy of its data
-takes their place, without a restart; all of them go."""
 ROOM = 20_000
 """Bytes that a full server still takes."""
 
@@ -60,15 +60,15 @@ class Topology(ServerGroup):
 
     @property
     def programs(self) -> Collection[Program]:
-        """All that somebody connects to."""
+        """All programs with clients."""
         return self.servers
 
     def begin_of_tail(self) -> None:
-        """What is there now no fault takes away."""
+        """Protect the present data from all faults."""
         self.tails = [Tail(server) for server in self.servers]
 
     def text(self, ports: Mapping[int, int]) -> str:
-        """The address as people write it, each port by its place in ``ports``."""
+        """Return the address in its text form, each port by its entry in ``ports``."""
         return f"127.0.0.1:{ports[self.servers[0].port]}"
 
     def address(self, zone: str, ports: Mapping[int, int], user: str, password: str) -> ControllerAddress:
@@ -77,58 +77,58 @@ class Topology(ServerGroup):
         )
 
     def direct(self) -> dict[int, int]:
-        """The ports of somebody who needs no relay."""
+        """Return the ports of a client without a relay."""
         return {each.port: each.port for each in self.programs}
 
     def server_of(self, zone: str) -> RedisServer:
-        """The one that has the zone now; raises what redis-py does where nobody knows."""
+        """Return the server that has the zone now; raise redis-py's error if that is unknown."""
         return self.servers[0]
 
     def sync(self, how: str) -> None:
-        """Has all servers sync so from now on (``appendfsync``)."""
+        """Set ``appendfsync`` of all servers."""
         self._is_sure = how == "always"
         for server in self.servers:
             server.configure(appendfsync=how)
 
-    def losing(self, deed: str, target: int) -> Collection[str]:
-        """The zones that may lose a tail when that befalls the ``target``-th part.
+    def losing(self, action: str, target: int) -> Collection[str]:
+        """Return the zones that may lose commits by an action on the ``target``-th part.
 
         What is synced once a second may miss what a server had not yet written when it was killed.
         """
-        if deed in ("lose", "roll-back", "empty") or (deed == "crash" and not self._is_sure):
+        if action in ("lose", "roll-back", "empty") or (action == "crash" and not self._is_sure):
             return [zone for zone in ZONES if self.server_of(zone) is self.servers[target]]
         return ()
 
-    def befall(self, deed: str, target: int, value: float) -> None:
-        """Does it to the ``target``-th part."""
+    def inject(self, action: str, target: int, value: float) -> None:
+        """Apply the action to the ``target``-th part."""
         server = self.servers[target]
-        if deed == "lose":
+        if action == "lose":
             server.crash()
             self.lost_bytes += self.tails[target].lose(value)
-        elif not self._befall_running(deed, server, value):
-            {"crash": server.crash, "stop": server.stop, "start": server.start}[deed]()
+        elif not self._inject_into_running(action, server, value):
+            {"crash": server.crash, "stop": server.stop, "start": server.start}[action]()
 
-    def _befall_running(self, deed: str, server: RedisServer, value: float) -> bool:
-        """Does what needs no end of a server; whether it was such a deed."""
+    def _inject_into_running(self, action: str, server: RedisServer, value: float) -> bool:
+        """Apply an action on a running server; return whether it was one."""
         hands = self._hands.setdefault(server.port, Hands(server))
-        if deed == "fill":
+        if action == "fill":
             hands.fill(int(value * ROOM))
-        elif deed == "free":
+        elif action == "free":
             hands.free()
-        elif deed == "copy":
+        elif action == "copy":
             hands.remember()
-        elif deed == "roll-back":
+        elif action == "roll-back":
             hands.roll_back(value, may_follow=self.kind == Topology.kind)
-        elif deed == "empty":
+        elif action == "empty":
             hands.empty(is_running=value < 0.5)
-        return deed in ("fill", "free", "copy", "roll-back", "empty", "go-on")
+        return action in ("fill", "free", "copy", "roll-back", "empty", "go-on")
 
     def losses(self) -> str:
-        """What it came to, for people."""
+        """Return a summary of the round."""
         return f"{self.lost_bytes} bytes of log lost"
 
     def keep(self, folder: Path) -> None:
-        """Copies what the servers wrote, for whoever looks into a failed round."""
+        """Copy the servers' files, for the analysis of a failed round."""
         for server in self.servers:
             if server._folder is not None:
                 shutil.copytree(server._folder, folder / f"redis-{server.port}")
@@ -171,29 +171,29 @@ class SentinelTopology(Topology):
     def losses(self) -> str:
         return f"{self._failovers} failovers"
 
-    def losing(self, deed: str, target: int) -> Collection[str]:
-        """Whatever it is, a replica may take over, which lacks what it was not sent."""
-        return () if deed in ("fill", "free", "copy", "go-on") else ZONES
+    def losing(self, action: str, target: int) -> Collection[str]:
+        """Any action may promote a replica, which lacks unsent data."""
+        return () if action in ("fill", "free", "copy", "go-on") else ZONES
 
-    def befall(self, deed: str, target: int, value: float) -> None:
+    def inject(self, action: str, target: int, value: float) -> None:
         self._count()
-        if deed in ("crash", "hold", "lose", "fill"):
+        if action in ("crash", "hold", "lose", "fill"):
             self._failed = self._last
-        if deed in ("roll-back", "empty"):
+        if action in ("roll-back", "empty"):
             value = min(value, 0.4)  # its replicas follow what it does while it runs
-        if self._befall_running(deed, self._failed if deed == "free" else self._last, value):
+        if self._inject_into_running(action, self._failed if action == "free" else self._last, value):
             return
-        if deed == "lose":
+        if action == "lose":
             self._leave_behind(value)
         server = self._failed
-        deeds = {"start": server.start, "hold": server.pause, "let-go": server.resume}
-        deeds.get(deed, server.crash)()
+        actions = {"start": server.start, "hold": server.pause, "let-go": server.resume}
+        actions.get(action, server.crash)()
         for replica in self._behind:
             replica.start()
         self._behind = []
 
     def _leave_behind(self, seconds: float) -> None:
-        """Has the primary go on alone for so long, as its operator may allow, and its replicas miss that."""
+        """Let the primary continue without replicas for a while, which its operator may allow."""
         replicas = [server for server in self.servers if server is not self._last]
         for replica in replicas:
             replica.crash()
@@ -208,7 +208,7 @@ class SentinelTopology(Topology):
 
 
 class ClusterTopology(Topology):
-    """Three shards, of which each fails by itself."""
+    """Three shards that fail independently."""
 
     kind = "cluster"
     outages = ((5.0, LOSSY),) * 3
@@ -230,5 +230,5 @@ KINDS: Mapping[str, type[Topology]] = {
 
 
 def kind_of(seed: int) -> str:
-    """Half of the rounds on one Redis, the others on either of those that fail in more ways."""
+    """Return one Redis for half of the rounds, and one of the other kinds for the rest."""
     return ("single", "single", "sentinel", "cluster")[seed % 4]

@@ -56,7 +56,7 @@ class Mesh:
     def _agent(self, number: int) -> ChaosAgent:
         made = ChaosAgent(number, "zone-blue", self.folder)
         way = replace(self.server.address_of("agent-zone-blue", AGENT_PASSWORD), timeout=2.0)
-        made.agents_way = lambda: way
+        made.agent_address = lambda: way
         self.everyone.append(made)
         return made
 

@@ -28,7 +28,7 @@ def agent(redis_server: RedisServer, tmp_path: Path) -> Iterator[Callable[[int],
 
     def make(number: int) -> ChaosAgent:
         each = ChaosAgent(number, "zone-blue", tmp_path)
-        each.agents_way = lambda: redis_server.address_of("agent-zone-blue", AGENT_PASSWORD)
+        each.agent_address = lambda: redis_server.address_of("agent-zone-blue", AGENT_PASSWORD)
         made.append(each)
         return each
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A zone as its log tells it: peers and leases after each event."""
+"""A zone by its log: peers and leases after each event."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 
 Record = Mapping[str, Any]
 
+# The letters of the fields of a peer's record that its lease lacks.
 _PEER_ONLY = frozenset("reflomyx")
-"""The letters of the fields of a peer's record that its lease lacks."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """One line of an event: ``+`` a peer is there or differs, ``-`` it left, ``=`` only its lease changed."""
+    """One line of an event: ``+`` a peer is new or changed, ``-`` it left, ``=`` only its lease changed."""
 
     sign: str
     key: str
@@ -25,7 +25,7 @@ class Change:
 
 
 def changes_of(fields: Mapping[str, str]) -> list[Change]:
-    """The lines of one entry of the log."""
+    """Return the lines of one entry of the log."""
     return [Change(*line) for line in json.loads(fields.get("o", "[]"))]
 
 
@@ -37,7 +37,7 @@ class Replay:
     leases: dict[str, Record] = field(default_factory=dict)
 
     def apply(self, change: Change) -> None:
-        """Carries out one line."""
+        """Apply one line."""
         record = change.record
         if change.sign == "+" and record is not None:
             self.peers[change.key] = record
@@ -54,23 +54,23 @@ class Replay:
             self.leases.pop(change.key, None)
 
     def copy(self) -> Replay:
-        """As it stands now; records never change."""
+        """Return a shallow copy; records never change."""
         return Replay(dict(self.peers), dict(self.leases))
 
     def holder(self, address: str) -> str | None:
-        """The key that has ``address``."""
+        """Return the key that holds ``address``."""
         return next((key for key, lease in self.leases.items() if address in lease["a"]), None)
 
 
 def _left(lease: Record, record: Record) -> Record:
-    """A lease after its node left: of its prefixes only those stay that the operator keeps."""
+    """Return a lease after its node left: only the prefixes reserved by an operator stay."""
     kept = {"p": lease["k"]} if lease.get("k") else {}
     rest = {name: value for name, value in lease.items() if name != "p"}
     return {**rest, **kept, **record}
 
 
 def shared_addresses(leases: Mapping[str, Record]) -> Iterator[str]:
-    """A sentence for each address that two keys hold."""
+    """Yield a sentence for each address that two keys hold."""
     holders: dict[str, str] = {}
     for key, lease in leases.items():
         for address in lease["a"]:
@@ -80,5 +80,5 @@ def shared_addresses(leases: Mapping[str, Record]) -> Iterator[str]:
 
 
 def by_version(addresses: Sequence[str]) -> dict[int, str]:
-    """Each address by its IP version."""
-    return {ipaddress.ip_address(each).version: each for each in addresses}
+    """Return each address by its IP version."""
+    return {ipaddress.ip_address(address).version: address for address in addresses}

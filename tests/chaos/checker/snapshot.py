@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Says what is wrong with a zone, from what stands in Redis alone."""
+"""The invariants of a zone at one moment, checked on the data in Redis alone."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Fields = Mapping[str, str]
 
 
 @dataclass(frozen=True)
-class Picture:
-    """All of a zone at one moment."""
+class ZoneSnapshot:
+    """All data of a zone at one moment."""
 
     meta: Fields
     peers: Mapping[str, Any]
@@ -29,42 +29,42 @@ class Picture:
     seen: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def take(cls, client: redis.Redis, zone: str) -> Picture:
-        """Reads it in one transaction."""
+    def read(cls, client: redis.Redis, zone: str) -> ZoneSnapshot:
+        """Read it in one transaction."""
         with client.pipeline(transaction=True) as pipe:
             for part in ("meta", "peers", "leases", "seen"):
                 pipe.hgetall(f"{{{zone}}}:{part}")
             pipe.xrange(f"{{{zone}}}:events")
             meta, peers, leases, seen, events = pipe.execute()
-        heard = {key: int(text) for key, text in seen.items()}
-        return cls(meta, _decoded(peers), _decoded(leases), events, heard)
+        last_seen = {key: int(text) for key, text in seen.items()}
+        return cls(meta, _decoded(peers), _decoded(leases), events, last_seen)
 
 
 def _decoded(records: Fields) -> dict[str, Any]:
     return {key: json.loads(record) for key, record in records.items()}
 
 
-def faults(picture: Picture) -> list[str]:
-    """Every sentence is something that must never be, at no moment.
+def faults(snapshot: ZoneSnapshot) -> list[str]:
+    """Return a sentence for each violated invariant.
 
-    A zone that is gone has no fault: whether it may be gone only the history tells.
+    A missing zone has no fault here: only the history shows whether it may be missing.
     """
-    if not picture.meta:
+    if not snapshot.meta:
         return []
     return [
-        *shared_addresses(picture.leases),
-        *_places(picture),
-        *_prefixes(picture.leases),
-        *_members(picture),
-        *_names(picture.peers),
-        *_log(picture),
-        *_story(picture),
+        *shared_addresses(snapshot.leases),
+        *_addresses(snapshot),
+        *_prefixes(snapshot.leases),
+        *_members(snapshot),
+        *_names(snapshot.peers),
+        *_log(snapshot),
+        *_log_replays_to_state(snapshot),
     ]
 
 
-def _places(picture: Picture) -> Iterator[str]:
-    pools = [ipaddress.ip_network(pool) for pool in json.loads(picture.meta["pools"])]
-    for key, lease in picture.leases.items():
+def _addresses(snapshot: ZoneSnapshot) -> Iterator[str]:
+    pools = [ipaddress.ip_network(pool) for pool in json.loads(snapshot.meta["pools"])]
+    for key, lease in snapshot.leases.items():
         versions = []
         for text in lease["a"]:
             address = ipaddress.ip_address(text)
@@ -75,7 +75,7 @@ def _places(picture: Picture) -> Iterator[str]:
             elif address == pool.network_address or (pool.version == 4 and address == pool.broadcast_address):
                 yield f"{text} of {key} is the network's own"
         if sorted(versions) != sorted({pool.version for pool in pools}):
-            yield f"{key} has the addresses {lease['a']} in a zone with {picture.meta['pools']}"
+            yield f"{key} has the addresses {lease['a']} in a zone with {snapshot.meta['pools']}"
 
 
 def _prefixes(leases: Mapping[str, Any]) -> Iterator[str]:
@@ -93,30 +93,30 @@ def _names(peers: Mapping[str, Any]) -> Iterator[str]:
             yield f"{count} peers are called {name}"
 
 
-def _members(picture: Picture) -> Iterator[str]:
-    for key, peer in picture.peers.items():
-        lease = picture.leases.get(key)
+def _members(snapshot: ZoneSnapshot) -> Iterator[str]:
+    for key, peer in snapshot.peers.items():
+        lease = snapshot.leases.get(key)
         if lease is None:
             yield f"the peer {key} has no lease"
         elif lease.get("t") is not None:
             yield f"the peer {key} is in the mesh and its lease is not live"
         elif (peer["a"], peer.get("p", [])) != (lease["a"], lease.get("p", [])):
             yield f"the peer {key} says {peer} and its lease {lease}"
-    for key, lease in picture.leases.items():
-        if lease.get("t") is None and key not in picture.peers:
+    for key, lease in snapshot.leases.items():
+        if lease.get("t") is None and key not in snapshot.peers:
             yield f"the lease of {key} is live and it is no peer"
 
 
-def _log(picture: Picture) -> Iterator[str]:
-    stands = f"{picture.meta['epoch']}-{picture.meta['rev']}"
-    ends = picture.events[-1][0] if picture.events else stands
-    # A zone that supervisors put back into an empty Redis goes on where it stood, with a log of its own.
-    is_new = picture.meta["rev"] == "0" or "restored" in picture.meta
-    if ends != stands or (not picture.events and not is_new):
-        yield f"the zone stands at {stands} and its log of {len(picture.events)} events ends at {ends}"
-    for (first, _), (second, fields) in pairwise(picture.events):
+def _log(snapshot: ZoneSnapshot) -> Iterator[str]:
+    here = f"{snapshot.meta['epoch']}-{snapshot.meta['rev']}"
+    ends = snapshot.events[-1][0] if snapshot.events else here
+    # A zone that supervisors restore into an empty Redis continues at its position, with a new log.
+    is_new = snapshot.meta["rev"] == "0" or "restored" in snapshot.meta
+    if ends != here or (not snapshot.events and not is_new):
+        yield f"the zone stands at {here} and its log of {len(snapshot.events)} events ends at {ends}"
+    for (first, _), (second, fields) in pairwise(snapshot.events):
         before, after = position(first), position(second)
-        # An epoch may begin further on, behind all that an older copy had already used.
+        # An epoch may begin after a gap, behind all revisions that an older copy has used.
         is_next = after[1] == before[1] + 1 or ("prev" in fields and after[1] > before[1])
         if not is_next:
             yield f"between {first} and {second} of the log lies a gap"
@@ -130,20 +130,20 @@ def position(entry: str) -> tuple[int, int]:
     return int(epoch), int(rev)
 
 
-def _story(picture: Picture) -> Iterator[str]:
-    """Tells the log from its first event: no address twice on the way, and what is there now at the end."""
-    begins = position(picture.events[0][0])[1] == 1 if picture.events else picture.meta["rev"] == "0"
+def _log_replays_to_state(snapshot: ZoneSnapshot) -> Iterator[str]:
+    """Replay the log from its first event: no address twice at any event, and the current data at the end."""
+    begins = position(snapshot.events[0][0])[1] == 1 if snapshot.events else snapshot.meta["rev"] == "0"
     if not begins:
         return
-    told = Replay()
-    for entry, fields in picture.events:
+    replay = Replay()
+    for entry, fields in snapshot.events:
         for change in changes_of(fields):
-            told.apply(change)
-        for fault in shared_addresses(told.leases):
+            replay.apply(change)
+        for fault in shared_addresses(replay.leases):
             yield f"after {entry} {fault}"
     for what, ours, theirs in (
-        ("peers", told.peers, picture.peers),
-        ("leases", told.leases, picture.leases),
+        ("peers", replay.peers, snapshot.peers),
+        ("leases", replay.leases, snapshot.leases),
     ):
         keys = [key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)]
         if keys:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The judge of histories is judged: each planted answer or change that must not be is found."""
+"""The checks of histories find each planted wrong reply and change."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from .answers import Answers, judged
-from .history import Answer, Asked, History
-from .rules import Rules, Terms, other_zone, waiting_key
-from .tap import Entry, Reading
+from .history import History, ReceivedReply, SentRequest
+from .log_reader import Entry, Reading
+from .log_rules import LogRules, ZoneSettings, settings_faults, waiting_key
+from .replies import ReplyChecker, checkable
 
 A, B, C = ("A" * 43 + "=", "B" * 43 + "=", "C" * 43 + "=")
 ONE, TWO = "10.30.0.1", "10.30.0.2"
-SMALLEST = Terms(("10.30.0.0/30",), quarantine=10.0, stale_after=6.0)
+SMALLEST = ZoneSettings(("10.30.0.0/30",), quarantine=10.0, stale_after=6.0)
 """A zone of two addresses, which two nodes fill."""
 
 
@@ -25,15 +25,15 @@ SMALLEST = Terms(("10.30.0.0/30",), quarantine=10.0, stale_after=6.0)
 class Story:
     """A zone's log and what was asked and answered, a second apart unless a line says ``after`` how many."""
 
-    terms: Terms = SMALLEST
+    settings: ZoneSettings = SMALLEST
     history: History = field(default_factory=History)
     entries: list[Entry] = field(default_factory=list)
     now: float = 100.0
 
-    def asked(self, op: str, key: str, seq: int = 0, **fields: Any) -> Asked:
+    def asked(self, op: str, key: str, seq: int = 0, **fields: Any) -> SentRequest:
         self.now += fields.pop("after", 1.0)
         nonce = f"{len(self.history.asked)}"
-        asked = Asked(op, key, seq=seq, nonce=nonce, at=self.now, **fields)
+        asked = SentRequest(op, key, seq=seq, nonce=nonce, at=self.now, **fields)
         self.history.asked[nonce] = asked
         return asked
 
@@ -42,19 +42,19 @@ class Story:
         position = f"7-{len(self.entries) + 1}"
         self.entries.append(Entry(position, {"o": json.dumps(changes)}, before, self.now))
 
-    def answered(self, asked: Asked, **fields: Any) -> Answer:
+    def answered(self, asked: SentRequest, **fields: Any) -> ReceivedReply:
         self.now += 1
-        answer = Answer(asked, self.now, self.history.era, **fields)
+        answer = ReceivedReply(asked, self.now, self.history.era, **fields)
         self.history.answers.append(answer)
         return answer
 
-    def joined(self, key: str, address: str, seq: int, **asked: Any) -> Answer:
+    def joined(self, key: str, address: str, seq: int, **asked: Any) -> ReceivedReply:
         """A join as it is to be."""
         request = self.asked("join", key, seq, **asked)
         self.event(["+", key, record(address, seq)])
         return self.answered(request, state="active", addresses=(address,), changed=True)
 
-    def left(self, key: str, seq: int) -> Answer:
+    def left(self, key: str, seq: int) -> ReceivedReply:
         request = self.asked("leave", key, seq)
         self.event(["-", key, {"t": self.now, "s": seq}])
         return self.answered(request, state="released", changed=True)
@@ -62,9 +62,9 @@ class Story:
     def faults(self) -> list[str]:
         self.now += 1
         reading = Reading(self.history.era, self.entries, through=self.now)
-        court = Answers(reading, self.terms)
-        answers = [court.false(each) for each, _ in judged(self.history.answers, lambda era: reading)]
-        return [*Rules(self.history, self.terms).unlawful(self.entries), *filter(None, answers)]
+        court = ReplyChecker(reading, self.settings)
+        answers = [court.fault_of(each) for each, _ in checkable(self.history.answers, lambda era: reading)]
+        return [*LogRules(self.history, self.settings).violations(self.entries), *filter(None, answers)]
 
 
 def record(address: str, seq: int, **more: Any) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def lease(address: str, seq: int, **more: Any) -> dict[str, Any]:
     return {"n": "node", "a": [address], "s": seq, **more}
 
 
-def test_a_sound_history_has_no_fault() -> None:
+def test_a_correct_history_has_no_fault() -> None:
     story = Story()
     story.joined(A, ONE, 1)
     story.joined(B, TWO, 1)
@@ -130,7 +130,7 @@ def _quarantine_for_who_asks(story: Story) -> None:
 
 
 def _stale(story: Story) -> None:
-    story.terms = replace(story.terms, takeover="stale")
+    story.settings = replace(story.settings, takeover="stale")
     for second in range(12):
         story.history.reports[A].append((story.now + second, story.now + second + 0.1))
     story.asked("join", B, 1, addresses=(ONE,), after=8.0)
@@ -138,7 +138,7 @@ def _stale(story: Story) -> None:
 
 
 def _never(story: Story) -> None:
-    story.terms = replace(story.terms, takeover="never")
+    story.settings = replace(story.settings, takeover="never")
     story.asked("join", B, 1, addresses=(ONE,))
     story.event(["+", A, record(TWO, 1)], ["+", B, record(ONE, 1)])
 
@@ -226,7 +226,7 @@ PLANTED: dict[str, tuple[Plant, str]] = {
 
 
 @pytest.mark.parametrize("name", PLANTED)
-def test_what_must_not_happen_is_found(name: str) -> None:
+def test_a_planted_fault_is_found(name: str) -> None:
     plant, sentence = PLANTED[name]
     story = Story()
     story.joined(A, ONE, 1)
@@ -234,7 +234,7 @@ def test_what_must_not_happen_is_found(name: str) -> None:
     assert sentence in "\n".join(story.faults())
 
 
-def test_an_answer_on_the_other_side_of_a_loss_is_not_judged() -> None:
+def test_a_reply_after_a_loss_of_data_is_not_checked() -> None:
     story = Story()
     asked = story.asked("join", A, 1)
     with story.history.loses():
@@ -243,7 +243,7 @@ def test_an_answer_on_the_other_side_of_a_loss_is_not_judged() -> None:
     assert story.faults() == []
 
 
-def test_silence_is_counted_at_its_longest() -> None:
+def test_silence_is_the_longest_time_without_a_report() -> None:
     history = History()
     history.reports[A] = [(10.0, 10.5), (12.0, 12.5), (17.0, 19.0)]
     assert history.silence(A, 11.0, 13.0) == 1.5
@@ -251,25 +251,25 @@ def test_silence_is_counted_at_its_longest() -> None:
     assert history.silence(B, 10.0, 13.0) == 3.0
 
 
-def test_a_zone_that_is_not_as_it_was_told_to_be_is_found() -> None:
-    terms = Terms(("10.30.0.0/30",), "never", 3, 6, later=("10.30.0.0/29",), later_quarantine=4)
+def test_a_difference_from_the_zone_settings_is_found() -> None:
+    settings = ZoneSettings(("10.30.0.0/30",), "never", 3, 6, later=("10.30.0.0/29",), later_quarantine=4)
     policy = {"takeover": "never", "stale_after": 6, "quarantine": 3}
     made = {"pools": '["10.30.0.0/30"]', "policy": json.dumps(policy)}
     later = {"pools": '["10.30.0.0/29"]', "policy": json.dumps({**policy, "quarantine": 4})}
-    assert [*other_zone(made, terms, False), *other_zone(later, terms, False)] == []
-    assert list(other_zone(later, terms, True)) == []
-    assert len(list(other_zone(made, terms, True))) == 1
-    assert len(list(other_zone({**made, "pools": '["10.20.0.0/20"]'}, terms, False))) == 1
+    assert [*settings_faults(made, settings, False), *settings_faults(later, settings, False)] == []
+    assert list(settings_faults(later, settings, True)) == []
+    assert len(list(settings_faults(made, settings, True))) == 1
+    assert len(list(settings_faults({**made, "pools": '["10.20.0.0/20"]'}, settings, False))) == 1
     always = json.dumps({**policy, "takeover": "always"})
-    assert list(other_zone({**made, "policy": always}, terms, False)) == [
+    assert list(settings_faults({**made, "policy": always}, settings, False)) == [
         "takeover is always, and was set to never"
     ]
 
 
-def test_a_lease_may_be_put_back_to_whom_it_was() -> None:
+def test_a_lease_may_be_restored_to_its_key() -> None:
     story = Story()
     story.event(["=", A, lease(ONE, 1, t=5.0)])
-    put_back = Rules(story.history, story.terms, {(A, (ONE,))})
-    other = Rules(story.history, story.terms, {(A, (TWO,))})
-    assert list(put_back.unlawful(story.entries)) == []
-    assert "no operator said so" in next(other.unlawful(story.entries))
+    put_back = LogRules(story.history, story.settings, {(A, (ONE,))})
+    other = LogRules(story.history, story.settings, {(A, (TWO,))})
+    assert list(put_back.violations(story.entries)) == []
+    assert "no operator said so" in next(other.violations(story.entries))

@@ -15,17 +15,17 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from .history import Asked, History
+from .history import History, SentRequest
+from .log_reader import Entry, Reading
 from .replay import Change, Record, Replay, by_version, changes_of
-from .tap import Entry, Reading
 
 
 @dataclass(frozen=True)
-class Terms:
-    """What a zone was told to be: its smallest pools, and its shortest quarantine, in a round.
+class ZoneSettings:
+    """The settings of a zone in a round: its smallest pools and its shortest quarantine.
 
     Its pools may become those of ``later``, and its quarantine ``later_quarantine`` with them.
-    ``trusts_clocks``: whether supervisors measure seconds as everybody does.
+    ``trusts_clocks``: whether the supervisors' clocks run at the right speed and time.
     """
 
     pools: tuple[str, ...]
@@ -37,32 +37,32 @@ class Terms:
     later_quarantine: float = 3600.0
 
     def capacity(self, version: int) -> int:
-        """How many addresses of an IP version nodes can have."""
+        """Return the number of addresses of an IP version for nodes."""
         networks = [ipaddress.ip_network(pool) for pool in self.pools]
-        return sum(each.num_addresses - 2 for each in networks if each.version == version)
+        return sum(network.num_addresses - 2 for network in networks if network.version == version)
 
 
-def other_zone(meta: Mapping[str, str], terms: Terms, is_later: bool) -> Iterator[str]:
-    """Where a zone is not as it was told to be: at first or later, or later for sure."""
+def settings_faults(meta: Mapping[str, str], settings: ZoneSettings, is_later: bool) -> Iterator[str]:
+    """Yield differences of a zone from its first or later settings, or only from the later ones."""
     pools, policy = tuple(json.loads(meta["pools"])), json.loads(meta["policy"])
-    for field, wanted in (("takeover", terms.takeover), ("stale_after", terms.stale_after)):
+    for field, wanted in (("takeover", settings.takeover), ("stale_after", settings.stale_after)):
         if policy[field] != wanted:
             yield f"{field} is {policy[field]}, and was set to {wanted}"
-    told = [(terms.later, terms.later_quarantine)]
+    told = [(settings.later, settings.later_quarantine)]
     if not is_later:
-        told.append((terms.pools, terms.quarantine))
+        told.append((settings.pools, settings.quarantine))
     if (pools, policy["quarantine"]) not in told:
         yield f"the pools are {pools}, the quarantine is {policy['quarantine']} s, and it was told {told}"
 
 
 def waiting_key(name: str) -> str:
-    """The key under which a reservation waits for the host ``name``."""
+    """Return the key of a reservation for the host ``name``."""
     return base64.b64encode(hashlib.sha256(f"jaywalk reservation {name}".encode()).digest()).decode()
 
 
 @dataclass(frozen=True)
-class Step:
-    """One line of an event, the one with this ``number``: the zone before it, and before the event."""
+class ChangeContext:
+    """One line of an event, number ``number``, with the zone before the line and before the event."""
 
     entry: Entry
     change: Change
@@ -73,36 +73,36 @@ class Step:
 
     @property
     def lease(self) -> Record | None:
-        """What the key had."""
+        """The key's lease before the change."""
         return self.before.leases.get(self.change.key)
 
     @property
     def later(self) -> Sequence[Change]:
-        """The lines behind this one."""
+        """The lines after this one."""
         return self.event[self.number + 1 :]
 
     def waiting(self, host: str) -> Iterator[Record]:
-        """What waits for a host, or waited until this event, as an operator reserved it by its name."""
+        """Yield reservations for a host by its name, before this event or in its earlier lines."""
         made = [each.record for each in self.event[: self.number] if each.sign == "=" and each.record]
         for lease in (*self.began.leases.values(), *made):
             if host and lease.get("h") == host and lease.get("t") == 0:
                 yield lease
 
 
-class Rules:
-    """Judges one reading of a zone's log.
+class LogRules:
+    """Checks one reading of a zone's log: each change needs a cause.
 
-    ``restored`` are keys with the addresses that they had at some time, where supervisors may put leases back
-    into a Redis that came back empty.
+    ``restored`` are keys with the addresses that they had at some time, if supervisors may restore leases
+    into an empty Redis.
     """
 
     def __init__(
-        self, history: History, terms: Terms, restored: Collection[tuple[str, tuple[str, ...]]] = ()
+        self, history: History, settings: ZoneSettings, restored: Collection[tuple[str, tuple[str, ...]]] = ()
     ) -> None:
-        self._history, self._terms, self._restored = history, terms, restored
-        self._by_key: dict[str, list[Asked]] = defaultdict(list)
-        self._orders: list[Asked] = []
-        for asked in history.all_asked():
+        self._history, self._settings, self._restored = history, settings, restored
+        self._by_key: dict[str, list[SentRequest]] = defaultdict(list)
+        self._orders: list[SentRequest] = []
+        for asked in history.all_requests():
             if asked.is_order:
                 self._orders.append(asked)
             else:
@@ -110,20 +110,20 @@ class Rules:
         self._carried_out: set[str] = set()
         self._is_whole = True
 
-    def unlawful(self, entries: Sequence[Entry]) -> Iterator[str]:
-        """A sentence for each change without a cause, in the order of the log."""
+    def violations(self, entries: Sequence[Entry]) -> Iterator[str]:
+        """Yield a sentence for each change without a cause, in the order of the log."""
         self._carried_out.clear()
         self._is_whole = Reading(0, list(entries)).is_whole
         now = Replay()
         for entry in entries:
             changes, began = changes_of(entry.fields), now.copy()
             for number, change in enumerate(changes):
-                step = Step(entry, change, now.copy(), changes, number, began)
+                step = ChangeContext(entry, change, now.copy(), changes, number, began)
                 for fault in self._faults(step):
                     yield f"{fault} ({entry.position})"
                 now.apply(change)
 
-    def _faults(self, step: Step) -> Iterator[str]:
+    def _faults(self, step: ChangeContext) -> Iterator[str]:
         if step.change.sign == "+":
             yield from self._entered(step)
         elif step.change.sign == "-":
@@ -135,10 +135,10 @@ class Rules:
 
     # A peer's record.
 
-    def _entered(self, step: Step) -> Iterator[str]:
+    def _entered(self, step: ChangeContext) -> Iterator[str]:
         key, record, lease = step.change.key, step.change.record or {}, step.lease
         is_new = key not in step.before.peers
-        if key in self._history.unwatched:
+        if key in self._history.unrecorded:
             pass
         elif is_new or (lease is not None and record["s"] != lease["s"]):
             own = [each for each in self._by_key[key] if each.seq == record["s"]]
@@ -154,10 +154,10 @@ class Rules:
         if lease is not None and record["s"] < lease["s"]:
             yield f"{key} went back from the request {lease['s']} to {record['s']}"
         yield from self._moved(step, record)
-        yield from self._kept(step, record)
+        yield from self._reserved_prefixes(step, record)
 
-    def _moved(self, step: Step, record: Record) -> Iterator[str]:
-        """An address is its key's own until it asks for another one, or somebody who may takes it."""
+    def _moved(self, step: ChangeContext, record: Record) -> Iterator[str]:
+        """A key keeps its address until it requests another one, or until another key may take it."""
         key = step.change.key
         before, now = by_version(step.lease["a"] if step.lease else ()), by_version(record["a"])
         for version, address in before.items():
@@ -169,8 +169,8 @@ class Rules:
             if not wished and not claimed and not self._is_order(step, ("reserve", "rekey"), record, new):
                 yield from self._taken(step, address)
 
-    def _taken(self, step: Step, address: str) -> Iterator[str]:
-        """The key of ``step`` loses ``address`` to somebody who asked for it, and may have it."""
+    def _taken(self, step: ChangeContext, address: str) -> Iterator[str]:
+        """The key of ``step`` may lose ``address`` only to a key that requested it and may have it."""
         key, lease = step.change.key, step.lease or {}
         taker = next(
             (each.key for each in step.later if each.record and address in each.record.get("a", ())), None
@@ -181,36 +181,36 @@ class Rules:
             return
         if lease.get("t") == 0:
             yield f"{key} lost {address} to {taker} although it is reserved"
-        yield from self._robbed(step, f"{key} lost {address} to {taker}", asked)
+        yield from self._taken_over(step, f"{key} lost {address} to {taker}", asked)
 
-    def _robbed(self, step: Step, what: str, asked: Sequence[Asked]) -> Iterator[str]:
-        """Under ``never`` nobody takes anything, and under ``stale`` only from who was silent for long."""
-        wait, key = self._terms.stale_after, step.change.key
-        if self._terms.takeover == "never":
+    def _taken_over(self, step: ChangeContext, what: str, asked: Sequence[SentRequest]) -> Iterator[str]:
+        """With ``never`` no key takes an address, with ``stale`` only one of a key without recent reports."""
+        wait, key = self._settings.stale_after, step.change.key
+        if self._settings.takeover == "never":
             yield f"{what} although nobody may take it"
-        is_kept = self._terms.trusts_clocks and (step.lease or {}).get("t")
-        if is_kept and self._away(step) <= self._terms.quarantine:
+        is_kept = self._settings.trusts_clocks and (step.lease or {}).get("t")
+        if is_kept and self._away(step) <= self._settings.quarantine:
             yield f"{what} although it left {self._away(step):.1f} s before"
-        if self._terms.takeover != "stale" or not self._terms.trusts_clocks:
+        if self._settings.takeover != "stale" or not self._settings.trusts_clocks:
             return
         if (step.lease or {}).get("t"):
             waited = self._away(step)
         else:
             begin = min(each.at for each in asked) - wait
             silence = self._history.silence(key, begin, step.entry.at)
-            # Who is heard of so often was heard of at whatever moment that was decided.
+            # With such frequent reports, there was a recent one at any moment of the decision.
             waited = silence if silence < wait / 3 else wait
         if waited < wait:
             yield f"{what} although it was silent for {waited:.1f} s alone"
 
-    def _away(self, step: Step) -> float:
-        """For how many seconds, at most, the key of ``step`` had left."""
+    def _away(self, step: ChangeContext) -> float:
+        """Return the longest possible time in seconds since the key of ``step`` left."""
         seq = (step.lease or {}).get("s")
         left = [each.at for each in self._by_key[step.change.key] if each.op == "leave" and each.seq == seq]
         return step.entry.at - min(left) if left else float("inf")
 
-    def _kept(self, step: Step, record: Record) -> Iterator[str]:
-        """What an operator keeps for a key stays until an operator changes it."""
+    def _reserved_prefixes(self, step: ChangeContext, record: Record) -> Iterator[str]:
+        """The prefixes that an operator reserved for a key stay until an operator changes them."""
         before = (step.lease or {}).get("k", [])
         if record.get("k", []) == before or self._is_order(step, ("reserve", "rekey", "release"), record):
             return
@@ -218,18 +218,18 @@ class Rules:
             return
         yield f"{step.change.key} kept {before} and keeps {record.get('k', [])}, and no operator said so"
 
-    # Who goes.
+    # Peers that leave, and leases that end.
 
-    def _left(self, step: Step) -> Iterator[str]:
+    def _left(self, step: ChangeContext) -> Iterator[str]:
         key, record = step.change.key, step.change.record or {}
         if step.change.record is None and step.lease is None:
-            return  # the word for nodes that retain a peer which the zone does not list
+            return  # for nodes that retain a peer which the zone does not list
         if any(each.op == "leave" and each.seq == record.get("s") for each in self._by_key[key]):
             return
         if not self._is_ordered_away(step, consume=False):
             yield f"{key} left, and nobody asked for that"
 
-    def _ended(self, step: Step) -> Iterator[str]:
+    def _ended(self, step: ChangeContext) -> Iterator[str]:
         key, lease = step.change.key, step.lease
         if lease is None or self._is_ordered_away(step) or self._is_claimed(step):
             return
@@ -240,29 +240,29 @@ class Rules:
         taken = [each for each in lease["a"] if each in gets]
         if not taken:
             yield f"the lease of {key} ended, and nobody got {lease['a']}"
-        elif asked := self._wishes(step, taken):
-            yield from self._robbed(step, f"the lease of {key} ended for {asked[0].key}", asked)
+        elif asked := self._requests_for(step, taken):
+            yield from self._taken_over(step, f"the lease of {key} ended for {asked[0].key}", asked)
         else:
             yield from self._evicted(step, lease)
 
-    def _evicted(self, step: Step, lease: Record) -> Iterator[str]:
-        """A lease makes room where a pool is full, once its quarantine is over."""
+    def _evicted(self, step: ChangeContext, lease: Record) -> Iterator[str]:
+        """A full pool may reuse the address of a lease whose quarantine is over."""
         key, version = step.change.key, 4
         held = sum(version in by_version(each["a"]) for each in step.before.leases.values())
-        if self._is_whole and held < self._terms.capacity(version):
+        if self._is_whole and held < self._settings.capacity(version):
             yield f"{key} lost its lease of {lease['a']} although only {held} addresses are held"
         waited = self._away(step)
-        if self._terms.trusts_clocks and waited <= self._terms.quarantine:
+        if self._settings.trusts_clocks and waited <= self._settings.quarantine:
             yield f"{lease['a']} of {key}, which left {waited:.1f} s before, was given to another one"
 
-    def _wishes(self, step: Step, addresses: Sequence[str]) -> list[Asked]:
-        """Requests for one of ``addresses`` by those whom the rest of the event names."""
+    def _requests_for(self, step: ChangeContext, addresses: Sequence[str]) -> list[SentRequest]:
+        """Return requests for one of ``addresses`` by the keys of the event's later lines."""
         takers = {each.key for each in step.later}
         return [each for key in takers for each in self._by_key[key] if set(addresses) & set(each.addresses)]
 
-    # What operators order.
+    # Operators' requests.
 
-    def _settled(self, step: Step) -> Iterator[str]:
+    def _settled(self, step: ChangeContext) -> Iterator[str]:
         record = step.change.record or {}
         yield from self._moved(step, record)
         if self._is_order(step, ("reserve", "rekey", "release"), record):
@@ -272,8 +272,8 @@ class Rules:
         if step.lease is None or {**step.lease, "a": 0, "i": 0} != {**record, "a": 0, "i": 0}:
             yield f"the lease of {step.change.key} is {dict(record)}, and no operator said so"
 
-    def _is_order(self, step: Step, ops: Sequence[str], record: Record, address: str = "") -> bool:
-        """Whether an operator asked for what the key's record says now."""
+    def _is_order(self, step: ChangeContext, ops: Sequence[str], record: Record, address: str = "") -> bool:
+        """Return whether an operator requested the key's new record."""
         names = {record.get("h"), record.get("n"), record.get("q")} - {None}
         for order in self._orders:
             named = order.key == step.change.key or (not order.key and order.name in names)
@@ -282,8 +282,8 @@ class Rules:
                 return True
         return False
 
-    def _is_ordered_away(self, step: Step, consume: bool = True) -> bool:
-        """Whether an operator released the key, or gave what it holds away; each order counts once."""
+    def _is_ordered_away(self, step: ChangeContext, consume: bool = True) -> bool:
+        """Return whether an operator released or reassigned the key's lease; each request counts once."""
         lease = step.lease or {}
         names = {lease.get("h"), lease.get("n"), lease.get("q")} - {None}
         for order in self._orders:
@@ -297,18 +297,18 @@ class Rules:
                 return True
         return False
 
-    def _is_claimed(self, step: Step) -> bool:
+    def _is_claimed(self, step: ChangeContext) -> bool:
         lease = step.lease or {}
         return any(each.sign == "+" and self._waited(lease, each.record or {}) for each in step.later)
 
     @staticmethod
     def _waited(lease: Record, record: Record) -> bool:
-        """Whether ``lease`` waited for the host whose record this is."""
+        """Return whether ``lease`` was reserved for the host of this record."""
         return lease.get("t") == 0 and bool(lease.get("h")) and record.get("h") == lease["h"]
 
 
-def _announces(record: Record, asked: Asked) -> bool:
-    """Whether a record holds the prefixes that were announced and those that an operator keeps, alone."""
+def _announces(record: Record, asked: SentRequest) -> bool:
+    """Return whether a record has exactly the announced prefixes and those that an operator reserved."""
     there = [ipaddress.ip_network(each) for each in record.get("p", ())]
     kept = [ipaddress.ip_network(each) for each in record.get("k", ())]
     wanted = [ipaddress.ip_network(each, strict=False) for each in asked.prefixes]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The judge of one moment is judged: each planted fault is found."""
+"""The invariants of one moment find each planted fault."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from .history import History
-from .picture import Picture, faults
-from .tap import Tap
+from .log_reader import LogReader
+from .snapshot import ZoneSnapshot, faults
 
 A, B, C = ("A" * 43 + "=", "B" * 43 + "=", "C" * 43 + "=")
 NAMES = {"10.30.0.1": "one", "10.30.0.2": "two", "10.30.0.3": "three"}
@@ -32,7 +32,7 @@ def entry(position: str, *changes: list[Any], **fields: str) -> tuple[str, dict[
     return position, {"o": json.dumps(changes), **fields} if changes else fields
 
 
-def picture() -> Picture:
+def picture() -> ZoneSnapshot:
     """Two peers, one that left, and a Redis that started anew in between."""
     one, two = record("10.30.0.1", 1, "172.20.1.0/24"), record("10.30.0.2", 2)
     events = [
@@ -48,7 +48,7 @@ def picture() -> Picture:
         C: {"n": "three", "a": ["10.30.0.3"], "s": 2, "t": 1.0},
     }
     meta = {"epoch": "9", "rev": "5", "pools": '["10.30.0.0/27"]'}
-    return Picture(meta, {A: one, B: two}, leases, events)
+    return ZoneSnapshot(meta, {A: one, B: two}, leases, events)
 
 
 Spoil = Callable[[Any], object]
@@ -79,7 +79,7 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
 }
 
 
-def test_a_sound_zone_has_no_fault() -> None:
+def test_a_correct_zone_has_no_fault() -> None:
     assert faults(picture()) == []
 
 
@@ -91,21 +91,21 @@ def test_a_planted_fault_is_found(name: str) -> None:
     assert sentence in "\n".join(faults(spoilt))
 
 
-def test_a_revision_that_is_used_twice_or_lost_is_found() -> None:
+def test_a_revision_used_twice_or_lost_is_found() -> None:
     history = History()
-    tap = Tap(lambda: pytest.fail("reads nothing here"), "zone-one", history)
-    tap.take(tap.begin(0), [*picture().events, ("9-6", {"o": "[]"})], 1.0, 2.0)
-    assert list(tap.lost(picture())) == ["the event 9-6 is gone although Redis lost nothing since"]
+    reader = LogReader(lambda: pytest.fail("reads nothing here"), "zone-one", history)
+    reader.add_entries(reader.begin_reading(0), [*picture().events, ("9-6", {"o": "[]"})], 1.0, 2.0)
+    assert list(reader.lost_events(picture())) == ["the event 9-6 is gone although Redis lost nothing since"]
     with history.loses():
         pass
-    assert not list(tap.lost(picture()))
-    assert tap.faults == []
-    tap.take(tap.begin(2), [("9-6", {"o": "[1]"})], 3.0, 4.0)
-    assert "9-6 was used twice" in tap.faults[0]
+    assert not list(reader.lost_events(picture()))
+    assert reader.faults == []
+    reader.add_entries(reader.begin_reading(2), [("9-6", {"o": "[1]"})], 3.0, 4.0)
+    assert "9-6 was used twice" in reader.faults[0]
 
 
-def test_a_zone_that_was_put_back_goes_on_without_the_log_of_before() -> None:
+def test_a_restored_zone_continues_without_its_old_log() -> None:
     put_back = picture()
-    put_back = Picture({**put_back.meta, "restored": "9-5"}, {}, {C: put_back.leases[C]}, [])
+    put_back = ZoneSnapshot({**put_back.meta, "restored": "9-5"}, {}, {C: put_back.leases[C]}, [])
     assert faults(put_back) == []
-    assert faults(Picture(put_back.meta, {}, put_back.leases, [entry("9-4")])) != []
+    assert faults(ZoneSnapshot(put_back.meta, {}, put_back.leases, [entry("9-4")])) != []

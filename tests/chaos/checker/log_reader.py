@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads a zone's log as it grows, and remembers what it said and when."""
+"""Reads a zone's log as it grows, and stores its entries with the times of the reads."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import Any
 import redis
 
 from .history import History
-from .picture import Picture
+from .snapshot import ZoneSnapshot
 
 Fields = Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """An event that was committed after the monotonic time ``after``, and at ``at`` or before."""
+    """An event that Redis committed after the monotonic time ``after``, and not after ``at``."""
 
     position: str
     fields: Fields
@@ -32,7 +32,7 @@ class Entry:
 
 @dataclass
 class Reading:
-    """The log from its first event on, as one connection told it in one era.
+    """The log from its first event on, as read by one connection in one era.
 
     It is complete up to the monotonic time ``through``.
     """
@@ -43,20 +43,20 @@ class Reading:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it begins with the zone, and not with one that was put back without its log."""
+        """Whether it begins with the creation of the zone, not with a restored zone without its log."""
         return not self.entries or self.entries[0].position.endswith("-1")
 
-    def goes_on(self, other: Reading) -> bool:
-        """Whether ``other`` holds all of this one."""
+    def is_prefix_of(self, other: Reading) -> bool:
+        """Return whether ``other`` starts with all entries of this one."""
         length = len(self.entries)
         return length <= len(other.entries) and all(
-            (mine.position, mine.fields) == (theirs.position, theirs.fields)
-            for mine, theirs in zip(self.entries, other.entries[:length], strict=True)
+            (own.position, own.fields) == (entry.position, entry.fields)
+            for own, entry in zip(self.entries, other.entries[:length], strict=True)
         )
 
 
-class Tap:
-    """Says when an entry is rewritten or gone that must stay; keeps a reading for each connection."""
+class LogReader:
+    """Finds entries that are rewritten or lost although they must stay; has a reading per connection."""
 
     def __init__(self, connect: Callable[[], redis.Redis], zone: str, history: History) -> None:
         self.seen: dict[str, Entry] = {}
@@ -77,9 +77,9 @@ class Tap:
         while not self._stop.wait(0.02):
             with suppress(redis.RedisError, OSError), self._connect() as client:
                 era = self._history.era
-                # What is seen after a loss is seen anew, from whoever has the zone then.
+                # After a loss, a new reading starts at the zone's new server.
                 if era % 2 == 0:
-                    self._read(client, self.begin(era))
+                    self._read(client, self.begin_reading(era))
 
     def _read(self, client: redis.Redis, reading: Reading) -> None:
         last = "0"
@@ -87,20 +87,22 @@ class Tap:
             began = time.monotonic()
             answer: Any = client.xread({self._events: last}, block=300)
             if self._history.era != reading.era:
-                return  # of which era this is nobody knows
+                return  # the era of these entries is unknown
             entries = dict(answer).get(self._events, []) if answer else []
-            self.take(reading, entries, began, time.monotonic())
+            self.add_entries(reading, entries, began, time.monotonic())
             last = entries[-1][0] if entries else last
 
-    def begin(self, era: int) -> Reading:
-        """A new reading; what of the same era was told before bounds when its new entries were committed."""
+    def begin_reading(self, era: int) -> Reading:
+        """Begin a reading; an earlier one of the same era bounds the commit times of its new entries."""
         before = self.readings[-1] if self.readings else None
         through = before.through if before is not None and before.era == era else -math.inf
         self.readings.append(Reading(era, through=through))
         return self.readings[-1]
 
-    def take(self, reading: Reading, entries: Sequence[tuple[str, Fields]], began: float, at: float) -> None:
-        """Takes in what a read told that began and ended then."""
+    def add_entries(
+        self, reading: Reading, entries: Sequence[tuple[str, Fields]], began: float, at: float
+    ) -> None:
+        """Add the entries of a read that began at ``began`` and ended at ``at``."""
         for position, fields in entries:
             entry = Entry(position, fields, reading.through, at, reading.era)
             known = self.seen.get(position)
@@ -117,26 +119,26 @@ class Tap:
         reading.through = max(reading.through, began)
 
     def _may_differ(self, known: Entry, reading: Reading) -> bool:
-        """Whether a revision may be used anew: only a copy of a running Redis tells nobody that it is one."""
+        """Return whether a revision may be reused: after an (undetectable) rollback of a running Redis."""
         return self._history.forks and known.era != reading.era
 
-    def lost(self, picture: Picture) -> Iterator[str]:
-        """What was in the log in this era and is not any more."""
-        there = {entry for entry, _ in picture.events}
+    def lost_events(self, snapshot: ZoneSnapshot) -> Iterator[str]:
+        """Yield the events of this era that are no longer in the log."""
+        present = {entry for entry, _ in snapshot.events}
         for position, entry in self.seen.items():
-            if entry.era == self._history.era and position not in there:
+            if entry.era == self._history.era and position not in present:
                 yield f"the event {position} is gone although Redis lost nothing since"
 
-    def distinct(self) -> list[Reading]:
-        """The readings that say something which no later one says."""
-        readings = [each for each in self.readings if each.entries]
+    def distinct_readings(self) -> list[Reading]:
+        """Return the readings that are not the start of a later one."""
+        readings = [reading for reading in self.readings if reading.entries]
         return [
-            each
-            for number, each in enumerate(readings)
-            if not any(each.goes_on(later) for later in readings[number + 1 :])
+            reading
+            for number, reading in enumerate(readings)
+            if not any(reading.is_prefix_of(later) for later in readings[number + 1 :])
         ]
 
-    def last_of(self, era: int) -> Reading | None:
-        """The reading that knows most of an era."""
-        of_it = [each for each in self.readings if each.era == era and each.entries]
-        return max(of_it, key=lambda each: (each.through, len(each.entries)), default=None)
+    def longest_of(self, era: int) -> Reading | None:
+        """Return the most complete reading of an era."""
+        readings = [reading for reading in self.readings if reading.era == era and reading.entries]
+        return max(readings, key=lambda reading: (reading.through, len(reading.entries)), default=None)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What was asked of a zone and what was answered, and when: what Redis does not hold."""
+"""The requests to a zone and their replies, with times: the data that Redis does not hold."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ORDERS = ("reserve", "release", "rekey", "show")
 
 
 class Request(Protocol):
-    """The fields of a request that the judge looks at."""
+    """The fields of a request that the checker reads."""
 
     @property
     def op(self) -> str: ...
@@ -34,7 +34,7 @@ class Request(Protocol):
 
 
 class Reply(Protocol):
-    """The fields of an answer that the judge looks at."""
+    """The fields of a reply that the checker reads."""
 
     @property
     def ok(self) -> bool: ...
@@ -51,8 +51,8 @@ class Reply(Protocol):
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One request, made at ``at`` (monotonic) in the ``era``-th life of Redis's data, sent then or later."""
+class SentRequest:
+    """A request, created at ``at`` (monotonic) in the era ``era`` of Redis's data, and sent then or later."""
 
     op: str
     key: str
@@ -66,15 +66,15 @@ class Asked:
 
     @property
     def is_order(self) -> bool:
-        """Whether an operator asked, and not a node."""
+        """Whether it is an operator's request, not a node's."""
         return self.op in ORDERS
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What was answered to ``asked``, read at ``at`` in the ``era``-th life of Redis's data."""
+class ReceivedReply:
+    """The reply to ``asked``, read at ``at`` in the era ``era`` of Redis's data."""
 
-    asked: Asked
+    asked: SentRequest
     at: float
     era: int
     ok: bool = True
@@ -85,33 +85,33 @@ class Answer:
     changed: bool = False
 
     def __str__(self) -> str:
-        said = f"{self.state} {', '.join(self.addresses)}" if self.ok else f"refused: {self.code}"
-        return f"{self.asked.op} of {self.asked.key} (seq {self.asked.seq}) was answered with {said}"
+        result = f"{self.state} {', '.join(self.addresses)}" if self.ok else f"refused: {self.code}"
+        return f"{self.asked.op} of {self.asked.key} (seq {self.asked.seq}) was answered with {result}"
 
 
 @dataclass
 class History:
-    """What was asked of one zone and answered, by all its nodes and operators; for many threads.
+    """All requests of a zone's nodes and operators, and the replies; safe for many threads.
 
-    ``era`` counts the losses of Redis's data.  It is odd while Redis loses data, so that nothing that was
-    answered meanwhile counts, and even between losses.  ``unwatched`` are keys whose requests nobody notes.
-    Where it ``forks``, a running Redis may be put back to an older copy, and then goes on from there; where
-    it ``restores``, supervisors put back what they know into a Redis that came back empty.
+    ``era`` counts the losses of Redis's data. It is odd while Redis loses data, so that replies of that time
+    do not count, and even between losses. ``unrecorded`` are keys whose requests are not in the history. With
+    ``forks``, a running Redis may be rolled back to an older copy, and then continues from there; with
+    ``restores``, supervisors restore the zone into an empty Redis from their own data.
     """
 
     era: int = 0
-    asked: dict[str, Asked] = field(default_factory=dict)
-    answers: list[Answer] = field(default_factory=list)
+    asked: dict[str, SentRequest] = field(default_factory=dict)
+    answers: list[ReceivedReply] = field(default_factory=list)
     forks: bool = False
     restores: bool = False
-    unwatched: set[str] = field(default_factory=set)
+    unrecorded: set[str] = field(default_factory=set)
     reports: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
     clock: Callable[[], float] = time.monotonic
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @contextmanager
     def loses(self) -> Iterator[None]:
-        """What Redis holds in this block is of no era."""
+        """Mark a block in which Redis loses data: its data belong to no era."""
         self.era += 1
         try:
             yield
@@ -119,8 +119,8 @@ class History:
             self.era += 1
 
     def ask(self, request: Request) -> None:
-        """Notes a request that is sent now or later."""
-        asked = Asked(
+        """Record a request that the caller sends now or later."""
+        asked = SentRequest(
             request.op,
             request.key,
             request.name,
@@ -135,9 +135,9 @@ class History:
             self.asked[request.nonce] = asked
 
     def answer(self, request: Request, reply: Reply) -> None:
-        """Notes what came back."""
+        """Record the reply to a request."""
         asked = self.asked[request.nonce]
-        answer = Answer(
+        answer = ReceivedReply(
             asked,
             self.clock(),
             self.era,
@@ -153,24 +153,24 @@ class History:
 
     @contextmanager
     def reporting(self, key: str) -> Iterator[None]:
-        """Notes that the node of ``key`` handed in a report, unless the block fails."""
+        """Record that the node of ``key`` has sent a report, unless the block fails."""
         began = self.clock()
         yield
         with self._lock:
             self.reports[key].append((began, self.clock()))
 
-    def all_asked(self) -> Sequence[Asked]:
-        """All requests so far, oldest first."""
+    def all_requests(self) -> Sequence[SentRequest]:
+        """Return all requests so far, oldest first."""
         with self._lock:
-            return sorted(self.asked.values(), key=lambda each: each.at)
+            return sorted(self.asked.values(), key=lambda request: request.at)
 
     def silence(self, key: str, begin: float, end: float) -> float:
-        """For how many seconds between ``begin`` and ``end`` ``key`` may have been silent, at most."""
+        """Return the longest time in seconds without a report of ``key`` between ``begin`` and ``end``."""
         with self._lock:
-            reports = [each for each in self.reports.get(key, ()) if each[0] < end]
-        longest, heard = 0.0, begin
+            reports = [report for report in self.reports.get(key, ()) if report[0] < end]
+        longest, last = 0.0, begin
         for began, ended in reports:
             if ended > begin:
-                longest = max(longest, ended - heard)
-            heard = max(heard, began)
-        return max(longest, end - heard)
+                longest = max(longest, ended - last)
+            last = max(last, began)
+        return max(longest, end - last)
