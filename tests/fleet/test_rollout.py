@@ -133,6 +133,7 @@ def test_a_changed_variable_restarts_only_the_agent_and_breaks_no_tunnel(fleet: 
         assert fleet["node1"].run("ping -n -c 3 -W 2 172.20.3.10", check=False).rc == 0
         fleet.play("--limit", "node3")
         eventually(lambda: fleet["node1"].run(routed).stdout == "", "the route on node1 is gone")
+        fleet["node3"].run("ip addr del 172.20.3.10/32 dev lo")
     assert count.lost == 0
 
 
