@@ -26,9 +26,9 @@ LINK = ("198.51.100.1/30", "198.51.100.2/30")
 COMMAND = "from jaywalk_agent.cli.main import main; raise SystemExit(main())"
 SHORT_WAITS = """
 from redis.backoff import FullJitterBackoff
-from jaywalk_agent import follow
-follow.RECONNECT = follow.RESYNC = FullJitterBackoff(cap=1.0, base=0.1)
-follow.LONGEST_REPEAT, follow.TICK, follow.REPORT_SECONDS = 1.0, 2.0, 1.0
+from jaywalk_agent.zone import follower
+follower.RECONNECT = follower.RESYNC = FullJitterBackoff(cap=1.0, base=0.1)
+follower.LONGEST_REPEAT, follower.TICK, follower.REPORT_SECONDS = 1.0, 2.0, 1.0
 """
 
 
