@@ -41,12 +41,12 @@ class BoundedSocket(socket.socket):
         self._deadline = math.inf
         self._cut = False
 
-    def begin(self, seconds: float, between: bool) -> None:
-        """Begins to wait for a reply, which may take so many seconds in all; ``between`` as of the meter."""
+    def begin(self, seconds: float) -> None:
+        """Starts to wait for a reply, which may take ``seconds`` in all."""
         if self._cut:
             self._limit(self._timeout)
             self._cut = False
-        self._meter.begin(between)
+        self._meter.begin()
         self._deadline = time.monotonic() + seconds
 
     def end(self) -> None:
@@ -77,7 +77,7 @@ class BoundedSocket(socket.socket):
             self._meter.take(bytes(memoryview(buffer)[:count]))
         return count
 
-    def let_the_kernel_time(self) -> None:
+    def use_kernel_timeout(self) -> None:
         """Has the kernel watch over the timeout (SO_RCVTIMEO, socket(7)).
 
         Python does it by a poll() before each call, and an agent that wakes beside ten thousand pays for
@@ -130,32 +130,41 @@ if HAS_REDIS:
             self.bounds = bounds
             self.blocked = 0.0
             self._by = math.inf
-            self._ended = False
+            self._bounded: BoundedSocket | None = None
 
         def connect(self) -> None:
             """Connects and logs in, which together may take as long as one reply."""
             self._by = time.monotonic() + (self.socket_timeout or math.inf)
-            self._ended = False
             try:
                 _untyped(super()).connect()
             finally:
                 self._by = math.inf
 
+        # The abstract method by which each of redis-py's kinds of connections gets its socket: redis-py has
+        # no other way to hand one in.
         def _connect(self) -> BoundedSocket:
-            return BoundedSocket(_untyped(super())._connect(), self.bounds)
+            self._bounded = BoundedSocket(_untyped(super())._connect(), self.bounds)
+            return self._bounded
+
+        def disconnect(self, *args: Any, **options: Any) -> None:
+            """As of any connection."""
+            self._bounded = None
+            _untyped(super()).disconnect(*args, **options)
+
+        def use_kernel_timeout(self) -> None:
+            """See :meth:`BoundedSocket.use_kernel_timeout`; does nothing before the connection is made."""
+            if self._bounded is not None:
+                self._bounded.use_kernel_timeout()
 
         def read_response(self, *args: Any, **options: Any) -> Any:
             """The next reply; raises ``OddReply``."""
-            connected: BoundedSocket | None = self._sock
+            connected = self._bounded
             if connected is None:
                 return super().read_response(*args, **options)
             patience = (self.socket_timeout or math.inf) + self.blocked
-            connected.begin(min(patience, self._by - time.monotonic()), self._is_between())
-            self._ended = False
+            connected.begin(min(patience, self._by - time.monotonic()))
             try:
-                reply = super().read_response(*args, **options)
-                self._ended = True
-                return reply
+                return super().read_response(*args, **options)
             except Excess as error:
                 raise OddReply(str(error)) from None
             except RecursionError:
@@ -164,11 +173,6 @@ if HAS_REDIS:
                 raise OddReply(f"what is no reply ({validation.shown(str(error))})") from None
             finally:
                 connected.end()
-
-        def _is_between(self) -> bool:
-            """Whether all that came is known to be read: only hiredis says so."""
-            reader = getattr(_untyped(self)._parser, "_reader", None)
-            return self._ended and reader is not None and not reader.has_data()
 
     class BoundedRedis(redis.Redis):
         """A client that refuses replies of another kind than its command has."""

@@ -45,7 +45,7 @@ def connect(
         client = client_to(where, name)
         alive()
         client.ping()
-        cast("Any", client.connection)._sock.let_the_kernel_time()
+        cast("bounded.BoundedConnection", client.connection).use_kernel_timeout()
     return client
 
 

@@ -17,6 +17,7 @@ MOST_PER_BYTE = 250
 _LARGE = re.compile(rb"[$=!%|*~>][0-9]{4}")
 _LARGE_LATER = re.compile(rb"\n" + _LARGE.pattern)
 """Apart, since Python searches fast for what begins with a fixed byte."""
+_NEXT_STRING = re.compile(rb"(?:[^$=!\r][^\r]*\r\n)*[$=!]([0-9]{1,3})\r\n")
 
 
 class Bounds(NamedTuple):
@@ -54,15 +55,10 @@ class ReplyMeter:
         self._line = self._unread = b""
         self.begin()
 
-    def begin(self, between: bool = False) -> None:
-        """Lets the next reply have all that one may have.
-
-        ``between``: whether the last piece is known to have ended where the last reply did.
-        """
-        if between:
-            self._skip, self._line, self._unread = 0, b"", b""
-        elif self._unread:
-            self._read(b"")
+    def begin(self) -> None:
+        """Lets the next reply have all that one may have."""
+        if self._unread:
+            self._finish_unread()
         self.size = self._elements = 0
 
     def take(self, piece: bytes) -> None:
@@ -75,6 +71,16 @@ class ReplyMeter:
             self._unread = piece
         else:
             self._read(piece)
+
+    def _finish_unread(self) -> None:
+        """Reads an unread piece as :meth:`_read` does, but counts no elements, since their reply is over."""
+        piece, position = self._unread, 0
+        while found := _NEXT_STRING.match(piece, position):
+            position = found.end() + int(found[1]) + 2
+        self._unread, self._skip = b"", position - len(piece)
+        if self._skip < 0:
+            self._skip = 0
+            self._read(piece[position:])
 
     def _read(self, piece: bytes) -> None:
         if self._unread or self._line:
