@@ -15,7 +15,10 @@ from typing import Any
 import pytest
 from ansible.module_utils import basic
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard import mesh_interfaces
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard import (
+    linux,
+    mesh_interfaces,
+)
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 Result = dict[str, Any]
@@ -129,6 +132,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
         lambda _self, argv, **options: scripted.run_command(argv, **options),
     )
     monkeypatch.setattr(mesh_interfaces, "zones_by_interface", lambda: scripted.zones)
+    # This host may have a userspace WireGuard of the same name.
+    monkeypatch.setattr(linux, "CONTROL_SOCKETS", "/nonexistent")
     return scripted
 
 

@@ -66,6 +66,7 @@ def test_a_wrong_line_for_the_agent_is_answered_without_its_secrets(
 ) -> None:
     monkeypatch.delenv("JAYWALK_CONTROLLER", raising=False)
     monkeypatch.setattr("logging.basicConfig", lambda **_: None)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
     assert word in refused(agent_cli.main, argv, capsys)
 
 

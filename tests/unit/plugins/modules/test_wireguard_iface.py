@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.core.runner import SubprocessRunner
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard import keys
 from ansible_collections.jaywalking.mesh.plugins.modules import wireguard_iface
 
 from tests.ansible_modules import LINK, Machine, RunModule
@@ -137,7 +135,8 @@ def test_own_key_among_the_peers_is_refused(
     run_module: RunModule, machine: Machine, options: dict[str, Any]
 ) -> None:
     run_module(wireguard_iface, **options)
-    own = keys.read_key_file(SubprocessRunner(), options["private_key_file"])
+    private = Path(options["private_key_file"]).read_text()
+    own = machine.run_command(["wg", "pubkey"], data=private)[1].strip()
     result = run_module(wireguard_iface, **options, peers=[{"public_key": own}])
     assert f"the peer {own} has this interface's own key" in result["msg"]
 
