@@ -47,10 +47,10 @@ test: setup wheelhouse ## run all tests: unit, chaos (one round), integration, k
 	@$(PY) -m pytest -n $(WORKERS) --no-loadscope-reorder \
 		tests/kernel tests/fleet tests/integration tests/chaos tests/mutants tests/unit $(ARGS)
 
-unit: setup ## run the unit tests
+unit: setup ## run the pure tests: no root, Redis or network namespaces needed ## 1 min
 	@$(PY) -m pytest $(call tests_of,unit) $(ARGS)
 
-integration: setup ## run the modules on real WireGuard and Redis, through ansible-test
+integration: setup ## run the parts on real WireGuard and Redis, and the modules through ansible-test
 	@$(PY) -m pytest $(call tests_of,integration) $(ARGS)
 
 fleet: setup wheelhouse ## run the roles and the agent on machines of the lab
