@@ -14,15 +14,16 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.core import ip, validation
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.core.errors import InvalidValue
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.models import Zone
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.policy import Policy
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.options import (
+    POOL_OPTIONS,
+    ZONE_OPTIONS,
+    NetworksOption,
+)
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.patch import ZonePatch
 
 MIN_PASSWORD_LENGTH = 16
 BOOLEANS = ("yes", "no", "true", "false", "on", "off", "1", "0")
-ZONE_FIELDS = (
-    *("name", "cidr", "cidr6", "description", "agent_password"),
-    *("takeover", "stale_after", "quarantine", "forget_after", "exclude"),
-)
+ZONE_FIELDS = ("name", *(option.name for option in ZONE_OPTIONS), "agent_password")
 
 Check = Callable[[Any, str], Any]
 
@@ -68,11 +69,8 @@ def declaration(zones: list[Mapping[str, Any]], folder: str, supervisors: list[s
     """
     declared = []
     for zone in zones:
-        fields = {field: zone[field] for field in ZONE_FIELDS if zone.get(field) is not None}
-        for field in ("cidr", "cidr6", "exclude"):
-            if field in fields:
-                fields[field] = as_list(fields[field])
-        if fields.pop("agent_password", None) is not None:
+        fields = {"name": zone["name"], **_given_options(zone)}
+        if zone.get("agent_password") is not None:
             fields["agent_password_file"] = f"{folder}/{zone['name']}.password"
         declared.append(fields)
     return json.dumps({"zones": declared, "supervisors": list(supervisors)})
@@ -168,33 +166,29 @@ def _zone(zone: Mapping[str, Any], about: str) -> None:
         raise InvalidValue(f"{', '.join(unknown)} is unknown", f"a zone has {', '.join(ZONE_FIELDS)}")
     if validation.zone_name(zone.get("name")) == "controller":
         raise InvalidValue("the role stores the controller's own password under this name", "choose another")
-    pools: list[str] = []
-    for field, version in (("cidr", 4), ("cidr6", 6)):
-        for pool in as_list(zone.get(field)):
-            if ip.version_of(validation.network(pool, field)) != version:
+    options = _given_options(zone)
+    for option in POOL_OPTIONS:
+        for pool in options.get(option.name, []):
+            if ip.version_of(validation.network(pool, option.name)) != option.ip_version:
                 raise InvalidValue(
-                    f"the {field} {validation.shown(pool)} is not IPv{version}", "use the other field"
+                    f"the {option.name} {validation.shown(pool)} is not IPv{option.ip_version}",
+                    "use the other field",
                 )
-            pools.append(pool)
-    policy = Policy.checked(
-        _given(zone, "takeover", Policy.takeover),
-        _given(zone, "quarantine", Policy.quarantine),
-        [each for each in as_list(zone.get("exclude")) if each != "none"],
-        _given(zone, "stale_after", Policy.stale_after),
-        _given(zone, "forget_after", Policy.forget_after),
-    )
-    description = _given(zone, "description", "")
-    _text(description, "the description")
-    if pools:
-        Zone.checked(zone["name"], pools, description, policy)
-    else:
+    patch = ZonePatch(**options)
+    if not any(options.get(option.name) for option in POOL_OPTIONS):
         raise InvalidValue("it has no pool", "give cidr, cidr6 or both")
-    _password(_given(zone, "agent_password", ""), "its agent_password")
+    patch.new_zone(zone["name"])
+    password = zone.get("agent_password")
+    _password("" if password is None else password, "its agent_password")
 
 
-def _given(zone: Mapping[str, Any], field: str, default: Any) -> Any:
-    value = zone.get(field)
-    return default if value is None else value
+def _given_options(zone: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options that ``zone`` declares, networks as lists."""
+    options = {option.name: zone[option.name] for option in ZONE_OPTIONS if zone.get(option.name) is not None}
+    for option in ZONE_OPTIONS:
+        if isinstance(option, NetworksOption) and option.name in options:
+            options[option.name] = as_list(options[option.name])
+    return options
 
 
 CHECKS: dict[str, Check] = {

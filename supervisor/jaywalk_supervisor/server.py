@@ -18,7 +18,7 @@ from jaywalk.core.errors import ControllerUnreachable, InvalidValue, JaywalkErro
 from jaywalk.core.ip import join_endpoint
 from jaywalk.service.sd_notify import notify, watchdog_seconds
 
-from .admin.zones import DEFAULT_ZONES
+from .admin.default_zones import DEFAULT_ZONES
 from .api.app import MAX_BODY_BYTES, create_app
 from .api.metrics import Metrics, add_metrics
 from .api.replica import Replica

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from jaywalk.zone.models import Zone
-from jaywalk.zone.policy import NEVER, Policy
+from jaywalk.zone.patch import ZonePatch
+from jaywalk.zone.policy import Policy
 from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk.zone.requests import Request
 from jaywalk_supervisor.admin import zones
@@ -59,7 +60,7 @@ def until(done: Callable[[], bool]) -> None:
 
 def measure(say: Callable[[str], None]) -> dict[str, Figure]:
     """Before the churn, after it, and once the leases that it left have ended."""
-    assert ZONE.policy.forget_word == NEVER
+    assert ZONE.policy.forget_after is None
     say(f"the memory after {KEYS} fresh keys")
     with redis_with(ZONE) as (server, store), supervisor(server) as process:
         await_served(store, ZONE.name)
@@ -68,7 +69,7 @@ def measure(say: Callable[[str], None]) -> dict[str, Figure]:
         assert store.redis.hlen(NAMES.leases) == KEYS
         after = memory(store, process)
         log = store.redis.memory_usage(NAMES.events, samples=0) / 1e6
-        zones.change(store, ZONE.name, zones.Wish(forget_after=0))
+        zones.change(store, ZONE.name, ZonePatch(forget_after=0))
         begun = time.monotonic()
         until(lambda: store.redis.hlen(NAMES.leases) == 0)
         took = time.monotonic() - begun

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 from redis.backoff import FullJitterBackoff
 
-from jaywalk.zone.policy import TAKEOVERS
+from jaywalk.zone.options import TAKEOVERS
 from jaywalk_agent.zone import follower
 
 from .checker.log_rules import ZoneSettings

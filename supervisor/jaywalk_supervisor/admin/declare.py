@@ -1,39 +1,39 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The zones that an inventory declares: all are checked before one is changed, and others are named."""
+"""The zones that an inventory declares: all are checked before one changes; others are listed."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jaywalk.core.errors import InvalidValue
 from jaywalk.core.files import read_secret
+from jaywalk.zone.options import ZONE_OPTIONS, NetworksOption
+from jaywalk.zone.patch import ZonePatch
 
 from ..store.store import Store
 from . import zones
-from .zones import Conflict, Wish
+from .default_zones import DECLARED_KEY
+from .zones import Conflict
 
-FIELDS = {
-    *("name", "cidr", "cidr6", "description", "agent_password_file"),
-    *("takeover", "stale_after", "quarantine", "forget_after", "exclude"),
-}
+FIELDS = {"name", "agent_password_file", *(option.name for option in ZONE_OPTIONS)}
 
 
 @dataclass(frozen=True)
 class DeclaredZone:
-    """One zone as declared, with the file of its agents' password, if any."""
+    """One zone as declared: its options, and the file of its agents' password, or an empty text."""
 
     name: str
-    wish: Wish
+    options: Mapping[str, object] = field(default_factory=dict)
     password_file: str = ""
 
     @classmethod
     def parse(cls, data: object) -> DeclaredZone:
-        """From an entry of the file; its values are checked where they are used."""
+        """Returns an entry of the file; :meth:`patch` checks its values.  Raises ``InvalidValue``."""
         if not isinstance(data, Mapping) or not isinstance(data.get("name"), str):
             raise InvalidValue("an entry of the declared zones has no name", "give each zone a name")
         unknown = sorted(str(field) for field in data if field not in FIELDS)
@@ -42,33 +42,32 @@ class DeclaredZone:
                 f"zone {data['name']} is declared with {', '.join(unknown)}, which is unknown",
                 f"use {', '.join(sorted(FIELDS))}",
             )
-        wish = Wish(
-            cidrs=_texts(data, "cidr"),
-            cidrs6=_texts(data, "cidr6"),
-            description=data.get("description"),
-            takeover=data.get("takeover"),
-            quarantine=data.get("quarantine"),
-            excluded=_texts(data, "exclude"),
-            stale_after=data.get("stale_after"),
-            forget_after=data.get("forget_after"),
-        )
-        return cls(data["name"], wish, data.get("agent_password_file") or "")
+        options = {option.name: data.get(option.name) for option in ZONE_OPTIONS}
+        for option in ZONE_OPTIONS:
+            text = options[option.name]
+            if isinstance(option, NetworksOption) and isinstance(text, str):
+                options[option.name] = [part.strip() for part in text.split(",")]
+        return cls(data["name"], options, data.get("agent_password_file") or "")
+
+    def patch(self) -> ZonePatch:
+        """Returns its options, parsed; raises ``InvalidValue``."""
+        return ZonePatch(**self.options)
 
     def password(self) -> str | None:
-        """Its agents' password, or None where none is declared."""
+        """Returns its agents' password, or None if none is declared."""
         return read_secret(self.password_file, "agents' password") if self.password_file else None
 
 
 @dataclass(frozen=True)
 class Declaration:
-    """All zones that should be, and the names of all supervisors; None where nobody says."""
+    """All zones that should exist, and the names of all supervisors; None if the file does not name them."""
 
     zones: tuple[DeclaredZone, ...]
     supervisors: tuple[str, ...] | None = None
 
     @classmethod
     def read(cls, file: str) -> Declaration:
-        """From a JSON file, or standard input for ``-``; raises ``InvalidValue``."""
+        """Reads a JSON file, or standard input for ``-``; raises ``InvalidValue``."""
         try:
             text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
             data = json.loads(text)
@@ -81,45 +80,45 @@ class Declaration:
         return cls(parsed, tuple(map(str, names)) if isinstance(names, list) else None)
 
 
-def bring(store: Store, declaration: Declaration, check: bool = False) -> dict[str, Any]:
-    """Makes the zones be as declared, or with ``check`` says what that changes.
+def apply(store: Store, declaration: Declaration, check: bool = False) -> dict[str, Any]:
+    """Creates and changes the zones as declared; with ``check`` only reports what would change.
 
-    Raises ``Conflict`` that names all that cannot be, and changes nothing then.
+    Raises ``Conflict``, which names every zone that cannot be as declared, before any zone changes.
     """
-    before, after = _foresee(store, declaration.zones)
+    before, after = _preview(store, declaration.zones)
     changed = before != after
     if not check:
-        store.redis.set(zones.DECLARED, "1")
+        store.redis.set(DECLARED_KEY, "1")
         for zone in declaration.zones:
-            changed = zones.add(store, zone.name, zone.wish, zone.password(), grow=True)[0] or changed
+            changed = zones.add(store, zone.name, zone.patch(), zone.password(), grow=True)[0] or changed
     return {
         "changed": changed,
         "diff": {"before": before, "after": after},
-        "undeclared": undeclared(store, declaration),
+        "undeclared": find_undeclared(store, declaration),
     }
 
 
-def _foresee(store: Store, declared: Sequence[DeclaredZone]) -> tuple[list[str], list[str]]:
+def _preview(store: Store, declared: Sequence[DeclaredZone]) -> tuple[list[str], list[str]]:
     before: list[str] = []
     after: list[str] = []
-    refused: list[str] = []
+    errors: list[str] = []
     for zone in declared:
         try:
-            found, wanted = zones.foreseen(store, zone.name, zone.wish, grow=True)
+            zone_before, zone_after = zones.preview_add(store, zone.name, zone.patch(), grow=True)
         except InvalidValue as error:
-            refused.append(str(error))
+            errors.append(str(error))
         else:
-            before += found
-            after += wanted
-    if refused:
-        raise Conflict(f"the zones cannot be as declared: {'; '.join(refused)}")
+            before += zone_before
+            after += zone_after
+    if errors:
+        raise Conflict(f"the zones cannot be as declared: {'; '.join(errors)}")
     return before, after
 
 
-def undeclared(store: Store, declaration: Declaration) -> dict[str, Any]:
-    """The zones, and the supervisors that are connected, that ``declaration`` does not name."""
+def find_undeclared(store: Store, declaration: Declaration) -> dict[str, Any]:
+    """Returns the zones, and the connected supervisors, that ``declaration`` does not name."""
     names = {zone.name for zone in declaration.zones}
-    others = [zones.one_or_broken(store, name) for name in store.zones() if name not in names]
+    others = [zones.get_zone_or_error(store, name) for name in store.zones() if name not in names]
     running = store.supervisors() if declaration.supervisors is not None else []
     return {
         "zones": [{field: zone[field] for field in ("name", "peers", "leases")} for zone in others],
@@ -128,16 +127,9 @@ def undeclared(store: Store, declaration: Declaration) -> dict[str, Any]:
 
 
 def undeclared_lines(found: Mapping[str, Any]) -> list[str]:
-    """What :func:`undeclared` found, in sentences."""
+    """Returns what :func:`find_undeclared` found, as sentences for people."""
     sentences = [
-        f"zone {zone['name']} is declared by nobody ({zone['peers']} peers, {zone['leases']} leases)"
+        f"zone {zone['name']} is not declared ({zone['peers']} peers, {zone['leases']} leases)"
         for zone in found["zones"]
     ]
-    return [*sentences, *(f"supervisor {name} is declared by nobody" for name in found["supervisors"])]
-
-
-def _texts(data: Mapping[str, Any], field: str) -> Sequence[str] | None:
-    value = data.get(field)
-    if value is None:
-        return None
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else list(value)
+    return [*sentences, *(f"supervisor {name} is not declared" for name in found["supervisors"])]

@@ -21,7 +21,7 @@ from jaywalk.zone.models import Lease, reservation_key
 from ..decisions.allocation import check_growth
 from ..state.zone_state import ZoneState
 from ..store.store import Store
-from .zones import one
+from .zones import check_known
 
 
 def parse(text: str) -> list[tuple[str, list[str]]]:
@@ -47,13 +47,13 @@ def parse(text: str) -> list[tuple[str, list[str]]]:
     ]
 
 
-def take_over(store: Store, name: str, text: str) -> dict[str, Any]:
+def import_addresses(store: Store, name: str, text: str) -> dict[str, Any]:
     """Gives the zone ``name`` the saved addresses; returns which, and what was left out.
 
     Doing it twice changes nothing.  Raises ``InvalidValue`` where nothing in the file fits the zone.
     """
     saved = parse(text)
-    one(store, name)
+    check_known(store.zones(), name)
     now = store.time(name)
 
     def fitting(state: ZoneState) -> list[Change]:
@@ -99,7 +99,7 @@ def plan(
     return changes, {"held": held, "outside": outside, "child_prefixes": children}
 
 
-def sentences(zone: str, report: dict[str, list[str]]) -> list[str]:
+def report_lines(zone: str, report: dict[str, list[str]]) -> list[str]:
     """What was done, for people."""
     lines = [f"zone {zone} took over {len(report['taken'])} addresses; a node has its own by requesting it"]
     held = [each for each in report["held"] if each not in report["taken"]]

@@ -25,9 +25,10 @@ from jaywalk.core.errors import (
 )
 from jaywalk.service.version import installed_version
 from jaywalk.zone.models import Peer
-from jaywalk.zone.policy import TAKEOVERS
+from jaywalk.zone.options import TAKEOVERS
 
-from ..admin.zones import Conflict, UnknownZone, ZoneInUse, check_known, detailed
+from ..admin.zone_view_models import zone_detail
+from ..admin.zones import Conflict, UnknownZone, ZoneInUse, check_known
 from ..state.zone_state import ZoneState
 from ..store.store import ZoneGone
 from . import auth, writes
@@ -127,7 +128,7 @@ def _add_zones(app: Flask, replica: Replica) -> None:
         need("read", name)
         with replica.zones(with_seen=True) as zones:
             check_known(zones, name)
-            return jsonify(detailed(zones[name], replica.now()))
+            return jsonify(zone_detail(zones[name], replica.now()))
 
     @app.get("/ipam/leases/<name>")
     def leases(name: str) -> Response | Answer:

@@ -19,12 +19,13 @@ from jaywalk.controller.connection import connect
 from jaywalk.controller.errors import Translated
 from jaywalk.core import key_format, validation
 from jaywalk.core.errors import InvalidValue
-from jaywalk.zone.policy import NEVER
+from jaywalk.zone.options import NEVER, OPTION_BY_NAME
+from jaywalk.zone.patch import ZonePatch
 from jaywalk.zone.requests import Request
 from jaywalk.zone.retention import may_be_retained
 
 from ..admin import zones
-from ..admin.zones import Conflict, Wish
+from ..admin.zones import Conflict
 from ..store.store import Store
 from .auth import READS, asker, need, visible
 from .replica import Replica
@@ -35,8 +36,7 @@ ORDER_SECONDS = 10.0
 """How long a client waits for a supervisor to decide; after that the order is carried out no more."""
 
 Fields = Mapping[str, type | tuple[type, ...]]
-# In the order of the fields of a Wish, but for the last.
-WISH: Fields = {
+ZONE_PATCH: Fields = {
     "cidr": list,
     "cidr6": list,
     "description": str,
@@ -47,7 +47,7 @@ WISH: Fields = {
     "forget_after": (int, str),
     "agent_password": str,
 }
-ZONE: Fields = {"name": str, **WISH}
+ZONE: Fields = {"name": str, **ZONE_PATCH}
 LEASE: Fields = {"public_key": str, "name": str, "request_ip": list, "child_prefixes": list, "rekey": bool}
 KINDS = {
     list: "a list of texts",
@@ -80,14 +80,14 @@ def _add_zones(app: Flask, where: ControllerAddress) -> None:
         if "name" not in fields:
             raise InvalidValue("the zone has no name", "give one, a DNS label")
         with _store(where) as store:
-            return _changed(*zones.add(store, fields["name"], _wish(fields), _agent_password(fields)))
+            return _changed(*zones.add(store, fields["name"], _patch(fields), _agent_password(fields)))
 
     @app.patch("/zones/<name>")
     def change(name: str) -> Response:
         need("admin", name)
-        fields = _body(WISH)
+        fields = _body(ZONE_PATCH)
         with _store(where) as store:
-            return _changed(*zones.change(store, name, _wish(fields), _agent_password(fields)))
+            return _changed(*zones.change(store, name, _patch(fields), _agent_password(fields)))
 
     @app.delete("/zones/<name>")
     def remove(name: str) -> Response:
@@ -179,7 +179,7 @@ def _changed(changed: bool, zone: dict[str, Any]) -> Response:
     return jsonify(changed=changed, zone=zone)
 
 
-def _wish(fields: Mapping[str, Any]) -> Wish:
+def _patch(fields: Mapping[str, Any]) -> ZonePatch:
     for name in ("cidr", "cidr6"):
         if fields.get(name) == []:
             raise InvalidValue(f"the field {name} is empty", "give all pools of that kind, or leave it out")
@@ -188,7 +188,7 @@ def _wish(fields: Mapping[str, Any]) -> Wish:
         raise InvalidValue(
             f"the field forget_after is {validation.shown(forget)}", f"give seconds, or {NEVER}"
         )
-    return Wish(*(fields.get(name) for name in WISH if name != "agent_password"))
+    return ZonePatch(**{name: fields.get(name) for name in OPTION_BY_NAME})
 
 
 def _agent_password(fields: Mapping[str, Any]) -> str | None:

@@ -39,7 +39,7 @@ def run(store: Store, options: argparse.Namespace) -> int:
 
 def _add(store: Store, options: argparse.Namespace) -> int:
     if options.zone:
-        zones.one(store, options.zone)
+        zones.check_known(store.zones(), options.zone)
     text = tokens.add(store, options.name, options.role, options.zone)
     print(json.dumps({"name": options.name, "token": text}) if options.json else text)
     return 0

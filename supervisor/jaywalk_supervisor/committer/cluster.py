@@ -13,7 +13,7 @@ from jaywalk.controller.errors import Translated
 from jaywalk.core.errors import JaywalkError
 from jaywalk.zone.models import Zone
 
-from ..admin.zones import with_defaults
+from ..admin.default_zones import create_missing_zones
 from ..monitoring.health import Health
 from ..recovery.recovery import Recovery
 from ..store.connection import client_name
@@ -76,7 +76,7 @@ class ClusterCommitter:
         try:
             while not self.stop.is_set():
                 self.recovery.restore_shared(store)
-                names = with_defaults(store, self.defaults)
+                names = create_missing_zones(store, self.defaults)
                 self._end(self._serving.keys() - set(names))
                 for name in names:
                     if name not in self._serving:

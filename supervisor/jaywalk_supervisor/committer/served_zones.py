@@ -12,7 +12,7 @@ from jaywalk.core.errors import InvalidValue
 from jaywalk.service.repeat_filter import RepeatFilter
 from jaywalk.zone.models import Zone
 
-from ..admin.zones import with_defaults
+from ..admin.default_zones import create_missing_zones
 from ..monitoring.audit import RecordMonitor
 from ..monitoring.clock import Timekeeper
 from ..monitoring.fork_detection import Heads, RedisRolledBack, load_consistent
@@ -71,7 +71,7 @@ class ServedZones:
         for name in self._recovery.restore_zones(store, self.states, self._heads.returning):
             self.states.pop(name, None)
         self._health.locked_zones = dict(self._recovery.locked)
-        names = with_defaults(store, self._defaults)
+        names = create_missing_zones(store, self._defaults)
         for name in names:
             self._health.last_turn = time.monotonic()
             if name not in self.states:

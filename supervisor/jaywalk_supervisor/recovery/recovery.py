@@ -32,7 +32,7 @@ from jaywalk.zone.marks import number
 from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk.zone.view import history_of
 
-from ..admin import zones
+from ..admin.default_zones import REMOVED_ZONES_KEY
 from ..state.zone_state import ZoneState
 from ..store.acl import password_lost
 from ..store.store import Store, ZoneGone
@@ -259,7 +259,7 @@ class Recovery:
             )
 
     def _removed(self, store: Store, name: str) -> bool:
-        return bool(store.redis.sismember(zones.REMOVED, name))
+        return bool(store.redis.sismember(REMOVED_ZONES_KEY, name))
 
     def _note_locked(self, name: str, status: ZoneStatus) -> None:
         if status.digest or not status.own_password:

@@ -12,7 +12,7 @@ from jaywalk.zone.events import Change
 from jaywalk.zone.models import Lease
 from jaywalk.zone.redis_keys import ZoneKeys
 
-from ..admin.zones import settle
+from ..admin.zones import update_zone
 from ..state.zone_state import ZoneState
 from ..store.acl import set_password, write_user
 from ..store.store import BATCH, Origin, Store
@@ -52,7 +52,7 @@ def replace_older(store: Store, copy: ZoneCopy) -> None:
     name = copy.zone.name
     store.commit_all(name, lambda state: _applied(state, outdated_reservations(state, copy)))
     try:
-        changed = settle(store, name, lambda _zone: copy.zone)
+        changed, _state = update_zone(store, name, lambda _state: copy.zone)
     except InvalidValue as error:
         changed = False
         log.warning("zone %s keeps the settings of an older copy: %s", name, error)

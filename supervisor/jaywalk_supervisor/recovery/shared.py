@@ -12,8 +12,8 @@ from jaywalk.zone.redis_keys import ZONES, ZoneKeys
 from jaywalk.zone.view import history_of
 
 from ..admin import zones
+from ..admin.default_zones import DECLARED_KEY, REMOVED_ZONES_KEY
 from ..admin.tokens import GENERATION, RESTORED, TOKENS, Token
-from ..admin.zones import DECLARED, REMOVED
 from ..state.wrong_type import members
 from ..store.store import Store
 from .copies import NOWHERE, Position, SharedCopy
@@ -52,9 +52,9 @@ class SharedRecovery:
             self._written = self._copy
 
     def _mend_declared(self, store: Store) -> None:
-        declared = bool(store.redis.exists(DECLARED))
+        declared = bool(store.redis.exists(DECLARED_KEY))
         if self._copy.declared and not declared:
-            store.redis.set(DECLARED, "1")
+            store.redis.set(DECLARED_KEY, "1")
         self._copy = replace(self._copy, declared=declared or self._copy.declared)
 
     def _mend_zones(self, store: Store, copies: Mapping[str, Position]) -> set[str]:
@@ -63,7 +63,7 @@ class SharedRecovery:
         The list is read before the removals: who removes a zone says so before it goes from the list.
         """
         names = members(store.redis, ZONES)
-        gone = members(store.redis, REMOVED)
+        gone = members(store.redis, REMOVED_ZONES_KEY)
         removed = dict(self._copy.removed)
         for name in gone - names - removed.keys():
             removed[name] = max(int(store.time() * 1000), copies.get(name, NOWHERE)[0] + 1)
@@ -71,7 +71,7 @@ class SharedRecovery:
             if self._was_made_again(store, name, removed[name]):
                 del removed[name]
         if lost := removed.keys() - names - gone:
-            store.redis.sadd(REMOVED, *lost)
+            store.redis.sadd(REMOVED_ZONES_KEY, *lost)
             log.warning("the controller had forgotten that %s were removed", _listed(lost))
         if lost := copies.keys() - names - removed.keys():
             store.redis.sadd(ZONES, *lost)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from ansible_collections.jaywalking.mesh.plugins.filter import variables
 
-from jaywalk.zone import policy
+from jaywalk.zone.options import ZONE_OPTIONS, ChoiceOption, NetworksOption, SecondsOption
 
 ROLES = Path(__file__).parents[3] / "roles"
 
@@ -25,9 +25,16 @@ def zone_options(role: str) -> dict[str, Any]:
 def test_a_role_describes_every_option_of_a_zone_with_its_default(role: str) -> None:
     options = zone_options(role)
     assert set(options) == set(variables.ZONE_FIELDS)
-    assert options["takeover"]["choices"] == list(policy.TAKEOVERS)
-    for name in ("takeover", "stale_after", "quarantine", "forget_after"):
-        assert str(getattr(policy.DEFAULT, name)) in str(options[name]["description"]), name
+    for option in ZONE_OPTIONS:
+        described = options[option.name]
+        if option.default:
+            assert str(option.default) in str(described["description"]), option.name
+        if isinstance(option, ChoiceOption):
+            assert described["choices"] == list(option.choices)
+        elif isinstance(option, NetworksOption):
+            assert (described["type"], described["elements"]) == ("list", "str")
+        elif isinstance(option, SecondsOption):
+            assert described["type"] == ("str" if option.or_never else "int")
 
 
 def test_both_roles_describe_the_same_options() -> None:

@@ -15,13 +15,13 @@ from jaywalk.controller.client import ZoneClient
 from jaywalk.controller.connection import connect, locate
 from jaywalk.core.errors import ControllerDenied, ControllerUnreachable, NoAnswer
 from jaywalk.zone.models import Zone, reservation_key
+from jaywalk.zone.patch import ZonePatch
 from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk.zone.requests import Request
 from jaywalk_agent.host.signals import StopSignal
 from jaywalk_agent.zone import follower as follow
 from jaywalk_agent.zone.follower import Follower, Update
 from jaywalk_supervisor.admin import zones
-from jaywalk_supervisor.admin.zones import Wish
 from jaywalk_supervisor.api.replica import Replica
 from jaywalk_supervisor.committer.cluster import ClusterCommitter
 from jaywalk_supervisor.store.acl import password_hash
@@ -201,7 +201,7 @@ def test_a_shard_that_lost_all_gets_its_zone_back_and_one_that_is_away_is_not_em
 ) -> None:
     """The list of zones, those that were removed and the tokens lie on other shards than the zone."""
     store = Store.open(cluster.address_of("supervisor", cluster.password), "test")
-    zones.add(store, "zone-new", Wish(cidrs=["10.30.0.0/24"]), "password-of-zone-new")
+    zones.add(store, "zone-new", ZonePatch(cidr=["10.30.0.0/24"]), "password-of-zone-new")
     until(lambda: "zone-new" in supervisor.health.led)
     order = Request.checked("reserve", "zone-new", "", name="printer", request_ip=["10.30.0.9"])
     there = replace(supervisor.where, zone="zone-new")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from jaywalk.zone.patch import ZonePatch
 from jaywalk_agent.zone import follower
 from jaywalk_supervisor.admin import zones
 from jaywalk_supervisor.store.store import Store
@@ -55,7 +56,7 @@ def test_an_address_moves_only_from_a_node_that_is_not_heard_of(
     store = Store.open(redis_server.address, "test")
     holder, asker = agent(1), agent(2)
     with committing(redis_server.address, (BLUE,)):
-        zones.change(store, "zone-blue", zones.Wish(takeover="stale", stale_after=str(STALE_AFTER)))
+        zones.change(store, "zone-blue", ZonePatch(takeover="stale", stale_after=str(STALE_AFTER)))
         assert asks(holder) == WANTED
         time.sleep(STALE_AFTER + 1)
         assert asks(asker) != WANTED

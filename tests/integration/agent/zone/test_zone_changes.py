@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 
 from jaywalk.mesh import node_interface
+from jaywalk.zone.patch import ZonePatch
 from jaywalk.zone.requests import Request
 from jaywalk_agent.host.signals import StopSignal
 from jaywalk_agent.zone import follower as follow
@@ -60,7 +61,7 @@ def test_an_agent_takes_up_grown_and_further_pools(redis_server: RedisServer, st
         updates = follower.updates()
         while not follower.joined:
             next(updates)
-        more = zones.Wish(cidrs=["10.20.0.0/19", "10.30.0.0/24"])
+        more = ZonePatch(cidr=["10.20.0.0/19", "10.30.0.0/24"])
         assert zones.change(store, "zone-blue", more)[0]
         while follower.view is None or "10.30.0.0/24" not in follower.view.zone.pools:
             next(updates)
@@ -88,7 +89,7 @@ def test_agents_of_a_removed_zone_keep_their_tunnels_and_say_so(
             next(updates)
             assert not deadline.passed
         assert node_interface.desired(follower.view, NODE) == before  # type: ignore[arg-type]
-        assert zones.add(store, "zone-blue", zones.Wish(cidrs=["10.50.0.0/24"]), AGENT_PASSWORD)[0]
+        assert zones.add(store, "zone-blue", ZonePatch(cidr=["10.50.0.0/24"]), AGENT_PASSWORD)[0]
         while follower.trouble or not follower.joined:
             follower._next_tick = 0.0
             next(updates)

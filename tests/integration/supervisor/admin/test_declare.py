@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from jaywalk.zone.patch import ZonePatch
 from jaywalk_supervisor.admin import declare, zones
 from jaywalk_supervisor.admin.declare import Declaration
 from jaywalk_supervisor.store.connection import client_name
@@ -144,11 +145,11 @@ def test_a_file_that_makes_no_sense_is_one_sentence(
 
 
 def test_people_read_the_changes_and_what_is_undeclared(store: Store) -> None:
-    zones.add(store, "zone-old", zones.Wish(["10.7.0.0/24"]), None)
-    found = declare.undeclared(store, Declaration((), ("control",)))
+    zones.add(store, "zone-old", ZonePatch(cidr=["10.7.0.0/24"]), None)
+    found = declare.find_undeclared(store, Declaration((), ("control",)))
     assert declare.undeclared_lines({**found, "supervisors": ["spare"]}) == [
-        "zone zone-old is declared by nobody (0 peers, 0 leases)",
-        "supervisor spare is declared by nobody",
+        "zone zone-old is not declared (0 peers, 0 leases)",
+        "supervisor spare is not declared",
     ]
 
 

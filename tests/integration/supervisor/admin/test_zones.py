@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from jaywalk.zone.events import Gap
+from jaywalk.zone.patch import ZonePatch
 from jaywalk.zone.redis_keys import ZONES, ZoneKeys
 from jaywalk_supervisor.admin import zones
-from jaywalk_supervisor.admin.declare import Declaration, DeclaredZone, bring
+from jaywalk_supervisor.admin.declare import Declaration, DeclaredZone, apply
+from jaywalk_supervisor.admin.default_zones import DEFAULT_ZONES, create_missing_zones
 from jaywalk_supervisor.admin.zones import Conflict
 from jaywalk_supervisor.store.store import Store
 from tests.redis_server import RedisServer
@@ -21,7 +23,7 @@ from tests.supervisor_support import BLUE, RED, Command, client_of, committing, 
 
 def declare(store: Store, text: str) -> None:
     entries = [DeclaredZone.parse(each) for each in json.loads(text)["zones"]]
-    bring(store, Declaration(tuple(entries)))
+    apply(store, Declaration(tuple(entries)))
 
 
 def test_policy_is_set_shown_and_kept(command: Command) -> None:
@@ -44,10 +46,10 @@ def test_policy_is_set_shown_and_kept(command: Command) -> None:
 
 def test_default_zones_are_made_where_they_are_missing(store: Store) -> None:
     for _ in range(2):
-        assert sorted(zones.with_defaults(store, (BLUE, RED))) == ["zone-blue", "zone-red"]
+        assert sorted(create_missing_zones(store, (BLUE, RED))) == ["zone-blue", "zone-red"]
     zones.remove(store, "zone-red", force=False)
     store.redis.delete(ZONES, ZoneKeys("zone-blue").meta)
-    assert zones.with_defaults(store, (BLUE, RED)) == ["zone-blue"], "one that was removed stays so"
+    assert create_missing_zones(store, (BLUE, RED)) == ["zone-blue"], "one that was removed stays so"
     assert store.load("zone-blue").zone == BLUE
 
 
@@ -173,7 +175,7 @@ def test_changes_and_joins_at_once_lose_nothing(
         joins = threading.Thread(target=lambda: [client.ask(join("zone-blue", n), 20) for n in range(100)])
         joins.start()
         for number in range(20):
-            assert zones.change(store, "zone-blue", zones.Wish(description=f"text {number}"))[0]
+            assert zones.change(store, "zone-blue", ZonePatch(description=f"text {number}"))[0]
         joins.join()
         other.close()
     zone = command("zone", "show", "zone-blue")
@@ -182,7 +184,7 @@ def test_changes_and_joins_at_once_lose_nothing(
 
 def test_a_grown_pool_keeps_its_place(store: Store) -> None:
     store.create(BLUE)
-    zones.change(store, "zone-blue", zones.Wish(cidrs=["10.20.0.0/19"]))
+    zones.change(store, "zone-blue", ZonePatch(cidr=["10.20.0.0/19"]))
     assert store.load("zone-blue").zone.pools == ("10.20.0.0/19", "fd00:20::/64")
 
 
@@ -283,19 +285,19 @@ def test_a_file_of_another_kind_is_refused(
 def test_default_zones_are_made_by_nobody_once_zones_were_declared(store: Store) -> None:
     declared = json.dumps({"zones": [{"name": "zone-a", "cidr": "10.7.0.0/24"}]})
     declare(store, declared)
-    assert zones.with_defaults(store, (BLUE, RED)) == ["zone-a"]
+    assert create_missing_zones(store, (BLUE, RED)) == ["zone-a"]
 
 
 def test_a_default_zone_that_nobody_uses_becomes_what_is_declared(store: Store) -> None:
     """A supervisor may have made it in an emptied Redis, before the play could say what it should be."""
-    zones.with_defaults(store, zones.DEFAULT_ZONES)
+    create_missing_zones(store, DEFAULT_ZONES)
     declared = json.dumps({"zones": [{"name": "zone-blue", "cidr": "10.20.0.0/24"}]})
     declare(store, declared)
     assert store.load("zone-blue").zone.pools == ("10.20.0.0/24",)
 
 
 def test_a_default_zone_that_somebody_uses_stays(store: Store, redis_server: RedisServer) -> None:
-    with committing(redis_server.address, zones.DEFAULT_ZONES):
+    with committing(redis_server.address, DEFAULT_ZONES):
         assert client_of(store, "zone-blue").ask(join("zone-blue", 1), timeout=20).ok
     with pytest.raises(Conflict, match="pools may grow"):
         declare(store, json.dumps({"zones": [{"name": "zone-blue", "cidr": "10.20.0.0/24"}]}))

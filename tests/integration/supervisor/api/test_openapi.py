@@ -123,5 +123,5 @@ def test_document_and_routes_name_the_same(served: tuple[Flask, dict[str, str]])
     assert told == there
     fields = document["components"]["schemas"]
     assert set(fields["NewZone"]["properties"]) == set(writes.ZONE)
-    assert set(fields["ZoneWish"]["properties"]) == set(writes.WISH)
+    assert set(fields["ZoneWish"]["properties"]) == set(writes.ZONE_PATCH)
     assert set(fields["LeaseWish"]["properties"]) == set(writes.LEASE)

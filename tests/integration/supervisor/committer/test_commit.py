@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from jaywalk.zone.events import Change
+from jaywalk.zone.patch import ZonePatch
 from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk.zone.requests import AGENT_OPS, Request
 from jaywalk_supervisor.admin import zones
@@ -144,7 +145,7 @@ def test_a_zone_is_changed_only_as_it_was_when_that_was_checked(
 
     slow = Slow(store.redis, store.where)
     with pytest.raises(zones.Conflict, match=r"10\.20\.15\.1 of node1"):
-        zones.settle(slow, "zone-blue", zones.Wish(cidrs=["10.20.0.0/24"]).applied)
+        zones.change(slow, "zone-blue", ZonePatch(cidr=["10.20.0.0/24"]))
     assert looks == [0, 1]
     assert store.load("zone-blue").zone.pools == BLUE.pools
 

@@ -12,7 +12,9 @@ import pytest
 from jaywalk.core.errors import InvalidValue
 from jaywalk.zone.codec import compact
 from jaywalk.zone.models import Lease, Peer, Zone, reservation_key
-from jaywalk.zone.policy import FORGET_AFTER, NEVER, Policy
+from jaywalk.zone.options import FORGET_AFTER_SECONDS, NEVER
+from jaywalk.zone.patch import ZonePatch
+from jaywalk.zone.policy import Policy
 from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk.zone.requests import Request
 from jaywalk_supervisor.admin import zones
@@ -29,7 +31,7 @@ KEYS = ZoneKeys("zone-blue")
 
 def zone_of(**policy: Any) -> Zone:
     words: dict[str, Any] = {"takeover": "always", "quarantine": 60, **policy}
-    return Zone.checked("zone-blue", ["10.20.0.0/16"], "", Policy.checked(**words))
+    return Zone.checked("zone-blue", ["10.20.0.0/16"], "", Policy.parse(**words))
 
 
 def left(number: int, ago: float, **fields: Any) -> Lease:
@@ -49,11 +51,11 @@ def ended(state: ZoneState, now: float = NOW) -> set[str]:
 
 
 def test_a_lease_ends_a_month_after_its_node_left_unless_somebody_says_otherwise() -> None:
-    leases = [left(1, FORGET_AFTER - 1), left(2, FORGET_AFTER + 1), left(3, 3601)]
+    leases = [left(1, FORGET_AFTER_SECONDS - 1), left(2, FORGET_AFTER_SECONDS + 1), left(3, 3601)]
     assert ended(state_of(leases)) == {key_of(2)}
     assert ended(state_of(leases, forget_after=3600)) == {key_of(1), key_of(2), key_of(3)}
     assert ended(state_of(leases, forget_after=NEVER)) == set()
-    assert FORGET_AFTER == 30 * 86_400
+    assert FORGET_AFTER_SECONDS == 30 * 86_400
 
 
 def test_no_lease_ends_within_its_quarantine() -> None:
@@ -102,14 +104,14 @@ def test_leases_end_in_batches_and_the_more_agents_there_are_the_more_seldom() -
 @pytest.mark.parametrize("word", ["soon", "-1", "", True, 10**9])
 def test_a_time_that_is_none_is_an_error(word: object) -> None:
     with pytest.raises(InvalidValue, match="never"):
-        Policy.checked("always", 0, (), 900, word)
+        Policy.parse(forget_after=word)
 
 
 def test_a_zone_of_before_there_was_such_a_policy_has_the_default() -> None:
     old = Policy.from_wire('{"takeover":"stale","quarantine":60,"stale_after":90}')
-    assert old.forget_after == FORGET_AFTER
+    assert old.forget_after == FORGET_AFTER_SECONDS
     for value in (0, 60, NEVER):
-        policy = Policy.checked("stale", 60, (), 90, value)
+        policy = Policy.parse(takeover="stale", quarantine=60, stale_after=90, forget_after=value)
         assert Policy.from_wire(policy.to_wire()) == policy
 
 
@@ -153,5 +155,5 @@ def test_a_policy_that_changes_while_nobody_asks_anything_is_followed(
     store.redis.hset(KEYS.leases, lease.key, compact(lease.to_wire()))
     with committing(redis_server.address) as committer:
         until(lambda: "zone-blue" in committer.health.led)
-        zones.change(store, "zone-blue", zones.Wish(forget_after=3600))
+        zones.change(store, "zone-blue", ZonePatch(forget_after=3600))
         until(lambda: store.redis.hlen(KEYS.leases) == 0)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from jaywalk.zone.patch import ZonePatch
 from jaywalk.zone.policy import Policy
 from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk.zone.requests import Reply, Request
@@ -47,7 +48,7 @@ def hour(store: Store) -> Hour:
     """The zone is under the policy 'stale'."""
     opened = Hour(store.redis, store.where)
     store.create(BLUE)
-    zones.change(store, "zone-blue", zones.Wish(takeover="stale"))
+    zones.change(store, "zone-blue", ZonePatch(takeover="stale"))
     return opened
 
 

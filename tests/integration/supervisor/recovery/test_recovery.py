@@ -15,10 +15,11 @@ import pytest
 from jaywalk.controller.address import ControllerAddress
 from jaywalk.controller.connection import connect
 from jaywalk.zone.models import Lease, Zone, reservation_key
+from jaywalk.zone.patch import ZonePatch
 from jaywalk.zone.redis_keys import ZONES, ZoneKeys
 from jaywalk.zone.requests import Reply, Request
 from jaywalk_supervisor.admin import tokens, zones
-from jaywalk_supervisor.admin.zones import Wish
+from jaywalk_supervisor.admin.default_zones import REMOVED_ZONES_KEY
 from jaywalk_supervisor.committer.committer import Committer
 from jaywalk_supervisor.recovery import restore
 from jaywalk_supervisor.recovery.copies import ZoneCopy
@@ -31,7 +32,7 @@ from tests.supervisor_support import AGENT_PASSWORD, client_of, committing, join
 
 ZONE = "zone-a"
 KEYS = ZoneKeys(ZONE)
-WISH = Wish(cidrs=["10.7.0.0/24"], description="A tenant", quarantine=77, excluded=["10.7.0.1"])
+WISH = ZonePatch(cidr=["10.7.0.0/24"], description="A tenant", quarantine=77, exclude=["10.7.0.1"])
 OWN = "the-tenants-own-0123"
 
 
@@ -84,7 +85,7 @@ def test_an_empty_redis_gets_back_what_the_supervisor_knows(
     redis_server: RedisServer, store: Store, tmp_path: Path, how: str
 ) -> None:
     with serving(redis_server, tmp_path) as committer:
-        zones.add(store, "zone-old", Wish(cidrs=["10.8.0.0/24"]), None)
+        zones.add(store, "zone-old", ZonePatch(cidr=["10.8.0.0/24"]), None)
         until(lambda: "zone-old" in committer.health.led)
         token = with_everything(store)
         zones.remove(store, "zone-old", force=False)
@@ -106,7 +107,7 @@ def test_an_empty_redis_gets_back_what_the_supervisor_knows(
         assert not opens(redis_server, ZONE, AGENT_PASSWORD)
         assert tokens.find(tokens.listing(store), token) is not None
         assert store.zones() == [ZONE]
-        assert store.redis.smembers(zones.REMOVED) == {"zone-old"}
+        assert store.redis.smembers(REMOVED_ZONES_KEY) == {"zone-old"}
         assert joined(store, 3).addresses not in {("10.7.0.7",), ("10.7.0.9",)}
         assert joined(store, 2, name="db").addresses == ("10.7.0.7",)
         assert committer.health.failing_zones == {}
@@ -141,12 +142,14 @@ def test_addresses_of_nodes_that_are_down_go_to_no_newcomer_after_a_loss(
         assert joined(store, 1, name="web").addresses == ("10.7.0.2",)
 
 
-@pytest.mark.parametrize("lost", [(KEYS.meta,), (ZONES,), (KEYS.creds,), (tokens.TOKENS,), (zones.REMOVED,)])
+@pytest.mark.parametrize(
+    "lost", [(KEYS.meta,), (ZONES,), (KEYS.creds,), (tokens.TOKENS,), (REMOVED_ZONES_KEY,)]
+)
 def test_a_part_that_was_lost_comes_back_alone(
     redis_server: RedisServer, store: Store, lost: tuple[str, ...]
 ) -> None:
     with serving(redis_server) as committer:
-        zones.add(store, "zone-old", Wish(cidrs=["10.8.0.0/24"]), None)
+        zones.add(store, "zone-old", ZonePatch(cidr=["10.8.0.0/24"]), None)
         zones.remove(store, "zone-old", force=False)
         with_everything(store)
         before = store.load(ZONE)
@@ -173,7 +176,7 @@ def test_a_password_that_nobody_knows_leaves_the_zone_shut(redis_server: RedisSe
         until(lambda: committer.health.failing_zones)
         assert "zone set zone-a --agent-password-file" in committer.health.failing_zones[ZONE]
         assert not opens(redis_server, ZONE, AGENT_PASSWORD)
-        zones.change(store, ZONE, Wish(), OWN)
+        zones.change(store, ZONE, ZonePatch(), OWN)
         until(lambda: not committer.health.failing_zones)
         assert opens(redis_server, ZONE, OWN)
 
@@ -184,13 +187,13 @@ def newer_and_older(server: RedisServer, store: Store, tmp_path: Path) -> tuple[
     with serving(server, new):
         with serving(server, old):
             with_everything(store)
-            zones.add(store, "zone-b", Wish(cidrs=["10.9.0.0/24"]), None)
+            zones.add(store, "zone-b", ZonePatch(cidr=["10.9.0.0/24"]), None)
             tokens.add(store, "outdated", "read")
             until(lambda: "db" in str(copied(old)) and copied(old, "zone-b"))
             until(lambda: "outdated" in str(copied(old, "shared.all")))
         order(store, "release", name="printer")
         order(store, "reserve", name="camera", request_ip=["10.7.0.20"])
-        zones.change(store, ZONE, Wish(quarantine=88), "another-of-its-own-0")
+        zones.change(store, ZONE, ZonePatch(quarantine=88), "another-of-its-own-0")
         zones.remove(store, "zone-b", force=False)
         tokens.remove(store, "outdated")
         until(lambda: "camera" in str(copied(new)) and "88" in str(copied(new)["policy"]))
@@ -224,7 +227,7 @@ def test_what_an_operator_says_after_a_loss_stands_before_any_copy(
     new, old = newer_and_older(redis_server, store, tmp_path)
     store.redis.flushall()
     with serving(redis_server, old):
-        zones.change(store, ZONE, Wish(quarantine=99))
+        zones.change(store, ZONE, ZonePatch(quarantine=99))
         order(store, "reserve", name="scanner", request_ip=["10.7.0.20"])
     with serving(redis_server, new) as committer:
         until(lambda: ZONE in committer.recovery._copies)
@@ -240,7 +243,7 @@ def test_an_older_state_of_redis_stands_and_the_log_says_what_differs(
         with_everything(store)
         saved = dumped(redis_server)
         order(store, "reserve", name="camera", request_ip=["10.7.0.20"])
-        zones.change(store, ZONE, Wish(quarantine=88))
+        zones.change(store, ZONE, ZonePatch(quarantine=88))
         until(lambda: "camera" in str(copied(tmp_path)) and "88" in str(copied(tmp_path)["policy"]))
     put_back(redis_server, saved)
     with caplog.at_level(logging.WARNING), serving(redis_server, tmp_path) as committer:
@@ -397,7 +400,7 @@ def test_an_outdated_copy_adds_nothing_to_what_a_newer_one_brought_back(
     new, old = newer_and_older(redis_server, store, tmp_path)
     store.redis.flushall()
     with serving(redis_server, new):
-        zones.change(store, ZONE, Wish(quarantine=99))
+        zones.change(store, ZONE, ZonePatch(quarantine=99))
         with serving(redis_server, old) as outdated:
             until(lambda: outdated.recovery._copies[ZONE].zone.policy.quarantine == 99)
             state = store.load(ZONE)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from jaywalk.zone.models import reservation_key
+from jaywalk.zone.patch import ZonePatch
 from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk.zone.requests import Request
 from jaywalk_supervisor.admin import zones
-from jaywalk_supervisor.admin.zones import Wish
 from jaywalk_supervisor.committer.committer import Committer
 from jaywalk_supervisor.recovery.recovery import Recovery
 from jaywalk_supervisor.store.store import Store
@@ -50,7 +50,7 @@ def test_a_supervisor_that_runs_says_what_is_to_be_ordered_again(
         until(lambda: follows(committer, store))
         with ROLLBACKS["restore"](redis_server) as put_back:
             assert client.ask(Request.checked("reserve", ZONE, "", name="web"), 20, ORDERS).ok
-            zones.change(store, ZONE, Wish(quarantine=88))
+            zones.change(store, ZONE, ZonePatch(quarantine=88))
             until(lambda: follows(committer, store))
             epoch = store.head(ZONE).epoch
             put_back()

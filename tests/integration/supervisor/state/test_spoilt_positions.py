@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from jaywalk.zone.patch import ZonePatch
 from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk_supervisor.admin import zones
 from jaywalk_supervisor.committer.committer import Committer
@@ -63,7 +64,7 @@ def test_an_operator_changes_such_a_zone(
     with committing(redis_server.address):
         assert joins(store, 1)
     write(store)
-    assert zones.change(store, "zone-blue", zones.Wish(cidrs=["10.20.0.0/16"]), None)[0]
+    assert zones.change(store, "zone-blue", ZonePatch(cidr=["10.20.0.0/16"]), None)[0]
     assert store.load("zone-blue").zone.pools[0] == "10.20.0.0/16"
 
 

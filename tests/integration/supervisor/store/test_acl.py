@@ -6,16 +6,16 @@ from __future__ import annotations
 import pytest
 import redis
 
+from jaywalk.zone.patch import ZonePatch
 from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk_supervisor.admin import zones
-from jaywalk_supervisor.admin.zones import Wish
 from jaywalk_supervisor.store import acl
 from jaywalk_supervisor.store.acl import password_hash
 from jaywalk_supervisor.store.store import Store
 from tests.redis_server import RedisServer
 
 OWN, DEFAULT = "the-tenants-own-0123", "password-of-all-agents"
-WISH = Wish(cidrs=["10.7.0.0/24"])
+WISH = ZonePatch(cidr=["10.7.0.0/24"])
 
 
 def opens(server: RedisServer, zone: str, password: str) -> bool:
@@ -48,7 +48,7 @@ def test_a_zone_that_lost_its_own_password_stays_shut_to_the_default_one(
     assert not acl.write_user(store, "zone-a", password_hash(DEFAULT))
     assert not opens(redis_server, "zone-a", DEFAULT)
     assert opens(redis_server, "zone-a", OWN) == (server == "goes on")
-    assert zones.change(store, "zone-a", Wish(), OWN)[0], "the remedy"
+    assert zones.change(store, "zone-a", ZonePatch(), OWN)[0], "the remedy"
     assert opens(redis_server, "zone-a", OWN)
 
 
@@ -63,7 +63,7 @@ def test_a_zone_whose_meta_data_were_lost_still_had_its_own_password(store: Stor
 def test_a_new_password_is_a_revision_of_the_zone(store: Store) -> None:
     zones.add(store, "zone-a", WISH, OWN)
     before = store.load("zone-a")
-    assert zones.change(store, "zone-a", Wish(), "another-of-its-own-0")[0]
-    assert not zones.change(store, "zone-a", Wish(), "another-of-its-own-0")[0]
+    assert zones.change(store, "zone-a", ZonePatch(), "another-of-its-own-0")[0]
+    assert not zones.change(store, "zone-a", ZonePatch(), "another-of-its-own-0")[0]
     after = store.load("zone-a")
     assert (after.epoch, after.rev) == (before.epoch, before.rev + 1)

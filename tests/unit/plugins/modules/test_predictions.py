@@ -56,7 +56,7 @@ def carry_out(state: ZoneState, request: Request) -> Reply:
 @st.composite
 def zones(draw: st.DrawFn) -> ZoneState:
     """A zone after up to eight requests of nodes and operators."""
-    policy = Policy.checked(draw(st.sampled_from(["always", "never"])), 3600, [])
+    policy = Policy(takeover=draw(st.sampled_from(["always", "never"])))
     state = ZoneState(Zone.checked("zone-blue", draw(st.sampled_from(allocation.POOLS)), "", policy), 1000, 0)
     for operation, key, name, addresses, prefixes, endpoint, by_name in draw(st.lists(requests, max_size=8)):
         fields: dict[str, Any] = {"name": name, "request_ip": addresses, "child_prefixes": prefixes}

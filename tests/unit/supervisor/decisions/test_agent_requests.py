@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from jaywalk.core.errors import InvalidValue
 from jaywalk.core.key_format import default_name
 from jaywalk.zone.models import Zone
-from jaywalk.zone.policy import QUARANTINE, Policy
+from jaywalk.zone.options import QUARANTINE_SECONDS
+from jaywalk.zone.policy import Policy
 from jaywalk.zone.requests import AGENT_OPS, CHECK, Reply, Request
 from jaywalk_supervisor.admin import go_ipam_import
 from jaywalk_supervisor.decisions.agent_requests import decide
@@ -125,10 +126,10 @@ def test_full_pool_takes_the_longest_released_lease_out_of_quarantine(blue: Zone
         carry_out(blue, join("zone-blue", number))
     carry_out(blue, ask("leave", 4), NOW)
     carry_out(blue, ask("leave", 2), NOW + 1)
-    assert carry_out(blue, join("zone-blue", 7), NOW + QUARANTINE - 1).code == "exhausted"
-    assert carry_out(blue, join("zone-blue", 7), NOW + QUARANTINE + 10).addresses[0] == "10.20.0.5"
+    assert carry_out(blue, join("zone-blue", 7), NOW + QUARANTINE_SECONDS - 1).code == "exhausted"
+    assert carry_out(blue, join("zone-blue", 7), NOW + QUARANTINE_SECONDS + 10).addresses[0] == "10.20.0.5"
     assert key_of(4) not in blue.leases
-    assert carry_out(blue, join("zone-blue", 2), NOW + QUARANTINE + 10).addresses[0] == "10.20.0.3"
+    assert carry_out(blue, join("zone-blue", 2), NOW + QUARANTINE_SECONDS + 10).addresses[0] == "10.20.0.3"
 
 
 def test_a_node_that_came_back_loses_nothing_to_a_full_pool(blue: ZoneState) -> None:
@@ -136,7 +137,7 @@ def test_a_node_that_came_back_loses_nothing_to_a_full_pool(blue: ZoneState) -> 
         carry_out(blue, join("zone-blue", number))
     carry_out(blue, ask("leave", 1))
     carry_out(blue, join("zone-blue", 1), NOW + 1)
-    assert carry_out(blue, join("zone-blue", 7), NOW + 2 * QUARANTINE).code == "exhausted"
+    assert carry_out(blue, join("zone-blue", 7), NOW + 2 * QUARANTINE_SECONDS).code == "exhausted"
     assert key_of(1) in blue.peers
 
 
@@ -144,7 +145,7 @@ def test_who_left_keeps_its_address_while_others_are_free(blue: ZoneState) -> No
     for number in range(3):
         carry_out(blue, join("zone-blue", number))
     carry_out(blue, ask("leave", 1))
-    much_later = NOW + 100 * QUARANTINE
+    much_later = NOW + 100 * QUARANTINE_SECONDS
     assert carry_out(blue, join("zone-blue", 7), much_later).addresses[0] == "10.20.0.4"
     assert carry_out(blue, join("zone-blue", 1), much_later).addresses[0] == "10.20.0.2"
 

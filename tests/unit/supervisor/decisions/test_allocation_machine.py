@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from jaywalk.core.errors import InvalidValue
 from jaywalk.zone.models import Zone, reservation_key
+from jaywalk.zone.patch import ZonePatch
 from jaywalk.zone.policy import Policy
 from jaywalk.zone.requests import Reply, Request
 from jaywalk_supervisor.admin import zones
@@ -93,7 +94,9 @@ class IpamMachine(RuleBasedStateMachine):
     )
     def start(self, pools: list[str], takeover: str, quarantine: int, data: st.DataObject) -> None:
         excluded = data.draw(st.lists(st.sampled_from(EXCLUDED[pools[0]]), max_size=2))
-        policy = Policy.checked(takeover, quarantine, excluded, STALE_AFTER)
+        policy = Policy.parse(
+            takeover=takeover, quarantine=quarantine, excluded=excluded, stale_after=STALE_AFTER
+        )
         self.state = ZoneState(Zone.checked("zone-blue", pools, "", policy), 1000, 0)
         self.follower = ZoneState(self.state.zone, 1000, 0)
         self.model = Model(pools, takeover, quarantine, excluded, STALE_AFTER)
@@ -159,15 +162,17 @@ class IpamMachine(RuleBasedStateMachine):
     def pools_change(self, data: st.DataObject) -> None:
         others = [each for each in OTHER_POOLS if versions(each) == set(self.model.versions())]
         pools = data.draw(st.sampled_from(others))
-        wish = zones.Wish([each for each in pools if "." in each], [each for each in pools if ":" in each])
+        patch = ZonePatch(
+            cidr=[pool for pool in pools if "." in pool], cidr6=[pool for pool in pools if ":" in pool]
+        )
         try:
-            wanted = wish.applied(self.state.zone)
-            zones.check_pools(self.state, wanted)
+            desired = patch.apply(self.state.zone)
+            zones.check_pools(self.state, desired)
         except InvalidValue:
             assert not self.model.accepts(pools)
             return
         assert self.model.accepts(pools)
-        self.reload(wanted)
+        self.reload(desired)
 
     @rule(
         takeover=st.sampled_from(["always", "stale", "never"]),
@@ -175,8 +180,8 @@ class IpamMachine(RuleBasedStateMachine):
         stale_after=st.sampled_from([0, STALE_AFTER]),
     )
     def policy_changes(self, takeover: str, quarantine: int, stale_after: int) -> None:
-        wish = zones.Wish(takeover=takeover, quarantine=str(quarantine), stale_after=str(stale_after))
-        self.reload(wish.applied(self.state.zone))
+        patch = ZonePatch(takeover=takeover, quarantine=str(quarantine), stale_after=str(stale_after))
+        self.reload(patch.apply(self.state.zone))
         self.model.takeover, self.model.quarantine = takeover, quarantine
         self.model.stale_after = stale_after
 

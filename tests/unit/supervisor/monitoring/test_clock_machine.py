@@ -20,7 +20,12 @@ from tests.supervisor_support import key_of
 QUARANTINE = 3600
 STALE_AFTER = 900
 LIVE, GONE, GREEDY = key_of(1), key_of(2), key_of(3)
-ZONE = Zone.checked("zone-blue", ["10.20.0.0/24"], "", Policy("stale", QUARANTINE, (), STALE_AFTER))
+ZONE = Zone.checked(
+    "zone-blue",
+    ["10.20.0.0/24"],
+    "",
+    Policy(takeover="stale", quarantine=QUARANTINE, stale_after=STALE_AFTER),
+)
 jumps = st.one_of(st.sampled_from([86_400.0, -2 * 86_400.0]), st.floats(-10_000, 10_000)).filter(
     lambda jump: abs(jump) > JUMP_SECONDS + 1
 )

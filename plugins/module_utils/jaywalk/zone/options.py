@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The options of a zone that an operator sets: one table for all places that accept or show them.
+
+The flags of ``zone add`` and ``zone set``, the REST bodies and their OpenAPI schema, declarations, the
+policy in Redis, diffs and ``zone show`` read :data:`ZONE_OPTIONS`.  A test compares the roles'
+argument_specs and the documentation with it.  Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..core import ip, validation
+from ..core.errors import InvalidValue
+
+if TYPE_CHECKING:
+    from .models import Zone
+
+TAKEOVERS = ("always", "stale", "never")
+# An agent that lost its zone sends its request again within a minute.  After an hour no node routes to a
+# node that left.
+QUARANTINE_SECONDS = 3600
+# Fifteen reports.  A node that reboots, or reconnects to its controller, reports long before.
+STALE_AFTER_SECONDS = 900
+# Thirty days.  A node that returns from a long leave or a repair still has its address, and a zone through
+# which new keys pass keeps the keys of one month.
+FORGET_AFTER_SECONDS = 2_592_000
+# The value of a time that never comes.
+NEVER = "never"
+# The value that empties a list.
+NONE = "none"
+
+
+@dataclass(frozen=True)
+class ZoneOption:
+    """One option of a zone.
+
+    ``name`` is its name in REST bodies, inventories and declarations; :attr:`flag` is the command's.
+    ``field`` is its name in the zone's policy, in Redis and in answers, empty for an option that is no part
+    of the policy.  ``default`` is its value in a new zone.  ``help`` is one sentence without its end.
+    ``subject`` names it in errors, ``label`` in diffs and in ``zone show``.
+    """
+
+    name: str
+    help: str
+    subject: str
+    label: str
+    field: str = ""
+    default: Any = None
+
+    @property
+    def flag(self) -> str:
+        return f"--{self.name.replace('_', '-')}"
+
+    def parse(self, value: object) -> Any:
+        """Returns the value of an operator's, or of a record's, text or JSON; raises ``InvalidValue``."""
+        raise NotImplementedError
+
+    def to_json(self, value: Any) -> Any:
+        """Returns a parsed value as JSON has it."""
+        return value
+
+    def texts(self, value: Any) -> list[str]:
+        """Returns a parsed value as people read it, one text per line."""
+        return [str(value)]
+
+    def value_in(self, zone: Zone) -> Any:
+        """Returns the option's value in ``zone``."""
+        return getattr(zone.policy, self.field)
+
+
+@dataclass(frozen=True)
+class DescriptionOption(ZoneOption):
+    """A line of text for people."""
+
+    def parse(self, value: object) -> str:
+        if isinstance(value, str):
+            return value
+        raise InvalidValue(f"the {self.subject} {validation.shown(value)} is no text", "give a text")
+
+    def value_in(self, zone: Zone) -> str:
+        return zone.description
+
+
+@dataclass(frozen=True)
+class ChoiceOption(ZoneOption):
+    """One word of several."""
+
+    choices: tuple[str, ...] = ()
+
+    def parse(self, value: object) -> str:
+        if value in self.choices:
+            return str(value)
+        raise InvalidValue(
+            f"the {self.subject} {validation.shown(value)} is unknown",
+            f"use one of {', '.join(self.choices)}",
+        )
+
+
+@dataclass(frozen=True)
+class SecondsOption(ZoneOption):
+    """A time in seconds; with ``or_never`` also ``never``, which parses to None.
+
+    ``under`` is the takeover policy under which alone the option has an effect; empty for all.
+    """
+
+    or_never: bool = False
+    under: str = ""
+
+    def parse(self, value: object) -> int | None:
+        if self.or_never and value in (None, NEVER):
+            return None
+        try:
+            return validation.seconds(value, self.subject)
+        except InvalidValue as error:
+            if not self.or_never:
+                raise
+            raise InvalidValue(error.problem, f"{error.remedy}, or {NEVER}") from None
+
+    def to_json(self, value: int | None) -> int | str:
+        return NEVER if value is None else value
+
+    def texts(self, value: int | None) -> list[str]:
+        return [NEVER if value is None else f"{value} s"]
+
+
+@dataclass(frozen=True)
+class NetworksOption(ZoneOption):
+    """A list of addresses and networks; ``none`` in it stands for nothing, so that a flag can empty it."""
+
+    def parse(self, value: object) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self._networks(value)))
+
+    def to_json(self, value: tuple[str, ...]) -> list[str]:
+        return list(value)
+
+    def texts(self, value: tuple[str, ...]) -> list[str]:
+        return list(value)
+
+    def _networks(self, value: object) -> Iterable[str]:
+        if not isinstance(value, (list, tuple)):
+            raise InvalidValue(f"the {self.subject}s are no list", "send a JSON list")
+        return (validation.network(text, self.subject) for text in value if text != NONE)
+
+
+@dataclass(frozen=True)
+class PoolsOption(NetworksOption):
+    """The zone's pools of one IP version; no pool may be named twice."""
+
+    ip_version: int = 4
+
+    def parse(self, value: object) -> tuple[str, ...]:
+        return tuple(self._networks(value))
+
+    def value_in(self, zone: Zone) -> tuple[str, ...]:
+        return tuple(pool for pool in zone.pools if ip.version_of(pool) == self.ip_version)
+
+
+ZONE_OPTIONS: tuple[ZoneOption, ...] = (
+    PoolsOption(
+        name="cidr",
+        help="a pool of IPv4 addresses, like 10.20.0.0/20; the list is complete",
+        subject="pool",
+        label="pool",
+        default=(),
+    ),
+    PoolsOption(
+        name="cidr6",
+        help="a pool of IPv6 addresses, like fd00:20::/64; the list is complete",
+        subject="pool",
+        label="pool",
+        default=(),
+        ip_version=6,
+    ),
+    DescriptionOption(
+        name="description",
+        help="a line of text for people",
+        subject="description",
+        label="description",
+        default="",
+    ),
+    ChoiceOption(
+        name="takeover",
+        help="whether a requested address moves to the node that requests it from the node that has it",
+        subject="takeover policy",
+        label="takeover",
+        field="takeover",
+        default=TAKEOVERS[0],
+        choices=TAKEOVERS,
+    ),
+    SecondsOption(
+        name="stale_after",
+        help="under takeover stale, how long a node must be silent before its address may move",
+        subject="time after which a node is stale",
+        label="stale after",
+        field="stale_after",
+        default=STALE_AFTER_SECONDS,
+        under="stale",
+    ),
+    SecondsOption(
+        name="quarantine",
+        help="how long the addresses of a node that left are given to no other node",
+        subject="quarantine",
+        label="quarantine",
+        field="quarantine",
+        default=QUARANTINE_SECONDS,
+    ),
+    SecondsOption(
+        name="forget_after",
+        help="how long a lease is kept after its node left, if the quarantine is not longer; "
+        f"{NEVER} keeps all",
+        subject="time after which a lease is forgotten",
+        label="forget after",
+        field="forget_after",
+        default=FORGET_AFTER_SECONDS,
+        or_never=True,
+    ),
+    NetworksOption(
+        name="exclude",
+        help="an address or a network of the pools that no node gets, like a gateway's 10.20.0.1; "
+        f"{NONE} empties the list",
+        subject="excluded network",
+        label="excluded",
+        field="excluded",
+        default=(),
+    ),
+)
+
+OPTION_BY_NAME = {option.name: option for option in ZONE_OPTIONS}
+POLICY_OPTIONS = tuple(option for option in ZONE_OPTIONS if option.field)
+POOL_OPTIONS: tuple[PoolsOption, ...] = tuple(
+    option for option in ZONE_OPTIONS if isinstance(option, PoolsOption)
+)
