@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from jaywalk.core.runner import Finished, SubprocessRunner
-from jaywalk.wireguard import backend, darwin
+from jaywalk.wireguard.darwin import Darwin
 from tests.strategies import key
 
 IFCONFIG = """\
@@ -134,9 +134,13 @@ class Recorded:
 
 
 def a_mac(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Recorded:
-    """A Mac for whoever asks which platform this is; ``folder`` is to hold the control sockets."""
+    """A Mac, also for a caller that asks which platform this is; ``folder`` holds the control sockets."""
     recorded = Recorded(folder)
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(shutil, "which", lambda program: f"/opt/homebrew/bin/{program}")
-    monkeypatch.setattr(backend, "Darwin", lambda runner: darwin.Darwin(runner, str(folder)))
     return recorded
+
+
+def backend(recorded: Recorded) -> Darwin:
+    """The backend that calls the programs of this Mac."""
+    return Darwin(recorded, str(recorded.folder))

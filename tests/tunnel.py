@@ -12,8 +12,9 @@ from pathlib import Path
 
 from jaywalk.core.runner import SubprocessRunner
 from jaywalk.mesh import node_interface
-from jaywalk.wireguard import keys, linux, plan
+from jaywalk.wireguard import keys, plan
 from jaywalk.wireguard.interface import Interface
+from jaywalk.wireguard.linux import Linux
 from jaywalk.zone.models import Peer
 from jaywalk.zone.view import ZoneView
 from jaywalk_agent.config import AgentConfig
@@ -64,8 +65,8 @@ class Tunnel:
         # Simultaneous handshake initiations would delay the session by 5 s.
         passive = {self.one.record.key: node_interface.Way("", 0)} if end is self.other else {}
         end.made = node_interface.desired(self.view, node, passive)
-        observed = linux.observe(end.where.runner, end.config.interface)
-        plan.diff(observed, end.made).apply(end.where.runner)
+        observed = Linux(end.where.runner).observe(end.config.interface)
+        Linux(end.where.runner).apply(plan.diff(observed, end.made))
 
     @contextmanager
     def agent(self, end: End) -> Iterator[None]:

@@ -20,7 +20,8 @@ from jaywalk.core.runner import Runner
 from jaywalk.mesh.node_interface import Node, refused_prefixes
 from jaywalk.service.repeat_filter import RepeatFilter
 from jaywalk.service.sd_notify import notify
-from jaywalk.wireguard import backend, describe, plan
+from jaywalk.wireguard import describe, plan
+from jaywalk.wireguard.steps import PeerStep
 from jaywalk.zone.marks import Head
 from jaywalk.zone.requests import Reply, Request
 from jaywalk.zone.view import ZoneView
@@ -55,7 +56,8 @@ class Agent:
     def __init__(
         self, config: AgentConfig, runner: Runner, stop: StopSignal, lock: runtime_state.Lock | None = None
     ) -> None:
-        backend.of_this_machine(runner).require_tools()
+        self._backend = PLATFORM.backend(runner)
+        self._backend.require_tools()
         self.config = config
         self._lock = lock
         view = snapshot.current(config)
@@ -66,7 +68,7 @@ class Agent:
         self.instance = own_machine_id(config.state_dir)
         self.stop = stop
         node = replace(node_of(config, self.public_key), former_keys=former_keys(config, runner))
-        self.dataplane = DataPlane(runner, node, config.controller_hosts())
+        self.dataplane = DataPlane(self._backend, node, config.controller_hosts())
         self.forwarding = Forwarding(runner, config.interface, config.forward)
         sender = BackgroundSender(config.controller_address, self._report_of, self.moved)
         self.repairer: Repairer | None = None
@@ -201,7 +203,7 @@ class Agent:
             self._trouble = str(error)
             return
         self._trouble = ""
-        for line in plan.commands(done):
+        for line in self._backend.commands(done):
             log.debug("%s", line)
         news = self._repeats.news(done.found[:MOST_WARNINGS], time.monotonic())
         for sentence in news:
@@ -359,5 +361,5 @@ def _listed(refused: Mapping[str, str]) -> str:
 
 def _summary(update: Update, done: plan.Plan) -> str:
     """What was done, for the log; in names, since nobody knows peers by their keys."""
-    keys = {step.wg[1] for step in done.steps if step.wg[:1] == ("peer",)}
+    keys = {step.key for step in done.steps if isinstance(step, PeerStep)}
     return describe.changes(done, names_of(update.view, keys))

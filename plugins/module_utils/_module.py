@@ -23,7 +23,7 @@ from .jaywalk.core.errors import InvalidValue, JaywalkError, MissingTool
 from .jaywalk.core.files import read_secret
 from .jaywalk.core.runner import Finished
 from .jaywalk.wireguard.interface import Observed
-from .jaywalk.wireguard.plan import Step
+from .jaywalk.wireguard.steps import Step
 from .jaywalk.zone.models import Lease, reservation_key
 
 
@@ -136,11 +136,27 @@ def operator_client(module: AnsibleModule) -> ZoneClient:
     return zone_client(module, controller_address(module.params, ""), zone)
 
 
+@dataclass(frozen=True)
+class LineChange(Step):
+    """A change that a plan only shows: lines of a diff about something else than the interface."""
+
+    removed_lines: tuple[str, ...]
+    added_lines: tuple[str, ...]
+
+    @property
+    def removed(self) -> tuple[str, ...]:
+        return self.removed_lines
+
+    @property
+    def added(self) -> tuple[str, ...]:
+        return self.added_lines
+
+
 def changed_lines(before: Sequence[str], after: Sequence[str]) -> list[Step]:
     """Returns the step whose diff turns ``before`` into ``after``, or no step if they are equal."""
     removed = tuple(line for line in before if line not in after)
     added = tuple(line for line in after if line not in before)
-    return [Step(removed=removed, added=added)] if removed or added else []
+    return [LineChange(removed, added)] if removed or added else []
 
 
 def interface_facts(observed: Observed | None) -> dict[str, Any] | None:

@@ -280,15 +280,16 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.mesh impor
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.mesh.node_interface import Node
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard import (
     keys,
-    linux,
     mesh_interfaces,
     mtu,
     plan,
 )
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard.backend import Failure
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard.interface import (
     Interface,
     Observed,
 )
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard.linux import Linux
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.models import Peer
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.requests import Request
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.reservations import merge_prefixes
@@ -382,12 +383,12 @@ def observe(module: AnsibleModule, outside: ModuleRunner) -> JoinContext:
     name = validation.interface_name(params["interface"])
     path = params["private_key_file"] or f"/etc/jaywalk/{zone}.key"
     where = controller_address(params, agent_user(zone))
-    linux.require_tools(runner)
+    Linux(runner).require_tools()
     new_key = not os.path.exists(path)
     # While the node has no key, the checks use a temporary one, which is never written.
     key = keys.derive(runner, keys.generate(runner)) if new_key else keys.read_key_file(runner, path)
     request = declared_request(params, where.host, key)
-    observed = linux.observe(runner, name)
+    observed = Linux(runner).observe(name)
     if observed is not None and observed.public_key not in ("", key):
         mesh_interfaces.check_not_mesh(name, mesh_interfaces.zones_by_interface())
         raise InvalidValue(
@@ -395,9 +396,9 @@ def observe(module: AnsibleModule, outside: ModuleRunner) -> JoinContext:
             "set another interface, or remove this one with the module jaywalking.mesh.wireguard_iface",
         )
     controller = [prefix for host in where.hosts for prefix in local_addresses.host_prefixes(host)]
-    local = (*linux.local_networks(runner, without=name), *controller)
+    local = (*Linux(runner).local_networks(without=name), *controller)
     node = Node(key, path, name, params["listen_port"], local_networks=local)
-    no_ipv6 = linux.why_no_ipv6(runner, name, observed is not None)
+    no_ipv6 = Linux(runner).why_no_ipv6(name, observed is not None)
     return JoinContext(runner, zone_client(module, where, zone), node, new_key, observed, request, no_ipv6)
 
 
@@ -467,7 +468,7 @@ def desired_interface(context: JoinContext, view: ZoneView) -> Interface:
         )
     observed = context.observed
     hosts = mtu.endpoint_hosts(observed.peers if observed is not None else {}, desired.peers)
-    desired = mtu.applied(desired, observed, linux.path_mtus(context.runner, hosts or ip.ELSEWHERE))
+    desired = mtu.applied(desired, observed, Linux(context.runner).path_mtus(hosts or ip.ELSEWHERE))
     return desired.without_ipv6() if context.no_ipv6 else desired
 
 
@@ -524,7 +525,7 @@ def join(context: JoinContext, params: dict[str, Any], check_mode: bool) -> Modu
         context = with_own_key(context)
         after = admitted(context, view, None if is_granted else params["timeout"])
         steps = shown(context, held, after, known)
-        observed = linux.observe(context.runner, context.node.interface)
+        observed = Linux(context.runner).observe(context.node.interface)
     lease = member_facts(context, after.peers[context.request.key], hide_key=context.new_key and check_mode)
     warnings = [
         *context.request.notes,
@@ -547,24 +548,24 @@ def admitted(context: JoinContext, view: ZoneView, timeout: int | None) -> ZoneV
     name, created = context.node.interface, context.observed is None
     if created:
         # This comes before the request: a node that cannot have the interface must not get a lease.
-        linux.create(context.runner, name)
+        Linux(context.runner).create(name)
     try:
         if timeout is not None:
             ask(context, view, timeout)
             view = context.client.snapshot()
-        steps = plan.diff(linux.observe(context.runner, name), desired_interface(context, view))
-        failures = steps.attempt(context.runner)
+        steps = plan.diff(Linux(context.runner).observe(name), desired_interface(context, view))
+        failures = Linux(context.runner).attempt(steps)
         raise_fatal_failure(failures)
     except JaywalkError:
         if created:
-            linux.delete(context.runner, name)
+            Linux(context.runner).delete(name)
         raise
     if failures:
         raise failures[0].error
     return view
 
 
-def raise_fatal_failure(failures: Iterable[plan.Failure]) -> None:
+def raise_fatal_failure(failures: Iterable[Failure]) -> None:
     """Raises the error of a failed step that no tunnel can work without."""
     for failure in failures:
         if failure.is_fatal:
@@ -582,7 +583,7 @@ def leave(context: JoinContext, params: dict[str, Any], check_mode: bool) -> Mod
     if steps and not check_mode:
         if own is not None:
             ask(context, view, params["timeout"])
-        interface.apply(context.runner)
+        Linux(context.runner).apply(interface)
         observed = None
     lease = member_facts(context, own) if own and check_mode else None
     return ModuleResult(bool(steps), steps.diff(), {"lease": lease, "interface": interface_facts(observed)})

@@ -245,7 +245,6 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.core impor
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.core.errors import InvalidValue
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard import (
     keys,
-    linux,
     mesh_interfaces,
     plan,
     routes,
@@ -255,6 +254,7 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard.
     Observed,
     WgPeer,
 )
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard.linux import Linux
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard.rollback import (
     restored_on_failure,
 )
@@ -403,9 +403,9 @@ def work(module: AnsibleModule, runner: ModuleRunner) -> ModuleResult:
         declared(params, "")
     zones = mesh_interfaces.zones_by_interface()
     mesh_interfaces.check_not_mesh(name, zones)
-    linux.require_tools(runner)
+    Linux(runner).require_tools()
     interface = declared(params, own_public_key(params, runner)) if present else None
-    observed = linux.observe(runner, name)
+    observed = Linux(runner).observe(name)
     if interface is not None:
         interface = with_endpoints_and_routes(interface, observed, runner, zones)
     steps = plan.diff(observed, interface)
@@ -413,9 +413,9 @@ def work(module: AnsibleModule, runner: ModuleRunner) -> ModuleResult:
         if interface is not None:
             keys.ensure_key_file(runner, interface.private_key_file)
         with restored_on_failure(runner, observed if present else None):
-            steps.apply(runner)
-        observed = linux.observe(runner, name)
-    facts = {"interface": interface_facts(observed), "commands": list(plan.commands(steps))}
+            Linux(runner).apply(steps)
+        observed = Linux(runner).observe(name)
+    facts = {"interface": interface_facts(observed), "commands": Linux(runner).commands(steps)}
     return ModuleResult(bool(steps), steps.diff(), facts)
 
 

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from jaywalk.core.runner import SubprocessRunner
 from jaywalk.mesh.node_interface import Node
-from jaywalk.wireguard import keys, linux
+from jaywalk.wireguard import keys
+from jaywalk.wireguard.linux import Linux
 from jaywalk.zone.models import Peer, Zone
 from jaywalk.zone.view import ZoneView
 from jaywalk_agent.dataplane.interface import DataPlane
@@ -68,7 +69,7 @@ def _apply_bare(configuration: str, batch: str) -> None:
 
 def one_peer(runner: SubprocessRunner, node: Node, view: ZoneView) -> Figure:
     """One peer more on an interface with 1,000: an event's way against the same `wg set`."""
-    plane = DataPlane(runner, node)
+    plane = DataPlane(Linux(runner), node)
     plane.bring_to(view)
     newcomer = Peer(random_key(), "new", ("10.64.200.1",), (), "192.0.2.251:51820")
     words = ["endpoint", newcomer.endpoint, "persistent-keepalive", "25", "allowed-ips", "10.64.200.1/32"]
@@ -89,17 +90,17 @@ def full_state(runner: SubprocessRunner, node: Node, view: ZoneView, private: st
     ours, other = [], []
     for _ in range(FULL_ROUNDS):
         _fresh(runner)
-        ours.append(timed(lambda: DataPlane(runner, node).bring_to(view)))
+        ours.append(timed(lambda: DataPlane(Linux(runner), node).bring_to(view)))
         _fresh(runner)
         other.append(timed(lambda: _apply_bare(configuration, batch)))
-    linux.delete(runner, NAME)
+    Linux(runner).delete(NAME)
     return Figure.against(ours, other, "wg syncconf + ip -batch")
 
 
 def _fresh(runner: SubprocessRunner) -> None:
-    if linux.observe(runner, NAME) is not None:
-        linux.delete(runner, NAME)
-    linux.create(runner, NAME)
+    if Linux(runner).observe(NAME) is not None:
+        Linux(runner).delete(NAME)
+    Linux(runner).create(NAME)
 
 
 def _bare_form(view: ZoneView, node: Node, private: str) -> tuple[str, str]:
@@ -122,11 +123,11 @@ def main() -> None:
         node = Node(public, str(key_file), NAME, 51999)
         view = zone_with(public, PEERS, ROUTES)
         figures = {"apply_full_1000": full_state(runner, node, view, key_file.read_text().strip())}
-        linux.create(runner, NAME)
+        Linux(runner).create(NAME)
         try:
             figures["apply_one_peer"] = one_peer(runner, replace(node), view)
         finally:
-            linux.delete(runner, NAME)
+            Linux(runner).delete(NAME)
     json.dump({name: asdict(figure) for name, figure in figures.items()}, sys.stdout)
 
 

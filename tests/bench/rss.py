@@ -18,7 +18,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from jaywalk.core.runner import SubprocessRunner
-from jaywalk.wireguard import keys, linux
+from jaywalk.wireguard import keys
+from jaywalk.wireguard.linux import Linux
 from tests.bench.results import Figure
 from tests.bench.stage import PASSWORD, ZONE, Stage, stage
 from tests.chaos.machines import ENVIRONMENT
@@ -48,8 +49,8 @@ def agent(ground: Stage, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         process.terminate()
         process.communicate()
-        if linux.observe(runner, INTERFACE) is not None:
-            linux.delete(runner, INTERFACE)
+        if Linux(runner).observe(INTERFACE) is not None:
+            Linux(runner).delete(INTERFACE)
 
 
 def resident(pid: int) -> dict[str, float]:

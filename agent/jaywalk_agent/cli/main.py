@@ -21,7 +21,7 @@ from jaywalk.core.runner import SubprocessRunner
 from jaywalk.service import log_format
 from jaywalk.service.arguments import ArgumentParser
 from jaywalk.service.sd_notify import notify
-from jaywalk.wireguard import backend, keys
+from jaywalk.wireguard import keys
 from jaywalk.zone.requests import Request
 
 from ..agent import Agent
@@ -29,6 +29,7 @@ from ..config import AgentConfig, said
 from ..doctor import run as examination
 from ..host import runtime_state
 from ..host.machine_id import own_machine_id
+from ..host.platform import PLATFORM
 from ..host.signals import Stopped, StopSignal
 from ..zone import snapshot
 from . import bugreport, flags, privileges, static_config
@@ -131,7 +132,7 @@ def down(config: AgentConfig, arguments: argparse.Namespace) -> int:
         )
     with runtime_state.only_one(config.lock_file, config.zone):
         # The namespace of the interface may be gone, and the interface with it.
-        backend.of_this_machine(SubprocessRunner()).require_tools()
+        PLATFORM.backend(SubprocessRunner()).require_tools()
         _take_down(config, arguments.purge)
     return 0
 

@@ -22,11 +22,12 @@ from jaywalk.core.errors import InvalidValue
 from jaywalk.core.files import write_private
 from jaywalk.core.runner import Runner
 from jaywalk.mesh import node_interface
-from jaywalk.wireguard import backend, keys, plan, routes
+from jaywalk.wireguard import keys, plan, routes
 from jaywalk.wireguard.interface import Interface, WgPeer
 
 from ..config import AgentConfig
 from ..host import runtime_state
+from ..host.platform import PLATFORM
 
 FIELDS = ("PublicKey", "PrivateKey", "EndpointIP", "AllowedIPs")
 DEFAULT_PORT = 51820
@@ -92,8 +93,8 @@ def own_entry(path: Path, entries: Sequence[Entry], config: AgentConfig, runner:
 def bring_up(config: AgentConfig, path: Path) -> tuple[list[str], list[str]]:
     """Makes the interface what the file says; returns this node's addresses, and warnings."""
     runner = config.runner()
-    hands = backend.of_this_machine(runner)
-    hands.require_tools()
+    backend = PLATFORM.backend(runner)
+    backend.require_tools()
     entries = load(path)
     own = own_entry(path, entries, config, runner)
     notes = list(warnings(path, entries))
@@ -102,9 +103,9 @@ def bring_up(config: AgentConfig, path: Path) -> tuple[list[str], list[str]]:
         _key_file(config, own, runner) as key_file,
     ):
         wanted = desired(path, entries, own, config, key_file)
-        observed = hands.observe(config.interface)
+        observed = backend.observe(config.interface)
         if observed is None:
-            hands.require_wireguard()
+            backend.require_wireguard()
         elif observed.public_key not in ("", own.public_key):
             raise InvalidValue(
                 f"the interface {config.interface} is in use with another key",
@@ -115,12 +116,12 @@ def bring_up(config: AgentConfig, path: Path) -> tuple[list[str], list[str]]:
                 f"the interface {config.interface} is that of the running agent of zone {config.zone}",
                 "choose another --interface",
             )
-        reason = hands.why_no_ipv6(config.interface, observed is not None) if wanted.has_ipv6 else ""
+        reason = backend.why_no_ipv6(config.interface, observed is not None) if wanted.has_ipv6 else ""
         if reason:
             notes.append(f"IPv6 is left out of {config.interface}, since {reason}")
             wanted = wanted.without_ipv6()
-        _refuse_conflicts(wanted, hands.local_networks(without=config.interface), runner)
-        failures = plan.diff(observed, wanted).attempt(runner)
+        _refuse_conflicts(wanted, backend.local_networks(without=config.interface), runner)
+        failures = backend.attempt(plan.diff(observed, wanted))
         if failures:
             # After all else was done.
             raise failures[0].error

@@ -15,6 +15,7 @@ from ..config import AgentConfig
 from ..dataplane.forwarding import Forwarding
 from ..dataplane.interface import DataPlane
 from ..dataplane.relay_interfaces import RelayPlane
+from ..host.platform import PLATFORM
 from ..zone.own_interface import OwnInterface, former_keys
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,6 @@ def _remove(config: AgentConfig, public_key: str) -> bool:
     runner = config.runner()
     node = replace(node_of(config, public_key), former_keys=former_keys(config, runner))
     relays = RelayPlane(runner, node).remove()
-    done = bool(DataPlane(runner, node).remove()) or relays
+    done = bool(DataPlane(PLATFORM.backend(runner), node).remove()) or relays
     Forwarding(runner, config.interface, wanted=False).remove()
     return done

@@ -11,12 +11,13 @@ from dataclasses import replace
 
 from jaywalk.core import ip
 from jaywalk.core.errors import InvalidValue, JaywalkError
-from jaywalk.core.runner import Runner
 from jaywalk.mesh import endpoints, local_addresses, node_interface
 from jaywalk.mesh.node_interface import Node, Way
-from jaywalk.wireguard import backend, describe, keys, mtu, plan
+from jaywalk.wireguard import describe, keys, mtu, plan
+from jaywalk.wireguard.backend import Backend, Failure
 from jaywalk.wireguard.interface import Interface, Observed, ObservedPeer, WgPeer
 from jaywalk.wireguard.plan import Plan
+from jaywalk.wireguard.steps import ResetPeer, SetEndpoint, SetKey, SetMtu, Step
 from jaywalk.zone.models import Peer
 from jaywalk.zone.view import ZoneView
 
@@ -32,9 +33,8 @@ class DataPlane:
     threads holds ``lock``.
     """
 
-    def __init__(self, runner: Runner, node: Node, controller_hosts: Sequence[str] = ()) -> None:
-        self._runner = runner
-        self._driver = backend.of_this_machine(runner)
+    def __init__(self, backend: Backend, node: Node, controller_hosts: Sequence[str] = ()) -> None:
+        self._backend = backend
         self.node = node
         self._controller_hosts = controller_hosts
         self._controller: list[str] = []
@@ -73,9 +73,9 @@ class DataPlane:
     def _carry_out(self, steps: Plan, wanted: Interface | None, changed: Collection[str] | None) -> bool:
         """Applies the steps and returns whether the interface is ``wanted`` now, but for what was refused."""
         self._last = None
-        if any(step.about == "private-key" for step in steps.steps):
+        if any(isinstance(step, SetKey) for step in steps.steps):
             self._check_key_file()
-        failures = steps.attempt(self._runner)
+        failures = self._backend.attempt(steps)
         self._keep(failures, steps, changed)
         for failure in failures:
             if failure.is_fatal:
@@ -105,7 +105,7 @@ class DataPlane:
         steps = replace(self._diff(observed, desired), found=self._drift(observed, desired))
         if steps and self._carry_out(steps, desired, None) and known:
             self._last = self._brought
-        if steps.found and steps and all(step.about in self.refused for step in steps.steps):
+        if steps.found and steps and all(step.subject in self.refused for step in steps.steps):
             raise JaywalkError("; ".join([*steps.found, *self.refused.values()]))
         return steps
 
@@ -133,15 +133,15 @@ class DataPlane:
             for key, wanted in (self.peers or {}).items()
         )
 
-    def _keep(self, failures: Collection[plan.Failure], steps: Plan, changed: Collection[str] | None) -> None:
+    def _keep(self, failures: Collection[Failure], steps: Plan, changed: Collection[str] | None) -> None:
         """Remembers what was refused until it is tried again, or an event is about it."""
         if not failures and not self.refused:
             return
-        tried = {step.about for step in steps.steps} | {f"peer {key}" for key in changed or ()}
+        tried = {step.subject for step in steps.steps} | {f"peer {key}" for key in changed or ()}
         kept = {
             about: why for about, why in self.refused.items() if about not in tried and changed is not None
         }
-        self.refused = kept | {each.step.about: str(each) for each in failures}
+        self.refused = kept | {each.step.subject: str(each) for each in failures}
 
     def _needs_look(self, changed: Collection[str] | None) -> bool:
         return self._last is None or changed is None or self.node.public_key in changed
@@ -185,17 +185,17 @@ class DataPlane:
             return Plan(self.node.interface)
         before = dict(self._last.peers)
         after = dict(before)
-        steps = []
+        steps: list[Step] = []
         for key in before.keys() & fires.keys():
             after[key] = replace(before[key], endpoint=fires[key], keepalive=node_interface.KEEPALIVE)
-            steps.append(plan.renewal(after[key]))
+            steps.append(ResetPeer(after[key]))
         for key in (before.keys() & set(changed)) - fires.keys():
             after[key] = replace(before[key], endpoint=ways[key].endpoint, keepalive=ways[key].keepalive)
         steps += plan.peer_steps(
             before, after, time.time(), only=(set(changed) & before.keys()) - fires.keys()
         )
         done = Plan(self.node.interface, tuple(steps))
-        failures = done.attempt(self._runner)
+        failures = self._backend.attempt(done)
         if failures and len(failures) == len(steps):
             raise failures[0].error
         self._keep(failures, done, ())
@@ -208,8 +208,8 @@ class DataPlane:
         unchanged = Plan(self.node.interface)
         if self._last is None or self.node.mtu is not None:
             return unchanged
-        hosts = mtu.endpoint_hosts(self._driver.dump(self.node.interface), self._last.peers)
-        paths = self._learnt.recall(self._driver.path_mtus(hosts or ip.ELSEWHERE), time.monotonic())
+        hosts = mtu.endpoint_hosts(self._backend.observe_peers(self.node.interface), self._last.peers)
+        paths = self._learnt.recall(self._backend.path_mtus(hosts or ip.ELSEWHERE), time.monotonic())
         size, before = (
             mtu.fitting(paths, self._last.name, self._last.addresses),
             self._last.mtu or mtu.DEFAULT,
@@ -219,8 +219,8 @@ class DataPlane:
         # Before the kernel tells of it: whoever watches over the interface is to want this one.
         self._last = self._brought = replace(self._last, mtu=size)
         self._desired = replace(self._desired, mtu=size) if self._desired is not None else None
-        done = Plan(self.node.interface, (plan.mtu_step(self.node.interface, before, size),))
-        done.apply(self._runner)
+        done = Plan(self.node.interface, (SetMtu(before, size),))
+        self._backend.apply(done)
         return done
 
     def touch_endpoints(self) -> None:
@@ -229,23 +229,23 @@ class DataPlane:
         Userspace WireGuard else goes on from an address that this machine no longer has; for the kernel's it
         changes nothing.
         """
-        peers = self._driver.dump(self.node.interface).values()
-        words = [("peer", each.key, "endpoint", each.endpoint) for each in peers if each.endpoint]
-        self._driver.set_many(self.node.interface, words)
+        peers = self._backend.observe_peers(self.node.interface).values()
+        steps = [SetEndpoint(peer) for peer in peers if peer.endpoint]
+        self._backend.execute(self.node.interface, steps)
 
     def remove(self) -> Plan:
         """Deletes the interface if it is there and is ours."""
         self._last = self._brought = self._desired = None
         steps = plan.diff(self._observe(), None)
-        steps.apply(self._runner)
+        self._backend.apply(steps)
         return steps
 
     def _full_plan(self, view: ZoneView, raises_mtu: bool) -> tuple[Interface | None, Plan]:
         observed = self._observe()
         if observed is None:
-            self._driver.require_wireguard()
+            self._backend.require_wireguard()
             self._refuse_used_port()
-        own_networks = self._driver.local_networks(without=self.node.interface)
+        own_networks = self._backend.local_networks(without=self.node.interface)
         # A name that does not resolve at the moment stands for what it last stood for.
         found = [prefix for host in self._controller_hosts for prefix in local_addresses.host_prefixes(host)]
         self._controller = found or self._controller
@@ -277,7 +277,7 @@ class DataPlane:
         if wanted.mtu is not None:
             return wanted
         hosts = mtu.endpoint_hosts(observed.peers if observed is not None else {}, wanted.peers)
-        paths = self._driver.path_mtus(hosts or ip.ELSEWHERE)
+        paths = self._backend.path_mtus(hosts or ip.ELSEWHERE)
         return mtu.applied(wanted, observed, self._learnt.recall(paths, time.monotonic()), raises)
 
     def _drift(self, observed: Observed | None, wanted: Interface) -> tuple[str, ...]:
@@ -302,12 +302,12 @@ class DataPlane:
         if wanted.mtu is not None and wanted.mtu < mtu.LEAST_IPV6:
             reason = f"its MTU is {wanted.mtu}, and IPv6 needs {mtu.LEAST_IPV6} bytes: give a larger --mtu"
         else:
-            reason = self._driver.why_no_ipv6(wanted.name, exists)
+            reason = self._backend.why_no_ipv6(wanted.name, exists)
         return f"the zone's IPv6 is left out of {wanted.name}, since {reason}" if reason else ""
 
     def _refuse_used_port(self) -> None:
         port = self.node.listen_port
-        holder = next((name for name, used in self._driver.ports().items() if used == port), None)
+        holder = next((name for name, used in self._backend.listen_ports().items() if used == port), None)
         if holder is not None:
             raise InvalidValue(
                 f"UDP port {port} is the interface {holder}'s",
@@ -316,7 +316,7 @@ class DataPlane:
 
     def _observe(self) -> Observed | None:
         name = self.node.interface
-        observed = self._driver.observe(name)
+        observed = self._backend.observe(name)
         if observed is not None and observed.public_key not in (
             "",
             self.node.public_key,
@@ -329,7 +329,7 @@ class DataPlane:
         """Raises ``InvalidValue`` where the key file has changed; the interface would get a foreign key."""
         file, found = self.node.private_key_file, self.node.public_key
         with suppress(JaywalkError):
-            found = keys.read_key_file(self._runner, file)
+            found = keys.read_key_file(self._backend.runner, file)
         if found != self.node.public_key:
             raise InvalidValue(
                 f"{file} has changed, and {self.node.interface} needs the key of before",
@@ -343,7 +343,7 @@ class DataPlane:
             self.node.private_key_file,
         )
         with suppress(JaywalkError):
-            if keys.read_key_file(self._runner, file) == observed.public_key:
+            if keys.read_key_file(self._backend.runner, file) == observed.public_key:
                 return InvalidValue(f"{problem}, that of {file} since it changed", "restart the agent")
         remedy = f"choose another --interface, or take it down with 'ip link delete {observed.name}'"
         return InvalidValue(problem, remedy)
@@ -355,7 +355,7 @@ def names_of(view: ZoneView, keys: Iterable[str]) -> dict[str, str]:
 
 
 def without_refused(wanted: Interface, refused: Collection[str]) -> Interface:
-    """``wanted`` without what ``refused`` names as a step does (``Step.about``): nobody took that away."""
+    """``wanted`` without what ``refused`` names as a step does (``Step.subject``): nobody took that away."""
     if not refused:
         return wanted
     return replace(

@@ -18,8 +18,10 @@ from jaywalk.core import ip
 from jaywalk.core.runner import Runner, checked
 from jaywalk.mesh.endpoints import ANY_VERSION, relay_endpoint
 from jaywalk.mesh.node_interface import KEEPALIVE, Node
-from jaywalk.wireguard import describe, linux, plan, sysctl
+from jaywalk.wireguard import describe, plan, sysctl
+from jaywalk.wireguard.backend import Failure
 from jaywalk.wireguard.interface import Interface, WgPeer, client_name, is_relays, server_name
+from jaywalk.wireguard.linux import Linux
 from jaywalk.zone.models import Peer
 
 from .forwarding import forward_ipv6
@@ -120,6 +122,7 @@ class RelayPlane:
 
     def __init__(self, runner: Runner, node: Node) -> None:
         self._runner = runner
+        self._backend = Linux(runner)
         self._node = node
         self._wanted: Wanted | None = None
         self._last: dict[str, Interface] = {}
@@ -142,7 +145,7 @@ class RelayPlane:
                 interface, steps = self._look(interface, last)
             else:
                 interface, steps = _delta(interface, last)
-            self._warn(name, steps.attempt(self._runner))
+            self._warn(name, self._backend.attempt(steps))
             if look or last is None:
                 steps = replace(steps, found=(*steps.found, *self._settle(interface, wanted, last is None)))
             self._last[name] = interface
@@ -150,7 +153,7 @@ class RelayPlane:
                 done.append(steps)
         return done
 
-    def _warn(self, name: str, failures: Iterable[plan.Failure]) -> None:
+    def _warn(self, name: str, failures: Iterable[Failure]) -> None:
         """Says once what this machine refuses of a relay's interface; each full look tries again."""
         refused = {f"{name}: {failure}" for failure in failures}
         for sentence in sorted(refused - self._refused):
@@ -169,7 +172,7 @@ class RelayPlane:
     def restore(self, name: str) -> plan.Plan:
         """Makes one of them so once more; returns and raises as :meth:`bring_to`."""
         interface, steps = self._look(self._last[name], self._last[name])
-        self._warn(name, steps.attempt(self._runner))
+        self._warn(name, self._backend.attempt(steps))
         return replace(steps, found=(*steps.found, *self._settle(interface, self._wanted, new=False)))
 
     def _interfaces(self, wanted: Wanted | None) -> Iterable[Interface]:
@@ -193,8 +196,8 @@ class RelayPlane:
 
     def _look(self, interface: Interface, last: Interface | None) -> tuple[Interface, plan.Plan]:
         """What the interface can be, and the steps to that, with what others did since ``last``."""
-        observed = linux.observe(self._runner, interface.name)
-        if linux.why_no_ipv6(self._runner, interface.name, observed is not None):
+        observed = self._backend.observe(interface.name)
+        if self._backend.why_no_ipv6(interface.name, observed is not None):
             interface = interface.without_ipv6()
         steps = plan.diff(observed, interface)
         if last is None or self._wanted is None:
@@ -266,8 +269,8 @@ class RelayPlane:
 
     def _remove(self, name: str) -> plan.Plan:
         self._last.pop(name, None)
-        gone = plan.diff(linux.observe(self._runner, name), None)
-        gone.apply(self._runner)
+        gone = plan.diff(self._backend.observe(name), None)
+        self._backend.apply(gone)
         if name == server_name(self._node.interface):
             for family in ("-4", "-6"):
                 self._drop_rules(family, name)

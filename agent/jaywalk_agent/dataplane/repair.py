@@ -22,9 +22,10 @@ from typing import Protocol
 
 from jaywalk.core.errors import InvalidValue, JaywalkError
 from jaywalk.core.runner import NAMESPACES, NamespaceRunner, Runner, checked
-from jaywalk.wireguard import plan
 from jaywalk.wireguard.interface import Interface
+from jaywalk.wireguard.linux import Linux
 from jaywalk.wireguard.plan import Plan
+from jaywalk.wireguard.steps import PeerStep
 
 from ..host.netns import inside
 from .forwarding import Forwarding
@@ -255,10 +256,10 @@ class Repairer:
         # What is told as trouble is not told again each time.
         level = logging.INFO if backoff.complaint else logging.WARNING
         backoff.repaired(name, done.found, now)
-        peers = sum(step.wg[:1] == ("peer",) for step in done.steps)
+        peers = sum(isinstance(step, PeerStep) for step in done.steps)
         more = f" with {peers} peers" if _is_anew(done) else ""
         log.log(level, "%s: %s; restored%s in %.1f s", name, ", ".join(done.found), more, now - started)
-        for line in plan.commands(done):
+        for line in Linux(self._runner).commands(done):
             log.debug("%s", line)
 
     def _tell(self, now: float) -> None:

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from jaywalk.core.runner import Runner
-from jaywalk.wireguard import backend, plan
+from jaywalk.wireguard.backend import Backend
 from jaywalk.wireguard.interface import ObservedPeer
 from jaywalk.zone.models import Peer
 from jaywalk.zone.view import ZoneView
 
 from ..config import AgentConfig
+from ..host.platform import PLATFORM
 
 GOOD, WARNING, BAD = "good", "warning", "bad"
 
@@ -38,13 +39,13 @@ class DoctorContext:
     own: Peer | None
 
     @property
-    def driver(self) -> backend.Driver:
-        """The driver of this machine's platform."""
-        return backend.of_this_machine(self.runner)
+    def backend(self) -> Backend:
+        """The backend of this machine's platform."""
+        return PLATFORM.backend(self.runner)
 
     def observed_peers(self) -> dict[str, ObservedPeer]:
         """The interface's peers."""
-        return self.driver.dump(self.config.interface)
+        return self.backend.observe_peers(self.config.interface)
 
 
 Check = Callable[[DoctorContext], Iterator[tuple[str, str]]]
@@ -53,4 +54,4 @@ Check = Callable[[DoctorContext], Iterator[tuple[str, str]]]
 
 def with_session(peers: Mapping[str, ObservedPeer]) -> set[str]:
     """The keys of the peers with a WireGuard session."""
-    return {key for key, each in peers.items() if time.time() - each.handshake < plan.SETTLED_SECONDS}
+    return {key for key, peer in peers.items() if peer.has_session(time.time())}

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from jaywalk.wireguard import mtu
-from jaywalk.wireguard.backend import Driver
+from jaywalk.wireguard.backend import Backend
 from jaywalk.wireguard.interface import Observed
 from jaywalk.zone.models import Peer
 from jaywalk.zone.view import ZoneView
@@ -21,10 +21,10 @@ QUESTIONS = 2
 SECONDS = 1.5
 
 
-def too_small_link(observed: Observed, driver: Driver) -> str:
+def too_small_link(observed: Observed, backend: Backend) -> str:
     """A sentence about a link that takes less than the interface sends; empty where there is none."""
     live = {key: peer for key, peer in observed.peers.items() if peer.handshake}
-    paths = driver.path_mtus(mtu.endpoint_hosts(live))
+    paths = backend.path_mtus(mtu.endpoint_hosts(live))
     fits = mtu.fitting(paths, observed.name, observed.addresses)
     if fits is None or observed.mtu <= fits:
         return _fragments(observed, paths, fits)

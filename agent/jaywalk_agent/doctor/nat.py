@@ -67,7 +67,7 @@ def relay(node: DoctorContext) -> Iterator[tuple[str, str]]:
         )
         return
     name = server_name(config.interface)
-    if node.driver.ports().get(name) != own.relay:
+    if node.backend.listen_ports().get(name) != own.relay:
         yield (
             BAD,
             (
@@ -76,7 +76,7 @@ def relay(node: DoctorContext) -> Iterator[tuple[str, str]]:
             ),
         )
         return
-    peers = node.driver.dump(name).values()
+    peers = node.backend.observe_peers(name).values()
     came = sum(bool(peer.handshake) for peer in peers)
     yield GOOD, f"a relay on UDP {own.relay}; {came} of {len(peers)} peers have come"
     if any(":" in address for address in own.addresses) and not forwards_ipv6(node.runner):

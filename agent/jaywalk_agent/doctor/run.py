@@ -19,7 +19,7 @@ from jaywalk.core.errors import CommandHung, JaywalkError
 from jaywalk.core.runner import Runner
 from jaywalk.mesh import node_interface
 from jaywalk.mesh.local_addresses import own_addresses
-from jaywalk.wireguard import describe, plan
+from jaywalk.wireguard import describe
 from jaywalk.wireguard.interface import Interface
 from jaywalk.zone.requests import CHECK, Request
 
@@ -133,7 +133,7 @@ def _controller(node: DoctorContext) -> Iterator[tuple[str, str]]:
 
 def _interface(node: DoctorContext) -> Iterator[tuple[str, str]]:
     config = node.config
-    observed, others = node.driver.observe(config.interface), node.driver.ports()
+    observed, others = node.backend.observe(config.interface), node.backend.listen_ports()
     holder = next((name for name, port in others.items() if port == config.listen_port), config.interface)
     if holder != config.interface:
         yield BAD, f"UDP port {config.listen_port} is {holder}'s: give one of them another --listen-port"
@@ -153,7 +153,7 @@ def _interface(node: DoctorContext) -> Iterator[tuple[str, str]]:
 
 def _differences(node: DoctorContext) -> Iterator[tuple[str, str]]:
     """What a plan would change; a running agent is given the time that it takes to do so itself."""
-    if node.view is None or node.own is None or node.driver.observe(node.config.interface) is None:
+    if node.view is None or node.own is None or node.backend.observe(node.config.interface) is None:
         return
     plane, _, commands = _plan(node)
     if commands and runtime_state.is_running(node.config.lock_file):
@@ -176,14 +176,14 @@ def _plan(node: DoctorContext) -> tuple[DataPlane, Interface | None, Sequence[st
     view = snapshot.current(node.config) or node.view
     found = path_status.load(node.config.paths_file)
     plane, desired, steps = status.plan_now(node.config, node.runner, node.key, view, found)
-    return plane, desired, plan.commands(steps)
+    return plane, desired, node.backend.commands(steps)
 
 
 def _routes(node: DoctorContext) -> Iterator[tuple[str, str]]:
     """Whether the machine's routes and rules let packets to peers into the tunnel."""
     if node.view is None or node.own is None or not PLATFORM.mends_paths:
         return
-    if node.driver.observe(node.config.interface) is None:
+    if node.backend.observe(node.config.interface) is None:
         return
     _, desired, commands = _plan(node)
     if commands or desired is None:
@@ -219,10 +219,10 @@ def _versions(node: DoctorContext) -> Iterator[tuple[str, str]]:
 
 
 def _mtu(node: DoctorContext) -> Iterator[tuple[str, str]]:
-    observed = node.driver.observe(node.config.interface)
+    observed = node.backend.observe(node.config.interface)
     if observed is None:
         return
-    bad = mtu.too_small_link(observed, node.driver)
+    bad = mtu.too_small_link(observed, node.backend)
     if bad:
         yield WARNING, bad
     if node.view is None or node.own is None:

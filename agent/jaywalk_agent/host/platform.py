@@ -4,8 +4,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from jaywalk.core.runner import Runner
+from jaywalk.wireguard.backend import Backend
+from jaywalk.wireguard.darwin import Darwin
+from jaywalk.wireguard.linux import Linux
 
 
 @dataclass(frozen=True)
@@ -13,7 +19,7 @@ class Platform:
     """``run`` is gone at the next boot; ``disable`` is a command, with ``{zone}`` in it.
 
     ``mends_paths``: whether broken and missing paths are looked after, which rests on Linux's sockets and
-    routes, as do relays, forwarding and network namespaces.
+    routes, as do relays, forwarding and network namespaces.  ``backend`` observes and changes interfaces.
     """
 
     configuration: Path
@@ -21,6 +27,7 @@ class Platform:
     run: Path
     disable: tuple[str, ...]
     mends_paths: bool
+    backend: Callable[[Runner], Backend]
 
 
 LINUX = Platform(
@@ -29,6 +36,7 @@ LINUX = Platform(
     Path("/run/jaywalk"),
     ("systemctl", "disable", "--quiet", "jaywalk-agent@{zone}"),
     mends_paths=True,
+    backend=Linux,
 )
 DARWIN = Platform(
     Path("/usr/local/etc/wireguard"),
@@ -36,6 +44,7 @@ DARWIN = Platform(
     Path("/var/run/jaywalk"),
     ("launchctl", "disable", "system/jaywalk.agent.{zone}"),
     mends_paths=False,
+    backend=Darwin,
 )
 
 

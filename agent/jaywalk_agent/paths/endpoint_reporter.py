@@ -14,8 +14,6 @@ from jaywalk.wireguard.interface import ObservedPeer
 from jaywalk.zone.models import Peer
 from jaywalk.zone.requests import MAX_OBSERVED, REPORT_SECONDS
 
-from .path import SESSION_SECONDS
-
 # The least time between two urgent reports.
 URGENT_INTERVAL_SECONDS = 1.0
 # An urgent report is repeated once after this time, since a zone does not change a record twice in 5 s.
@@ -85,7 +83,7 @@ class EndpointReporter:
 
 def _new_endpoint(record: Peer, peer: ObservedPeer) -> str:
     """The observed endpoint of a peer with a session, or "" if its record has the same."""
-    fresh = time.time() - peer.handshake < SESSION_SECONDS
+    fresh = peer.has_session(time.time())
     if not fresh or not peer.endpoint or record.fixed:
         return ""
     try:

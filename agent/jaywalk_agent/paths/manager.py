@@ -21,8 +21,8 @@ from pathlib import Path
 from jaywalk.core.errors import JaywalkError
 from jaywalk.core.runner import NamespaceRunner, Runner
 from jaywalk.mesh import endpoints
-from jaywalk.wireguard import backend, plan
 from jaywalk.wireguard.interface import WgPeer, client_name, server_name
+from jaywalk.wireguard.linux import Linux
 from jaywalk.zone.models import Peer
 from jaywalk.zone.view import ZoneView
 
@@ -64,7 +64,7 @@ class PathManager:
 
     def __init__(self, runner: Runner, dataplane: DataPlane, sender: BackgroundSender, file: Path) -> None:
         self._runner = runner
-        self._driver = backend.of_this_machine(runner)
+        self._backend = Linux(runner)
         self._dataplane = dataplane
         self._sender = sender
         self._file = file
@@ -198,7 +198,7 @@ class PathManager:
             fires = dict(actions.reset_endpoints)
             if fires or actions.changed:
                 done = self._dataplane.rewire(self.machine.ways(), actions.changed, fires)
-                for line in plan.commands(done):
+                for line in self._backend.commands(done):
                     log.debug("%s", line)
             self._open_sockets()
             self._send_probes(actions)
@@ -211,7 +211,7 @@ class PathManager:
 
     def _observe(self, now: float) -> None:
         """Looks at the interface."""
-        peers = self._driver.dump(self._dataplane.node.interface)
+        peers = self._backend.observe_peers(self._dataplane.node.interface)
         seen = {key: PeerStats(each.handshake, each.received, each.sent) for key, each in peers.items()}
         self.machine.on_stats(seen, now, time.time())
         self.endpoint_reporter.observe(self._records, self.own, peers, now)
@@ -239,7 +239,7 @@ class PathManager:
         for done in self.relay_plane.bring_to(wanted, look=full):
             for sentence in done.found:
                 log.warning("%s: %s; restored", done.name, sentence)
-            for line in plan.commands(done):
+            for line in self._backend.commands(done):
                 log.debug("%s", line)
         self._applied = (facts, peers)
 
@@ -255,7 +255,7 @@ class PathManager:
     def _lower_mtu(self, now: float) -> None:
         """Links or routes of this machine changed, and may take less than before."""
         self._links_changed, self._next_mtu_observe = False, now + MTU_CHECK_SECONDS
-        for line in plan.commands(self._dataplane.lower_mtu()):
+        for line in self._backend.commands(self._dataplane.lower_mtu()):
             log.info("a link to the peers takes less than before: %s", line)
 
     def restored(self) -> None:

@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from jaywalk.core.runner import Runner
-from jaywalk.wireguard import backend
 from jaywalk.zone.view import ZoneView
 
+from ..host.platform import PLATFORM
 from ..zone.background_sender import BackgroundSender
 from .endpoint_reporter import EndpointReporter
 
@@ -27,7 +27,7 @@ class PassivePathManager:
     """Reports the observed endpoints of peers, as every node does, and changes no peer."""
 
     def __init__(self, runner: Runner, interface: str, own_key: str, sender: BackgroundSender) -> None:
-        self._driver = backend.of_this_machine(runner)
+        self._backend = PLATFORM.backend(runner)
         self._interface = interface
         self._own_key = own_key
         self.endpoint_reporter = EndpointReporter(sender.report)
@@ -35,7 +35,7 @@ class PassivePathManager:
     def update(self, view: ZoneView, changed: Collection[str] | None) -> None:
         """Observes the interface if ``changed`` is None, which is once a minute."""
         if changed is None:
-            peers = self._driver.dump(self._interface)
+            peers = self._backend.observe_peers(self._interface)
             own = view.peers.get(self._own_key)
             self.endpoint_reporter.observe(view.peers, own, peers, time.monotonic())
 

@@ -17,8 +17,6 @@ ATTEMPT_SECONDS = 2.0
 RESPONDER_DELAY_SECONDS = 0.5
 # WireGuard answers traffic by itself within 10 s (KEEPALIVE_TIMEOUT), without any agent.
 WIREGUARD_REPLY_SECONDS = 12.0
-SESSION_SECONDS = 180
-"""Seconds after its handshake at which a session ends (Reject-After-Time)."""
 # A handshake initiation proves one direction only.
 HANDSHAKE_INITIATION_BYTES = 148
 # A probe or a reply on the wire: 36 bytes in UDP over IPv4, padded and encrypted.

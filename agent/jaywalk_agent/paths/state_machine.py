@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from jaywalk.mesh.endpoints import relay_for
 from jaywalk.mesh.node_interface import Way
+from jaywalk.wireguard.interface import has_session
 
 from .liveness import (
     ACTIVE_PROBE_SECONDS,
@@ -27,7 +28,6 @@ from .path import (
     ATTEMPT_SECONDS,
     PROBE_WIRE_BYTES,
     RESPONDER_DELAY_SECONDS,
-    SESSION_SECONDS,
     WIREGUARD_REPLY_SECONDS,
     PeerPath,
     PeerStats,
@@ -99,7 +99,7 @@ class PathStateMachine:
         """Handles the counters of ``wg show``; ``epoch`` is ``now`` in seconds since 1970."""
         for key, path in self.paths.items():
             answers = path.update_stats(stats.get(key, PeerStats()), now)
-            fresh = epoch - path.stats.handshake < SESSION_SECONDS
+            fresh = has_session(path.stats.handshake, epoch)
             if not fresh or path.state in (State.PLAIN, State.DIRECT):
                 continue
             path.keepalive_enabled = True

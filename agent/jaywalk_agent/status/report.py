@@ -10,8 +10,7 @@ from typing import Any
 from jaywalk.core.errors import JaywalkError
 from jaywalk.core.runner import Runner
 from jaywalk.service.version import installed_version
-from jaywalk.wireguard import backend, plan
-from jaywalk.wireguard.interface import Interface, Observed, ObservedPeer
+from jaywalk.wireguard.interface import SESSION_SECONDS, Interface, Observed, ObservedPeer
 from jaywalk.wireguard.plan import Plan
 from jaywalk.zone.models import Peer
 from jaywalk.zone.retention import RETAIN_SECONDS
@@ -40,7 +39,7 @@ def gather(config: AgentConfig, runner: Runner, now: float | None = None) -> dic
     """All that is known of this node in its zone, for JSON; raises ``NotAMember`` where it is in none."""
     moment = time.time() if now is None else now
     view = snapshot.current(config)
-    observed = backend.of_this_machine(runner).observe(config.interface)
+    observed = PLATFORM.backend(runner).observe(config.interface)
     agent = _agent(config)
     if view is None:
         error = not_a_member(config)
@@ -178,7 +177,7 @@ def _differences(
     try:
         _, desired, steps = plan_now(config, runner, public_key, view, found)
         if steps or desired is None or not PLATFORM.mends_paths:
-            return list(plan.commands(steps)) or (["create the interface"] if steps else [])
+            return PLATFORM.backend(runner).commands(steps) or (["create the interface"] if steps else [])
         away = misrouted.find(runner, desired, names_of(view, desired.peers))
         return [away.peers] if away.peers else []
     except JaywalkError as error:
@@ -192,7 +191,7 @@ def plan_now(
 
     Changes nothing.  Raises ``JaywalkError``, say where a network of this machine overlaps the zone's.
     """
-    plane = DataPlane(runner, node_of(config, public_key), config.controller_hosts())
+    plane = DataPlane(PLATFORM.backend(runner), node_of(config, public_key), config.controller_hosts())
     plane.ways = {key: each.way for key, each in found.items()}
     return plane, *plane.plan(view)
 
@@ -241,7 +240,7 @@ def _consistent(peer: dict[str, Any]) -> dict[str, Any]:
 
 def _has_session(observed: Observed | None, key: str, now: float) -> bool:
     seen = observed.peers.get(key) if observed else None
-    return seen is not None and now - seen.handshake < plan.SETTLED_SECONDS
+    return seen is not None and seen.has_session(now)
 
 
 def _retained(record: Peer, view: ZoneView) -> dict[str, Any]:
@@ -256,4 +255,4 @@ def _state(seen: ObservedPeer | None, age: int | None) -> str:
         return "missing"
     if age is None:
         return "never"
-    return "connected" if age < plan.SETTLED_SECONDS else "silent"
+    return "connected" if age < SESSION_SECONDS else "silent"

@@ -12,9 +12,9 @@ from pathlib import Path
 from jaywalk.core.errors import JaywalkError
 from jaywalk.core.files import write_private
 from jaywalk.core.runner import Runner
-from jaywalk.wireguard import backend
 
 from ..config import AgentConfig
+from ..host.platform import PLATFORM
 from . import snapshot
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def former_keys(config: AgentConfig, runner: Runner) -> tuple[str, ...]:
         return (record.public_key,)
     view, observed = snapshot.load(config.snapshot_file, config.zone), None
     with suppress(JaywalkError):
-        observed = backend.of_this_machine(runner).observe(config.interface)
+        observed = PLATFORM.backend(runner).observe(config.interface)
     member = view.peers.get(observed.public_key) if view is not None and observed is not None else None
     if member is None or observed is None:
         return ()

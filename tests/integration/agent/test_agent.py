@@ -24,7 +24,7 @@ from jaywalk.core.errors import (
     JaywalkError,
     RequestRefused,
 )
-from jaywalk.wireguard import linux
+from jaywalk.wireguard.linux import Linux
 from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk.zone.requests import Request
 from jaywalk_agent import config as settings_module
@@ -277,9 +277,7 @@ def test_what_fails_later_is_tried_again(
 ) -> None:
     def act() -> None:
         systemd.hear("READY=1")
-        with mock.patch(
-            "jaywalk.wireguard.linux.set_many", side_effect=CommandFailed(["wg", "set"], 1, "busy")
-        ):
+        with mock.patch("jaywalk.wireguard.wg.set_many", side_effect=CommandFailed(["wg", "set"], 1, "busy")):
             operator(redis_server).ask(join("zone-blue", 1), 20)
             systemd.hear("busy")
         until(lambda: key_of(1) in peers(inside))
@@ -346,11 +344,11 @@ def test_what_this_machine_refuses_the_zone_never_hears_of(
     if conflict == "network":
         inside.run(["ip", "addr", "add", "10.20.9.1/24", "dev", "lo"])
     elif conflict == "interface":
-        linux.create(inside.runner, INTERFACE)
+        Linux(inside.runner).create(INTERFACE)
         inside.run(["wg", "set", INTERFACE, "private-key", "/dev/stdin"], stdin=inside.run(["wg", "genkey"]))
     else:
         request.getfixturevalue("no_kernel_wireguard")
-        monkeypatch.setattr("jaywalk.wireguard.linux.TUN", "/nonexistent/tun")
+        monkeypatch.setattr("jaywalk.wireguard.userspace.TUN", "/nonexistent/tun")
     before = inside.run(["ip", "-oneline", "link"])
     agent = Agent(config, inside.runner, stop)
     with pytest.raises(

@@ -1,113 +1,130 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a platform does for a plan: the one place that knows which platform this is."""
+"""A platform's way to observe and change WireGuard interfaces, and how it applies a plan."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 
-from ..core.errors import JaywalkError
+from ..core.errors import CommandFailed, JaywalkError
 from ..core.runner import Runner
-from . import linux
-from .darwin import Darwin
 from .interface import Observed, ObservedPeer
 from .mtu import PathMtu
+from .plan import Plan
+from .steps import SetKey, SetListenPort, Step
 
 
-class Driver(Protocol):
-    """Looks at, makes, changes and deletes the WireGuard interfaces of a machine.
+@dataclass(frozen=True)
+class Failure:
+    """A step that the machine refused, and the error."""
+
+    step: Step
+    error: JaywalkError
+
+    @property
+    def is_fatal(self) -> bool:
+        """Whether there is no tunnel at all without this step."""
+        return isinstance(self.step, (SetKey, SetListenPort))
+
+    def __str__(self) -> str:
+        reason = self.error.stderr if isinstance(self.error, CommandFailed) else ""
+        return f"{self.step.subject} was refused: {reason or self.error}"
+
+
+class Backend(ABC):
+    """Observes, creates, changes and deletes the WireGuard interfaces of a machine.
 
     All methods raise ``JaywalkError``: ``MissingTool`` where a program is not installed, ``CommandFailed``
     where one failed.
     """
 
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+
+    @abstractmethod
     def observe(self, name: str) -> Observed | None:
-        """The interface as it is, or None."""
+        """The interface as it is, or None; raises where ``name`` is something else."""
 
-    def dump(self, name: str) -> dict[str, ObservedPeer]:
-        """The interface's peers as they are at this moment; none where it is not there."""
+    @abstractmethod
+    def observe_peers(self, name: str) -> dict[str, ObservedPeer]:
+        """The interface's peers as they are at this moment; none where there is no such interface."""
 
-    def ports(self) -> dict[str, int]:
-        """The UDP port of each WireGuard interface."""
+    @abstractmethod
+    def listen_ports(self) -> dict[str, int]:
+        """The UDP port of each WireGuard interface, by name."""
 
+    @abstractmethod
     def path_mtus(self, hosts: Collection[str]) -> dict[str, PathMtu]:
-        """How packets to ``hosts`` leave this machine; those that no route leads to are left out."""
+        """How packets to ``hosts`` leave this machine; hosts without a route are left out."""
 
+    @abstractmethod
     def why_no_ipv6(self, name: str, exists: bool) -> str:
         """Why the interface, or a new one of that name, can have no IPv6; empty where it can."""
 
+    @abstractmethod
     def create(self, name: str) -> None:
-        """Makes the interface."""
+        """Creates the interface, bare."""
 
+    @abstractmethod
     def delete(self, name: str) -> None:
-        """Deletes the interface, with all that runs it."""
+        """Deletes the interface, and ends its userspace program."""
 
-    def set_many(self, name: str, parts: Sequence[Sequence[str]]) -> Mapping[int, JaywalkError]:
-        """Carries out the parts of ``wg set``, each for one peer or one setting.
+    @abstractmethod
+    def execute(self, name: str, steps: Sequence[Step]) -> list[Failure]:
+        """Executes the steps that change an interface; a refused one does not keep the others back."""
 
-        One that is refused keeps none back; returns the errors by the index of their part.
-        """
+    @abstractmethod
+    def commands(self, plan: Plan) -> list[str]:
+        """The plan as commands that a person could type; nothing in them is secret."""
 
-    def change(self, name: str, lines: Sequence[str]) -> Mapping[int, JaywalkError]:
-        """Carries out a plan's lines, written as ``ip -batch`` takes them.
-
-        One that is refused keeps none back; returns the errors by the index of their line.
-        """
-
+    @abstractmethod
     def require_tools(self) -> None:
-        """Raises before anything is touched where a program is missing."""
+        """Raises before anything is changed where a program is missing."""
 
+    @abstractmethod
     def require_wireguard(self) -> None:
-        """Raises before anything is touched where :meth:`create` cannot succeed."""
+        """Raises before anything is changed where :meth:`create` cannot succeed."""
 
+    @abstractmethod
     def local_networks(self, without: str) -> list[str]:
-        """The networks that this machine has by its other interfaces."""
+        """The networks of the machine's other interfaces."""
 
+    def apply(self, plan: Plan) -> None:
+        """Executes the plan; raises the error of the first refused step, after the others were executed.
 
-class Linux:
-    """The driver for Linux: ``wg`` and ``ip``."""
+        An interface that the plan created is deleted again on failure.
+        """
+        failures = self.attempt(plan)
+        if not failures:
+            return
+        if plan.creates:
+            self._delete_if_possible(plan.name)
+        raise failures[0].error
 
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
+    def attempt(self, plan: Plan) -> tuple[Failure, ...]:
+        """Executes all steps that the machine accepts; returns those that it refused.
 
-    def observe(self, name: str) -> Observed | None:
-        return linux.observe(self._runner, name)
+        Raises ``JaywalkError`` where the interface cannot be created, or a new one gets no key or port; it is
+        deleted again then.
+        """
+        if plan.deletes:
+            self.delete(plan.name)
+            return ()
+        if not plan.creates:
+            return tuple(self.execute(plan.name, plan.steps))
+        self.create(plan.name)
+        try:
+            failures = self.execute(plan.name, plan.steps)
+            fatal = next((failure.error for failure in failures if failure.is_fatal), None)
+            if fatal is not None:
+                raise fatal
+        except JaywalkError:
+            self._delete_if_possible(plan.name)
+            raise
+        return tuple(failures)
 
-    def dump(self, name: str) -> dict[str, ObservedPeer]:
-        return linux.dump(self._runner, name)
-
-    def ports(self) -> dict[str, int]:
-        return linux.ports(self._runner)
-
-    def path_mtus(self, hosts: Collection[str]) -> dict[str, PathMtu]:
-        return linux.path_mtus(self._runner, hosts)
-
-    def why_no_ipv6(self, name: str, exists: bool) -> str:
-        return linux.why_no_ipv6(self._runner, name, exists)
-
-    def create(self, name: str) -> None:
-        linux.create(self._runner, name)
-
-    def delete(self, name: str) -> None:
-        linux.delete(self._runner, name)
-
-    def set_many(self, name: str, parts: Sequence[Sequence[str]]) -> Mapping[int, JaywalkError]:
-        return linux.set_many(self._runner, name, parts)
-
-    def change(self, name: str, lines: Sequence[str]) -> Mapping[int, JaywalkError]:
-        return linux.ip_batch(self._runner, lines)
-
-    def require_tools(self) -> None:
-        linux.require_tools(self._runner)
-
-    def require_wireguard(self) -> None:
-        linux.require_wireguard(self._runner)
-
-    def local_networks(self, without: str) -> list[str]:
-        return linux.local_networks(self._runner, without)
-
-
-def of_this_machine(runner: Runner) -> Driver:
-    """The driver for the platform that this process runs on."""
-    return Darwin(runner) if sys.platform == "darwin" else Linux(runner)
+    def _delete_if_possible(self, name: str) -> None:
+        with suppress(JaywalkError):
+            self.delete(name)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The hands of a plan on macOS: ``wireguard-go``, ``ifconfig``, ``route`` and ``netstat``.
+"""The backend for macOS: ``wireguard-go``, ``ifconfig``, ``route`` and ``netstat``.
 
 macOS names a tunnel itself (utun3).  ``wireguard-go`` writes that name into ``<interface>.name`` beside its
-control socket, where wg-quick(8) looks for it, too; so an interface has our name and the system's name.
-Written after manual pages and after what wg-quick does, and tried against recorded programs only.
+control socket, where wg-quick(8) reads it, too; so an interface has our name and the system's name.
+Written from manual pages and from the commands of wg-quick, and tried against recorded programs only.
 """
 
 from __future__ import annotations
@@ -12,15 +12,35 @@ import ipaddress
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import singledispatch
 
 from ..core import ip
 from ..core.errors import CommandFailed, JaywalkError, MissingTool
+from ..core.ip import version_of
 from ..core.runner import Runner, checked
-from . import linux
+from . import wg
+from .backend import Backend, Failure
 from .interface import Observed, ObservedPeer, networks_of
 from .mtu import PathMtu
+from .plan import Plan
+from .steps import (
+    AddAddress,
+    AddConnectedRoute,
+    AddRoute,
+    Create,
+    DelAddress,
+    DelRoute,
+    LinkStep,
+    LinkUp,
+    RestoreAddress,
+    RestoreRoute,
+    SetMtu,
+    Step,
+    WgStep,
+)
+from .userspace import CONTROL_SOCKETS
 
 PROGRAM = "wireguard-go"
 _HEADER = re.compile(r"^(?P<name>\S+): flags=\w+<(?P<flags>[\w,]*)>(?:.* mtu (?P<mtu>\d+))?")
@@ -38,11 +58,11 @@ class Link:
     addresses: list[str] = field(default_factory=list)
 
 
-class Darwin:
-    """A driver (:class:`.backend.Driver`) over a runner; ``folder`` holds the control sockets."""
+class Darwin(Backend):
+    """WireGuard tunnels of a Mac; ``folder`` holds the control sockets."""
 
-    def __init__(self, runner: Runner, folder: str = linux.CONTROL_SOCKETS) -> None:
-        self._runner = runner
+    def __init__(self, runner: Runner, folder: str = CONTROL_SOCKETS) -> None:
+        super().__init__(runner)
         self._folder = folder
 
     def observe(self, name: str) -> Observed | None:
@@ -51,14 +71,14 @@ class Darwin:
         if real is None:
             return None
         argv = ["wg", "show", real, "dump"]
-        shown = self._runner.run(argv)
+        shown = self.runner.run(argv)
         if shown.returncode != 0:
             if self._real_name(name) is None:  # wg removes the socket of a program that died
                 return None
             raise CommandFailed(argv, shown.returncode, shown.stderr)
-        link = links(checked(self._runner, ["ifconfig", real]))[real]
+        link = links(checked(self.runner, ["ifconfig", real]))[real]
         up = "UP" in link.flags
-        return linux.observed(
+        return wg.observed_from_dump(
             name,
             shown.stdout,
             kind="userspace",
@@ -68,15 +88,15 @@ class Darwin:
             **self._routes(real, link.addresses, up),
         )
 
-    def dump(self, name: str) -> dict[str, ObservedPeer]:
+    def observe_peers(self, name: str) -> dict[str, ObservedPeer]:
         """The interface's peers as they are at this moment; none where it is not there."""
         real = self._real_name(name)
-        return linux.dump(self._runner, real) if real is not None else {}
+        return wg.observe_peers(self.runner, real) if real is not None else {}
 
-    def ports(self) -> dict[str, int]:
+    def listen_ports(self) -> dict[str, int]:
         """The UDP port of each WireGuard interface, by our name where it is ours."""
         ours = {self._real_name(name): name for name in self._named()}
-        return {ours.get(real, real): port for real, port in linux.listed_ports(self._runner).items()}
+        return {ours.get(real, real): port for real, port in wg.listen_ports(self.runner).items()}
 
     def path_mtus(self, hosts: Collection[str]) -> dict[str, PathMtu]:
         """How packets leave this machine by its default routes, as wg-quick(8) has it on macOS.
@@ -88,8 +108,8 @@ class Darwin:
 
     def _path_mtu(self, host: str) -> PathMtu | None:
         family = "-inet6" if ":" in host else "-inet"
-        found = _DEVICE.search(self._runner.run(["route", "-n", "get", family, host]).stdout)
-        shown = self._runner.run(["ifconfig", found[1]]).stdout if found else ""
+        found = _DEVICE.search(self.runner.run(["route", "-n", "get", family, host]).stdout)
+        shown = self.runner.run(["ifconfig", found[1]]).stdout if found else ""
         return next((PathMtu(name, link.mtu, routed=True) for name, link in links(shown).items()), None)
 
     def why_no_ipv6(self, name: str, exists: bool) -> str:
@@ -100,31 +120,59 @@ class Darwin:
         """Makes a tunnel."""
         self.require_wireguard()
         os.makedirs(self._folder, mode=0o755, exist_ok=True)
-        checked(self._runner, ["env", f"WG_TUN_NAME_FILE={self._name_file(name)}", PROGRAM, "utun"])
+        checked(self.runner, self._create_command(name))
+
+    def _create_command(self, name: str) -> list[str]:
+        return ["env", f"WG_TUN_NAME_FILE={self._name_file(name)}", PROGRAM, "utun"]
 
     def delete(self, name: str) -> None:
         """Ends the program, and with it the tunnel: it watches its control socket."""
         real = self._existing(name)
-        checked(self._runner, ["rm", "-f", self._socket(real), self._name_file(name)])
+        checked(self.runner, ["rm", "-f", self._socket(real), self._name_file(name)])
 
-    def set_many(self, name: str, parts: Sequence[Sequence[str]]) -> Mapping[int, JaywalkError]:
-        """Carries out the parts of ``wg set``; returns the errors by the index of their part."""
-        return linux.set_many(self._runner, self._existing(name), parts) if parts else {}
+    def execute(self, name: str, steps: Sequence[Step]) -> list[Failure]:
+        """As :meth:`.Backend.execute`; the first error of each step counts."""
+        if not steps:
+            return []
+        real = self._existing(name)
+        failures = wg.execute(self.runner, real, steps)
+        for step in steps:
+            if isinstance(step, LinkStep):
+                errors = filter(None, [self._run(argv) for argv in link_commands(step, real)])
+                failures += [Failure(step, error) for error in list(errors)[:1]]
+        return failures
 
-    def change(self, name: str, lines: Sequence[str]) -> Mapping[int, JaywalkError]:
-        """Carries out a plan's lines of ``ip -batch``; returns the errors by the index of their line."""
-        failed: dict[int, JaywalkError] = {}
-        for index, line in enumerate(lines):
-            for argv in translated(line, self._existing(name)):
-                done = self._runner.run(argv)
-                # A route that the machine has elsewhere stays, and goes first; one that is gone is gone.
-                if done.returncode != 0 and not (argv[0] == "route" and _is_done(done.stderr)):
-                    failed.setdefault(index, CommandFailed(argv, done.returncode, done.stderr))
-        return failed
+    def _run(self, argv: Sequence[str]) -> CommandFailed | None:
+        done = self.runner.run(argv)
+        # A route of the machine to the same prefix elsewhere stays and goes first; a route that is to go and
+        # is not there is no error.
+        if done.returncode == 0 or (argv[0] == "route" and _is_done_already(done.stderr)):
+            return None
+        return CommandFailed(argv, done.returncode, done.stderr)
+
+    def commands(self, plan: Plan) -> list[str]:
+        # Before the tunnel is made its name is anybody's guess.
+        real = self._real_name(plan.name) or "utun"
+        if plan.deletes:
+            return [f"rm -f {self._socket(real)} {self._name_file(plan.name)}"]
+        return [
+            *(" ".join(self._create_command(plan.name)) for step in plan.steps if isinstance(step, Create)),
+            *(
+                " ".join(("wg", "set", real, *wg.set_arguments(step)))
+                for step in plan.steps
+                if isinstance(step, WgStep)
+            ),
+            *(
+                " ".join(argv)
+                for step in plan.steps
+                if isinstance(step, LinkStep)
+                for argv in link_commands(step, real)
+            ),
+        ]
 
     def require_tools(self) -> None:
         """Raises ``MissingTool`` before anything is touched on a machine without ``wg``."""
-        if self._runner.run(["wg", "--version"]).returncode != 0:
+        if self.runner.run(["wg", "--version"]).returncode != 0:
             raise MissingTool("wg")
 
     def require_wireguard(self) -> None:
@@ -137,7 +185,7 @@ class Darwin:
     def local_networks(self, without: str) -> list[str]:
         """The networks that this machine has by its other interfaces."""
         own = self._real_name(without)
-        found = links(checked(self._runner, ["ifconfig", "-a"]))
+        found = links(checked(self.runner, ["ifconfig", "-a"]))
         return [
             address
             for name, link in found.items()
@@ -181,7 +229,7 @@ class Darwin:
         found = {
             network
             for family in ("inet", "inet6")
-            for network in routes(checked(self._runner, ["netstat", "-nr", "-f", family]), real)
+            for network in routes(checked(self.runner, ["netstat", "-nr", "-f", family]), real)
         }
         # mypy does not see that two networks of one version are of one type.
         other = {
@@ -193,7 +241,7 @@ class Darwin:
         return {"routes": frozenset(other), "lost_networks": frozenset(lost)}
 
 
-def _is_done(stderr: str) -> bool:
+def _is_done_already(stderr: str) -> bool:
     return "File exists" in stderr or "not in table" in stderr
 
 
@@ -248,26 +296,62 @@ def _network(destination: str, ipv6: bool) -> ipaddress.IPv4Network | ipaddress.
     return ipaddress.ip_network(f"{padded}/{words[1] if words[1:] else 8 * len(octets)}")
 
 
-def translated(line: str, real: str) -> list[list[str]]:
-    """A plan's line of ``ip -batch`` as commands of macOS."""
-    words = line.split()
-    if words[:2] == ["link", "set"]:
-        return [["ifconfig", real, *words[4:]]]
-    family = "-inet6" if ":" in words[2] else "-inet"
-    if words[0] == "route":
-        action = "delete" if words[1] == "del" else "add"
-        return [["route", "-q", "-n", action, family, words[2], "-interface", real]]
-    # A tunnel brings no route to the network of its own address, as an Ethernet does.
-    network = str(ipaddress.ip_interface(words[2]).network)
-    route = [family, network, "-interface", real]
-    address = words[2].partition("/")[0]
-    if words[1] == "del":
-        return [
-            ["route", "-q", "-n", "delete", *route],
-            ["ifconfig", real, family[1:], address, "-alias"],
-        ]
-    other_end = [address] if family == "-inet" else []
+@singledispatch
+def link_commands(step: LinkStep, real: str) -> list[list[str]]:
+    """The commands that execute a step on the tunnel that the system calls ``real``."""
+    raise TypeError((step, real))
+
+
+@link_commands.register
+def _set_mtu(step: SetMtu, real: str) -> list[list[str]]:
+    return [["ifconfig", real, "mtu", str(step.mtu)]]
+
+
+@link_commands.register
+def _link_up(step: LinkUp, real: str) -> list[list[str]]:  # pylint: disable=unused-argument
+    return [["ifconfig", real, "up"]]
+
+
+@link_commands.register(AddAddress)
+@link_commands.register(RestoreAddress)
+def _add_address(step: AddAddress | RestoreAddress, real: str) -> list[list[str]]:
+    host = step.address.partition("/")[0]
+    other_end = [host] if version_of(host) == 4 else []
     return [
-        ["ifconfig", real, family[1:], words[2], *other_end, "alias"],
-        ["route", "-q", "-n", "add", *route],
+        ["ifconfig", real, _family(host), step.address, *other_end, "alias"],
+        _route_command("add", _network_of(step.address), real),
     ]
+
+
+@link_commands.register
+def _delete_address(step: DelAddress, real: str) -> list[list[str]]:
+    host = step.address.partition("/")[0]
+    return [
+        _route_command("delete", _network_of(step.address), real),
+        ["ifconfig", real, _family(host), host, "-alias"],
+    ]
+
+
+@link_commands.register(AddRoute)
+@link_commands.register(RestoreRoute)
+@link_commands.register(AddConnectedRoute)
+def _add_route(step: AddRoute | RestoreRoute | AddConnectedRoute, real: str) -> list[list[str]]:
+    return [_route_command("add", step.prefix, real)]
+
+
+@link_commands.register
+def _delete_route(step: DelRoute, real: str) -> list[list[str]]:
+    return [_route_command("delete", step.prefix, real)]
+
+
+def _route_command(action: str, prefix: str, real: str) -> list[str]:
+    return ["route", "-q", "-n", action, f"-{_family(prefix)}", prefix, "-interface", real]
+
+
+def _family(address: str) -> str:
+    return "inet6" if version_of(address) == 6 else "inet"
+
+
+def _network_of(address: str) -> str:
+    """The network of an address; a tunnel has no route to it by itself, as an Ethernet has."""
+    return str(ipaddress.ip_interface(address).network)

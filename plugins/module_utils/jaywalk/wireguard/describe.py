@@ -7,12 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from .interface import Interface, Observed, WgPeer, networks_of
-from .plan import Plan, Step
+from .plan import Plan
+from .steps import Create, Delete, PeerStep, RemovePeer, ResetPeer, SetPeer, Step
 
+# A sentence names this many things one by one, and gives the number of the others.
 LISTED = 3
-"""Things that a sentence names one by one; the rest is a number."""
+# So much of a public key stands for a peer without a name, enough to find it in ``wg show``.
 KEY_CHARACTERS = 8
-"""Of a public key that has no name, enough to find it by ``wg show``."""
+# Kinds of which an interface has any number.
+_LISTED_KINDS = ("address", "route")
 _NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
 
@@ -32,14 +35,15 @@ def listed(things: Sequence[str], separator: str = ", ", most: int = LISTED) -> 
 
 
 def _changes(step: Step, names: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    if step.creates or step.deletes:
-        yield "made the interface" if step.creates else "deleted the interface", ""
-    elif step.wg[:1] == ("peer",):
+    """Pairs of a verb and the thing that the step changes."""
+    if isinstance(step, (Create, Delete)):
+        yield "created the interface" if isinstance(step, Create) else "deleted the interface", ""
+    elif isinstance(step, PeerStep):
         yield f"{_peer_verb(step)} peer", _peer_of(step, names)
     else:
         for line in step.removed:
             kind, _space, value = line.partition(" ")
-            # What is only set anew is told by its new value alone.
+            # Of a setting only the new value is listed.
             if kind in _LISTED_KINDS:
                 yield f"removed {kind}", value
         for line in step.added:
@@ -47,25 +51,19 @@ def _changes(step: Step, names: Mapping[str, str]) -> Iterator[tuple[str, str]]:
             yield f"{'added' if kind in _LISTED_KINDS else 'set'} {kind}", value
 
 
-_LISTED_KINDS = ("address", "route")
-"""Of which an interface has any number."""
+def _peer_of(step: PeerStep, names: Mapping[str, str]) -> str:
+    """The peer by name; a removed peer without a name by its key and endpoint, which are gone afterwards."""
+    if step.key in names or not isinstance(step, RemovePeer):
+        return peer_name(step.key, names)
+    return _key_and_endpoint(step.peer)
 
 
-def _peer_of(step: Step, names: Mapping[str, str]) -> str:
-    """The peer by name; one that goes and has none by its key and its endpoint, which are gone then."""
-    key = step.wg[1]
-    if key in names or _peer_verb(step) != "removed":
-        return peer_name(key, names)
-    endpoint = next(
-        (line.split()[3] for line in step.removed if line.startswith(f"peer {key} endpoint ")), ""
-    )
-    return f"{key} ({endpoint})" if endpoint else key
-
-
-def _peer_verb(step: Step) -> str:
-    if step.wg[2:3] == ("remove",):
-        return "removed" if len(step.wg) == 3 else "began anew with"
-    return "added" if f"peer {step.wg[1]}" in step.added else "changed"
+def _peer_verb(step: PeerStep) -> str:
+    if isinstance(step, RemovePeer):
+        return "removed"
+    if isinstance(step, ResetPeer):
+        return "reset"
+    return "added" if isinstance(step, SetPeer) and step.before is None else "changed"
 
 
 def peer_name(key: str, names: Mapping[str, str]) -> str:
@@ -146,7 +144,8 @@ def _foreign(observed: Observed, last: Interface, desired: Interface, zone: str)
     reason = f"which zone {zone} does not have: another program put it there"
     peers = sorted(observed.peers.keys() - last.peers.keys() - desired.peers.keys())
     if peers:
-        yield f"removed {_peers(peers)} {listed([_shown(observed.peers[key]) for key in peers])}, {reason}"
+        shown = listed([_key_and_endpoint(observed.peers[key]) for key in peers])
+        yield f"removed {_peers(peers)} {shown}, {reason}"
     for each in observed.addresses:
         if each not in last.addresses and each not in desired.addresses:
             yield f"removed address {each}, {reason}"
@@ -155,5 +154,5 @@ def _foreign(observed: Observed, last: Interface, desired: Interface, zone: str)
         yield f"removed route {each}, {reason}"
 
 
-def _shown(peer: WgPeer) -> str:
+def _key_and_endpoint(peer: WgPeer) -> str:
     return f"{peer.key} ({peer.endpoint})" if peer.endpoint else peer.key

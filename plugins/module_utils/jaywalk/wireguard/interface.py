@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 
 from ..core import key_format, validation
 
+# Higher than that of other routes (0 and 1024 by default, 100 to 1024 by DHCP): those go first.
 ROUTE_METRIC = 2048
-"""Behind what others give their routes (0 and 1024 by default, 100 to 1024 by DHCP): theirs go first."""
-
-
+# A session ends this long after its handshake (WireGuard paper, section 6.1, Reject-After-Time).
+SESSION_SECONDS = 180
+# The network of the address that the kernel gives to an interface by itself.
 LINK_LOCAL = "fe80::/64"
-"""The network of the address that the kernel gives to an interface by itself."""
 
 
 def networks_of(addresses: Iterable[str]) -> dict[str, str]:
@@ -50,6 +50,14 @@ def is_relays(interface: str, name: str) -> bool:
     """Whether ``name`` is a relay's interface, or one to a relay, beside ``interface``."""
     client = re.fullmatch(re.escape(interface[:8]) + "-[0-9a-f]{6}", name)
     return name == server_name(interface) or client is not None
+
+
+def has_session(handshake: float, now: float) -> bool:
+    """Whether the session of a handshake is still in use; both in seconds since 1970, 0 for no handshake.
+
+    A clock that was set back does not end a session.
+    """
+    return now - handshake < SESSION_SECONDS
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,10 @@ class ObservedPeer(WgPeer):
     received: int = 0
     sent: int = 0
     preshared: bool = False
+
+    def has_session(self, now: float) -> bool:
+        """Whether the peer has a WireGuard session at ``now`` (seconds since 1970)."""
+        return has_session(self.handshake, now)
 
 
 @dataclass(frozen=True)

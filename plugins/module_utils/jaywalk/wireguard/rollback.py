@@ -8,8 +8,10 @@ from contextlib import contextmanager, suppress
 
 from ..core.errors import JaywalkError
 from ..core.runner import Runner, checked
-from . import linux, plan
+from . import plan
 from .interface import Interface, Observed
+from .linux import Linux
+from .steps import LinkStep
 
 
 @contextmanager
@@ -31,7 +33,7 @@ def restored_on_failure(runner: Runner, before: Observed | None) -> Iterator[Non
 def _restore(runner: Runner, before: Observed, settings: str) -> None:
     # What stays the same loses no packet by 'syncconf' (wg(8)).
     runner.run(["wg", "syncconf", before.name, "/dev/stdin"], settings)
-    now = linux.observe(runner, before.name)
+    now = Linux(runner).observe(before.name)
     former = Interface(
         name=before.name,
         public_key=before.public_key,
@@ -42,7 +44,7 @@ def _restore(runner: Runner, before: Observed, settings: str) -> None:
         peers=before.peers,
         routes=before.routes,
     )
-    steps = tuple(step for step in plan.diff(now, former).steps if step.ip)
-    plan.Plan(before.name, steps).attempt(runner)
+    steps = tuple(step for step in plan.diff(now, former).steps if isinstance(step, LinkStep))
+    Linux(runner).attempt(plan.Plan(before.name, steps))
     if not before.up:
         runner.run(["ip", "link", "set", "dev", before.name, "down"])

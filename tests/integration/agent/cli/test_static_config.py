@@ -11,7 +11,8 @@ import pytest
 
 from jaywalk.core.errors import InvalidValue, JaywalkError
 from jaywalk.core.runner import SubprocessRunner
-from jaywalk.wireguard import keys, linux
+from jaywalk.wireguard import keys
+from jaywalk.wireguard.linux import Linux
 from jaywalk_agent.cli import main, static_config
 from jaywalk_agent.config import ENVIRONMENT, AgentConfig
 from jaywalk_agent.host import runtime_state
@@ -76,7 +77,7 @@ def test_the_file_brings_the_interface_up_again_and_again_and_down_takes_it_down
     assert main.main(argv) == 0
     said = capsys.readouterr()
     assert said.out == f"{INTERFACE} is up with 10.20.1.1/32\n"
-    observed = linux.observe(inside.runner, INTERFACE)
+    observed = Linux(inside.runner).observe(INTERFACE)
     assert observed is not None
     assert (observed.public_key, observed.addresses, observed.up) == (node.public, ("10.20.1.1/32",), True)
     assert observed.peers[key(2)].allowed_ips == ("10.20.1.2/32", "172.20.2.0/24")
@@ -87,7 +88,7 @@ def test_the_file_brings_the_interface_up_again_and_again_and_down_takes_it_down
     assert not [call for call in inside.runner.calls if call[:2] == ("wg", "set") or "-batch" in call]
     node.write(others=OTHER.replace("172.20.2.9/24", "172.20.3.0/24"))
     assert main.main(argv) == 0
-    observed = linux.observe(inside.runner, INTERFACE)
+    observed = Linux(inside.runner).observe(INTERFACE)
     assert observed is not None
     assert observed.routes == {"10.20.1.2/32", "172.20.3.0/24"}
     assert not [call for call in inside.runner.calls if node.private in " ".join(call)]
@@ -108,7 +109,7 @@ def test_where_the_kernel_takes_no_ipv6_the_rest_of_the_file_comes_up(
     said = capsys.readouterr()
     assert said.out == f"{INTERFACE} is up with 10.20.1.1/32\n"
     assert f"IPv6 is left out of {INTERFACE}" in said.err
-    observed = linux.observe(inside.runner, INTERFACE)
+    observed = Linux(inside.runner).observe(INTERFACE)
     assert observed is not None
     assert (observed.mtu, observed.routes) == (1300, {"10.20.1.2/32"})
 

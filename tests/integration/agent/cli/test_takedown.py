@@ -11,6 +11,7 @@ import pytest
 
 from jaywalk.core.errors import InvalidValue
 from jaywalk.wireguard import keys
+from jaywalk.wireguard.linux import Linux
 from jaywalk_agent.agent import node_of
 from jaywalk_agent.cli.takedown import retire_former, take_down
 from jaywalk_agent.config import AgentConfig
@@ -41,7 +42,7 @@ def brought(config: AgentConfig, inside: Namespace) -> str:
     """The interface as the agent makes it; returns its public key."""
     public, _ = keys.ensure_key_file(inside.runner, str(config.private_key_file))
     view = view_of(peer(0)._replace(key=public), peer(1))
-    DataPlane(inside.runner, node_of(config, public)).bring_to(view)
+    DataPlane(Linux(inside.runner), node_of(config, public)).bring_to(view)
     snapshot.save(config.snapshot_file, view)
     return public
 
@@ -106,7 +107,7 @@ def test_an_agent_whose_key_file_changed_beneath_it_is_told_to_restart(
 ) -> None:
     public, _ = keys.ensure_key_file(inside.runner, str(config.private_key_file))
     view = view_of(peer(0)._replace(key=public), peer(1))
-    plane = DataPlane(inside.runner, node_of(config, public))
+    plane = DataPlane(Linux(inside.runner), node_of(config, public))
     plane.bring_to(view)
     another_key(config, inside)
     inside.run(["wg", "set", NAME, "private-key", str(config.private_key_file)])

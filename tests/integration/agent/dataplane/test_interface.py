@@ -18,7 +18,8 @@ from jaywalk.core.errors import CommandFailed, InvalidValue, JaywalkError
 from jaywalk.core.runner import Finished
 from jaywalk.mesh import node_interface
 from jaywalk.mesh.node_interface import Node
-from jaywalk.wireguard import keys, linux
+from jaywalk.wireguard import keys, userspace, wg
+from jaywalk.wireguard.linux import Linux
 from jaywalk.zone.models import Peer
 from jaywalk.zone.view import ZoneView
 from jaywalk_agent.dataplane.interface import DataPlane
@@ -39,11 +40,11 @@ class Machine(ModelInterface):
     @contextmanager
     def looked_at(self, local: list[str]) -> Iterator[None]:
         with (
-            mock.patch.object(linux, "observe", lambda runner, name: runner.observed()),
-            mock.patch.object(linux, "local_networks", return_value=local),
-            mock.patch.object(linux, "path_mtus", return_value={}),
-            mock.patch.object(linux, "require_wireguard"),
-            mock.patch.object(linux, "ports", return_value={}),
+            mock.patch.object(Linux, "observe", lambda self, name: self.runner.observed()),
+            mock.patch.object(Linux, "local_networks", return_value=local),
+            mock.patch.object(Linux, "path_mtus", return_value={}),
+            mock.patch.object(Linux, "require_wireguard"),
+            mock.patch.object(Linux, "listen_ports", return_value={}),
         ):
             yield
 
@@ -87,13 +88,13 @@ def test_a_delta_ends_where_a_full_look_ends(log: list[list[Any]]) -> None:
     view = view_of(peer(0), peer(1))
     by_delta, by_look = machine(), machine()
     with by_delta.looked_at(LOCAL):
-        delta = DataPlane(by_delta, OWN)
+        delta = DataPlane(Linux(by_delta), OWN)
         delta.bring_to(view)
-        DataPlane(by_look, OWN).bring_to(view)
+        DataPlane(Linux(by_look), OWN).bring_to(view)
         for batch in log:
             changed = set().union(*(commit(view, word) for word in batch))
             delta.bring_to(view, changed)
-            DataPlane(by_look, OWN).bring_to(view)
+            DataPlane(Linux(by_look), OWN).bring_to(view)
             assert without_endpoints(by_delta) == without_endpoints(by_look)
             assert not delta.plan(view)[1], "a look finds nothing left to do"
 
@@ -106,7 +107,7 @@ def test_one_change_is_one_command_that_names_one_peer() -> None:
     view = view_of(*(peer(number) for number in range(50)))
     model = machine()
     with model.looked_at([]):
-        plane = DataPlane(model, OWN)
+        plane = DataPlane(Linux(model), OWN)
         plane.bring_to(view)
         model.words.clear()
         plane.bring_to(view, event(view, peer(50, endpoint="192.0.2.5:51820")))
@@ -119,7 +120,7 @@ def test_no_change_is_no_command() -> None:
     view = view_of(peer(0), peer(1))
     model = machine()
     with model.looked_at([]):
-        plane = DataPlane(model, OWN)
+        plane = DataPlane(Linux(model), OWN)
         plane.bring_to(view)
         model.words.clear()
         assert not plane.bring_to(view, set())
@@ -131,10 +132,10 @@ def test_after_an_error_it_looks_anew() -> None:
     view = view_of(peer(0), peer(1))
     model = machine()
     with model.looked_at([]):
-        plane = DataPlane(model, OWN)
+        plane = DataPlane(Linux(model), OWN)
         plane.bring_to(view)
         changed = event(view, peer(2))
-        failing = mock.patch.object(linux, "set_many", side_effect=CommandFailed(["wg", "set"], 1, "busy"))
+        failing = mock.patch.object(wg, "set_many", side_effect=CommandFailed(["wg", "set"], 1, "busy"))
         with failing, pytest.raises(CommandFailed):
             plane.bring_to(view, changed)
         plane.bring_to(view, event(view, peer(3)))
@@ -147,7 +148,7 @@ def test_a_pool_over_a_network_of_the_machine_is_refused_even_before_the_join(me
     model = machine()
     refused = pytest.raises(InvalidValue, match=r"10\.20\.0\.0/20 overlaps 10\.20\.9\.0/24")
     with model.looked_at(["10.20.9.1/24"]), refused:
-        DataPlane(model, OWN).bring_to(view)
+        DataPlane(Linux(model), OWN).bring_to(view)
     assert not model.exists
 
 
@@ -156,7 +157,7 @@ def test_an_interface_with_another_key_is_left_alone(member: bool) -> None:
     view = view_of(peer(0)) if member else view_of()
     model = machine()
     model.exists, model.public_key = True, key(9)
-    plane = DataPlane(model, OWN)
+    plane = DataPlane(Linux(model), OWN)
     with model.looked_at([]):
         for act in (lambda: plane.bring_to(view), plane.remove):
             with pytest.raises(InvalidValue, match=f"{NAME} is in use with another key"):
@@ -168,7 +169,7 @@ def test_a_prefix_over_the_controller_is_not_taken() -> None:
     view = view_of(peer(0), peer(1, prefixes=("192.0.2.0/24", "172.20.1.0/24")))
     model = machine()
     with model.looked_at([]):
-        DataPlane(model, OWN, ["192.0.2.9"]).bring_to(view)
+        DataPlane(Linux(model), OWN, ["192.0.2.9"]).bring_to(view)
     assert model.routes == {"172.20.1.0/24"}
     assert model.peers[key(1)].allowed == {"10.20.0.2/32", "172.20.1.0/24"}
 
@@ -177,7 +178,7 @@ def test_a_network_of_any_kind_on_this_machine_is_no_trouble() -> None:
     view = view_of(peer(0), peer(1))
     model = machine()
     with model.looked_at(["::192.0.2.1/96", "127.8.0.1/8"]):
-        DataPlane(model, OWN).bring_to(view)
+        DataPlane(Linux(model), OWN).bring_to(view)
     assert set(model.peers) == {key(1)}
 
 
@@ -187,7 +188,7 @@ def test_what_a_peer_or_this_node_has_no_newcomer_takes() -> None:
     greedy = Peer(key(2), "greedy", ("10.20.0.1", "10.20.0.2", "10.20.0.3"), claimed)
     model = machine()
     with model.looked_at([]):
-        plane = DataPlane(model, OWN)
+        plane = DataPlane(Linux(model), OWN)
         plane.bring_to(view)
         plane.bring_to(view, event(view, greedy))
         assert model.peers[key(1)].allowed == {"10.20.0.2/32", "172.20.1.0/24"}
@@ -203,7 +204,7 @@ def test_while_this_node_is_not_in_the_zone_the_interface_stays() -> None:
     view = view_of(peer(0), peer(1))
     model = machine()
     with model.looked_at([]):
-        plane = DataPlane(model, OWN)
+        plane = DataPlane(Linux(model), OWN)
         plane.bring_to(view)
         before = model.facts()
         plane.bring_to(view, event(view, gone=(key(0),)))
@@ -220,7 +221,7 @@ def test_makes_mends_and_removes_a_real_interface(
     public, _ = keys.ensure_key_file(inside.runner, str(file))
     own = peer(0)._replace(key=public)
     view = view_of(own, peer(1, prefixes=("172.20.1.0/24",), endpoint="192.0.2.1:51820"))
-    plane = DataPlane(inside.runner, Node(public, str(file), "jwuplane0", 51999))
+    plane = DataPlane(Linux(inside.runner), Node(public, str(file), "jwuplane0", 51999))
     assert plane.bring_to(view)
     assert not plane.bring_to(view)
     inside.run(["ip", "route", "del", "172.20.1.0/24"])
@@ -240,7 +241,7 @@ def test_an_interface_gets_no_key_of_a_file_that_changed_since_the_start(
     inside = namespace("jwu-agent")
     file = tmp_path / "key"
     before, _ = keys.ensure_key_file(inside.runner, str(file))
-    plane = DataPlane(inside.runner, Node(before, str(file), "jwunit0"))
+    plane = DataPlane(Linux(inside.runner), Node(before, str(file), "jwunit0"))
     plane.bring_to(view_of(peer(0)._replace(key=before), peer(1)))
     kept = file.read_text()
     file.write_text(keys.generate(inside.runner) + "\n")
@@ -258,8 +259,8 @@ def test_without_any_wireguard_nothing_is_touched(
     namespace: Callable[[str], Namespace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inside = namespace("jwu-notun")
-    monkeypatch.setattr(linux, "TUN", "/nonexistent/tun")
-    plane = DataPlane(inside.runner, Node(key(0), "/etc/key0", "jwunotun0"))
+    monkeypatch.setattr(userspace, "TUN", "/nonexistent/tun")
+    plane = DataPlane(Linux(inside.runner), Node(key(0), "/etc/key0", "jwunotun0"))
     with pytest.raises(JaywalkError, match="/nonexistent/tun is missing"):
         plane.bring_to(view_of())
     assert not any("add" in call for call in inside.runner.calls)
@@ -274,8 +275,8 @@ def test_two_interfaces_on_one_port_are_refused_by_name(
     file = tmp_path / "key"
     public, _ = keys.ensure_key_file(inside.runner, str(file))
     view = view_of(peer(0)._replace(key=public))
-    DataPlane(inside.runner, Node(public, str(file), "jwuport0", 51999)).bring_to(view)
-    other = DataPlane(inside.runner, Node(public, str(file), "jwuport1", 51999))
+    DataPlane(Linux(inside.runner), Node(public, str(file), "jwuport0", 51999)).bring_to(view)
+    other = DataPlane(Linux(inside.runner), Node(public, str(file), "jwuport1", 51999))
     with pytest.raises(InvalidValue, match="UDP port 51999 is the interface jwuport0's"):
         other.bring_to(view_of(peer(0)._replace(key=public)))
     assert "jwuport1" not in inside.run(["ip", "link"])
@@ -290,16 +291,16 @@ def test_a_preshared_key_that_somebody_gave_a_peer_is_taken_away_and_told(
     file = tmp_path / "key"
     public, _ = keys.ensure_key_file(inside.runner, str(file))
     view = view_of(peer(0)._replace(key=public), peer(1), peer(2))
-    plane = DataPlane(inside.runner, Node(public, str(file), "jwupsk0", 51999))
+    plane = DataPlane(Linux(inside.runner), Node(public, str(file), "jwupsk0", 51999))
     plane.bring_to(view)
-    assert not plane.lacks(linux.dump(inside.runner, "jwupsk0"))
+    assert not plane.lacks(Linux(inside.runner).observe_peers("jwupsk0"))
     (tmp_path / "psk").write_text(keys.generate(inside.runner) + "\n")
     inside.run(["wg", "set", "jwupsk0", "peer", key(1), "preshared-key", str(tmp_path / "psk")])
-    assert plane.lacks(linux.dump(inside.runner, "jwupsk0"))
+    assert plane.lacks(Linux(inside.runner).observe_peers("jwupsk0"))
     done = plane.restore("jwupsk0")
     assert done.found == ("peer node1 had a preshared key",)
     assert len(done.steps) == 1
-    assert not any(each.preshared for each in linux.dump(inside.runner, "jwupsk0").values())
+    assert not any(each.preshared for each in Linux(inside.runner).observe_peers("jwupsk0").values())
     assert not plane.bring_to(view)
 
 
@@ -312,7 +313,7 @@ def test_what_others_did_to_a_real_interface_is_put_right_and_told(
     file = tmp_path / "key"
     public, _ = keys.ensure_key_file(inside.runner, str(file))
     view = view_of(peer(0)._replace(key=public), peer(1, prefixes=("172.20.1.0/24",)))
-    plane = DataPlane(inside.runner, Node(public, str(file), "jwudrift0", 51999))
+    plane = DataPlane(Linux(inside.runner), Node(public, str(file), "jwudrift0", 51999))
     assert plane.bring_to(view).found == ()
     for damage, found in {
         "ip route del 10.20.0.0/20": "route 10.20.0.0/20 was gone",
@@ -340,7 +341,7 @@ def test_a_route_that_is_refused_keeps_no_peer_away_and_comes_when_it_may(
     public, _ = keys.ensure_key_file(inside.runner, str(file))
     inside.run(["ip", "route", "add", "172.20.1.0/24", "dev", "lo", "metric", "2048"])
     view = view_of(peer(0)._replace(key=public), peer(1, prefixes=("172.20.1.0/24", "172.20.2.0/24")))
-    plane = DataPlane(inside.runner, Node(public, str(file), "jwurefuse0", 51999))
+    plane = DataPlane(Linux(inside.runner), Node(public, str(file), "jwurefuse0", 51999))
     plane.bring_to(view)
     assert plane.refused == {"route 172.20.1.0/24": "route 172.20.1.0/24 was refused: File exists"}
     plane.bring_to(view, event(view, peer(2, prefixes=("172.20.3.0/24",))))
@@ -368,7 +369,7 @@ def test_a_peer_that_is_refused_keeps_no_other_away_be_it_by_look_or_by_event() 
     view = view_of(*(peer(number) for number in range(20)))
     model = RefusesPeer(key_files={OWN.private_key_file: OWN.public_key})
     with model.looked_at([]):
-        plane = DataPlane(model, OWN)
+        plane = DataPlane(Linux(model), OWN)
         plane.bring_to(view)
         assert set(model.peers) == {key(number) for number in range(1, 20)} - {model.bad}
         sentence = f"peer {model.bad} was refused: Unable to modify interface: Invalid argument"
@@ -396,8 +397,8 @@ def test_what_is_refused_is_not_told_as_taken_away(
     own = Peer(public, "node0", ("10.20.0.1", "fd20::1"))
     view = view_of(own, peer(1, prefixes=("172.20.1.0/24",)))
     view.zone = replace(view.zone, pools=("10.20.0.0/20", "fd20::/64"))
-    plane = DataPlane(inside.runner, Node(public, str(file), "jwuagain0", 51999))
-    with mock.patch.object(linux, "why_no_ipv6", return_value=""):
+    plane = DataPlane(Linux(inside.runner), Node(public, str(file), "jwuagain0", 51999))
+    with mock.patch.object(Linux, "why_no_ipv6", return_value=""):
         switch_ipv6(inside, "all", "1")
         for _ in range(3):
             assert plane.bring_to(view).found == ()
@@ -413,7 +414,7 @@ def test_without_a_port_there_is_no_tunnel_and_that_is_an_error() -> None:
 
     model = NoPort(key_files={OWN.private_key_file: OWN.public_key})
     with model.looked_at([]), pytest.raises(CommandFailed, match="Address already in use"):
-        DataPlane(model, OWN).bring_to(view_of(peer(0), peer(1)))
+        DataPlane(Linux(model), OWN).bring_to(view_of(peer(0), peer(1)))
     assert not model.exists
 
 
@@ -435,7 +436,7 @@ def test_where_the_kernel_takes_no_ipv6_ipv4_comes_up_and_ipv6_follows_when_it_m
     other = Peer(key(1), "node1", ("10.20.0.2", "fd20::2"), ("172.20.1.0/24", "fd21:1::/64"))
     view = view_of(own, other)
     view.zone = replace(view.zone, pools=("10.20.0.0/20", "fd20::/64"))
-    plane = DataPlane(inside.runner, Node(public, str(file), "jwuno6", 51999))
+    plane = DataPlane(Linux(inside.runner), Node(public, str(file), "jwuno6", 51999))
     if setting == "jwuno6":
         plane.bring_to(view)
         assert plane.without_ipv6 == ""
@@ -468,7 +469,7 @@ def test_a_pool_that_a_zone_adds_later_is_left_out_too_where_it_cannot_be(
     file = tmp_path / "key"
     public, _ = keys.ensure_key_file(inside.runner, str(file))
     view = view_of(peer(0)._replace(key=public), peer(1))
-    plane = DataPlane(inside.runner, Node(public, str(file), "jwuadd6", 51999, mtu=1200))
+    plane = DataPlane(Linux(inside.runner), Node(public, str(file), "jwuadd6", 51999, mtu=1200))
     plane.bring_to(view)
     assert plane.without_ipv6 == "", "an IPv4 zone asks for none"
     view.zone = replace(view.zone, pools=("10.20.0.0/20", "fd20::/64"))

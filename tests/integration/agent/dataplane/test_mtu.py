@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jaywalk.core.errors import InvalidValue
-from jaywalk.wireguard import backend, linux, plan
+from jaywalk.wireguard.linux import Linux
 from jaywalk.wireguard.mtu import PathMtu
 from jaywalk_agent.agent import node_of
 from jaywalk_agent.config import AgentConfig
@@ -43,11 +43,11 @@ def pair(tmp_path: Path) -> Iterator[Tunnel]:
 
 
 def plane(end: End) -> DataPlane:
-    return DataPlane(end.where.runner, node_of(end.config, end.record.key))
+    return DataPlane(Linux(end.where.runner), node_of(end.config, end.record.key))
 
 
 def mtu_of(end: End) -> int:
-    found = linux.observe(end.where.runner, end.config.interface)
+    found = Linux(end.where.runner).observe(end.config.interface)
     assert found is not None
     return found.mtu
 
@@ -66,7 +66,7 @@ def test_the_interface_follows_the_link_down_and_up_again(pair: Tunnel) -> None:
     small_link(pair)
     assert "mtu 1220" in plane(pair.one).plan(pair.view)[1].diff()["after"]
     done = own.bring_to(pair.view)
-    assert plan.commands(done) == [f"ip link set dev {own.node.interface} mtu 1220"]
+    assert Linux(pair.one.where.runner).commands(done) == [f"ip link set dev {own.node.interface} mtu 1220"]
     assert mtu_of(pair.one) == 1220
     pair.one.where.run(["ip", "link", "set", "dev", "link0", "mtu", "1500"])
     assert not plane(pair.one).plan(pair.view)[1], "who only looks does not raise it"
@@ -135,7 +135,7 @@ def test_a_black_hole_is_named_with_the_peer_and_the_size_that_passes(pair: Tunn
     config, view, own = pair.one.config, pair.view, pair.one.record
     gone = peer(9)
     view.peers[gone.key] = gone
-    observed = linux.observe(pair.one.where.runner, config.interface)
+    observed = Linux(pair.one.where.runner).observe(config.interface)
     assert observed is not None
     with pair.agent(pair.other):
         assert list(mtu_check.black_holes(config, view, own, observed)) == []
@@ -151,7 +151,7 @@ def test_a_black_hole_is_named_with_the_peer_and_the_size_that_passes(pair: Tunn
 def test_a_small_link_is_named_before_the_agent_followed_it(pair: Tunnel) -> None:
     pair.up()
     pair.one.where.run(["ping", "-c", "1", "-W", "20", "10.20.0.2"])
-    hands = backend.of_this_machine(pair.one.where.runner)
+    hands = Linux(pair.one.where.runner)
     observed = hands.observe(pair.one.config.interface)
     assert observed is not None
     assert mtu_check.too_small_link(observed, hands) == ""
@@ -163,7 +163,7 @@ def test_a_small_link_is_named_before_the_agent_followed_it(pair: Tunnel) -> Non
 
 @pytest.mark.wireguard
 def test_paths_are_looked_up_where_the_interface_was_made(pair: Tunnel) -> None:
-    shown = linux.path_mtus(pair.one.where.runner, ["198.51.100.2", "192.0.2.1", "2001:db8::9"])
+    shown = Linux(pair.one.where.runner).path_mtus(["198.51.100.2", "192.0.2.1", "2001:db8::9"])
     assert shown == {"198.51.100.2": PathMtu("link0", 1500, routed=True), "192.0.2.1": PathMtu("link0", 1500)}
 
 

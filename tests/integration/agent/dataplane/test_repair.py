@@ -16,7 +16,7 @@ import pytest
 
 from jaywalk.core.errors import CommandFailed
 from jaywalk.core.runner import NamespaceRunner, SubprocessRunner
-from jaywalk.wireguard import linux
+from jaywalk.wireguard import userspace
 from jaywalk.wireguard.interface import server_name
 from jaywalk_agent.agent import Agent
 from jaywalk_agent.config import AgentConfig
@@ -275,7 +275,7 @@ def test_a_network_namespace_that_is_made_anew_gets_its_interface_again(
     agent: Agent, inside: Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(repair, "POLL", 0.2)
-    monkeypatch.setattr(linux, "END_SECONDS", 0.5)
+    monkeypatch.setattr(userspace, "END_SECONDS", 0.5)
 
     def act() -> None:
         until(lambda: len(facts(inside)) == WHOLE)

@@ -14,6 +14,7 @@ import pytest
 from jaywalk.controller.client import ZoneClient
 from jaywalk.controller.connection import connect
 from jaywalk.wireguard import keys
+from jaywalk.wireguard.linux import Linux
 from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk.zone.requests import CHECK, Request
 from jaywalk.zone.view import Retained
@@ -42,7 +43,7 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tunnel]:
     with tunnel(tmp_path, "jwudt") as made, ExitStack() as stack:
         made.up()
         config = made.one.config
-        DataPlane(config.runner(), node_of(config, made.one.record.key)).bring_to(made.view)
+        DataPlane(Linux(config.runner()), node_of(config, made.one.record.key)).bring_to(made.view)
         for end in (made.one, made.other):
             stack.enter_context(made.agent(end))
         stack.enter_context(runtime_state.only_one(made.one.config.lock_file, "zone-blue"))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from jaywalk.wireguard.linux import create
+from jaywalk.wireguard.linux import Linux
 from tests.nat_namespaces import (
     CONTROLLER,
     CONTROLLER6,
@@ -237,7 +237,7 @@ def test_a_relay_carries_for_nobody_of_another_zone(internet: EmulatedInternet) 
 
 def make(where: Namespace, name: str, peer: str, endpoint: str) -> None:
     """Makes a WireGuard interface by hand, with a key that no zone knows and an address that others have."""
-    create(where.runner, name)
+    Linux(where.runner).create(name)
     where.run(["wg", "set", name, "private-key", "/dev/stdin"], where.run(["wg", "genkey"]))
     where.run(["wg", "set", name, "peer", peer, "endpoint", endpoint, "allowed-ips", "10.20.0.0/20"])
     where.run(["ip", "addr", "add", "10.20.0.9/20", "dev", name])

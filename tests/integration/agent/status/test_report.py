@@ -14,8 +14,9 @@ import pytest
 from jaywalk.core.errors import JaywalkError
 from jaywalk.core.runner import SubprocessRunner
 from jaywalk.service.version import installed_version
-from jaywalk.wireguard import linux, routes
+from jaywalk.wireguard import routes
 from jaywalk.wireguard.interface import Interface, ObservedPeer
+from jaywalk.wireguard.linux import Linux
 from jaywalk_agent.agent import node_of
 from jaywalk_agent.cli import status as status_command
 from jaywalk_agent.config import AgentConfig
@@ -38,7 +39,7 @@ class Host(ModelInterface):
 
     way = "wg0"
 
-    def look(self, runner: object, name: str) -> object:
+    def look(self, name: str) -> object:
         return self.observed()
 
 
@@ -54,10 +55,10 @@ def member(tmp_path: Path) -> AgentConfig:
 
 def gathered(config: AgentConfig, host: Host) -> dict[str, object]:
     with (
-        mock.patch.object(linux, "observe", host.look),
-        mock.patch.object(linux, "local_networks", return_value=[]),
-        mock.patch.object(linux, "require_wireguard"),
-        mock.patch.object(linux, "path_mtus", return_value={}),
+        mock.patch.object(Linux, "observe", host.look),
+        mock.patch.object(Linux, "local_networks", return_value=[]),
+        mock.patch.object(Linux, "require_wireguard"),
+        mock.patch.object(Linux, "path_mtus", return_value={}),
         mock.patch.object(routes, "devices", lambda _, hosts: dict.fromkeys(hosts, host.way)),
     ):
         return report.gather(config, SubprocessRunner(), NOW)
@@ -68,18 +69,18 @@ def up(config: AgentConfig) -> Host:
     host = Host()
     view = snapshot.load(config.snapshot_file, config.zone)
     assert view is not None
-    with mock.patch.object(linux, "observe", host.look):
-        plane = DataPlane(SubprocessRunner(), node_of(config, config.own_key(SubprocessRunner())))
+    with mock.patch.object(Linux, "observe", host.look):
+        plane = DataPlane(Linux(SubprocessRunner()), node_of(config, config.own_key(SubprocessRunner())))
         with (
-            mock.patch.object(linux, "local_networks", return_value=[]),
-            mock.patch.object(linux, "require_wireguard"),
-            mock.patch.object(linux, "path_mtus", return_value={}),
-            mock.patch.object(linux, "ports", return_value={}),
+            mock.patch.object(Linux, "local_networks", return_value=[]),
+            mock.patch.object(Linux, "require_wireguard"),
+            mock.patch.object(Linux, "path_mtus", return_value={}),
+            mock.patch.object(Linux, "listen_ports", return_value={}),
         ):
             wanted, steps = plane.plan(view)
     assert isinstance(wanted, Interface)
     host.key_files = {wanted.private_key_file: wanted.public_key}
-    steps.apply(host)
+    Linux(host).apply(steps)
     return host
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from jaywalk.core.runner import SubprocessRunner
-from jaywalk.wireguard import keys, linux, plan
+from jaywalk.wireguard import keys, plan, userspace
 from jaywalk.wireguard.interface import Interface, WgPeer
+from jaywalk.wireguard.linux import Linux
 from tests import strategies as mesh
 from tests.netns import SOCKETS, Namespace, connect, kernel_has_wireguard
 
@@ -58,9 +59,9 @@ def with_peer(mine: Interface, other: Interface, endpoint: str = "") -> Interfac
 
 def bring(node: Namespace, desired: Interface | None) -> list[tuple[str, ...]]:
     """Applies a wish, and returns the commands that changed something."""
-    steps = plan.diff(linux.observe(node.runner, NAME), desired)
+    steps = plan.diff(Linux(node.runner).observe(NAME), desired)
     node.runner.calls.clear()
-    steps.apply(node.runner)
+    Linux(node.runner).apply(steps)
     return list(node.runner.calls)
 
 
@@ -83,19 +84,19 @@ def details(node: Namespace) -> dict[str, Any]:
 
 
 def endpoint_of(node: Namespace, key: str) -> str:
-    observed = linux.observe(node.runner, NAME)
+    observed = Linux(node.runner).observe(NAME)
     assert observed is not None
     return observed.peers[key].endpoint
 
 
 def test_the_kernel_is_chosen_although_a_program_could_do_it(node: Namespace, tmp_path: Path) -> None:
-    assert shutil.which("wireguard-go") and Path(linux.TUN).exists()
-    linux.require_wireguard(node.runner)
-    assert linux.create(node.runner, NAME) == "kernel"
+    assert shutil.which("wireguard-go") and Path(userspace.TUN).exists()
+    Linux(node.runner).require_wireguard()
+    Linux(node.runner).create(NAME)
     assert details(node)["linkinfo"]["info_kind"] == "wireguard"
     assert not (SOCKETS / f"{NAME}.sock").exists()
     bring(node, wish(tmp_path, 1))
-    observed = linux.observe(node.runner, NAME)
+    observed = Linux(node.runner).observe(NAME)
     assert observed is not None and observed.kind == "kernel"
 
 
@@ -119,7 +120,7 @@ def test_a_handshake_and_packets_between_two_machines(pair: Pair, tmp_path: Path
     one, two = bring_both(pair, tmp_path)
     left.run(["ping", "-c", "3", "-i", "0.2", "-W", "10", "10.20.0.2"])
     for node, other in ((left, two), (right, one)):
-        observed = linux.observe(node.runner, NAME)
+        observed = Linux(node.runner).observe(NAME)
         assert observed is not None
         seen = observed.peers[other.public_key]
         assert seen.handshake > 0 and seen.received > 0 and seen.sent > 0

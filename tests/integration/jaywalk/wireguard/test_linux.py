@@ -14,8 +14,9 @@ import pytest
 
 from jaywalk.core.errors import CommandFailed, JaywalkError, MissingTool
 from jaywalk.core.runner import NamespaceRunner, SubprocessRunner
-from jaywalk.wireguard import keys, linux, plan
+from jaywalk.wireguard import keys, linux, plan, userspace, wg
 from jaywalk.wireguard.interface import Interface, WgPeer
+from jaywalk.wireguard.linux import Linux
 from tests import strategies as mesh
 from tests.netns import Namespace, connect
 
@@ -47,16 +48,16 @@ def make_wish(folder: Path, name: str) -> Interface:
 
 def bring(node: Namespace, desired: Interface) -> plan.Plan:
     """Plans and applies, and holds that there is nothing left to do; returns what was done."""
-    steps = plan.diff(linux.observe(node.runner, desired.name), desired)
-    steps.apply(node.runner)
-    left = plan.diff(linux.observe(node.runner, desired.name), desired)
-    assert not left, plan.commands(left)
+    steps = plan.diff(Linux(node.runner).observe(desired.name), desired)
+    Linux(node.runner).apply(steps)
+    left = plan.diff(Linux(node.runner).observe(desired.name), desired)
+    assert not left, Linux(node.runner).commands(left)
     return steps
 
 
 @on_kernel_too
 def test_interface_comes_lives_changes_and_goes(node: Namespace, wish: Interface, tmp_path: Path) -> None:
-    assert linux.observe(node.runner, "jwl0") is None
+    assert Linux(node.runner).observe("jwl0") is None
     one = WgPeer(mesh.key(1), ("10.20.0.2/32", "172.20.1.0/24"), "192.0.2.2:51820", 25)
     two = WgPeer(mesh.key(2), ("fd20::3/128",), "[2001:db8::3]:51821")
     first = replace(
@@ -68,7 +69,7 @@ def test_interface_comes_lives_changes_and_goes(node: Namespace, wish: Interface
         routes=frozenset({"172.20.1.0/24", "fd21:1::/64", "172.20.9.9/32"}),
     )
     bring(node, first)
-    seen = linux.observe(node.runner, "jwl0")
+    seen = Linux(node.runner).observe("jwl0")
     assert seen is not None
     assert (seen.public_key, seen.listen_port, seen.mtu, seen.up) == (wish.public_key, 51900, 1380, True)
     assert set(seen.addresses) == {"10.20.0.1/20", "fd20::1/64"}
@@ -90,12 +91,12 @@ def test_interface_comes_lives_changes_and_goes(node: Namespace, wish: Interface
     bring(node, second)
     assert link_index(node) == index
 
-    gone = plan.diff(linux.observe(node.runner, "jwl0"), None)
-    gone.apply(node.runner)
-    assert linux.observe(node.runner, "jwl0") is None
+    gone = plan.diff(Linux(node.runner).observe("jwl0"), None)
+    Linux(node.runner).apply(gone)
+    assert Linux(node.runner).observe("jwl0") is None
     for _ in range(3):  # at once again, while the last one may still be ending
         bring(node, second)
-        linux.delete(node.runner, "jwl0")
+        Linux(node.runner).delete("jwl0")
 
 
 def link_index(node: Namespace) -> str:
@@ -260,7 +261,7 @@ def test_thousand_peers_come_in_few_calls_and_one_more_in_one(node: Namespace, w
     assert len(steps.steps) == 1
     sets = [call for call in node.runner.calls if call[:2] == ("wg", "set")]
     assert [call[4] for call in sets] == [mesh.key(1000)]
-    observed = linux.observe(node.runner, "jwl0")
+    observed = Linux(node.runner).observe("jwl0")
     assert observed is not None
     assert {key: peer.allowed_ips for key, peer in observed.peers.items()} == {
         key: peer.allowed_ips for key, peer in many.items()
@@ -305,7 +306,7 @@ def test_route_that_cannot_be_had_is_named_and_the_others_come(node: Namespace, 
     assert re.match(r"'ip route add 172.20.1.0/24 dev none ...' .*find device", failed[0])
     assert re.match(r"'ip route add 172.20.2.0/24 dev jwl0 ...' .*File exists", failed[2])
     assert re.match(r"'ip addr add fd20::1/64 dev none' .*find device", failed[5])
-    observed = linux.observe(node.runner, "jwl0")
+    observed = Linux(node.runner).observe("jwl0")
     assert observed is not None and observed.routes == {"172.20.2.0/24"}
 
 
@@ -314,9 +315,9 @@ def test_interface_of_another_kind_is_refused_and_left_alone(node: Namespace, wi
     node.run(["ip", "link", "add", "dev", "jwl0", "type", "veth", "peer", "name", "switch"])
     before = node.run(["ip", "-d", "link", "show", "dev", "jwl0"])
     with pytest.raises(JaywalkError, match="jwl0 exists and is not WireGuard: choose another"):
-        linux.observe(node.runner, "jwl0")
+        Linux(node.runner).observe("jwl0")
     with pytest.raises(CommandFailed):
-        plan.diff(None, wish).apply(node.runner)  # even for who did not look
+        Linux(node.runner).apply(plan.diff(None, wish))  # even for who did not look
     assert node.run(["ip", "-d", "link", "show", "dev", "jwl0"]) == before
 
 
@@ -325,9 +326,9 @@ def test_key_file_that_goes_bad_leaves_no_interface_and_no_trace(node: Namespace
     private = Path(wish.private_key_file).read_text().strip()
     Path(wish.private_key_file).write_text(private[:-2] + "!=\n")
     with pytest.raises(CommandFailed) as caught:
-        plan.diff(None, wish).apply(node.runner)
+        Linux(node.runner).apply(plan.diff(None, wish))
     assert private[:8] not in str(caught.value) + caught.value.stderr
-    assert linux.observe(node.runner, "jwl0") is None
+    assert Linux(node.runner).observe("jwl0") is None
 
 
 @on_kernel_too
@@ -337,10 +338,10 @@ def test_peers_that_are_refused_keep_no_other_away(node: Namespace, wish: Interf
     bad = {7: ("peer", mesh.key(7), "endpoint", "192.0.2.1"), 30: ("peer", "no key")}
     parts = [good[1], *({**good, **bad}[n] for n in range(2, 60))]
     node.runner.calls.clear()
-    failed = linux.set_many(node.runner, "jwl0", parts)
+    failed = wg.set_many(node.runner, "jwl0", parts)
     assert [index + 1 for index in failed] == [7, 30]
     assert len(node.runner.calls) < 40
-    observed = linux.observe(node.runner, "jwl0")
+    observed = Linux(node.runner).observe("jwl0")
     assert observed is not None and set(observed.peers) == {mesh.key(n) for n in good if n not in bad}
 
 
@@ -348,7 +349,7 @@ def test_peers_that_are_refused_keep_no_other_away(node: Namespace, wish: Interf
 def test_a_tunnel_that_is_gone_is_not_asked_for_each_peer(node: Namespace) -> None:
     parts = [("peer", mesh.key(n), "allowed-ips", f"10.20.0.{n}/32") for n in range(1, 60)]
     node.runner.calls.clear()
-    assert len(linux.set_many(node.runner, "jwl0", parts)) == len(parts)
+    assert len(wg.set_many(node.runner, "jwl0", parts)) == len(parts)
     # To the kernel 59 peers are several messages, of which wg tells by another error (ENOSPC).
     assert len(node.runner.calls) <= 3
 
@@ -362,10 +363,10 @@ def test_what_the_kernel_refuses_of_a_new_interface_is_reported_and_the_rest_is_
     peer = WgPeer(mesh.key(1), ("10.20.0.2/32", "172.20.1.0/24", "172.20.2.0/24"))
     prefixes = frozenset({"172.20.1.0/24", "172.20.2.0/24"})
     desired = replace(wish, addresses=("10.20.0.1/20",), peers={peer.key: peer}, routes=prefixes)
-    (failure,) = plan.diff(None, desired).attempt(node.runner)
+    (failure,) = Linux(node.runner).attempt(plan.diff(None, desired))
     assert not failure.is_fatal
     assert "172.20.1.0/24" in str(failure.error) and "File exists" in str(failure.error)
-    (left,) = plan.diff(linux.observe(node.runner, "jwl0"), desired).steps
+    (left,) = plan.diff(Linux(node.runner).observe("jwl0"), desired).steps
     assert left.added == ("route 172.20.1.0/24",)
     node.run(["ip", "route", "del", "172.20.1.0/24", "dev", "lan"])
     bring(node, desired)
@@ -382,9 +383,9 @@ def test_machine_without_wg_is_told_its_package(
 ) -> None:
     monkeypatch.setenv("PATH", path_with(tmp_path, "ip"))
     with pytest.raises(MissingTool, match=r"wg is missing.*install the package wireguard-tools"):
-        linux.require_tools(node.runner)
+        Linux(node.runner).require_tools()
     with pytest.raises(MissingTool, match="wg is missing"):
-        linux.require_tools(SubprocessRunner())
+        Linux(SubprocessRunner()).require_tools()
 
 
 @needs_userspace
@@ -393,18 +394,18 @@ def test_machine_without_any_wireguard_is_told_what_to_install(
 ) -> None:
     monkeypatch.setenv("PATH", path_with(tmp_path, "ip", "wg", "readlink"))
     with pytest.raises(JaywalkError, match="load the wireguard module or install the package wireguard-go"):
-        plan.diff(None, wish).apply(node.runner)
-    assert linux.observe(node.runner, "jwl0") is None
+        Linux(node.runner).apply(plan.diff(None, wish))
+    assert Linux(node.runner).observe("jwl0") is None
 
 
 @needs_userspace
 def test_machine_without_tun_is_told_so(
     node: Namespace, wish: Interface, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(linux, "TUN", str(tmp_path / "tun"))
+    monkeypatch.setattr(userspace, "TUN", str(tmp_path / "tun"))
     with pytest.raises(JaywalkError, match=r"tun is missing and wireguard-go needs it: .*modprobe tun"):
-        plan.diff(None, wish).apply(node.runner)
-    assert linux.observe(node.runner, "jwl0") is None
+        Linux(node.runner).apply(plan.diff(None, wish))
+    assert Linux(node.runner).observe("jwl0") is None
 
 
 @needs_userspace
@@ -419,15 +420,15 @@ def test_userspace_program_that_fails_is_quoted_in_one_line(
     program.chmod(0o755)
     monkeypatch.setenv("PATH", tools)
     with pytest.raises(CommandFailed) as caught:
-        linux.create(node.runner, "jwl0")
+        Linux(node.runner).create("jwl0")
     assert str(caught.value) == "'wireguard-go jwl0' ended with exit code 3: cannot open the device"
 
 
 def test_own_networks_are_those_of_the_other_interfaces(node: Namespace, wish: Interface) -> None:
     add_lan(node)
     bring(node, replace(wish, addresses=("10.20.0.1/20",)))
-    assert linux.local_networks(node.runner, without="jwl0") == ["192.168.7.1/24"]
-    assert "10.20.0.1/20" in linux.local_networks(node.runner, without="none")
+    assert Linux(node.runner).local_networks(without="jwl0") == ["192.168.7.1/24"]
+    assert "10.20.0.1/20" in Linux(node.runner).local_networks(without="none")
 
 
 @on_kernel_too
@@ -469,22 +470,22 @@ def test_an_interface_in_a_namespace_speaks_from_outside_of_it(
     outside = namespace("jwl-out")
     runner = NamespaceRunner(outside.runner, node.name)
     steps = plan.diff(None, replace(wish, name="jwlns0", listen_port=51899, addresses=("10.20.0.1/20",)))
-    steps.apply(runner)
+    Linux(runner).apply(steps)
     assert "jwlns0" in node.run(["ip", "link"])
     assert "jwlns0" not in outside.run(["ip", "link"])
-    observed = linux.observe(runner, "jwlns0")
+    observed = Linux(runner).observe("jwlns0")
     assert observed is not None
     assert (observed.listen_port, observed.addresses, observed.up) == (51899, ("10.20.0.1/20",), True)
     desired = replace(wish, name="jwlns0", listen_port=51899, addresses=("10.20.0.1/20",))
     assert not plan.diff(observed, desired)
     node.run(["ip", "route", "del", "10.20.0.0/20"])
-    plan.diff(linux.observe(runner, "jwlns0"), desired).apply(runner)
+    Linux(runner).apply(plan.diff(Linux(runner).observe("jwlns0"), desired))
     assert "10.20.0.0/20 dev jwlns0" in node.run(["ip", "route"])
-    assert linux.why_no_ipv6(runner, "jwlns0", exists=True) == ""
+    assert Linux(runner).why_no_ipv6("jwlns0", exists=True) == ""
     node.run(["tee", "/proc/sys/net/ipv6/conf/all/disable_ipv6"], "1")
-    assert "jwlns0.disable_ipv6 is 1" in linux.why_no_ipv6(runner, "jwlns0", exists=True)
-    plan.diff(observed, None).apply(runner)
-    assert linux.observe(runner, "jwlns0") is None
+    assert "jwlns0.disable_ipv6 is 1" in Linux(runner).why_no_ipv6("jwlns0", exists=True)
+    Linux(runner).apply(plan.diff(observed, None))
+    assert Linux(runner).observe("jwlns0") is None
 
 
 def test_a_name_that_is_in_use_outside_is_refused_for_a_namespace(
@@ -493,5 +494,5 @@ def test_a_name_that_is_in_use_outside_is_refused_for_a_namespace(
     outside = namespace("jwl-out")
     outside.run(["ip", "link", "add", "jwlns1", "type", "veth"])
     with pytest.raises(JaywalkError, match="jwlns1 exists outside of the network namespace jwl"):
-        linux.create(NamespaceRunner(outside.runner, node.name), "jwlns1")
+        Linux(NamespaceRunner(outside.runner, node.name)).create("jwlns1")
     assert "jwlns1" not in node.run(["ip", "link"])

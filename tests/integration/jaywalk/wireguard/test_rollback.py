@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from jaywalk.core.errors import CommandFailed
-from jaywalk.wireguard import keys, linux, plan
+from jaywalk.wireguard import keys, plan
 from jaywalk.wireguard.interface import Interface, WgPeer
+from jaywalk.wireguard.linux import Linux
 from jaywalk.wireguard.rollback import restored_on_failure
 from tests.netns import Namespace
 
@@ -48,7 +49,7 @@ def state(node: Namespace) -> list[str]:
 
 
 def test_a_refused_address_leaves_all_as_it_was(node: Namespace, wish: Interface, tmp_path: Path) -> None:
-    plan.diff(None, wish).apply(node.runner)
+    Linux(node.runner).apply(plan.diff(None, wish))
     psk = tmp_path / "psk"
     psk.write_text(node.run(["wg", "genpsk"]))
     node.run(["wg", "set", NAME, "peer", ONE, "preshared-key", str(psk)])
@@ -66,20 +67,20 @@ def test_a_refused_address_leaves_all_as_it_was(node: Namespace, wish: Interface
         peers={TWO: WgPeer(TWO, ("10.9.0.2/32",))},
         routes=frozenset({"172.20.9.0/24"}),
     )
-    observed = linux.observe(node.runner, NAME)
+    observed = Linux(node.runner).observe(NAME)
     with pytest.raises(CommandFailed, match="fd00:9::1/64"), restored_on_failure(node.runner, observed):
-        plan.diff(observed, changed).apply(node.runner)
+        Linux(node.runner).apply(plan.diff(observed, changed))
     assert state(node) == before
     assert observed is not None and observed.mtu == 1400
 
 
 def test_what_succeeds_stays(node: Namespace, wish: Interface) -> None:
-    plan.diff(None, wish).apply(node.runner)
-    observed = linux.observe(node.runner, NAME)
+    Linux(node.runner).apply(plan.diff(None, wish))
+    observed = Linux(node.runner).observe(NAME)
     changed = replace(wish, addresses=("10.9.0.1/24",), routes=frozenset())
     with restored_on_failure(node.runner, observed):
-        plan.diff(observed, changed).apply(node.runner)
-    after = linux.observe(node.runner, NAME)
+        Linux(node.runner).apply(plan.diff(observed, changed))
+    after = Linux(node.runner).observe(NAME)
     assert after is not None and after.addresses == ("10.9.0.1/24",)
 
 

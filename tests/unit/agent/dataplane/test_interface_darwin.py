@@ -12,7 +12,7 @@ from jaywalk.core.errors import InvalidValue
 from jaywalk.mesh.node_interface import Node
 from jaywalk_agent.dataplane.interface import DataPlane
 from tests.agent_support import event, peer, view_of
-from tests.mac import Recorded, a_mac
+from tests.mac import Recorded, a_mac, backend
 from tests.strategies import key
 
 OWN = peer(4)._replace(key=key(0))
@@ -25,7 +25,7 @@ def mac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorded:
 
 
 def test_a_zone_is_brought_up_followed_and_left(mac: Recorded, tmp_path: Path) -> None:
-    view, plane = view_of(OWN, peer(1, endpoint="192.0.2.1:51820")), DataPlane(mac, NODE)
+    view, plane = view_of(OWN, peer(1, endpoint="192.0.2.1:51820")), DataPlane(backend(mac), NODE)
     plane.bring_to(view)
     assert ("ifconfig", "utun3", "inet", "10.20.0.5/20", "10.20.0.5", "alias") in mac.calls
     mac.calls.clear()
@@ -43,7 +43,7 @@ def test_a_zone_is_brought_up_followed_and_left(mac: Recorded, tmp_path: Path) -
 
 def test_a_port_that_another_tunnel_has_is_refused_before_anything_is_made(mac: Recorded) -> None:
     with pytest.raises(InvalidValue, match="UDP port 41414 is the interface utun9's"):
-        DataPlane(mac, replace(NODE, listen_port=41414)).bring_to(view_of(OWN))
+        DataPlane(backend(mac), replace(NODE, listen_port=41414)).bring_to(view_of(OWN))
     assert not any("wireguard-go" in call for call in mac.calls)
 
 
@@ -51,4 +51,4 @@ def test_a_zone_that_overlaps_a_network_of_the_mac_is_refused(mac: Recorded) -> 
     view = view_of(OWN)
     view.zone = replace(view.zone, pools=("192.168.0.0/16",))
     with pytest.raises(InvalidValue, match=r"192\.168\.0\.0/16 overlaps 192\.168\.7\.0/24"):
-        DataPlane(mac, NODE).bring_to(view)
+        DataPlane(backend(mac), NODE).bring_to(view)

@@ -14,6 +14,7 @@ from jaywalk.core.runner import Finished
 from jaywalk.mesh.node_interface import Node
 from jaywalk.wireguard import plan
 from jaywalk.wireguard.interface import WgPeer
+from jaywalk.wireguard.linux import Linux
 from jaywalk_agent.dataplane.interface import DataPlane
 from jaywalk_agent.dataplane.relay_interfaces import Wanted
 from jaywalk_agent.paths import manager
@@ -30,7 +31,7 @@ class Plane(DataPlane):
     given: Mapping[str, WgPeer] | None = None
 
     def __init__(self) -> None:
-        super().__init__(Nothing(), Node(key(0), "/nowhere", "jwunone"))
+        super().__init__(Linux(Nothing()), Node(key(0), "/nowhere", "jwunone"))
 
     @property
     def peers(self) -> Mapping[str, WgPeer] | None:

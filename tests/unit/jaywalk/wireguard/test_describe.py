@@ -112,7 +112,7 @@ def test_what_the_zone_changed_is_no_word_about_others() -> None:
 
 def test_a_change_is_told_by_names_and_a_storm_by_a_number() -> None:
     assert describe.changes(plan.diff(None, LAST), NAMES) == (
-        f"made the interface, set public-key {LAST.public_key}, set listen-port 51820, "
+        f"created the interface, set public-key {LAST.public_key}, set listen-port 51820, "
         "added peer node1, node2, node3 and 2 more, set mtu 1420, added address 10.20.0.9/20, fd20::9/64, "
         "set link up, added route 172.20.1.0/24, fd21:1::/64"
     )

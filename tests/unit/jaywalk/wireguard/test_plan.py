@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from jaywalk.core.errors import CommandFailed
 from jaywalk.core.runner import Finished
-from jaywalk.wireguard import linux, plan
+from jaywalk.wireguard import plan, userspace, wg
 from jaywalk.wireguard.interface import Interface, Observed, ObservedPeer, WgPeer, networks_of
+from jaywalk.wireguard.linux import Linux
+from jaywalk.wireguard.steps import SetPeer, WgStep
 from tests import strategies as mesh
 from tests.zone_model import NAME, ModelInterface, Refused, settled
 
@@ -44,7 +46,7 @@ handshakes = st.sampled_from([0, NOW - 5, NOW - 179, NOW - 181, NOW - 9999])
 def no_program_holds_the_name(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Whoever deletes an interface waits for its program, and this host may have one of that name."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(linux, "CONTROL_SOCKETS", str(tmp_path_factory.mktemp("sockets")))
+        patch.setattr(userspace, "CONTROL_SOCKETS", str(tmp_path_factory.mktemp("sockets")))
         yield
 
 
@@ -109,7 +111,7 @@ def test_plan_leads_from_any_state_to_any_other_and_then_there_is_nothing_left(
     observed: Observed | None, desired: Interface
 ) -> None:
     model = ModelInterface.of(observed, KEY_FILES)
-    plan.diff(observed, desired, NOW).apply(model)
+    Linux(model).apply(plan.diff(observed, desired, NOW))
     assert model.exists and model.up
     assert model.public_key == desired.public_key
     assert desired.listen_port in (None, model.listen_port)
@@ -134,7 +136,7 @@ def test_diff_is_what_changes_no_more_and_no_less(observed: Observed | None, des
     assert len(set(removed)) == len(removed) and len(set(added)) == len(added)
     assert set(removed) <= before
     assert before.isdisjoint(added)
-    steps.apply(model)
+    Linux(model).apply(steps)
     unasked = {line for line in ("mtu 1420",) if observed is None and desired.mtu in (None, 1420)}
     # An equal route made by hand may give way to the kernel's own, and is not missed.
     unasked |= _lost_lines(observed) | {f"route {each}" for each in desired.accepted_routes}
@@ -146,11 +148,11 @@ def test_an_address_with_two_prefix_lengths_gets_one_local_route() -> None:
     addresses = ("10.20.0.1/32", "10.20.0.1/20")
     desired = Interface(NAME, KEY_FILES["/etc/key1"], "/etc/key1", addresses=addresses)
     model = ModelInterface(key_files=KEY_FILES)
-    plan.diff(None, desired, NOW).apply(model)
+    Linux(model).apply(plan.diff(None, desired, NOW))
     model.hosts.clear()
     steps = plan.diff(model.observed(), desired, NOW)
     assert steps.diff()["after"] == "local route 10.20.0.1\n"
-    steps.apply(model)
+    Linux(model).apply(steps)
     assert not plan.diff(model.observed(), desired, NOW)
 
 
@@ -167,15 +169,15 @@ def test_peer_that_did_not_change_is_in_no_command(observed: Observed | None, de
     model = ModelInterface.of(observed, KEY_FILES)
     before = {key: (peer.allowed, peer.endpoint, peer.keepalive) for key, peer in model.peers.items()}
     same = {key for key, wanted in settled(desired, observed, NOW).items() if before.get(key) == wanted}
-    plan.diff(observed, desired, NOW).apply(model)
+    Linux(model).apply(plan.diff(observed, desired, NOW))
     assert same.isdisjoint(model.words)
 
 
 @given(observations(), wishes())
 def test_interface_is_never_deleted_to_be_changed(observed: Observed | None, desired: Interface) -> None:
-    steps = plan.diff(observed, desired, NOW).steps
-    assert not any(step.deletes for step in steps)
-    assert any(step.creates for step in steps) == (observed is None)
+    steps = plan.diff(observed, desired, NOW)
+    assert not steps.deletes
+    assert steps.creates == (observed is None)
 
 
 @given(observations())
@@ -183,7 +185,7 @@ def test_interface_that_should_not_be_is_deleted_in_one_step(observed: Observed 
     model = ModelInterface.of(observed, KEY_FILES)
     steps = plan.diff(observed, None, NOW)
     assert bool(steps) == model.exists
-    steps.apply(model)
+    Linux(model).apply(steps)
     assert not model.exists
     assert not plan.diff(model.observed(), None, NOW)
     if observed is not None:
@@ -224,8 +226,10 @@ def test_peer_that_roamed_and_speaks_keeps_its_endpoint(
     key = mesh.key(1)
     observed = {key: ObservedPeer(key, ("10.20.0.1/32",), seen, 25, handshake)}
     desired = {key: WgPeer(key, ("10.20.0.1/32",), declared, 25)}
-    steps = list(plan.peer_steps(observed, desired, NOW))
-    assert [step.wg for step in steps] == ([("peer", key, "endpoint", declared)] if told else [])
+    words = [
+        wg.set_arguments(step) for step in plan.peer_steps(observed, desired, NOW) if isinstance(step, WgStep)
+    ]
+    assert words == ([("peer", key, "endpoint", declared)] if told else [])
 
 
 def test_live_peer_that_gets_a_prefix_keeps_the_endpoint_in_the_diff_too() -> None:
@@ -235,7 +239,7 @@ def test_live_peer_that_gets_a_prefix_keeps_the_endpoint_in_the_diff_too() -> No
     (step,) = plan.peer_steps(observed, desired, NOW)
     assert step.added == (f"peer {key} allowed-ips 172.20.1.0/24",)
     assert step.removed == ()
-    assert "endpoint" not in step.wg
+    assert isinstance(step, SetPeer) and not step.endpoint
 
 
 def test_commands_name_what_apply_calls_and_nothing_secret() -> None:
@@ -247,7 +251,7 @@ def test_commands_name_what_apply_calls_and_nothing_secret() -> None:
         ("10.20.0.1/20",),
         routes=frozenset(["172.20.1.0/24"]),
     )
-    assert plan.commands(plan.diff(None, desired, NOW)) == [
+    assert Linux(ModelInterface()).commands(plan.diff(None, desired, NOW)) == [
         f"ip link add dev {NAME} type wireguard",
         f"wg set {NAME} private-key /etc/key1",
         f"wg set {NAME} listen-port 51820",
@@ -270,7 +274,7 @@ def test_interface_that_cannot_be_set_up_is_not_left_half_made() -> None:
     desired = Interface(NAME, KEY_FILES["/etc/key1"], "/etc/key1")
     model = Refusing(key_files=KEY_FILES)
     with pytest.raises(CommandFailed, match="Address already in use"):
-        plan.diff(None, desired, NOW).apply(model)
+        Linux(model).apply(plan.diff(None, desired, NOW))
     assert not model.exists
 
 
@@ -278,7 +282,7 @@ def test_interface_that_was_there_stays_when_a_change_fails() -> None:
     desired = Interface(NAME, KEY_FILES["/etc/key1"], "/etc/key1")
     model = Refusing(exists=True, up=True, key_files=KEY_FILES)
     with pytest.raises(CommandFailed):
-        plan.diff(model.observed(), desired, NOW).apply(model)
+        Linux(model).apply(plan.diff(model.observed(), desired, NOW))
     assert model.exists
 
 
@@ -286,11 +290,11 @@ def test_thousand_peers_and_a_change_of_one_make_one_call_with_one_peer() -> Non
     peers = {mesh.key(n): WgPeer(mesh.key(n), (f"10.20.{n // 250}.{n % 250 + 1}/32",)) for n in range(1000)}
     desired = Interface(NAME, KEY_FILES["/etc/key1"], "/etc/key1", peers=peers)
     model = ModelInterface(key_files=KEY_FILES)
-    plan.diff(None, desired, NOW).apply(model)
+    Linux(model).apply(plan.diff(None, desired, NOW))
     assert len(model.peers) == 1000
     model.words.clear()
     moved = replace(peers[mesh.key(7)], endpoint=NEW)
-    plan.diff(model.observed(), replace(desired, peers={**peers, moved.key: moved}), NOW).apply(model)
+    Linux(model).apply(plan.diff(model.observed(), replace(desired, peers={**peers, moved.key: moved}), NOW))
     assert model.words == ["wg", "set", NAME, "peer", moved.key, "endpoint", NEW]
 
 
@@ -317,7 +321,7 @@ def test_all_but_what_is_refused_is_done_and_told(
 ) -> None:
     model = RefusesSome(key_files=KEY_FILES)
     model.bad_keys, model.bad = bad_keys, bad_routes | {bad_address}
-    failures = plan.diff(None, desired, NOW).attempt(model)
+    failures = Linux(model).attempt(plan.diff(None, desired, NOW))
     assert model.exists and model.up
     assert model.peers.keys() == desired.peers.keys() - bad_keys
     assert model.routes == desired.routes - bad_routes
@@ -325,7 +329,7 @@ def test_all_but_what_is_refused_is_done_and_told(
     refused = {f"peer {each}" for each in bad_keys & desired.peers.keys()}
     refused |= {f"route {each}" for each in bad_routes & desired.routes}
     refused |= {f"address {bad_address}"} if bad_address in desired.addresses else set()
-    assert {failure.step.about for failure in failures} == refused
+    assert {failure.step.subject for failure in failures} == refused
     model.bad_keys = model.bad = frozenset()
-    plan.diff(model.observed(), desired, NOW).apply(model)
+    Linux(model).apply(plan.diff(model.observed(), desired, NOW))
     assert not plan.diff(model.observed(), desired, NOW)
