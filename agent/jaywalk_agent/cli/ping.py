@@ -52,7 +52,7 @@ def run(config: AgentConfig, arguments: argparse.Namespace) -> int:
     _check_size(size, own)
     keys = chosen(view, own, arguments.peers, arguments.all)
     watched = sys.stderr.isatty() and not arguments.json
-    results = ping.ask_peers(
+    results = ping.probe_peers(
         config,
         view,
         own,

@@ -64,7 +64,7 @@ def black_holes(config: AgentConfig, view: ZoneView, own: Peer, observed: Observ
 def _ask(
     config: AgentConfig, view: ZoneView, own: Peer, size: int, keys: Sequence[str] | None
 ) -> list[PingResult]:
-    return ping.ask_peers(config, view, own, keys, size=size, count=QUESTIONS, timeout=SECONDS)
+    return ping.probe_peers(config, view, own, keys, size=size, count=QUESTIONS, timeout=SECONDS)
 
 
 def _sentence(observed: Observed, small: list[PingResult], passing: dict[str, int], own: Peer) -> str:

@@ -21,7 +21,7 @@ def peers(node: DoctorContext) -> Iterator[tuple[str, str]]:
     """Who answers now, by name who does not, and who is there by an epoch that the controller lost."""
     if node.own is None or node.view is None or len(node.view.peers) < 2:
         return
-    results = ping.ask_peers(node.config, node.view, node.own, count=QUESTIONS, timeout=SECONDS)
+    results = ping.probe_peers(node.config, node.view, node.own, count=QUESTIONS, timeout=SECONDS)
     silent = [each for each in results if not each.answers]
     answering = len(results) - len(silent)
     relayed = sum(each.path == "relayed" for each in results)

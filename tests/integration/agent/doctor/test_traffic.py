@@ -144,7 +144,7 @@ def test_silent_peers_are_named_up_to_ten_and_counted(pair: Tunnel, monkeypatch:
     results = [PingResult(str(number), f"n{number}", "", "none", "", 0, 3, (), False) for number in range(12)]
     results += [PingResult("a", "a", "", "relayed", "hub", 0, 3, (0.1,), True)]
     results[0] = replace(results[0], error="no endpoint of this peer is known")
-    monkeypatch.setattr(ping, "ask_peers", lambda *_, **__: results)
+    monkeypatch.setattr(ping, "probe_peers", lambda *_, **__: results)
     answering, silent = found(pair)["peers"]
     assert answering == Finding(GOOD, "peers", "1 of 13 peers answer now, 1 of them by a relay")
     assert silent.sentence == (
