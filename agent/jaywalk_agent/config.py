@@ -14,8 +14,10 @@ from jaywalk.controller.address import ControllerAddress, agent_user
 from jaywalk.core import key_format, validation
 from jaywalk.core.errors import InvalidValue, JaywalkError
 from jaywalk.core.files import read_secret, read_variables, write_private
+from jaywalk.core.ip import is_address
 from jaywalk.core.runner import Runner, SubprocessRunner, in_namespace
 from jaywalk.mesh.local_addresses import DeclaredEndpoint, host_label, whereabouts
+from jaywalk.mesh.node_interface import Node
 from jaywalk.wireguard import keys, mtu
 
 from .host.platform import PLATFORM, Platform
@@ -231,10 +233,27 @@ class AgentConfig:
         """The controller's name or address alone, or those of its sentinels; none where none was named."""
         return ControllerAddress.parse(self.controller).hosts if self.controller else ()
 
-    def whereabouts(self, known: str = "") -> dict[str, Any]:
-        """What a request says of where peers reach this node now, and as a relay.
+    def node(self, public_key: str, former_keys: tuple[str, ...] = ()) -> Node:
+        """This node as the pure core knows it."""
+        return Node(
+            public_key,
+            str(self.private_key_file),
+            self.interface,
+            self.listen_port,
+            self.mtu,
+            former_keys=former_keys,
+            requested=self.request_ip,
+        )
 
-        ``known`` is the address that the zone has of it by the operator's word.
+    def fixed_endpoint(self) -> str:
+        """The endpoint that the operator declared as an address; empty for a name, and without one."""
+        declared = self.local_endpoint
+        return declared.endpoint() if declared is not None and is_address(declared.host) else ""
+
+    def endpoint_fields(self, known: str = "") -> dict[str, Any]:
+        """The fields of a request on the endpoints of this node now, and on its relay.
+
+        ``known`` is the address of the declared endpoint as the zone has it.
         """
         declared = self._declared(self.local_endpoint, known) if self.local_endpoint else ""
         controller = next(iter(self.controller_hosts()), "")

@@ -8,17 +8,20 @@ import json
 import logging
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from jaywalk.controller.address import ControllerAddress
-from jaywalk.zone.requests import Request, new_nonce
+from jaywalk.zone.requests import REPORT, Request, new_nonce
 from jaywalk.zone.view import ZoneView
 from jaywalk_agent.host.signals import StopSignal
 from jaywalk_agent.zone import snapshot
 from jaywalk_agent.zone.follower import Follower
+from jaywalk_agent.zone.membership import Membership
 from tests.bench.node import Node
 from tests.bench.worker import Crowd, serve
+from tests.follower_support import is_settled
 
 
 class Unstopped(StopSignal):
@@ -40,26 +43,38 @@ class SimulatedAgent:
     ) -> None:
         self.at = 0.0
         self._gate = gate
-        # A follower makes its request at its start, and anew once it is connected; that one goes out.
-        self._free = 0 if memory else 1
+        self._where = where
+        self._gated_address = memory is not None
         request = Request.checked(
             "join", zone, node.key, node.name, endpoint=node.endpoint, instance=node.instance
         )
         self._request = replace(request, seq=node.seq)
         view = snapshot.load(memory, zone) if memory else None
         self.rev = view.rev if view else -1
-        self.follower = Follower(
-            lambda: where, zone, node.key, self, Unstopped(), view, instance=node.instance
-        )
+        self._membership = Membership(zone, node.key, node.instance)
+        self.follower = Follower(self._address, self, self._membership, Unstopped(), view)
+
+    def _address(self) -> ControllerAddress:
+        if self._gated_address:
+            self._gate.wait()
+        return self._where
 
     def join(self) -> Request:
-        if not self._free:
-            self._gate.wait()
-        self._free = max(0, self._free - 1)
-        return replace(self._request, nonce=new_nonce())
+        self._gate.wait()
+        known = self._membership
+        return replace(
+            self._request,
+            nonce=new_nonce(),
+            former_ip=known.former_addresses,
+            former_name=known.former_name,
+        )
 
-    def moved(self) -> Request:
+    def endpoint_update(self) -> Request:
         return self._request
+
+    def report(self, observed: Mapping[str, str]) -> Request:
+        known = self._membership
+        return Request.checked(REPORT, known.zone, known.public_key, instance=known.machine_id)
 
     def run(self) -> None:
         for update in self.follower.updates():
@@ -71,7 +86,7 @@ class SimulatedAgent:
         if rev and not (peers or settled):
             return self.rev >= rev
         view = self.follower.view
-        if view is None or (settled and (self.follower.waiting or not self.follower.joined)):
+        if view is None or (settled and not is_settled(self.follower)):
             return False
         if after and (view.epoch <= after or view.retained):
             return False

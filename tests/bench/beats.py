@@ -196,7 +196,7 @@ class _Silent:
     def report(self, observed: Mapping[str, str]) -> bool:
         return True
 
-    def moved(self) -> None:
+    def update_endpoint(self) -> None:
         """Does nothing."""
 
 

@@ -7,7 +7,8 @@ import base64
 import hashlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ from jaywalk.controller.client import ZoneClient
 from jaywalk.controller.connection import connect
 from jaywalk.core.errors import JaywalkError, RequestRefused
 from jaywalk.zone.redis_keys import ZoneKeys
-from jaywalk.zone.requests import Reply, Request
+from jaywalk.zone.requests import REPORT, Reply, Request
 from jaywalk_agent.host.signals import Stopped, StopSignal
 from jaywalk_agent.zone import snapshot
-from jaywalk_agent.zone.follower import Follower
+from jaywalk_agent.zone.follower import Follower, Update
+from jaywalk_agent.zone.membership import Membership
 from lab.deadline import Deadline, slowness
 
 from .checker.history import History
@@ -54,22 +56,30 @@ class Halt(StopSignal):
             raise Stopped
 
 
+class _Unsent(Exception):
+    """The controller has no memory for the report."""
+
+
 class Witness(Follower):
     """A follower that records its replies and the times of its reports."""
 
     tell: Callable[[Request, Reply], None]
     history: History
 
-    def _answered(self, reply: Reply) -> None:
-        assert self._pending is not None
-        self.tell(self._pending.request, reply)
-        super()._answered(reply)
+    def _handle_reply(self, reply: Reply) -> None:
+        outstanding = self.membership.outstanding
+        assert outstanding is not None and outstanding.request is not None
+        self.tell(outstanding.request, reply)
+        super()._handle_reply(reply)
 
-    def _tell(self, client: ZoneClient) -> None:
-        if time.monotonic() < self._next_report or not self.joined:
+    def _check_in(self, client: ZoneClient) -> Iterator[Update]:
+        if time.monotonic() < self._next_report or not self.membership.member:
+            yield from super()._check_in(client)
             return
-        with self.history.reporting(self.own_key):
-            super()._tell(client)
+        with suppress(_Unsent), self.history.reporting(self.membership.public_key):
+            yield from super()._check_in(client)
+            if self.membership.memory_error:
+                raise _Unsent
 
 
 class ChaosAgent:
@@ -90,6 +100,7 @@ class ChaosAgent:
         self.granted: list[tuple[str, ...]] = []
         self.refusals: list[str] = []
         self.trouble = ""
+        self.membership = Membership(zone, self.key, self.instance)
         self.follower: Witness | None = None
         self.reports_often = False
         """Whether it reports every second instead of every minute."""
@@ -103,6 +114,7 @@ class ChaosAgent:
         return f"192.0.2.{self.number + 1}:{self.port}"
 
     def join(self) -> Request:
+        known = self.membership
         return self._noted(
             Request.checked(
                 "join",
@@ -113,13 +125,18 @@ class ChaosAgent:
                 self.prefixes,
                 self.endpoint,
                 instance=self.instance,
+                former_ip=known.former_addresses,
+                former_name=known.former_name,
             )
         )
 
-    def moved(self) -> Request:
+    def endpoint_update(self) -> Request:
         return self._noted(
             Request.checked("endpoint", self.zone, self.key, endpoint=self.endpoint, instance=self.instance)
         )
+
+    def report(self, observed: Mapping[str, str]) -> Request:
+        return Request.checked(REPORT, self.zone, self.key, instance=self.instance, observed=observed)
 
     def move(self) -> None:
         """Change the node's endpoint port."""
@@ -131,8 +148,7 @@ class ChaosAgent:
         self.live("restart", pause)
 
     def _noted(self, request: Request) -> Request:
-        view = self.follower.view if self.follower else None
-        own = view.peers.get(self.key) if view else None
+        own = self.membership.own
         if own is not None:
             request = replace(request, seq=max(request.seq, own.seq + 1))
         self.history.ask(request)
@@ -185,7 +201,7 @@ class ChaosAgent:
     def come_back(self) -> None:
         """Start it again, as its operator does, if it stopped because of a release."""
         released = any((each.op, each.key) == ("release", self.key) for each in self.history.all_requests())
-        if self.follower is not None and self.follower.removed and released:
+        if self.follower is not None and self.follower.membership.removed and released:
             self.follower = None
             self.live()
 
@@ -217,18 +233,17 @@ class ChaosAgent:
         return reply
 
     def _follow(self, halt: Halt) -> None:
-        follower = Witness(
-            self.agent_address, self.zone, self.key, self, halt, snapshot.load(self._file, self.zone)
-        )
-        follower.instance = self.instance
+        self.membership = Membership(self.zone, self.key, self.instance)
+        view = snapshot.load(self._file, self.zone)
+        follower = Witness(self.agent_address, self, self.membership, halt, view)
         follower.tell, follower.history = self._told, self.history
         self.follower = follower
         self.trouble = ""
         try:
             for update in follower.updates():
-                if follower.removed:
+                if follower.membership.removed:
                     snapshot.forget(self._file)
-                elif follower.joined and (update.changed is None or self.number % 2):
+                elif follower.membership.member and (update.changed is None or self.number % 2):
                     snapshot.save(self._file, update.view)
         except RequestRefused as refusal:
             self._mend(refusal)

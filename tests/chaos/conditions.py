@@ -12,7 +12,7 @@ import pytest
 from redis.backoff import FullJitterBackoff
 
 from jaywalk.zone.options import TAKEOVERS
-from jaywalk_agent.zone import follower
+from jaywalk_agent.zone import follower, membership
 
 from .checker.log_rules import ZoneSettings
 from .topologies import ZONES
@@ -101,8 +101,8 @@ class Conditions:
             if not self.real_waits:
                 patch.setattr(follower, "RECONNECT", FullJitterBackoff(cap=1.0, base=0.1))
                 patch.setattr(follower, "RESYNC", FullJitterBackoff(cap=1.0, base=0.1))
-                patch.setattr(follower, "LONGEST_REPEAT", 1.0)
-                patch.setattr(follower, "TICK", 2.0)
+                patch.setattr(membership, "LONGEST_REPEAT_SECONDS", 1.0)
+                patch.setattr(follower, "TICK_SECONDS", 2.0)
                 patch.setattr(follower, "REPORT_SECONDS", 1.0)
             yield
 

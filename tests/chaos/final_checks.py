@@ -88,11 +88,11 @@ def _unequal(agent: ChaosAgent, snapshot: ZoneSnapshot, since: float) -> Iterato
     follower = agent.follower
     where = f"{agent.zone}/{agent.name}"
     if follower is None or follower.view is None:
-        trouble = agent.trouble or (follower.trouble if follower else "it never started")
+        trouble = agent.trouble or (follower.membership.error if follower else "it never started")
         yield f"{where} has no copy of its zone: {trouble}"
         return
-    if follower.trouble or agent.trouble or follower.waiting:
-        yield f"{where} is not done: {agent.trouble or follower.trouble or 'its request waits'}"
+    if follower.membership.error or agent.trouble or follower.membership.waiting:
+        yield f"{where} is not done: {agent.trouble or follower.membership.error or 'its request waits'}"
         return
     known = {
         key: (peer.name, list(peer.addresses), list(peer.prefixes), peer.endpoint, peer.rev)

@@ -26,9 +26,10 @@ LINK = ("198.51.100.1/30", "198.51.100.2/30")
 COMMAND = "from jaywalk_agent.cli.main import main; raise SystemExit(main())"
 SHORT_WAITS = """
 from redis.backoff import FullJitterBackoff
-from jaywalk_agent.zone import follower
+from jaywalk_agent.zone import follower, membership
 follower.RECONNECT = follower.RESYNC = FullJitterBackoff(cap=1.0, base=0.1)
-follower.LONGEST_REPEAT, follower.TICK, follower.REPORT_SECONDS = 1.0, 2.0, 1.0
+follower.TICK_SECONDS, follower.REPORT_SECONDS = 2.0, 1.0
+membership.LONGEST_REPEAT_SECONDS = 1.0
 """
 
 

@@ -35,7 +35,7 @@ def test_a_node_whose_last_wish_was_lost_wishes_again(redis_server: RedisServer,
 
     def says(endpoint: str) -> bool:
         follower = agent.follower
-        if follower is None or follower.view is None or follower._pending is not None:
+        if follower is None or follower.view is None or follower.membership.waiting:
             return False
         own = follower.view.peers.get(agent.key)
         return own is not None and own.endpoint == endpoint

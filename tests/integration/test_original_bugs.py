@@ -174,7 +174,7 @@ def test_bug_07_a_change_touches_neither_the_interface_nor_the_other_peers() -> 
 def test_bug_08_the_listen_port_is_advertised_and_ipv6_is_bracketed(tmp_path: Path) -> None:
     words = {"state_dir": str(tmp_path), "listen_port": "51900", "name": "node0"}
     for host, endpoint in (("192.0.2.1", "192.0.2.1:51900"), ("2001:db8::1", "[2001:db8::1]:51900")):
-        told = AgentConfig.read({**words, "local_endpoint_ip": host}).whereabouts()
+        told = AgentConfig.read({**words, "local_endpoint_ip": host}).endpoint_fields()
         assert told["endpoint"] == endpoint
 
 

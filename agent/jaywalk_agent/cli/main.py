@@ -22,7 +22,6 @@ from jaywalk.service import log_format
 from jaywalk.service.arguments import ArgumentParser
 from jaywalk.service.sd_notify import notify
 from jaywalk.wireguard import keys
-from jaywalk.zone.requests import Request
 
 from ..agent import Agent
 from ..config import AgentConfig, said
@@ -32,6 +31,8 @@ from ..host.machine_id import own_machine_id
 from ..host.platform import PLATFORM
 from ..host.signals import Stopped, StopSignal
 from ..zone import snapshot
+from ..zone.membership import Membership
+from ..zone.requests import NodeRequests
 from . import bugreport, flags, privileges, static_config
 from . import ping as ping_command
 from . import status as status_command
@@ -160,7 +161,8 @@ def leave(config: AgentConfig, arguments: argparse.Namespace) -> int:
         public_key = config.existing_key(SubprocessRunner())
         address = config.controller_address()
         client = ZoneClient(connect(address), address, config.zone)
-        request = Request.checked("leave", config.zone, public_key, instance=own_machine_id(config.state_dir))
+        membership = Membership(config.zone, public_key, own_machine_id(config.state_dir))
+        request = NodeRequests(config, membership).leave()
         client.ask(request, arguments.timeout).lease_or_raise()
         snapshot.forget(config.snapshot_file, config.volatile_snapshot_file)
         _take_down(config, arguments.purge)

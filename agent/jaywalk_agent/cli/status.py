@@ -18,7 +18,7 @@ from ..status import text as status_text
 FAILURE = 1
 WAIT_STEP = 0.5
 CLEAR = "\033[H\033[J"
-"""NetworkMonitor to the upper left corner and clears from there (ECMA-48)."""
+"""Moves to the upper left corner and clears from there (ECMA-48)."""
 
 
 def run(config: AgentConfig, arguments: argparse.Namespace) -> int:

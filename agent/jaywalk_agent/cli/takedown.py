@@ -10,13 +10,13 @@ from dataclasses import replace
 from jaywalk.core.errors import InvalidValue
 from jaywalk.core.runner import MissingNamespace
 
-from ..agent import node_of
 from ..config import AgentConfig
 from ..dataplane.forwarding import Forwarding
 from ..dataplane.interface import DataPlane
+from ..dataplane.interface_record import InterfaceRecord, former_keys
 from ..dataplane.relay_interfaces import RelayPlane
 from ..host.platform import PLATFORM
-from ..zone.own_interface import OwnInterface, former_keys
+from ..zone import snapshot
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ def take_down(config: AgentConfig, public_key: str) -> bool:
 
     Raises ``InvalidValue`` where the interface of that name is somebody else's.
     """
-    record = OwnInterface.read(config.interface_file)
+    record = InterfaceRecord.read(config.interface_file)
     done = record is not None and _remove_recorded(config, record)
     # With a network namespace goes all that was in it.
     with suppress(MissingNamespace):
@@ -37,20 +37,18 @@ def take_down(config: AgentConfig, public_key: str) -> bool:
 
 def retire_former(config: AgentConfig) -> None:
     """Removes the interface that the zone's agent made under another name: it holds the port and the pool."""
-    record = OwnInterface.read(config.interface_file)
-    if record is None or (record.name, record.netns) == (config.interface, config.netns):
+    record = InterfaceRecord.read(config.interface_file)
+    if record is None or record.is_of(config.interface, config.netns):
         return
     if _remove_recorded(config, record):
         log.warning("%s of zone %s is %s from now on", record.name, config.zone, config.interface)
 
 
-def _remove_recorded(config: AgentConfig, record: OwnInterface) -> bool:
+def _remove_recorded(config: AgentConfig, record: InterfaceRecord) -> bool:
     """Removes the interface of a record, unless that name is somebody else's by now."""
-    others = (OwnInterface.read(file) for file in config.run_dir.glob("*.interface"))
-    if (
-        sum(each is not None and (each.name, each.netns) == (record.name, record.netns) for each in others)
-        > 1
-    ):
+    others = (InterfaceRecord.read(file) for file in config.run_dir.glob("*.interface"))
+    same = [other for other in others if other is not None and other.is_of(record.name, record.netns)]
+    if len(same) > 1:
         return False
     # Raised for another key, and for a network namespace that is gone.
     with suppress(InvalidValue):
@@ -61,8 +59,11 @@ def _remove_recorded(config: AgentConfig, record: OwnInterface) -> bool:
 
 def _remove(config: AgentConfig, public_key: str) -> bool:
     runner = config.runner()
-    node = replace(node_of(config, public_key), former_keys=former_keys(config, runner))
+    backend = PLATFORM.backend(runner)
+    record, view = InterfaceRecord.read(config.interface_file), snapshot.current(config)
+    former = former_keys(record, config.interface, config.netns, view, backend)
+    node = config.node(public_key, former)
     relays = RelayPlane(runner, node).remove()
-    done = bool(DataPlane(PLATFORM.backend(runner), node).remove()) or relays
+    done = bool(DataPlane(backend, node).remove()) or relays
     Forwarding(runner, config.interface, wanted=False).remove()
     return done

@@ -21,7 +21,6 @@ from jaywalk.mesh import node_interface
 from jaywalk.mesh.local_addresses import own_addresses
 from jaywalk.wireguard import describe
 from jaywalk.wireguard.interface import Interface
-from jaywalk.zone.requests import CHECK, Request
 
 from ..config import AgentConfig
 from ..dataplane import misrouted
@@ -32,6 +31,8 @@ from ..host.platform import PLATFORM
 from ..paths import path_status
 from ..status import report as status
 from ..zone import snapshot
+from ..zone.membership import Membership
+from ..zone.requests import NodeRequests
 from . import mtu, nat, peers
 from .context import BAD, GOOD, WARNING, Check, DoctorContext, Finding
 
@@ -125,7 +126,7 @@ def _controller(node: DoctorContext) -> Iterator[tuple[str, str]]:
             yield WARNING, "without a key nobody can ask whether a supervisor answers"
             return
         # Any answer will do; this question changes nothing in the zone.
-        zone.ask(Request.checked(CHECK, config.zone, node.key), ANSWER_SECONDS)
+        zone.ask(NodeRequests(config, Membership(config.zone, node.key)).check(), ANSWER_SECONDS)
         yield GOOD, "a supervisor answers"
     finally:
         client.close()

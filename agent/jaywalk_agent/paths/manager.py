@@ -250,7 +250,7 @@ class PathManager:
             self._retarget_all()
         self._dataplane.touch_endpoints()
         self.machine.on_address_change()
-        self._sender.moved()
+        self._sender.update_endpoint()
 
     def _lower_mtu(self, now: float) -> None:
         """Links or routes of this machine changed, and may take less than before."""

@@ -16,7 +16,6 @@ from jaywalk.zone.models import Peer
 from jaywalk.zone.retention import RETAIN_SECONDS
 from jaywalk.zone.view import ZoneView
 
-from ..agent import node_of
 from ..config import AgentConfig
 from ..dataplane import misrouted
 from ..dataplane.interface import DataPlane, names_of
@@ -191,7 +190,7 @@ def plan_now(
 
     Changes nothing.  Raises ``JaywalkError``, say where a network of this machine overlaps the zone's.
     """
-    plane = DataPlane(PLATFORM.backend(runner), node_of(config, public_key), config.controller_hosts())
+    plane = DataPlane(PLATFORM.backend(runner), config.node(public_key), config.controller_hosts())
     plane.ways = {key: each.way for key, each in found.items()}
     return plane, *plane.plan(view)
 

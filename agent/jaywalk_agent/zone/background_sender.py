@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Words to the zone out of turn, on a connection of their own, so that nobody has to wait for it."""
+"""Sends urgent requests on a connection of their own, so that neither the agent nor its paths wait for it."""
 
 from __future__ import annotations
 
@@ -13,49 +13,45 @@ from jaywalk.controller.connection import connect
 from jaywalk.core.errors import JaywalkError
 from jaywalk.zone.requests import Request
 
+from .requests import NodeRequests
+
 log = logging.getLogger(__name__)
 
 
 class BackgroundSender:
-    """Sends one request at a time and waits for no answer; what is lost the agent says again in time.
+    """Sends one request at a time, and does not wait for the reply.
 
-    ``make_report`` and ``make_move`` make the requests.
+    If a request is lost, the agent's periodic report or its next check of the endpoint repeats it.
     """
 
-    def __init__(
-        self,
-        address: Callable[[], ControllerAddress],
-        make_report: Callable[[Mapping[str, str]], Request],
-        make_move: Callable[[], Request],
-    ) -> None:
+    def __init__(self, address: Callable[[], ControllerAddress], requests: NodeRequests) -> None:
         self._address = address
-        self._make_report = make_report
-        self._make_move = make_move
+        self._requests = requests
         self._busy = threading.Lock()
 
     def report(self, observed: Mapping[str, str]) -> bool:
-        """Tells where peers are seen; returns whether nobody else's word was on its way."""
-        return self._start(lambda: self._make_report(observed))
+        """Reports the endpoints of peers; returns False if another request is still being sent."""
+        return self._start(lambda: self._requests.report(observed))
 
-    def moved(self) -> None:
-        """Tells where this node is now."""
-        self._start(self._make_move)
+    def update_endpoint(self) -> None:
+        """Sends the endpoint that this node has now."""
+        self._start(self._requests.endpoint_update)
 
-    def _start(self, make: Callable[[], Request]) -> bool:
+    def _start(self, build: Callable[[], Request]) -> bool:
         if not self._busy.acquire(blocking=False):
             return False
-        threading.Thread(target=self._send, args=(make,), name="background-sender", daemon=True).start()
+        threading.Thread(target=self._send, args=(build,), name="background-sender", daemon=True).start()
         return True
 
-    def _send(self, make: Callable[[], Request]) -> None:
+    def _send(self, build: Callable[[], Request]) -> None:
         try:
-            request, address = make(), self._address()
+            request, address = build(), self._address()
             client = connect(address, name=f"jaywalk-sender-{request.zone}")
             try:
                 ZoneClient(client, address, request.zone).submit(request)
             finally:
                 client.close()
         except JaywalkError as error:
-            log.debug("a word out of turn is lost: %s", error)
+            log.debug("could not send a request: %s", error)
         finally:
             self._busy.release()

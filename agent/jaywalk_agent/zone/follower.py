@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Following a zone: join, read its events, take a snapshot where they have a gap, and never give up.
+"""Follows a zone: joins, reads its events, takes a snapshot where they have a gap, and retries without end.
 
-:meth:`Follower.updates` is all that the agent's loop sees: the zone as it is now, again and again, whether
-the controller answers or not.
+The agent's loop uses :meth:`Follower.updates` alone: it yields the zone again and again, whether the
+controller answers or not.
 """
 
 from __future__ import annotations
@@ -11,392 +11,294 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from redis.backoff import FullJitterBackoff
 
 from jaywalk.controller.address import ControllerAddress
-from jaywalk.controller.client import FIRST_REPEAT, ZoneClient
+from jaywalk.controller.client import ZoneClient
 from jaywalk.controller.connection import connect
 from jaywalk.core.errors import (
     ControllerDenied,
     ControllerFull,
     ControllerUnreachable,
     InvalidValue,
-    RequestRefused,
+    JaywalkError,
 )
 from jaywalk.zone.events import Fork, Gap
-from jaywalk.zone.requests import REPORT, REPORT_SECONDS, Reply, Request
+from jaywalk.zone.models import Peer
+from jaywalk.zone.requests import REPORT_SECONDS, Reply, Request
 from jaywalk.zone.view import ZoneView
 
 from ..host.signals import StopSignal
 from ..host.wall_clock import WallClock
 from . import losses
+from .membership import ENDPOINT_UPDATE, JOIN, Membership, OutstandingRequest
 from .notices import Notices, namesakes, supplanted
 
 log = logging.getLogger(__name__)
 
-TICK = 60.0
-"""Seconds between two full looks at the interface when nothing happens."""
-LOOK_AFTER = 2.0
-"""Seconds from an event to the full look that checks and keeps what a burst of events came to."""
-LONGEST_REPEAT = 60.0
-"""Seconds between two tries of a request that nobody answers, at most."""
+# Between two full checks of the interface while nothing happens.
+TICK_SECONDS = 60.0
+# From an event to the full check, and snapshot on disk, that follow a burst of events.
+SETTLE_SECONDS = 2.0
+# Ten thousand agents that lost their controller reconnect spread over this time.
 RECONNECT = FullJitterBackoff(cap=30.0, base=0.5)
-"""Ten thousand agents that lost their controller come back spread over this."""
+# All agents notice a gap at the same time, and snapshots are large.
 RESYNC = FullJitterBackoff(cap=30.0, base=1.0)
-"""A gap is seen by all agents at once, and snapshots are large."""
+# A Redis that has just started has no users until a supervisor is back: its refusals count only later.
 RETURN_SECONDS = 60.0
-"""A Redis that has just started knows no agent until a supervisor is back: its refusals count later."""
-SLOWEST = 10
-"""Failures in a row after which a backoff has reached its cap."""
-NAP = 5.0
-"""Seconds; longer waits are cut into naps, so that the watchdog hears of us."""
+# Failures in a row after which a backoff has reached its cap.
+MAX_FAILURES = 10
+# Longer waits are cut into pieces of this length, for the watchdog.
+NAP_SECONDS = 5.0
 
 
 class Update(NamedTuple):
-    """The zone as it is now; ``changed`` are the keys that an event named, None for "look at all"."""
+    """The zone as it is now; ``changed`` are the keys that an event named, None for "check everything"."""
 
     view: ZoneView
     changed: frozenset[str] | None = None
 
 
-@dataclass
-class Pending:
-    """A request on its way: sent again, ever more slowly, until somebody answers."""
-
-    request: Request
-    next_send: float = 0.0
-    pause: float = FIRST_REPEAT
-    tries: int = 0
-
-    def due(self, now: float) -> bool:
-        return now >= self.next_send
-
-    def sent(self, now: float) -> None:
-        self.tries += 1
-        self.next_send = now + self.pause
-        self.pause = min(self.pause * 2, LONGEST_REPEAT)
-
-
-class Asker(Protocol):
-    """Makes this node's requests, with the endpoint that it has at that moment."""
+class Requests(Protocol):
+    """Builds this node's requests; :class:`.requests.NodeRequests` is the one of an agent."""
 
     def join(self) -> Request:
-        """All that this node wishes for."""
+        """All that this node requests."""
 
-    def moved(self) -> Request:
-        """Only where it is now."""
+    def endpoint_update(self) -> Request:
+        """The endpoint that this node has now."""
+
+    def report(self, observed: Mapping[str, str]) -> Request:
+        """A sign of life, with the endpoints at which this node observes its peers, by public key."""
 
 
 @dataclass
 class Follower:
-    """One agent's line to its zone.
+    """One agent's connection to its zone.
 
-    ``removed`` is set when the zone dropped this node on purpose, and ``superseded`` when its key joined from
-    a machine with another mark than ``instance``; only a restart undoes either.
+    ``observed`` returns the endpoints for the periodic report, by public key.  ``alive`` is called at least
+    every :data:`NAP_SECONDS`, for the watchdog.
     """
 
     address: Callable[[], ControllerAddress]
-    zone: str
-    own_key: str
-    asker: Asker
+    requests: Requests
+    membership: Membership
     stop: StopSignal
     view: ZoneView | None = None
     alive: Callable[[], None] = lambda: None
-    instance: str = ""
     observed: Callable[[], Mapping[str, str]] = dict
-    removed: bool = False
-    superseded: bool = False
-    _trouble: str = ""
-    _full: str = ""
-    _member: bool = False
-    _pending: Pending | None = None
-    _starting: bool = True
-    _place: tuple[str, ...] = ()
-    _former: tuple[str, ...] = ()
-    _former_name: str = ""
     _notices: Notices = field(default_factory=Notices)
+    _failures: int = 0
+    _unreachable_at: float = -RETURN_SECONDS
     _resyncs: int = 0
     _next_tick: float = field(default_factory=time.monotonic)
     _next_report: float = 0.0
-    _told: bool = False
+    _reported: bool = False
     _clock: WallClock = field(default_factory=WallClock)
 
-    @property
-    def joined(self) -> bool:
-        """Whether this node is in the zone, as far as it knows."""
-        return self.view is not None and self.own_key in self.view.peers and not self.superseded
-
-    @property
-    def waiting(self) -> bool:
-        """Whether the zone has not answered this node's last request yet."""
-        return self._pending is not None
-
-    @property
-    def trouble(self) -> str:
-        """What keeps this node from following its zone, in a sentence; empty while all is well."""
-        if self.superseded and not self._trouble:
-            return (
-                f"superseded: the key of this node joined zone {self.zone} from another machine"
-                f"{self._successor()}; give this node a key of its own, or restart the agent to take the "
-                "place back"
-            )
-        if self.removed and not self._trouble:
-            return f"this node was removed from zone {self.zone}; restart the agent to join again"
-        return self._full or self._trouble
-
     def updates(self) -> Iterator[Update]:
-        """Yields the zone at once if it is known from disk, then at each change and each minute, for ever.
+        """Yields the zone at once if the disk has it, then at each change and each minute, without end.
 
         Raises the controller's or the zone's refusal only while this node was never in the zone.
         """
-        failures, away = 0, -RETURN_SECONDS
-        self._member = self.joined
-        self._remember()
-        self._pending = Pending(self._wishes())
+        self.membership.start(self._own_record())
         while True:
             try:
                 yield from self._tick()
                 for update in self._session():
-                    failures = 0
+                    self._failures = 0
                     yield update
             except (ControllerUnreachable, ControllerDenied, InvalidValue) as error:
-                if isinstance(error, ControllerUnreachable):
-                    away = time.monotonic()
-                elif self.view is None and time.monotonic() - away >= RETURN_SECONDS:
-                    raise
-                self._trouble = str(error)
-                failures = min(failures + 1, SLOWEST)
-                yield from self._pause(RECONNECT.compute(failures))
+                self._connection_failed(error)
+                yield from self._pause(RECONNECT.compute(self._failures))
 
     def _session(self) -> Iterator[Update]:
-        """One connection's life: ends only by an error."""
-        with self.stop.waiting():
-            address = self.address()
-            connection = connect(address, f"jaywalk-{self.zone}", self.alive)
-            client = ZoneClient(connection, address, self.zone, self.alive)
-        self._next_report, self._told = 0.0, False
-        try:
+        """Follows the zone on one connection; ends only by an error."""
+        with self._connected() as client:
             yield from self._catch_up(client)
             while True:
                 self.alive()
                 yield from self._check_in(client)
-                self._send(client)
-                yield from self._listen(client)
+                self._send_due(client)
+                yield from self._read(client)
                 yield from self._tick()
+
+    @contextmanager
+    def _connected(self) -> Iterator[ZoneClient]:
+        zone = self.membership.zone
+        with self.stop.waiting():
+            address = self.address()
+            connection = connect(address, f"jaywalk-{zone}", self.alive)
+            client = ZoneClient(connection, address, zone, self.alive)
+        self._next_report, self._reported = 0.0, False
+        try:
+            yield client
         finally:
             client.client.close()
 
+    def _connection_failed(self, error: JaywalkError) -> None:
+        """Counts a failure; raises a refusal while no copy of the zone was ever there."""
+        if isinstance(error, ControllerUnreachable):
+            self._unreachable_at = time.monotonic()
+        elif self.view is None and time.monotonic() - self._unreachable_at >= RETURN_SECONDS:
+            raise error
+        self.membership.connection_error = str(error)
+        self._failures = min(self._failures + 1, MAX_FAILURES)
+
     def _catch_up(self, client: ZoneClient) -> Iterator[Update]:
-        """A snapshot, unless the log goes on where this node stands; then the wishes that are still open."""
+        """Takes a snapshot, unless the log continues from where this node is."""
         self.alive()
         with self.stop.waiting():
-            goes_on = self.view is not None and client.goes_on_from(self.view)
-        if not goes_on:
+            continues = self.view is not None and client.goes_on_from(self.view)
+        if not continues:
             yield from self._resync(client)
-        if self._pending is None:
-            self._trouble = ""
-            self._notice_move()
-        else:
-            # Made anew: this node may have another address by now.
-            joining = self._pending.request.op == "join"
-            self._pending = Pending(self._wishes() if joining else self.asker.moved())
+        elif self._own_record() != self.membership.own:
+            # The connection failed between two pages of events.
+            self.membership.update(self._own_record(), removal=True)
+        self.membership.connected()
+        self._check_endpoint()
 
     def _resync(self, client: ZoneClient) -> Iterator[Update]:
         before = self.view
         if before is None:
             with self.stop.waiting():
                 self.view = client.snapshot()
-            self._notice(dropped=False)
+            self.membership.update(self._own_record(), removal=False)
         else:
-            self._resyncs = min(self._resyncs + 1, SLOWEST)
+            self._resyncs = min(self._resyncs + 1, MAX_FAILURES)
             yield from self._pause(RESYNC.compute(self._resyncs))
-            with self.stop.waiting():
-                losses.follow_clock(before, self._clock)
-                self.view, merged = client.resync(before, self.own_key)
-            losses.tell(self.view, before, merged)
-            self._notices.say(supplanted(self.view, self.view.retained))
-            self._notice(merged.own_removed)
-            own = self.view.peers.get(self.own_key)
-            if merged.lost_since(before) and own != before.peers.get(self.own_key) and self.joined:
-                # Redis lost the last thing that it granted: the node is in the zone as it once was, and asks
-                # for all of it again, whatever else it was asking for.
-                self._pending = Pending(self._wishes())
+            self._merge_snapshot(client, before)
+        assert self.view is not None
         yield Update(self.view)
 
-    def _listen(self, client: ZoneClient) -> Iterator[Update]:
-        """One read: events, an answer, both, or a gap that asks for a snapshot."""
-        assert self.view is not None
-        standing = self.view.rev
+    def _merge_snapshot(self, client: ZoneClient, before: ZoneView) -> None:
+        """Replaces ``before`` by a snapshot, and keeps those peers in force that Redis lost."""
+        key = self.membership.public_key
+        with self.stop.waiting():
+            losses.follow_clock(before, self._clock)
+            self.view, merged = client.resync(before, key)
+        losses.tell(self.view, before, merged)
+        self._notices.say(supplanted(self.view, self.view.retained))
+        self.membership.update(self._own_record(), removal=merged.own_removed)
+        lost = merged.lost_since(before) and self._own_record() != before.peers.get(key)
+        if lost and self.membership.member:
+            # Redis lost the last thing that it granted: the zone has an older record of this node, which
+            # therefore requests everything again, whatever else its outstanding request is.
+            self.membership.start_request(JOIN)
+
+    def _read(self, client: ZoneClient) -> Iterator[Update]:
+        """One read: events, a reply, both, or a gap, after which a snapshot follows."""
+        view = self.view
+        assert view is not None
+        rev = view.rev
         try:
-            changed, reply = self._read(client, self.view)
-            advanced = self.view.rev != standing
+            changed, reply = self._receive(client, view)
         except Gap as gap:
-            yield from self._leap(client, gap)
+            yield from self._recover(client, gap)
             return
         if reply is not None:
-            self._answered(reply)
-        if advanced:
+            self._handle_reply(reply)
+        if view.rev != rev:
             self._resyncs = 0
-            self._next_tick = min(self._next_tick, time.monotonic() + LOOK_AFTER)
-        if self.own_key in changed:
-            self._notice(dropped=True)
-        self._notices.say(namesakes(self.view, self.own_key, changed))
-        self._notices.say(supplanted(self.view, changed))
+            self._next_tick = min(self._next_tick, time.monotonic() + SETTLE_SECONDS)
+        if self.membership.public_key in changed:
+            self.membership.update(self._own_record(), removal=True)
+        self._notices.say(namesakes(view, self.membership.public_key, changed))
+        self._notices.say(supplanted(view, changed))
         if changed or reply is not None:
-            yield Update(self.view, frozenset(changed))
+            yield Update(view, frozenset(changed))
         if changed:
-            yield from self._pause(self.view.wait_ms / 1000)
+            yield from self._pause(view.wait_ms / 1000)
 
-    def _read(self, client: ZoneClient, view: ZoneView) -> tuple[set[str], Reply | None]:
-        until, nonce = min(self._next_tick, self._next_report), ""
-        if self._pending is not None:
-            until, nonce = min(until, self._pending.next_send), self._pending.request.nonce
+    def _receive(self, client: ZoneClient, view: ZoneView) -> tuple[set[str], Reply | None]:
+        until, nonce, outstanding = min(self._next_tick, self._next_report), "", self.membership.outstanding
+        if outstanding is not None:
+            until, nonce = min(until, outstanding.next_send), outstanding.nonce
         with self.stop.waiting():
             return client.read(view, nonce, block=max(0.0, until - time.monotonic()))
 
+    def _handle_reply(self, reply: Reply) -> None:
+        outstanding = self.membership.outstanding
+        assert outstanding is not None and outstanding.request is not None
+        self._notices.say(note for note in reply.notes if note not in outstanding.request.notes)
+        self.membership.handle_reply(reply, self._own_record(), time.monotonic())
+
     def _check_in(self, client: ZoneClient) -> Iterator[Update]:
-        """Says that this node is there, and looks whether the log is still the one that it follows.
+        """Reports, and checks that the log is still the one that this node follows.
 
         At once on a new connection and in the zone, and then about once a minute.
         """
-        now = time.monotonic()
-        if now < self._next_report and (self._told or not self.joined):
+        now, member = time.monotonic(), self.membership.member
+        if now < self._next_report and (self._reported or not member):
             return
-        assert self.view is not None
+        view = self.view
+        assert view is not None
         # Agents that came back together drift apart.
         self._next_report = now + REPORT_SECONDS * random.uniform(0.75, 1.25)
-        self._told = self.joined
-        view, report = self.view, self.report(self.observed()) if self.joined else None
+        self._reported = member
+        report = self.requests.report(self.observed()) if member else None
         try:
             self._submit(lambda: client.check_in(view, report))
         except Gap as gap:
-            yield from self._leap(client, gap)
+            yield from self._recover(client, gap)
 
-    def _leap(self, client: ZoneClient, gap: Gap) -> Iterator[Update]:
-        """A snapshot, since the log does not go on where this node stands."""
+    def _recover(self, client: ZoneClient, gap: Gap) -> Iterator[Update]:
+        """Takes a snapshot, since the log does not continue from where this node is."""
         log.log(logging.WARNING if isinstance(gap, Fork) else logging.INFO, "%s; taking a snapshot", gap)
         yield from self._resync(client)
 
+    def _send_due(self, client: ZoneClient) -> None:
+        """Sends the outstanding request if it is due; builds it the first time."""
+        now, outstanding = time.monotonic(), self.membership.outstanding
+        if outstanding is None or not outstanding.due(now):
+            return
+        if outstanding.request is None:
+            build = self.requests.join if outstanding.op == JOIN else self.requests.endpoint_update
+            outstanding.request = build()
+        request = outstanding.request
+        self._submit(lambda: client.submit(request))
+        self.membership.sent(now)
+
     def _submit(self, send: Callable[[], None]) -> None:
-        """Has ``send`` send a request; one that the controller has no memory for is repeated in time."""
+        """Calls ``send``; a request for which the controller has no memory is repeated later."""
         try:
             with self.stop.waiting():
                 send()
         except ControllerFull as error:
-            if not self._full:
+            if not self.membership.memory_error:
                 log.warning("%s; this node's requests wait", error)
-            self._full = str(error)
+            self.membership.memory_error = str(error)
         else:
-            self._full = ""
+            self.membership.memory_error = ""
 
-    def report(self, observed: Mapping[str, str]) -> Request:
-        """The word that this node is there, with the endpoints at which it sees peers, by key."""
-        own = self.own_key
-        return Request.checked(REPORT, self.zone, own, instance=self.instance, observed=observed)
-
-    def _send(self, client: ZoneClient) -> None:
-        """Sends the request that is due."""
-        now = time.monotonic()
-        if self._pending is None or not self._pending.due(now):
+    def _check_endpoint(self) -> None:
+        """Requests a new endpoint once this node's endpoint differs from the one that it reported."""
+        if self.membership.waiting or not self.membership.member:
             return
-        request = self._pending.request
-        self._submit(lambda: client.submit(request))
-        self._pending.sent(now)
-        if self._pending.tries > 1:
-            self._trouble = f"no supervisor of zone {self.zone} has answered yet; the request waits"
-
-    def _answered(self, reply: Reply) -> None:
-        assert self._pending is not None
-        request, self._pending = self._pending.request, None
-        self._starting = False
-        self._notices.say(note for note in reply.notes if note not in request.notes)
-        if reply.ok:
-            self._place = (request.endpoint, *request.local)
-            self._trouble = ""
-            self._stand_down_if_superseded()
-            return
-        if reply.code == "superseded":
-            self._stand_down()
-            return
-        if not self._member:
-            raise RequestRefused(reply.code, reply.error)
-        # The lease that this node has stays in force; the wish is repeated in case somebody mends it.
-        self._trouble = f"the zone refused a request: {reply.error}"
-        self._pending = Pending(self._wishes(), next_send=time.monotonic() + LONGEST_REPEAT)
-
-    def _notice(self, dropped: bool) -> None:
-        """Takes note of whether this node is in the zone; ``dropped`` tells a removal from a loss.
-
-        A removal from before the node asked to join ends with that join, and from before its start, too.
-        """
-        self._stand_down_if_superseded()
-        if self.superseded:
-            return
-        joining = self._pending if self._pending and self._pending.request.op == "join" else None
-        awaited = joining is not None and (joining.tries > 0 or self._starting)
-        if self.joined:
-            self._member, self.removed = True, False
-            self._remember()
-        elif self._member and not self.removed and not awaited:
-            log.warning("zone %s %s this node", self.zone, "removed" if dropped else "lost")
-            self.removed = dropped
-            self._pending = None if dropped else Pending(self._wishes())
-
-    def _remember(self) -> None:
-        own = self.view.peers.get(self.own_key) if self.view else None
-        self._former = own.addresses if own else ()
-        self._former_name = own.name if own and own.asked else ""
-
-    def _wishes(self) -> Request:
-        """All that this node wishes for, and softly what it had, should Redis not know it any more."""
-        return replace(self.asker.join(), former_ip=self._former, former_name=self._former_name)
-
-    def _stand_down_if_superseded(self) -> None:
-        """The newest join of a key wins: once ours is answered, another machine's mark came after it."""
-        own = self.view.peers.get(self.own_key) if self.view else None
-        asking = self._pending is not None and self._pending.request.op == "join"
-        if own is not None and own.instance not in ("", self.instance) and self.instance and not asking:
-            self._stand_down()
-
-    def _stand_down(self) -> None:
-        if not self.superseded:
-            log.warning(
-                "zone %s: this node's key joined from another machine%s; standing down",
-                self.zone,
-                self._successor(),
-            )
-        self.superseded, self._pending, self._trouble = True, None, ""
-
-    def _successor(self) -> str:
-        """Who has this node's key now, as the zone has it: the name, and where it is."""
-        own = self.view.peers.get(self.own_key) if self.view else None
-        if own is None or own.instance in ("", self.instance):
-            return ""
-        return f", {own.name}" + (f" at {own.endpoint}" if own.endpoint else "")
-
-    def _notice_move(self) -> None:
-        """Asks for a new endpoint once this node's address is another one than it told the zone."""
-        if self._pending is None and self.joined:
-            moved = self.asker.moved()
-            if moved.endpoint and (moved.endpoint, *moved.local) != self._place:
-                self._pending = Pending(moved)
+        request = self.requests.endpoint_update()
+        if self.membership.endpoint_changed(request):
+            self.membership.outstanding = OutstandingRequest(ENDPOINT_UPDATE, request)
 
     def _tick(self) -> Iterator[Update]:
         now = time.monotonic()
         if now >= self._next_tick:
-            self._next_tick = now + TICK
-            self._notice_move()
+            self._next_tick = now + TICK_SECONDS
+            self._check_endpoint()
             if self.view is not None:
                 losses.end_retention(self.view, self._clock)
                 yield Update(self.view)
 
     def _pause(self, seconds: float) -> Iterator[Update]:
-        """Waits, while the interface is still looked after."""
+        """Waits; ticks and the watchdog continue meanwhile."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             self.alive()
-            self.stop.sleep(min(left, NAP))
+            self.stop.sleep(min(left, NAP_SECONDS))
             yield from self._tick()
+
+    def _own_record(self) -> Peer | None:
+        return self.view.peers.get(self.membership.public_key) if self.view is not None else None

@@ -5,18 +5,55 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from pathlib import Path
 
+from jaywalk.core import files
 from jaywalk.core.errors import InvalidValue, JaywalkError
 from jaywalk.core.files import write_private
+from jaywalk.service.repeat_filter import RepeatFilter
 from jaywalk.zone.events import MAX_WAIT_MS
-from jaywalk.zone.marks import readable
+from jaywalk.zone.marks import Head, readable
 from jaywalk.zone.models import Zone
 from jaywalk.zone.view import Retained, ZoneView
 
 from ..config import AgentConfig
 
 log = logging.getLogger(__name__)
+
+# At most a twentieth of the time goes into snapshots.
+SAVE_TIME_RATIO = 20
+
+
+class SnapshotWriter:
+    """Writes the zone that is in force to the disk, in a storm of events only now and then."""
+
+    def __init__(self, config: AgentConfig) -> None:
+        self._config = config
+        self._saved: Head | None = None
+        self._file: files.Identity | None = None
+        self._save_after = 0.0
+        self._repeats = RepeatFilter()
+
+    def save(self, view: ZoneView, *, full: bool) -> None:
+        """Writes ``view`` if it changed, or if somebody removed or replaced the file.
+
+        ``full``: at a full check, which follows each storm, and at which nothing is put off.
+        """
+        started = time.monotonic()
+        if not full and started < self._save_after:
+            return
+        if self._saved == view.head and files.identity(self._config.snapshot_file) == self._file:
+            return
+        try:
+            keep(self._config, view)
+            self._saved = view.head
+            self._file = files.identity(self._config.snapshot_file)
+        except JaywalkError as error:
+            for sentence in self._repeats.news([f"the snapshot stays as it was: {error}"], started):
+                log.warning("%s", sentence)
+        ended = time.monotonic()
+        self._save_after = ended + SAVE_TIME_RATIO * (ended - started)
 
 
 def save(path: Path, view: ZoneView) -> None:

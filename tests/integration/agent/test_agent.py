@@ -146,7 +146,7 @@ def test_the_watchdog_is_fed_beside_a_controller_that_trickles_or_lies(
                 until(lambda tries=tries: server.connections >= tries)
                 systemd.said.clear()
                 systemd.hear("WATCHDOG=1")
-            until(lambda: "is it Redis? Check what listens there" in agent.follower.trouble)
+            until(lambda: "is it Redis? Check what listens there" in agent.follower.membership.error)
 
         run(agent, act)
 
@@ -204,7 +204,7 @@ def test_files_that_somebody_removes_are_back_and_no_second_agent_starts(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(repair, "POLL", 0.1)
-    monkeypatch.setattr(follower, "TICK", 1.0)
+    monkeypatch.setattr(follower, "TICK_SECONDS", 1.0)
 
     def act() -> None:
         systemd.hear("READY=1")
@@ -297,7 +297,7 @@ def test_a_route_that_somebody_deleted_comes_back(
     systemd: Systemd,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(follower, "TICK", 0.5)
+    monkeypatch.setattr(follower, "TICK_SECONDS", 0.5)
     operator(redis_server).ask(join("zone-blue", 1, child_prefixes=["172.20.1.0/24"]), 20)
 
     def act() -> None:
@@ -460,7 +460,7 @@ def test_without_ipv6_the_agent_is_ready_follows_the_zone_and_takes_it_when_it_m
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(follower, "TICK", 0.5)
+    monkeypatch.setattr(follower, "TICK_SECONDS", 0.5)
     inside.run(["tee", "/proc/sys/net/ipv6/conf/all/disable_ipv6"], "1")
     zone = operator(redis_server)
 
@@ -513,7 +513,7 @@ def test_a_tool_that_keeps_adding_a_peer_is_named_and_does_not_fill_the_journal(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(follower, "TICK", 0.3)
+    monkeypatch.setattr(follower, "TICK_SECONDS", 0.3)
     add = ["wg", "set", INTERFACE, "peer", key_of(9), "endpoint", "192.0.2.99:51820"]
 
     def act() -> None:

@@ -170,11 +170,11 @@ def test_a_local_endpoint_name_is_told_of_when_it_is_lost_and_found(
     config = AgentConfig.read({"local_endpoint_ip": "home.example.org:4000", "name": "node0"})
     found: list[str] = []
     monkeypatch.setattr(local_addresses, "_usable_addresses", lambda _name: found)
-    assert not config.whereabouts().get("fixed")
-    assert config.whereabouts("203.0.113.9")["endpoint"] == "203.0.113.9:4000"
+    assert not config.endpoint_fields().get("fixed")
+    assert config.endpoint_fields("203.0.113.9")["endpoint"] == "203.0.113.9:4000"
     found.append("203.0.113.20")
-    assert config.whereabouts() == {"endpoint": "203.0.113.20:4000", "fixed": True, "relay": 0}
-    config.whereabouts()
+    assert config.endpoint_fields() == {"endpoint": "203.0.113.20:4000", "fixed": True, "relay": 0}
+    config.endpoint_fields()
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 3
     assert "has no address" in lines[0]

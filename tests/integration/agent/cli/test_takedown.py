@@ -12,12 +12,11 @@ import pytest
 from jaywalk.core.errors import InvalidValue
 from jaywalk.wireguard import keys
 from jaywalk.wireguard.linux import Linux
-from jaywalk_agent.agent import node_of
 from jaywalk_agent.cli.takedown import retire_former, take_down
 from jaywalk_agent.config import AgentConfig
 from jaywalk_agent.dataplane.interface import DataPlane
+from jaywalk_agent.dataplane.interface_record import InterfaceRecord, former_keys
 from jaywalk_agent.zone import snapshot
-from jaywalk_agent.zone.own_interface import OwnInterface, former_keys
 from tests.agent_support import config_in, peer, view_of
 from tests.netns import Namespace
 from tests.strategies import key
@@ -42,7 +41,7 @@ def brought(config: AgentConfig, inside: Namespace) -> str:
     """The interface as the agent makes it; returns its public key."""
     public, _ = keys.ensure_key_file(inside.runner, str(config.private_key_file))
     view = view_of(peer(0)._replace(key=public), peer(1))
-    DataPlane(Linux(inside.runner), node_of(config, public)).bring_to(view)
+    DataPlane(Linux(inside.runner), config.node(public)).bring_to(view)
     snapshot.save(config.snapshot_file, view)
     return public
 
@@ -57,7 +56,7 @@ def is_there(inside: Namespace, name: str = NAME) -> bool:
 
 
 def test_a_key_that_changed_since_keeps_nothing_up(config: AgentConfig, inside: Namespace) -> None:
-    OwnInterface(NAME, brought(config, inside)).write(config.interface_file)
+    InterfaceRecord(NAME, brought(config, inside)).write(config.interface_file)
     snapshot.forget(config.snapshot_file)
     assert take_down(config, another_key(config, inside))
     assert not is_there(inside) and not config.interface_file.exists()
@@ -77,12 +76,12 @@ def test_an_interface_of_somebody_else_stays(config: AgentConfig, inside: Namesp
     snapshot.forget(config.snapshot_file)
     with pytest.raises(InvalidValue, match=f"{NAME} is in use with another key"):
         take_down(config, another_key(config, inside))
-    OwnInterface(NAME, key(7)).write(config.interface_file)
+    InterfaceRecord(NAME, key(7)).write(config.interface_file)
     with pytest.raises(InvalidValue, match=f"{NAME} is in use with another key"):
         take_down(config, key(8))
-    assert former_keys(config, inside.runner) == (key(7),)
-    OwnInterface(NAME, before).write(config.interface_file)
-    OwnInterface(NAME, before).write(config.run_dir / "zone-red.interface")
+    assert former_keys(InterfaceRecord(NAME, key(7)), NAME, "", None, Linux(inside.runner)) == (key(7),)
+    InterfaceRecord(NAME, before).write(config.interface_file)
+    InterfaceRecord(NAME, before).write(config.run_dir / "zone-red.interface")
     retire_former(replace(config, interface="jwudown1"))
     assert is_there(inside), "another zone says that it is its own"
 
@@ -90,14 +89,14 @@ def test_an_interface_of_somebody_else_stays(config: AgentConfig, inside: Namesp
 def test_an_interface_under_its_former_name_goes_and_its_port_is_free(
     config: AgentConfig, inside: Namespace
 ) -> None:
-    OwnInterface(NAME, brought(config, inside)).write(config.interface_file)
+    InterfaceRecord(NAME, brought(config, inside)).write(config.interface_file)
     renamed = replace(config, interface="jwudown1")
     retire_former(config)
     assert is_there(inside), "that is still its name"
     retire_former(renamed)
     assert not is_there(inside)
     brought(renamed, inside)
-    OwnInterface(NAME, key(0)).write(config.interface_file)
+    InterfaceRecord(NAME, key(0)).write(config.interface_file)
     assert take_down(renamed, keys.read_key_file(inside.runner, str(config.private_key_file)))
     assert not is_there(inside, "jwudown1")
 
@@ -107,7 +106,7 @@ def test_an_agent_whose_key_file_changed_beneath_it_is_told_to_restart(
 ) -> None:
     public, _ = keys.ensure_key_file(inside.runner, str(config.private_key_file))
     view = view_of(peer(0)._replace(key=public), peer(1))
-    plane = DataPlane(Linux(inside.runner), node_of(config, public))
+    plane = DataPlane(Linux(inside.runner), config.node(public))
     plane.bring_to(view)
     another_key(config, inside)
     inside.run(["wg", "set", NAME, "private-key", str(config.private_key_file)])
@@ -118,12 +117,12 @@ def test_an_agent_whose_key_file_changed_beneath_it_is_told_to_restart(
 def test_a_record_that_nobody_can_read_is_none(config: AgentConfig) -> None:
     config.run_dir.mkdir()
     config.interface_file.write_text("[]")
-    assert OwnInterface.read(config.interface_file) is None
+    assert InterfaceRecord.read(config.interface_file) is None
 
 
 def test_with_its_network_namespace_an_interface_is_gone(tmp_path: Path) -> None:
     """Also one that was never made, since the run that named it was ended: there is nothing to take down."""
     config = config_in(tmp_path, interface=NAME, netns="jwu-never-was")
-    OwnInterface(NAME, key(0), "jwu-never-was").write(config.interface_file)
+    InterfaceRecord(NAME, key(0), "jwu-never-was").write(config.interface_file)
     assert not take_down(config, key(0))
     assert not config.interface_file.exists()

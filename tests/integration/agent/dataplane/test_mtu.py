@@ -13,7 +13,6 @@ import pytest
 from jaywalk.core.errors import InvalidValue
 from jaywalk.wireguard.linux import Linux
 from jaywalk.wireguard.mtu import PathMtu
-from jaywalk_agent.agent import node_of
 from jaywalk_agent.config import AgentConfig
 from jaywalk_agent.dataplane.interface import DataPlane
 from jaywalk_agent.doctor import mtu as mtu_check
@@ -43,7 +42,7 @@ def pair(tmp_path: Path) -> Iterator[Tunnel]:
 
 
 def plane(end: End) -> DataPlane:
-    return DataPlane(Linux(end.where.runner), node_of(end.config, end.record.key))
+    return DataPlane(Linux(end.where.runner), end.config.node(end.record.key))
 
 
 def mtu_of(end: End) -> int:

@@ -57,7 +57,7 @@ def agent(
     config: AgentConfig, inside: Namespace, stop: StopSignal, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Agent]:
     """An agent that has its zone from disk alone, since its controller is away."""
-    monkeypatch.setattr(follower, "TICK", 600.0)
+    monkeypatch.setattr(follower, "TICK_SECONDS", 600.0)
     runner = NamespaceRunner(SubprocessRunner(), inside.name)
     public = config.own_key(runner)
     own = peer(0, relay=RELAY_PORT)._replace(key=public)
@@ -291,7 +291,7 @@ def test_a_node_that_left_is_not_repaired(agent: Agent, inside: Namespace) -> No
     def act() -> None:
         until(lambda: len(facts(inside)) == WHOLE)
         with agent.dataplane.lock:
-            agent.follower.removed = True
+            agent.follower.membership.removed = True
             agent.dataplane.remove()
         assert agent.repairer is not None
         agent.repairer.request()

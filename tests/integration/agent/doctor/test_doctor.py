@@ -17,7 +17,6 @@ from jaywalk.core.runner import NamespaceRunner, SubprocessRunner
 from jaywalk.wireguard import keys
 from jaywalk.wireguard.linux import Linux
 from jaywalk.zone.models import Peer
-from jaywalk_agent.agent import node_of
 from jaywalk_agent.config import AgentConfig
 from jaywalk_agent.dataplane.interface import DataPlane
 from jaywalk_agent.doctor import run
@@ -158,7 +157,7 @@ def test_peers_that_a_route_or_a_switched_off_ipv6_keeps_out_are_told(
     view = snapshot.load(config.snapshot_file, config.zone)
     assert view is not None
     public = keys.read_key_file(inside.runner, str(config.private_key_file))
-    DataPlane(Linux(inside.runner), node_of(config, public)).bring_to(view)
+    DataPlane(Linux(inside.runner), config.node(public)).bring_to(view)
     assert [each.grade for each in examined(config, inside)["routes"]] == [GOOD]
     inside.run(["ip", "route", "add", "blackhole", "10.20.0.2/32"])
     inside.run(["ip", "rule", "add", "to", "172.20.1.0/24", "prohibit"])

@@ -18,7 +18,6 @@ from jaywalk.wireguard.linux import Linux
 from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk.zone.requests import CHECK, Request
 from jaywalk.zone.view import Retained
-from jaywalk_agent.agent import node_of
 from jaywalk_agent.config import AgentConfig
 from jaywalk_agent.dataplane.forwarding import Forwarding
 from jaywalk_agent.dataplane.interface import DataPlane
@@ -43,7 +42,7 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tunnel]:
     with tunnel(tmp_path, "jwudt") as made, ExitStack() as stack:
         made.up()
         config = made.one.config
-        DataPlane(Linux(config.runner()), node_of(config, made.one.record.key)).bring_to(made.view)
+        DataPlane(Linux(config.runner()), config.node(made.one.record.key)).bring_to(made.view)
         for end in (made.one, made.other):
             stack.enter_context(made.agent(end))
         stack.enter_context(runtime_state.only_one(made.one.config.lock_file, "zone-blue"))

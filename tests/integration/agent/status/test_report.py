@@ -17,7 +17,6 @@ from jaywalk.service.version import installed_version
 from jaywalk.wireguard import routes
 from jaywalk.wireguard.interface import Interface, ObservedPeer
 from jaywalk.wireguard.linux import Linux
-from jaywalk_agent.agent import node_of
 from jaywalk_agent.cli import status as status_command
 from jaywalk_agent.config import AgentConfig
 from jaywalk_agent.dataplane.interface import DataPlane
@@ -70,7 +69,7 @@ def up(config: AgentConfig) -> Host:
     view = snapshot.load(config.snapshot_file, config.zone)
     assert view is not None
     with mock.patch.object(Linux, "observe", host.look):
-        plane = DataPlane(Linux(SubprocessRunner()), node_of(config, config.own_key(SubprocessRunner())))
+        plane = DataPlane(Linux(SubprocessRunner()), config.node(config.own_key(SubprocessRunner())))
         with (
             mock.patch.object(Linux, "local_networks", return_value=[]),
             mock.patch.object(Linux, "require_wireguard"),

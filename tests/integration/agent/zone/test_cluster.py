@@ -26,6 +26,7 @@ from jaywalk_supervisor.api.replica import Replica
 from jaywalk_supervisor.committer.cluster import ClusterCommitter
 from jaywalk_supervisor.store.acl import password_hash
 from jaywalk_supervisor.store.store import Store
+from tests.follower_support import follower_of, is_settled
 from tests.integration.agent.zone.test_follower import Backoff
 from tests.redis_cluster import Cluster
 from tests.redis_server import RedisServer
@@ -155,32 +156,24 @@ def _ask_on(cluster: Cluster, stopped: threading.Event) -> None:
         number += 1
 
 
-class Wishes:
-    def join(self) -> Request:
-        return join("zone-blue", 0)
-
-    def moved(self) -> Request:
-        return Request.checked("endpoint", "zone-blue", key_of(0))
-
-
 def joined(cluster: Cluster, stop: StopSignal) -> tuple[Follower, Iterator[Update]]:
     """An agent in zone-blue, and its updates."""
     where = agent_of(cluster, "zone-blue")
-    follower = Follower(lambda: where, "zone-blue", key_of(0), Wishes(), stop)
+    follower = follower_of(lambda: where, stop)
     updates = follower.updates()
-    while not follower.joined or follower._pending is not None:
+    while not is_settled(follower):
         next(updates)
     return follower, updates
 
 
 def goes_on(cluster: Cluster, follower: Follower, updates: Iterator[Update]) -> None:
-    """Another node joins, and the agent hears of it."""
+    """Another node joins, and the agent receives its record."""
     operator = replace(cluster.address_of("supervisor", cluster.password), zone="zone-blue")
     until(lambda: _answers(operator))
     assert follower.view is not None
     while key_of(1) not in follower.view.peers:
         next(updates)
-    assert follower.joined
+    assert follower.membership.member
     updates.close()  # type: ignore[attr-defined]
 
 

@@ -27,32 +27,17 @@ from jaywalk.zone.retention import RETAIN_SECONDS
 from jaywalk.zone.view import ZoneView
 from jaywalk_agent.host.signals import Stopped, StopSignal
 from jaywalk_agent.zone import follower as follow
+from jaywalk_agent.zone import membership
 from jaywalk_agent.zone.follower import Follower, Update
 from jaywalk_supervisor.store.store import Store
 from tests.agent_support import peer, view_of
+from tests.follower_support import Requests, follower_of, is_settled, is_well
 from tests.redis_server import RedisServer
 from tests.replies import write_reply
 from tests.supervisor_support import AGENT_PASSWORD, BLUE, committing, join, key_of, until
 
 KEYS = ZoneKeys("zone-blue")
 OWN = key_of(0)
-
-
-@dataclass
-class Wishes:
-    """What the node under test asks for."""
-
-    request_ip: tuple[str, ...] = ()
-    endpoint: str = "192.0.2.10:51820"
-    instance: str = "000000aa"
-
-    def join(self) -> Request:
-        return join(
-            "zone-blue", 0, request_ip=self.request_ip, endpoint=self.endpoint, instance=self.instance
-        )
-
-    def moved(self) -> Request:
-        return Request.checked("endpoint", "zone-blue", OWN, endpoint=self.endpoint, instance=self.instance)
 
 
 class Backoff:
@@ -94,7 +79,7 @@ class Node:
 
     server: RedisServer
     stop: StopSignal
-    wishes: Wishes
+    requests: Requests
     follower: Follower
     updates: Iterator[Update]
 
@@ -131,13 +116,13 @@ class Node:
 def node(redis_server: RedisServer, stop: StopSignal) -> Iterator[Callable[..., Node]]:
     made: list[Node] = []
 
-    def make(view: ZoneView | None = None, password: str = AGENT_PASSWORD, **wishes: Any) -> Node:
+    def make(view: ZoneView | None = None, password: str = AGENT_PASSWORD, **options: str) -> Node:
         def where() -> ControllerAddress:
             return replace(redis_server.address_of("agent-zone-blue", password), timeout=25)
 
-        asker = Wishes(**wishes)
-        follower = Follower(where, "zone-blue", OWN, asker, stop, view, instance=asker.instance)
-        made.append(Node(redis_server, stop, asker, follower, follower.updates()))
+        requests = Requests(**options)
+        follower = follower_of(where, stop, view, requests)
+        made.append(Node(redis_server, stop, requests, follower, follower.updates()))
         return made[-1]
 
     yield make
@@ -149,7 +134,7 @@ def node(redis_server: RedisServer, stop: StopSignal) -> Iterator[Callable[..., 
 def joined(node: Callable[..., Node], supervisor: Callable[[], None]) -> Node:
     supervisor()
     made = node()
-    made.until(lambda follower: follower.joined and follower._pending is None)
+    made.until(is_settled)
     return made
 
 
@@ -165,7 +150,7 @@ def commit(joined: Node, number: int) -> None:
 
 
 def test_joins_and_hears_of_others_one_by_one(joined: Node) -> None:
-    assert joined.follower.trouble == ""
+    assert joined.follower.membership.error == ""
     commit(joined, 1)
     assert next(joined.updates).changed == {key_of(1)}
     commit(joined, 2)
@@ -182,12 +167,12 @@ def test_a_join_waits_for_a_supervisor(
     said = []
 
     def alive() -> None:
-        if "no supervisor of zone zone-blue has answered yet" in lonely.follower.trouble:
-            said.append(lonely.follower.trouble)
+        if "no supervisor of zone zone-blue has answered yet" in lonely.follower.membership.error:
+            said.append(lonely.follower.membership.error)
             supervisor()
 
     lonely.follower.alive = alive
-    lonely.until(lambda follower: follower.joined and not follower.trouble)
+    lonely.until(is_well)
     assert said
     assert redis_server.client().llen(KEYS.inbox) == 0
 
@@ -200,52 +185,40 @@ def test_a_first_start_outlasts_a_redis_that_returns_without_its_users(
     steps = [("refused user", supervisor), ("cannot be reached", redis_server.start)]
 
     def alive() -> None:
-        if steps and steps[-1][0] in lonely.follower.trouble:
+        if steps and steps[-1][0] in lonely.follower.membership.error:
             steps.pop()[1]()
 
     lonely.follower.alive = alive
-    lonely.until(lambda follower: follower.joined and not follower.trouble)
+    lonely.until(is_well)
     assert not steps
-
-
-def test_a_request_is_repeated_ever_more_slowly() -> None:
-    pending = follow.Pending(Wishes().join())
-    now, pauses = 0.0, []
-    for _ in range(8):
-        assert pending.due(now)
-        pending.sent(now)
-        assert not pending.due(now + 1.9)
-        pauses.append(pending.next_send - now)
-        now = pending.next_send
-    assert pauses == [2, 4, 8, 16, 32, 60, 60, 60]
 
 
 def test_the_first_refusal_ends_it(node: Callable[..., Node], supervisor: Callable[[], None]) -> None:
     supervisor()
     with pytest.raises(RequestRefused, match=r"192\.0\.2\.7 lies outside"):
-        node(request_ip=("192.0.2.7",)).until(lambda follower: follower.joined)
+        node(request_ip="192.0.2.7").until(lambda follower: follower.membership.member)
 
 
 def test_a_later_refusal_keeps_the_mesh(node: Callable[..., Node], joined: Node) -> None:
     view = joined.follower.view
-    again = node(view=view, request_ip=("192.0.2.7",))
-    again.until(lambda follower: "the zone refused a request" in follower.trouble)
-    assert again.follower.joined
+    again = node(view=view, request_ip="192.0.2.7")
+    again.until(lambda follower: "the zone refused a request" in follower.membership.error)
+    assert again.follower.membership.member
     commit(joined, 1)
     again.until(lambda follower: follower.view and key_of(1) in follower.view.peers)
-    assert "192.0.2.7" in again.follower.trouble
+    assert "192.0.2.7" in again.follower.membership.error
 
 
 def test_a_refused_wish_is_granted_once_somebody_mended_it(
     node: Callable[..., Node], joined: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follow, "LONGEST_REPEAT", 0.2)
+    monkeypatch.setattr(membership, "LONGEST_REPEAT_SECONDS", 0.2)
     reserve = Request.checked("reserve", "zone-blue", key_of(5), request_ip=["10.20.0.50"])
     assert joined.ask(reserve, to=KEYS.orders).ok
-    again = node(view=joined.follower.view, request_ip=("10.20.0.50",))
-    again.until(lambda follower: "10.20.0.50 belongs to" in follower.trouble)
+    again = node(view=joined.follower.view, request_ip="10.20.0.50")
+    again.until(lambda follower: "10.20.0.50 belongs to" in follower.membership.error)
     joined.ask(Request.checked("release", "zone-blue", key_of(5)), to=KEYS.orders)
-    again.until(lambda follower: follower.joined and not follower.trouble)
+    again.until(is_well)
     assert again.follower.view is not None
     assert "10.20.0.50" in again.follower.view.peers[OWN].addresses
 
@@ -261,7 +234,7 @@ def test_says_now_and_then_that_it_is_there(joined: Node, monkeypatch: pytest.Mo
 
 def test_says_on_each_connection_that_it_is_there(joined: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "REPORT_SECONDS", 3600)
-    monkeypatch.setattr(follow, "TICK", 0.1)  # how soon the test looks again
+    monkeypatch.setattr(follow, "TICK_SECONDS", 0.1)  # how soon the test looks again
     reports: list[Request] = []
     check_in = ZoneClient.check_in
 
@@ -325,8 +298,8 @@ def test_a_broken_record_of_this_node_is_no_removal(joined: Node) -> None:
         redis.hset(KEYS.meta, "rev", view.rev + 1)
     joined.until(lambda follower: follower.view is not view)
     assert OWN in joined.follower.view.rejected  # type: ignore[union-attr]
-    assert joined.follower.joined
-    assert not joined.follower.removed
+    assert joined.follower.membership.member
+    assert not joined.follower.membership.removed
 
 
 def test_pools_that_are_suddenly_others_remove_nobody(joined: Node) -> None:
@@ -336,19 +309,19 @@ def test_pools_that_are_suddenly_others_remove_nobody(joined: Node) -> None:
         redis.hset(KEYS.meta, mapping={"pools": '["10.99.0.0/16"]', "rev": view.rev + 1})
         redis.xadd(KEYS.events, {"o": "[[["}, id=f"{view.epoch}-{view.rev + 1}")
     joined.until(lambda follower: follower.view is not view)
-    assert not joined.follower.removed
+    assert not joined.follower.membership.removed
 
 
 def test_an_operators_removal_is_not_undone(joined: Node) -> None:
     joined.ask(Request.checked("release", "zone-blue", OWN), to=KEYS.orders)
     update = next(joined.updates)
     assert OWN in (update.changed or ())
-    assert joined.follower.removed
+    assert joined.follower.membership.removed
     joined.server.client().execute_command("CLIENT", "KILL", "USER", "agent-zone-blue")
     commit(joined, 1)
     joined.until(lambda follower: follower.view and key_of(1) in follower.view.peers)
-    assert "was removed from zone zone-blue" in joined.follower.trouble
-    assert not joined.follower.joined
+    assert "was removed from zone zone-blue" in joined.follower.membership.error
+    assert not joined.follower.membership.member
 
 
 def test_a_removal_that_only_a_snapshot_shows_is_not_undone_either(joined: Node) -> None:
@@ -356,8 +329,8 @@ def test_a_removal_that_only_a_snapshot_shows_is_not_undone_either(joined: Node)
     commit(joined, 1)
     joined.server.client().xtrim(KEYS.events, maxlen=1, approximate=False)
     joined.until(lambda follower: follower.view and key_of(1) in follower.view.peers)
-    assert joined.follower.removed
-    assert not joined.follower.joined
+    assert joined.follower.membership.removed
+    assert not joined.follower.membership.member
 
 
 @pytest.mark.parametrize("log_goes_on", [True, False])
@@ -373,9 +346,9 @@ def test_a_node_that_was_removed_joins_again_when_it_starts(
         joined.server.client().xtrim(KEYS.events, maxlen=1, approximate=False)
     started = node(view=old)
     assert next(started.updates).changed is None
-    started.until(lambda follower: follower._pending is None)
-    assert started.follower.joined
-    assert not started.follower.removed
+    started.until(lambda follower: not follower.membership.waiting)
+    assert started.follower.membership.member
+    assert not started.follower.membership.removed
 
 
 def test_a_node_that_the_zone_lost_joins_again(joined: Node) -> None:
@@ -384,8 +357,8 @@ def test_a_node_that_the_zone_lost_joins_again(joined: Node) -> None:
         # All is there again before the node looks: nothing but the log itself tells that it is another one.
         until(lambda: redis.exists(KEYS.meta) and "agent-zone-blue" in redis.acl_users())
     old = joined.follower.view
-    joined.until(lambda follower: follower.view is not old and follower.joined and not follower.trouble)
-    assert not joined.follower.removed
+    joined.until(lambda follower: follower.view is not old and is_well(follower))
+    assert not joined.follower.membership.removed
 
 
 @pytest.mark.parametrize("taken", [False, True])
@@ -393,16 +366,16 @@ def test_a_node_that_the_zone_lost_gets_its_address_again_if_it_is_free(
     supervisor: Callable[[], None], node: Callable[..., Node], taken: bool
 ) -> None:
     supervisor()
-    returning = node(request_ip=("10.20.0.9",))
-    returning.until(lambda follower: follower.joined and follower._pending is None)
-    returning.wishes.request_ip = ()
+    returning = node(request_ip="10.20.0.9")
+    returning.until(is_settled)
+    returning.requests.configure(request_ip=())
     empty(returning.server)
     with returning.server.client() as redis:
         until(lambda: redis.exists(KEYS.meta) and "agent-zone-blue" in redis.acl_users())
     if taken:
         assert returning.ask(join("zone-blue", 1, request_ip=["10.20.0.9"])).ok
     old = returning.follower.view
-    returning.until(lambda follower: follower.view is not old and follower.joined and not follower.trouble)
+    returning.until(lambda follower: follower.view is not old and is_well(follower))
     assert returning.follower.view is not None
     addresses = returning.follower.view.peers[OWN].addresses
     assert addresses == (("10.20.0.1" if taken else "10.20.0.9"), "fd00:20::1" if not taken else "fd00:20::2")
@@ -432,7 +405,7 @@ def test_a_node_of_a_name_that_another_one_has_is_told(
     supervisor()
     second = node()
     second.ask(join("zone-blue", 1, name="node0"))
-    second.until(lambda follower: follower.joined and follower._pending is None)
+    second.until(is_settled)
     assert (
         f"the name node0 belongs to {key_of(1)} in zone zone-blue, so this node is called node0-2"
         in caplog.text
@@ -454,7 +427,7 @@ def test_peers_that_redis_lost_stay_until_they_join_again_or_are_released(
     )
     old = joined.follower.view
     empty(joined.server)
-    joined.until(lambda follower: follower.view is not old and follower.joined and not follower.trouble)
+    joined.until(lambda follower: follower.view is not old and is_well(follower))
     view = joined.follower.view
     assert view is not None
     assert view.retained.keys() == {key_of(1), key_of(2)}
@@ -477,10 +450,10 @@ def test_an_operators_release_reaches_a_node_that_was_away_when_redis_was_emptie
     assert view is not None
     old = ZoneView(view.zone, view.epoch, view.rev, dict(view.peers))
     empty(joined.server)
-    joined.until(lambda follower: follower.view is not view and follower.joined and not follower.trouble)
+    joined.until(lambda follower: follower.view is not view and is_well(follower))
     joined.ask(Request.checked("release", "zone-blue", key_of(2)), to=KEYS.orders)
     late = node(view=old)
-    late.until(lambda follower: follower.view is not old and follower._pending is None)
+    late.until(lambda follower: follower.view is not old and not follower.membership.waiting)
     assert late.follower.view is not None
     assert late.follower.view.retained.keys() == {key_of(1)}
     assert key_of(2) not in late.follower.view.peers
@@ -497,7 +470,7 @@ def test_peers_whose_joins_an_older_copy_lacks_stay_and_those_removed_do_not_ret
     joined.until(lambda follower: follower.view and key_of(3) not in follower.view.peers)
     old = joined.follower.view
     restore()
-    joined.until(lambda follower: follower.view is not old and follower.joined and not follower.trouble)
+    joined.until(lambda follower: follower.view is not old and is_well(follower))
     view = joined.follower.view
     assert view is not None
     assert view.retained.keys() == {key_of(2)}
@@ -522,7 +495,7 @@ def test_a_damaged_append_only_file_is_cut_as_the_docs_say_and_nodes_go_on(joine
     fix = ["redis-check-aof", "--fix", str(manifest)]
     subprocess.run(fix, input="y\n", text=True, check=True, capture_output=True)
     server.start()
-    joined.until(lambda follower: follower.view is not old and follower.joined)
+    joined.until(lambda follower: follower.view is not old and follower.membership.member)
     view = joined.follower.view
     assert view is not None
     assert view.peers.keys() == {OWN, key_of(1), key_of(2)}
@@ -536,7 +509,7 @@ def test_a_peer_that_redis_lost_goes_when_its_time_is_over(
     joined.until(lambda follower: follower.view and key_of(1) in follower.view.peers)
     old = joined.follower.view
     empty(joined.server)
-    joined.until(lambda follower: follower.view is not old and follower.joined and not follower.trouble)
+    joined.until(lambda follower: follower.view is not old and is_well(follower))
     view = joined.follower.view
     assert view is not None
     view.retained[key_of(1)] = view.retained[key_of(1)]._replace(since=time.time() - RETAIN_SECONDS)
@@ -551,8 +524,8 @@ def test_a_node_that_was_removed_while_its_log_was_trimmed_is_not_taken_for_lost
     joined.ask(Request.checked("release", "zone-blue", OWN), to=KEYS.orders)
     joined.server.restart()
     joined.server.client().xtrim(KEYS.events, maxlen=0, approximate=False)
-    joined.until(lambda follower: follower.removed)
-    assert not joined.follower.joined
+    joined.until(lambda follower: follower.membership.removed)
+    assert not joined.follower.membership.member
 
 
 def copied(server: RedisServer) -> Callable[[], None]:
@@ -581,16 +554,16 @@ def test_a_zone_that_was_emptied_and_made_anew_is_joined_again(
     assert view is not None
     with joined.server.client() as redis:
         redis.flushall()
-    joined.until(lambda follower: follower.view is not view and follower.joined)
-    assert not joined.follower.removed
+    joined.until(lambda follower: follower.view is not view and follower.membership.member)
+    assert not joined.follower.membership.removed
 
 
 def test_goes_on_after_redis_was_away(joined: Node, backoffs: dict[str, Backoff]) -> None:
     joined.server.stop()
-    joined.alive_until(lambda: "cannot be reached" in joined.follower.trouble)
-    assert joined.follower.joined
+    joined.alive_until(lambda: "cannot be reached" in joined.follower.membership.error)
+    assert joined.follower.membership.member
     joined.server.start()
-    joined.until(lambda follower: follower._pending is None and not follower.trouble)
+    joined.until(lambda follower: not follower.membership.waiting and not follower.membership.error)
     commit(joined, 1)
     joined.until(lambda follower: follower.view and key_of(1) in follower.view.peers)
     assert backoffs["RECONNECT"].asked
@@ -603,7 +576,7 @@ def test_a_redis_that_refuses_writes_is_asked_ever_less_often(
     store.redis.config_set("min-replicas-to-write", 1)
     refused = node()
     refused.alive_until(lambda: len(backoffs["RECONNECT"].asked) >= 12)
-    assert "has too few replicas" in refused.follower.trouble
+    assert "has too few replicas" in refused.follower.membership.error
     assert backoffs["RECONNECT"].asked[-3:] == [10, 10, 10], "the backoff stops growing, and overflows never"
 
 
@@ -614,10 +587,10 @@ def test_meta_that_does_not_parse_ends_nobody_who_was_in_the_zone(
     store = zone_without_supervisor(redis_server)
     store.redis.hset(KEYS.meta, field, "garbage")
     with pytest.raises(InvalidValue):
-        node().until(lambda follower: follower.joined)
+        node().until(lambda follower: follower.membership.member)
     member = node(view=view_of(peer(0)._replace(key=OWN)))
-    member.alive_until(lambda: member.follower.trouble)
-    assert member.follower.joined
+    member.alive_until(lambda: member.follower.membership.error)
+    assert member.follower.membership.member
 
 
 def test_an_answer_that_does_not_parse_is_asked_for_again(
@@ -628,15 +601,15 @@ def test_an_answer_that_does_not_parse_is_asked_for_again(
     spoilt: list[str] = []
 
     def alive() -> None:
-        pending = asking.follower._pending
-        if not spoilt and pending is not None and pending.tries:
-            spoilt.append(pending.request.nonce)
-            write_reply(store.redis, KEYS, pending.request.nonce, "{garbage")
-        elif spoilt and asking.follower.trouble:
+        outstanding = asking.follower.membership.outstanding
+        if not spoilt and outstanding is not None and outstanding.tries:
+            spoilt.append(outstanding.nonce)
+            write_reply(store.redis, KEYS, outstanding.nonce, "{garbage")
+        elif spoilt and asking.follower.membership.error:
             supervisor()
 
     asking.follower.alive = alive
-    asking.until(lambda follower: follower.joined and not follower.trouble)
+    asking.until(is_well)
     assert spoilt
 
 
@@ -647,14 +620,14 @@ def test_a_node_waits_for_a_controller_without_memory(
     with redis_server.client() as redis:
         redis.config_set("maxmemory", 1)
         joined.follower._next_report = 0.0
-        joined.alive_until(lambda: joined.follower.trouble)
-        assert "no memory left: give its Redis more ('maxmemory')" in joined.follower.trouble
-        newcomer.alive_until(lambda: "no memory left" in newcomer.follower.trouble)
+        joined.alive_until(lambda: joined.follower.membership.error)
+        assert "no memory left: give its Redis more ('maxmemory')" in joined.follower.membership.error
+        newcomer.alive_until(lambda: "no memory left" in newcomer.follower.membership.error)
         redis.config_set("maxmemory", 0)
     joined.follower._next_report = 0.0
-    joined.alive_until(lambda: not joined.follower.trouble)
-    newcomer.alive_until(lambda: newcomer.follower.joined and not newcomer.follower.waiting)
-    assert not newcomer.follower.trouble
+    joined.alive_until(lambda: not joined.follower.membership.error)
+    newcomer.alive_until(lambda: is_settled(newcomer.follower))
+    assert not newcomer.follower.membership.error
 
 
 @pytest.mark.parametrize(("password", "error"), [("wrong", ControllerDenied), (AGENT_PASSWORD, InvalidValue)])
@@ -663,20 +636,19 @@ def test_a_wrong_password_or_zone_ends_it_only_at_the_first_start(
 ) -> None:
     redis_server.add_agent("zone-blue", AGENT_PASSWORD)
     with pytest.raises(error) as caught:
-        node(password=password).until(lambda follower: follower.joined)
+        node(password=password).until(lambda follower: follower.membership.member)
     assert "zone-blue" in str(caught.value)
     member = node(view=view_of(peer(0)._replace(key=OWN)), password=password)
     assert next(member.updates).changed is None
-    member.alive_until(lambda: "zone-blue" in member.follower.trouble)
-    assert member.follower.joined
+    member.alive_until(lambda: "zone-blue" in member.follower.membership.error)
+    assert member.follower.membership.member
 
 
 def test_a_new_address_of_this_node_is_told(joined: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    joined.wishes.endpoint = ""
     joined.server.client().execute_command("CLIENT", "KILL", "USER", "agent-zone-blue")
-    joined.wishes.endpoint = "192.0.2.99:51820"
+    joined.requests.configure(endpoint="192.0.2.99:51820")
     joined.until(lambda follower: follower.view and follower.view.peers[OWN].endpoint == "192.0.2.99:51820")
-    joined.until(lambda follower: follower._pending is None)
+    joined.until(lambda follower: not follower.membership.waiting)
 
 
 def test_a_burst_is_followed_by_a_full_look(joined: Node) -> None:
@@ -687,43 +659,46 @@ def test_a_burst_is_followed_by_a_full_look(joined: Node) -> None:
 
 def test_an_epoch_in_which_nobody_changed_is_followed_by_a_full_look_too(joined: Node) -> None:
     """So that the snapshot and the status stand where the zone does."""
-    joined.until(lambda follower: follower._next_tick - time.monotonic() > follow.LOOK_AFTER)
+    joined.until(lambda follower: follower._next_tick - time.monotonic() > follow.SETTLE_SECONDS)
     assert joined.follower.view is not None
     epoch = joined.follower.view.epoch
     joined.server.stop()
     joined.server.start()
     joined.alive_until(lambda: joined.follower.view and joined.follower.view.epoch != epoch)
-    assert joined.follower._next_tick - time.monotonic() <= follow.LOOK_AFTER
+    assert joined.follower._next_tick - time.monotonic() <= follow.SETTLE_SECONDS
 
 
 def test_a_signal_ends_the_wait_for_events(joined: Node) -> None:
-    joined.until(lambda follower: follower._next_tick - time.monotonic() > follow.LOOK_AFTER)
+    joined.until(lambda follower: follower._next_tick - time.monotonic() > follow.SETTLE_SECONDS)
     threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGTERM]).start()
     with pytest.raises(Stopped):
         next(joined.updates)
 
 
-def twin(node: Callable[..., Node], **wishes: Any) -> Node:
+def twin(node: Callable[..., Node]) -> Node:
     """Another machine with the same key, which has just joined."""
-    other = node(endpoint="192.0.2.20:51820", instance="000000bb", **wishes)
-    other.until(lambda follower: follower.joined and follower._pending is None)
+    other = node(local_endpoint_ip="192.0.2.20", machine_id="000000bb")
+    other.until(is_settled)
     return other
 
 
 def test_the_newest_machine_with_a_key_has_its_lease(node: Callable[..., Node], joined: Node) -> None:
     before = joined.follower.view.peers[OWN]  # type: ignore[union-attr]
     other = twin(node)
-    joined.until(lambda follower: follower.superseded)
-    assert not joined.follower.joined
-    assert "joined zone zone-blue from another machine, node0 at 192.0.2.20:51820" in joined.follower.trouble
+    joined.until(lambda follower: follower.membership.superseded)
+    assert not joined.follower.membership.member
+    assert (
+        "joined zone zone-blue from another machine, node0 at 192.0.2.20:51820"
+        in joined.follower.membership.error
+    )
     now = other.follower.view.peers[OWN]  # type: ignore[union-attr]
     assert (now.addresses, now.endpoint) == (before.addresses, "192.0.2.20:51820")
     commit(joined, 1)
     joined.until(lambda follower: follower.view and key_of(1) in follower.view.peers)
     other.until(lambda follower: follower.view and key_of(1) in follower.view.peers)
-    assert joined.follower.superseded, "it does not take the place back by itself"
-    assert other.follower.joined
-    assert not other.follower.trouble
+    assert joined.follower.membership.superseded, "it does not take the place back by itself"
+    assert other.follower.membership.member
+    assert not other.follower.membership.error
 
 
 def test_a_machine_that_was_cut_off_finds_itself_superseded(node: Callable[..., Node], joined: Node) -> None:
@@ -732,20 +707,19 @@ def test_a_machine_that_was_cut_off_finds_itself_superseded(node: Callable[..., 
     for number in range(1, 4):
         commit(joined, number)
     joined.server.client().xtrim(KEYS.events, maxlen=1, approximate=False)
-    joined.until(lambda follower: follower.superseded)
-    assert not joined.follower.removed
+    joined.until(lambda follower: follower.membership.superseded)
+    assert not joined.follower.membership.removed
 
 
 def test_a_superseded_machine_moves_nobody(node: Callable[..., Node], joined: Node) -> None:
     """It asks for its new endpoint at the moment in which the other joins."""
     other = twin(node)
-    joined.wishes.endpoint = "192.0.2.11:51820"
-    joined.follower._notice_move()
-    joined.until(lambda follower: follower.superseded)
-    refused = joined.ask(joined.wishes.moved())
+    joined.requests.configure(endpoint="192.0.2.11:51820")
+    joined.follower._check_endpoint()
+    joined.until(lambda follower: follower.membership.superseded)
+    refused = joined.ask(joined.requests.endpoint_update())
     assert refused.code == "superseded"
-    leave = Request.checked("leave", "zone-blue", OWN, instance=joined.wishes.instance)
-    assert joined.ask(leave).code == "superseded"
+    assert joined.ask(joined.requests.leave()).code == "superseded"
     commit(other, 1)
     other.until(lambda follower: follower.view and key_of(1) in follower.view.peers)
     assert other.follower.view.peers[OWN].endpoint == "192.0.2.20:51820"  # type: ignore[union-attr]
@@ -754,13 +728,13 @@ def test_a_superseded_machine_moves_nobody(node: Callable[..., Node], joined: No
 def test_a_restart_takes_the_place_back(node: Callable[..., Node], joined: Node) -> None:
     other = twin(node)
     again = node()
-    again.until(lambda follower: follower.joined and follower._pending is None)
-    assert not again.follower.superseded
-    other.until(lambda follower: follower.superseded)
+    again.until(is_settled)
+    assert not again.follower.membership.superseded
+    other.until(lambda follower: follower.membership.superseded)
 
 
 def test_a_restart_on_one_machine_is_no_event(node: Callable[..., Node], joined: Node) -> None:
     rev = joined.follower.view.rev  # type: ignore[union-attr]
     again = node()
-    again.until(lambda follower: follower.joined and follower._pending is None)
+    again.until(is_settled)
     assert again.follower.view.rev == rev  # type: ignore[union-attr]

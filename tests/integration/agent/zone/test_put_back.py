@@ -20,6 +20,7 @@ from jaywalk.zone.view import ZoneView
 from jaywalk_agent.zone import follower as follow
 from jaywalk_supervisor.store.store import Store
 from tests.chaos.agents import ChaosAgent
+from tests.follower_support import is_settled
 from tests.redis_rollback import ROLLBACKS
 from tests.redis_server import RedisServer
 from tests.supervisor_support import AGENT_PASSWORD, committing, join, key_of
@@ -77,10 +78,10 @@ class Mesh:
 
     def is_equal(self, agent: ChaosAgent) -> bool:
         follower, zone = agent.follower, self.store.load("zone-blue")
-        if follower is None or follower.view is None or follower.waiting or not follower.joined:
+        if follower is None or follower.view is None or not is_settled(follower):
             return False
         same = follower.view.head == zone.head and follower.view.peers == zone.peers
-        return same and not follower.trouble and not follower.view.retained
+        return same and not follower.membership.error and not follower.view.retained
 
     def addresses(self) -> dict[str, tuple[str, ...]]:
         zone = self.store.load("zone-blue")
@@ -172,9 +173,11 @@ def test_nodes_that_joined_later_are_lost_and_not_removed(
             before = mesh.addresses()
         put_back()
         for each in late:
-            eventually(lambda each=each: each.follower and each.follower.view and not each.follower.joined)
+            eventually(
+                lambda each=each: each.follower and each.follower.view and not each.follower.membership.member
+            )
             assert each.follower is not None
-            assert not each.follower.removed
+            assert not each.follower.membership.removed
             assert retained(each.follower.view) == {other.key for other in late} - {each.key}
         with supervised(mesh.server):
             mesh.settles()

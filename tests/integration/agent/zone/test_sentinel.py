@@ -12,24 +12,15 @@ from jaywalk.controller.client import ZoneClient
 from jaywalk.controller.connection import connect
 from jaywalk.core.errors import ControllerDenied, ControllerUnreachable
 from jaywalk.zone.redis_keys import ZoneKeys
-from jaywalk.zone.requests import Request
 from jaywalk_agent.host.signals import StopSignal
 from jaywalk_agent.zone import follower as follow
-from jaywalk_agent.zone.follower import Follower
 from jaywalk_supervisor.store.store import Store
+from tests.follower_support import follower_of, is_settled
 from tests.integration.agent.zone.test_follower import Backoff
 from tests.redis_sentinels import Sentinels
 from tests.supervisor_support import AGENT_PASSWORD, committing, join, key_of, until
 
 USER = "agent-zone-blue"
-
-
-class Wishes:
-    def join(self) -> Request:
-        return join("zone-blue", 0)
-
-    def moved(self) -> Request:
-        return Request.checked("endpoint", "zone-blue", key_of(0))
 
 
 @pytest.fixture(params=["closed", "open"])
@@ -45,9 +36,9 @@ def test_all_go_on_after_a_failover(
     operator = sentinels.address_of("supervisor", sentinels.password)
     agent = replace(sentinels.address_of(USER, AGENT_PASSWORD), timeout=25)
     with committing(operator) as committer:
-        follower = Follower(lambda: agent, "zone-blue", key_of(0), Wishes(), stop)
+        follower = follower_of(lambda: agent, stop)
         updates = follower.updates()
-        while not follower.joined or follower._pending is not None:
+        while not is_settled(follower):
             next(updates)
         before = follower.view
         assert before is not None

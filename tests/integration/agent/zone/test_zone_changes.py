@@ -12,28 +12,18 @@ import pytest
 
 from jaywalk.mesh import node_interface
 from jaywalk.zone.patch import ZonePatch
-from jaywalk.zone.requests import Request
 from jaywalk_agent.host.signals import StopSignal
 from jaywalk_agent.zone import follower as follow
 from jaywalk_agent.zone.follower import Follower
 from jaywalk_supervisor.admin import zones
 from jaywalk_supervisor.store.store import Store
 from lab.deadline import Deadline
+from tests.follower_support import follower_of
 from tests.redis_server import RedisServer
-from tests.supervisor_support import AGENT_PASSWORD, BLUE, committing, join, key_of
+from tests.supervisor_support import AGENT_PASSWORD, BLUE, committing, key_of
 
 OWN = key_of(0)
 NODE = node_interface.Node(OWN, "/etc/key")
-
-
-class Wishes:
-    """A node that wishes for nothing in particular."""
-
-    def join(self) -> Request:
-        return join("zone-blue", 0, endpoint="192.0.2.10:51820")
-
-    def moved(self) -> Request:
-        return Request.checked("endpoint", "zone-blue", OWN, endpoint="192.0.2.10:51820")
 
 
 class AtOnce:
@@ -52,14 +42,14 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @contextmanager
 def following(server: RedisServer, stop: StopSignal) -> Iterator[Follower]:
     address = replace(server.address_of("agent-zone-blue", AGENT_PASSWORD), timeout=25)
-    yield Follower(lambda: address, "zone-blue", OWN, Wishes(), stop)
+    yield follower_of(lambda: address, stop)
 
 
 def test_an_agent_takes_up_grown_and_further_pools(redis_server: RedisServer, stop: StopSignal) -> None:
     store = Store.open(redis_server.address, "test")
     with committing(redis_server.address, (BLUE,)), following(redis_server, stop) as follower:
         updates = follower.updates()
-        while not follower.joined:
+        while not follower.membership.member:
             next(updates)
         more = ZonePatch(cidr=["10.20.0.0/19", "10.30.0.0/24"])
         assert zones.change(store, "zone-blue", more)[0]
@@ -69,7 +59,7 @@ def test_an_agent_takes_up_grown_and_further_pools(redis_server: RedisServer, st
         assert wanted is not None
         assert wanted.addresses == ("10.20.0.1/19", "fd00:20::1/64")
         assert wanted.routes == {"10.30.0.0/24"}, "peers of the other pool are reached through it too"
-        assert follower.joined
+        assert follower.membership.member
     store.close()
 
 
@@ -79,18 +69,18 @@ def test_agents_of_a_removed_zone_keep_their_tunnels_and_say_so(
     store = Store.open(redis_server.address, "test")
     with committing(redis_server.address, (BLUE,)), following(redis_server, stop) as follower:
         updates = follower.updates()
-        while not follower.joined:
+        while not follower.membership.member:
             next(updates)
         before = node_interface.desired(follower.view, NODE)  # type: ignore[arg-type]
         threading.Timer(0.2, zones.remove, [store, "zone-blue", True]).start()
         deadline = Deadline(60)
-        while "check the password, and that the zone exists" not in follower.trouble:
+        while "check the password, and that the zone exists" not in follower.membership.error:
             follower._next_tick = 0.0
             next(updates)
             assert not deadline.passed
         assert node_interface.desired(follower.view, NODE) == before  # type: ignore[arg-type]
         assert zones.add(store, "zone-blue", ZonePatch(cidr=["10.50.0.0/24"]), AGENT_PASSWORD)[0]
-        while follower.trouble or not follower.joined:
+        while follower.membership.error or not follower.membership.member:
             follower._next_tick = 0.0
             next(updates)
             assert not deadline.passed

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Records the interface that a zone's agent made last, to know it again when its key or its name changes."""
+
+from __future__ import annotations
+
+import json
+import logging
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from jaywalk.core.errors import JaywalkError
+from jaywalk.core.files import write_private
+from jaywalk.wireguard.backend import Backend
+from jaywalk.zone.view import ZoneView
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class InterfaceRecord:
+    """The interface of one agent.
+
+    The file is in the run folder, which a reboot clears as it does interfaces.
+    """
+
+    name: str
+    public_key: str
+    netns: str = ""
+
+    def write(self, path: Path) -> None:
+        """Writes the record; a full disk does not stop the agent."""
+        try:
+            write_private(str(path), json.dumps(asdict(self)) + "\n")
+        except JaywalkError as error:
+            log.debug("%s", error)
+
+    @classmethod
+    def read(cls, path: Path) -> InterfaceRecord | None:
+        """The last record, or None if it is missing or invalid."""
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def is_of(self, name: str, netns: str) -> bool:
+        """Whether the record is of the interface ``name`` in the network namespace ``netns``."""
+        return (self.name, self.netns) == (name, netns)
+
+
+def former_keys(
+    record: InterfaceRecord | None, name: str, netns: str, view: ZoneView | None, backend: Backend
+) -> tuple[str, ...]:
+    """The public keys that the interface ``name`` may still have from before its key file changed.
+
+    ``record`` of the last agent has one.  Without it, an interface with the key and an address of a member of
+    ``view``, the last copy of the zone, is ours: nobody else has a reason to make one.
+    """
+    if record is not None and record.is_of(name, netns):
+        return (record.public_key,)
+    observed = None
+    with suppress(JaywalkError):
+        observed = backend.observe(name)
+    member = view.peers.get(observed.public_key) if view is not None and observed is not None else None
+    if member is None or observed is None:
+        return ()
+    hosts = {address.partition("/")[0] for address in observed.addresses}
+    return (member.key,) if set(member.addresses) & hosts else ()
