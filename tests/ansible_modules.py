@@ -59,7 +59,7 @@ class Machine:
         if words[:2] == ["wg", "genkey"]:
             return 0, base64.b64encode(os.urandom(32)).decode() + "\n", ""
         if words[:2] == ["wg", "pubkey"]:
-            return _public_key(data or "")
+            return wg_pubkey(data or "")
         answer = self._query(words)
         if answer is not None:
             return answer
@@ -80,6 +80,8 @@ class Machine:
             if self.link is None:
                 return 1, "", f'Device "{words[-1]}" does not exist.'
             return 0, json.dumps([dict(self.link, ifname=words[-1])]), ""
+        if words[:4] == ["ip", "link", "show", "dev"]:
+            return (0, "", "") if self.link else (1, "", f'Device "{words[-1]}" does not exist.')
         if words[:2] == ["wg", "show"]:
             return 0, self.dump, ""
         if words[:2] == ["wg", "showconf"]:
@@ -89,11 +91,8 @@ class Machine:
         if words[:2] == ["ip", "-json"] and "route" in words:
             routes = [*self.routes, *self._routes_of_addresses()] if "dev" in words else self.elsewhere
             return 0, json.dumps(routes if words[2] == "-4" else []), ""
-        if words[0] == "cat":
-            return 0, "0\n" if self.ipv6 else "1\n", ""
-        if words[0] == "readlink":
-            return 0, "net:[1]\nnet:[2]\n", ""
-        return None
+        outputs = {"cat": "0\n" if self.ipv6 else "1\n", "readlink": "net:[1]\nnet:[2]\n"}
+        return (0, outputs[words[0]], "") if words[0] in outputs else None
 
     def _routes_of_addresses(self) -> list[dict[str, Any]]:
         """Return the kernel's routes of the interface's IPv4 addresses."""
@@ -111,7 +110,7 @@ class Machine:
         return [line for argv, data in self.calls for line in [" ".join(argv), *data.splitlines()]]
 
 
-def _public_key(private_key: str) -> Answer:
+def wg_pubkey(private_key: str) -> Answer:
     """Return the output of ``wg pubkey``."""
     try:
         key = X25519PrivateKey.from_private_bytes(base64.b64decode(private_key, validate=False))
