@@ -36,7 +36,7 @@ STRICT, LOOSE = "1", "2"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RelayState:
     """What the relays are to do for a node: its record, its peers' prefixes, who is carried by whom."""
 
     own: Peer
@@ -59,7 +59,7 @@ def _metric(name: str) -> int:
     return RELAY_METRIC + int(hashlib.sha256(name.encode()).hexdigest()[:2], 16)
 
 
-def server(node: Node, wanted: Wanted) -> Interface:
+def server(node: Node, wanted: RelayState) -> Interface:
     """A relay's own interface: each peer may come, and WireGuard says where it is."""
     peers = {key: WgPeer(key, allowed) for key, allowed in wanted.allowed.items()}
     return Interface(
@@ -75,7 +75,7 @@ def server(node: Node, wanted: Wanted) -> Interface:
     )
 
 
-def client(node: Node, wanted: Wanted, relay: Peer) -> Interface:
+def client(node: Node, wanted: RelayState, relay: Peer) -> Interface:
     """The interface to one relay: it may speak for the whole mesh, and carries whom it is to carry."""
     prefixes = {
         prefix for allowed in wanted.allowed.values() for prefix in allowed if not _in(wanted, prefix)
@@ -96,17 +96,17 @@ def client(node: Node, wanted: Wanted, relay: Peer) -> Interface:
     )
 
 
-def _addresses(wanted: Wanted) -> tuple[str, ...]:
+def _addresses(wanted: RelayState) -> tuple[str, ...]:
     """The node's own addresses once more: what leaves here speaks from them, and the kernel's check of
     sources takes nothing in by an interface that has none."""
     return tuple(map(ip.host_prefix, wanted.own.addresses))
 
 
-def _in(wanted: Wanted, prefix: str) -> bool:
+def _in(wanted: RelayState, prefix: str) -> bool:
     return ip.overlapping(ip.networks(wanted.pools), prefix) is not None
 
 
-def _own_ipv6_pools(wanted: Wanted) -> frozenset[str]:
+def _own_ipv6_pools(wanted: RelayState) -> frozenset[str]:
     """The pools that sockets need a route to which are bound to a relay's interface.
 
     For IPv4 the kernel takes what is bound for on-link.  All that is not bound takes the interface that has
@@ -124,11 +124,11 @@ class RelayPlane:
         self._runner = runner
         self._backend = Linux(runner)
         self._node = node
-        self._wanted: Wanted | None = None
+        self._wanted: RelayState | None = None
         self._last: dict[str, Interface] = {}
         self._refused: set[str] = set()
 
-    def bring_to(self, wanted: Wanted | None, look: bool = False) -> list[plan.Plan]:
+    def bring_to(self, wanted: RelayState | None, look: bool = False) -> list[plan.Plan]:
         """Makes the relay interfaces what they should be; None: there is to be none.
 
         Without ``look`` it compares with what it did last.  Returns what was done, and found to be done by
@@ -175,7 +175,7 @@ class RelayPlane:
         self._warn(name, self._backend.attempt(steps))
         return replace(steps, found=(*steps.found, *self._settle(interface, self._wanted, new=False)))
 
-    def _interfaces(self, wanted: Wanted | None) -> Iterable[Interface]:
+    def _interfaces(self, wanted: RelayState | None) -> Iterable[Interface]:
         if wanted is None:
             return
         if wanted.own.relay:
@@ -206,7 +206,7 @@ class RelayPlane:
         found = describe.drift(observed, last, interface, self._wanted.zone, names)
         return interface, replace(steps, found=found)
 
-    def _settle(self, interface: Interface, wanted: Wanted | None, new: bool) -> list[str]:
+    def _settle(self, interface: Interface, wanted: RelayState | None, new: bool) -> list[str]:
         """Lets packets take one way there and another one back; a relay also passes them on.
 
         Returns in sentences what had been so and was not any more; nothing for an interface that is ``new``.
@@ -247,7 +247,7 @@ class RelayPlane:
                 found.append(f"the rule 'iif {name} lookup {table}' for IPv{family[1]} was gone")
         return found
 
-    def _pass_ipv6_on(self, wanted: Wanted | None) -> None:
+    def _pass_ipv6_on(self, wanted: RelayState | None) -> None:
         carried = wanted.allowed.values() if wanted is not None else ()
         if any(":" in prefix for allowed in carried for prefix in allowed):
             for line in forward_ipv6(self._runner):

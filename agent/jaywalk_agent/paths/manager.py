@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The hands of :class:`.paths.PathStateMachine`: looks at the interface, asks peers, and does as it is told.
+"""Runs :class:`.state_machine.PathStateMachine`: observes the interface, probes peers, executes the actions.
 
-A thread of its own, since a path may break while the agent waits for its controller, and must be mended
-without one.
+It has its own thread, because a path may break while the agent waits for its controller, and the repair needs
+no controller.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from jaywalk.zone.models import Peer
 from jaywalk.zone.view import ZoneView
 
 from ..dataplane.interface import DataPlane
-from ..dataplane.relay_interfaces import RelayPlane, Wanted
+from ..dataplane.relay_interfaces import RelayPlane, RelayState
 from ..host.netns import inside
 from ..zone.background_sender import BackgroundSender
 from . import path_status
@@ -41,25 +41,28 @@ from .state_machine import PathActions, PathStateMachine
 
 log = logging.getLogger(__name__)
 
-MAX_CPU_FRACTION = 40
-"""A fortieth of a core, at most, goes into a turn; about as much again into the programs that it calls."""
+# Seconds of pause per second of CPU time of a turn: the thread uses at most a fortieth of a core, and the
+# programs that it starts about as much again.
+PAUSE_PER_CPU_SECOND = 40
+# Interfaces to relays are kept for this time after their last use, so that they are not removed and created
+# over and over.
 RELAY_INTERFACE_SECONDS = 600.0
-"""Seconds for which interfaces to relays outlive their need, so that they do not come and go."""
+# The interval of checks of the relay interfaces, which restore what somebody deleted.
 FULL_CHECK_SECONDS = 60.0
-"""Seconds between two looks at the relays' interfaces, which bring back what somebody deleted."""
 RETRY_SECONDS = 5.0
+# The longest interval between two observations, since the kernel does not report a peer that is removed.
 MAX_POLL_SECONDS = 5.0
-"""Seconds between two looks at the interface's peers, since the kernel does not tell of one that goes."""
+# The least time between two checks of the links' MTUs: on some machines links and routes change constantly.
 MTU_CHECK_SECONDS = 5.0
-"""Seconds between two looks at the links' MTUs, on a machine whose links and routes change all the time."""
-OWN_RELAY = ""
-"""Stands for the relay's own interface among those to relays."""
+# The key of the relay's own interface among the sockets.
+OWN_RELAY_INTERFACE = ""
 
 
 class PathManager:
-    """Finds the ways to the peers of one node.
+    """Finds and keeps the paths to the peers of one node.
 
-    ``learn`` is called by the thread that follows the zone; all else happens in the finder's own.
+    The thread of the follower calls ``update``, the repairer calls ``restored``, and everything else runs in
+    the manager's own thread.
     """
 
     def __init__(self, runner: Runner, dataplane: DataPlane, sender: BackgroundSender, file: Path) -> None:
@@ -98,7 +101,7 @@ class PathManager:
         return self._records.get(self._dataplane.node.public_key)
 
     def update(self, view: ZoneView, changed: Collection[str] | None) -> None:
-        """Takes in the zone before the interface is brought to it; call it with the data plane's lock."""
+        """Handles the zone before the data plane applies it; the caller holds the data plane's lock."""
         keys = set(self._records) | set(view.peers) if changed is None else set(changed)
         relays_before, own_before = self._relays(), self.own
         for key in keys:
@@ -111,10 +114,10 @@ class PathManager:
         now = time.monotonic()
         gone = keys - self._records.keys()
         others = keys - gone - {self._dataplane.node.public_key}
-        self.machine.update_targets((self._target(each, bool(relays)) for each in others), gone, now)
-        for key, outcome in self._before.items():
-            if outcome.relay:
-                self.machine.restore(key, outcome.relay, now)
+        self.machine.update_targets((self._target(key, bool(relays)) for key in others), gone, now)
+        for key, status in self._before.items():
+            if status.relay:
+                self.machine.restore(key, status.relay, now)
         self._before = {}
         if changed is None:
             self._observe(now)
@@ -124,7 +127,7 @@ class PathManager:
     def _retarget_all(self) -> None:
         others = self._records.keys() - {self._dataplane.node.public_key}
         relayed = bool(self._relays())
-        self.machine.update_targets((self._target(each, relayed) for each in others), (), time.monotonic())
+        self.machine.update_targets((self._target(key, relayed) for key in others), (), time.monotonic())
 
     def _set_record(self, key: str, record: Peer | None) -> None:
         for host in self._records[key].addresses if key in self._records else ():
@@ -154,7 +157,7 @@ class PathManager:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Finds ways until the block ends."""
+        """Runs the thread until the block ends."""
         thread = threading.Thread(target=self._run, name="path_manager", daemon=True)
         thread.start()
         try:
@@ -165,21 +168,21 @@ class PathManager:
 
     def _run(self) -> None:
         while not self._end.is_set():
-            # In trouble too it hears its peers' questions: who does not answer is taken for dead.
+            # After an error it still answers probes: peers treat a node that does not reply as dead.
             pause = self._guarded(self._turn)
             self._guarded(partial(self._receive_until, pause))
 
-    def _guarded(self, act: Callable[[], float]) -> float:
-        """The pause that ``act`` asks for, or the one after trouble, which never ends this thread."""
+    def _guarded(self, step: Callable[[], float]) -> float:
+        """The pause that ``step`` returns, or ``RETRY_SECONDS``: no error ends this thread."""
         try:
-            pause = act()
+            pause = step()
         except (JaywalkError, OSError) as error:
             if str(error) != self._error:
                 log.warning("paths: %s", error)
             self._error = str(error)
             return RETRY_SECONDS
         except Exception:
-            log.exception("the paths could not be looked after")
+            log.exception("unexpected error while managing the paths")
             self._end.wait(1.0)
             return RETRY_SECONDS
         return pause
@@ -195,25 +198,25 @@ class PathManager:
             if now >= self._next_observe:
                 self._observe(now)
             actions = self.machine.tick(now)
-            fires = dict(actions.reset_endpoints)
-            if fires or actions.changed:
-                done = self._dataplane.rewire(self.machine.ways(), actions.changed, fires)
+            resets = dict(actions.reset_endpoints)
+            if resets or actions.changed:
+                done = self._dataplane.rewire(self.machine.ways(), actions.changed, resets)
                 for line in self._backend.commands(done):
                     log.debug("%s", line)
             self._open_sockets()
             self._send_probes(actions)
             self._publish(now)
             self._apply_relays(now)
-            # Time of this thread, since on a busy machine a turn waits more than it works.
+            # CPU time of this thread, since on a busy machine a turn mostly waits.
             pause = min(self.machine.poll_interval(now), MAX_POLL_SECONDS)
             self._next_observe = min(self._next_observe, now + pause)
-            return max(pause, (time.thread_time() - spent) * MAX_CPU_FRACTION)
+            return max(pause, (time.thread_time() - spent) * PAUSE_PER_CPU_SECOND)
 
     def _observe(self, now: float) -> None:
-        """Looks at the interface."""
+        """Reads the peers of the interface."""
         peers = self._backend.observe_peers(self._dataplane.node.interface)
-        seen = {key: PeerStats(each.handshake, each.received, each.sent) for key, each in peers.items()}
-        self.machine.on_stats(seen, now, time.time())
+        stats = {key: PeerStats(peer.handshake, peer.received, peer.sent) for key, peer in peers.items()}
+        self.machine.on_stats(stats, now, time.time())
         self.endpoint_reporter.observe(self._records, self.own, peers, now)
         if self._dataplane.lacks(peers):
             self.request_repair()
@@ -222,29 +225,29 @@ class PathManager:
     def _apply_relays(self, now: float) -> None:
         peers = self._dataplane.peers
         if self.own is None or peers is None:
-            # The interface stays as it is while it is unknown what it should be, and so do the relays'.
+            # While the desired interface is unknown, it stays as it is, and so do the relay interfaces.
             return
-        relays = [each for each in self._relays() if each.key != self._dataplane.node.public_key]
+        relays = [relay for relay in self._relays() if relay.key != self._dataplane.node.public_key]
         if relays and self.machine.needs_relays(now):
             self._relays_until = now + RELAY_INTERFACE_SECONDS
-        wanted = self._wanted(self.own, peers, relays if now < self._relays_until else [])
-        self.machine.use_relays([each.key for each in wanted.relays] if wanted is not None else [])
+        desired = self._relay_state(self.own, peers, relays if now < self._relays_until else [])
+        self.machine.use_relays([relay.key for relay in desired.relays] if desired is not None else [])
         full = now >= self._next_full_observe
-        facts = wanted and (wanted.own, wanted.relays, wanted.carried, wanted.mtu, wanted.versions)
-        # The mapping itself is kept and compared: the id of one that was freed may be another's by now.
+        facts = desired and (desired.own, desired.relays, desired.carried, desired.mtu, desired.versions)
+        # The mapping itself is kept and compared, since another one may have the id of a freed one.
         if facts == self._applied[0] and peers is self._applied[1] and not full:
             return
         self._applied = (None, None)
         self._next_full_observe = now + FULL_CHECK_SECONDS if full else self._next_full_observe
-        for done in self.relay_plane.bring_to(wanted, look=full):
-            for sentence in done.found:
-                log.warning("%s: %s; restored", done.name, sentence)
+        for done in self.relay_plane.bring_to(desired, look=full):
+            for difference in done.found:
+                log.warning("%s: %s; restored", done.name, difference)
             for line in self._backend.commands(done):
                 log.debug("%s", line)
         self._applied = (facts, peers)
 
     def _on_address_change(self) -> None:
-        """This machine has another address: its peers and the zone are to hear of it at once."""
+        """Probes all peers and updates the zone at once, since this machine has another address."""
         log.info("this node has another address")
         if self._dataplane.find_versions(self._records.values()):
             self._retarget_all()
@@ -253,44 +256,44 @@ class PathManager:
         self._sender.update_endpoint()
 
     def _lower_mtu(self, now: float) -> None:
-        """Links or routes of this machine changed, and may take less than before."""
+        """Lowers the MTU if links or routes of this machine changed and carry smaller packets."""
         self._links_changed, self._next_mtu_observe = False, now + MTU_CHECK_SECONDS
         for line in self._backend.commands(self._dataplane.lower_mtu()):
-            log.info("a link to the peers takes less than before: %s", line)
+            log.info("a link to the peers carries smaller packets than before: %s", line)
 
     def restored(self) -> None:
-        """An interface was made anew or put right; call it with the data plane's lock.
+        """Checks all paths after an interface was recreated or repaired; call it with the data plane's lock.
 
-        Sockets on it and settings of the kernel may be gone with the one of before, as are its sessions.
+        Sockets, kernel settings and sessions of the previous interface may be gone.
         """
         self.machine.on_address_change()
         self._next_observe = self._next_full_observe = 0.0
         os.eventfd_write(self._wake, 1)
 
     def _publish(self, now: float) -> None:
-        """Says for each peer how it is reached, to whoever asks for the status."""
+        """Logs silent peers, and writes the path status file."""
         silences = {key: self.machine.silent_seconds(key, now) for key in self.machine.paths}
         names = {key: record.name for key, record in self._records.items()}
-        for level, sentence in self._silences.observe(silences, names, time.time()):
-            log.log(level, "%s", sentence)
+        for level, line in self._silences.observe(silences, names, time.time()):
+            log.log(level, "%s", line)
             if level == logging.WARNING:
-                # It may lie with this machine: the kernel tells nobody of a changed key or port.
+                # The cause may be on this machine: the kernel does not report a changed key or port.
                 self.request_repair()
-        found = {key: self._outcome(key, now) for key in self.machine.paths}
-        if found != self._published or not self._file.exists():
-            path_status.save(self._file, found)
-            self._published = found
+        statuses = {key: self._status(key, now) for key in self.machine.paths}
+        if statuses != self._published or not self._file.exists():
+            path_status.save(self._file, statuses)
+            self._published = statuses
 
-    def _outcome(self, key: str, now: float) -> PathStatus:
+    def _status(self, key: str, now: float) -> PathStatus:
         path, relay = self.machine.path_status(key, now)
         way = self.machine.paths[key].way()
         return PathStatus(path, relay or "", way.endpoint, way.keepalive)
 
-    def _wanted(self, own: Peer, peers: Mapping[str, WgPeer], relays: list[Peer]) -> Wanted | None:
+    def _relay_state(self, own: Peer, peers: Mapping[str, WgPeer], relays: list[Peer]) -> RelayState | None:
         if not peers or not (relays or own.relay):
             return None
         allowed = {key: peer.allowed_ips for key, peer in peers.items()}
-        return Wanted(
+        return RelayState(
             own,
             self._pools,
             allowed,
@@ -303,15 +306,15 @@ class PathManager:
         )
 
     def _open_sockets(self) -> None:
-        """One socket an interface; anew where that was made anew, or has another address."""
+        """Opens one socket per interface, and opens it again if the interface or the address is a new one."""
         own, name = self.own, self._dataplane.node.interface
         if own is None or not own.addresses:
             return
         names: dict[str | None, str] = {None: name}
         names |= {key: client_name(name, key) for key in self.machine.relays}
         if own.relay:
-            names[OWN_RELAY] = server_name(name)
-        for key in [each for each in self._sockets if each not in names]:
+            names[OWN_RELAY_INTERFACE] = server_name(name)
+        for key in [key for key in self._sockets if key not in names]:
             self._close_socket(key)
         netns = self._runner.netns if isinstance(self._runner, NamespaceRunner) else ""
         with inside(netns):
@@ -326,9 +329,9 @@ class PathManager:
             self._close_socket(key)
             self._sockets[key] = bound, ProbeSocket(interface, address)
         except OSError as error:
-            # One that stayed open would keep alive the network namespace that it is of.
+            # An open socket would keep its network namespace alive.
             self._close_socket(key)
-            log.debug("no questions on %s: %s", interface, error)
+            log.debug("cannot send probes on %s: %s", interface, error)
 
     def _close_socket(self, key: str | None) -> None:
         if key in self._sockets:
@@ -340,14 +343,14 @@ class PathManager:
                 self._sockets[relay][1].send(self._records[key].addresses[0])
 
     def _receive_until(self, pause: float) -> float:
-        """Hears questions and answers until the pause is over, or until one of them is news."""
+        """Receives probes and replies until the pause is over or one of them changes a state."""
         until = time.monotonic() + pause
         while (left := until - time.monotonic()) > 0 and not self._end.is_set():
-            sockets = {found.socket.fileno(): (key, found) for key, (_, found) in self._sockets.items()}
+            sockets = {probe.socket.fileno(): (key, probe) for key, (_, probe) in self._sockets.items()}
             others = [self._network_monitor.socket.fileno(), self._wake]
             ready, _, _ = select.select([*sockets, *others], [], [], min(left, 1.0))
             with self._dataplane.lock:
-                news = [self._receive(*sockets[each]) for each in ready if each in sockets]
+                news = [self._receive(*sockets[number]) for number in ready if number in sockets]
                 if self._network_monitor.socket.fileno() in ready:
                     self._network_monitor.receive(time.monotonic())
                 if self._wake in ready:
@@ -358,20 +361,22 @@ class PathManager:
 
     def _receive(self, relay: str | None, probe_socket: ProbeSocket) -> bool:
         now, news = time.monotonic(), False
-        for host, what, size in probe_socket.receive():
+        for host, kind, size in probe_socket.receive():
             key = self._hosts.get(host)
-            if key is None or relay == OWN_RELAY or (what is not Received.REPLY and relay is not None):
+            if key is None or relay == OWN_RELAY_INTERFACE:
                 continue
-            if what is Received.REPLY:
+            if relay is not None and kind is not Received.REPLY:
+                continue
+            if kind is Received.REPLY:
                 news |= self.machine.on_reply(key, relay, now)
-            elif what is Received.PROBE:
+            elif kind is Received.PROBE:
                 news |= self.machine.on_probe(key, now, size)
             else:
                 self.machine.on_port_unreachable(key, now)
         return news
 
     def remove(self) -> None:
-        """Takes the relays' interfaces away; this node is no member any more."""
+        """Removes the relay interfaces of a node that is no longer a member."""
         self._records.clear()
         self._relaying.clear()
         self._hosts.clear()

@@ -13,7 +13,7 @@ from jaywalk.wireguard import keys
 from jaywalk.wireguard.interface import client_name, is_relays, server_name
 from jaywalk.zone.models import Peer
 from jaywalk_agent.dataplane.forwarding import forwards_ipv6
-from jaywalk_agent.dataplane.relay_interfaces import RELAY_METRIC, RelayPlane, Wanted, client, server
+from jaywalk_agent.dataplane.relay_interfaces import RELAY_METRIC, RelayPlane, RelayState, client, server
 from tests.netns import Namespace
 from tests.strategies import key
 
@@ -23,8 +23,8 @@ SPOKE = key(2)
 ALLOWED = {RELAY.key: ("10.20.0.2/32",), SPOKE: ("10.20.0.3/32", "172.20.1.0/24")}
 
 
-def wanted(own: Peer, **fields: object) -> Wanted:
-    return Wanted(own, ("10.20.0.0/20",), ALLOWED, **fields)  # type: ignore[arg-type]
+def wanted(own: Peer, **fields: object) -> RelayState:
+    return RelayState(own, ("10.20.0.0/20",), ALLOWED, **fields)  # type: ignore[arg-type]
 
 
 def me(**fields: object) -> Peer:
@@ -54,7 +54,7 @@ def test_a_relay_lets_each_peer_come_with_what_is_its_own() -> None:
 
 def test_ipv6_pools_are_routed_for_questions_that_go_by_a_relay() -> None:
     own = Peer(key(0), "node0", ("10.20.0.1", "fd20::1"))
-    made = client(NODE, Wanted(own, ("10.20.0.0/20", "fd20::/64"), ALLOWED, (RELAY,)), RELAY)
+    made = client(NODE, RelayState(own, ("10.20.0.0/20", "fd20::/64"), ALLOWED, (RELAY,)), RELAY)
     assert made.routes == {"fd20::/64"}
 
 
@@ -102,7 +102,7 @@ def test_a_relay_passes_ipv6_on_where_a_peer_has_it_and_sees_to_it_again(
     plane, own = RelayPlane(inside.runner, Node(public, str(file), "jwurl6")), me(relay=51898)
     pools, spoke = ("10.20.0.0/20", "fd20::/64"), {SPOKE: ("10.20.0.3/32", "fd20::3/128")}
     for _ in range(2):
-        plane.bring_to(Wanted(own, pools, spoke), look=True)
+        plane.bring_to(RelayState(own, pools, spoke), look=True)
         assert forwards_ipv6(inside.runner)
         inside.run(["sysctl", "-qw", "net.ipv6.conf.all.forwarding=0"])
     plane.remove()
@@ -117,7 +117,7 @@ def test_without_ipv6_a_relay_carries_ipv4_and_what_is_deleted_of_it_comes_back(
     inside.run(["ip", "tuntap", "add", "dev", "jwurl4", "mode", "tun"])
     inside.run(["tee", "/proc/sys/net/ipv6/conf/all/disable_ipv6"], "1")
     own = Peer(key(0), "node0", ("10.20.0.1", "fd20::1"), endpoint="192.0.2.1:51820", relay=51897)
-    want = Wanted(own, ("10.20.0.0/20", "fd20::/64"), ALLOWED, (RELAY,), {SPOKE: RELAY.key})
+    want = RelayState(own, ("10.20.0.0/20", "fd20::/64"), ALLOWED, (RELAY,), {SPOKE: RELAY.key})
     plane = RelayPlane(inside.runner, Node(public, str(file), "jwurl4"))
     plane.bring_to(want, look=True)
     assert plane.bring_to(want, look=True) == plane.bring_to(want) == []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The thread that looks after the paths: what it does with what the data plane tells it."""
+"""The path manager: its reactions to the data plane, to its records and to silent peers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jaywalk.wireguard import plan
 from jaywalk.wireguard.interface import WgPeer
 from jaywalk.wireguard.linux import Linux
 from jaywalk_agent.dataplane.interface import DataPlane
-from jaywalk_agent.dataplane.relay_interfaces import Wanted
+from jaywalk_agent.dataplane.relay_interfaces import RelayState
 from jaywalk_agent.paths import manager
 from jaywalk_agent.paths.manager import PathManager
 from jaywalk_agent.paths.silence import Silences
@@ -26,7 +26,7 @@ from tests.strategies import key
 
 
 class Plane(DataPlane):
-    """A data plane that has the peers that a test gives it."""
+    """A data plane with the peers that a test sets."""
 
     given: Mapping[str, WgPeer] | None = None
 
@@ -39,13 +39,13 @@ class Plane(DataPlane):
 
 
 class Relays:
-    """In the place of the relay interfaces: remembers what they were asked to be."""
+    """Replaces the relay interfaces, and records the desired states."""
 
     def __init__(self, *_: object) -> None:
-        self.asked: list[Wanted | None] = []
+        self.applied: list[RelayState | None] = []
 
-    def bring_to(self, wanted: Wanted | None, look: bool = False) -> list[plan.Plan]:
-        self.asked.append(wanted)
+    def bring_to(self, desired: RelayState | None, look: bool = False) -> list[plan.Plan]:
+        self.applied.append(desired)
         return []
 
 
@@ -58,12 +58,12 @@ class Nothing:
 
 @pytest.fixture
 def relay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[PathManager, Plane, Relays]:
-    """A relay's path_manager, whose own record is all that the zone has."""
+    """The path manager of a relay in a zone without other members."""
     relays, plane = Relays(), Plane()
     monkeypatch.setattr(manager, "RelayPlane", lambda *_: relays)
-    finder = PathManager(Nothing(), plane, cast(BackgroundSender, _Silent()), tmp_path / "paths")
-    finder.update(view_of(peer(0, endpoint="192.0.2.1:51820", relay=51821)), None)
-    return finder, plane, relays
+    path_manager = PathManager(Nothing(), plane, cast(BackgroundSender, _Silent()), tmp_path / "paths")
+    path_manager.update(view_of(peer(0, endpoint="192.0.2.1:51820", relay=51821)), None)
+    return path_manager, plane, relays
 
 
 class _Silent:
@@ -74,7 +74,7 @@ class _Silent:
 
 
 class Socket:
-    """In the place of a heartbeat's: remembers where it was opened."""
+    """Replaces a probe socket, and records its interface and address."""
 
     def __init__(self, interface: str, address: str) -> None:
         self.interface, self.address, self.closed = interface, address, False
@@ -84,20 +84,20 @@ class Socket:
 
 
 def peers_of(*numbers: int) -> dict[str, WgPeer]:
-    return {key(each): WgPeer(key(each), (f"10.20.0.{each + 1}/32",)) for each in numbers}
+    return {key(number): WgPeer(key(number), (f"10.20.0.{number + 1}/32",)) for number in numbers}
 
 
-def turn(finder: Any) -> None:
-    finder._turn()
+def turn(path_manager: Any) -> None:
+    path_manager._turn()
 
 
-def test_a_relay_hears_of_a_peer_that_joined_by_the_second_of_two_changes_between_turns(
+def test_a_relay_applies_a_peer_that_joined_with_the_second_of_two_changes_between_turns(
     relay: tuple[PathManager, Plane, Relays],
 ) -> None:
-    """The second mapping lies where the first one lay, which was freed by the change between them."""
-    finder, plane, relays = relay
+    """The mapping of the last change has the id of the first one, which the change between them freed."""
+    path_manager, plane, relays = relay
     plane.given = peers_of(1)
-    turn(finder)
+    turn(path_manager)
     where = id(plane.given)
     plane.given = peers_of(1, 2)
     others = []
@@ -106,32 +106,32 @@ def test_a_relay_hears_of_a_peer_that_joined_by_the_second_of_two_changes_betwee
         if id(plane.given) == where:
             break
         others.append(plane.given)
-    turn(finder)
-    last = relays.asked[-1]
+    turn(path_manager)
+    last = relays.applied[-1]
     assert last is not None
     assert set(last.allowed) == {key(1), key(2), key(3)}
 
 
-def test_relay_interfaces_stay_while_it_is_unknown_what_the_interface_should_be(
+def test_relay_interfaces_stay_while_the_desired_interface_is_unknown(
     relay: tuple[PathManager, Plane, Relays],
 ) -> None:
-    finder, plane, relays = relay
+    path_manager, plane, relays = relay
     plane.given = peers_of(1)
-    turn(finder)
-    asked = len(relays.asked)
+    turn(path_manager)
+    count = len(relays.applied)
     plane.given = None
-    turn(finder)
-    assert relays.asked[asked:] == []
+    turn(path_manager)
+    assert relays.applied[count:] == []
     plane.given = {}
-    turn(finder)
-    assert relays.asked[asked:] == [None], "a relay without peers needs no interface"
+    turn(path_manager)
+    assert relays.applied[count:] == [None], "a relay without peers needs no interface"
 
 
-def test_a_node_that_got_another_address_asks_and_answers_from_it(
+def test_a_node_with_a_new_address_probes_and_replies_from_it(
     relay: tuple[PathManager, Plane, Relays], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As after a rekey: a socket of the old address hears nothing, and all peers seemed silent."""
-    finder, _, _ = relay
+    """As after a rekey: a socket of the old address receives nothing, and all peers seemed silent."""
+    path_manager, _, _ = relay
     bound: list[Socket] = []
 
     def opened(interface: str, address: str) -> Socket:
@@ -141,21 +141,21 @@ def test_a_node_that_got_another_address_asks_and_answers_from_it(
     monkeypatch.setattr(manager, "ProbeSocket", opened)
     monkeypatch.setattr("socket.if_nametoindex", lambda _name: 7)
     for number in (0, 0, 4):
-        finder.update(view_of(peer(0)._replace(addresses=peer(number).addresses)), None)
-        finder._open_sockets()
-    now = [each.address for each in bound if each.interface == "jwunone" and not each.closed]
-    assert now == [peer(4).addresses[0]]
-    assert [each.address for each in bound] == [peer(0).addresses[0], peer(4).addresses[0]]
+        path_manager.update(view_of(peer(0)._replace(addresses=peer(number).addresses)), None)
+        path_manager._open_sockets()
+    open_sockets = [found.address for found in bound if found.interface == "jwunone" and not found.closed]
+    assert open_sockets == [peer(4).addresses[0]]
+    assert [found.address for found in bound] == [peer(0).addresses[0], peer(4).addresses[0]]
 
 
-def test_a_peer_that_fell_silent_asks_for_a_look_at_the_interface(
+def test_a_silent_peer_leads_to_a_repair_request(
     relay: tuple[PathManager, Plane, Relays], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finder, _, _ = relay
-    asked: list[None] = []
-    finder.request_repair = lambda: asked.append(None)
-    lines = [[(logging.WARNING, "node1 is silent since 14:03:11")], [(logging.INFO, "node1 is back")]]
+    path_manager, _, _ = relay
+    requests: list[None] = []
+    path_manager.request_repair = lambda: requests.append(None)
+    lines = [[(logging.WARNING, "node1 is silent since 14:03:11")], [(logging.INFO, "node1 answers again")]]
     monkeypatch.setattr(Silences, "observe", lambda *_: lines.pop(0))
-    turn(finder)
-    turn(finder)
-    assert len(asked) == 1
+    turn(path_manager)
+    turn(path_manager)
+    assert len(requests) == 1
