@@ -63,7 +63,7 @@ class Tunnel:
             mtu,
         )
         # Simultaneous handshake initiations would delay the session by 5 s.
-        passive = {self.one.record.key: node_interface.Way("", 0)} if end is self.other else {}
+        passive = {self.one.record.key: node_interface.PeerEndpoint("", 0)} if end is self.other else {}
         end.made = node_interface.desired(self.view, node, passive)
         observed = Linux(end.where.runner).observe(end.config.interface)
         Linux(end.where.runner).apply(plan.diff(observed, end.made))

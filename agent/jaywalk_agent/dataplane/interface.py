@@ -12,7 +12,7 @@ from dataclasses import replace
 from jaywalk.core import ip
 from jaywalk.core.errors import InvalidValue, JaywalkError
 from jaywalk.mesh import endpoints, local_addresses, node_interface
-from jaywalk.mesh.node_interface import Node, Way
+from jaywalk.mesh.node_interface import Node, PeerEndpoint
 from jaywalk.wireguard import describe, keys, mtu, plan
 from jaywalk.wireguard.backend import Backend, Failure
 from jaywalk.wireguard.interface import Interface, Observed, ObservedPeer, WgPeer
@@ -29,8 +29,8 @@ class DataPlane:
     interface was last brought to, None when only a look tells; ``_brought`` is the same and outlives a
     failure, so that the next full look can say what others did since; ``_desired`` is what it should be, also
     where that failed.  No peer may cover the address of
-    ``controller_hosts``.  ``ways`` are how peers are tried at the moment.  Whoever calls from one of several
-    threads holds ``lock``.
+    ``controller_hosts``.  ``peer_endpoints`` are where peers are tried at the moment.  Callers from several
+    threads hold ``lock``.
     """
 
     def __init__(self, backend: Backend, node: Node, controller_hosts: Sequence[str] = ()) -> None:
@@ -51,7 +51,7 @@ class DataPlane:
         self._zone = ""
         self._names: Mapping[str, str] = {}
         self._endpoints: dict[str, str] = {}
-        self.ways: Mapping[str, Way] = {}
+        self.peer_endpoints: Mapping[str, PeerEndpoint] = {}
         self.lock = threading.RLock()
 
     def bring_to(self, view: ZoneView, changed: Collection[str] | None = None) -> Plan:
@@ -158,7 +158,7 @@ class DataPlane:
     ) -> tuple[Interface | None, Plan]:
         if self._last is None or changed is None or self._needs_look(changed):
             return self._full_plan(view, raises_mtu)
-        wanted = node_interface.with_peers(self._last, view, self.node, changed, self.ways)
+        wanted = node_interface.with_peers(self._last, view, self.node, changed, self.peer_endpoints)
         steps = [
             *plan.peer_steps(self._last.peers, wanted.peers, time.time(), only=changed),
             *plan.route_steps(wanted, self._last.routes),
@@ -175,12 +175,14 @@ class DataPlane:
         """The MTU that the interface was last brought to have; None where it was left as it was."""
         return self._last.mtu if self._last is not None else None
 
-    def rewire(self, ways: Mapping[str, Way], changed: Iterable[str], fires: Mapping[str, str]) -> Plan:
-        """Tries peers in other ways; those of ``fires`` (key: endpoint) begin anew, which ends their session.
+    def rewire(
+        self, peer_endpoints: Mapping[str, PeerEndpoint], changed: Iterable[str], fires: Mapping[str, str]
+    ) -> Plan:
+        """Sets other endpoints; ``fires`` (key: endpoint) are set by a reset, which ends their session.
 
         Does nothing while the interface is not known to be what it should be.
         """
-        self.ways = ways
+        self.peer_endpoints = peer_endpoints
         if self._last is None:
             return Plan(self.node.interface)
         before = dict(self._last.peers)
@@ -190,7 +192,9 @@ class DataPlane:
             after[key] = replace(before[key], endpoint=fires[key], keepalive=node_interface.KEEPALIVE)
             steps.append(ResetPeer(after[key]))
         for key in (before.keys() & set(changed)) - fires.keys():
-            after[key] = replace(before[key], endpoint=ways[key].endpoint, keepalive=ways[key].keepalive)
+            after[key] = replace(
+                before[key], endpoint=peer_endpoints[key].endpoint, keepalive=peer_endpoints[key].keepalive
+            )
         steps += plan.peer_steps(
             before, after, time.time(), only=(set(changed) & before.keys()) - fires.keys()
         )
@@ -252,7 +256,7 @@ class DataPlane:
         self.node = replace(self.node, local_networks=(*own_networks, *self._controller))
         self.find_versions(view.peers.values())
         node_interface.refuse_overlap(view.zone.pools, self.node)
-        wanted = node_interface.desired(view, self.node, self.ways)
+        wanted = node_interface.desired(view, self.node, self.peer_endpoints)
         if wanted is None:
             return None, Plan(self.node.interface)
         wanted = self._with_mtu(observed, wanted, raises_mtu)

@@ -121,7 +121,7 @@ class PathManager:
         self._before = {}
         if changed is None:
             self._observe(now)
-        self._dataplane.ways = self.machine.ways()
+        self._dataplane.peer_endpoints = self.machine.peer_endpoints()
         os.eventfd_write(self._wake, 1)
 
     def _retarget_all(self) -> None:
@@ -200,7 +200,7 @@ class PathManager:
             actions = self.machine.tick(now)
             resets = dict(actions.reset_endpoints)
             if resets or actions.changed:
-                done = self._dataplane.rewire(self.machine.ways(), actions.changed, resets)
+                done = self._dataplane.rewire(self.machine.peer_endpoints(), actions.changed, resets)
                 for line in self._backend.commands(done):
                     log.debug("%s", line)
             self._open_sockets()
@@ -286,8 +286,8 @@ class PathManager:
 
     def _status(self, key: str, now: float) -> PathStatus:
         path, relay = self.machine.path_status(key, now)
-        way = self.machine.paths[key].way()
-        return PathStatus(path, relay or "", way.endpoint, way.keepalive)
+        tried = self.machine.paths[key].peer_endpoint()
+        return PathStatus(path, relay or "", tried.endpoint, tried.keepalive)
 
     def _relay_state(self, own: Peer, peers: Mapping[str, WgPeer], relays: list[Peer]) -> RelayState | None:
         if not peers or not (relays or own.relay):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from jaywalk.core.errors import JaywalkError
 from jaywalk.core.files import write_private
-from jaywalk.mesh.node_interface import Way
+from jaywalk.mesh.node_interface import PeerEndpoint
 
 # WireGuard alone reaches the peer, if it is up.
 PLAIN = "plain"
@@ -26,8 +26,8 @@ class PathStatus:
     keepalive: int
 
     @property
-    def way(self) -> Way:
-        return Way(self.endpoint, self.keepalive)
+    def peer_endpoint(self) -> PeerEndpoint:
+        return PeerEndpoint(self.endpoint, self.keepalive)
 
 
 def save(file: Path, statuses: dict[str, PathStatus]) -> None:

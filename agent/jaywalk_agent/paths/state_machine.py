@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from jaywalk.mesh.endpoints import relay_for
-from jaywalk.mesh.node_interface import Way
+from jaywalk.mesh.node_interface import PeerEndpoint
 from jaywalk.wireguard.interface import has_session
 
 from .liveness import (
@@ -71,7 +71,7 @@ class PathStateMachine:
         self._rng = rng or random.Random()
         self.paths: dict[str, PeerPath] = {}
         self.relays: dict[str, Liveness] = {}
-        self._reported: dict[str, Way] = {}
+        self._reported: dict[str, PeerEndpoint] = {}
 
     def update_targets(self, targets: Iterable[Target], gone: Iterable[str], now: float) -> None:
         """Adds or updates peers of the zone, and removes the peers ``gone``."""
@@ -169,9 +169,9 @@ class PathStateMachine:
         for liveness in self.relays.values():
             liveness.wake()
 
-    def ways(self) -> dict[str, Way]:
+    def peer_endpoints(self) -> dict[str, PeerEndpoint]:
         """The endpoint and the keepalive of each peer."""
-        return {key: path.way() for key, path in self.paths.items()}
+        return {key: path.peer_endpoint() for key, path in self.paths.items()}
 
     def relayed_peers(self) -> dict[str, str]:
         """The relay of each relayed peer."""
@@ -235,9 +235,9 @@ class PathStateMachine:
                 self._watch(path, now, actions)
             self._carry(key, path, now, actions)
         self._probe_relays(now, actions)
-        ways = self.ways()
-        actions.changed = {key for key, way in ways.items() if way != self._reported.get(key)}
-        self._reported = ways
+        endpoints = self.peer_endpoints()
+        actions.changed = {key for key, endpoint in endpoints.items() if endpoint != self._reported.get(key)}
+        self._reported = endpoints
         return actions
 
     def _start(self, path: PeerPath, now: float, actions: PathActions) -> None:

@@ -191,7 +191,7 @@ def plan_now(
     Changes nothing.  Raises ``JaywalkError``, say where a network of this machine overlaps the zone's.
     """
     plane = DataPlane(PLATFORM.backend(runner), config.node(public_key), config.controller_hosts())
-    plane.ways = {key: each.way for key, each in found.items()}
+    plane.peer_endpoints = {key: each.peer_endpoint for key, each in found.items()}
     return plane, *plane.plan(view)
 
 

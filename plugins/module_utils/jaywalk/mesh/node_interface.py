@@ -43,17 +43,19 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Way:
+class PeerEndpoint:
     """How a peer is tried at the moment; an empty ``endpoint`` leaves to WireGuard the one that it has."""
 
     endpoint: str
     keepalive: int = KEEPALIVE
 
 
-def desired(view: ZoneView, node: Node, ways: Mapping[str, Way] = MappingProxyType({})) -> Interface | None:
+def desired(
+    view: ZoneView, node: Node, peer_endpoints: Mapping[str, PeerEndpoint] = MappingProxyType({})
+) -> Interface | None:
     """The interface that ``node`` should have, or None while it is not in the zone.
 
-    ``ways`` are those of the peers that somebody finds ways to; others are tried at their best endpoint.
+    ``peer_endpoints`` are those of the path manager; other peers are tried at their best candidate.
     Raises ``InvalidValue`` where the zone's pool and a network of the machine overlap.
     """
     own = view.peers.get(node.public_key)
@@ -69,7 +71,7 @@ def desired(view: ZoneView, node: Node, ways: Mapping[str, Way] = MappingProxyTy
         mtu=node.mtu,
         routes=frozenset(_pools_beside(view, own)),
     )
-    return with_peers(empty, view, node, view.peers, ways)
+    return with_peers(empty, view, node, view.peers, peer_endpoints)
 
 
 def _pools_beside(view: ZoneView, own: Peer) -> list[str]:
@@ -85,7 +87,7 @@ def with_peers(
     view: ZoneView,
     node: Node,
     keys: Iterable[str],
-    ways: Mapping[str, Way] = MappingProxyType({}),
+    peer_endpoints: Mapping[str, PeerEndpoint] = MappingProxyType({}),
 ) -> Interface:
     """``current`` with the peers of ``keys`` as the zone has them now; costs what the change costs."""
     changed, own = [key for key in keys if key != node.public_key], view.peers.get(node.public_key)
@@ -98,8 +100,10 @@ def with_peers(
     for record in (view.peers[key] for key in changed if key in view.peers):
         refused = _refused(view, node, record, local)
         allowed = tuple(sorted(each for each in record.allowed_ips if each not in refused))
-        way = ways.get(record.key) or Way(next(iter(candidates(own, record, node.versions)), ""))
-        peers[record.key] = WgPeer(record.key, allowed, way.endpoint, way.keepalive)
+        tried = peer_endpoints.get(record.key) or PeerEndpoint(
+            next(iter(candidates(own, record, node.versions)), "")
+        )
+        peers[record.key] = WgPeer(record.key, allowed, tried.endpoint, tried.keepalive)
         routed = (each for each in allowed if each in record.prefixes)
         routes.update(routed if current.ipv6 else (each for each in routed if ":" not in each))
     return replace(current, peers=peers, routes=frozenset(routes))

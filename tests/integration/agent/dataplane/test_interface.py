@@ -380,7 +380,9 @@ def test_a_peer_that_is_refused_keeps_no_other_away_be_it_by_look_or_by_event() 
         assert key(20) in model.peers and list(plane.refused.values()) == [sentence]
         plane.bring_to(view, event(view, peer(2, endpoint="192.0.2.2:51820"), peer(21)))
         assert key(21) in model.peers and plane.refused
-        plane.rewire({key(n): node_interface.Way("192.0.2.9:1") for n in (2, 3)}, [key(2), key(3)], {})
+        plane.rewire(
+            {key(n): node_interface.PeerEndpoint("192.0.2.9:1") for n in (2, 3)}, [key(2), key(3)], {}
+        )
         assert model.peers[key(3)].endpoint == "192.0.2.9:1"
         plane.bring_to(view, event(view, gone=(model.bad,)))
         assert plane.refused == {}

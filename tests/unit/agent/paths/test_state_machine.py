@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jaywalk.mesh.node_interface import KEEPALIVE, Way
+from jaywalk.mesh.node_interface import KEEPALIVE, PeerEndpoint
 from jaywalk_agent.paths.liveness import (
     ACTIVE_PROBE_SECONDS,
     DEAD_AFTER_SECONDS,
@@ -117,8 +117,8 @@ class World:
         return self.machine.paths[self.other].state
 
     @property
-    def way(self) -> Way:
-        return self.machine.ways()[self.other]
+    def peer_endpoint(self) -> PeerEndpoint:
+        return self.machine.peer_endpoints()[self.other]
 
     @property
     def outcome(self) -> tuple[str, str | None]:
@@ -156,7 +156,7 @@ def open_pair(answers: bool = True) -> World:
 def test_open_peers_are_asked_seldom_and_left_alone() -> None:
     world = open_pair()
     assert world.outcome == ("plain", None)
-    assert world.way == Way(PUBLIC, KEEPALIVE)
+    assert world.peer_endpoint == PeerEndpoint(PUBLIC, KEEPALIVE)
     assert world.machine.poll_interval(world.now) == POLL_SLOW_SECONDS
     world.beats.clear()
     world.run(600, step=1)
@@ -252,11 +252,11 @@ def test_trap_2_the_larger_key_speaks_half_a_second_later_unless_the_smaller_got
     second = World(own=LARGE, other=SMALL)
     for world in (first, second):
         world.learn(PUBLIC, plain=True)
-    assert (first.way.keepalive, second.way.keepalive) == (KEEPALIVE, 0)
+    assert (first.peer_endpoint.keepalive, second.peer_endpoint.keepalive) == (KEEPALIVE, 0)
     second.run(RESPONDER_DELAY_SECONDS - 0.1)
-    assert second.way.keepalive == 0
+    assert second.peer_endpoint.keepalive == 0
     second.run(0.5)
-    assert second.way.keepalive == KEEPALIVE
+    assert second.peer_endpoint.keepalive == KEEPALIVE
 
 
 def test_traps_1_and_2_a_new_endpoint_is_fired_at_anew_and_one_after_the_other() -> None:
@@ -403,16 +403,18 @@ def test_without_a_way_through_each_endpoint_gets_its_slot_and_pauses_grow() -> 
     for gap, pause in zip(gaps, ROUND_BACKOFF_SECONDS[1:], strict=False):
         assert 0.75 * pause <= gap <= 1.25 * pause + 2 * ATTEMPT_SECONDS + 1
     assert world.outcome == ("none", None)
-    assert world.way == Way(PUBLIC, KEEPALIVE), "without a relay WireGuard goes on trying by itself"
+    assert world.peer_endpoint == PeerEndpoint(PUBLIC, KEEPALIVE), (
+        "without a relay WireGuard goes on trying by itself"
+    )
     world.shake()
     world.look()
-    assert world.way.endpoint == "", "who came by itself is answered where it is"
+    assert world.peer_endpoint.endpoint == "", "who came by itself is answered where it is"
 
 
 def test_who_is_carried_is_left_in_peace_between_two_rounds() -> None:
     world = relayed_pair()
     assert world.path is State.RELAY
-    assert world.way == Way("", 0)
+    assert world.peer_endpoint == PeerEndpoint("", 0)
 
 
 def test_two_nodes_behind_nats_start_by_the_relay_others_only_when_the_first_slot_fails() -> None:
@@ -477,7 +479,7 @@ def test_a_session_from_before_the_agent_started_is_proven_and_not_touched() -> 
     world.shake()
     world.learn(PUBLIC, LOCAL)
     world.look()
-    assert world.way.keepalive == KEEPALIVE
+    assert world.peer_endpoint.keepalive == KEEPALIVE
     world.run(1)
     assert world.outcome == ("direct", None)
     assert world.fires == []
