@@ -90,8 +90,8 @@ def build_parser(commands: Mapping[str, str]) -> ArgumentParser:
         _add_flags(sub)
         for flag, more in _own_flags(name).items():
             completer = more.pop("completer", None)
-            # argcomplete's own attribute, of which argparse's types know nothing.
-            sub.add_argument(flag, **more).completer = completer  # type: ignore[attr-defined]
+            # argcomplete reads this attribute.
+            sub.add_argument(flag, **more).completer = completer
     parser.set_defaults(timeout=TIMEOUT_SECONDS)
     return parser
 

@@ -11,7 +11,7 @@ import argparse
 import difflib
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from ..core import validation
@@ -26,11 +26,38 @@ _WORD = "word {} of the command line"
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """argparse without abbreviations and without quotations; sub-parsers are of this class too."""
+    """argparse without abbreviations and without quotations; sub-parsers are of this class too.
+
+    ``flags`` are its own by name, with two dashes, and ``commands`` its sub-parsers by name.  Its methods
+    add both, so it takes no argument groups.
+    """
 
     def __init__(self, *args: Any, **more: Any) -> None:
-        more["allow_abbrev"] = False
-        super().__init__(*args, **more)
+        self.flags: dict[str, argparse.Action] = {}
+        self._subparsers_action: argparse.Action | None = None
+        super().__init__(*args, **{**more, "allow_abbrev": False})
+        for parent in more.get("parents", ()):
+            self.flags.update(parent.flags)
+
+    @property
+    def commands(self) -> Mapping[str, ArgumentParser]:
+        """The sub-parsers by name."""
+        choices: Any = self._subparsers_action.choices if self._subparsers_action is not None else None
+        return choices or {}
+
+    def add_argument(self, *names: str, **more: Any) -> argparse.Action:
+        """As argparse's, but an error about the value never quotes it."""
+        if "type" in more or "choices" in more:
+            more["type"] = _unquoted(more.get("type", str), more.get("choices"))
+        action = super().add_argument(*names, **more)
+        self.flags.update((flag, action) for flag in action.option_strings if flag.startswith("--"))
+        return action
+
+    def add_subparsers(self, **more: Any) -> Any:
+        """As argparse's."""
+        action = super().add_subparsers(**more)
+        self._subparsers_action = action
+        return action
 
     def add_switch(self, name: str, **more: Any) -> None:
         """A flag that is on or off: ``--name``, or ``--name=true|false`` in any spelling that Go takes."""
@@ -61,16 +88,17 @@ class ArgumentParser(argparse.ArgumentParser):
     def _in_two_dashes(self, words: list[str]) -> dict[int, str]:
         """Each flag with two dashes and joined with its value, by the position from 1 on.
 
-        Ends the program at an unknown flag.
+        Ends the program at an unknown flag or command.
         """
         flags = dict(_flags(self))
         done: dict[int, str] = {}
-        position = 0
+        parser, position = self, 0
         while position < len(words):
             word = words[position]
             position += 1
             if word == "-h" or not word.startswith("-") or word == "-":
                 done[position] = word
+                parser = parser if word == "-h" else parser.command(word)
                 continue
             flag, rest = _split(word)
             if flag not in flags:
@@ -88,19 +116,34 @@ class ArgumentParser(argparse.ArgumentParser):
             done[number] = flag + rest
         return done
 
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        if action.choices is not None and value not in action.choices:
-            near = difflib.get_close_matches(str(value), [str(each) for each in action.choices], 1)
-            meant = f"is {near[0]} meant? " if near else ""
-            raise argparse.ArgumentError(action, f"{meant}choose from {', '.join(map(str, action.choices))}")
+    def command(self, name: str) -> ArgumentParser:
+        """The sub-parser of a command, or this one if it has no commands; ends the program at others."""
+        if not self.commands:
+            return self
+        if name not in self.commands:
+            self.error(f"unknown command: {_choose(name, self.commands)}")
+        return self.commands[name]
 
-    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+
+def _unquoted(kind: Callable[[str], Any], choices: Collection[object] | None) -> Callable[[str], Any]:
+    """``kind`` as a type of a flag whose errors name the choices and never quote the value."""
+
+    def convert(text: str) -> Any:
         try:
-            return super()._get_value(action, arg_string)
-        except argparse.ArgumentError as error:
-            if isinstance(error.__context__, argparse.ArgumentTypeError):
-                raise
-            raise argparse.ArgumentError(action, "cannot be read as a number") from None
+            value = kind(text)
+        except (TypeError, ValueError):
+            raise argparse.ArgumentTypeError("cannot be read as a number") from None
+        if choices is not None and value not in choices:
+            raise argparse.ArgumentTypeError(_choose(text, map(str, choices)))
+        return value
+
+    return convert
+
+
+def _choose(text: str, choices: Iterable[str]) -> str:
+    choices = list(choices)
+    near = difflib.get_close_matches(text, choices, 1)
+    return (f"is {near[0]} meant? " if near else "") + f"choose from {', '.join(choices)}"
 
 
 def switch(text: str) -> bool:
@@ -122,13 +165,11 @@ def seconds(text: str) -> float:
     raise argparse.ArgumentTypeError("give a number of seconds")
 
 
-def _flags(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.Action]]:
+def _flags(parser: ArgumentParser) -> Iterator[tuple[str, argparse.Action]]:
     """All flags of a parser and its commands."""
-    for action in parser._actions:
-        yield from ((flag, action) for flag in action.option_strings if flag.startswith("--"))
-        if isinstance(action, argparse._SubParsersAction):
-            for command in action.choices.values():
-                yield from _flags(command)
+    yield from parser.flags.items()
+    for command in parser.commands.values():
+        yield from _flags(command)
 
 
 def _split(word: str) -> tuple[str, str]:
