@@ -64,7 +64,7 @@ class Agent:
         self.health = Health(config, self.membership, self.dataplane, lock)
         self.path_manager: PathManager | PassivePathManager
         self.repairer: Repairer | None = None
-        if PLATFORM.mends_paths:
+        if PLATFORM.supports_paths:
             self.path_manager = PathManager(runner, self.dataplane, sender, config.paths_file)
             publish, restore_files = self.health.publish_repair, self.health.restore_files
             self.repairer = self.health.repairer = repairer_of(

@@ -57,7 +57,7 @@ ENVIRONMENT = {
 SWITCHES = ("agent_mode", "relay", "forward")
 """Options that are on or off."""
 
-CONFIGURATION = PLATFORM.configuration
+CONFIGURATION = PLATFORM.config_dir
 """The folder of the services' settings, one file a zone."""
 
 
@@ -154,8 +154,8 @@ class AgentConfig:
             interface=validation.interface_name(words.get("interface", "wg0")),
             listen_port=listen_port,
             name=validation.node_name(words.get("name") or host_label()),
-            state_dir=Path(words.get("state_dir", PLATFORM.state)),
-            run_dir=PLATFORM.run if "state_dir" not in words else Path(words["state_dir"]) / "run",
+            state_dir=Path(words.get("state_dir", PLATFORM.state_dir)),
+            run_dir=PLATFORM.run_dir if "state_dir" not in words else Path(words["state_dir"]) / "run",
             private_key_file=_key_file(words, CONFIGURATION / f"{zone}.key"),
             controller=words.get("controller", ""),
             controller_user=words.get("controller_user", agent_user(zone)),
@@ -179,7 +179,7 @@ class AgentConfig:
         """Raises ``InvalidValue`` for what is wished for and not there on the platform."""
         wishes = {"--relay": self.relay_port, "--forward": self.forward, "--netns": self.netns}
         flag = next((name for name, wish in wishes.items() if wish), None)
-        if flag and not places.mends_paths:
+        if flag and not places.supports_paths:
             raise InvalidValue(f"{flag} works on Linux only", "leave it out, or give it to a Linux node")
 
     @property

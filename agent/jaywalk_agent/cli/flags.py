@@ -44,7 +44,7 @@ FLAGS: Mapping[str, tuple[str, str]] = {
     "forward": ("", "forward between the mesh and the child prefixes of this node"),
     "netns": ("NAME", "network namespace for the interface, beside a zone with equal pools"),
     "name": ("NAME", "this node's name, the host's"),
-    "state_dir": ("DIR", f"folder of the snapshot, {PLATFORM.state}"),
+    "state_dir": ("DIR", f"folder of the snapshot, {PLATFORM.state_dir}"),
     "log_level": ("LEVEL", "debug, info, warning or error"),
     "agent_mode": ("", "stay and follow the zone"),
     "config": ("FILE", "no zone, but the peers of this TOML file; not with --agent-mode"),

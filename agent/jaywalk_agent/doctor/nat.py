@@ -35,7 +35,7 @@ def nat(node: DoctorContext) -> Iterator[tuple[str, str]]:
 
 
 def _symmetric(view: ZoneView, own: Peer) -> str:
-    if not PLATFORM.mends_paths:
+    if not PLATFORM.supports_paths:
         return "peers behind NATs are out of reach, since no relay carries traffic of this platform"
     others = [peer for peer in relays(view.peers.values()) if peer.key != own.key]
     if others:
@@ -85,5 +85,5 @@ def relay(node: DoctorContext) -> Iterator[tuple[str, str]]:
 
 def paths(node: DoctorContext) -> Iterator[tuple[str, str]]:
     """What this platform does not do for its paths."""
-    if not PLATFORM.mends_paths:
+    if not PLATFORM.supports_paths:
         yield WARNING, passive.LIMITATION

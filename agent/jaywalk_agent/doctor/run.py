@@ -182,7 +182,7 @@ def _plan(node: DoctorContext) -> tuple[DataPlane, Interface | None, Sequence[st
 
 def _routes(node: DoctorContext) -> Iterator[tuple[str, str]]:
     """Whether the machine's routes and rules let packets to peers into the tunnel."""
-    if node.view is None or node.own is None or not PLATFORM.mends_paths:
+    if node.view is None or node.own is None or not PLATFORM.supports_paths:
         return
     if node.backend.observe(node.config.interface) is None:
         return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a platform has for a zone's service: places, a way out of the boot, and whether paths are mended."""
+"""The folders of a platform, its WireGuard backend, and what it supports."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from jaywalk.wireguard.linux import Linux
 
 @dataclass(frozen=True)
 class Platform:
-    """``run`` is gone at the next boot; ``disable`` is a command, with ``{zone}`` in it.
+    """``run_dir`` is empty after a boot; ``disable`` is the command that disables the service of ``{zone}``.
 
-    ``mends_paths``: whether broken and missing paths are looked after, which rests on Linux's sockets and
-    routes, as do relays, forwarding and network namespaces.  ``backend`` observes and changes interfaces.
+    ``supports_paths``: whether the agent repairs broken paths.  This depends on sockets and routes of Linux,
+    as do relays, forwarding and network namespaces.  ``backend`` observes and changes interfaces.
     """
 
-    configuration: Path
-    state: Path
-    run: Path
+    config_dir: Path
+    state_dir: Path
+    run_dir: Path
     disable: tuple[str, ...]
-    mends_paths: bool
+    supports_paths: bool
     backend: Callable[[Runner], Backend]
 
 
@@ -35,7 +35,7 @@ LINUX = Platform(
     Path("/var/lib/jaywalk"),
     Path("/run/jaywalk"),
     ("systemctl", "disable", "--quiet", "jaywalk-agent@{zone}"),
-    mends_paths=True,
+    supports_paths=True,
     backend=Linux,
 )
 DARWIN = Platform(
@@ -43,15 +43,15 @@ DARWIN = Platform(
     Path("/usr/local/var/jaywalk"),
     Path("/var/run/jaywalk"),
     ("launchctl", "disable", "system/jaywalk.agent.{zone}"),
-    mends_paths=False,
+    supports_paths=False,
     backend=Darwin,
 )
 
 
 def of(platform: str) -> Platform:
-    """The places of a platform, by its ``sys.platform``."""
+    """The platform of a ``sys.platform``."""
     return DARWIN if platform == "darwin" else LINUX
 
 
+# The platform of this machine.
 PLATFORM = of(sys.platform)
-"""Of the machine that this process runs on."""

@@ -175,7 +175,7 @@ def _differences(
     """What a plan would do now; empty while the interface equals the zone."""
     try:
         _, desired, steps = plan_now(config, runner, public_key, view, found)
-        if steps or desired is None or not PLATFORM.mends_paths:
+        if steps or desired is None or not PLATFORM.supports_paths:
             return PLATFORM.backend(runner).commands(steps) or (["create the interface"] if steps else [])
         away = misrouted.find(runner, desired, names_of(view, desired.peers))
         return [away.peers] if away.peers else []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Each platform's own places, and the launchd job that macOS takes."""
+"""The folders of each platform, and the launchd job of macOS."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tests.agent_support import config_in
 PLIST = Path(__file__).parents[4] / "agent/launchd/jaywalk.agent.zone-blue.plist"
 
 
-def test_a_machine_has_the_places_of_its_platform() -> None:
-    assert platform.of("darwin").configuration == Path("/usr/local/etc/wireguard")
-    assert platform.of("linux").configuration == Path("/etc/jaywalk")
+def test_a_machine_has_the_folders_of_its_platform() -> None:
+    assert platform.of("darwin").config_dir == Path("/usr/local/etc/wireguard")
+    assert platform.of("linux").config_dir == Path("/etc/jaywalk")
     assert platform.PLATFORM is platform.of(sys.platform)
 
 
@@ -27,12 +27,14 @@ def test_a_machine_has_the_places_of_its_platform() -> None:
     ("words", "flag"),
     [({"relay": "1"}, "--relay"), ({"forward": "1"}, "--forward"), ({"netns": "red"}, "--netns")],
 )
-def test_what_rests_on_linux_is_refused_elsewhere(tmp_path: Path, words: dict[str, str], flag: str) -> None:
-    wished = config_in(tmp_path, **words)
-    wished.refuse_missing(platform.LINUX)
+def test_an_option_for_linux_alone_is_refused_elsewhere(
+    tmp_path: Path, words: dict[str, str], flag: str
+) -> None:
+    config = config_in(tmp_path, **words)
+    config.refuse_missing(platform.LINUX)
     config_in(tmp_path).refuse_missing(platform.DARWIN)
     with pytest.raises(InvalidValue, match=f"{flag} works on Linux only"):
-        wished.refuse_missing(platform.DARWIN)
+        config.refuse_missing(platform.DARWIN)
 
 
 def test_the_launchd_job_starts_the_agent_and_leaves_the_tunnels_when_it_ends() -> None:
