@@ -16,8 +16,8 @@ import pytest
 from ansible.module_utils import basic
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard import (
-    linux,
     mesh_interfaces,
+    userspace,
 )
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
@@ -132,7 +132,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     )
     monkeypatch.setattr(mesh_interfaces, "zones_by_interface", lambda: scripted.zones)
     # This host may have a userspace WireGuard of the same name.
-    monkeypatch.setattr(linux, "CONTROL_SOCKETS", "/nonexistent")
+    monkeypatch.setattr(userspace, "CONTROL_SOCKETS", "/nonexistent")
     return scripted
 
 
