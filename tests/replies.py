@@ -13,7 +13,7 @@ from jaywalk.zone.requests import Reply
 def read_reply(redis: Any, keys: ZoneKeys, nonce: str) -> Reply | None:
     """Return the reply to the request with ``nonce``, or None."""
     awaited = AwaitedReply(keys, nonce)
-    text = awaited.take({stream: [*map(_raw, redis.xrange(stream))] for stream in awaited.positions})
+    text = awaited.find({stream: [*map(_raw, redis.xrange(stream))] for stream in awaited.positions})
     return None if text is None else Reply.from_wire(text)
 
 
@@ -24,5 +24,5 @@ def _raw(entry: tuple[str, dict[str, str]]) -> tuple[str, list[str]]:
 
 def write_reply(redis: Any, keys: ZoneKeys, nonce: str, text: str, shared: bool = True) -> None:
     """Write ``text`` as the reply to ``nonce``."""
-    stream, field = ReplyTo(nonce, shared).place(keys)
+    stream, field = ReplyTo(nonce, shared).stream_and_field(keys)
     redis.xadd(stream, {field: text})

@@ -44,7 +44,7 @@ def key_of(number: int) -> str:
 
 def join(zone: str, number: int, **fields: Any) -> Request:
     fields.setdefault("name", f"node{number}")
-    return Request.checked("join", zone, key_of(number), **fields)
+    return Request.validated("join", zone, key_of(number), **fields)
 
 
 @contextmanager
@@ -80,4 +80,4 @@ def well() -> tuple[dict[str, object], bool]:
 
 @pytest.fixture
 def blue() -> ZoneState:
-    return ZoneState(Zone.checked("zone-blue", ["10.20.0.0/29", "fd00:20::/64"]), epoch=1000, rev=0)
+    return ZoneState(Zone.validated("zone-blue", ["10.20.0.0/29", "fd00:20::/64"]), epoch=1000, rev=0)

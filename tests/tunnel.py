@@ -55,7 +55,7 @@ class Tunnel:
 
     def make(self, end: End, mtu: int | None = None) -> None:
         """Apply the interface of one end, or change its MTU."""
-        node = node_interface.Node(
+        node = node_interface.LocalNode(
             end.record.key,
             str(end.config.private_key_file),
             end.config.interface,

@@ -16,8 +16,8 @@ from jaywalk.core.errors import InvalidValue, JaywalkError
 from jaywalk.core.files import read_secret, read_variables, write_private
 from jaywalk.core.ip import is_address
 from jaywalk.core.runner import Runner, SubprocessRunner, in_namespace
-from jaywalk.mesh.local_addresses import DeclaredEndpoint, host_label, whereabouts
-from jaywalk.mesh.node_interface import Node
+from jaywalk.mesh.local_addresses import DeclaredEndpoint, endpoint_fields, host_label
+from jaywalk.mesh.node_interface import LocalNode
 from jaywalk.wireguard import keys, mtu
 
 from .host.platform import PLATFORM, Platform
@@ -233,9 +233,9 @@ class AgentConfig:
         """The controller's name or address alone, or those of its sentinels; none where none was named."""
         return ControllerAddress.parse(self.controller).hosts if self.controller else ()
 
-    def node(self, public_key: str, former_keys: tuple[str, ...] = ()) -> Node:
+    def node(self, public_key: str, former_keys: tuple[str, ...] = ()) -> LocalNode:
         """This node as the pure core knows it."""
-        return Node(
+        return LocalNode(
             public_key,
             str(self.private_key_file),
             self.interface,
@@ -257,7 +257,7 @@ class AgentConfig:
         """
         declared = self._declared(self.local_endpoint, known) if self.local_endpoint else ""
         controller = next(iter(self.controller_hosts()), "")
-        return {**whereabouts(controller, self.listen_port, declared), "relay": self.relay_port}
+        return {**endpoint_fields(controller, self.listen_port, declared), "relay": self.relay_port}
 
     @staticmethod
     def _declared(endpoint: DeclaredEndpoint, known: str) -> str:

@@ -42,7 +42,7 @@ class UpdateLog:
         if done:
             # If another program reverts it each minute, the hourly warning is enough.
             level = logging.INFO if news or not done.found else logging.DEBUG
-            zone, position = update.view.zone.name, update.view.position
+            zone, position = update.view.zone.name, update.view.stream_id
             log.log(level, "zone %s at %s: %s", zone, position, _summary(update, done))
         for sentence in self._own_addresses.observe(update.view):
             log.warning("%s", sentence)

@@ -277,7 +277,7 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.mesh impor
     node_interface,
     preview,
 )
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.mesh.node_interface import Node
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.mesh.node_interface import LocalNode
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard import (
     keys,
     mesh_interfaces,
@@ -319,7 +319,7 @@ class JoinContext:
 
     runner: Runner
     client: ZoneClient
-    node: Node
+    node: LocalNode
     new_key: bool
     observed: Observed | None
     request: Request
@@ -350,14 +350,14 @@ def declared_request(params: dict[str, Any], controller_host: str, key: str) -> 
     """Returns the request that the options describe; raises ``InvalidValue``."""
     port = validation.port(params["listen_port"], "listen port")
     declared = declared_endpoint(params["endpoint"], port) if params["endpoint"] else ""
-    return Request.checked(
+    return Request.validated(
         "join" if params["state"] == "present" else "leave",
         params["zone"],
         key,
         name=params["name"] or local_addresses.host_label(),
         request_ip=params["request_ip"],
         child_prefixes=params["child_prefixes"] or (),
-        **local_addresses.whereabouts(controller_host, port, declared),
+        **local_addresses.endpoint_fields(controller_host, port, declared),
     )
 
 
@@ -397,7 +397,7 @@ def observe(module: AnsibleModule, outside: ModuleRunner) -> JoinContext:
         )
     controller = [prefix for host in where.hosts for prefix in local_addresses.host_prefixes(host)]
     local = (*Linux(runner).local_networks(without=name), *controller)
-    node = Node(key, path, name, params["listen_port"], local_networks=local)
+    node = LocalNode(key, path, name, params["listen_port"], local_networks=local)
     no_ipv6 = Linux(runner).why_no_ipv6(name, observed is not None)
     return JoinContext(runner, zone_client(module, where, zone), node, new_key, observed, request, no_ipv6)
 
@@ -454,7 +454,11 @@ def check_predictable(context: JoinContext, view: ZoneView, after: ZoneView) -> 
 
 
 def _endpoint_hosts(view: ZoneView) -> set[str]:
-    return {ip.host_of(endpoint) for peer in view.peers.values() for endpoint in endpoints.said_by(peer)}
+    return {
+        ip.host_of(endpoint)
+        for peer in view.peers.values()
+        for endpoint in endpoints.declared_endpoints(peer)
+    }
 
 
 def desired_interface(context: JoinContext, view: ZoneView) -> Interface:
@@ -516,7 +520,7 @@ def join(context: JoinContext, params: dict[str, Any], check_mode: bool) -> Modu
     known = preview.expected_addresses(context.own_record(view), context.request)
     after = preview_join(context, view, known)
     check_predictable(context, view, after)
-    node_interface.refuse_overlap(view.zone.pools, context.node)
+    node_interface.check_no_overlap(view.zone.pools, context.node)
     held = held_lines(context, context.own_record(view))
     is_granted = not changed_lines(held, granted_lines(context, after, known))
     steps = shown(context, held, after, known)

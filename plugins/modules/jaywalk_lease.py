@@ -215,7 +215,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
 def declared_request(params: dict[str, Any]) -> Request:
     """What the options ask of the zone; raises ``InvalidValue``."""
     present = "rekey" if params["rekey"] else "reserve"
-    return Request.checked(
+    return Request.validated(
         present if params["state"] == "present" else "release",
         params["zone"],
         params["public_key"] or "",
@@ -324,9 +324,9 @@ def work(module: AnsibleModule, runner: ModuleRunner) -> ModuleResult:
     # Nodes may retain a peer that Redis lost, and its release has to reach them.
     ghost = request.op == "release" and bool(request.key) and lease is None and not unreadable
     if ghost and not module.check_mode and retention.may_be_retained(head.epoch, client.now() or time.time()):
-        client.submit(client.expiring(request, module.params["timeout"]), to=client.keys.orders)
+        client.submit(client.expiring(request, module.params["timeout"]), to=client.keys.operator_inbox)
     if steps and not module.check_mode:
-        client.ask(request, module.params["timeout"], to=client.keys.orders).lease_or_raise()
+        client.ask(request, module.params["timeout"], to=client.keys.operator_inbox).lease_or_raise()
         lease = leases.get(requested_key(LeaseReader(client), request))
     diff = Plan(f"zone {head.zone.name}", tuple(steps)).diff()
     facts = {"lease": lease_facts(head.zone.name, lease) if lease else None}

@@ -131,11 +131,11 @@ def work(module: AnsibleModule, runner: ModuleRunner) -> ModuleResult:
         leases, unreadable = client.lease_records()
     else:
         leases = [lease for lease in [client.lease(key)] if lease is not None]
-    last_seen = client.seen()
+    last_seen = client.last_seen()
     facts = [
         {
             **lease_facts(zone, lease),
-            "last_seen": validation.moment(last_seen[lease.key]) if lease.key in last_seen else None,
+            "last_seen": validation.iso_time(last_seen[lease.key]) if lease.key in last_seen else None,
         }
         for lease in leases
     ]

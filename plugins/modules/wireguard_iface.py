@@ -294,7 +294,7 @@ def declared_peers(params: dict[str, Any], own_key: str) -> dict[str, WgPeer]:
     for options in params["peers"]:
         name, number = split_name(options["endpoint"] or "")
         literal = "" if name else options["endpoint"] or ""
-        peer = WgPeer.checked(
+        peer = WgPeer.validated(
             options["public_key"], options["allowed_ips"], literal, options["persistent_keepalive"]
         )
         if name:

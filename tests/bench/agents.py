@@ -45,7 +45,7 @@ class SimulatedAgent:
         self._gate = gate
         self._where = where
         self._gated_address = memory is not None
-        request = Request.checked(
+        request = Request.validated(
             "join", zone, node.key, node.name, endpoint=node.endpoint, instance=node.instance
         )
         self._request = replace(request, seq=node.seq)
@@ -74,7 +74,7 @@ class SimulatedAgent:
 
     def report(self, observed: Mapping[str, str]) -> Request:
         known = self._membership
-        return Request.checked(REPORT, known.zone, known.public_key, instance=known.machine_id)
+        return Request.validated(REPORT, known.zone, known.public_key, instance=known.machine_id)
 
     def run(self) -> None:
         for update in self.follower.updates():
@@ -129,7 +129,7 @@ class Agents(Crowd):
     def digest(self) -> str:
         """What their copies of the zone come to; empty where they are not all equal."""
         views = [each.follower.view for each in self.members]
-        if any(view.position != views[0].position or view.peers != views[0].peers for view in views):
+        if any(view.stream_id != views[0].stream_id or view.peers != views[0].peers for view in views):
             return ""
         return digest_of(views[0])
 
@@ -137,7 +137,7 @@ class Agents(Crowd):
 def digest_of(view: ZoneView) -> str:
     """The same for equal copies of a zone."""
     records = sorted((key, json.dumps(peer.to_wire())) for key, peer in view.peers.items())
-    return hashlib.sha256(json.dumps([view.position, records]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([view.stream_id, records]).encode()).hexdigest()
 
 
 if __name__ == "__main__":

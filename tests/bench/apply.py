@@ -18,7 +18,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from jaywalk.core.runner import SubprocessRunner
-from jaywalk.mesh.node_interface import Node
+from jaywalk.mesh.node_interface import LocalNode
 from jaywalk.wireguard import keys
 from jaywalk.wireguard.linux import Linux
 from jaywalk.zone.models import Peer, Zone
@@ -67,7 +67,7 @@ def _apply_bare(configuration: str, batch: str) -> None:
     bare("ip", "-batch", "-", stdin=batch)
 
 
-def one_peer(runner: SubprocessRunner, node: Node, view: ZoneView) -> Figure:
+def one_peer(runner: SubprocessRunner, node: LocalNode, view: ZoneView) -> Figure:
     """One peer more on an interface with 1,000: an event's way against the same `wg set`."""
     plane = DataPlane(Linux(runner), node)
     plane.bring_to(view)
@@ -84,7 +84,7 @@ def one_peer(runner: SubprocessRunner, node: Node, view: ZoneView) -> Figure:
     return Figure.against(ours, other, "bare wg set")
 
 
-def full_state(runner: SubprocessRunner, node: Node, view: ZoneView, private: str) -> Figure:
+def full_state(runner: SubprocessRunner, node: LocalNode, view: ZoneView, private: str) -> Figure:
     """1,000 peers and 100 routes on an empty interface, against one `wg syncconf` and one `ip -batch`."""
     configuration, batch = _bare_form(view, node, private)
     ours, other = [], []
@@ -103,7 +103,7 @@ def _fresh(runner: SubprocessRunner) -> None:
     Linux(runner).create(NAME)
 
 
-def _bare_form(view: ZoneView, node: Node, private: str) -> tuple[str, str]:
+def _bare_form(view: ZoneView, node: LocalNode, private: str) -> tuple[str, str]:
     lines = ["[Interface]", f"PrivateKey = {private}", f"ListenPort = {node.listen_port}"]
     batch = [f"addr add 10.64.0.1/16 dev {NAME}", f"link set dev {NAME} up"]
     for peer in view.peers.values():
@@ -120,7 +120,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         key_file = Path(folder) / "key"
         public, _ = keys.ensure_key_file(runner, str(key_file))
-        node = Node(public, str(key_file), NAME, 51999)
+        node = LocalNode(public, str(key_file), NAME, 51999)
         view = zone_with(public, PEERS, ROUTES)
         figures = {"apply_full_1000": full_state(runner, node, view, key_file.read_text().strip())}
         Linux(runner).create(NAME)

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import cast
 
 from jaywalk.core.runner import Finished, SubprocessRunner
-from jaywalk.mesh.node_interface import Node
+from jaywalk.mesh.node_interface import LocalNode
 from jaywalk.wireguard.interface import WgPeer
 from jaywalk.wireguard.linux import Linux
 from jaywalk.zone.models import Peer, Zone
@@ -159,7 +159,7 @@ def datagrams() -> int:
 def measure(folder: Path, behind_nat: bool) -> dict[str, Figure]:
     (folder / "dump").write_text(dump(), encoding="ascii")
     interface = Interface(folder / "dump")
-    plane = Plane(Linux(interface), Node(Client(0).key, "/nowhere", NAME))
+    plane = Plane(Linux(interface), LocalNode(Client(0).key, "/nowhere", NAME))
     finder = PathManager(interface, plane, cast(BackgroundSender, _Silent()), folder / "paths")
     view = ZoneView(
         Zone("bench", ("10.64.0.0/16",)),

@@ -42,7 +42,7 @@ def churn(store: Store, keys: int = KEYS) -> None:
     """So many nodes join and leave, each once, a few thousand of them at a time."""
     for begin in range(0, keys, AT_ONCE):
         joins = [request(ZONE.name, number) for number in range(begin, begin + AT_ONCE)]
-        leaves = [Request.checked("leave", ZONE.name, each.key) for each in joins]
+        leaves = [Request.validated("leave", ZONE.name, each.key) for each in joins]
         waiting = store.redis.rpush(NAMES.inbox, *(each.to_wire() for each in (*joins, *leaves)))
         if waiting > WAITING:
             until(lambda: store.redis.llen(NAMES.inbox) < WAITING // 2)

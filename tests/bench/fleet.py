@@ -78,11 +78,11 @@ def join_latency(fleet: Fleet) -> dict[str, Figure]:
     for index in range(JOINS):
         key = random_key()
         begun = time.time()
-        client.ask(Request.checked("join", ZONE, key, name=f"bench{index}"), timeout=10).lease_or_raise()
+        client.ask(Request.validated("join", ZONE, key, name=f"bench{index}"), timeout=10).lease_or_raise()
         client.read(view, block=5)
-        asked[view.position] = begun
+        asked[view.stream_id] = begun
         time.sleep(PAUSE)
-        client.ask(Request.checked("leave", ZONE, key), timeout=10).lease_or_raise()
+        client.ask(Request.validated("leave", ZONE, key), timeout=10).lease_or_raise()
         client.read(view, block=5)
         time.sleep(PAUSE)
     time.sleep(1)
@@ -183,10 +183,10 @@ def churn_loss(fleet: Fleet) -> dict[str, Figure]:
     keys = [random_key() for _ in range(CHURN)]
     with fleet.ping("node1", "node2", per_second=100) as count:
         for index, key in enumerate(keys):
-            client.ask(Request.checked("join", ZONE, key, name=f"churn{index}"), 10).lease_or_raise()
+            client.ask(Request.validated("join", ZONE, key, name=f"churn{index}"), 10).lease_or_raise()
             time.sleep(0.05)
         for key in keys:
-            client.ask(Request.checked("leave", ZONE, key), 10).lease_or_raise()
+            client.ask(Request.validated("leave", ZONE, key), 10).lease_or_raise()
             time.sleep(0.05)
     return {"churn_loss": Figure(count.lost, "packets", count.sent)}
 

@@ -58,7 +58,7 @@ class Load:
 
 def request(zone: str, number: int) -> Request:
     """A join with what an agent says of an open node."""
-    return Request.checked(
+    return Request.validated(
         "join",
         zone,
         random_key(),

@@ -147,7 +147,7 @@ def reports() -> Figure:
         first_answer(store, zone, 1)
         before = _appended(store)
         for _ in range(REPORTS):
-            report = Request.checked(REPORT, zone.name, joined.key, instance=joined.instance)
+            report = Request.validated(REPORT, zone.name, joined.key, instance=joined.instance)
             store.redis.rpush(keys.inbox, report.to_wire())
             while store.redis.llen(keys.inbox):
                 time.sleep(0.001)

@@ -116,7 +116,7 @@ class ChaosAgent:
     def join(self) -> Request:
         known = self.membership
         return self._noted(
-            Request.checked(
+            Request.validated(
                 "join",
                 self.zone,
                 self.key,
@@ -132,11 +132,11 @@ class ChaosAgent:
 
     def endpoint_update(self) -> Request:
         return self._noted(
-            Request.checked("endpoint", self.zone, self.key, endpoint=self.endpoint, instance=self.instance)
+            Request.validated("endpoint", self.zone, self.key, endpoint=self.endpoint, instance=self.instance)
         )
 
     def report(self, observed: Mapping[str, str]) -> Request:
-        return Request.checked(REPORT, self.zone, self.key, instance=self.instance, observed=observed)
+        return Request.validated(REPORT, self.zone, self.key, instance=self.instance, observed=observed)
 
     def move(self) -> None:
         """Change the node's endpoint port."""
@@ -189,7 +189,7 @@ class ChaosAgent:
         if action in ("forget", "leave", "renew", "reinstall"):
             snapshot.forget(self._file)
         if action in ("leave", "renew"):
-            self.ask(Request.checked("leave", self.zone, self.key), self.agent_address())
+            self.ask(Request.validated("leave", self.zone, self.key), self.agent_address())
         if action == "release":
             self.order("release", key=self.key)
         if action in ("renew", "reinstall"):
@@ -209,14 +209,14 @@ class ChaosAgent:
         """Join the same zone by the same address with a new key, and leave at once."""
         key = _key_of(self.zone, f"guest{number}")
         self.former_keys.append(key)
-        join = Request.checked("join", self.zone, key, f"guest{number}", instance=f"{number:08x}")
+        join = Request.validated("join", self.zone, key, f"guest{number}", instance=f"{number:08x}")
         if self.ask(join, self.agent_address()) is not None:
-            self.ask(Request.checked("leave", self.zone, key), self.agent_address())
+            self.ask(Request.validated("leave", self.zone, key), self.agent_address())
 
     def order(self, op: str, key: str = "", name: str = "", **fields: Any) -> Reply | None:
         """Send an operator's request about this node; return the reply, or None after a time-out."""
-        request = Request.checked(op, self.zone, key, name, **fields)
-        return self.ask(request, self.operator_address, ZoneKeys(self.zone).orders)
+        request = Request.validated(op, self.zone, key, name, **fields)
+        return self.ask(request, self.operator_address, ZoneKeys(self.zone).operator_inbox)
 
     def ask(self, request: Request, where: ControllerAddress, to: str = "") -> Reply | None:
         """Send one request beside those of the agent."""

@@ -183,7 +183,7 @@ def test_a_replayed_request_changes_nothing(redis_server: RedisServer) -> None:
     with desk(redis_server) as at:
         old = join(ZONE, 2)
         at.serve(old.to_wire().encode())
-        at.serve(Request.checked("leave", ZONE, key_of(2)).to_wire().encode())
+        at.serve(Request.validated("leave", ZONE, key_of(2)).to_wire().encode())
         at.reply(old.nonce)
         refuses(at, old.to_wire().encode())
 

@@ -255,7 +255,7 @@ def test_a_node_that_was_removed(fleet: Fleet, values: dict[str, str]) -> None:
     where = ControllerAddress(fleet.controller.address, 6379, "supervisor", password)
     zone = ZoneClient(connect(where), where, ZONE)
     key = fleet["node1"].run(f"wg show {INTERFACE} public-key").stdout.strip()
-    zone.ask(Request.checked("release", ZONE, key), 60, zone.keys.orders).lease_or_raise()
+    zone.ask(Request.validated("release", ZONE, key), 60, zone.keys.operator_inbox).lease_or_raise()
     zone.client.close()
     try:
         shows(fleet, title, values, Case())

@@ -88,7 +88,7 @@ def test_bug_02_a_malformed_requested_address_reaches_nobody(
         refused = tell(redis_server, *spoilt(2, request_ip=[malformed]))
         assert not refused.ok and refused.error
         after = client(redis_server).snapshot()
-        assert (after.position, after.peers) == (before.position, before.peers)
+        assert (after.stream_id, after.peers) == (before.stream_id, before.peers)
 
 
 def test_bug_02_a_record_without_an_address_is_not_applied() -> None:
@@ -123,7 +123,7 @@ def test_bug_04_a_node_that_joins_again_keeps_its_child_prefix_and_can_give_it_u
     with committing(redis_server.address):
         for _ in range(3):
             assert ask(redis_server, 1, child_prefixes=["172.20.1.9/24"]).prefixes == ("172.20.1.0/24",)
-        client(redis_server).ask(Request.checked("leave", "zone-blue", key_of(1)), 20)
+        client(redis_server).ask(Request.validated("leave", "zone-blue", key_of(1)), 20)
         assert ask(redis_server, 2, child_prefixes=["172.20.1.0/24"]).prefixes == ("172.20.1.0/24",)
 
 
@@ -153,7 +153,7 @@ def interface_of(*numbers: int, endpoints: Mapping[int, str] | None = None) -> I
     """The interface of node 0 in a zone with these nodes, some of them at other endpoints."""
     at = {number: f"192.0.2.{number}:51820" for number in numbers} | dict(endpoints or {})
     records = [peer(0), *(peer(number, endpoint=at[number]) for number in numbers)]
-    made = node_interface.desired(view_of(*records), node_interface.Node(key(0), "/etc/key0", NAME))
+    made = node_interface.desired(view_of(*records), node_interface.LocalNode(key(0), "/etc/key0", NAME))
     assert made is not None
     return made
 
@@ -192,7 +192,7 @@ def test_bug_09_a_requested_address_that_is_taken_has_one_holder(redis_server: R
 def test_bug_10_every_key_can_be_read(redis_server: RedisServer) -> None:
     slashes = base64.b64encode(b"\xff" * 32).decode()
     with committing(redis_server.address):
-        client(redis_server).ask(Request.checked("join", "zone-blue", slashes, name="slashes"), 20)
+        client(redis_server).ask(Request.validated("join", "zone-blue", slashes, name="slashes"), 20)
     replica = Replica(redis_server.address)
     api = create_app(replica, lambda: ({}, True)).test_client()
     for form in (slashes, quote(slashes, safe=""), key_format.url_form(slashes)):
@@ -256,7 +256,7 @@ def test_bug_13_no_node_can_write_what_others_read(redis_server: RedisServer) ->
             ("HSET", KEYS.meta, "rev", "9"),
             ("PUBLISH", "zone-blue", "[]"),
             ("EVAL", "return 1", "0"),
-            ("RPUSH", KEYS.orders, "{}"),
+            ("RPUSH", KEYS.operator_inbox, "{}"),
         ):
             with pytest.raises(redis.exceptions.NoPermissionError):
                 node.execute_command(*command)
@@ -302,7 +302,7 @@ def test_bug_15_a_node_can_leave(redis_server: RedisServer) -> None:
     with committing(redis_server.address):
         ask(redis_server, 1)
         follower = client(redis_server).snapshot()
-        assert client(redis_server).ask(Request.checked("leave", "zone-blue", key_of(1)), 20).ok
+        assert client(redis_server).ask(Request.validated("leave", "zone-blue", key_of(1)), 20).ok
         client(redis_server).read(follower, block=5)
         assert follower.peers == {}
 

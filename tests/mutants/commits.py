@@ -228,8 +228,8 @@ COMMITS = (
     Mutant(
         "changed-zone-not-followed",
         STATE,
-        "if not event.follows(self.head) or event.zone_changed:",
-        "if not event.follows(self.head):",
+        "if not event.is_next(self.head) or event.zone_changed:",
+        "if not event.is_next(self.head):",
         "a supervisor decides by a policy that was changed",
         of("integration/supervisor/admin/test_zones.py", "test_a_running_supervisor_learns_of_a_policy"),
     ),

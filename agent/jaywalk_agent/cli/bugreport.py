@@ -26,7 +26,7 @@ from pathlib import Path
 
 from jaywalk.core.errors import JaywalkError
 from jaywalk.core.runner import NAMESPACES
-from jaywalk.core.validation import moment
+from jaywalk.core.validation import iso_time
 from jaywalk.service.version import installed_version
 
 from ..config import CONFIGURATION, ENVIRONMENT, AgentConfig
@@ -118,7 +118,7 @@ def default_name(config: AgentConfig) -> str:
 def contents(config: AgentConfig, parts: Sequence[Part]) -> Part:
     """The archive's own table of contents."""
     lines = [
-        f"jaywalk {installed_version()}, node {config.name}, zone {config.zone}, {moment(time.time())}",
+        f"jaywalk {installed_version()}, node {config.name}, zone {config.zone}, {iso_time(time.time())}",
         "Private keys, preshared keys and passwords were taken out; names, public keys and addresses not.",
         "",
         *(f"{part.name:24}{part.size:>9} bytes  {part.error}".rstrip() for part in parts),

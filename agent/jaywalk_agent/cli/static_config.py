@@ -144,7 +144,7 @@ def desired(
             "give one like 10.20.1.1/32",
         )
     peers = {
-        entry.public_key: WgPeer.checked(
+        entry.public_key: WgPeer.validated(
             entry.public_key, list(entry.allowed_ips), entry.endpoint, node_interface.KEEPALIVE
         )
         for entry in entries

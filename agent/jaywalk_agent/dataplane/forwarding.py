@@ -8,7 +8,7 @@ import logging
 from collections.abc import Sequence
 
 from jaywalk.core import ip
-from jaywalk.core.runner import Runner, checked
+from jaywalk.core.runner import Runner, run_checked
 from jaywalk.wireguard import routes, sysctl
 
 from . import nftables
@@ -131,7 +131,7 @@ def forward_ipv6(runner: Runner) -> list[str]:
     """
     if sysctl.kept(runner, FORWARD_ALL_6) != "0":
         return []
-    devices = checked(runner, ["ls", f"/proc/sys/{DEVICES_6}"]).split()
+    devices = run_checked(runner, ["ls", f"/proc/sys/{DEVICES_6}"]).split()
     hearing = [f"{DEVICES_6}/{device}/accept_ra" for device in devices if _hears_routers(runner, device)]
     for setting, value in (wished := [*((each, "2") for each in hearing), (FORWARD_ALL_6, "1")]):
         sysctl.keep(runner, setting, value)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from jaywalk.core import ip
 from jaywalk.core.errors import InvalidValue, JaywalkError
 from jaywalk.mesh import endpoints, local_addresses, node_interface
-from jaywalk.mesh.node_interface import Node, PeerEndpoint
+from jaywalk.mesh.node_interface import LocalNode, PeerEndpoint
 from jaywalk.wireguard import describe, keys, mtu, plan
 from jaywalk.wireguard.backend import Backend, Failure
 from jaywalk.wireguard.interface import Interface, Observed, ObservedPeer, WgPeer
@@ -33,7 +33,7 @@ class DataPlane:
     threads hold ``lock``.
     """
 
-    def __init__(self, backend: Backend, node: Node, controller_hosts: Sequence[str] = ()) -> None:
+    def __init__(self, backend: Backend, node: LocalNode, controller_hosts: Sequence[str] = ()) -> None:
         self._backend = backend
         self.node = node
         self._controller_hosts = controller_hosts
@@ -255,7 +255,7 @@ class DataPlane:
         self._controller = found or self._controller
         self.node = replace(self.node, local_networks=(*own_networks, *self._controller))
         self.find_versions(view.peers.values())
-        node_interface.refuse_overlap(view.zone.pools, self.node)
+        node_interface.check_no_overlap(view.zone.pools, self.node)
         wanted = node_interface.desired(view, self.node, self.peer_endpoints)
         if wanted is None:
             return None, Plan(self.node.interface)
@@ -270,7 +270,7 @@ class DataPlane:
 
     def find_versions(self, records: Iterable[Peer]) -> bool:
         """Looks which IP versions lead to the peers; returns whether others did before."""
-        hosts = {ip.host_of(endpoint) for each in records for endpoint in endpoints.said_by(each)}
+        hosts = {ip.host_of(endpoint) for each in records for endpoint in endpoints.declared_endpoints(each)}
         versions = local_addresses.ip_versions(hosts)
         changed = versions != self.node.versions
         self.node = replace(self.node, versions=versions)

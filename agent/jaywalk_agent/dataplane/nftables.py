@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaywalk.core.errors import MissingTool
-from jaywalk.core.runner import Runner, checked
+from jaywalk.core.runner import Runner, run_checked
 
 MARK = "jaywalk"
 DOCKER = "DOCKER-USER"
@@ -59,7 +59,7 @@ def bring(runner: Runner, interface: str, prefixes: Sequence[str]) -> list[str]:
     """
     lines = missing(runner, interface, prefixes)
     if lines:
-        checked(runner, ["nft", "-f", "-"], "".join(f"{line}\n" for line in lines))
+        run_checked(runner, ["nft", "-f", "-"], "".join(f"{line}\n" for line in lines))
     return lines
 
 
@@ -140,7 +140,7 @@ def _present(ruleset: Sequence[dict[str, Any]], interface: str) -> Iterator[Rule
 
 
 def _ruleset(runner: Runner) -> list[dict[str, Any]]:
-    shown: dict[str, list[dict[str, Any]]] = json.loads(checked(runner, ["nft", "-j", "list", "ruleset"]))
+    shown: dict[str, list[dict[str, Any]]] = json.loads(run_checked(runner, ["nft", "-j", "list", "ruleset"]))
     return shown["nftables"]
 
 

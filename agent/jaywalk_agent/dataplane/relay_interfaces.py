@@ -15,9 +15,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from jaywalk.core import ip
-from jaywalk.core.runner import Runner, checked
+from jaywalk.core.runner import Runner, run_checked
 from jaywalk.mesh.endpoints import ANY_VERSION, relay_endpoint
-from jaywalk.mesh.node_interface import KEEPALIVE, Node
+from jaywalk.mesh.node_interface import KEEPALIVE, LocalNode
 from jaywalk.wireguard import describe, plan, sysctl
 from jaywalk.wireguard.backend import Failure
 from jaywalk.wireguard.interface import Interface, WgPeer, client_name, is_relays, server_name
@@ -59,7 +59,7 @@ def _metric(name: str) -> int:
     return RELAY_METRIC + int(hashlib.sha256(name.encode()).hexdigest()[:2], 16)
 
 
-def server(node: Node, wanted: RelayState) -> Interface:
+def server(node: LocalNode, wanted: RelayState) -> Interface:
     """A relay's own interface: each peer may come, and WireGuard says where it is."""
     peers = {key: WgPeer(key, allowed) for key, allowed in wanted.allowed.items()}
     return Interface(
@@ -75,7 +75,7 @@ def server(node: Node, wanted: RelayState) -> Interface:
     )
 
 
-def client(node: Node, wanted: RelayState, relay: Peer) -> Interface:
+def client(node: LocalNode, wanted: RelayState, relay: Peer) -> Interface:
     """The interface to one relay: it may speak for the whole mesh, and carries whom it is to carry."""
     prefixes = {
         prefix for allowed in wanted.allowed.values() for prefix in allowed if not _in(wanted, prefix)
@@ -120,7 +120,7 @@ def _own_ipv6_pools(wanted: RelayState) -> frozenset[str]:
 class RelayPlane:
     """The relay interfaces of one node, made and removed as they are wanted."""
 
-    def __init__(self, runner: Runner, node: Node) -> None:
+    def __init__(self, runner: Runner, node: LocalNode) -> None:
         self._runner = runner
         self._backend = Linux(runner)
         self._node = node
@@ -186,7 +186,7 @@ class RelayPlane:
     def _known(self, look: bool) -> set[str]:
         if not look:
             return set(self._last)
-        names = checked(self._runner, ["wg", "show", "interfaces"]).split()
+        names = run_checked(self._runner, ["wg", "show", "interfaces"]).split()
         return {name for name in names if is_relays(self._node.interface, name) and self._is_ours(name)}
 
     def _is_ours(self, name: str) -> bool:
@@ -239,11 +239,11 @@ class RelayPlane:
         wanted = [(str(table), str(RULE_PREFERENCE))]
         for family in ("-4", "-6") if interface.ipv6 else ("-4",):
             way = ["default", "dev", name, "table", str(table)]
-            checked(self._runner, ["ip", family, "route", "replace", *way])
+            run_checked(self._runner, ["ip", family, "route", "replace", *way])
             if self._rules(family, name) != wanted:
                 self._drop_rules(family, name)
                 rule = ["iif", name, "lookup", str(table), "pref", str(RULE_PREFERENCE)]
-                checked(self._runner, ["ip", family, "rule", "add", *rule])
+                run_checked(self._runner, ["ip", family, "rule", "add", *rule])
                 found.append(f"the rule 'iif {name} lookup {table}' for IPv{family[1]} was gone")
         return found
 
@@ -265,7 +265,7 @@ class RelayPlane:
     def _drop_rules(self, family: str, name: str) -> None:
         for table, preference in self._rules(family, name):
             words = ["iif", name, "lookup", table, "pref", preference]
-            checked(self._runner, ["ip", family, "rule", "del", *words])
+            run_checked(self._runner, ["ip", family, "rule", "del", *words])
 
     def _remove(self, name: str) -> plan.Plan:
         self._last.pop(name, None)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Protocol
 
 from jaywalk.core.errors import InvalidValue, JaywalkError
-from jaywalk.core.runner import NAMESPACES, NamespaceRunner, Runner, checked
+from jaywalk.core.runner import NAMESPACES, NamespaceRunner, Runner, run_checked
 from jaywalk.wireguard.interface import Interface
 from jaywalk.wireguard.linux import Linux
 from jaywalk.wireguard.plan import Plan
@@ -247,8 +247,8 @@ class Repairer:
                 return
         if found != name:
             log.warning("%s: somebody renamed it to %s; renaming it back", name, found)
-            checked(self._runner, ["ip", "link", "set", "dev", found, "down"])
-            checked(self._runner, ["ip", "link", "set", "dev", found, "name", name])
+            run_checked(self._runner, ["ip", "link", "set", "dev", found, "down"])
+            run_checked(self._runner, ["ip", "link", "set", "dev", found, "name", name])
 
     def _repaired(self, name: str, done: Plan, started: float) -> None:
         now = time.monotonic()

@@ -121,7 +121,7 @@ def _controller(node: DoctorContext) -> Iterator[tuple[str, str]]:
     try:
         zone = ZoneClient(client, address, config.zone)
         head = zone.head()
-        yield GOOD, f"{address} answers, zone {config.zone} stands at {head.position}"
+        yield GOOD, f"{address} answers, zone {config.zone} stands at {head.stream_id}"
         if not node.key:
             yield WARNING, "without a key nobody can ask whether a supervisor answers"
             return

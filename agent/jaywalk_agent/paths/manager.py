@@ -151,7 +151,7 @@ class PathManager:
             key=key,
             candidates=endpoints.candidates(own, other, self._dataplane.node.versions),
             here=here,
-            plain=endpoints.is_plain(own, other) and not relayed,
+            plain=endpoints.both_without_nat(own, other) and not relayed,
             hard=bool(here and other.observed) and not endpoints.same_nat(own, other),
         )
 

@@ -121,7 +121,7 @@ class OwnAddresses:
         if own is None or own.addresses == self._addresses:
             return []
         before, self._addresses = self._addresses, own.addresses
-        holders = {host: view.holder(ip.host_prefix(host)) for host in before if host not in own.addresses}
+        holders = {host: view.owner_of(ip.host_prefix(host)) for host in before if host not in own.addresses}
         return [
             f"this node lost {host} to peer {holder.name}, and has {', '.join(own.addresses)} now: "
             f"what speaks to it by {host} reaches {holder.name}"

@@ -60,7 +60,7 @@ def gather(config: AgentConfig, runner: Runner, now: float | None = None) -> dic
     shown = _document(config, observed, own, agent, reasons)
     return shown | {
         "public_key": public_key,
-        "position": view.position,
+        "position": view.stream_id,
         "differences": differences,
         "connected": sum(peer["path"] != "none" for peer in peers),
         "relayed": sum(peer["path"] == "relayed" for peer in peers),

@@ -153,7 +153,7 @@ class Follower:
         """Takes a snapshot, unless the log continues from where this node is."""
         self.alive()
         with self.stop.waiting():
-            continues = self.view is not None and client.goes_on_from(self.view)
+            continues = self.view is not None and client.log_continues_from(self.view)
         if not continues:
             yield from self._resync(client)
         elif self._own_record() != self.membership.own:

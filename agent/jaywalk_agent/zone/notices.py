@@ -47,7 +47,7 @@ def supplanted(view: ZoneView, changed: Collection[str]) -> list[str]:
         for key in changed
         if key in view.retained
         for allowed in view.peers[key].allowed_ips
-        if (holder := view.holder(allowed)) is not None and holder.key != key
+        if (holder := view.owner_of(allowed)) is not None and holder.key != key
     ]
     return [
         f"{allowed} of {name}, which the controller of zone {view.zone.name} lost, is now {other}'s: "

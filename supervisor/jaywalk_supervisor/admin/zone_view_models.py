@@ -42,7 +42,7 @@ def zone_detail(state: ZoneState, now: float) -> dict[str, Any]:
         {
             "name": peer.name,
             "public_key": peer.key,
-            "last_seen": validation.moment(last_seen[peer.key]) if peer.key in last_seen else None,
+            "last_seen": validation.iso_time(last_seen[peer.key]) if peer.key in last_seen else None,
         }
         for peer in peers
     ]

@@ -96,7 +96,7 @@ def add(
     created = store.create(zone, Origin(readded=readded))
     store.redis.srem(REMOVED_ZONES_KEY, zone.name)
     keys = ZoneKeys(zone.name)
-    store.run("mark", [keys.meta, keys.creds], ["", "", "1"])
+    store.run("mark", [keys.meta, keys.credentials], ["", "", "1"])
     updated, state = update_zone(
         store, zone.name, lambda state: _patch_for_existing(state, zone, patch, grow).apply(state.zone)
     )
@@ -194,10 +194,18 @@ def remove(store: Store, name: str, force: bool) -> dict[str, Any]:
     except ZoneGone:
         zone = {"name": name, "peers": 0, "leases": 0}
     keys = ZoneKeys(name)
-    everything = [keys.peers, keys.meta, keys.leases, keys.events, keys.inbox, keys.orders, keys.creds]
+    everything = [
+        keys.peers,
+        keys.meta,
+        keys.leases,
+        keys.events,
+        keys.inbox,
+        keys.operator_inbox,
+        keys.credentials,
+    ]
     # First, so that a supervisor that misses the zone finds that an operator removed it.
     store.redis.sadd(REMOVED_ZONES_KEY, name)
-    if store.run("remove", [*everything, keys.seen, keys.leader], ["1" if force else ""]) != "OK":
+    if store.run("remove", [*everything, keys.last_seen, keys.leader], ["1" if force else ""]) != "OK":
         store.redis.srem(REMOVED_ZONES_KEY, name)
         raise ZoneInUse(zone, sorted(peer.name for peer in store.load(name).peers.values()))
     store.redis.srem(ZONES, name)
@@ -252,7 +260,7 @@ def _with_zone(state: ZoneState, zone: Zone) -> ZoneState:
 
 def _summary_now(store: Store, state: ZoneState) -> dict[str, Any]:
     """Returns the summary of a zone that was just written, at its present position."""
-    state.epoch, state.rev = store.head(state.zone.name).place
+    state.epoch, state.rev = store.head(state.zone.name).position
     return zone_summary(state)
 
 

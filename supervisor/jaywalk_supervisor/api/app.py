@@ -160,7 +160,7 @@ def _peer(peer: Peer, state: ZoneState) -> dict[str, str]:
         "NodeAddress": ", ".join(peer.addresses),
         "ChildPrefix": ", ".join(peer.prefixes),
         "Name": peer.name,
-        "LastSeen": validation.moment(seen) if seen else "",
+        "LastSeen": validation.iso_time(seen) if seen else "",
     }
 
 

@@ -16,7 +16,7 @@ from werkzeug.exceptions import NotFound, UnsupportedMediaType
 from jaywalk.controller.address import TIMEOUT, ControllerAddress
 from jaywalk.controller.client import ZoneClient
 from jaywalk.controller.connection import connect
-from jaywalk.controller.errors import Translated
+from jaywalk.controller.errors import RedisErrorTranslator
 from jaywalk.core import key_format, validation
 from jaywalk.core.errors import InvalidValue
 from jaywalk.zone.options import NEVER, OPTION_BY_NAME
@@ -148,7 +148,7 @@ def _add_leases(app: Flask, replica: Replica) -> None:
 def _store(where: ControllerAddress) -> Iterator[Store]:
     store = Store.open(where, "jaywalk-api")
     try:
-        with Translated(where):
+        with RedisErrorTranslator(where):
             yield store
     finally:
         store.close()
@@ -158,11 +158,11 @@ def _order(replica: Replica, op: str, zone: str, key: str, **fields: Any) -> Res
     """Has a supervisor decide, as the module ``jaywalk_lease`` does, and gives what it decided."""
     with replica.zones() as states:
         zones.check_known(states, zone)
-    order = Request.checked(op, zone, key, **fields)
+    order = Request.validated(op, zone, key, **fields)
     where = replace(replica.where, zone=zone, timeout=TIMEOUT)
     client = ZoneClient(connect(where, "jaywalk-api"), where, zone)
     try:
-        reply = client.ask(order, ORDER_SECONDS, client.keys.orders).lease_or_raise()
+        reply = client.ask(order, ORDER_SECONDS, client.keys.operator_inbox).lease_or_raise()
     finally:
         client.client.close()
     lease = {

@@ -15,7 +15,7 @@ from pathlib import Path
 import argcomplete
 
 from jaywalk.controller.address import ControllerAddress
-from jaywalk.controller.errors import Translated
+from jaywalk.controller.errors import RedisErrorTranslator
 from jaywalk.core import validation
 from jaywalk.core.errors import InvalidValue, JaywalkError
 from jaywalk.core.files import read_secret, read_variables
@@ -154,7 +154,7 @@ def _command(options: argparse.Namespace) -> int:
     where = _streamer(options) or _embedded(options).address()
     store = Store.open(where, "jaywalk-supervisor-zone")
     try:
-        with Translated(where):
+        with RedisErrorTranslator(where):
             return token.run(store, options) if options.command == "token" else zone.run(store, options)
     finally:
         store.close()

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from jaywalk.controller.address import ControllerAddress
-from jaywalk.controller.errors import Translated
+from jaywalk.controller.errors import RedisErrorTranslator
 from jaywalk.core.errors import JaywalkError
 from jaywalk.zone.models import Zone
 
@@ -58,7 +58,7 @@ class ClusterCommitter:
         """Serves until ``stop`` is set."""
         while not self.stop.is_set():
             try:
-                with Translated(self.where):
+                with RedisErrorTranslator(self.where):
                     self._session()
             except JaywalkError as error:
                 if str(error) != self._own.error:

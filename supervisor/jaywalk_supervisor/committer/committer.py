@@ -18,7 +18,7 @@ import redis
 from redis.backoff import ExponentialWithJitterBackoff
 
 from jaywalk.controller.address import ControllerAddress
-from jaywalk.controller.errors import Translated, is_full
+from jaywalk.controller.errors import RedisErrorTranslator, is_full
 from jaywalk.core.errors import InvalidValue, JaywalkError
 from jaywalk.service.repeat_filter import RepeatFilter
 from jaywalk.zone.models import Zone
@@ -97,7 +97,7 @@ class Committer:
         failures = 0
         while not self.stop.is_set():
             try:
-                with Translated(self.where):
+                with RedisErrorTranslator(self.where):
                     self._session()
             except JaywalkError as error:
                 self._log_error(error)

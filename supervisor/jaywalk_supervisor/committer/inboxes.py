@@ -66,13 +66,17 @@ class Inboxes:
         Operators' inboxes come first: they hold few requests, which must not wait for a flooded inbox.
         """
         keys = ZoneKeys(zone)
-        self._inboxes = {keys.orders: (zone, OPERATOR_OPS), **self._inboxes, keys.inbox: (zone, AGENT_OPS)}
+        self._inboxes = {
+            keys.operator_inbox: (zone, OPERATOR_OPS),
+            **self._inboxes,
+            keys.inbox: (zone, AGENT_OPS),
+        }
         self._maybe_long.add(zone)
 
     def remove(self, zone: str) -> None:
         """Removes the inboxes of a zone."""
         keys = ZoneKeys(zone)
-        for name in (keys.inbox, keys.orders):
+        for name in (keys.inbox, keys.operator_inbox):
             self._inboxes.pop(name, None)
 
     def clear(self) -> None:

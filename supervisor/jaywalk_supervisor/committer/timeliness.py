@@ -24,7 +24,7 @@ def untimely(request: Request, now: float, skew: float = 0.0) -> Reply | None:
     if request.expires and request.expires / 1000 < now:
         return Reply.refused(
             "expired",
-            f"nobody waits for the {request.op} since {validation.moment(request.expires / 1000)}: "
+            f"nobody waits for the {request.op} since {validation.iso_time(request.expires / 1000)}: "
             "send it again",
         )
     ahead = request.seq / 1e6 - now

@@ -220,15 +220,15 @@ def _check_free(state: ZoneState, asker: Claimant, address: str, now: float) -> 
         raise RequestRefused(
             "address-quarantined",
             f"the requested address {address} is kept for {_called(state, holder)}, which left "
-            f"{validation.moment(state.released_at(lease))}, until {validation.moment(until)}: "
+            f"{validation.iso_time(state.released_at(lease))}, until {validation.iso_time(until)}: "
             "request another one, wait, or have an operator release that lease, which frees it at once",
         )
     if not _stale(state, lease, now):
         raise RequestRefused(
             "address-taken",
             f"the requested address {address} belongs to {_called(state, holder)}, which was last seen "
-            f"{validation.moment(state.last_seen(lease, now))}: request another one, or wait until it is not "
-            f"heard of for {state.zone.policy.stale_after} s",
+            f"{validation.iso_time(state.last_seen(lease, now))}: request another one, or wait until it is "
+            f"not heard of for {state.zone.policy.stale_after} s",
         )
 
 
@@ -282,5 +282,5 @@ def _called(state: ZoneState, key: str) -> str:
     lease = state.leases.get(key)
     if lease is None:
         return key
-    since = f" since {validation.moment(lease.since)}" if lease.since else ""
+    since = f" since {validation.iso_time(lease.since)}" if lease.since else ""
     return f"{lease.name} ({lease.state}{since}, {key})"

@@ -77,13 +77,13 @@ class Heads:
         known = self._known.get(zone)
         if known is None or head.epoch > known.epoch:
             return False
-        if head.place <= known.place:
+        if head.position <= known.position:
             return head.is_before(known)
         entry = store.entry_after(zone, known)
         try:
             with suppress(InvalidValue):
                 if entry is not None:
-                    Event.from_entry(*entry).follows(known)
+                    Event.from_entry(*entry).is_next(known)
         except Fork:
             return True
         return False

@@ -13,7 +13,7 @@ from typing import Any
 import redis
 
 from jaywalk.controller.address import ControllerAddress
-from jaywalk.controller.errors import memory_trouble
+from jaywalk.controller.errors import memory_full
 
 from ..store.store import Store
 from .health import Health
@@ -48,7 +48,7 @@ class MemoryMonitor:
     def record_full(self) -> None:
         """Records that Redis refused a write for lack of memory."""
         if not self._health.memory_error:
-            self._health.memory_error = str(memory_trouble(self._where))
+            self._health.memory_error = str(memory_full(self._where))
             log.error("%s; joins wait until this is over", self._health.memory_error)
 
     def record_relieved(self) -> None:

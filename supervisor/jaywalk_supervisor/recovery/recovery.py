@@ -194,7 +194,7 @@ class Recovery:
         for at in range(0, len(names), ZONES_PER_SCRIPT):
             some = names[at : at + ZONES_PER_SCRIPT]
             every = [ZoneKeys(name) for name in some]
-            wanted = [key for keys in every for key in (keys.meta, keys.peers, keys.leases, keys.creds)]
+            wanted = [key for keys in every for key in (keys.meta, keys.peers, keys.leases, keys.credentials)]
             yield from zip(some, store.ask("zone_status", wanted, []), strict=True)
 
     def _mend_zone(self, store: Store, name: str, status: ZoneStatus | None, state: ZoneState | None) -> bool:

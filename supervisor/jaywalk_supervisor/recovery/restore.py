@@ -93,7 +93,7 @@ def restore_password(store: Store, copy: ZoneCopy) -> None:
 def set_marks(store: Store, copy: ZoneCopy, restored: str) -> None:
     """Marks a zone as ``mark.lua`` does."""
     keys = ZoneKeys(copy.zone.name)
-    store.run("mark", [keys.meta, keys.creds], [copy.digest, restored, ""])
+    store.run("mark", [keys.meta, keys.credentials], [copy.digest, restored, ""])
 
 
 def restore_leases(store: Store, copy: ZoneCopy) -> tuple[int, list[str]]:
@@ -126,7 +126,7 @@ def recover_missing_peers(store: Store, state: ZoneState) -> ZoneState:
         return _applied(state, _away(_unlisted(store, state), store.time(name)))
 
     while lost := _unlisted(store, state):
-        fields = {"history": "", "marks": "", "restored": state.position}
+        fields = {"history": "", "marks": "", "restored": state.stream_id}
         if store.change(name, state.head, fields, new_epoch=True) == "OK":
             log.warning("zone %s lost the peers of %d leases: their nodes join again", name, len(lost))
             store.commit_all(name, away)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from jaywalk.core import ip
-from jaywalk.mesh.endpoints import may_observe, said_by
+from jaywalk.mesh.endpoints import declared_endpoints, may_observe
 from jaywalk.zone.models import Peer, Zone
 
 # Observers repeat their observations in each report, about once a minute.
@@ -68,7 +68,7 @@ class EndpointObservations:
         counted = self._counted_endpoints(zone, peers, peer, now)
         if not counted:
             return None
-        own = said_by(peer)
+        own = declared_endpoints(peer)
         remote = [endpoint for endpoint in counted if endpoint not in own] or counted
         # One observer that confirms the record keeps it; else the newest observation counts.
         current = peer.observed or peer.endpoint
@@ -87,7 +87,7 @@ class EndpointObservations:
         for key, reported in reports:
             observer = peers.get(key)
             fresh = now - reported.at < OBSERVATION_TTL_SECONDS
-            inside = zone.holds(ip.host_of(reported.endpoint))
+            inside = zone.contains(ip.host_of(reported.endpoint))
             if observer is None or observer.key == peer.key or not may_observe(observer):
                 continue
             if fresh and not inside:

@@ -150,7 +150,7 @@ def _lease(zone: Zone, key: str, text: str | None) -> tuple[Lease | None, str]:
         lease = Lease.from_wire(key, text)
     except InvalidValue as error:
         return None, error.problem
-    outside = next((host for host in lease.addresses if not zone.holds(host)), None)
+    outside = next((host for host in lease.addresses if not zone.contains(host)), None)
     return (lease, "") if outside is None else (None, f"the address {outside} lies outside the zone's pools")
 
 
@@ -226,7 +226,7 @@ def _fields(zone: Zone, data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """The fields of a lease that are valid each on its own, in a record that is invalid as a whole."""
     for name, value in Lease.valid_fields(data):
         # Only a damaged record has addresses outside the zone's pools.
-        if name != "released" and (name != "addresses" or all(map(zone.holds, value))):
+        if name != "released" and (name != "addresses" or all(map(zone.contains, value))):
             yield name, value
 
 
@@ -236,7 +236,7 @@ def _addresses(zone: Zone, words: Iterable[str]) -> Iterator[str]:
             address = validation.address(word.removesuffix("/32").removesuffix("/128"))
         except InvalidValue:
             continue
-        if zone.holds(address):
+        if zone.contains(address):
             yield address
 
 

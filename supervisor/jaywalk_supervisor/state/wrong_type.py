@@ -20,8 +20,8 @@ def check_types(client: Any, zone: str) -> None:
     """
     keys = ZoneKeys(zone)
     expected = {
-        **dict.fromkeys((keys.meta, keys.peers, keys.leases, keys.seen, keys.creds), "hash"),
-        **dict.fromkeys((keys.inbox, keys.orders), "list"),
+        **dict.fromkeys((keys.meta, keys.peers, keys.leases, keys.last_seen, keys.credentials), "hash"),
+        **dict.fromkeys((keys.inbox, keys.operator_inbox), "list"),
         keys.events: "stream",
     }
     with client.pipeline(transaction=False) as pipe:

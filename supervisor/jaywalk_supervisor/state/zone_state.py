@@ -96,7 +96,7 @@ class ZoneState:
         except (KeyError, ValueError):
             raise unreadable_meta(name) from None
         state = cls(Zone.from_wire(name, meta), epoch, rev, wait_ms, readable(meta.get("mark")))
-        same = before and before.position == state.position and agree(before.mark, state.mark)
+        same = before and before.stream_id == state.stream_id and agree(before.mark, state.mark)
         surely = before.complete_lease if before and same else lambda _key: None
         marked: list[Undo] = []
         for key in sorted(peers.keys() | leases.keys()):
@@ -110,7 +110,7 @@ class ZoneState:
         return state
 
     @property
-    def position(self) -> str:
+    def stream_id(self) -> str:
         """The id of the last event that this state contains."""
         return f"{self.epoch}-{self.rev}"
 
@@ -197,9 +197,9 @@ class ZoneState:
 
     def follow(self, event: Event) -> None:
         """Takes in what another supervisor committed; raises ``Gap`` where only loading anew helps."""
-        if not event.follows(self.head) or event.zone_changed:
+        if not event.is_next(self.head) or event.zone_changed:
             raise Gap(
-                f"zone {self.zone.name} stands at {self.position}, the log at {event.epoch}-{event.rev}"
+                f"zone {self.zone.name} stands at {self.stream_id}, the log at {event.epoch}-{event.rev}"
             )
         try:
             for change in event.changes:

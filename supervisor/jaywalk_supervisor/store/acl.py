@@ -57,9 +57,9 @@ def set_password(store: Store, zone: str, digest: str) -> bool:
     ``own_password`` stays in its meta data: see :func:`write_user`.
     """
     keys = ZoneKeys(zone)
-    if store.redis.hget(keys.creds, "agent") == digest:
+    if store.redis.hget(keys.credentials, "agent") == digest:
         return False
-    store.redis.hset(keys.creds, "agent", digest)
+    store.redis.hset(keys.credentials, "agent", digest)
     while True:
         at = [each or "" for each in store.redis.hmget(keys.meta, *HEAD_FIELDS)]
         if store.change(zone, at, {SHUT_TO_DEFAULT: "1"}) != "CONFLICT":
@@ -74,7 +74,7 @@ def write_user(store: Store, zone: str, default_digest: str = "") -> bool:
     the user.
     """
     keys = ZoneKeys(zone)
-    digest = store.redis.hget(keys.creds, "agent")
+    digest = store.redis.hget(keys.credentials, "agent")
     if not digest and store.redis.hexists(keys.meta, SHUT_TO_DEFAULT):
         return False
     digest = digest or default_digest

@@ -18,7 +18,7 @@ from redis.cluster import ClusterNode, RedisCluster
 from jaywalk.controller.address import ControllerAddress
 from jaywalk.controller.bounded import BoundedPool
 from jaywalk.controller.connection import client_to, locate
-from jaywalk.controller.errors import Translated
+from jaywalk.controller.errors import RedisErrorTranslator
 from jaywalk.controller.reply_meter import SUPERVISOR
 from jaywalk.core.errors import ControllerUnreachable, InvalidValue
 from jaywalk.core.ip import join_endpoint
@@ -74,7 +74,7 @@ class Connection:
         """
         if not where.nodes:
             where = locate(where)
-        with Translated(where):
+        with RedisErrorTranslator(where):
             client = _cluster(where, name) if where.nodes else client_to(where, name, SUPERVISOR)
             connection = cls(client, where)
             connection._check_server()

@@ -24,7 +24,7 @@ OWN_STREAMS = 1000
 
 def arguments(keys: ZoneKeys, to: ReplyTo, reply: Reply) -> tuple[str, tuple[str | int, ...]]:
     """The stream for one answer, and what ``commit.lua`` takes for it."""
-    stream, field = to.place(keys)
+    stream, field = to.stream_and_field(keys)
     text = reply.to_wire()
     if not to.shared:
         return stream, (field, text, 1, OWN_SECONDS)
@@ -41,5 +41,5 @@ class OwnStreams:
     def surplus(self, keys: ZoneKeys, written: Iterable[ReplyTo]) -> list[str]:
         """The streams to delete once answers were ``written``."""
         names = self._written.setdefault(keys.zone, deque())
-        names.extend(to.place(keys)[0] for to in written if not to.shared)
+        names.extend(to.stream_and_field(keys)[0] for to in written if not to.shared)
         return [names.popleft() for _ in range(len(names) - OWN_STREAMS)]

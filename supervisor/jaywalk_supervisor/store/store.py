@@ -13,7 +13,7 @@ import redis
 from redis.cluster import RedisCluster
 
 from jaywalk.controller.address import ControllerAddress
-from jaywalk.controller.client import seen_at
+from jaywalk.controller.client import parse_last_seen
 from jaywalk.controller.errors import is_full
 from jaywalk.core.errors import InvalidValue, JaywalkError
 from jaywalk.zone import codec
@@ -97,7 +97,7 @@ class Store(Connection):
         pools, description = zone.to_wire()["pools"], zone.description
         own = [SCHEMA, LEAST_WAIT_MS, pools, description, zone.policy.to_wire(), new_mark()]
         keys = ZoneKeys(zone.name)
-        names = [keys.meta, keys.peers, keys.events, keys.leases, keys.creds]
+        names = [keys.meta, keys.peers, keys.events, keys.leases, keys.credentials]
         made = self.run("create", names, [*own, *behind.arguments()]) == "CREATED"
         self.redis.sadd(ZONES, zone.name)
         return made
@@ -171,9 +171,9 @@ class Store(Connection):
         keys = state.keys
         while True:
             head = self.head(state.zone.name)
-            if head.place == state.head.place and not head.is_before(state.head):
+            if head.position == state.head.position and not head.is_before(state.head):
                 return state
-            entries = self.redis.xrange(keys.events, min=f"({state.position}", count=PAGE)
+            entries = self.redis.xrange(keys.events, min=f"({state.stream_id}", count=PAGE)
             try:
                 for entry_id, fields in entries:
                     state.follow(Event.from_entry(entry_id, fields))
@@ -237,7 +237,7 @@ class Store(Connection):
             state.rev, state.mark = state.rev + 1, mark
             state.wait_ms = wait_ms
             if gone := [change.key for change in changes if change.key not in state.leases]:
-                self.redis.hdel(state.keys.seen, *gone)
+                self.redis.hdel(state.keys.last_seen, *gone)
         return outcome
 
     def commit_all(self, zone: str, changes_of: Callable[[ZoneState], list[Change]]) -> list[Change]:
@@ -284,13 +284,13 @@ class Store(Connection):
 
     def last_seen(self, zone: str, keys: Collection[str] | None = None) -> dict[str, int]:
         """When each key of a zone (or those of ``keys``) was last heard of, in seconds since 1970."""
-        name = ZoneKeys(zone).seen
+        name = ZoneKeys(zone).last_seen
         with explaining_wrong_types(self.redis, zone):
             if keys is None:
-                return seen_at(self.redis.hgetall(name))
+                return parse_last_seen(self.redis.hgetall(name))
             texts = self.redis.hmget(name, *keys) if keys else []
         found = {key: text for key, text in zip(keys, texts, strict=True) if text is not None}
-        heard = seen_at(found)
+        heard = parse_last_seen(found)
         if spoilt := found.keys() - heard.keys():
             # Nobody is robbed for a time that does not parse: a node that is there reports within a minute.
             heard |= dict.fromkeys(spoilt, int(self.time(zone)))
@@ -299,11 +299,11 @@ class Store(Connection):
     def record_last_seen(self, zone: str, heard: Mapping[str, int]) -> None:
         """Keeps when the nodes of some keys were heard of."""
         if heard:
-            self.redis.hset(ZoneKeys(zone).seen, mapping=heard)
+            self.redis.hset(ZoneKeys(zone).last_seen, mapping=heard)
 
     def trim_last_seen(self, state: ZoneState) -> None:
         """Forgets keys that have no lease, should a supervisor have ended before it could."""
-        name = state.keys.seen
+        name = state.keys.last_seen
         if self.redis.hlen(name) > len(state.leases):
             self.redis.hdel(name, *(set(self.redis.hkeys(name)) - state.leases.keys()))
 

@@ -121,8 +121,8 @@ class ManualOperator:
         where = ControllerAddress(self.fleet.controller.address, 6379, "default", self.password)
         for peer in json.loads(self.get("/peers")):
             zone = ZoneClient(connect(where), where, peer["Zone"])
-            order = Request.checked("release", peer["Zone"], peer["PublicKey"])
-            zone.ask(order, 20, zone.keys.orders).lease_or_raise()
+            order = Request.validated("release", peer["Zone"], peer["PublicKey"])
+            zone.ask(order, 20, zone.keys.operator_inbox).lease_or_raise()
             zone.client.close()
 
     def restore_services(self) -> None:

@@ -317,7 +317,7 @@ def test_a_removed_node_takes_its_tunnels_down(
     def act() -> None:
         systemd.hear("READY=1")
         operator(redis_server).ask(
-            Request.checked("release", "zone-blue", agent.public_key), 20, to=KEYS.orders
+            Request.validated("release", "zone-blue", agent.public_key), 20, to=KEYS.operator_inbox
         )
         systemd.hear("was removed from zone zone-blue")
 
@@ -412,7 +412,7 @@ def test_a_superseded_machine_takes_its_tunnels_down(
 
     def act() -> None:
         systemd.hear("READY=1")
-        other = Request.checked("join", "zone-blue", agent.public_key, instance="000000bb")
+        other = Request.validated("join", "zone-blue", agent.public_key, instance="000000bb")
         assert operator(redis_server).ask(other, 20).addresses == ("10.20.0.1", "fd00:20::1")
         systemd.hear("superseded: the key of this node joined zone zone-blue from another machine")
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 from ..core.errors import ControllerDenied, ControllerUnreachable, InvalidValue, NoAnswer
 from ..zone import retention
 from ..zone.events import Event, Fork, Gap, wait_of
-from ..zone.marks import Head, Place, marks_of, number, readable, remember
+from ..zone.marks import Head, Position, marks_of, number, readable, remember
 from ..zone.models import Lease, Zone
 from ..zone.redis_keys import HEAD_FIELDS, ZoneKeys
 from ..zone.reply_streams import AwaitedReply
@@ -20,7 +20,7 @@ from ..zone.requests import EXPIRING_OPS, Reply, Request
 from ..zone.view import ZoneView, history_of
 from . import bounded, reply_kinds
 from .address import ControllerAddress
-from .errors import Translated, is_full
+from .errors import RedisErrorTranslator, is_full
 
 with suppress(ImportError):  # the edge (a module) says how to get it
     import redis
@@ -85,7 +85,7 @@ class ZoneClient:
         left = retention.departed(self._events(shared.least), before, shared) if lost else set()
         return view, retention.merge(view, before, shared, left, own_key, time.time())
 
-    def _mark_at(self, place: Place) -> str:
+    def _mark_at(self, place: Position) -> str:
         """The mark that the log has at ``place``, empty where it holds none."""
         entry = "{}-{}".format(*place)
         with self._asking():
@@ -95,7 +95,7 @@ class ZoneClient:
         except InvalidValue:
             return ""
 
-    def _events(self, since: Place) -> Iterator[Event]:
+    def _events(self, since: Position) -> Iterator[Event]:
         """The part of the log after ``since``, as far as it goes back."""
         after = "({}-{}".format(*since) if any(since) else "-"
         while True:
@@ -114,8 +114,8 @@ class ZoneClient:
         """Reads on until the log has reached the newest record, since only then the copy is of one moment."""
         newest = max((peer.rev for peer in view.peers.values()), default=0)
         before = ""
-        while view.rev < newest and view.position != before:
-            before = view.position
+        while view.rev < newest and view.stream_id != before:
+            before = view.stream_id
             self.alive()
             try:
                 self.read(view)
@@ -159,13 +159,13 @@ class ZoneClient:
                 return False
         except InvalidValue:
             return True
-        with Translated(self.where):
+        with RedisErrorTranslator(self.where):
             return self.client.hget(self.keys.peers, key) is not None
 
-    def seen(self) -> dict[str, int]:
+    def last_seen(self) -> dict[str, int]:
         """When each key was last heard of, in seconds since 1970; only operators may read it."""
         with self._asking():
-            return seen_at(cast("dict[str, str]", self.client.hgetall(self.keys.seen)))
+            return parse_last_seen(cast("dict[str, str]", self.client.hgetall(self.keys.last_seen)))
 
     def _records(self, name: str) -> Iterator[tuple[str, str]]:
         """What a hash holds, read by pages; a field that is set meanwhile may come twice."""
@@ -180,15 +180,15 @@ class ZoneClient:
             f"the controller {self.where} sends records without end", "is it Redis? Check what listens there"
         )
 
-    def goes_on_from(self, view: ZoneView) -> bool:
+    def log_continues_from(self, view: ZoneView) -> bool:
         """Whether the log still goes on from where ``view`` stands; raises like :meth:`snapshot`."""
         with self._asking():
             fields = cast("list[str | None]", self.client.hmget(self.keys.meta, *HEAD_FIELDS))
-        return self._leads_on(view, self._head(fields))
+        return self._log_leads_to(view, self._head(fields))
 
-    def _leads_on(self, view: ZoneView, head: Head) -> bool:
+    def _log_leads_to(self, view: ZoneView, head: Head) -> bool:
         """Whether the log goes on from where ``view`` stands to ``head``."""
-        if head.place <= view.head.place:
+        if head.position <= view.head.position:
             return not head.is_before(view.head)
         following = f"{view.epoch}-{view.rev + 1}"
         return self._has(view, following, following) or self._has(view, f"{view.epoch + 1}-0", "+")
@@ -202,7 +202,7 @@ class ZoneClient:
         with self._asking():
             entries = cast("list[Entry]", self.client.xrange(self.keys.events, first, last, count=1))
         try:
-            return any(Event.from_entry(*entry).follows(view.head) for entry in entries)
+            return any(Event.from_entry(*entry).is_next(view.head) for entry in entries)
         except (InvalidValue, Gap):
             return False
 
@@ -226,15 +226,15 @@ class ZoneClient:
         reply ``view`` has reached the commit that it is about.  Raises ``Gap`` where only a snapshot helps.
         """
         awaited = self._awaiting(nonce) if nonce else None
-        streams: dict[str, str] = {self.keys.events: view.position}
+        streams: dict[str, str] = {self.keys.events: view.stream_id}
         batches = self._xread({**streams, **awaited.positions} if awaited else streams, block)
-        text = awaited.take(batches) if awaited else None
+        text = awaited.find(batches) if awaited else None
         reply = None if text is None else Reply.from_wire(text)
         entries = batches.get(self.keys.events, [])
         changed = _take_in(view, entries)
         while reply is not None and len(entries) == EVENTS_PAGE:
             self.alive()
-            entries = self._xread({self.keys.events: view.position}, 0).get(self.keys.events, [])
+            entries = self._xread({self.keys.events: view.stream_id}, 0).get(self.keys.events, [])
             changed |= _take_in(view, entries)
         return changed, reply
 
@@ -252,7 +252,7 @@ class ZoneClient:
                 f"zone {self.zone} was followed up to {view.head} and stands at {head}: "
                 "Redis was put back to an older copy"
             )
-        if not self._leads_on(view, head):
+        if not self._log_leads_to(view, head):
             raise Gap(f"the log of zone {self.zone} stands at {head} and does not go on from {view.head}")
         with self._asking():
             for refusal in refusals:
@@ -286,7 +286,7 @@ class ZoneClient:
             try:
                 self.client.rpush(name, text)
             except redis.ResponseError as error:
-                if name != self.keys.orders or not is_full(error):
+                if name != self.keys.operator_inbox or not is_full(error):
                     raise
                 self.client.eval(_PUSH, 1, name, text)  # an operator may have come to free memory
         if request.nonce:  # sent again: Redis may have been put back, and ids then begin anew
@@ -300,7 +300,7 @@ class ZoneClient:
     def now(self) -> float | None:
         """The controller's clock, in seconds since 1970; None for a user that may not ask for it."""
         try:
-            with Translated(self.where):
+            with RedisErrorTranslator(self.where):
                 seconds, microseconds = self.client.time()
         except ControllerDenied:  # of a supervisor of an older version, or made by hand
             return None
@@ -324,7 +324,7 @@ class ZoneClient:
             self.submit(request, to)
             awaited, until = self._awaiting(request.nonce), min(now + pause, deadline)
             while (left := until - time.monotonic()) > 0:
-                text = awaited.take(self._xread(awaited.positions, left))
+                text = awaited.find(self._xread(awaited.positions, left))
                 if text is not None:
                     return Reply.from_wire(text)
             pause *= 2
@@ -334,9 +334,9 @@ class ZoneClient:
             "check that jaywalk-supervisor runs and reaches the same controller",
         )
 
-    def _asking(self) -> Translated:
+    def _asking(self) -> RedisErrorTranslator:
         self.alive()
-        return Translated(self.where)
+        return RedisErrorTranslator(self.where)
 
     def _xread(self, streams: dict[str, str], block: float) -> dict[str, list[RawEntry]]:
         """One XREAD, straight on the client's connection.
@@ -347,7 +347,7 @@ class ZoneClient:
         wait = max(1, int(min(block, self.where.timeout * BLOCKED) * 1000))
         connection: Any = self.client.connection
         connection.blocked = wait / 1000
-        with Translated(self.where):
+        with RedisErrorTranslator(self.where):
             connection.send_command(
                 "XREAD", "COUNT", EVENTS_PAGE, "BLOCK", wait, "STREAMS", *streams, *streams.values()
             )
@@ -363,7 +363,7 @@ def _paired(words: list[str]) -> dict[str, str]:
     return dict(zip(words[::2], words[1::2]))
 
 
-def seen_at(record: Mapping[str, str]) -> dict[str, int]:
+def parse_last_seen(record: Mapping[str, str]) -> dict[str, int]:
     """``{zone}:seen`` as numbers; what is none is left out, since nothing rests on it."""
     return {key: int(text) for key, text in record.items() if text.isascii() and text.isdigit()}
 

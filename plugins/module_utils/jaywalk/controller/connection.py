@@ -15,7 +15,7 @@ from ..core.errors import (
 from ..zone.redis_keys import ZoneKeys
 from . import bounded
 from .address import TIMEOUT, ControllerAddress
-from .errors import HAS_REDIS, Translated
+from .errors import HAS_REDIS, RedisErrorTranslator
 from .reply_meter import NODE, Bounds
 
 try:
@@ -41,7 +41,7 @@ def connect(
         raise MissingTool("redis")
     where = locate(where)
     alive()
-    with Translated(where):
+    with RedisErrorTranslator(where):
         client = client_to(where, name)
         alive()
         client.ping()
@@ -82,7 +82,7 @@ def locate(where: ControllerAddress) -> ControllerAddress:
     if not where.sentinels:
         return where
     login = {"username": where.user or None, "password": where.password}
-    with Translated(where):
+    with RedisErrorTranslator(where):
         try:
             host, port = _primary(where)
         except MasterNotFoundError as error:
@@ -104,7 +104,7 @@ def _shard(where: ControllerAddress) -> ControllerAddress:
     for host, port in where.nodes:
         here = replace(where, host=host, port=port, nodes=())
         try:
-            with Translated(here), client_to(here, "jaywalk-locate") as client:
+            with RedisErrorTranslator(here), client_to(here, "jaywalk-locate") as client:
                 try:
                     client.hget(ZoneKeys(where.zone).meta, "epoch")
                 except redis.exceptions.MovedError as moved:

@@ -19,7 +19,7 @@ else:
     UNANSWERED = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.RedisClusterException)
 
 
-class Translated:
+class RedisErrorTranslator:
     """Turns redis-py's errors into ours, with the address and the user named and never the password.
 
     A class, since a node makes one at each wake-up, and ``contextmanager`` takes four times as long.
@@ -82,7 +82,7 @@ def _unready(where: ControllerAddress, error: BaseException) -> ControllerUnreac
             "name the primary, or make it one ('redis-cli REPLICAOF NO ONE')",
         )
     if is_full(error):
-        return memory_trouble(where)
+        return memory_full(where)
     if str(error).startswith("NOREPLICAS"):
         return ControllerUnreachable(
             f"the controller {where} has too few replicas to take anything in",
@@ -96,7 +96,7 @@ def is_full(error: BaseException) -> bool:
     return isinstance(error, redis.ResponseError) and "used memory > 'maxmemory'" in str(error)
 
 
-def memory_trouble(where: ControllerAddress) -> ControllerFull:
+def memory_full(where: ControllerAddress) -> ControllerFull:
     """What is said of a Redis whose memory is full."""
     return ControllerFull(
         f"the controller {where} has no memory left",

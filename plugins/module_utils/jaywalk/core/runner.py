@@ -120,7 +120,7 @@ def in_namespace(runner: Runner, netns: str) -> Runner:
     return NamespaceRunner(runner, netns)
 
 
-def checked(runner: Runner, argv: Sequence[str], stdin: str | None = None) -> str:
+def run_checked(runner: Runner, argv: Sequence[str], stdin: str | None = None) -> str:
     """Runs ``argv`` and returns its output; raises ``CommandFailed`` if its exit code is not 0."""
     done = runner.run(argv, stdin)
     if done.returncode != 0:

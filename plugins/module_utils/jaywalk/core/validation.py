@@ -62,7 +62,7 @@ def zone_name(text: object) -> str:
     return dns_label(text, "zone")
 
 
-def machine_mark(text: object) -> str:
+def machine_id(text: object) -> str:
     """The mark of a machine, by which two that have the same key are told apart; empty for none."""
     if isinstance(text, str) and (not text or _MACHINE_MARK.fullmatch(text)):
         return text
@@ -122,7 +122,7 @@ def seconds(value: object, what: str) -> int:
     return number
 
 
-def moment(seconds: float) -> str:
+def iso_time(seconds: float) -> str:
     """A time (seconds since 1970) as people and programs read it: ``2026-11-22T15:47:03Z``."""
     return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
 

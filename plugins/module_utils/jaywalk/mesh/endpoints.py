@@ -25,14 +25,14 @@ def candidates(own: Peer | None, other: Peer, versions: Collection[int] = ANY_VE
     The operator's word goes first.  Behind the same NAT the way by the local network does, since few NATs
     lead a packet back inside; else the local addresses go last, for sites that are routed to each other.
     """
-    nearby = said_by(other)
+    nearby = declared_endpoints(other)
     seen = (other.observed,) if other.observed else ()
     local_first = other.fixed or same_nat(own, other)
     found = dict.fromkeys(nearby + seen if local_first else seen + nearby)
     return tuple(each for each in found if ip.version_of(ip.host_of(each)) in versions)
 
 
-def said_by(peer: Peer) -> tuple[str, ...]:
+def declared_endpoints(peer: Peer) -> tuple[str, ...]:
     """The endpoints that a peer names itself: its own word, then its other addresses on the same port."""
     if not peer.endpoint:
         return ()
@@ -47,7 +47,7 @@ def same_nat(one: Peer | None, other: Peer) -> bool:
     return ip.host_of(one.observed) == ip.host_of(other.observed)
 
 
-def is_plain(own: Peer | None, other: Peer) -> bool:
+def both_without_nat(own: Peer | None, other: Peer) -> bool:
     """Whether both can be reached where they say, so that WireGuard needs nobody's help."""
     return not (own is not None and own.observed) and not other.observed
 
@@ -63,9 +63,9 @@ def relay_endpoint(own: Peer, relay: Peer, versions: Collection[int] = ANY_VERSI
 
     Ours are those that this node names itself, as far as it has a way for them (``versions``).
     """
-    named = {ip.version_of(ip.host_of(each)) for each in said_by(own)}
+    named = {ip.version_of(ip.host_of(each)) for each in declared_endpoints(own)}
     usable = named & set(versions) or named
-    hosts = [ip.host_of(each) for each in said_by(relay)]
+    hosts = [ip.host_of(each) for each in declared_endpoints(relay)]
     reached = (host for host in hosts if ip.version_of(host) in usable)
     return ip.join_endpoint(next(reached, hosts[0]), relay.relay)
 

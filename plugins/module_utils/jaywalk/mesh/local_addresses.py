@@ -107,7 +107,7 @@ def _nameless() -> str:
     return f"node-{hashlib.sha256(f'jaywalk {number}'.encode()).hexdigest()[:6]}" if number else "node"
 
 
-def whereabouts(controller_host: str, listen_port: int, declared: str = "") -> dict[str, Any]:
+def endpoint_fields(controller_host: str, listen_port: int, declared: str = "") -> dict[str, Any]:
     """What a request says of where peers reach this node: its operator's word ``declared``, else its own.
 
     The endpoint is empty where it has no address to offer; its peers then wait for it to speak first.

@@ -21,7 +21,7 @@ KEEPALIVE = 25
 
 
 @dataclass(frozen=True)
-class Node:
+class LocalNode:
     """What a node brings to the mesh: its key, and how its interface is to be called and heard.
 
     ``local_networks`` are the networks that it has without the mesh, and the controller's own address:
@@ -51,7 +51,7 @@ class PeerEndpoint:
 
 
 def desired(
-    view: ZoneView, node: Node, peer_endpoints: Mapping[str, PeerEndpoint] = MappingProxyType({})
+    view: ZoneView, node: LocalNode, peer_endpoints: Mapping[str, PeerEndpoint] = MappingProxyType({})
 ) -> Interface | None:
     """The interface that ``node`` should have, or None while it is not in the zone.
 
@@ -61,7 +61,7 @@ def desired(
     own = view.peers.get(node.public_key)
     if own is None:
         return None
-    refuse_overlap(view.zone.pools, node)
+    check_no_overlap(view.zone.pools, node)
     empty = Interface(
         name=node.interface,
         public_key=node.public_key,
@@ -85,7 +85,7 @@ def _pools_beside(view: ZoneView, own: Peer) -> list[str]:
 def with_peers(
     current: Interface,
     view: ZoneView,
-    node: Node,
+    node: LocalNode,
     keys: Iterable[str],
     peer_endpoints: Mapping[str, PeerEndpoint] = MappingProxyType({}),
 ) -> Interface:
@@ -109,12 +109,12 @@ def with_peers(
     return replace(current, peers=peers, routes=frozenset(routes))
 
 
-def _refused(view: ZoneView, node: Node, record: Peer, local: Sequence[Network]) -> dict[str, str]:
+def _refused(view: ZoneView, node: LocalNode, record: Peer, local: Sequence[Network]) -> dict[str, str]:
     """Which allowed IPs of ``record`` this node does not take, and who has them."""
     own = view.peers.get(node.public_key)
     refused: dict[str, str] = {}
     for each in record.allowed_ips:
-        holder = own if own and each in own.allowed_ips else view.holder(each)
+        holder = own if own and each in own.allowed_ips else view.owner_of(each)
         taken = ip.overlapping(local, each) if each in record.prefixes else None
         if taken is not None:
             refused[each] = f"it overlaps {taken} on this machine"
@@ -123,7 +123,7 @@ def _refused(view: ZoneView, node: Node, record: Peer, local: Sequence[Network])
     return refused
 
 
-def refuse_overlap(pools: Sequence[str], node: Node) -> None:
+def check_no_overlap(pools: Sequence[str], node: LocalNode) -> None:
     """Raises ``InvalidValue`` where a pool overlaps a network that the machine already has."""
     own = {ip.host_prefix(host) for host in node.requested}
     local = [network for network in _machine(node) if str(network) not in own]
@@ -136,7 +136,7 @@ def refuse_overlap(pools: Sequence[str], node: Node) -> None:
             )
 
 
-def refused_prefixes(view: ZoneView, node: Node) -> list[str]:
+def refused_prefixes(view: ZoneView, node: LocalNode) -> list[str]:
     """Sentences about what peers claim and this node does not take, since it is another's or its own."""
     local = _local(view, node)
     return [
@@ -147,11 +147,11 @@ def refused_prefixes(view: ZoneView, node: Node) -> list[str]:
     ]
 
 
-def _machine(node: Node) -> list[Network]:
+def _machine(node: LocalNode) -> list[Network]:
     return [ipaddress.ip_network(each, strict=False) for each in node.local_networks]
 
 
-def _local(view: ZoneView, node: Node) -> list[Network]:
+def _local(view: ZoneView, node: LocalNode) -> list[Network]:
     """The networks that this machine has, and those that it announces."""
     own = view.peers.get(node.public_key)
     return _machine(node) + ip.networks(own.prefixes if own else ())

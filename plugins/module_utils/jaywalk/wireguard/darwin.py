@@ -19,7 +19,7 @@ from functools import singledispatch
 from ..core import ip
 from ..core.errors import CommandFailed, JaywalkError, MissingTool
 from ..core.ip import version_of
-from ..core.runner import Runner, checked
+from ..core.runner import Runner, run_checked
 from . import wg
 from .backend import Backend, Failure
 from .interface import Observed, ObservedPeer, networks_of
@@ -76,7 +76,7 @@ class Darwin(Backend):
             if self._real_name(name) is None:  # wg removes the socket of a program that died
                 return None
             raise CommandFailed(argv, shown.returncode, shown.stderr)
-        link = links(checked(self.runner, ["ifconfig", real]))[real]
+        link = links(run_checked(self.runner, ["ifconfig", real]))[real]
         up = "UP" in link.flags
         return wg.observed_from_dump(
             name,
@@ -120,7 +120,7 @@ class Darwin(Backend):
         """Makes a tunnel."""
         self.require_wireguard()
         os.makedirs(self._folder, mode=0o755, exist_ok=True)
-        checked(self.runner, self._create_command(name))
+        run_checked(self.runner, self._create_command(name))
 
     def _create_command(self, name: str) -> list[str]:
         return ["env", f"WG_TUN_NAME_FILE={self._name_file(name)}", PROGRAM, "utun"]
@@ -128,7 +128,7 @@ class Darwin(Backend):
     def delete(self, name: str) -> None:
         """Ends the program, and with it the tunnel: it watches its control socket."""
         real = self._existing(name)
-        checked(self.runner, ["rm", "-f", self._socket(real), self._name_file(name)])
+        run_checked(self.runner, ["rm", "-f", self._socket(real), self._name_file(name)])
 
     def execute(self, name: str, steps: Sequence[Step]) -> list[Failure]:
         """As :meth:`.Backend.execute`; the first error of each step counts."""
@@ -185,7 +185,7 @@ class Darwin(Backend):
     def local_networks(self, without: str) -> list[str]:
         """The networks that this machine has by its other interfaces."""
         own = self._real_name(without)
-        found = links(checked(self.runner, ["ifconfig", "-a"]))
+        found = links(run_checked(self.runner, ["ifconfig", "-a"]))
         return [
             address
             for name, link in found.items()
@@ -229,7 +229,7 @@ class Darwin(Backend):
         found = {
             network
             for family in ("inet", "inet6")
-            for network in routes(checked(self.runner, ["netstat", "-nr", "-f", family]), real)
+            for network in routes(run_checked(self.runner, ["netstat", "-nr", "-f", family]), real)
         }
         # mypy does not see that two networks of one version are of one type.
         other = {

@@ -70,7 +70,7 @@ class WgPeer:
     keepalive: int = 0
 
     @classmethod
-    def checked(
+    def validated(
         cls, key: object, allowed_ips: list[object], endpoint: str = "", keepalive: object = 0
     ) -> WgPeer:
         """A peer from a person's words; raises ``InvalidValue``."""

@@ -11,17 +11,17 @@ import os
 
 from ..core.files import read_secret, write_private
 from ..core.key_format import private_key, public_key
-from ..core.runner import Runner, checked
+from ..core.runner import Runner, run_checked
 
 
 def derive(runner: Runner, private: str) -> str:
     """The public key of ``private``; raises ``CommandFailed`` or ``MissingTool``."""
-    return public_key(checked(runner, ["wg", "pubkey"], stdin=private + "\n").strip())
+    return public_key(run_checked(runner, ["wg", "pubkey"], stdin=private + "\n").strip())
 
 
 def generate(runner: Runner) -> str:
     """A new private key."""
-    return private_key(checked(runner, ["wg", "genkey"]).strip(), "the output of 'wg genkey'")
+    return private_key(run_checked(runner, ["wg", "genkey"]).strip(), "the output of 'wg genkey'")
 
 
 def read_key_file(runner: Runner, path: str) -> str:

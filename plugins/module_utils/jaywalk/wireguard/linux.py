@@ -16,7 +16,7 @@ from typing import Any
 
 from ..core.errors import CommandFailed, JaywalkError, MissingTool
 from ..core.ip import version_of
-from ..core.runner import NamespaceRunner, Runner, checked
+from ..core.runner import NamespaceRunner, Runner, run_checked
 from . import userspace, wg
 from .backend import Backend, Failure
 from .interface import Observed, ObservedPeer, is_relays, networks_of
@@ -84,7 +84,7 @@ class Linux(Backend):
     def listen_ports(self) -> dict[str, int]:
         found = wg.listen_ports(self.runner)
         # wg lists userspace interfaces of every namespace.
-        links = json.loads(checked(self.runner, ["ip", "-json", "link", "show"]))
+        links = json.loads(run_checked(self.runner, ["ip", "-json", "link", "show"]))
         names = {str(link.get("ifname")) for link in links}
         return {name: port for name, port in found.items() if name in names}
 
@@ -99,7 +99,7 @@ class Linux(Backend):
             ["ip", "-json", "-force", "-batch", "-"], "".join(f"route get {host}\n" for host in sorted(hosts))
         )
         routes = [route for line in shown.stdout.splitlines() if line for route in json.loads(line)]
-        shown_links = checked(outside, ["ip", "-json", "link", "show"]) if routes else ""
+        shown_links = run_checked(outside, ["ip", "-json", "link", "show"]) if routes else ""
         mtus = {str(link.get("ifname")): int(link.get("mtu", 0)) for link in json.loads(shown_links or "[]")}
         return {str(route["dst"]): _path_mtu(route, mtus) for route in routes if "dst" in route}
 
@@ -184,7 +184,7 @@ class Linux(Backend):
 
         So are the interfaces to relays, which have the addresses of ``without`` once more.
         """
-        shown = json.loads(checked(self.runner, ["ip", "-json", "addr", "show"]) or "[]")
+        shown = json.loads(run_checked(self.runner, ["ip", "-json", "addr", "show"]) or "[]")
         return [
             f"{address['local']}/{address['prefixlen']}"
             for link in shown
@@ -212,7 +212,7 @@ def _create_for(runner: NamespaceRunner, name: str) -> None:
         )
     _create(runner.outside, name, restarts=False)
     # A userspace program that has not answered yet still opens its interface here, and ends without it.
-    checked(runner.outside, ["wg", "show", name, "listen-port"])
+    run_checked(runner.outside, ["wg", "show", name, "listen-port"])
     argv = ["ip", "link", "set", "dev", name, "netns", runner.netns]
     moved = runner.outside.run(argv)
     if moved.returncode != 0:
@@ -221,7 +221,7 @@ def _create_for(runner: NamespaceRunner, name: str) -> None:
 
 
 def _delete(runner: Runner, name: str) -> None:
-    checked(runner, ["ip", "link", "delete", "dev", name])
+    run_checked(runner, ["ip", "link", "delete", "dev", name])
     userspace.stop(runner, name)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from ..core.errors import JaywalkError
-from ..core.runner import Runner, checked
+from ..core.runner import Runner, run_checked
 from . import plan
 from .interface import Interface, Observed
 from .linux import Linux
@@ -21,7 +21,7 @@ def restored_on_failure(runner: Runner, before: Observed | None) -> Iterator[Non
         yield
         return
     # With keys, which therefore stay in memory. Not by plan: that knows no preshared keys.
-    settings = checked(runner, ["wg", "showconf", before.name])
+    settings = run_checked(runner, ["wg", "showconf", before.name])
     try:
         yield
     except JaywalkError:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ..core.runner import Runner, checked
+from ..core.runner import Runner, run_checked
 
 
 def keep(runner: Runner, setting: str, value: str) -> None:
@@ -11,7 +11,7 @@ def keep(runner: Runner, setting: str, value: str) -> None:
 
     By ``tee``, since not every machine has sysctl(8).
     """
-    checked(runner, ["tee", f"/proc/sys/{setting}"], f"{value}\n")
+    run_checked(runner, ["tee", f"/proc/sys/{setting}"], f"{value}\n")
 
 
 def kept(runner: Runner, setting: str) -> str:

@@ -88,7 +88,7 @@ class Event(NamedTuple):
         before, _blank, own = fields.get("m", "").partition(" ")
         return cls(epoch, rev, parsed, wait, previous, "zone" in fields, readable(own), readable(before))
 
-    def follows(self, head: Head) -> bool:
+    def is_next(self, head: Head) -> bool:
         """Whether this is the entry after ``head``: of its epoch, or the one that ended it with nothing lost.
 
         Raises ``Fork`` where the number follows and the mark says that the history is another one.

@@ -25,7 +25,7 @@ MOST = 256
 STEPS = ((64, 1), (4096, 64), (262_144, 4096))
 """How many revisions back a reader remembers each one, each 64th and each 4,096th."""
 
-Place = tuple[int, int]
+Position = tuple[int, int]
 """An epoch and a revision in it.  Along one history both only grow."""
 
 
@@ -46,14 +46,14 @@ def agree(one: str, other: str) -> bool:
     return one == other or not one or not other
 
 
-def remember(marks: dict[Place, str], place: Place, mark: str) -> None:
+def remember(marks: dict[Position, str], position: Position, mark: str) -> None:
     """Adds the newest mark, and keeps the older ones ever more sparsely."""
     if not mark:
         return
-    marks[place] = mark
+    marks[position] = mark
     if len(marks) > MOST:
         for each in list(marks):
-            if not _is_kept(each[1], place[1] - each[1]):
+            if not _is_kept(each[1], position[1] - each[1]):
                 del marks[each]
 
 
@@ -77,12 +77,14 @@ class Head(NamedTuple):
             raise InvalidValue("the position of the zone does not parse", "restore its meta data") from None
 
     @property
-    def place(self) -> Place:
+    def position(self) -> Position:
         return self.epoch, self.rev
 
     def is_before(self, known: Head) -> bool:
         """Whether a history that stands here lacks what ``known`` has: it went back, or forked."""
-        return self.place < known.place or (self.place == known.place and not agree(self.mark, known.mark))
+        return self.position < known.position or (
+            self.position == known.position and not agree(self.mark, known.mark)
+        )
 
     def __str__(self) -> str:
         return f"{self.epoch}-{self.rev}" + (f" ({self.mark})" if self.mark else "")

@@ -36,7 +36,7 @@ class Zone:
     policy: Policy = policies.DEFAULT
 
     @classmethod
-    def checked(
+    def validated(
         cls, name: object, pools: Sequence[object], description: str = "", policy: Policy = policies.DEFAULT
     ) -> Zone:
         """A zone from a person's words: every pool normalised, none overlapping, at least one."""
@@ -63,7 +63,7 @@ class Zone:
         """A zone from its ``{zone}:meta`` hash."""
         pools = codec.parsed(meta.get("pools", ""), list, f"the pools of zone {name}")
         policy = Policy.from_wire(meta.get("policy", ""))
-        return cls.checked(name, pools, meta.get("description", ""), policy)
+        return cls.validated(name, pools, meta.get("description", ""), policy)
 
     def to_wire(self) -> dict[str, str]:
         """The zone's own fields of ``{zone}:meta``."""
@@ -86,7 +86,7 @@ class Zone:
             for each in self.networks
         )
 
-    def holds(self, host: str) -> bool:
+    def contains(self, host: str) -> bool:
         """Whether ``host``, an address that was checked before, lies in a pool."""
         number = ip.packed(host)
         # Each node checks each address of its zone, and any() takes twice as long.
@@ -145,7 +145,7 @@ class Peer(NamedTuple):
         if not peer.addresses:
             raise InvalidValue(f"the peer {peer.key} has no address", "have it join again")
         for host in peer.addresses:
-            if not zone.holds(host):
+            if not zone.contains(host):
                 raise InvalidValue(f"the address {host} of peer {peer.name} lies outside the zone's pools")
         for prefix in peer.prefixes:
             if ip.overlapping(zone.networks, prefix) is not None:

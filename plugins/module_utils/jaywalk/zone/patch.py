@@ -40,7 +40,7 @@ class ZonePatch:
     def new_zone(self, name: object) -> Zone:
         """Returns the zone ``name`` with these options, and defaults for the others."""
         pools = [pool for option in POOL_OPTIONS for pool in self.options.get(option.name, ())]
-        return Zone.checked(name, pools, self.options.get("description", ""), self._policy(Policy()))
+        return Zone.validated(name, pools, self.options.get("description", ""), self._policy(Policy()))
 
     def apply(self, zone: Zone) -> Zone:
         """Returns ``zone`` with these options; given pools replace those of the same IP version."""
@@ -48,7 +48,7 @@ class ZonePatch:
             pool for option in POOL_OPTIONS for pool in self.options.get(option.name) or option.value_in(zone)
         ]
         description = self.options.get("description", zone.description)
-        desired = Zone.checked(zone.name, pools, description, self._policy(zone.policy))
+        desired = Zone.validated(zone.name, pools, description, self._policy(zone.policy))
         # Pools that stay keep their order, so that an equal list changes nothing; IPv4 stands before IPv6.
         kept = [pool for pool in zone.pools if pool in desired.pools]
         ordered = [*kept, *(pool for pool in desired.pools if pool not in kept)]

@@ -54,7 +54,7 @@ def _endpoint(value: object, _meaning: str) -> str:
 
 
 def _machine_id(value: object, _meaning: str) -> str:
-    return validation.machine_mark(value)
+    return validation.machine_id(value)
 
 
 def _flag(value: object, meaning: str) -> bool:

@@ -43,15 +43,15 @@ class ZoneKeys:
         return self._key("inbox")
 
     @cached_property
-    def orders(self) -> str:
+    def operator_inbox(self) -> str:
         return self._key("orders")
 
     @cached_property
-    def creds(self) -> str:
+    def credentials(self) -> str:
         return self._key("creds")
 
     @cached_property
-    def seen(self) -> str:
+    def last_seen(self) -> str:
         return self._key("seen")
 
     @cached_property

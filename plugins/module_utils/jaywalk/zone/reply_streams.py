@@ -30,7 +30,7 @@ class ReplyTo(NamedTuple):
     nonce: str
     shared: bool = True
 
-    def place(self, keys: ZoneKeys) -> tuple[str, str]:
+    def stream_and_field(self, keys: ZoneKeys) -> tuple[str, str]:
         """The stream for the answer, and the name of the field in its entry."""
         if not self.shared:
             return keys.reply(self.nonce), OWN_FIELD
@@ -43,11 +43,11 @@ class AwaitedReply:
 
     def __init__(self, keys: ZoneKeys, nonce: str) -> None:
         self.nonce = nonce
-        places = [ReplyTo(nonce, shared).place(keys) for shared in (True, False)]
+        places = [ReplyTo(nonce, shared).stream_and_field(keys) for shared in (True, False)]
         self.positions = {stream: "0" for stream, _field in places}
         self._fields = {field for _stream, field in places}
 
-    def take(self, batches: Mapping[str, Sequence[tuple[str, Sequence[str]]]]) -> str | None:
+    def find(self, batches: Mapping[str, Sequence[tuple[str, Sequence[str]]]]) -> str | None:
         """The answer's text if it is among the entries that were read; the first one counts.
 
         ``batches`` maps a stream to its new entries, each an id and the names and values of its fields.

@@ -91,7 +91,7 @@ class Request:
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     @classmethod
-    def checked(
+    def validated(
         cls,
         op: str,
         zone: object,
@@ -133,7 +133,7 @@ class Request:
             nonce=("" if op == REPORT else new_nonce()) if nonce is None else nonce,
             seq=new_seq() if seq is None else seq,
             shared=shared,
-            instance=validation.machine_mark(instance),
+            instance=validation.machine_id(instance),
             observed=_observed(observed),
             expires=expires,
             notes=_normalised(child_prefixes),
@@ -175,7 +175,7 @@ class Request:
     def from_wire(cls, text: str, zone: str, ops: Sequence[str]) -> Request:
         """A request as a supervisor takes it from the list of ``zone`` where ``ops`` may be asked for."""
         data = _envelope(text, zone, ops)
-        return cls.checked(
+        return cls.validated(
             op=data["op"],
             zone=zone,
             key=data.get("key"),

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from ..core import ip
 from .events import Change, Event
-from .marks import Place, agree
+from .marks import Position, agree
 from .models import Peer
 from .view import Retained, ZoneView
 
@@ -38,8 +38,8 @@ class Shared(NamedTuple):
     ``most`` is not.  The same where it is known exactly.
     """
 
-    least: Place
-    most: Place
+    least: Position
+    most: Position
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,15 @@ class Merged:
         return self.shared.least[1] < before.rev
 
 
-def _unknown(_place: Place) -> str:
+def _unknown(_place: Position) -> str:
     return ""
 
 
-def shared_by(view: ZoneView, before: ZoneView, mark_at: Callable[[Place], str] = _unknown) -> Shared:
+def shared_by(view: ZoneView, before: ZoneView, mark_at: Callable[[Position], str] = _unknown) -> Shared:
     """How far the histories of two copies are one; least is (0, 0) where nothing is known to be shared.
 
-    ``mark_at`` tells the mark that the log behind ``view`` has at a place; empty where it does not go back as
-    far, or where an older version wrote it.
+    ``mark_at`` returns the mark at a position of the log behind ``view``; empty where the log does not go
+    back as far, or where an older version wrote it.
     """
     ours = dict(view.history) | {view.epoch: view.rev}
     theirs = dict(before.history) | {before.epoch: before.rev}
@@ -75,26 +75,26 @@ def shared_by(view: ZoneView, before: ZoneView, mark_at: Callable[[Place], str] 
     most = epoch, min(ours[epoch], theirs[epoch])
     if not before.marks:  # of an older version
         return Shared(most, most)
-    known = sorted(place for place in before.marks if place <= most)
-    mark = cache(lambda place: view.marks.get(place) or mark_at(place))
-    if most == before.head.place and not (known and mark(known[-1])):
+    known = sorted(position for position in before.marks if position <= most)
+    mark = cache(lambda position: view.marks.get(position) or mark_at(position))
+    if most == before.head.position and not (known and mark(known[-1])):
         return Shared(most, most)  # the log was trimmed beyond it, and nothing says that Redis went back
     return _narrowed(Shared((0, 0), most), before.marks, known, mark)
 
 
 def _narrowed(
-    shared: Shared, marks: Mapping[Place, str], known: Sequence[Place], mark: Callable[[Place], str]
+    shared: Shared, marks: Mapping[Position, str], known: Sequence[Position], mark: Callable[[Position], str]
 ) -> Shared:
-    """``shared`` by the marks at the places ``known``: two histories differ from some place on."""
+    """``shared`` by the marks at the places ``known``: two histories differ from some position on."""
     low, high, middle = 0, len(known), len(known) - 1
     while low < high:
-        place = known[middle]
-        if mark(place) == marks[place]:
-            shared = shared._replace(least=place)
-        if agree(mark(place), marks[place]):
+        position = known[middle]
+        if mark(position) == marks[position]:
+            shared = shared._replace(least=position)
+        if agree(mark(position), marks[position]):
             low = middle + 1
         else:
-            high, shared = middle, shared._replace(most=(place[0], place[1] - 1))
+            high, shared = middle, shared._replace(most=(position[0], position[1] - 1))
         middle = (low + high) // 2
     return shared
 
@@ -125,28 +125,28 @@ def departed(events: Iterable[Event], before: ZoneView, shared: Shared) -> set[s
 
     A departure that both histories may have, before ``before``'s record of the key was made, is none.
     """
-    last: dict[str, tuple[Change, Place]] = {}
+    last: dict[str, tuple[Change, Position]] = {}
     for event in events:
-        place = event.epoch, event.rev
-        last.update((change.key, (change, place)) for change in event.changes if change.sign != "=")
+        position = event.epoch, event.rev
+        last.update((change.key, (change, position)) for change in event.changes if change.sign != "=")
     return {
         key
-        for key, (change, place) in last.items()
+        for key, (change, position) in last.items()
         if change.sign == "-"
-        and (place > shared.most or not _was_before(change, place, before.peers.get(key)))
+        and (position > shared.most or not _was_before(change, position, before.peers.get(key)))
     }
 
 
-def _was_before(departure: Change, place: Place, peer: Peer | None) -> bool:
-    """Whether a key left, at ``place`` of the log, before its ``peer`` asked for the place that it has.
+def _was_before(departure: Change, position: Position, peer: Peer | None) -> bool:
+    """Whether a key left, at ``position`` of the log, before its ``peer`` asked for its lease.
 
     By the order of its requests, and by the clock, since an operator's release has the seq of what it ends.
-    The release of a key that the zone did not list then has neither, and goes by the place.
+    The release of a key that the zone did not list then has neither, and goes by the position.
     """
     if peer is None:
         return False
     if departure.record is None:
-        return place[1] < peer.rev
+        return position[1] < peer.rev
     left, seq = departure.record.get("t"), departure.record.get("s")
     if not isinstance(left, (int, float)) or not isinstance(seq, int):
         return False
@@ -159,7 +159,7 @@ def merge(
     """Takes into the snapshot ``view`` what ``before`` knows and the controller lost.
 
     ``left`` are keys that left since, as the log says.  This node's own record is never retained: it asks for
-    its place again.
+    its lease again.
     """
     if shared.least[1] >= before.rev:
         view.keep(before)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from ..core import ip
 from ..core.errors import InvalidValue
 from .events import Change, Event, Gap
-from .marks import Head, Place, remember
+from .marks import Head, Position, remember
 from .models import Peer, Zone
 
 MAX_HISTORY = 16
@@ -61,7 +61,7 @@ class ZoneView:
     rejected: dict[str, str] = field(default_factory=dict)
     history: tuple[tuple[int, int], ...] = ()
     retained: dict[str, Retained] = field(default_factory=dict)
-    marks: dict[Place, str] = field(default_factory=dict, compare=False)
+    marks: dict[Position, str] = field(default_factory=dict, compare=False)
     _claims: dict[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -70,7 +70,7 @@ class ZoneView:
             self._claim(peer)
 
     @property
-    def position(self) -> str:
+    def stream_id(self) -> str:
         """The stream id after which this reader reads on."""
         return f"{self.epoch}-{self.rev}"
 
@@ -84,9 +84,9 @@ class ZoneView:
 
         Raises ``Gap``, and ``Fork`` where Redis was put back.
         """
-        if not event.follows(self.head):
+        if not event.is_next(self.head):
             raise Gap(
-                f"zone {self.zone.name} stands at {self.position} and the log at {event.epoch}-{event.rev}"
+                f"zone {self.zone.name} stands at {self.stream_id} and the log at {event.epoch}-{event.rev}"
             )
         if event.epoch != self.epoch:
             self.history = (*self.history, (self.epoch, self.rev))[-MAX_HISTORY:]
@@ -99,7 +99,7 @@ class ZoneView:
             changed |= self._take(change, event.rev)
         return changed
 
-    def holder(self, allowed_ip: str) -> Peer | None:
+    def owner_of(self, allowed_ip: str) -> Peer | None:
         """The peer that has ``allowed_ip``: of several that claim it the one whose record is the oldest.
 
         A retained peer has only what nobody claims whom the zone lists.
@@ -139,7 +139,7 @@ class ZoneView:
     def _yield_prefixes(self, peer: Peer) -> set[str]:
         """Takes from retained peers the prefixes that overlap those of ``peer``, whom the zone lists.
 
-        Equal ones are decided by :meth:`holder`; a narrower one would take a part of the peer's traffic.
+        Equal ones are decided by :meth:`owner_of`; a narrower one would take a part of the peer's traffic.
         """
         changed: set[str] = set()
         networks = ip.networks(peer.prefixes)

@@ -255,8 +255,8 @@ def test_a_node_changes_its_key_as_the_documents_say(
     assert main.main(["keygen"]) == 0
     new = capsys.readouterr().out.split()[-1]
     operator = ZoneClient(connect(controller.address), controller.address, "zone-blue")
-    rekey = Request.checked("rekey", "zone-blue", new, name="node0")
-    operator.ask(rekey, 10.0, to=operator.keys.orders).lease_or_raise()
+    rekey = Request.validated("rekey", "zone-blue", new, name="node0")
+    operator.ask(rekey, 10.0, to=operator.keys.operator_inbox).lease_or_raise()
     assert main.main(["up"]) == 0
     assert "with 10.20.0.1, fd00:20::1" in capsys.readouterr().out
     assert set(zone(controller).snapshot().peers) == {new} != {old}

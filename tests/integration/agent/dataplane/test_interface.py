@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from jaywalk.core.errors import CommandFailed, InvalidValue, JaywalkError
 from jaywalk.core.runner import Finished
 from jaywalk.mesh import node_interface
-from jaywalk.mesh.node_interface import Node
+from jaywalk.mesh.node_interface import LocalNode
 from jaywalk.wireguard import keys, userspace, wg
 from jaywalk.wireguard.linux import Linux
 from jaywalk.zone.models import Peer
@@ -28,7 +28,7 @@ from tests.netns import Namespace
 from tests.strategies import key
 from tests.zone_model import NAME, ModelInterface
 
-OWN = Node(key(0), "/etc/key0", NAME)
+OWN = LocalNode(key(0), "/etc/key0", NAME)
 PREFIXES = ("172.20.1.0/24", "172.20.2.0/24", "172.20.3.0/24", "192.168.7.0/24")
 LOCAL = ["192.168.7.9/24"]
 """So the last of the prefixes is one that this node does not take."""
@@ -221,7 +221,7 @@ def test_makes_mends_and_removes_a_real_interface(
     public, _ = keys.ensure_key_file(inside.runner, str(file))
     own = peer(0)._replace(key=public)
     view = view_of(own, peer(1, prefixes=("172.20.1.0/24",), endpoint="192.0.2.1:51820"))
-    plane = DataPlane(Linux(inside.runner), Node(public, str(file), "jwuplane0", 51999))
+    plane = DataPlane(Linux(inside.runner), LocalNode(public, str(file), "jwuplane0", 51999))
     assert plane.bring_to(view)
     assert not plane.bring_to(view)
     inside.run(["ip", "route", "del", "172.20.1.0/24"])
@@ -241,7 +241,7 @@ def test_an_interface_gets_no_key_of_a_file_that_changed_since_the_start(
     inside = namespace("jwu-agent")
     file = tmp_path / "key"
     before, _ = keys.ensure_key_file(inside.runner, str(file))
-    plane = DataPlane(Linux(inside.runner), Node(before, str(file), "jwunit0"))
+    plane = DataPlane(Linux(inside.runner), LocalNode(before, str(file), "jwunit0"))
     plane.bring_to(view_of(peer(0)._replace(key=before), peer(1)))
     kept = file.read_text()
     file.write_text(keys.generate(inside.runner) + "\n")
@@ -260,7 +260,7 @@ def test_without_any_wireguard_nothing_is_touched(
 ) -> None:
     inside = namespace("jwu-notun")
     monkeypatch.setattr(userspace, "TUN", "/nonexistent/tun")
-    plane = DataPlane(Linux(inside.runner), Node(key(0), "/etc/key0", "jwunotun0"))
+    plane = DataPlane(Linux(inside.runner), LocalNode(key(0), "/etc/key0", "jwunotun0"))
     with pytest.raises(JaywalkError, match="/nonexistent/tun is missing"):
         plane.bring_to(view_of())
     assert not any("add" in call for call in inside.runner.calls)
@@ -275,8 +275,8 @@ def test_two_interfaces_on_one_port_are_refused_by_name(
     file = tmp_path / "key"
     public, _ = keys.ensure_key_file(inside.runner, str(file))
     view = view_of(peer(0)._replace(key=public))
-    DataPlane(Linux(inside.runner), Node(public, str(file), "jwuport0", 51999)).bring_to(view)
-    other = DataPlane(Linux(inside.runner), Node(public, str(file), "jwuport1", 51999))
+    DataPlane(Linux(inside.runner), LocalNode(public, str(file), "jwuport0", 51999)).bring_to(view)
+    other = DataPlane(Linux(inside.runner), LocalNode(public, str(file), "jwuport1", 51999))
     with pytest.raises(InvalidValue, match="UDP port 51999 is the interface jwuport0's"):
         other.bring_to(view_of(peer(0)._replace(key=public)))
     assert "jwuport1" not in inside.run(["ip", "link"])
@@ -291,7 +291,7 @@ def test_a_preshared_key_that_somebody_gave_a_peer_is_taken_away_and_told(
     file = tmp_path / "key"
     public, _ = keys.ensure_key_file(inside.runner, str(file))
     view = view_of(peer(0)._replace(key=public), peer(1), peer(2))
-    plane = DataPlane(Linux(inside.runner), Node(public, str(file), "jwupsk0", 51999))
+    plane = DataPlane(Linux(inside.runner), LocalNode(public, str(file), "jwupsk0", 51999))
     plane.bring_to(view)
     assert not plane.lacks(Linux(inside.runner).observe_peers("jwupsk0"))
     (tmp_path / "psk").write_text(keys.generate(inside.runner) + "\n")
@@ -313,7 +313,7 @@ def test_what_others_did_to_a_real_interface_is_put_right_and_told(
     file = tmp_path / "key"
     public, _ = keys.ensure_key_file(inside.runner, str(file))
     view = view_of(peer(0)._replace(key=public), peer(1, prefixes=("172.20.1.0/24",)))
-    plane = DataPlane(Linux(inside.runner), Node(public, str(file), "jwudrift0", 51999))
+    plane = DataPlane(Linux(inside.runner), LocalNode(public, str(file), "jwudrift0", 51999))
     assert plane.bring_to(view).found == ()
     for damage, found in {
         "ip route del 10.20.0.0/20": "route 10.20.0.0/20 was gone",
@@ -341,7 +341,7 @@ def test_a_route_that_is_refused_keeps_no_peer_away_and_comes_when_it_may(
     public, _ = keys.ensure_key_file(inside.runner, str(file))
     inside.run(["ip", "route", "add", "172.20.1.0/24", "dev", "lo", "metric", "2048"])
     view = view_of(peer(0)._replace(key=public), peer(1, prefixes=("172.20.1.0/24", "172.20.2.0/24")))
-    plane = DataPlane(Linux(inside.runner), Node(public, str(file), "jwurefuse0", 51999))
+    plane = DataPlane(Linux(inside.runner), LocalNode(public, str(file), "jwurefuse0", 51999))
     plane.bring_to(view)
     assert plane.refused == {"route 172.20.1.0/24": "route 172.20.1.0/24 was refused: File exists"}
     plane.bring_to(view, event(view, peer(2, prefixes=("172.20.3.0/24",))))
@@ -399,7 +399,7 @@ def test_what_is_refused_is_not_told_as_taken_away(
     own = Peer(public, "node0", ("10.20.0.1", "fd20::1"))
     view = view_of(own, peer(1, prefixes=("172.20.1.0/24",)))
     view.zone = replace(view.zone, pools=("10.20.0.0/20", "fd20::/64"))
-    plane = DataPlane(Linux(inside.runner), Node(public, str(file), "jwuagain0", 51999))
+    plane = DataPlane(Linux(inside.runner), LocalNode(public, str(file), "jwuagain0", 51999))
     with mock.patch.object(Linux, "why_no_ipv6", return_value=""):
         switch_ipv6(inside, "all", "1")
         for _ in range(3):
@@ -438,7 +438,7 @@ def test_where_the_kernel_takes_no_ipv6_ipv4_comes_up_and_ipv6_follows_when_it_m
     other = Peer(key(1), "node1", ("10.20.0.2", "fd20::2"), ("172.20.1.0/24", "fd21:1::/64"))
     view = view_of(own, other)
     view.zone = replace(view.zone, pools=("10.20.0.0/20", "fd20::/64"))
-    plane = DataPlane(Linux(inside.runner), Node(public, str(file), "jwuno6", 51999))
+    plane = DataPlane(Linux(inside.runner), LocalNode(public, str(file), "jwuno6", 51999))
     if setting == "jwuno6":
         plane.bring_to(view)
         assert plane.without_ipv6 == ""
@@ -471,7 +471,7 @@ def test_a_pool_that_a_zone_adds_later_is_left_out_too_where_it_cannot_be(
     file = tmp_path / "key"
     public, _ = keys.ensure_key_file(inside.runner, str(file))
     view = view_of(peer(0)._replace(key=public), peer(1))
-    plane = DataPlane(Linux(inside.runner), Node(public, str(file), "jwuadd6", 51999, mtu=1200))
+    plane = DataPlane(Linux(inside.runner), LocalNode(public, str(file), "jwuadd6", 51999, mtu=1200))
     plane.bring_to(view)
     assert plane.without_ipv6 == "", "an IPv4 zone asks for none"
     view.zone = replace(view.zone, pools=("10.20.0.0/20", "fd20::/64"))

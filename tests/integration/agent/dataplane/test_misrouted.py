@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jaywalk.mesh.node_interface import Node
+from jaywalk.mesh.node_interface import LocalNode
 from jaywalk.wireguard import keys
 from jaywalk.wireguard.interface import client_name
 from jaywalk.wireguard.linux import Linux
@@ -32,7 +32,7 @@ def looked(inside: Namespace, folder: Path) -> misrouted.Astray:
     view = view_of(
         peer(0)._replace(key=public), *(peer(n) for n in range(1, 6)), peer(6, prefixes=("172.20.1.0/24",))
     )
-    plane = DataPlane(Linux(inside.runner), Node(public, str(folder / "key"), NAME, 51999))
+    plane = DataPlane(Linux(inside.runner), LocalNode(public, str(folder / "key"), NAME, 51999))
     plane.bring_to(view)
     desired, left = plane.plan(view)
     assert desired is not None and not left

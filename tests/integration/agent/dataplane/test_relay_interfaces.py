@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jaywalk.mesh.node_interface import Node
+from jaywalk.mesh.node_interface import LocalNode
 from jaywalk.wireguard import keys
 from jaywalk.wireguard.interface import client_name, is_relays, server_name
 from jaywalk.zone.models import Peer
@@ -17,7 +17,7 @@ from jaywalk_agent.dataplane.relay_interfaces import RELAY_METRIC, RelayPlane, R
 from tests.netns import Namespace
 from tests.strategies import key
 
-NODE = Node(key(0), "/etc/key0", "wg0")
+NODE = LocalNode(key(0), "/etc/key0", "wg0")
 RELAY = Peer(key(1), "relay1", ("10.20.0.2",), endpoint="192.0.2.2:51820", relay=51821)
 SPOKE = key(2)
 ALLOWED = {RELAY.key: ("10.20.0.2/32",), SPOKE: ("10.20.0.3/32", "172.20.1.0/24")}
@@ -80,7 +80,7 @@ def test_relay_interfaces_come_and_go_without_a_trace(
     for name in ("default", "jwurly"):
         inside.run(["tee", f"/proc/sys/net/ipv4/conf/{name}/rp_filter"], "1")
     before = traces(inside)
-    plane = RelayPlane(inside.runner, Node(public, str(file), "jwurly"))
+    plane = RelayPlane(inside.runner, LocalNode(public, str(file), "jwurly"))
     want = wanted(me(relay=51899), relays=(RELAY,), carried={SPOKE: RELAY.key})
     assert len(plane.bring_to(want)) == 2
     assert "172.20.1.0/24" in inside.run(["ip", "route", "show", "dev", client_name("jwurly", RELAY.key)])
@@ -88,7 +88,7 @@ def test_relay_interfaces_come_and_go_without_a_trace(
     assert setting(inside, "jwurly") == "2"
     assert plane.bring_to(want) == plane.bring_to(want, look=True) == []
     assert not forwards_ipv6(inside.runner)
-    assert RelayPlane(inside.runner, Node(public, str(file), "jwurly")).remove(), "also another agent's"
+    assert RelayPlane(inside.runner, LocalNode(public, str(file), "jwurly")).remove(), "also another agent's"
     assert traces(inside) == before
 
 
@@ -99,7 +99,7 @@ def test_a_relay_passes_ipv6_on_where_a_peer_has_it_and_sees_to_it_again(
     inside, file = namespace("jwu-relay6"), tmp_path / "key"
     public, _ = keys.ensure_key_file(inside.runner, str(file))
     inside.run(["ip", "tuntap", "add", "dev", "jwurl6", "mode", "tun"])
-    plane, own = RelayPlane(inside.runner, Node(public, str(file), "jwurl6")), me(relay=51898)
+    plane, own = RelayPlane(inside.runner, LocalNode(public, str(file), "jwurl6")), me(relay=51898)
     pools, spoke = ("10.20.0.0/20", "fd20::/64"), {SPOKE: ("10.20.0.3/32", "fd20::3/128")}
     for _ in range(2):
         plane.bring_to(RelayState(own, pools, spoke), look=True)
@@ -118,7 +118,7 @@ def test_without_ipv6_a_relay_carries_ipv4_and_what_is_deleted_of_it_comes_back(
     inside.run(["tee", "/proc/sys/net/ipv6/conf/all/disable_ipv6"], "1")
     own = Peer(key(0), "node0", ("10.20.0.1", "fd20::1"), endpoint="192.0.2.1:51820", relay=51897)
     want = RelayState(own, ("10.20.0.0/20", "fd20::/64"), ALLOWED, (RELAY,), {SPOKE: RELAY.key})
-    plane = RelayPlane(inside.runner, Node(public, str(file), "jwurl4"))
+    plane = RelayPlane(inside.runner, LocalNode(public, str(file), "jwurl4"))
     plane.bring_to(want, look=True)
     assert plane.bring_to(want, look=True) == plane.bring_to(want) == []
     inside.run(["ip", "link", "delete", server_name("jwurl4")])

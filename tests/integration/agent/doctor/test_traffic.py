@@ -173,7 +173,7 @@ def member(tmp_path: Path, redis_server: RedisServer) -> AgentConfig:
     public, _ = keys.ensure_key_file(config.runner(), str(config.private_key_file))
     with committing(redis_server.address):
         zone = ZoneClient(connect(redis_server.address), redis_server.address, "zone-blue")
-        join = Request.checked("join", "zone-blue", public, endpoint="192.0.2.1:51820", instance="01234567")
+        join = Request.validated("join", "zone-blue", public, endpoint="192.0.2.1:51820", instance="01234567")
         zone.ask(join, 20).lease_or_raise()
         snapshot.save(config.snapshot_file, zone.snapshot())
     return config
@@ -184,9 +184,9 @@ def test_the_doctor_of_a_clone_changes_nothing_in_the_zone(
 ) -> None:
     redis: Any = connect(redis_server.address)
     names = ZoneKeys("zone-blue")
-    kept = (names.meta, names.peers, names.events, names.leases, names.seen)
+    kept = (names.meta, names.peers, names.events, names.leases, names.last_seen)
     with committing(redis_server.address):
-        question = Request.checked(CHECK, "zone-blue", member.existing_key(member.runner()))
+        question = Request.validated(CHECK, "zone-blue", member.existing_key(member.runner()))
         assert ZoneClient(redis, redis_server.address, "zone-blue").ask(question, 20).ok
         before = [redis.dump(name) for name in kept]
         listed = [each for each in run.examine(member, member.runner()) if each.about == "controller"]

@@ -77,11 +77,11 @@ def test_zones_lie_on_different_shards_and_all_are_served(cluster: Cluster) -> N
         assert {name: list(state.peers) for name, state in zones.items()} == {
             zone.name: [key_of(1)] for zone in ZONES
         }
-        position = zones["zone-red"].position
+        position = zones["zone-red"].stream_id
     client(agent_of(cluster, "zone-red")).ask(join("zone-red", 2), 20)
     with replica.zones() as zones:
         assert set(zones["zone-red"].peers) == {key_of(1), key_of(2)}
-        assert zones["zone-red"].position != position
+        assert zones["zone-red"].stream_id != position
     replica.close()
 
 
@@ -196,16 +196,20 @@ def test_a_shard_that_lost_all_gets_its_zone_back_and_one_that_is_away_is_not_em
     store = Store.open(cluster.address_of("supervisor", cluster.password), "test")
     zones.add(store, "zone-new", ZonePatch(cidr=["10.30.0.0/24"]), "password-of-zone-new")
     until(lambda: "zone-new" in supervisor.health.led)
-    order = Request.checked("reserve", "zone-new", "", name="printer", request_ip=["10.30.0.9"])
+    order = Request.validated("reserve", "zone-new", "", name="printer", request_ip=["10.30.0.9"])
     there = replace(supervisor.where, zone="zone-new")
-    assert ZoneClient(connect(there), there, "zone-new").ask(order, 20, ZoneKeys("zone-new").orders).ok
+    assert (
+        ZoneClient(connect(there), there, "zone-new").ask(order, 20, ZoneKeys("zone-new").operator_inbox).ok
+    )
     epochs = {zone.name: store.load(zone.name).epoch for zone in ZONES}
     emptied = cluster.shard_of("zone-new")
     emptied.client().flushall()
     until(lambda: len(store.zones()) == len(ZONES) + 1)
     until(lambda: store.redis.exists(ZoneKeys("zone-new").meta))
     until(lambda: reservation_key("printer") in store.load("zone-new").leases)
-    assert store.redis.hget(ZoneKeys("zone-new").creds, "agent") == password_hash("password-of-zone-new")
+    assert store.redis.hget(ZoneKeys("zone-new").credentials, "agent") == password_hash(
+        "password-of-zone-new"
+    )
     stayed = [zone.name for zone in ZONES if cluster.shard_of(zone.name) is not emptied]
     assert {name: store.load(name).epoch for name in stayed} == {name: epochs[name] for name in stayed}
     store.close()

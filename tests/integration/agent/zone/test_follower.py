@@ -213,11 +213,11 @@ def test_a_refused_wish_is_granted_once_somebody_mended_it(
     node: Callable[..., Node], joined: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(membership, "LONGEST_REPEAT_SECONDS", 0.2)
-    reserve = Request.checked("reserve", "zone-blue", key_of(5), request_ip=["10.20.0.50"])
-    assert joined.ask(reserve, to=KEYS.orders).ok
+    reserve = Request.validated("reserve", "zone-blue", key_of(5), request_ip=["10.20.0.50"])
+    assert joined.ask(reserve, to=KEYS.operator_inbox).ok
     again = node(view=joined.follower.view, request_ip="10.20.0.50")
     again.until(lambda follower: "10.20.0.50 belongs to" in follower.membership.error)
-    joined.ask(Request.checked("release", "zone-blue", key_of(5)), to=KEYS.orders)
+    joined.ask(Request.validated("release", "zone-blue", key_of(5)), to=KEYS.operator_inbox)
     again.until(is_well)
     assert again.follower.view is not None
     assert "10.20.0.50" in again.follower.view.peers[OWN].addresses
@@ -313,7 +313,7 @@ def test_pools_that_are_suddenly_others_remove_nobody(joined: Node) -> None:
 
 
 def test_an_operators_removal_is_not_undone(joined: Node) -> None:
-    joined.ask(Request.checked("release", "zone-blue", OWN), to=KEYS.orders)
+    joined.ask(Request.validated("release", "zone-blue", OWN), to=KEYS.operator_inbox)
     update = next(joined.updates)
     assert OWN in (update.changed or ())
     assert joined.follower.membership.removed
@@ -325,7 +325,7 @@ def test_an_operators_removal_is_not_undone(joined: Node) -> None:
 
 
 def test_a_removal_that_only_a_snapshot_shows_is_not_undone_either(joined: Node) -> None:
-    joined.ask(Request.checked("release", "zone-blue", OWN), to=KEYS.orders)
+    joined.ask(Request.validated("release", "zone-blue", OWN), to=KEYS.operator_inbox)
     commit(joined, 1)
     joined.server.client().xtrim(KEYS.events, maxlen=1, approximate=False)
     joined.until(lambda follower: follower.view and key_of(1) in follower.view.peers)
@@ -340,7 +340,7 @@ def test_a_node_that_was_removed_joins_again_when_it_starts(
     view = joined.follower.view
     assert view is not None
     old = ZoneView(view.zone, view.epoch, view.rev, dict(view.peers))
-    joined.ask(Request.checked("release", "zone-blue", OWN), to=KEYS.orders)
+    joined.ask(Request.validated("release", "zone-blue", OWN), to=KEYS.operator_inbox)
     if not log_goes_on:
         commit(joined, 1)
         joined.server.client().xtrim(KEYS.events, maxlen=1, approximate=False)
@@ -417,7 +417,7 @@ def test_peers_that_redis_lost_stay_until_they_join_again_or_are_released(
 ) -> None:
     for number in (1, 2, 3):
         commit(joined, number)
-    joined.ask(Request.checked("release", "zone-blue", key_of(3)), to=KEYS.orders)
+    joined.ask(Request.validated("release", "zone-blue", key_of(3)), to=KEYS.operator_inbox)
     joined.until(
         lambda follower: (
             follower.view
@@ -436,7 +436,7 @@ def test_peers_that_redis_lost_stay_until_they_join_again_or_are_released(
     commit(joined, 1)
     joined.until(lambda follower: follower.view and key_of(1) not in follower.view.retained)
     assert key_of(1) in view.peers
-    joined.ask(Request.checked("release", "zone-blue", key_of(2)), to=KEYS.orders)
+    joined.ask(Request.validated("release", "zone-blue", key_of(2)), to=KEYS.operator_inbox)
     joined.until(lambda follower: follower.view and key_of(2) not in follower.view.peers)
 
 
@@ -451,7 +451,7 @@ def test_an_operators_release_reaches_a_node_that_was_away_when_redis_was_emptie
     old = ZoneView(view.zone, view.epoch, view.rev, dict(view.peers))
     empty(joined.server)
     joined.until(lambda follower: follower.view is not view and is_well(follower))
-    joined.ask(Request.checked("release", "zone-blue", key_of(2)), to=KEYS.orders)
+    joined.ask(Request.validated("release", "zone-blue", key_of(2)), to=KEYS.operator_inbox)
     late = node(view=old)
     late.until(lambda follower: follower.view is not old and not follower.membership.waiting)
     assert late.follower.view is not None
@@ -465,7 +465,7 @@ def test_peers_whose_joins_an_older_copy_lacks_stay_and_those_removed_do_not_ret
     restore = copied(joined.server)
     commit(joined, 2)
     commit(joined, 3)
-    joined.ask(Request.checked("release", "zone-blue", key_of(3)), to=KEYS.orders)
+    joined.ask(Request.validated("release", "zone-blue", key_of(3)), to=KEYS.operator_inbox)
     joined.until(lambda follower: follower.view and key_of(2) in follower.view.peers)
     joined.until(lambda follower: follower.view and key_of(3) not in follower.view.peers)
     old = joined.follower.view
@@ -521,7 +521,7 @@ def test_a_peer_that_redis_lost_goes_when_its_time_is_over(
 def test_a_node_that_was_removed_while_its_log_was_trimmed_is_not_taken_for_lost(joined: Node) -> None:
     """Redis started anew since, so that the epoch is another one and yet nothing was lost."""
     joined.server.client().execute_command("CLIENT", "KILL", "USER", "agent-zone-blue")
-    joined.ask(Request.checked("release", "zone-blue", OWN), to=KEYS.orders)
+    joined.ask(Request.validated("release", "zone-blue", OWN), to=KEYS.operator_inbox)
     joined.server.restart()
     joined.server.client().xtrim(KEYS.events, maxlen=0, approximate=False)
     joined.until(lambda follower: follower.membership.removed)

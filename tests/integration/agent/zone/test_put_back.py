@@ -204,7 +204,7 @@ def test_nodes_that_were_off_meanwhile_come_back_by_their_old_snapshots(mesh: Me
             put_back()
             eventually(lambda: late[2].key in mesh.store.load("zone-blue").peers)
         for each in off:
-            mesh.ask(Request.checked("release", "zone-blue", each.key), to=KEYS.orders)
+            mesh.ask(Request.validated("release", "zone-blue", each.key), to=KEYS.operator_inbox)
         assert mesh.ask(join("zone-blue", 1, request_ip=before[late[0].key])).ok
         for each in off:
             each.live()

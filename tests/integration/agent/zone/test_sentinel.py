@@ -54,7 +54,7 @@ def test_all_go_on_after_a_failover(
         assert now.peers[key_of(0)].addresses == first
         updates.close()  # type: ignore[attr-defined]
     store = Store.open(operator, "test")
-    since = store.redis.xrange(ZoneKeys("zone-blue").events, f"({was[0]}-{was[1]}", now.position)
+    since = store.redis.xrange(ZoneKeys("zone-blue").events, f"({was[0]}-{was[1]}", now.stream_id)
     # On a busy machine the sentinels may take the new primary for dead as well, and choose once more.
     chosen = int(sentinels.sentinels[0].state()["config-epoch"])
     bumps = [fields for _, fields in since if "prev" in fields]

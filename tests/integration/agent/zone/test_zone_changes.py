@@ -23,7 +23,7 @@ from tests.redis_server import RedisServer
 from tests.supervisor_support import AGENT_PASSWORD, BLUE, committing, key_of
 
 OWN = key_of(0)
-NODE = node_interface.Node(OWN, "/etc/key")
+NODE = node_interface.LocalNode(OWN, "/etc/key")
 
 
 class AtOnce:

@@ -45,8 +45,8 @@ COMMANDS: dict[str, Callable[[ZoneClient], Any]] = {
     "snapshot": lambda zone: zone.snapshot(),
     "lease": lambda zone: zone.lease("key"),
     "leases": lambda zone: zone.leases(),
-    "seen": lambda zone: zone.seen(),
-    "goes on": lambda zone: zone.goes_on_from(view_of(peer(0))),
+    "seen": lambda zone: zone.last_seen(),
+    "goes on": lambda zone: zone.log_continues_from(view_of(peer(0))),
     "read": lambda zone: zone.read(view_of(peer(0)), block=60.0),
     "check in": lambda zone: zone.check_in(view_of(peer(0))),
 }

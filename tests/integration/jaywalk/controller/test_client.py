@@ -26,7 +26,7 @@ from tests import strategies as mesh
 from tests.redis_server import RedisServer
 from tests.replies import write_reply
 
-ZONE = Zone.checked("zone-blue", ["10.20.0.0/20"], "Tenancy Zone Blue")
+ZONE = Zone.validated("zone-blue", ["10.20.0.0/20"], "Tenancy Zone Blue")
 KEYS = ZoneKeys(ZONE.name)
 
 
@@ -93,7 +93,7 @@ def test_agent_reaches_its_own_zone_alone(redis_server: RedisServer, zone: ZoneC
     with pytest.raises(ControllerDenied, match="agent-zone-blue"):
         ZoneClient(zone.client, zone.where, "zone-red").snapshot()
     with pytest.raises(ControllerDenied):
-        zone.submit(Request.checked("join", "zone-blue", mesh.key(1)), to=KEYS.orders)
+        zone.submit(Request.validated("join", "zone-blue", mesh.key(1)), to=KEYS.operator_inbox)
 
 
 def test_unknown_zone_is_said_with_the_remedy(redis_server: RedisServer) -> None:
@@ -114,7 +114,7 @@ def test_snapshot_is_the_whole_zone_and_the_log_goes_on_from_it(commits: Commits
     commits.leave(3)
     view = zone.snapshot()
     assert len(view.peers) == 1199
-    assert (view.position, view.wait_ms, view.zone) == ("1-2", 150, ZONE)
+    assert (view.stream_id, view.wait_ms, view.zone) == ("1-2", 150, ZONE)
     commits.join(3)
     commits.leave(4)
     assert zone.read(view) == ({mesh.key(3), mesh.key(4)}, None)
@@ -137,7 +137,7 @@ def test_snapshot_amid_commits_is_of_one_moment(
 
     monkeypatch.setattr(zone.client, "hscan", slow)
     view = zone.snapshot()
-    assert view.position == "1-4"
+    assert view.stream_id == "1-4"
     assert set(view.peers) == {mesh.key(1), mesh.key(5)}
 
 
@@ -184,7 +184,7 @@ def test_new_epoch_is_followed_or_a_gap(commits: Commits, zone: ZoneClient) -> N
     behind.epoch -= 1
     commits.redis.xadd(KEYS.events, {"prev": 1}, id="2-2")
     assert zone.read(view) == (set(), None)
-    assert view.position == "2-2"
+    assert view.stream_id == "2-2"
     with pytest.raises(Gap):
         zone.read(behind)
 
@@ -194,14 +194,14 @@ def test_record_that_claims_a_far_revision_does_not_hold_the_reader_for_ever(
 ) -> None:
     commits.join(1)
     commits.redis.hset(KEYS.peers, mesh.key(1), json.dumps({**peer(1).to_wire(), "r": 2**52}))
-    assert zone.snapshot().position == "1-1"
+    assert zone.snapshot().stream_id == "1-1"
 
 
 def test_request_is_repeated_until_somebody_answers(
     commits: Commits, zone: ZoneClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(zone_client, "FIRST_REPEAT", 0.1)
-    request = Request.checked("join", "zone-blue", mesh.key(1), "node1")
+    request = Request.validated("join", "zone-blue", mesh.key(1), "node1")
     expected = Reply(True, state="active", name="node1", addresses=("10.20.0.1",), changed=True)
 
     def late_supervisor() -> None:
@@ -220,7 +220,7 @@ def test_request_is_repeated_until_somebody_answers(
 
 
 def test_no_answer_is_said_with_the_zone_and_the_remedy(commits: Commits, zone: ZoneClient) -> None:
-    request = Request.checked("join", "zone-blue", mesh.key(1), "node1")
+    request = Request.validated("join", "zone-blue", mesh.key(1), "node1")
     words = r"zone 'zone-blue' within 0.2 seconds, and it will not .* any more: check that jaywalk-supervisor"
     with pytest.raises(NoAnswer, match=words):
         zone.ask(request, timeout=0.2)
@@ -234,7 +234,7 @@ def test_what_may_harm_others_later_says_when_its_sender_gives_up(
     """By the controller's clock, and soon enough for the answer to come in time."""
     before = zone.now()
     with pytest.raises(NoAnswer):
-        zone.ask(Request.checked(op, "zone-blue", mesh.key(1)), timeout=0.2)
+        zone.ask(Request.validated(op, "zone-blue", mesh.key(1)), timeout=0.2)
     after = zone.now()
     [text] = cast("list[str]", commits.redis.lrange(KEYS.inbox, 0, -1))
     sent = Request.from_wire(text, "zone-blue", (op,))
@@ -248,7 +248,7 @@ def test_who_may_not_ask_for_the_time_is_served_as_ever(
     """As the agents of a zone whose user a supervisor of an older version made."""
     commits.redis.acl_setuser(zone.where.user, enabled=True, commands=["-time"])
     with pytest.raises(NoAnswer):
-        zone.ask(Request.checked("join", "zone-blue", mesh.key(1)), timeout=0.2)
+        zone.ask(Request.validated("join", "zone-blue", mesh.key(1)), timeout=0.2)
     [text] = cast("list[str]", commits.redis.lrange(KEYS.inbox, 0, -1))
     assert not Request.from_wire(text, "zone-blue", ("join",)).expires
 
@@ -257,7 +257,7 @@ def test_answer_comes_beside_events_and_garbage_for_an_answer_is_an_error(
     commits: Commits, zone: ZoneClient
 ) -> None:
     view = zone.snapshot()
-    request = Request.checked("join", "zone-blue", mesh.key(1), "node1")
+    request = Request.validated("join", "zone-blue", mesh.key(1), "node1")
     refused = Reply.refused("pool_full", "no address left")
     commits.join(1)
     commits.answer(request.nonce, refused)
@@ -272,8 +272,8 @@ def test_answer_comes_beside_events_and_garbage_for_an_answer_is_an_error(
 def test_a_reader_waits_through_answers_to_others_until_its_own_is_there(
     commits: Commits, zone: ZoneClient
 ) -> None:
-    request = Request.checked("join", "zone-blue", mesh.key(1), "node1")
-    stream, _field = ReplyTo(request.nonce).place(KEYS)
+    request = Request.validated("join", "zone-blue", mesh.key(1), "node1")
+    stream, _field = ReplyTo(request.nonce).stream_and_field(KEYS)
     view, own = zone.snapshot(), Reply.refused("pool_full", "no address left")
     commits.redis.xadd(stream, {"00": "to another"})
     reads = 0
@@ -296,7 +296,7 @@ def test_a_reader_waits_through_answers_to_others_until_its_own_is_there(
 
 
 def test_the_answer_of_an_older_supervisor_is_found(commits: Commits, zone: ZoneClient) -> None:
-    request, own = Request.checked("join", "zone-blue", mesh.key(1), "node1"), Reply.refused("full", "full")
+    request, own = Request.validated("join", "zone-blue", mesh.key(1), "node1"), Reply.refused("full", "full")
     write_reply(commits.redis, KEYS, request.nonce, own.to_wire(), shared=False)
     assert zone.read(zone.snapshot(), request.nonce)[1] == own
     assert zone.ask(request, timeout=5) == own
@@ -305,8 +305,8 @@ def test_the_answer_of_an_older_supervisor_is_found(commits: Commits, zone: Zone
 def test_an_answer_in_a_stream_whose_ids_began_anew_is_found_once_the_request_is_repeated(
     commits: Commits, zone: ZoneClient
 ) -> None:
-    request, own = Request.checked("join", "zone-blue", mesh.key(1), "node1"), Reply.refused("full", "full")
-    stream, field = ReplyTo(request.nonce).place(KEYS)
+    request, own = Request.validated("join", "zone-blue", mesh.key(1), "node1"), Reply.refused("full", "full")
+    stream, field = ReplyTo(request.nonce).stream_and_field(KEYS)
     view = zone.snapshot()
     commits.redis.xadd(stream, {"00": "to another"}, id="99-0")
     zone.submit(request)
@@ -332,7 +332,7 @@ def test_restart_while_a_reader_waits_is_noticed_and_survived(
     with pytest.raises(ControllerUnreachable, match="Connection refused"):
         zone.snapshot()
     redis_server.start()
-    assert zone.goes_on_from(view)
+    assert zone.log_continues_from(view)
     commits.join(2)
     assert zone.read(view)[0] == {mesh.key(2)}
 
@@ -342,10 +342,10 @@ def test_log_goes_on_only_while_it_holds_what_a_reader_lacks(commits: Commits, z
     view = zone.snapshot()
     commits.join(2)
     commits.join(3)
-    assert zone.goes_on_from(view)
+    assert zone.log_continues_from(view)
     commits.redis.xtrim(KEYS.events, maxlen=1, approximate=False)
-    assert not zone.goes_on_from(view)
-    assert zone.goes_on_from(zone.snapshot())
+    assert not zone.log_continues_from(view)
+    assert zone.log_continues_from(zone.snapshot())
 
 
 @pytest.mark.parametrize("later", [0, 1, 2])
@@ -359,9 +359,9 @@ def test_log_goes_on_over_a_restart_that_lost_nothing(commits: Commits, zone: Zo
         commits.join(3 + number)
         commits.bump()
     for view in (behind, level):
-        assert zone.goes_on_from(view)
+        assert zone.log_continues_from(view)
         zone.read(view)
-        assert (view.position, view.peers) == (f"{commits.epoch}-{commits.rev}", zone.snapshot().peers)
+        assert (view.stream_id, view.peers) == (f"{commits.epoch}-{commits.rev}", zone.snapshot().peers)
 
 
 @pytest.mark.parametrize(("lost", "later"), [(1, 0), (1, 1), (1, 5), (2, 0), (2, 1), (2, 5)])
@@ -377,8 +377,8 @@ def test_who_saw_what_a_restart_lost_is_told_that_the_log_does_not_go_on(
     commits.bump(lost)
     for number in range(later):
         commits.join(5 + number)
-    assert not zone.goes_on_from(ahead)
-    assert zone.goes_on_from(safe)
+    assert not zone.log_continues_from(ahead)
+    assert zone.log_continues_from(safe)
 
 
 def test_no_error_ever_holds_a_password(redis_server: RedisServer, commits: Commits) -> None:
@@ -389,8 +389,8 @@ def test_no_error_ever_holds_a_password(redis_server: RedisServer, commits: Comm
     calls: list[Callable[[], object]] = [
         lambda: connect(wrong),
         lambda: ZoneClient(client.client, good, "zone-red").snapshot(),
-        lambda: client.submit(Request.checked("join", "zone-blue", mesh.key(1)), to="elsewhere"),
-        lambda: client.ask(Request.checked("join", "zone-blue", mesh.key(1)), timeout=0.05),
+        lambda: client.submit(Request.validated("join", "zone-blue", mesh.key(1)), to="elsewhere"),
+        lambda: client.ask(Request.validated("join", "zone-blue", mesh.key(1)), timeout=0.05),
     ]
     away: list[Callable[[], object]] = [client.snapshot, lambda: connect(good)]
     for call in calls:

@@ -130,7 +130,7 @@ def test_omitted_options_keep_the_values_of_the_agent(
     first = run_module(jaywalk_join, **options)
     settle(machine, options["private_key_file"], "10.20.0.1/20")
     zone, own = zone_of(options), first["lease"]["public_key"]
-    of_agent = Request.checked(
+    of_agent = Request.validated(
         "join",
         "zone-blue",
         own,

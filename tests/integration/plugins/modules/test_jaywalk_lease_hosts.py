@@ -72,7 +72,7 @@ def test_a_name_of_another_node_gets_a_number_and_the_second_run_changes_nothing
     run_module: RunModule, controller: Controller
 ) -> None:
     run_module(jaywalk_lease, **controller.as_operator, public_key=ONE, name="web")
-    joined = Request.checked("join", "zone-blue", ONE, name="web", child_prefixes=["172.20.1.0/24"])
+    joined = Request.validated("join", "zone-blue", ONE, name="web", child_prefixes=["172.20.1.0/24"])
     zone_of(controller.as_agent).ask(joined, 60.0).lease_or_raise()
     second = three_times(run_module, controller, public_key=TWO, name="web")
     assert second["lease"]["name"] == "web-2"
@@ -81,10 +81,10 @@ def test_a_name_of_another_node_gets_a_number_and_the_second_run_changes_nothing
 def test_a_reserved_prefix_stays_with_the_lease_even_if_the_node_announced_it_before(
     run_module: RunModule, controller: Controller
 ) -> None:
-    joined = Request.checked("join", "zone-blue", ONE, name="web", child_prefixes=["172.20.1.0/24"])
+    joined = Request.validated("join", "zone-blue", ONE, name="web", child_prefixes=["172.20.1.0/24"])
     zone_of(controller.as_agent).ask(joined, 60.0).lease_or_raise()
     reserved = three_times(run_module, controller, public_key=ONE, child_prefixes=["172.20.1.0/24"])
     assert reserved["diff"]["after"] == f"lease {ONE} child-prefix 172.20.1.0/24\n"
-    zone_of(controller.as_agent).ask(Request.checked("leave", "zone-blue", ONE), 60.0).lease_or_raise()
+    zone_of(controller.as_agent).ask(Request.validated("leave", "zone-blue", ONE), 60.0).lease_or_raise()
     shown = run_module(jaywalk_lease_info, **controller.as_operator, public_key=ONE)["leases"]
     assert [lease["child_prefixes"] for lease in shown] == [["172.20.1.0/24"]]

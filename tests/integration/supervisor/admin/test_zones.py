@@ -75,7 +75,7 @@ def test_show_says_who_was_not_heard_of(redis_server: RedisServer, store: Store,
             assert client_of(store, "zone-blue").ask(join("zone-blue", number), 20).ok
         until(lambda: len(store.last_seen("zone-blue")) == 3)
     store.record_last_seen("zone-blue", {key_of(2): 1795362423})
-    store.redis.hdel(ZoneKeys("zone-blue").seen, key_of(3))
+    store.redis.hdel(ZoneKeys("zone-blue").last_seen, key_of(3))
     shown = command("zone", "show", "zone-blue")
     assert [peer["name"] for peer in shown["seen"]] == ["node3", "node2", "node1"]
     assert shown["unseen"] == [

@@ -62,11 +62,11 @@ def test_peers(redis_server: RedisServer, store: Store, api: FlaskClient) -> Non
         "Name": "node2",
     }
     store.record_last_seen("zone-red", {key_of(1): 1795362423})
-    store.redis.delete(ZoneKeys("zone-blue").seen)
+    store.redis.delete(ZoneKeys("zone-blue").last_seen)
     red["LastSeen"], blue["LastSeen"] = "2026-11-22T15:47:03Z", ""
     assert api.get("/peers").get_json() == [blue, red]
     assert api.get(f"/peers/{key_of(1)}").get_json() == red
-    settle(redis_server, store, Request.checked("leave", "zone-blue", key_of(2)))
+    settle(redis_server, store, Request.validated("leave", "zone-blue", key_of(2)))
     assert api.get("/peers").get_json() == [red]
 
 
@@ -81,7 +81,7 @@ def test_zones(api: FlaskClient) -> None:
 
 def test_leases_hold_network_and_broadcast(redis_server: RedisServer, store: Store, api: FlaskClient) -> None:
     settle(redis_server, store, join("zone-red", 1), join("zone-red", 2))
-    settle(redis_server, store, Request.checked("leave", "zone-red", key_of(1)))
+    settle(redis_server, store, Request.validated("leave", "zone-red", key_of(1)))
     assert api.get("/ipam/leases/zone-red").get_json() == [
         {
             "Cidr": "10.20.0.0/29",
@@ -168,7 +168,7 @@ def test_health_tells_by_its_status(replica: Replica) -> None:
 
 def test_keys_in_urls_over_the_real_server(redis_server: RedisServer, store: Store, replica: Replica) -> None:
     keys = [SLASHES, PLUS, *(key_of(number) for number in range(20))]
-    joins = [Request.checked("join", "zone-blue", key) for key in keys]
+    joins = [Request.validated("join", "zone-blue", key) for key in keys]
     settle(redis_server, store, *joins)
     server = create_server(create_app(replica, well), host="127.0.0.1", port=0)
     threading.Thread(target=server.run, daemon=True).start()

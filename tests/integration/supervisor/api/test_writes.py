@@ -126,7 +126,7 @@ def test_a_peer_is_removed_by_any_spelling_of_its_key(
     with committing(redis_server.address):
         for key in (SLASHES, PLUS, key_of(1)):
             request = join("zone-red", 1)
-            assert client_of(store, "zone-red").ask(type(request).checked("join", "zone-red", key), 10).ok
+            assert client_of(store, "zone-red").ask(type(request).validated("join", "zone-red", key), 10).ok
         assert client_of(store, "zone-blue").ask(join("zone-blue", 1), 10).ok
         assert call("operator", "DELETE", f"/peers/{SLASHES}").get_json()["changed"] is True
         assert call("operator", "DELETE", f"/peers/{url_form(PLUS)}").get_json()["changed"] is True

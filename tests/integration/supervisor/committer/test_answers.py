@@ -92,7 +92,7 @@ def test_a_request_that_was_sent_twice_has_the_first_answer(redis_server: RedisS
 def test_an_answer_goes_where_somebody_put_another_type(redis_server: RedisServer, store: Store) -> None:
     with committing(redis_server.address) as committer:
         request = join("zone-blue", 1)
-        stream, _field = ReplyTo(request.nonce).place(KEYS)
+        stream, _field = ReplyTo(request.nonce).stream_and_field(KEYS)
         store.redis.set(stream, "spoilt")
         store.redis.rpush(KEYS.inbox, request.to_wire())
         until(lambda: store.redis.type(stream) == "stream")

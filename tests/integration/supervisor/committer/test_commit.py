@@ -96,7 +96,7 @@ def test_a_node_that_left_is_no_peer_of_who_reads_the_zone_anew(
     store: Store, committers: tuple[Committer, Committer]
 ) -> None:
     commit(committers[0], store, join("zone-blue", 1), join("zone-blue", 2))
-    commit(committers[0], store, Request.checked("leave", "zone-blue", key_of(1)))
+    commit(committers[0], store, Request.validated("leave", "zone-blue", key_of(1)))
     assert set(client_of(store, "zone-blue").snapshot().peers) == {key_of(2)}
     assert set(store.load("zone-blue").peers) == {key_of(2)}
 
@@ -106,7 +106,7 @@ def test_a_lease_is_written_beside_its_peer_and_stays_when_that_leaves(
 ) -> None:
     commit(committers[0], store, join("zone-blue", 1), join("zone-blue", 2))
     assert set(store.redis.hkeys(KEYS.leases)) == {key_of(1), key_of(2)}
-    commit(committers[0], store, Request.checked("leave", "zone-blue", key_of(1)))
+    commit(committers[0], store, Request.validated("leave", "zone-blue", key_of(1)))
     left = store.load("zone-blue").leases.get(key_of(1))
     assert left is not None and (left.state, left.addresses[0]) == ("released", "10.20.0.1")
 

@@ -69,7 +69,7 @@ def check_log(store: Store, zone: str = "zone-blue") -> None:
     for event in events:
         follower.follow(event)
     assert (follower.peers, follower.leases) == (loaded.peers, loaded.leases)
-    assert follower.position == loaded.position
+    assert follower.stream_id == loaded.stream_id
 
 
 def leases(store: Store) -> dict[str, Lease]:
@@ -93,7 +93,7 @@ def test_join_over_an_agents_own_user(redis_server: RedisServer) -> None:
         assert view.peers[key_of(1)].addresses == reply.addresses
         assert view.peers == node.snapshot().peers
         with pytest.raises(ControllerDenied):
-            node.submit(join("zone-blue", 2), to=KEYS.orders)
+            node.submit(join("zone-blue", 2), to=KEYS.operator_inbox)
         with pytest.raises(redis.exceptions.NoPermissionError):
             node.client.hset(KEYS.peers, "key", "value")
         with pytest.raises(redis.exceptions.NoPermissionError):
@@ -354,7 +354,7 @@ def test_lost_revisions_are_never_used_again(redis_server: RedisServer, store: S
         ahead = blue.snapshot()
         store.redis.hdel(KEYS.peers, key_of(2))
         store.redis.hdel(KEYS.leases, key_of(2))
-        store.redis.xdel(KEYS.events, ahead.position)
+        store.redis.xdel(KEYS.events, ahead.stream_id)
         store.redis.hset(KEYS.meta, mapping={"rev": "1", "run_id": "the-run-before"})
         reply = blue.ask(join("zone-blue", 3), timeout=20)
         assert reply.addresses[0] == "10.20.0.2"
@@ -395,13 +395,13 @@ def test_wait_ms_grows_with_the_zone(redis_server: RedisServer, store: Store) ->
 def test_operators_list(redis_server: RedisServer, store: Store) -> None:
     with committing(redis_server.address):
         blue = client_of(store, "zone-blue")
-        reserve = Request.checked("reserve", "zone-blue", key_of(1), request_ip=["10.20.7.7"], name="db1")
-        assert blue.ask(reserve, 20, to=KEYS.orders).state == "reserved"
+        reserve = Request.validated("reserve", "zone-blue", key_of(1), request_ip=["10.20.7.7"], name="db1")
+        assert blue.ask(reserve, 20, to=KEYS.operator_inbox).state == "reserved"
         assert blue.ask(replace(join("zone-blue", 1), nonce="f" * 32), 20).addresses[0] == "10.20.7.7"
-        refused = blue.ask(Request.checked("release", "zone-blue", key_of(1)), 20)
+        refused = blue.ask(Request.validated("release", "zone-blue", key_of(1)), 20)
         assert refused.code == "bad-request", "agents give no orders"
-        release = Request.checked("release", "zone-blue", key_of(1))
-        assert blue.ask(release, 20, to=KEYS.orders).changed
+        release = Request.validated("release", "zone-blue", key_of(1))
+        assert blue.ask(release, 20, to=KEYS.operator_inbox).changed
         assert not leases(store)
     check_log(store)
 
@@ -567,14 +567,14 @@ def test_a_repeated_request_has_its_first_answer(
 def test_a_repeated_order_undoes_nothing_that_was_ordered_since(
     redis_server: RedisServer, store: Store
 ) -> None:
-    reserve = Request.checked("reserve", "zone-blue", key_of(1), request_ip=["10.20.0.9"])
-    release = Request.checked("release", "zone-blue", key_of(1))
+    reserve = Request.validated("reserve", "zone-blue", key_of(1), request_ip=["10.20.0.9"])
+    release = Request.validated("release", "zone-blue", key_of(1))
     with committing(redis_server.address, (BLUE,)) as committer:
         for order in (reserve, release, reserve):
-            store.redis.rpush(KEYS.orders, order.to_wire())
-            until(lambda: not store.redis.exists(KEYS.orders))
-        last = Request.checked("show", "zone-blue", key_of(1))
-        store.redis.rpush(KEYS.orders, last.to_wire())
+            store.redis.rpush(KEYS.operator_inbox, order.to_wire())
+            until(lambda: not store.redis.exists(KEYS.operator_inbox))
+        last = Request.validated("show", "zone-blue", key_of(1))
+        store.redis.rpush(KEYS.operator_inbox, last.to_wire())
         until(lambda: answers(store, [last]))
         assert committer.health.commits == {"reserve": 1, "release": 1}
     assert reply_to(store, reserve).changed
@@ -591,15 +591,15 @@ def test_what_nobody_waits_for_any_more_is_not_carried_out(
     client = client_of(store, "zone-blue")
     with committing(redis_server.address):
         assert client.ask(join("zone-blue", 1), 20).ok
-    wish = Request.checked(op, "zone-blue", key_of(2 - (op == "release")), name="node9")
+    wish = Request.validated(op, "zone-blue", key_of(2 - (op == "release")), name="node9")
     before = store.redis.hgetall(KEYS.leases)
     with pytest.raises(NoAnswer, match="will not be carried out"):
-        client.ask(wish, 0.2, KEYS.inbox if op == "join" else KEYS.orders)
+        client.ask(wish, 0.2, KEYS.inbox if op == "join" else KEYS.operator_inbox)
     late = replace(wish, nonce="0" * 32, expires=int(store.time() * 1000) + 60_000)
     with committing(redis_server.address) as committer:
         until(lambda: committer.health.refusals["expired"])
         assert store.redis.hgetall(KEYS.leases) == before
-        store.redis.rpush(KEYS.inbox if op == "join" else KEYS.orders, late.to_wire())
+        store.redis.rpush(KEYS.inbox if op == "join" else KEYS.operator_inbox, late.to_wire())
         until(lambda: answers(store, [late]))
         assert reply_to(store, late).ok
         assert store.redis.hgetall(KEYS.leases) != before

@@ -31,7 +31,7 @@ KEYS = ZoneKeys("zone-blue")
 
 def zone_of(**policy: Any) -> Zone:
     words: dict[str, Any] = {"takeover": "always", "quarantine": 60, **policy}
-    return Zone.checked("zone-blue", ["10.20.0.0/16"], "", Policy.parse(**words))
+    return Zone.validated("zone-blue", ["10.20.0.0/16"], "", Policy.parse(**words))
 
 
 def left(number: int, ago: float, **fields: Any) -> Lease:
@@ -131,16 +131,16 @@ def test_a_supervisor_ends_leases_in_the_background_with_what_was_seen_of_their_
     now = store.time()
     dead = [replace(left(number, 0), released=now - 7200 - number) for number in range(3, 703)]
     store.redis.hset(KEYS.leases, mapping={lease.key: compact(lease.to_wire()) for lease in dead})
-    store.redis.hset(KEYS.seen, mapping={lease.key: 1 for lease in dead})
+    store.redis.hset(KEYS.last_seen, mapping={lease.key: 1 for lease in dead})
     before = store.load("zone-blue")
     with committing(redis_server.address):
         client = client_of(store, "zone-blue")
         assert client.ask(join("zone-blue", 1), 20).ok
         assert client.ask(join("zone-blue", 2), 20).ok
-        assert client.ask(Request.checked("leave", "zone-blue", key_of(2)), 20).ok
+        assert client.ask(Request.validated("leave", "zone-blue", key_of(2)), 20).ok
         until(lambda: store.redis.hlen(KEYS.leases) == 2)
         assert set(store.redis.hkeys(KEYS.leases)) == {key_of(1), key_of(2)}
-        assert set(store.redis.hkeys(KEYS.seen)) <= {key_of(1), key_of(2)}
+        assert set(store.redis.hkeys(KEYS.last_seen)) <= {key_of(1), key_of(2)}
         followed, loaded = store.catch_up(before), store.load("zone-blue")
         assert followed.leases == loaded.leases, "other supervisors follow"
         assert client.ask(join("zone-blue", 5), 20).addresses[0] == "10.20.0.3"

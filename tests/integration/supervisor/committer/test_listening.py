@@ -78,7 +78,7 @@ def ask(committer: Committer, hour: Hour, request: Request) -> Reply:
 def populate(committer: Committer, hour: Hour) -> None:
     for number in (LIVE, GONE):
         assert ask(committer, hour, join("zone-blue", number)).ok
-    assert ask(committer, hour, Request.checked("leave", "zone-blue", key_of(GONE))).ok
+    assert ask(committer, hour, Request.validated("leave", "zone-blue", key_of(GONE))).ok
 
 
 def refusals(committer: Committer, hour: Hour) -> list[str]:

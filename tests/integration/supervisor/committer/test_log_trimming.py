@@ -24,7 +24,7 @@ def state(store: Store) -> ZoneState:
 def commit(store: Store, state: ZoneState, size: int) -> None:
     """An entry of about so many bytes, as a commit adds it."""
     state.rev += 1
-    store.redis.xadd(KEYS.events, {"o": "x" * size}, id=state.position)
+    store.redis.xadd(KEYS.events, {"o": "x" * size}, id=state.stream_id)
 
 
 def test_a_log_of_large_commits_is_cut_to_its_bytes_and_keeps_the_newest(
@@ -38,7 +38,7 @@ def test_a_log_of_large_commits_is_cut_to_its_bytes_and_keeps_the_newest(
             bound.record_written("zone-blue", size)
             bound.trim(store.redis, [state], 0.0)
             assert store.redis.memory_usage(KEYS.events, samples=0) < 1_200_000
-        assert store.redis.xrevrange(KEYS.events, count=1)[0][0] == state.position
+        assert store.redis.xrevrange(KEYS.events, count=1)[0][0] == state.stream_id
     assert store.redis.xlen(KEYS.events) > 100, "small ones stay in greater number"
 
 
@@ -76,4 +76,4 @@ def test_a_follower_behind_a_cut_log_reads_the_zone_anew(store: Store, state: Zo
     commit(store, state, 100)
     store.redis.hset(KEYS.meta, "rev", state.rev)
     store.redis.xtrim(KEYS.events, maxlen=0, approximate=False)
-    assert store.catch_up(behind).position == state.position
+    assert store.catch_up(behind).stream_id == state.stream_id

@@ -37,7 +37,7 @@ LONG_AGO = 1_000_000_000
 
 
 def report(number: int, **fields: Any) -> Request:
-    return Request.checked("report", "zone-blue", key_of(number), **fields)
+    return Request.validated("report", "zone-blue", key_of(number), **fields)
 
 
 def forget_times(store: Store) -> None:
@@ -68,7 +68,7 @@ def test_who_says_nothing_of_the_node_that_has_the_key(
     for machine in ("000000aa", "000000bb"):
         for change in decide(blue, join("zone-blue", 1, instance=machine), LONG_AGO).changes:
             blue.apply(change)
-    request = Request.checked(op, "zone-blue", key_of(number), instance=instance)
+    request = Request.validated(op, "zone-blue", key_of(number), instance=instance)
     assert refusal(blue, request) == reason
     assert partition_senders(blue, [request], LONG_AGO)[0] == ({} if reason else {key_of(number): LONG_AGO})
 
@@ -109,17 +109,19 @@ def test_what_was_seen_goes_with_the_lease(redis_server: RedisServer, store: Sto
         blue = client_of(store, "zone-blue")
         assert blue.ask(join("zone-blue", 1), 20).ok
         until(lambda: seen(store, 1))
-        assert blue.ask(Request.checked("leave", "zone-blue", key_of(1)), 20).ok
+        assert blue.ask(Request.validated("leave", "zone-blue", key_of(1)), 20).ok
         assert seen(store, 1)
-        assert blue.ask(Request.checked("release", "zone-blue", key_of(1)), 20, to=KEYS.orders).changed
-        until(lambda: not store.redis.exists(KEYS.seen))
+        assert blue.ask(
+            Request.validated("release", "zone-blue", key_of(1)), 20, to=KEYS.operator_inbox
+        ).changed
+        until(lambda: not store.redis.exists(KEYS.last_seen))
         assert blue.ask(join("zone-blue", 2), 20).ok
         until(lambda: seen(store, 2))
     store.record_last_seen("zone-blue", {key_of(number): LONG_AGO for number in range(3, 50)})
     with committing(redis_server.address):
         assert set(store.last_seen("zone-blue")) == {key_of(2)}
     zones.remove(store, "zone-blue", force=True)
-    assert not store.redis.exists(KEYS.seen)
+    assert not store.redis.exists(KEYS.last_seen)
 
 
 def test_who_leads_again_believes_nodes_that_joined_meanwhile(
@@ -148,6 +150,6 @@ def test_agents_neither_read_nor_write_it(redis_server: RedisServer) -> None:
     where = ControllerAddress(redis_server.host, redis_server.port, "agent-zone-blue", AGENT_PASSWORD)
     with committing(redis_server.address), connect(where) as agent:
         with pytest.raises(redis.exceptions.NoPermissionError):
-            agent.hset(KEYS.seen, key_of(1), "1")
+            agent.hset(KEYS.last_seen, key_of(1), "1")
         with pytest.raises(redis.exceptions.NoPermissionError):
-            agent.hgetall(KEYS.seen)
+            agent.hgetall(KEYS.last_seen)

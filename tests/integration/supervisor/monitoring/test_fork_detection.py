@@ -164,7 +164,7 @@ def test_a_commit_on_another_history_of_equal_length_is_refused(
     put_back()
     with committing(redis_server.address, (BLUE,)):
         joined(store, 3)
-    assert store.head("zone-blue").place == state.head.place
+    assert store.head("zone-blue").position == state.head.position
     assert store.commit(state, [Change("-", key_of(1))], ()) == "CONFLICT"
     assert set(store.catch_up(state).peers) == {key_of(1), key_of(3)}
 

@@ -44,7 +44,7 @@ def push(store: Store, *requests: Request) -> None:
 
 
 def operator(kind: str, number: int) -> Request:
-    return Request.checked(kind, "zone-blue", key_of(number))
+    return Request.validated(kind, "zone-blue", key_of(number))
 
 
 def test_joins_wait_for_memory_and_what_frees_some_goes_through(
@@ -59,11 +59,11 @@ def test_joins_wait_for_memory_and_what_frees_some_goes_through(
         assert "has no memory left: give its Redis more ('maxmemory')" in health.memory_error
         with pytest.raises(ControllerFull):
             blue.ask(join("zone-blue", 7), timeout=20)
-        leave = Request.checked("leave", "zone-blue", key_of(1))
+        leave = Request.validated("leave", "zone-blue", key_of(1))
         push(store, join("zone-blue", 8), leave, join("zone-blue", 9))
         until(lambda: not store.redis.hexists(KEYS.peers, key_of(1)))
         assert health.drops["memory-full"] == 2
-        assert blue.ask(operator("release", 2), 20, KEYS.orders).ok
+        assert blue.ask(operator("release", 2), 20, KEYS.operator_inbox).ok
         assert store.redis.hkeys(KEYS.peers) == [key_of(0)]
         check_log(store)
         assert not health.error
@@ -123,7 +123,7 @@ def test_a_zone_of_a_redis_that_restarted_full_is_taken_up(redis_server: RedisSe
     bound(fresh, -100_000)
     with committing(redis_server.address) as committer:
         until(lambda: "zone-blue" in committer.health.led)
-        assert client_of(fresh, "zone-blue").ask(operator("release", 1), 20, KEYS.orders).ok
+        assert client_of(fresh, "zone-blue").ask(operator("release", 1), 20, KEYS.operator_inbox).ok
     fresh.redis.config_set("maxmemory", 0)
     assert fresh.load("zone-blue").peers == {}
 

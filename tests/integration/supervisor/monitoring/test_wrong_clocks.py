@@ -89,11 +89,11 @@ def zone(redis_server: RedisServer) -> ZoneClient:
 
 
 def report(zone: ZoneClient, number: int) -> None:
-    zone.submit(Request.checked("report", "zone-blue", key_of(number)))
+    zone.submit(Request.validated("report", "zone-blue", key_of(number)))
 
 
 def leave(zone: ZoneClient, number: int) -> Lease:
-    zone.ask(Request.checked("leave", "zone-blue", key_of(number)), 20).lease_or_raise()
+    zone.ask(Request.validated("leave", "zone-blue", key_of(number)), 20).lease_or_raise()
     lease = zone.lease(key_of(number))
     assert lease is not None
     return lease
@@ -146,8 +146,8 @@ def test_a_clock_that_is_days_off_decides_nothing(
     assert released is not None and abs(store.time() - released) < HOUR
     full = zone.ask(join("zone-blue", 7), 20)
     assert full.code == "exhausted"
-    order = Request.checked("reserve", "zone-blue", key_of(1), name="db1")
-    assert zone.ask(order, 20, zone.keys.orders).ok
+    order = Request.validated("reserve", "zone-blue", key_of(1), name="db1")
+    assert zone.ask(order, 20, zone.keys.operator_inbox).ok
     wrong.process.set_clock(0)
     eventually(lambda: wrong.health()[0] == 200, "its clock is right")
     assert zone.ask(join("zone-blue", 7), 20).code == "exhausted"

@@ -44,8 +44,8 @@ def serving(server: RedisServer, state_dir: Path | None = None) -> Iterator[Comm
 
 
 def order(store: Store, op: str, key: str = "", **fields: Any) -> Reply:
-    asked = Request.checked(op, ZONE, key, **fields)
-    return client_of(store, ZONE).ask(asked, 60, KEYS.orders).lease_or_raise()
+    asked = Request.validated(op, ZONE, key, **fields)
+    return client_of(store, ZONE).ask(asked, 60, KEYS.operator_inbox).lease_or_raise()
 
 
 def joined(store: Store, number: int, **fields: Any) -> Reply:
@@ -143,7 +143,7 @@ def test_addresses_of_nodes_that_are_down_go_to_no_newcomer_after_a_loss(
 
 
 @pytest.mark.parametrize(
-    "lost", [(KEYS.meta,), (ZONES,), (KEYS.creds,), (tokens.TOKENS,), (REMOVED_ZONES_KEY,)]
+    "lost", [(KEYS.meta,), (ZONES,), (KEYS.credentials,), (tokens.TOKENS,), (REMOVED_ZONES_KEY,)]
 )
 def test_a_part_that_was_lost_comes_back_alone(
     redis_server: RedisServer, store: Store, lost: tuple[str, ...]
@@ -162,7 +162,7 @@ def test_a_part_that_was_lost_comes_back_alone(
         until(lambda: all(store.redis.type(name) == kind for name, kind in kept.items()))
         after = store.load(ZONE)
         assert (after.zone, after.peers, after.leases) == (before.zone, before.peers, before.leases)
-        assert store.redis.hget(KEYS.creds, "agent") == acl.password_hash(OWN)
+        assert store.redis.hget(KEYS.credentials, "agent") == acl.password_hash(OWN)
         assert opens(redis_server, ZONE, OWN)
         assert joined(store, 4).ok
         assert committer.health.failing_zones == {}
@@ -170,7 +170,7 @@ def test_a_part_that_was_lost_comes_back_alone(
 
 def test_a_password_that_nobody_knows_leaves_the_zone_shut(redis_server: RedisServer, store: Store) -> None:
     zones.add(store, ZONE, WISH, OWN)
-    store.redis.delete(KEYS.creds)
+    store.redis.delete(KEYS.credentials)
     store.redis.execute_command("ACL", "DELUSER", "agent-zone-a")
     with serving(redis_server) as committer:
         until(lambda: committer.health.failing_zones)
@@ -292,7 +292,7 @@ def test_a_zone_that_was_removed_and_made_again_begins_with_nothing(
     with serving(redis_server, tmp_path) as committer:
         until(lambda: ZONE in committer.recovery._copies)
         assert store.load(ZONE).leases == {}
-        assert store.redis.hget(KEYS.creds, "agent") is None
+        assert store.redis.hget(KEYS.credentials, "agent") is None
 
 
 def test_peers_that_were_deleted_by_hand_are_listed_again(redis_server: RedisServer, store: Store) -> None:
@@ -302,7 +302,7 @@ def test_peers_that_were_deleted_by_hand_are_listed_again(redis_server: RedisSer
         store.redis.delete(KEYS.peers)
         until(lambda: store.redis.hlen(KEYS.peers) == 2)
         after = store.load(ZONE)
-        assert (after.position, after.peers) == (before.position, before.peers)
+        assert (after.stream_id, after.peers) == (before.stream_id, before.peers)
         store.redis.delete(KEYS.leases)
         until(lambda: store.redis.hlen(KEYS.leases) == 3)
         assert store.load(ZONE).leases == before.leases
@@ -363,12 +363,12 @@ def test_a_redis_that_is_made_a_replica_is_named_until_it_is_none_and_mended_the
         with_everything(store)
         until(lambda: ZONE in committer.recovery._copies)
         with redis_server.client() as client, client.pipeline(transaction=True) as pipe:
-            pipe.delete(KEYS.creds).execute_command("REPLICAOF", "127.0.0.1", "1")
+            pipe.delete(KEYS.credentials).execute_command("REPLICAOF", "127.0.0.1", "1")
             pipe.execute()
         until(lambda: "'redis-cli REPLICAOF NO ONE'" in committer.health.error)
         with redis_server.client() as client:
             client.replicaof("NO", "ONE")
-        until(lambda: not committer.health.error and store.redis.exists(KEYS.creds))
+        until(lambda: not committer.health.error and store.redis.exists(KEYS.credentials))
         assert joined(store, 3).ok
     assert "refused a command" not in caplog.text
     assert "script" not in caplog.text
@@ -440,7 +440,7 @@ def test_a_zone_that_is_just_being_removed_is_not_put_back(store: Store) -> None
 def test_a_zone_and_its_reservations_come_back_in_one_step(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    zone = Zone.checked(ZONE, ["10.7.0.0/24"])
+    zone = Zone.validated(ZONE, ["10.7.0.0/24"])
     reserved = Lease(key_of(1), "db", ("10.7.0.7",), released=0, host="db")
     other = Lease(key_of(2), "web", ("10.7.0.8",))
     copy = ZoneCopy(zone, (9, 9), "", {each.key: each for each in (reserved, other)})

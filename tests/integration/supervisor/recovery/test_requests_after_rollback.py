@@ -21,7 +21,7 @@ from tests.redis_server import RedisServer
 from tests.supervisor_support import BLUE, client_of, committing, join, key_of, until
 
 ZONE = "zone-blue"
-ORDERS = ZoneKeys(ZONE).orders
+ORDERS = ZoneKeys(ZONE).operator_inbox
 
 
 def test_an_order_that_is_repeated_after_its_zone_was_put_back_is_carried_out_again(
@@ -30,7 +30,7 @@ def test_an_order_that_is_repeated_after_its_zone_was_put_back_is_carried_out_ag
     """Its sender has no answer yet; the first one tells of what is gone."""
     client = client_of(store, ZONE)
     with committing(redis_server.address), ROLLBACKS["restore"](redis_server) as put_back:
-        order = client.expiring(Request.checked("reserve", ZONE, "", name="web"), 60)
+        order = client.expiring(Request.validated("reserve", ZONE, "", name="web"), 60)
         client.submit(order, ORDERS)
         until(lambda: is_reserved(store, "web"))
         epoch = store.head(ZONE).epoch
@@ -49,7 +49,7 @@ def test_a_supervisor_that_runs_says_what_is_to_be_ordered_again(
     with caplog.at_level(logging.WARNING), committing(redis_server.address, state_dir=tmp_path) as committer:
         until(lambda: follows(committer, store))
         with ROLLBACKS["restore"](redis_server) as put_back:
-            assert client.ask(Request.checked("reserve", ZONE, "", name="web"), 20, ORDERS).ok
+            assert client.ask(Request.validated("reserve", ZONE, "", name="web"), 20, ORDERS).ok
             zones.change(store, ZONE, ZonePatch(quarantine=88))
             until(lambda: follows(committer, store))
             epoch = store.head(ZONE).epoch
@@ -74,4 +74,4 @@ def follows(committer: Committer, store: Store) -> bool:
     """Whether the supervisor's copy stands where the zone does."""
     recovery: Recovery = committer.recovery
     copy = recovery._copies.get(ZONE)
-    return copy is not None and copy.position == store.head(ZONE).place
+    return copy is not None and copy.position == store.head(ZONE).position

@@ -44,7 +44,7 @@ class Served:
         return client_of(self.store, request.zone).ask(request, 20, where)
 
     def release(self, number: int) -> Reply:
-        return self.ask(Request.checked("release", "zone-blue", key_of(number)), KEYS.orders)
+        return self.ask(Request.validated("release", "zone-blue", key_of(number)), KEYS.operator_inbox)
 
 
 @pytest.fixture
@@ -212,7 +212,7 @@ def test_zones_are_looked_at_in_turn_and_page_by_page(store: Store, monkeypatch:
 
 def test_a_node_whose_last_sign_of_life_does_not_parse_counts_as_heard_of(store: Store) -> None:
     store.create(BLUE)
-    store.redis.hset(KEYS.seen, mapping={key_of(1): "yesterday", key_of(2): "1000"})
+    store.redis.hset(KEYS.last_seen, mapping={key_of(1): "yesterday", key_of(2): "1000"})
     heard = store.last_seen("zone-blue", {key_of(1), key_of(2), key_of(3)})
     assert heard.keys() == {key_of(1), key_of(2)}
     assert heard[key_of(1)] >= store.time() - 5
@@ -244,8 +244,8 @@ def test_the_api_names_a_record_that_was_spoilt_since_it_read_the_zone(
     assert api.get("/zones/zone-blue").get_json()["unreadable"] == []
     served.store.redis.hset(KEYS.leases, key_of(7), "spoilt")
     until(lambda: api.get("/zones/zone-blue").get_json()["unreadable"])
-    served.store.redis.delete(KEYS.seen)
-    served.store.redis.set(KEYS.seen, "spoilt")
+    served.store.redis.delete(KEYS.last_seen)
+    served.store.redis.set(KEYS.last_seen, "spoilt")
     assert api.get("/zones/zone-red").status_code == 200
     assert api.get("/peers").status_code == 200
     served.store.redis.delete(KEYS.peers)

@@ -42,7 +42,7 @@ def test_a_zone_that_lost_its_own_password_stays_shut_to_the_default_one(
     redis_server: RedisServer, store: Store, server: str
 ) -> None:
     zones.add(store, "zone-a", WISH, OWN)
-    store.redis.delete(ZoneKeys("zone-a").creds)
+    store.redis.delete(ZoneKeys("zone-a").credentials)
     if server == "started anew":
         store.redis.execute_command("ACL", "DELUSER", "agent-zone-a")
     assert not acl.write_user(store, "zone-a", password_hash(DEFAULT))
@@ -56,7 +56,7 @@ def test_a_zone_whose_meta_data_were_lost_still_had_its_own_password(store: Stor
     zones.add(store, "zone-a", WISH, OWN)
     store.redis.delete(ZoneKeys("zone-a").meta)
     zones.add(store, "zone-a", WISH, None)
-    store.redis.delete(ZoneKeys("zone-a").creds)
+    store.redis.delete(ZoneKeys("zone-a").credentials)
     assert not acl.write_user(store, "zone-a", password_hash(DEFAULT))
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from jaywalk.core.errors import InvalidValue
-from jaywalk.mesh.node_interface import Node
+from jaywalk.mesh.node_interface import LocalNode
 from jaywalk_agent.dataplane.interface import DataPlane
 from tests.agent_support import event, peer, view_of
 from tests.mac import Recorded, a_mac, backend
 from tests.strategies import key
 
 OWN = peer(4)._replace(key=key(0))
-NODE = Node(OWN.key, "/usr/local/etc/wireguard/zone-blue.key")
+NODE = LocalNode(OWN.key, "/usr/local/etc/wireguard/zone-blue.key")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from jaywalk.core.runner import Finished
-from jaywalk.mesh.node_interface import Node
+from jaywalk.mesh.node_interface import LocalNode
 from jaywalk.wireguard import plan
 from jaywalk.wireguard.interface import WgPeer
 from jaywalk.wireguard.linux import Linux
@@ -31,7 +31,7 @@ class Plane(DataPlane):
     given: Mapping[str, WgPeer] | None = None
 
     def __init__(self) -> None:
-        super().__init__(Linux(Nothing()), Node(key(0), "/nowhere", "jwunone"))
+        super().__init__(Linux(Nothing()), LocalNode(key(0), "/nowhere", "jwunone"))
 
     @property
     def peers(self) -> Mapping[str, WgPeer] | None:

@@ -17,7 +17,7 @@ REFUSED = Reply.refused("address-taken", "10.20.0.9 belongs to node1")
 
 
 def request(op: str = JOIN, endpoint: str = "192.0.2.10:51820", **fields: object) -> Request:
-    return Request.checked(op, "zone-blue", OWN.key, endpoint=endpoint, **fields)  # type: ignore[arg-type]
+    return Request.validated(op, "zone-blue", OWN.key, endpoint=endpoint, **fields)  # type: ignore[arg-type]
 
 
 def send(membership: Membership, sent: Request | None = None) -> None:

@@ -47,7 +47,7 @@ def test_a_machine_that_nobody_named_is_called_by_its_machine_id(
 def test_loopback_is_no_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     assert local_addresses.source_address("127.0.0.1") == "127.0.0.1"
     monkeypatch.setattr(ip, "ELSEWHERE", ("127.0.0.1", "::1"))
-    assert local_addresses.whereabouts("127.0.0.1", 51820)["endpoint"] == ""
+    assert local_addresses.endpoint_fields("127.0.0.1", 51820)["endpoint"] == ""
 
 
 def test_the_ip_versions_are_those_by_which_something_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,8 +65,8 @@ def test_the_ip_versions_are_those_by_which_something_is_reached(monkeypatch: py
 def test_address_towards_the_controller_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     sources = {"controller.example": "2001:db8::1", ip.ELSEWHERE[0]: "192.0.2.9"}
     monkeypatch.setattr(local_addresses, "source_address", lambda target: sources.get(target, ""))
-    assert local_addresses.whereabouts("controller.example", 51820)["endpoint"] == "[2001:db8::1]:51820"
-    assert local_addresses.whereabouts("unknown.example", 51820)["endpoint"] == "192.0.2.9:51820"
+    assert local_addresses.endpoint_fields("controller.example", 51820)["endpoint"] == "[2001:db8::1]:51820"
+    assert local_addresses.endpoint_fields("unknown.example", 51820)["endpoint"] == "192.0.2.9:51820"
 
 
 def test_addresses_of_both_default_routes_come_along_none_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,9 +79,9 @@ def test_addresses_of_both_default_routes_come_along_none_twice(monkeypatch: pyt
 def test_address_that_no_peer_reaches_is_not_offered(monkeypatch: pytest.MonkeyPatch, facing: str) -> None:
     sources = {"ctl": facing, ip.ELSEWHERE[0]: "192.0.2.6"}
     monkeypatch.setattr(local_addresses, "source_address", lambda target: sources.get(target, ""))
-    assert local_addresses.whereabouts("ctl", 51820)["endpoint"] == "192.0.2.6:51820"
+    assert local_addresses.endpoint_fields("ctl", 51820)["endpoint"] == "192.0.2.6:51820"
     del sources[ip.ELSEWHERE[0]]
-    assert local_addresses.whereabouts("ctl", 51820)["endpoint"] == ""
+    assert local_addresses.endpoint_fields("ctl", 51820)["endpoint"] == ""
 
 
 @pytest.mark.parametrize(

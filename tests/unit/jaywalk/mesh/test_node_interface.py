@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from jaywalk.core.errors import InvalidValue
 from jaywalk.mesh import node_interface
-from jaywalk.mesh.node_interface import Node
+from jaywalk.mesh.node_interface import LocalNode
 from jaywalk.zone.models import Peer, Zone
 from jaywalk.zone.view import ZoneView
 from tests.strategies import key
 
 ZONE = Zone("zone-blue", ("10.20.0.0/20", "fd20::/64"))
-ME = Node(key(0), "/etc/jaywalk/zone-blue.key")
+ME = LocalNode(key(0), "/etc/jaywalk/zone-blue.key")
 
 
 def peer(number: int, prefixes: tuple[str, ...] = (), endpoint: str = "") -> Peer:
@@ -47,23 +47,23 @@ def test_a_member_has_the_pools_lengths_and_all_others_as_peers() -> None:
 
 
 def test_a_pool_over_the_machines_own_network_is_refused() -> None:
-    node = Node(key(0), "k", local_networks=("10.20.3.9/24",))
+    node = LocalNode(key(0), "k", local_networks=("10.20.3.9/24",))
     with pytest.raises(InvalidValue, match=r"10\.20\.0\.0/20 overlaps 10\.20\.3\.0/24"):
         node_interface.desired(view_of([peer(0)]), node)
 
 
 def test_the_requested_address_may_be_there_already_alone_and_no_other() -> None:
-    node = Node(key(0), "k", local_networks=("10.20.0.1/32",), requested=("10.20.0.1",))
+    node = LocalNode(key(0), "k", local_networks=("10.20.0.1/32",), requested=("10.20.0.1",))
     assert node_interface.desired(view_of([peer(0)]), node) is not None
     for local, requested in (("10.20.0.1/32", "10.20.0.2"), ("10.20.0.1/24", "10.20.0.1")):
         with pytest.raises(InvalidValue, match="overlaps 10"):
             node_interface.desired(
-                view_of([peer(0)]), Node(key(0), "k", local_networks=(local,), requested=(requested,))
+                view_of([peer(0)]), LocalNode(key(0), "k", local_networks=(local,), requested=(requested,))
             )
 
 
 def test_a_prefix_over_the_machines_own_network_is_left_out_and_the_rest_taken() -> None:
-    node = Node(key(0), "k", local_networks=("192.168.1.7/24", "198.51.100.1/32"))
+    node = LocalNode(key(0), "k", local_networks=("192.168.1.7/24", "198.51.100.1/32"))
     view = view_of([peer(0), peer(1, ("192.168.0.0/16", "172.20.1.0/24")), peer(2, ("198.51.100.0/24",))])
     wanted = node_interface.desired(view, node)
     assert wanted is not None

@@ -13,12 +13,12 @@ from jaywalk.zone.models import Lease, Peer, Zone
 from jaywalk.zone.requests import Request
 from tests import strategies as mesh
 
-ZONE = Zone.checked("zone-blue", ["10.20.0.0/20", "fd20::/64"])
+ZONE = Zone.validated("zone-blue", ["10.20.0.0/20", "fd20::/64"])
 HELD = Peer(mesh.key(2), "node2", ("10.20.0.2", "fd20::2"), ("172.20.2.0/24",))
 
 
 def asking(request_ip: tuple[str, ...] = (), child_prefixes: tuple[str, ...] = ()) -> Request:
-    return Request.checked(
+    return Request.validated(
         "join", "zone-blue", mesh.key(1), request_ip=request_ip, child_prefixes=child_prefixes
     )
 

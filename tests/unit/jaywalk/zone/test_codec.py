@@ -15,7 +15,7 @@ from jaywalk.zone.models import Lease, Peer, Zone
 from jaywalk.zone.requests import AGENT_OPS, Reply, Request, readable_reply_to
 from tests import strategies as mesh
 
-ZONE = Zone.checked("zone-blue", ["10.20.0.0/20", "fd20::/64"], "Tenancy Zone Blue")
+ZONE = Zone.validated("zone-blue", ["10.20.0.0/20", "fd20::/64"], "Tenancy Zone Blue")
 
 
 DEEP = "[" * 100_000

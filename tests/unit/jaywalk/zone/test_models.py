@@ -15,7 +15,7 @@ from jaywalk.core.errors import InvalidValue
 from jaywalk.zone.models import Lease, Peer, Zone
 from tests import strategies as mesh
 
-ZONE = Zone.checked("zone-blue", ["10.20.0.0/20", "fd20::/64"], "Tenancy Zone Blue")
+ZONE = Zone.validated("zone-blue", ["10.20.0.0/20", "fd20::/64"], "Tenancy Zone Blue")
 
 
 @given(mesh.peers)
@@ -31,7 +31,7 @@ def test_lease_comes_back_as_it_went(lease: Lease) -> None:
 
 @given(st.sampled_from(["zone-red", "zone-blue"]), st.text(max_size=300))
 def test_zone_comes_back_as_it_went(name: str, description: str) -> None:
-    zone = Zone.checked(name, ["10.20.0.9/20", "fd20::/64"], description)
+    zone = Zone.validated(name, ["10.20.0.9/20", "fd20::/64"], description)
     assert zone.pools == ("10.20.0.0/20", "fd20::/64")
     assert Zone.from_wire(name, zone.to_wire()) == zone
 
@@ -55,9 +55,9 @@ def test_node_believes_no_peer_that_reaches_beyond_its_own(change: dict[str, Any
 
 def test_zone_gives_each_address_to_one_pool() -> None:
     with pytest.raises(InvalidValue, match=r"10.20.8.0/21 and 10.20.0.0/20 overlap"):
-        Zone.checked("zone-blue", ["10.20.0.0/20", "10.20.8.0/21"])
+        Zone.validated("zone-blue", ["10.20.0.0/20", "10.20.8.0/21"])
     with pytest.raises(InvalidValue, match="no pool"):
-        Zone.checked("zone-blue", [])
+        Zone.validated("zone-blue", [])
     assert ZONE.prefix_length("10.20.3.4") == 20
     assert ZONE.prefix_length("fd20::9") == 64
     assert ZONE.prefix_length("10.21.0.1") is None

@@ -19,7 +19,7 @@ from jaywalk.zone.record_fields import FIELDS, RecordCodec
 from tests import strategies as mesh
 
 ROOT = Path(__file__).parents[4]
-ZONE = Zone.checked("zone-blue", ["10.20.0.0/20", "fd20::/64"])
+ZONE = Zone.validated("zone-blue", ["10.20.0.0/20", "fd20::/64"])
 PEER = RecordCodec(Peer._fields, Peer._field_defaults)
 LEASE_NAMES = list(Lease.__dataclass_fields__)
 FULL_PEER: dict[str, Any] = {

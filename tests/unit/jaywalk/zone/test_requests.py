@@ -34,13 +34,13 @@ def test_request_comes_back_as_it_went(request: Request) -> None:
 def test_report_comes_back_without_a_nonce(report: Request) -> None:
     assert Request.from_wire(report.to_wire(), "zone-blue", AGENT_OPS) == report
     assert readable_reply_to(report.to_wire()) is report.reply_to is None
-    assert Request.checked(REPORT, "zone-blue", report.key).nonce == ""
+    assert Request.validated(REPORT, "zone-blue", report.key).nonce == ""
 
 
 def test_report_has_room_for_as_many_endpoints_as_it_may_hold() -> None:
     longest = "[2001:db8:1111:2222:3333:4444:5555:6666]:51820"
     seen = {mesh.key(number): longest for number in range(MAX_OBSERVED)}
-    text = Request.checked(REPORT, "zone-blue", mesh.key(1), instance="000000aa", observed=seen).to_wire()
+    text = Request.validated(REPORT, "zone-blue", mesh.key(1), instance="000000aa", observed=seen).to_wire()
     assert len(Request.from_wire(text, "zone-blue", AGENT_OPS).observed) == MAX_OBSERVED
 
 
@@ -93,7 +93,7 @@ def test_refusal_comes_back_as_the_supervisors_words() -> None:
     ],
 )
 def test_wrong_request_is_refused_with_its_value(change: dict[str, Any], words: str) -> None:
-    request = Request.checked("join", "zone-blue", mesh.key(1), "node1")
+    request = Request.validated("join", "zone-blue", mesh.key(1), "node1")
     data = {**json.loads(request.to_wire()), **change}
     with pytest.raises(InvalidValue, match=words):
         Request.from_wire(json.dumps(data), "zone-blue", AGENT_OPS)
@@ -106,6 +106,6 @@ def test_huge_request_is_refused_before_it_is_read() -> None:
 
 
 def test_each_request_has_a_nonce_of_its_own_and_a_growing_number() -> None:
-    made = [Request.checked("join", "zone-blue", mesh.key(1)) for _ in range(50)]
+    made = [Request.validated("join", "zone-blue", mesh.key(1)) for _ in range(50)]
     assert len({request.nonce for request in made}) == 50
     assert [request.seq for request in made] == sorted(request.seq for request in made)

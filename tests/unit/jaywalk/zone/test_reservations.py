@@ -27,7 +27,7 @@ def lease(key: str, name: str, **fields: Any) -> Lease:
 
 
 def ask(op: str, key: str = "", name: str = "", prefixes: tuple[str, ...] = ()) -> Request:
-    return Request.checked(op, "zone-blue", key, name=name, child_prefixes=prefixes)
+    return Request.validated(op, "zone-blue", key, name=name, child_prefixes=prefixes)
 
 
 def test_the_key_of_a_host_takes_over_what_waits_for_its_name() -> None:

@@ -17,7 +17,7 @@ from jaywalk.zone.retention import RETAIN_SECONDS, Merged, Shared, departed, sha
 from jaywalk.zone.view import Retained, ZoneView
 from tests import strategies as mesh
 
-ZONE = Zone.checked("zone-blue", ["10.20.0.0/20"])
+ZONE = Zone.validated("zone-blue", ["10.20.0.0/20"])
 OWN = mesh.key(0)
 NOW = 1_800_000_000.0
 
@@ -226,7 +226,7 @@ def test_an_address_that_is_given_to_another_key_is_the_other_keys_at_once() -> 
     mine = view(epoch=9, rev=8)
     mine.retain(peer(1, 2, address=7), Retained(5, NOW))
     assert mine.apply(Event(9, 9, (plus(peer(2, 9, address=7)),))) == {mesh.key(1), mesh.key(2)}
-    holder = mine.holder("10.20.0.7/32")
+    holder = mine.owner_of("10.20.0.7/32")
     assert holder is not None
     assert holder.key == mesh.key(2)
 
@@ -262,7 +262,7 @@ def test_a_retained_peer_goes_when_its_time_is_over() -> None:
     over = retention.expired(mine, NOW + RETAIN_SECONDS)
     assert mine.drop_retained(over) == {mesh.key(1)}
     assert not mine.peers
-    assert mine.holder("10.20.0.2/32") is None
+    assert mine.owner_of("10.20.0.2/32") is None
 
 
 def test_a_record_that_cannot_be_believed_in_the_new_epoch_leaves_the_retained_one() -> None:
@@ -276,7 +276,7 @@ def test_a_record_that_cannot_be_believed_in_the_new_epoch_leaves_the_retained_o
 
 
 def test_a_peer_outside_the_new_pools_is_not_retained() -> None:
-    mine = ZoneView(Zone.checked("zone-blue", ["10.30.0.0/24"]), 9, 1)
+    mine = ZoneView(Zone.validated("zone-blue", ["10.30.0.0/24"]), 9, 1)
     merge(mine, view(peer(1, 7), epoch=5))
     assert not mine.peers
     assert mesh.key(1) in mine.rejected

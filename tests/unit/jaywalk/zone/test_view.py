@@ -17,7 +17,7 @@ from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk.zone.view import ZoneView
 from tests import strategies as mesh
 
-ZONE = Zone.checked("zone-blue", ["10.20.0.0/20"])
+ZONE = Zone.validated("zone-blue", ["10.20.0.0/20"])
 
 
 def peer(number: int, rev: int, address: int | None = None) -> Peer:
@@ -35,18 +35,26 @@ def view(*peers: Peer, epoch: int = 1, rev: int = 10) -> ZoneView:
 
 def test_all_keys_of_a_zone_lie_in_one_slot() -> None:
     keys = ZoneKeys("zone-blue")
-    names = [keys.meta, keys.peers, keys.events, keys.leases, keys.inbox, keys.orders, keys.creds]
+    names = [
+        keys.meta,
+        keys.peers,
+        keys.events,
+        keys.leases,
+        keys.inbox,
+        keys.operator_inbox,
+        keys.credentials,
+    ]
     assert all(name.startswith("{zone-blue}:") for name in [*names, keys.reply("00")])
     assert len(set(names)) == len(names)
 
 
 def test_entry_that_follows_is_taken_in() -> None:
     mine = view(peer(1, rev=3))
-    assert mine.position == "1-10"
+    assert mine.stream_id == "1-10"
     changed = mine.apply(Event(1, 11, (plus(peer(2, rev=11)), Change("-", mesh.key(1))), wait_ms=250))
     assert changed == {mesh.key(1), mesh.key(2)}
     assert set(mine.peers) == {mesh.key(2)}
-    assert (mine.position, mine.wait_ms) == ("1-11", 250)
+    assert (mine.stream_id, mine.wait_ms) == ("1-11", 250)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +70,7 @@ def test_anything_else_is_a_gap_and_changes_nothing(event: Event) -> None:
 def test_bump_of_the_epoch_is_followed_by_who_stands_at_its_end() -> None:
     mine = view(peer(1, rev=3))
     assert mine.apply(Event(2, 11, previous_epoch=1)) == set()
-    assert mine.position == "2-11"
+    assert mine.stream_id == "2-11"
     ahead = view(rev=12)  # the log lost its tail, this reader saw it
     with pytest.raises(Gap):
         ahead.apply(Event(2, 11, previous_epoch=1))
@@ -112,8 +120,8 @@ def test_snapshot_amid_commits_ends_where_the_log_ends(commits: list[tuple[int, 
     start = data.draw(st.integers(0, len(commits)))
     mine = view(rev=start)
     for number in range(1, 5):
-        seen_at = data.draw(st.integers(start, len(commits)))
-        record_then = history[seen_at].get(mesh.key(number))
+        parse_last_seen = data.draw(st.integers(start, len(commits)))
+        record_then = history[parse_last_seen].get(mesh.key(number))
         if record_then is not None:
             mine.put(record_then.key, record_then.to_wire())
     for event in events[start:]:
@@ -138,11 +146,11 @@ def test_record_that_is_not_believed_leaves_the_last_good_one() -> None:
 def test_an_address_belongs_to_who_had_it_first_until_that_one_goes() -> None:
     mine = view(peer(1, rev=3, address=1))
     assert mine.apply(Event(1, 11, (plus(peer(2, rev=11, address=1)),))) == {mesh.key(1), mesh.key(2)}
-    assert mine.holder("10.20.0.1/32") == mine.peers[mesh.key(1)]
+    assert mine.owner_of("10.20.0.1/32") == mine.peers[mesh.key(1)]
     assert mine.apply(Event(1, 12, (Change("-", mesh.key(1)),))) == {mesh.key(1), mesh.key(2)}
-    assert mine.holder("10.20.0.1/32") == mine.peers[mesh.key(2)]
+    assert mine.owner_of("10.20.0.1/32") == mine.peers[mesh.key(2)]
     assert mine.apply(Event(1, 13, (plus(peer(2, rev=13, address=2)),))) == {mesh.key(2)}
-    assert mine.holder("10.20.0.1/32") is None
+    assert mine.owner_of("10.20.0.1/32") is None
 
 
 def test_a_snapshot_keeps_the_good_record_of_what_it_cannot_believe() -> None:

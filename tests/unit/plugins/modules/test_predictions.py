@@ -57,13 +57,15 @@ def carry_out(state: ZoneState, request: Request) -> Reply:
 def zones(draw: st.DrawFn) -> ZoneState:
     """A zone after up to eight requests of nodes and operators."""
     policy = Policy(takeover=draw(st.sampled_from(["always", "never"])))
-    state = ZoneState(Zone.checked("zone-blue", draw(st.sampled_from(allocation.POOLS)), "", policy), 1000, 0)
+    state = ZoneState(
+        Zone.validated("zone-blue", draw(st.sampled_from(allocation.POOLS)), "", policy), 1000, 0
+    )
     for operation, key, name, addresses, prefixes, endpoint, by_name in draw(st.lists(requests, max_size=8)):
         fields: dict[str, Any] = {"name": name, "request_ip": addresses, "child_prefixes": prefixes}
         if operation == "join":
             fields["endpoint"] = endpoint
         named = by_name and operation in ("reserve", "release")
-        request = Request.checked(
+        request = Request.validated(
             operation, "zone-blue", "" if named else key, **({} if operation == "leave" else fields)
         )
         carry_out(state, request)

@@ -34,7 +34,7 @@ def carry_out(state: ZoneState, request: Request, now: float = NOW) -> Reply:
 
 
 def ask(op: str, number: int, **fields: Any) -> Request:
-    return Request.checked(op, "zone-blue", key_of(number), **fields)
+    return Request.validated(op, "zone-blue", key_of(number), **fields)
 
 
 def test_join_gives_the_lowest_address_of_each_version(blue: ZoneState) -> None:
@@ -210,7 +210,7 @@ def test_endpoint(blue: ZoneState) -> None:
 def test_a_check_is_answered_and_changes_nothing(blue: ZoneState, number: int) -> None:
     """Of a member as of a stranger, from whichever machine, and not even that the node was heard of."""
     carry_out(blue, join("zone-blue", 1, instance="01234567"))
-    check = Request.checked(CHECK, "zone-blue", key_of(number), instance="76543210")
+    check = Request.validated(CHECK, "zone-blue", key_of(number), instance="76543210")
     assert Request.from_wire(check.to_wire(), "zone-blue", AGENT_OPS) == check
     decision = decide(blue, check, NOW)
     assert decision.reply.ok
@@ -265,7 +265,7 @@ def facts(state: ZoneState) -> tuple[object, ...]:
 @settings(max_examples=150)
 @given(requests=st.lists(st.tuples(REQUEST, st.integers(0, 5000)), max_size=40))
 def test_what_holds_after_any_requests(requests: list[tuple[Request, int]]) -> None:
-    state = ZoneState(Zone.checked("zone-blue", ["10.20.0.0/29", "fd00:20::/64"]), 1000, 0)
+    state = ZoneState(Zone.validated("zone-blue", ["10.20.0.0/29", "fd00:20::/64"]), 1000, 0)
     follower = ZoneState(state.zone, 1000, 0)
     now = NOW
     for request, seconds in requests:
@@ -349,7 +349,7 @@ def test_an_order_takes_no_address_from_a_node(blue: ZoneState) -> None:
 
 
 def host(op: str, name: str, **fields: Any) -> Request:
-    return Request.checked(op, "zone-blue", "", name=name, **fields)
+    return Request.validated(op, "zone-blue", "", name=name, **fields)
 
 
 def test_a_reservation_by_name_waits_for_the_first_node_of_that_name(blue: ZoneState) -> None:
@@ -547,7 +547,7 @@ def test_a_second_node_of_a_name_gets_a_number_and_is_told(blue: ZoneState) -> N
 def test_a_numbered_name_stays_while_its_node_asks_for_the_same_one(blue: ZoneState) -> None:
     for number in (1, 2):
         carry_out(blue, join("zone-blue", number, name="web1"))
-    carry_out(blue, Request.checked("leave", "zone-blue", key_of(1)))
+    carry_out(blue, Request.validated("leave", "zone-blue", key_of(1)))
     again = carry_out(blue, join("zone-blue", 2, name="web1"))
     assert (again.name, again.changed) == ("web1-2", False)
     assert "was another node's" in again.notes[0]
@@ -584,7 +584,7 @@ def test_a_reserved_name_is_its_hosts_alone(blue: ZoneState) -> None:
     assert carry_out(blue, join("zone-blue", 2, name="db1")).addresses[0] == "10.20.0.5"
     assert names_of(blue) == ["db1-2", "db1"]
     assert blue.peers[key_of(1)].asked == "db1"
-    carry_out(blue, Request.checked("leave", "zone-blue", key_of(2)))
+    carry_out(blue, Request.validated("leave", "zone-blue", key_of(2)))
     assert carry_out(blue, join("zone-blue", 1, name="db1")).name == "db1-2"
 
 

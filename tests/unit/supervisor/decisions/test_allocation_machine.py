@@ -97,7 +97,7 @@ class IpamMachine(RuleBasedStateMachine):
         policy = Policy.parse(
             takeover=takeover, quarantine=quarantine, excluded=excluded, stale_after=STALE_AFTER
         )
-        self.state = ZoneState(Zone.checked("zone-blue", pools, "", policy), 1000, 0)
+        self.state = ZoneState(Zone.validated("zone-blue", pools, "", policy), 1000, 0)
         self.follower = ZoneState(self.state.zone, 1000, 0)
         self.model = Model(pools, takeover, quarantine, excluded, STALE_AFTER)
         self.seen: dict[str, int] = {}
@@ -125,7 +125,7 @@ class IpamMachine(RuleBasedStateMachine):
     def ask(self, op: str, key: str, **fields: object) -> Reply:
         self.seq += 1
         self.now += 1
-        request = Request.checked(op, "zone-blue", key, **fields)  # type: ignore[arg-type]
+        request = Request.validated(op, "zone-blue", key, **fields)  # type: ignore[arg-type]
         return self.carry_out(Request(**{**request.__dict__, "seq": self.seq}))
 
     def both(self, op: str, key: str, name: str, wished: list[str], announced: list[str]) -> None:
@@ -202,7 +202,7 @@ class IpamMachine(RuleBasedStateMachine):
 
     @rule(key=keys)
     def report(self, key: str) -> None:
-        self.hear(Request.checked("report", "zone-blue", key))
+        self.hear(Request.validated("report", "zone-blue", key))
         if key in self.state.peers:
             self.model.hear(key, self.now)
 

@@ -20,7 +20,7 @@ from tests.supervisor_support import key_of
 QUARANTINE = 3600
 STALE_AFTER = 900
 LIVE, GONE, GREEDY = key_of(1), key_of(2), key_of(3)
-ZONE = Zone.checked(
+ZONE = Zone.validated(
     "zone-blue",
     ["10.20.0.0/24"],
     "",
@@ -56,7 +56,7 @@ class ClockMachine(RuleBasedStateMachine):
         self.seq += 1
         now = self.clock.now()
         self.state.last_seen_at = self.seen
-        request = replace(Request.checked(op, "zone-blue", key, request_ip=wished), seq=self.seq)
+        request = replace(Request.validated(op, "zone-blue", key, request_ip=wished), seq=self.seq)
         decision = decide(self.state, request, now)
         for change in decision.changes if apply else ():
             self.state.apply(change, decision.peer)

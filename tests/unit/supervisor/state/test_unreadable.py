@@ -23,7 +23,7 @@ from jaywalk_supervisor.store.store import new_mark
 from tests.supervisor_support import join, key_of
 
 NOW = 1_000_000.0
-ZONE = Zone.checked("zone-blue", ["10.20.0.0/28", "fd00:20::/64"])
+ZONE = Zone.validated("zone-blue", ["10.20.0.0/28", "fd00:20::/64"])
 META = {**ZONE.to_wire(), "epoch": "1000", "rev": "7", "wait_ms": "100"}
 HELD = Peer(
     key_of(1),
@@ -75,7 +75,7 @@ def test_what_one_record_lost_the_keys_other_record_still_says(spoilt: str) -> N
 def test_a_peer_with_a_good_record_stays_when_its_lease_is_spoilt() -> None:
     state = loaded({key_of(1): PEER}, {key_of(1): "{"})
     assert state.peers[key_of(1)] == HELD
-    assert ask(state, Request.checked("endpoint", "zone-blue", key_of(1), endpoint="192.0.2.9:1")).ok
+    assert ask(state, Request.validated("endpoint", "zone-blue", key_of(1), endpoint="192.0.2.9:1")).ok
     assert not state.unreadable, "the change writes the lease anew"
 
 
@@ -110,7 +110,7 @@ def test_a_zone_gives_no_new_address_while_one_may_be_an_unreadable_records(text
     assert refused.code == "unreadable"
     assert "IPv4" in refused.error
     assert ask(state, join("zone-blue", 2, name="node2")).addresses == ("10.20.0.3", "fd00:20::3")
-    reserve = Request.checked("reserve", "zone-blue", key_of(4), request_ip=["10.20.0.9"])
+    reserve = Request.validated("reserve", "zone-blue", key_of(4), request_ip=["10.20.0.9"])
     assert ask(state, reserve).code == "unreadable"
     with pytest.raises(RequestRefused):
         go_ipam_import.plan(state, [("10.20.0.0/28", ["10.20.0.7"])], NOW)
@@ -123,7 +123,7 @@ def _neighbour() -> Peer:
 
 
 def test_only_the_ip_version_that_is_not_known_is_blocked() -> None:
-    four = Zone.checked("zone-blue", ["10.20.0.0/28"])
+    four = Zone.validated("zone-blue", ["10.20.0.0/28"])
     text = "10.20.0.12 and something"
     assert both_spoilt(text).unreadable[key_of(1)].unknown == {6}
     state = both_spoilt(text, four)
@@ -146,7 +146,7 @@ def test_a_reservation_that_cannot_be_read_waits_for_its_host_and_is_given_to_no
     refused = ask(state, join("zone-blue", 1, name="db1"))
     assert refused.code == "unreadable"
     assert ask(state, join("zone-blue", 2)).addresses == ("10.20.0.1", "fd00:20::1")
-    assert ask(state, Request.checked("release", "zone-blue", "", name="db1")).ok
+    assert ask(state, Request.validated("release", "zone-blue", "", name="db1")).ok
     assert not state.unreadable
     assert ask(state, join("zone-blue", 1, name="db1")).ok
 
@@ -165,7 +165,7 @@ def test_the_join_of_the_key_itself_mends_its_record() -> None:
 def test_a_leave_and_a_release_of_the_key_mend_its_record(op: str) -> None:
     for text in ("{", PEER[:-1]):
         state = both_spoilt(text)
-        decision = decide(state, Request.checked(op, "zone-blue", key_of(1)), NOW)
+        decision = decide(state, Request.validated(op, "zone-blue", key_of(1)), NOW)
         for change in decision.changes:
             state.apply(change)
         assert decision.changes[0].sign == "-", "nodes drop the peer"
@@ -178,9 +178,9 @@ def test_a_leave_and_a_release_of_the_key_mend_its_record(op: str) -> None:
 @pytest.mark.parametrize(
     "order",
     [
-        Request.checked("reserve", "zone-blue", key_of(1), request_ip=["10.20.0.12"]),
-        Request.checked("rekey", "zone-blue", key_of(2), name="node1"),
-        Request.checked("release", "zone-blue", key_of(1), child_prefixes=["172.20.1.0/24"]),
+        Request.validated("reserve", "zone-blue", key_of(1), request_ip=["10.20.0.12"]),
+        Request.validated("rekey", "zone-blue", key_of(2), name="node1"),
+        Request.validated("release", "zone-blue", key_of(1), child_prefixes=["172.20.1.0/24"]),
     ],
 )
 def test_no_other_order_overwrites_what_it_cannot_read(order: Request) -> None:
@@ -202,7 +202,7 @@ def test_a_mark_comes_back_with_an_undo() -> None:
 def test_what_an_unreadable_record_holds_stays_held_when_a_readable_one_gives_it_up() -> None:
     twin = codec.compact(HELD._replace(key=key_of(2), name="node2", prefixes=()).to_wire())
     state = loaded({key_of(1): PEER[:-1], key_of(2): twin}, {})
-    assert ask(state, Request.checked("release", "zone-blue", key_of(2))).ok
+    assert ask(state, Request.validated("release", "zone-blue", key_of(2))).ok
     assert ask(state, join("zone-blue", 3, request_ip=["10.20.0.12"])).code == "unreadable"
 
 
@@ -235,7 +235,7 @@ def test_an_address_that_any_unreadable_record_holds_is_never_granted(
     addresses = (f"10.20.0.{number}", f"fd00:20::{number:x}")
     pools = data.draw(st.sampled_from([ZONE.pools, ZONE.pools[:1], ZONE.pools[1:]]))
     zone = replace(ZONE, pools=tuple(pools))
-    held = HELD._replace(addresses=tuple(each for each in addresses if zone.holds(each)))
+    held = HELD._replace(addresses=tuple(each for each in addresses if zone.contains(each)))
     texts = codec.compact(held.to_wire()), codec.compact(lease_of(held).to_wire())
     peer = cut(texts[0], data)
     lease = cut(texts[1], data) if two else texts[1]

@@ -60,4 +60,4 @@ def test_a_new_epoch_that_follows_is_taken_up() -> None:
     state = ZoneState.load("zone-blue", META, {}, {})
     state.follow(Event(2000, 8, previous_epoch=1000))
     state.follow(Event(2000, 9, (Change("+", key_of(1), RECORD),), wait_ms=150))
-    assert (state.position, state.wait_ms, list(state.peers)) == ("2000-9", 150, [key_of(1)])
+    assert (state.stream_id, state.wait_ms, list(state.peers)) == ("2000-9", 150, [key_of(1)])
