@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""STUN servers that answer, lie, talk nonsense or say nothing: each ends in a sentence, and soon."""
+"""STUN servers with correct, wrong, invalid or no responses: each leads to a sentence within the deadline."""
 
 from __future__ import annotations
 
@@ -18,105 +18,106 @@ from jaywalk.core.errors import InvalidValue
 from jaywalk_agent.host import stun
 from lab.deadline import Deadline
 
-Answer = Callable[[bytes, tuple[str, int]], bytes | None]
+Respond = Callable[[bytes, tuple[str, int]], bytes | None]
 
 
-def truth(question: bytes, where: tuple[str, int]) -> bytes:
-    """What a server of RFC 5389 answers, with an attribute of odd length before the address."""
-    host = struct.unpack("!I", socket.inet_aton(where[0]))[0] ^ stun.COOKIE
-    address = struct.pack("!HHxBHI", stun.XOR_MAPPED, 8, 1, where[1] ^ stun.COOKIE >> 16, host)
+def correct(request: bytes, sender: tuple[str, int]) -> bytes:
+    """The response of a server of RFC 5389, with an attribute of odd length before the address."""
+    host = struct.unpack("!I", socket.inet_aton(sender[0]))[0] ^ stun.MAGIC_COOKIE
+    address = struct.pack("!HHxBHI", stun.XOR_MAPPED_ADDRESS, 8, 1, sender[1] ^ stun.MAGIC_COOKIE >> 16, host)
     software = struct.pack("!HH5s3x", 0x8022, 5, b"tests")
     body = software + address
-    return struct.pack("!HHI12s", stun.SUCCESS, len(body), stun.COOKIE, question[8:20]) + body
+    return struct.pack("!HHI12s", stun.BINDING_SUCCESS, len(body), stun.MAGIC_COOKIE, request[8:20]) + body
 
 
-def old_truth(question: bytes, where: tuple[str, int]) -> bytes:
-    """What one of RFC 3489 answers."""
-    body = struct.pack("!HHxBH4s", stun.MAPPED, 8, 1, where[1], socket.inet_aton(where[0]))
-    return struct.pack("!HHI12s", stun.SUCCESS, len(body), stun.COOKIE, question[8:20]) + body
+def old_correct(request: bytes, sender: tuple[str, int]) -> bytes:
+    """The response of a server of RFC 3489."""
+    body = struct.pack("!HHxBH4s", stun.MAPPED_ADDRESS, 8, 1, sender[1], socket.inet_aton(sender[0]))
+    return struct.pack("!HHI12s", stun.BINDING_SUCCESS, len(body), stun.MAGIC_COOKIE, request[8:20]) + body
 
 
-def another_port(question: bytes, where: tuple[str, int]) -> bytes:
-    return truth(question, (where[0], where[1] ^ 1))
+def another_port(request: bytes, sender: tuple[str, int]) -> bytes:
+    return correct(request, (sender[0], sender[1] ^ 1))
 
 
-def another_host(question: bytes, where: tuple[str, int]) -> bytes:
-    return truth(question, ("203.0.113.9", where[1]))
+def another_host(request: bytes, sender: tuple[str, int]) -> bytes:
+    return correct(request, ("203.0.113.9", sender[1]))
 
 
-def garbage(question: bytes, where: tuple[str, int]) -> bytes:
+def garbage(request: bytes, sender: tuple[str, int]) -> bytes:
     return b"\x00\x01" * 20
 
 
-def an_error(question: bytes, where: tuple[str, int]) -> bytes:
-    return struct.pack("!HHI12s", 0x0111, 0, stun.COOKIE, question[8:20])
+def an_error(request: bytes, sender: tuple[str, int]) -> bytes:
+    return struct.pack("!HHI12s", 0x0111, 0, stun.MAGIC_COOKIE, request[8:20])
 
 
-def silence(question: bytes, where: tuple[str, int]) -> None:
+def silence(request: bytes, sender: tuple[str, int]) -> None:
     return None
 
 
 @contextmanager
-def serving(answer: Answer) -> Iterator[str]:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
-        link.bind(("127.0.0.1", 0))
-        link.settimeout(0.1)
+def serving(respond: Respond) -> Iterator[str]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.settimeout(0.1)
         end = threading.Event()
 
         def serve() -> None:
             while not end.is_set():
                 try:
-                    question, where = link.recvfrom(2048)
+                    request, sender = sock.recvfrom(2048)
                 except TimeoutError:
                     continue
-                said = answer(question, where)
-                if said is not None:
-                    link.sendto(said, where)
+                response = respond(request, sender)
+                if response is not None:
+                    sock.sendto(response, sender)
 
         thread = threading.Thread(target=serve)
         thread.start()
-        yield f"127.0.0.1:{link.getsockname()[1]}"
+        yield f"127.0.0.1:{sock.getsockname()[1]}"
         end.set()
         thread.join()
 
 
 @pytest.mark.parametrize(
-    ("answers", "own", "well", "words"),
+    ("responders", "own", "good", "text_part"),
     [
-        ([truth, truth], ["127.0.0.1"], True, "no NAT"),
-        ([truth, old_truth], ["192.168.1.2"], True, "shows all servers one port"),
-        ([truth], ["192.168.1.2"], True, "a second server would tell if"),
-        ([truth, another_port], ["192.168.1.2"], False, "a symmetric NAT at 127.0.0.1"),
-        ([truth, another_host], ["192.168.1.2"], False, "contradict each other"),
-        ([truth, garbage], ["192.168.1.2"], True, "not as a STUN server does"),
-        ([truth, silence], ["192.168.1.2"], True, "does not answer"),
-        ([an_error, silence], [], False, "not with an address"),
+        ([correct, correct], ["127.0.0.1"], True, "no NAT"),
+        ([correct, old_correct], ["192.168.1.2"], True, "with one port for all servers"),
+        ([correct], ["192.168.1.2"], True, "only a second server shows if"),
+        ([correct, another_port], ["192.168.1.2"], False, "a symmetric NAT at 127.0.0.1"),
+        ([correct, another_host], ["192.168.1.2"], False, "contradict each other"),
+        ([correct, garbage], ["192.168.1.2"], True, "sends no valid STUN response"),
+        ([correct, silence], ["192.168.1.2"], True, "does not respond"),
+        ([an_error, silence], [], False, "responds without an address"),
     ],
 )
-def test_what_servers_say_becomes_one_sentence(
-    monkeypatch: pytest.MonkeyPatch, answers: list[Answer], own: list[str], well: bool, words: str
+def test_the_responses_of_all_servers_become_one_finding(
+    monkeypatch: pytest.MonkeyPatch, responders: list[Respond], own: list[str], good: bool, text_part: str
 ) -> None:
-    # A loopback address is no endpoint anywhere else.
-    monkeypatch.setattr(validation, "endpoint", lambda text: text if text[0].isdigit() else _refuse(text))
+    # Other code accepts no loopback address as an endpoint.
+    monkeypatch.setattr(validation, "endpoint", lambda text: text if text[0].isdigit() else _raise(text))
     with ExitStack() as stack:
-        servers = [stack.enter_context(serving(answer)) for answer in answers]
-        deadline = Deadline(stun.DEADLINE + 5)
-        good, sentence = stun.label(stun.ask(servers), own)
+        servers = [stack.enter_context(serving(respond)) for respond in responders]
+        deadline = Deadline(stun.DEADLINE_SECONDS + 5)
+        found, sentence = stun.finding(stun.query(servers), own)
     assert not deadline.passed
-    assert good == well
-    assert words in sentence
+    assert found == good
+    assert text_part in sentence
 
 
-def _refuse(text: str) -> str:
+def _raise(text: str) -> str:
     raise InvalidValue(text)
 
 
 def test_a_server_that_does_not_exist_is_named() -> None:
-    said = stun.ask(["nowhere.invalid", "127.0.0.1:99999"])
-    assert all("cannot be found" in each for each in said.values())
+    results = stun.query(["nowhere.invalid", "127.0.0.1:99999"])
+    assert all("cannot be found" in text for text in results.values())
 
 
 @given(st.binary(max_size=80))
-def test_no_bytes_of_a_server_do_harm(data: bytes) -> None:
-    assert isinstance(stun.mapped(data), str)
-    assert isinstance(stun.mapped(struct.pack("!HHI12s", stun.SUCCESS, len(data), 0, b"x" * 12) + data), str)
+def test_arbitrary_bytes_of_a_server_are_no_error(data: bytes) -> None:
+    header = struct.pack("!HHI12s", stun.BINDING_SUCCESS, len(data), 0, b"x" * 12)
+    assert isinstance(stun.mapped_endpoint(data), str)
+    assert isinstance(stun.mapped_endpoint(header + data), str)
