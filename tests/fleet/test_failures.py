@@ -83,7 +83,7 @@ def test_the_zones_of_an_emptied_redis_are_restored_and_the_play_passes(fleet: F
         fleet.wait_until_complete()
         assert {name: fleet.address(name) for name in MEMBERS} == before
     assert count.lost == 0
-    assert fleet.has_logged("control", "is back with", f"{SUPERVISOR}.service")
+    assert fleet.has_logged("control", "is restored with", f"{SUPERVISOR}.service")
 
 
 def test_tunnels_stay_while_the_controller_has_no_power(fleet: Fleet) -> None:

@@ -25,7 +25,7 @@ ADDRESSES = (
     Mutant(
         "requested-address-ignored",
         IPAM,
-        "address = wished.get(version) or own.get(version)",
+        "address = granted.get(version) or own.get(version)",
         "address = own.get(version)",
         "a node that asks for an address gets another one",
         of("unit/supervisor/decisions/test_agent_requests.py", "test_requested_address"),
@@ -45,8 +45,8 @@ ADDRESSES = (
     Mutant(
         "address-of-the-other-kept",
         IPAM,
-        "displaced[holder] = tuple(fresh if each == address else each for each in held)",
-        "displaced[holder] = held",
+        "displaced[owner] = tuple(fresh if other == address else other for other in held)",
+        "displaced[owner] = held",
         "a node whose address another one took keeps it as well",
         of("unit/supervisor/decisions/test_agent_requests.py", "test_a_requested_address_moves_to_who_asks"),
     ),
@@ -105,8 +105,8 @@ ADDRESSES = (
     Mutant(
         "reserved-address-taken",
         IPAM,
-        'if not asker.may_take or lease.state == "reserved":',
-        "if not asker.may_take:",
+        'if not claimant.may_take or lease.state == "reserved":',
+        "if not claimant.may_take:",
         "a node takes an address that the operator reserved for another one",
         of(
             "unit/supervisor/decisions/test_agent_requests.py",

@@ -100,8 +100,8 @@ COMMITS = (
     Mutant(
         "event-without-a-change",
         f"{SUPERVISOR}/store/commit_args.py",
-        """f"[{','.join(each.to_wire() for each in changes)}]" if changes else "",""",
-        """f"[{','.join(each.to_wire() for each in changes)}]",""",
+        """f"[{','.join(change.to_wire() for change in changes)}]" if changes else "",""",
+        """f"[{','.join(change.to_wire() for change in changes)}]",""",
         "each answer that changes nothing wakes all agents, and supervisors fall behind the log",
         of("integration/supervisor/committer/test_commit.py", "test_what_changes_nothing_makes_no_event"),
     ),

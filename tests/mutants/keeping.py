@@ -98,8 +98,8 @@ KEEPING = (
     Mutant(
         "own-streams-unbounded",
         ANSWERS,
-        "return [names.popleft() for _ in range(len(names) - OWN_STREAMS)]",
-        "return [names.popleft() for _ in range(len(names) - OWN_STREAMS)][:0]",
+        "return [names.popleft() for _ in range(len(names) - MAX_OWN_STREAMS)]",
+        "return [names.popleft() for _ in range(len(names) - MAX_OWN_STREAMS)][:0]",
         "a client that asks as older ones did fills the memory of Redis",
         of(
             "integration/supervisor/committer/test_answers.py",
@@ -109,8 +109,8 @@ KEEPING = (
     Mutant(
         "long-answers-unbounded",
         ANSWERS,
-        "kept = max(1, min(KEPT, KEPT_BYTES // len(text)))",
-        "kept = KEPT",
+        "kept = max(1, min(MAX_SHARED, SHARED_BYTES // len(text)))",
+        "kept = MAX_SHARED",
         "long refusals fill the memory of Redis",
         of(
             "integration/supervisor/committer/test_answers.py",

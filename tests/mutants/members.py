@@ -32,8 +32,8 @@ MEMBERS = (
     Mutant(
         "endpoint-not-done",
         DECIDE,
-        "return admit(state, moved, Grant(peer.addresses), now)",
-        "return replace(admit(state, moved, Grant(peer.addresses), now), changes=())",
+        "return admit(state, record, Grant(peer.addresses), now)",
+        "return replace(admit(state, record, Grant(peer.addresses), now), changes=())",
         "a node that moved is told so and peers look for it where it was",
         of("unit/supervisor/decisions/test_agent_requests.py", "test_endpoint"),
     ),
@@ -135,8 +135,8 @@ MEMBERS = (
     Mutant(
         "reports-not-kept",
         f"{SUPERVISOR}/store/store.py",
-        "        if heard:\n            self.redis.hset(",
-        "        if None in heard:\n            self.redis.hset(",
+        "        if times:\n            self.redis.hset(",
+        "        if None in times:\n            self.redis.hset(",
         "nobody knows when a node was last seen",
         of("integration/supervisor/decisions/test_last_seen.py", "test_what_was_seen_goes_with_the_lease"),
         chaos=Chaos(17),

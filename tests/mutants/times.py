@@ -95,7 +95,7 @@ TIMES = (
     Mutant(
         "future-words-believed",
         STATE,
-        "return max((each for each in times if each <= now), default=self.listening_since)",
+        "return max((time for time in times if time <= now), default=self.listening_since)",
         "return max(times)",
         "once Redis's clock was set back, a node that is gone counts as heard of for days",
         of(

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a request changes in a zone: pure decisions over :class:`ZoneState`, which they only read.
+"""Decides on requests of nodes: pure functions on :class:`ZoneState`, which they only read.
 
-The public key is the identity.  A request that asks for what is already so changes nothing and makes no
-event; one that is older than the key's last change is refused.
+The public key is the identity.  A request whose result already exists changes nothing and makes no event; a
+request that is older than the key's last change is refused.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def decide(state: ZoneState, request: Request, now: float) -> Decision:
 
 
 def _check_not_overwriting(state: ZoneState, request: Request, changes: Sequence[Change]) -> None:
-    """A record that cannot be read is written anew by its own node, or goes by an operator's release."""
+    """Allows only the node itself to overwrite an unreadable record, and only a release to remove it."""
     for change in changes if state.unreadable else ():
         mark = state.unreadable.get(change.key)
         own = request.op in ("join", "leave") and change.key == request.key
@@ -59,9 +59,9 @@ def _join(state: ZoneState, request: Request, now: float) -> Decision:
     lease = state.leases.get(request.key)
     _check_not_stale(lease, request)
     if request.key in state.peers and lease is not None and lease.seq == request.seq:
-        # A repeat of what was granted: it takes nothing back that somebody else was given since.
+        # A repeated request: it must not undo what another node was granted since.
         return Decision(Reply.granted(lease, changed=False))
-    # The first node of a reserved name gets what waits for it; a host that has its own claims no second.
+    # The first node of a reserved name gets the reservation; a host that has one claims no second.
     reservation = None if lease is not None and lease.host else unclaimed(state.leases, request.name)
     held = reservation or lease
     keys = frozenset({request.key, reservation.key} if reservation else {request.key})
@@ -101,17 +101,16 @@ def _join(state: ZoneState, request: Request, now: float) -> Decision:
 
 
 def _repair_notes(state: ZoneState, request: Request) -> tuple[str, ...]:
-    """What is said where a join writes anew what could not be read."""
+    """Returns the note for a join that replaces an unreadable record."""
     mark = state.unreadable.get(request.key)
     if mark is None or mark.covered:
         return ()
-    return (
-        f"the record of {request.key} in {mark.redis_keys(state.zone.name)} could not be read and is new now",
-    )
+    keys = mark.redis_keys(state.zone.name)
+    return (f"the record of {request.key} in {keys} could not be read and was replaced",)
 
 
 def _other_machine_notes(before: Peer | None, request: Request) -> tuple[str, ...]:
-    """What is said where a key comes from another machine than so far: both may be running."""
+    """Returns the note for a key that joins from another machine than before: both may be running."""
     if before is None or not request.instance or before.instance in ("", request.instance):
         return ()
     where = f" at {before.observed or before.endpoint}" if before.observed or before.endpoint else ""
@@ -129,7 +128,7 @@ def _name(state: ZoneState, keys: Collection[str], request: Request, lease: Leas
 
 
 def _requested_name(request: Request, lease: Lease | None) -> str:
-    """What the node wants to be called; one that does not say keeps its name."""
+    """Returns the requested name; a node that requests none keeps its name."""
     if request.name or lease is None:
         return request.name or default_name(request.key)
     return lease.asked or lease.name
@@ -156,8 +155,8 @@ def _endpoint(state: ZoneState, request: Request, now: float) -> Decision:
             "not-joined", f"the peer {request.key} is not in zone {state.zone.name}: join first"
         )
     _check_not_stale(state.leases.get(request.key), request)
-    moved = peer._replace(**_endpoint_fields(peer, request), seq=request.seq, rev=state.rev + 1)
-    return admit(state, moved, Grant(peer.addresses), now)
+    record = peer._replace(**_endpoint_fields(peer, request), seq=request.seq, rev=state.rev + 1)
+    return admit(state, record, Grant(peer.addresses), now)
 
 
 def _endpoint_fields(known: Peer | None, request: Request) -> dict[str, Any]:
@@ -170,16 +169,16 @@ def _endpoint_fields(known: Peer | None, request: Request) -> dict[str, Any]:
 
 
 def _report(state: ZoneState, request: Request, now: float) -> Decision:
-    """What a member sees of others goes into their records where the zone believes it."""
+    """Records the endpoints that a member observes, and updates the peers whose endpoint changes by that."""
     if refusal(state, request):
         return Decision(ABSENT)
     observer = state.peers[request.key]
-    known = {key: each for key, each in request.observed.items() if key in state.peers}
+    known = {key: endpoint for key, endpoint in request.observed.items() if key in state.peers}
     state.observations.record(observer, known, now)
-    news = [state.observations.updated_record(state.zone, state.peers, key, now) for key in known]
-    seen = [peer._replace(rev=state.rev + 1) for peer in news if peer is not None]
-    names = " ".join(peer.name for peer in seen)
-    changes = tuple(Change("+", peer.key, peer.to_wire()) for peer in seen)
+    records = [state.observations.updated_record(state.zone, state.peers, key, now) for key in known]
+    updated = [peer._replace(rev=state.rev + 1) for peer in records if peer is not None]
+    names = " ".join(peer.name for peer in updated)
+    changes = tuple(Change("+", peer.key, peer.to_wire()) for peer in updated)
     return Decision(Reply(ok=True, name=names, changed=bool(changes)), changes)
 
 
@@ -202,7 +201,7 @@ def _instance_of(peer: Peer | None) -> str:
 
 
 def _check_same_machine(peer: Peer | None, request: Request) -> None:
-    """Once a key joined from another machine, the one before may neither move that peer nor remove it."""
+    """Refuses that a machine updates or removes a peer whose key joined from another machine since."""
     known = _instance_of(peer)
     if request.op in ("leave", "endpoint") and request.instance and known not in ("", request.instance):
         raise RequestRefused(

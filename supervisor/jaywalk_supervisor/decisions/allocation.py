@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which addresses and prefixes a key gets: policy over a zone's pools, read only.
+"""Decides which addresses and prefixes a key gets: allocation policy on a zone's pools, read only.
 
-A key has one address of each IP version that the zone has pools for.  Its lease is sticky: it stays the
-key's own after the node left, until an operator releases it, or until a pool is full and the lease is the
-one that was released first and is out of quarantine.  Where the zone's policy lets a node take a requested
-address from another one, be it at once or when that one was not heard of for long, that one gets a fresh
-address in the same commit; what an operator reserved, or is in quarantine, is never taken.
+A key has one address of each IP version for which the zone has pools.  Its lease is sticky: the key keeps it
+after the node left, until an operator releases it, or until a pool is full and the lease is the oldest
+released one and out of quarantine.  The zone's policy may let a node take a requested address from another
+node, always or if that node was not seen for some time; then that node gets a new address in the same commit.
+An address that is reserved by an operator or in quarantine is never taken.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from ..state.zone_state import ZoneState
 
 @dataclass(frozen=True)
 class Claimant:
-    """Who is to have addresses: those that are its own already, and the keys that hold them so far.
+    """The key that gets addresses: the addresses it already has, and the keys that hold them.
 
-    ``may_take``: whether a requested address may be another node's.
+    ``may_take``: whether a requested address may belong to another node.
     """
 
     addresses: tuple[str, ...]
@@ -37,9 +37,9 @@ class Claimant:
 
 @dataclass(frozen=True)
 class Grant:
-    """The addresses that a key may have, and what that costs others.
+    """The addresses that a key gets, and the effects on other keys.
 
-    ``evicted`` are keys whose released leases make room, ``displaced`` keys with their new addresses.
+    ``evicted`` are keys whose released leases end, ``displaced`` are keys with their new addresses.
     """
 
     addresses: tuple[str, ...]
@@ -47,38 +47,38 @@ class Grant:
     displaced: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
-def choose(state: ZoneState, asker: Claimant, requested: Sequence[str], now: float) -> Grant:
-    """One address of each version: the requested one, else the asker's own, else the lowest free one.
+def choose(state: ZoneState, claimant: Claimant, requested: Sequence[str], now: float) -> Grant:
+    """Chooses one address of each version: the requested one, else the claimant's own, else the lowest free.
 
-    Raises ``RequestRefused`` where a requested address cannot be had, or a pool is full.
+    Raises ``RequestRefused`` if a requested address is not available, or a pool is full.
     """
-    wished = _requested(state, asker, requested, now)
-    own = {ip.version_of(address): address for address in asker.addresses}
+    granted = _check_requested(state, claimant, requested, now)
+    own = {ip.version_of(address): address for address in claimant.addresses}
     addresses: list[str] = []
     evicted: list[str] = []
     for version in dict.fromkeys(pool.version for pool in state.pools):
-        address = wished.get(version) or own.get(version) or _lowest_free(state, version)
+        address = granted.get(version) or own.get(version) or _lowest_free(state, version)
         if address is None:
-            address, victim = _reused(state, version, now)
+            address, victim = _reuse_oldest(state, version, now)
             evicted.append(victim)
-        check_growth(state, asker.keys, address)
+        check_growth(state, claimant.keys, address)
         addresses.append(address)
-    if not wished and not evicted:
+    if not granted and not evicted:
         return Grant(tuple(addresses))
-    displaced = _displaced(state, asker, wished, own, now, evicted)
+    displaced = _displaced(state, claimant, granted, own, now, evicted)
     return Grant(
         tuple(addresses),
         tuple(dict.fromkeys(evicted)),
-        tuple((key, moved) for key, moved in displaced.items() if key not in evicted),
+        tuple((key, new) for key, new in displaced.items() if key not in evicted),
     )
 
 
 def check_growth(state: ZoneState, keys: Collection[str], address: str) -> None:
-    """Raises ``RequestRefused`` where ``address`` is new to ``keys`` and may be an unreadable record's."""
+    """Raises ``RequestRefused`` if ``address`` is new to ``keys`` and may belong to an unreadable record."""
     if not state.unreadable:
         return
-    holder, version = owner_of(state, address), ip.version_of(address)
-    for mark in state.unreadable.values() if holder not in keys else ():
+    owner, version = owner_of(state, address), ip.version_of(address)
+    for mark in state.unreadable.values() if owner not in keys else ():
         if version in mark.unknown and mark.key not in keys:
             raise unreadable_refusal(
                 state, mark, f"gives no new IPv{version} address, since one of its leases may be any of them"
@@ -86,13 +86,13 @@ def check_growth(state: ZoneState, keys: Collection[str], address: str) -> None:
 
 
 def unreadable_refusal(state: ZoneState, mark: Unreadable, why: str) -> RequestRefused:
-    """The refusal of what would use or overwrite a record that cannot be read."""
+    """Returns the refusal of a request that would use or overwrite an unreadable record."""
     name = state.zone.name
     return RequestRefused("unreadable", f"zone {name} {why}: {mark.message(name)}")
 
 
 def filter_free(state: ZoneState, addresses: Iterable[str]) -> tuple[str, ...]:
-    """Those of ``addresses`` that a new key could have."""
+    """Returns those of ``addresses`` that a new key could get."""
     pools = ((address, state.pool_of(address)) for address in addresses)
     return tuple(
         address
@@ -103,40 +103,40 @@ def filter_free(state: ZoneState, addresses: Iterable[str]) -> tuple[str, ...]:
 
 def _displaced(
     state: ZoneState,
-    asker: Claimant,
-    wished: Mapping[int, str],
+    claimant: Claimant,
+    granted: Mapping[int, str],
     own: Mapping[int, str],
     now: float,
     evicted: list[str],
 ) -> dict[str, tuple[str, ...]]:
-    """The keys whose addresses the asker takes, with those that they get; adds to ``evicted``.
+    """Returns the keys whose addresses the claimant takes, with their new addresses; adds to ``evicted``.
 
-    A fresh address is the lowest free one, else the one that the asker gives up; where there is neither, a
-    node that left loses its lease, and one in the mesh gets the address of such a lease.  A lease that was
-    imported is nobody's, and ends.
+    The new address is the lowest free one, else the one that the claimant gives up.  If there is neither, a
+    node that left loses its lease, and a joined node gets the address of such a lease.  An imported lease has
+    no owner and ends.
     """
     displaced: dict[str, tuple[str, ...]] = {}
-    for version, address in wished.items():
-        holder = owner_of(state, address)
-        if holder is None or holder in asker.keys:
+    for version, address in granted.items():
+        owner = owner_of(state, address)
+        if owner is None or owner in claimant.keys:
             continue
         fresh = _lowest_free(state, version) or own.get(version)
-        lease = state.leases[holder]
+        lease = state.leases[owner]
         if _is_imported(lease) or (fresh is None and lease.released is not None):
-            evicted.append(holder)
+            evicted.append(owner)
             continue
         if fresh is None:
-            fresh, victim = _reused(state, version, now)
+            fresh, victim = _reuse_oldest(state, version, now)
             evicted.append(victim)
-        held = displaced.get(holder, lease.addresses)
-        displaced[holder] = tuple(fresh if each == address else each for each in held)
+        held = displaced.get(owner, lease.addresses)
+        displaced[owner] = tuple(fresh if other == address else other for other in held)
     return displaced
 
 
 def check_prefixes(state: ZoneState, keys: Collection[str], prefixes: Sequence[str]) -> None:
-    """Raises ``RequestRefused`` where one peer cannot announce all of ``prefixes`` together.
+    """Raises ``RequestRefused`` if one peer cannot announce all of ``prefixes`` together.
 
-    What the leases of ``keys`` hold is the peer's own.
+    Prefixes in the leases of ``keys`` are the peer's own.
     """
     if not prefixes:
         return
@@ -152,7 +152,7 @@ def check_prefixes(state: ZoneState, keys: Collection[str], prefixes: Sequence[s
             if other.key not in keys:
                 raise RequestRefused(
                     "prefix-taken",
-                    f"the child prefix {prefix} overlaps {other.prefix} of {_called(state, other.key)}: "
+                    f"the child prefix {prefix} overlaps {other.prefix} of {_describe(state, other.key)}: "
                     "prefixes are unique within a zone, announce another one",
                 )
         _check_unreadable_prefixes(state, keys, prefix)
@@ -165,7 +165,7 @@ def check_prefixes(state: ZoneState, keys: Collection[str], prefixes: Sequence[s
 
 
 def _check_unreadable_prefixes(state: ZoneState, keys: Collection[str], prefix: str) -> None:
-    if not state.unreadable or any(each.prefix == prefix for each in state.prefixes.overlapping(prefix)):
+    if not state.unreadable or any(other.prefix == prefix for other in state.prefixes.overlapping(prefix)):
         return
     for mark in state.unreadable.values():
         if mark.covered or mark.key in keys:
@@ -176,22 +176,24 @@ def _check_unreadable_prefixes(state: ZoneState, keys: Collection[str], prefix: 
             )
 
 
-def _requested(state: ZoneState, asker: Claimant, requested: Sequence[str], now: float) -> dict[int, str]:
-    """The requested addresses by version, each of them free for the asker or to be taken."""
-    wished: dict[int, str] = {}
+def _check_requested(
+    state: ZoneState, claimant: Claimant, requested: Sequence[str], now: float
+) -> dict[int, str]:
+    """Returns the requested addresses by version, after checking that the claimant may have each."""
+    granted: dict[int, str] = {}
     for address in requested:
         version = ip.version_of(address)
-        if version in wished:
+        if version in granted:
             raise RequestRefused(
                 "address",
-                f"both {wished[version]} and {address} are requested: request one IPv{version} address",
+                f"both {granted[version]} and {address} are requested: request one IPv{version} address",
             )
-        _check_free(state, asker, address, now)
-        wished[version] = address
-    return wished
+        _check_free(state, claimant, address, now)
+        granted[version] = address
+    return granted
 
 
-def _check_free(state: ZoneState, asker: Claimant, address: str, now: float) -> None:
+def _check_free(state: ZoneState, claimant: Claimant, address: str, now: float) -> None:
     pool = state.pool_of(address)
     if pool is None:
         pools = ", ".join(state.zone.pools)
@@ -206,36 +208,36 @@ def _check_free(state: ZoneState, asker: Claimant, address: str, now: float) -> 
             f"the requested address {address} is the network's own in {pool.cidr}, or excluded by the "
             "operator: request another one",
         )
-    holder = pool.owner_of(address)
-    if holder is None or holder in asker.keys:
+    owner = pool.owner_of(address)
+    if owner is None or owner in claimant.keys:
         return
-    lease = state.leases[holder]
-    if not asker.may_take or lease.state == "reserved":
+    lease = state.leases[owner]
+    if not claimant.may_take or lease.state == "reserved":
         raise RequestRefused(
             "address-taken",
-            f"the requested address {address} belongs to {_called(state, holder)}: "
+            f"the requested address {address} belongs to {_describe(state, owner)}: "
             "request another one, or have an operator release that lease",
         )
     if (until := state.quarantined_until(lease)) > now and not _is_imported(lease):
         raise RequestRefused(
             "address-quarantined",
-            f"the requested address {address} is kept for {_called(state, holder)}, which left "
+            f"the requested address {address} is kept for {_describe(state, owner)}, which left "
             f"{validation.iso_time(state.released_at(lease))}, until {validation.iso_time(until)}: "
             "request another one, wait, or have an operator release that lease, which frees it at once",
         )
     if not _stale(state, lease, now):
         raise RequestRefused(
             "address-taken",
-            f"the requested address {address} belongs to {_called(state, holder)}, which was last seen "
-            f"{validation.iso_time(state.last_seen(lease, now))}: request another one, or wait until it is "
-            f"not heard of for {state.zone.policy.stale_after} s",
+            f"the requested address {address} belongs to {_describe(state, owner)}, which was last seen "
+            f"{validation.iso_time(state.last_seen(lease, now))}: request another one, or wait until it was "
+            f"not seen for {state.zone.policy.stale_after} s",
         )
 
 
 def _stale(state: ZoneState, lease: Lease, now: float) -> bool:
-    """Whether the zone's policy lets others take what ``lease`` holds.
+    """Whether the zone's policy lets others take the addresses of ``lease``.
 
-    Nobody counts as silent for longer than somebody has listened.
+    No node counts as silent for longer than requests were received without a gap.
     """
     policy = state.zone.policy
     if policy.takeover != "stale" or _is_imported(lease):
@@ -248,8 +250,8 @@ def _lowest_free(state: ZoneState, version: int) -> str | None:
     return next((address for address in free if address is not None), None)
 
 
-def _reused(state: ZoneState, version: int, now: float) -> tuple[str, str]:
-    """The address of the lease that was released first, and that lease's key."""
+def _reuse_oldest(state: ZoneState, version: int, now: float) -> tuple[str, str]:
+    """Returns an address of the lease that was released first, and that lease's key."""
     victim = state.oldest_released(now - state.zone.policy.quarantine)
     for address in victim.addresses if victim else ():
         if victim is not None and ip.version_of(address) == version:
@@ -268,17 +270,17 @@ def _pools(state: ZoneState, version: int) -> list[Pool]:
 
 
 def _is_imported(lease: Lease) -> bool:
-    """Whether an address was imported, and has no owner yet."""
+    """Whether a lease was imported and has no owner yet."""
     return lease.key == reservation_key(lease.name)
 
 
 def owner_of(state: ZoneState, address: str) -> str | None:
-    """The key that has ``address``, or None."""
+    """Returns the key that has ``address``, or None."""
     pool = state.pool_of(address)
     return None if pool is None else pool.owner_of(address)
 
 
-def _called(state: ZoneState, key: str) -> str:
+def _describe(state: ZoneState, key: str) -> str:
     lease = state.leases.get(key)
     if lease is None:
         return key

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What node requests and operators' orders have in common: a decision, and a peer's way into the zone."""
+"""What decisions on requests of nodes and of operators share: their result, and the admission of a peer."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ ABSENT = Reply(ok=True, state="absent")
 
 @dataclass(frozen=True)
 class Decision:
-    """The changes of one request, in order, and its answer.
+    """The changes of one request, in order, and the reply.
 
-    ``peer`` is what the ``+`` of its key among them says, so that it need not be read again.
+    ``peer`` is the parsed record of the ``+`` of its key among the changes, so that it is not parsed again.
     """
 
     reply: Reply
@@ -38,10 +38,10 @@ def admit(
     freed: tuple[Change, ...] = (),
     renames: Mapping[str, str] = MappingProxyType({}),
 ) -> Decision:
-    """The peer's record goes out if it says anything new; its seq and rev alone are nothing new.
+    """Emits a change of the peer's record if anything but its seq and rev differs.
 
-    ``peer`` is as it would be after this commit.  ``freed`` are changes that go before it, since they give up
-    what it takes, and ``renames`` the new names of peers that give up theirs for it.
+    ``peer`` is the record after this commit.  ``freed`` are changes that come first, since they release what
+    the peer gets; ``renames`` are the new names of peers whose names it gets.
     """
     known = state.peers.get(peer.key)
     if (
@@ -56,24 +56,22 @@ def admit(
 
 
 def grant_time(held: Lease | None, grant: Grant, now: float) -> int:
-    """When a key got the addresses of ``grant``: now, unless it has them already."""
+    """Returns the time since which a key has the addresses of ``grant``: now, unless it had them before."""
     return held.since if held is not None and held.addresses == grant.addresses else int(now)
 
 
 def displacements(
     state: ZoneState, grant: Grant, now: float, renames: Mapping[str, str] = MappingProxyType({})
 ) -> Iterator[Change]:
-    """What a grant changes for others: leases that make room, holders that get fresh addresses, and peers
-    that get other names.
-    """
+    """Yields the changes of a grant for other keys: ended leases, new addresses and new names."""
     for key in grant.evicted:
         yield Change("=", key)
     for key, addresses in grant.displaced:
         peer = state.peers.get(key)
         if peer is not None:
-            moved = _renamed(peer, renames.get(key))
-            moved = moved._replace(addresses=addresses, since=int(now), rev=state.rev + 1)
-            yield Change("+", key, moved.to_wire())
+            record = _renamed(peer, renames.get(key))
+            record = record._replace(addresses=addresses, since=int(now), rev=state.rev + 1)
+            yield Change("+", key, record.to_wire())
         else:
             yield Change("=", key, replace(state.leases[key], addresses=addresses, since=int(now)).to_wire())
     for key in renames.keys() - dict(grant.displaced).keys():
@@ -85,7 +83,7 @@ def _renamed(peer: Peer, name: str | None) -> Peer:
 
 
 def end_lease(state: ZoneState, lease: Lease, now: float) -> tuple[Change, ...]:
-    """The changes that end a lease; a peer that is in the mesh, or that nodes may retain, leaves it first."""
+    """Returns the changes that end a lease; a peer that is joined, or that nodes may retain, leaves first."""
     gone = Change("=", lease.key)
     waits = lease.key == reservation_key(lease.name)
     listed = lease.key in state.peers or lease.key in state.unreadable
@@ -95,9 +93,9 @@ def end_lease(state: ZoneState, lease: Lease, now: float) -> tuple[Change, ...]:
 
 
 def leave_unknown(state: ZoneState, key: str, now: float) -> Decision:
-    """The answer about a key without a lease that is to go.
+    """Decides on the removal of a key that has no lease.
 
-    The log says so for as long as nodes may retain its peer because Redis lost it.
+    The removal is logged as long as nodes may retain the key's peer because Redis lost it.
     """
     if not key or not may_be_retained(state.epoch, now):
         return Decision(ABSENT)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What requests tell of the nodes that sent them: that they are there.  It is kept beside the log."""
+"""Which requests show that their sender is alive; the times are stored outside of the log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .allocation import owner_of
 
 
 def refusal(state: ZoneState, request: Request) -> str:
-    """Why ``request`` says nothing about the node that has its key, in one word; empty if it does."""
+    """Returns in one word why ``request`` does not show that its key's node is alive; "" if it does."""
     peer = state.peers.get(request.key)
     if request.op in OPERATOR_OPS:
         return "operator"
@@ -27,21 +27,21 @@ def refusal(state: ZoneState, request: Request) -> str:
 
 
 def owners(state: ZoneState, requests: Iterable[Request]) -> set[str]:
-    """The keys that have the addresses for which ``requests`` ask."""
-    found = (owner_of(state, address) for each in requests for address in each.request_ip)
+    """Returns the keys that have the addresses which ``requests`` request."""
+    found = (owner_of(state, address) for request in requests for address in request.request_ip)
     return {key for key in found if key is not None}
 
 
 def partition_senders(
     state: ZoneState, requests: Iterable[Request], now: float
 ) -> tuple[dict[str, int], Counter[str]]:
-    """The keys whose nodes were heard of at the time ``now``, and reports that nobody believes, by reason."""
-    heard: dict[str, int] = {}
+    """Returns the keys whose nodes are alive at ``now``, and the number of ignored reports by reason."""
+    times: dict[str, int] = {}
     dropped: Counter[str] = Counter()
     for request in requests:
         reason = refusal(state, request)
         if not reason:
-            heard[request.key] = int(now)
+            times[request.key] = int(now)
         elif request.op == REPORT:
             dropped[f"report-{reason}"] += 1
-    return heard, dropped
+    return times, dropped

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an operator's order changes in a zone; like :mod:`.decide`, and called by it.
+"""Decides on operators' requests; called by :mod:`.agent_requests`, and pure like it.
 
-An order names its lease by the public key, or by the name of a host.  A reservation by name waits under a
-key that nobody has, until the first node of that name joins or an order says which key the host has.
+A request names its lease by the public key or by the name of a host.  A reservation by name is stored under a
+key that no node has, until the first node of that name joins or a rekey names the host's key.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from .naming import renamed
 
 
 def _reserve(state: ZoneState, request: Request, now: float) -> Decision:
-    """A lease for a node that is in the mesh, was, or is still to come."""
+    """Reserves a lease for a node that is joined, was joined, or has not joined yet."""
     check_host_is_free(state.leases, request)
     return _settle(state, request, now)
 
 
 def _rekey(state: ZoneState, request: Request, now: float) -> Decision:
-    """The host called so has this key: what it held under another key is its own, and that key's no more."""
+    """Gives a host a new key: the lease that it had under another key moves to the new one."""
     if not request.key or not request.name:
         raise RequestRefused("rekey", "a rekey needs the host's name and its new key: give both")
     return _settle(state, request, now)
 
 
 def _settle(state: ZoneState, request: Request, now: float) -> Decision:
-    """Grants the lease that ``request`` asks for; the lease that its addresses come from ends."""
+    """Grants the requested lease; the lease that its addresses come from ends."""
     key, source = requested_key(state.leases, request), source_lease(state.leases, request)
     peer, lease = state.peers.get(key), state.leases.get(key)
     held = source or lease
@@ -51,31 +51,31 @@ def _settle(state: ZoneState, request: Request, now: float) -> Decision:
     def is_taken(name: str) -> bool:
         return bool(state.other_keys_named(name, keys))
 
-    wanted = reserved_lease(request, key, lease, source, grant.addresses, is_taken)
-    wanted = replace(wanted, since=grant_time(lease, grant, now))
-    check_prefixes(state, keys, wanted.prefixes)
+    desired = reserved_lease(request, key, lease, source, grant.addresses, is_taken)
+    desired = replace(desired, since=grant_time(lease, grant, now))
+    check_prefixes(state, keys, desired.prefixes)
     freed = end_lease(state, source, now) if source else ()
-    renames = renamed(state, wanted.host, keys) if wanted.host and request.key else {}
+    renames = renamed(state, desired.host, keys) if desired.host and request.key else {}
     if peer is not None:
         record = peer._replace(
-            name=wanted.name,
-            addresses=wanted.addresses,
-            prefixes=wanted.prefixes,
-            host=wanted.host,
-            kept=wanted.kept,
-            asked=wanted.asked,
-            since=wanted.since,
+            name=desired.name,
+            addresses=desired.addresses,
+            prefixes=desired.prefixes,
+            host=desired.host,
+            kept=desired.kept,
+            asked=desired.asked,
+            since=desired.since,
             rev=state.rev + 1,
         )
         return admit(state, record, grant, now, freed, renames)
-    if wanted == lease and not freed and not renames:
+    if desired == lease and not freed and not renames:
         return Decision(Reply.granted(lease, changed=False))
-    changes = (*freed, *displacements(state, grant, now, renames), Change("=", key, wanted.to_wire()))
-    return Decision(Reply.granted(wanted, changed=True), changes)
+    changes = (*freed, *displacements(state, grant, now, renames), Change("=", key, desired.to_wire()))
+    return Decision(Reply.granted(desired, changed=True), changes)
 
 
 def _release(state: ZoneState, request: Request, now: float) -> Decision:
-    """Frees a key's addresses, and a peer that is in the mesh leaves it; or frees the prefixes named."""
+    """Releases a key's lease, and a joined peer leaves; or releases only the prefixes named."""
     lease = state.leases.get(requested_key(state.leases, request))
     if lease is None:
         return Decision(ABSENT) if request.child_prefixes else leave_unknown(state, request.key, now)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a supervisor keeps of its controller beside Redis: a copy of each zone, and of what all zones share.
+"""The copies that a supervisor keeps outside of Redis: one of each zone, and one of what all zones share.
 
-A copy says what was at a position (epoch, revision), and positions only grow along a zone's life, so that
-of two copies the one of the higher position is the newer one, whoever made it.  Nothing here talks to Redis.
+A copy belongs to a position (epoch, revision).  Positions only grow during a zone's life, so that of two
+copies the one with the higher position is newer, whichever supervisor made it.  Nothing here uses Redis.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from jaywalk.zone.models import Lease, Zone
 from ..admin.tokens import Token
 
 FORMAT = "jaywalk-supervisor-copy"
-# Fields that are new are optional, and a reader leaves aside those that it does not know; what an older
-# reader must not leave aside takes another number.
+# New fields are optional, and readers ignore unknown fields; a field that older readers must not ignore needs
+# a new number.
 SCHEMA = 1
-# Leases of one zone that go into its copy; of a zone with more of them only those that an operator made.
+# Limit of leases in the copy of one zone; the copy of a zone with more leases holds only those made by
+# operators.
 MAX_LEASES = 100_000
 _DIGEST = re.compile("[0-9a-f]{64}")
 
-# An epoch and a revision in it.
+# An epoch and a revision within it.
 Position = tuple[int, int]
 NOWHERE: Position = (0, 0)
 
@@ -36,8 +37,8 @@ NOWHERE: Position = (0, 0)
 class ZoneCopy:
     """A zone as it was at ``position``.
 
-    ``digest`` is the SHA-256 in hex of its agents' own password, or empty, and ``saved`` is when the copy
-    was taken, in seconds since 1970.
+    ``digest`` is the SHA-256 of the zone's own agents' password in hex, or empty; ``saved`` is the time when
+    the copy was taken, in seconds since 1970.
     """
 
     zone: Zone
@@ -48,14 +49,14 @@ class ZoneCopy:
 
     @property
     def reserved(self) -> dict[str, Lease]:
-        """The leases that are an operator's work, without what their nodes say of themselves."""
+        """The leases that an operator made, without the fields that their nodes set."""
         return {key: as_reserved(lease) for key, lease in self.leases.items() if is_reserved(lease)}
 
     def differs_much(self, from_: ZoneCopy) -> bool:
-        """Whether what an operator made differs, or an address is no more the key's that it was.
+        """Whether anything that an operator made differs, or an address no longer belongs to its key.
 
-        Leases that were added since are no such difference: without them nobody loses what is its own, for
-        their nodes come back and say which address they had.
+        New leases are no such difference: without them no node loses its address, since it joins again and
+        requests the address that it had.
         """
         if (self.zone, self.digest) != (from_.zone, from_.digest):
             return True
@@ -68,7 +69,7 @@ class ZoneCopy:
         return any(is_reserved(lease) for key, lease in self.leases.items() if key not in from_.leases)
 
     def same_as(self, other: ZoneCopy) -> bool:
-        """Whether both say the same, of whatever position."""
+        """Whether both have the same content, at any position."""
         return replace(self, position=other.position, saved=other.saved) == other
 
     def to_text(self) -> str:
@@ -85,14 +86,14 @@ class ZoneCopy:
 
     @classmethod
     def from_text(cls, name: str, text: str) -> ZoneCopy:
-        """A copy of the zone ``name``; raises ``InvalidValue`` for anything else."""
+        """Parses a copy of the zone ``name``; raises ``InvalidValue`` for anything else."""
         body = _opened(text)
         if body.get("zone") != name:
             raise InvalidValue(f"it is no copy of zone {name}")
         position = codec.a_list(body.get("position"), "two numbers of the position")
         if len(position) != len(NOWHERE):
             raise InvalidValue("its position is none")
-        epoch, rev = (codec.natural(each, "position") for each in position)
+        epoch, rev = (codec.natural(part, "position") for part in position)
         leases = codec.mapping(body.get("leases"), "the list of leases")
         return cls(
             Zone.from_wire(name, {field: str(body.get(field, "")) for field in ZONE_FIELDS}),
@@ -110,8 +111,8 @@ ZONE_FIELDS = ("pools", "description", "policy")
 class SharedCopy:
     """What all zones have in common.
 
-    ``removed`` holds the zones that were removed on purpose, with the time in ms since 1970 at which this
-    supervisor saw that; ``tokens`` the records of the API's tokens as they were at ``generation``.
+    ``removed`` maps the zones that were removed on purpose to the time (ms since 1970) at which this
+    supervisor noticed it; ``tokens`` holds the records of the API's tokens at ``generation``.
     """
 
     declared: bool = False
@@ -131,7 +132,7 @@ class SharedCopy:
 
     @classmethod
     def from_text(cls, text: str) -> SharedCopy:
-        """Raises ``InvalidValue`` for anything that is no such copy."""
+        """Parses a copy; raises ``InvalidValue`` for anything else."""
         body = _opened(text)
         removed = codec.mapping(body.get("removed", {}), "the list of removed zones")
         tokens = codec.mapping(body.get("tokens", {}), "the list of tokens")
@@ -146,7 +147,7 @@ class SharedCopy:
 
 
 def is_reserved(lease: Lease) -> bool:
-    """Whether an operator made the lease, or a part of it."""
+    """Whether an operator made the lease or a part of it."""
     return lease.state == "reserved" or bool(lease.host or lease.kept)
 
 
@@ -157,12 +158,12 @@ def _differs_much(lease: Lease, before: Lease) -> bool:
 
 
 def as_reserved(lease: Lease) -> Lease:
-    """A lease of an operator as it waits for its node."""
+    """Returns a lease of an operator as it waits for its node."""
     return replace(lease, released=0, prefixes=lease.kept, seq=0, asked="")
 
 
 def as_lost(lease: Lease, now: float) -> Lease:
-    """A lease as it stands once its zone was lost at ``now``: each node is away until it joins again."""
+    """Returns a lease after its zone was lost at ``now``: its node counts as left until it joins again."""
     if is_reserved(lease):
         return replace(lease, released=0, prefixes=lease.kept)
     return replace(lease, released=now, prefixes=()) if lease.released is None else lease

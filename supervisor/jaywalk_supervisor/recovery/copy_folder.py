@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The folder in which a supervisor keeps its copies, a file each: for each zone, and for what all share.
+"""The folder in which a supervisor keeps its copies: one file per zone, and one for what all zones share.
 
-A file that is no such copy is never used and never overwritten: it is put aside under another name, and the
-log says so.  A disk that takes nothing costs a warning, and each copy is tried again.
+A file that is not a valid copy is neither used nor overwritten: it is renamed, and a log line reports it.  If
+the disk accepts no data, a warning is logged and each copy is written again later.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from jaywalk.core.files import write_private
 
 from .copies import SharedCopy, ZoneCopy
 
-# Of one copy; a larger file is none of ours.
+# Limit of one copy; no supervisor writes a larger file.
 MAX_BYTES = 64 * 1024 * 1024
-# The name of the copy of what all zones share; a zone's name holds no dot.
+# Name of the copy of what all zones share; the name of a zone has no dot.
 SHARED = "shared.all"
 _SUFFIX = ".json"
 
-_CURE = (
+_REMEDY = (
     "check free space, owner and mode; where the folder was removed under a service that runs, "
     "'systemctl restart jaywalk-supervisor' makes it anew"
 )
@@ -37,37 +37,38 @@ Copy = TypeVar("Copy")
 
 
 class CopyFolder:
-    """The copies of one controller, under a supervisor's state folder.
+    """The copies of one controller, in a supervisor's state folder.
 
-    ``error`` says why the last copy could not be written, and is empty while that works.
+    ``error`` is the reason why the last copy could not be written, or empty.
     """
 
     def __init__(self, state_dir: str, where: ControllerAddress) -> None:
         self._parent = Path(state_dir).absolute() / "copies"
         self.path = self._parent / _folder_name(where)
         self.error = ""
-        self._kept: set[str] = set()
+        self._blocked: set[str] = set()
 
     def zones(self) -> dict[str, ZoneCopy]:
-        """The copies of all zones that are there and can be read."""
+        """Reads the valid copies of all zones."""
         names = [file.name.removesuffix(_SUFFIX) for file in self._files() if file.name != SHARED + _SUFFIX]
         read = {name: self._read(name, partial(ZoneCopy.from_text, name)) for name in names}
         return {name: copy for name, copy in read.items() if copy is not None}
 
     def shared(self) -> SharedCopy:
-        """The copy of what all zones share; an empty one where there is none."""
+        """Reads the copy of what all zones share; returns an empty one if there is none."""
         return self._read(SHARED, SharedCopy.from_text) or SharedCopy()
 
-    def others(self) -> list[str]:
-        """Folders of other controllers, which this supervisor does not use."""
+    def other_folders(self) -> list[str]:
+        """Returns the folders of other controllers, which this supervisor does not use."""
         try:
-            return sorted(str(each) for each in self._parent.iterdir() if each.is_dir() and each != self.path)
+            folders = (path for path in self._parent.iterdir() if path.is_dir() and path != self.path)
+            return sorted(str(path) for path in folders)
         except OSError:
             return []
 
     def write(self, name: str, text: str) -> bool:
-        """Replaces the copy ``name``; returns whether that could be done, and warns once where not."""
-        if name in self._kept:
+        """Replaces the copy ``name``; returns whether that succeeded, and warns once if not."""
+        if name in self._blocked:
             return False
         try:
             self._parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -75,15 +76,15 @@ class CopyFolder:
             write_private(str(self._file(name)), text)
         except (JaywalkError, OSError) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
-            self._warn(f"cannot write the copy of {name} to {self.path} ({why}): {_CURE}")
+            self._warn(f"cannot write the copy of {name} to {self.path} ({why}): {_REMEDY}")
             return False
         if self.error:
             log.info("copies of the zones are written to %s again", self.path)
         self.error = ""
         return True
 
-    def is_there(self, name: str) -> bool:
-        """Whether the copy ``name`` lies in the folder."""
+    def has(self, name: str) -> bool:
+        """Whether the folder has a copy ``name``."""
         return self._file(name).exists()
 
     def drop(self, name: str) -> None:
@@ -94,9 +95,9 @@ class CopyFolder:
             self._warn(f"cannot remove {self._file(name)} ({error.strerror})")
 
     def set_aside(self, name: str, why: str) -> str:
-        """Gives the file of a copy another name, under which nobody uses it; returns its path.
+        """Renames the file of a copy so that it is no longer used; returns its new path.
 
-        Empty where there is no such file, or it cannot be renamed.
+        Returns "" if there is no such file or it cannot be renamed.
         """
         file = self._file(name)
         aside = file.with_name(f"{file.name}.{why}-{time.time_ns() // 1_000_000}")
@@ -114,7 +115,7 @@ class CopyFolder:
 
     def _files(self) -> list[Path]:
         try:
-            return sorted(each for each in self.path.iterdir() if each.name.endswith(_SUFFIX))
+            return sorted(path for path in self.path.iterdir() if path.name.endswith(_SUFFIX))
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -125,7 +126,7 @@ class CopyFolder:
         file = self._file(name)
         try:
             if file.exists() and not file.is_file():
-                raise InvalidValue("it is no regular file")  # one of another kind may be read for ever
+                raise InvalidValue("it is no regular file")  # reading another kind of file may never end
             with file.open(encoding="utf-8") as stream:
                 text = stream.read(MAX_BYTES + 1)
             if len(text) > MAX_BYTES:
@@ -136,20 +137,22 @@ class CopyFolder:
         except (OSError, InvalidValue, UnicodeError) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
             if aside := self.set_aside(name, "unusable"):
-                log.error("the copy %s is not used: %s; it lies in %s from now on", file, why, aside)
+                log.error("the copy %s is not used: %s; it was renamed to %s", file, why, aside)
             else:
-                log.error("the copy %s is not used: %s; it stays, and no new one is made", file, why)
-                self._kept.add(name)
+                log.error(
+                    "the copy %s is not used: %s; it cannot be renamed, so no new copy is written", file, why
+                )
+                self._blocked.add(name)
         return None
 
     def _warn(self, error: str) -> None:
-        if not self.error:  # one that lasts differs from file to file
-            log.warning("%s: what is in the controller alone would be lost with it", error)
+        if not self.error:  # the texts of a lasting error differ from file to file
+            log.warning("%s: zones would be lost together with the controller", error)
         self.error = error
 
 
 def _folder_name(where: ControllerAddress) -> str:
-    """A name for a controller that is a file's name, and another one for each controller."""
+    """Returns a file name that is unique for each controller."""
     text = str(where)
     plain = re.sub(r"[^A-Za-z0-9.-]+", "-", text).strip("-.")[:80]
     return (

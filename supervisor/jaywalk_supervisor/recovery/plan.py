@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a zone in Redis stands to a supervisor's copy of it, and what of the copy goes back: pure decisions."""
+"""Compares a zone in Redis with a supervisor's copy of it and decides what to restore: pure functions."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from jaywalk.zone.view import MAX_HISTORY
 from ..state.zone_state import ZoneState
 from .copies import NOWHERE, Position, ZoneCopy, as_lost, as_reserved, is_reserved
 
-# Differences that the log names.
-SHOWN = 10
+# Limit of differences in a log line.
+MAX_SHOWN = 10
 
 
 class Relation(Enum):
@@ -33,7 +33,10 @@ class Relation(Enum):
 
 
 def relation(known: Position, now: Position, history: Sequence[Position]) -> Relation:
-    """How a zone at ``now``, with the last revision of each epoch before, stands to a copy of ``known``."""
+    """Returns how a zone at ``now`` relates to a copy at ``known``.
+
+    ``history`` holds the last revision of each earlier epoch of the zone.
+    """
     ends = dict(history) | {now[0]: now[1]}
     if known == NOWHERE:
         return Relation.NEWER
@@ -41,14 +44,14 @@ def relation(known: Position, now: Position, history: Sequence[Position]) -> Rel
         return Relation.NEWER if known[1] <= ends[known[0]] else Relation.OLDER
     if known[0] > min(ends):
         return Relation.OLDER
-    # It may be one of the epochs that the zone does not remember any more.
+    # It may be an epoch that is no longer in the zone's history.
     return Relation.NEWER if len(history) >= MAX_HISTORY else Relation.RECREATED
 
 
 def missing_leases(state: ZoneState, copy: ZoneCopy, now: float) -> tuple[list[Change], list[str]]:
-    """The leases of ``copy`` that ``state`` lacks and has room for, and sentences about those it has not.
+    """Returns changes that add leases of ``copy`` which ``state`` lacks, and sentences on conflicts.
 
-    They are applied to ``state``.  Operators' leases come first.
+    The changes are applied to ``state``.  Operators' leases come first.
     """
     changes: list[Change] = []
     left_out: list[str] = []
@@ -65,7 +68,7 @@ def missing_leases(state: ZoneState, copy: ZoneCopy, now: float) -> tuple[list[C
 
 
 def _obstacle(state: ZoneState, lease: Lease) -> str | None:
-    """Why a lease does not go into ``state``; None if it does, and empty if the zone has it already."""
+    """Returns why a lease conflicts with ``state``; None if it does not, "" if the zone already has it."""
     known = state.leases.get(lease.key)
     if known is not None:
         same = not is_reserved(lease) or as_reserved(known) == replace(as_reserved(lease), since=known.since)
@@ -74,28 +77,28 @@ def _obstacle(state: ZoneState, lease: Lease) -> str | None:
         pool = state.pool_of(address)
         if pool is None or pool.is_reserved(address):
             return f"{address} lies outside the pools, or is excluded"
-        if (holder := pool.owner_of(address)) is not None:
-            return f"{address} belongs to {state.leases[holder].name}"
+        if (owner := pool.owner_of(address)) is not None:
+            return f"{address} belongs to {state.leases[owner].name}"
     if lease.host and state.other_keys_named(lease.host, {lease.key}):
-        return f"another one is called {lease.host}"
+        return f"another node has the name {lease.host}"
     return None
 
 
 def _fitting(state: ZoneState, lease: Lease) -> Lease:
-    """The lease without the prefixes that somebody else has by now."""
+    """Returns the lease without the prefixes that now belong to another node or overlap a pool."""
     free = tuple(
-        each
-        for each in lease.prefixes
-        if not any(True for _other in state.prefixes.overlapping(each))
-        and ip.overlapping(state.zone.networks, each) is None
+        prefix
+        for prefix in lease.prefixes
+        if not any(True for _other in state.prefixes.overlapping(prefix))
+        and ip.overlapping(state.zone.networks, prefix) is None
     )
-    return replace(lease, prefixes=free, kept=tuple(each for each in lease.kept if each in free))
+    return replace(lease, prefixes=free, kept=tuple(prefix for prefix in lease.kept if prefix in free))
 
 
 def outdated_reservations(state: ZoneState, copy: ZoneCopy) -> list[Change]:
-    """What ends those reservations of ``state`` that stem from an older copy than ``copy``, which lacks them.
+    """Returns changes that end reservations of ``state`` which come from a copy older than ``copy``.
 
-    One that was made after ``copy`` was taken is an operator's newer word, and stays.
+    These are missing in ``copy``.  A reservation made after ``copy`` was taken is newer and stays.
     """
     return [
         Change("=", key)
@@ -105,7 +108,7 @@ def outdated_reservations(state: ZoneState, copy: ZoneCopy) -> list[Change]:
 
 
 def differences(copy: ZoneCopy, state: ZoneState, digest: str) -> list[str]:
-    """What an operator made in ``copy`` and the zone does not have, or has otherwise; in sentences."""
+    """Returns sentences on what an operator made in ``copy`` that the zone lacks or has differently."""
     zone = state.zone
     found = [
         f"{what} is {after} and was {before}"
@@ -117,17 +120,17 @@ def differences(copy: ZoneCopy, state: ZoneState, digest: str) -> list[str]:
         if before != after
     ]
     if digest != copy.digest:
-        found.append("the agents' password is another one")
-    here = {key: as_reserved(lease) for key, lease in state.leases.items() if is_reserved(lease)}
+        found.append("the agents' password differs")
+    current = {key: as_reserved(lease) for key, lease in state.leases.items() if is_reserved(lease)}
     for key, lease in copy.reserved.items():
-        if key not in here:
+        if key not in current:
             found.append(f"the reservation of {lease.name} ({', '.join(lease.addresses)}) is missing")
-        elif here[key] != lease:
-            found.append(f"the reservation of {lease.name} is another one")
+        elif current[key] != lease:
+            found.append(f"the reservation of {lease.name} differs")
     found += [
-        f"the reservation of {lease.name} ({', '.join(lease.addresses)}), which was released, is there again"
-        for key, lease in here.items()
+        f"the reservation of {lease.name} ({', '.join(lease.addresses)}), which was released, exists again"
+        for key, lease in current.items()
         if key not in copy.leases
     ]
-    more = len(found) - SHOWN
-    return found[:SHOWN] + ([f"and {more} more"] if more > 0 else [])
+    more = len(found) - MAX_SHOWN
+    return found[:MAX_SHOWN] + ([f"and {more} more"] if more > 0 else [])

@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Puts back into Redis what was lost there, from copies that this supervisor keeps; nothing that stands.
+"""Restores in Redis what was lost there, from this supervisor's copies; overwrites nothing that exists.
 
-Redis holds the truth.  Each supervisor follows all zones and keeps a copy of each, in its memory and where
-it has a state folder also there; once a second it holds the copies against Redis:
+Redis is authoritative.  Each supervisor follows all zones and keeps a copy of each, in memory and, if it has
+a state folder, on disk.  Once a second it compares the copies with Redis:
 
-* A zone of which nothing stands, and which nobody removed, is made again in one step with its settings, its
-  password's hash and all reservations; then its other leases follow, as those of nodes that left.
-* A zone that contains the copy's position is the truth, and the copy follows it.
-* A zone that was made anew since gets the leases that it lacks and has room for.  One that was put back to
-  an older state is left as it is; the log says what differs.
+* A zone that is gone completely, and that nobody removed, is created again in one step with its settings, its
+  password's hash and all reservations.  Its other leases follow, as leases of nodes that left.
+* A zone that contains the copy's position is authoritative, and the copy follows it.
+* A zone that was created again since the copy gets the leases that it lacks and that do not conflict.  A zone
+  that was put back to an older state stays as it is; the log names the differences.
 
-Several supervisors may do so at once, with copies of different age.  A zone that was made again carries the
-position of the copy that it stems from (``restored``), and ``confirmed`` once an operator changed it.
-A supervisor that knows no later position has nothing to add.  One that does puts its own in its place, or
-where an operator changed the zone adds what is missing: positions only grow along a zone's life, so whichever
-supervisor came first, in the end the newest copy stands, and no operator's later word is overwritten.
+Several supervisors may do this at once, with copies of different age.  A zone that was restored has the
+position of its copy in the field ``restored``, and ``confirmed`` is set once an operator changed it.  A
+supervisor that knows no later position adds nothing.  A supervisor that knows a later position replaces the
+zone by its copy or, if an operator changed the zone, adds what is missing.  Positions only grow during a
+zone's life.  So the newest copy is restored in the end, whichever supervisor came first, and no later change
+of an operator is overwritten.
 """
 
 from __future__ import annotations
@@ -45,13 +46,13 @@ from .shared import SharedRecovery
 
 log = logging.getLogger(__name__)
 
-# Zones that one script looks at.
+# Limit of zones whose status one script reads.
 ZONES_PER_SCRIPT = 100
 
 
 @dataclass(frozen=True)
 class ZoneStatus:
-    """How a zone stands in Redis, as ``zone_status.lua`` says it."""
+    """The status of a zone in Redis, as ``zone_status.lua`` returns it."""
 
     position: Position
     history: tuple[Position, ...]
@@ -65,7 +66,7 @@ class ZoneStatus:
 
     @classmethod
     def read(cls, fields: Sequence[str]) -> ZoneStatus | None:
-        """None where there is no zone; raises ``InvalidValue`` for one that cannot be read."""
+        """Returns None if there is no zone; raises ``InvalidValue`` if its position does not parse."""
         if not fields:
             return None
         epoch, rev, history, restored, confirmed, readded, own, peers, leases, digest = fields
@@ -88,9 +89,9 @@ class ZoneStatus:
 
 
 class Recovery:
-    """One supervisor's copies of one controller, in ``state_dir`` if it names a folder.
+    """One supervisor's copies of one controller, in ``state_dir`` unless it is empty.
 
-    ``shut`` says of each zone that lost its agents' password what is to be done.
+    ``locked`` maps each zone that lost its agents' password to the remedy.
     """
 
     def __init__(self, where: ControllerAddress, state_dir: str = "") -> None:
@@ -99,40 +100,41 @@ class Recovery:
         self._copies: dict[str, ZoneCopy] = self.folder.zones() if self.folder else {}
         self._writer = CopyWriter(self.folder, self._copies.values()) if self.folder else None
         self._shared = SharedRecovery(self.folder)
-        if self.folder and not self._copies and (others := self.folder.others()):
+        if self.folder and not self._copies and (others := self.folder.other_folders()):
             log.info("copies of other controllers are not used for %s: %s", where, ", ".join(others))
         self._statuses: dict[str, ZoneStatus] = {}
         self._failed: dict[str, str] = {}
 
     @property
     def error(self) -> str:
-        """Why copies cannot be written; empty while they can, or nobody wants them."""
+        """The reason why copies cannot be written; empty if they can, or if there is no folder."""
         return self.folder.error if self.folder else ""
 
     @property
     def summary(self) -> str:
-        """Where copies are kept, or why they are not."""
+        """Where copies are kept, or why they cannot be written."""
         if self.folder is None:
-            return "in memory alone"
+            return "only in memory"
         return self.error or f"in {self.folder.path}"
 
     def restore_shared(self, store: Store) -> None:
-        """Puts back what all zones share: the list of them, those that were removed, and the API's tokens."""
+        """Restores what all zones share: the list of zones, the removed zones, and the API's tokens."""
         positions = {name: copy.position for name, copy in list(self._copies.items())}
         try:
-            for name in self._shared.mend(store, positions):
+            for name in self._shared.restore(store, positions):
                 self._forget(name)
         except redis.exceptions.ReadOnlyError:
-            raise  # which is about no zone
+            raise  # it concerns the whole server
         except (InvalidValue, redis.ResponseError) as error:
             self._note_failed("", str(error))
         else:
             self._failed.pop("", None)
 
     def update_copies(self, states: Mapping[str, ZoneState]) -> None:
-        """Takes into the copies what this supervisor committed since it looked last.
+        """Updates the copies with this supervisor's commits since the last time.
 
-        A zone in another epoch is held against its copy first: Redis may have been put back.
+        Skips a zone in another epoch: it must be compared with its copy first, since Redis may have been put
+        back.
         """
         for name, state in states.items():
             copy = self._copies.get(name)
@@ -142,11 +144,12 @@ class Recovery:
     def restore_zones(
         self, store: Store, states: Mapping[str, ZoneState], returning: Collection[str] = ()
     ) -> set[str]:
-        """Puts back what was lost of each zone; returns the names of those that are to be read anew.
+        """Restores what was lost of each zone; returns the names of those that must be reloaded.
 
-        Of those in ``returning`` somebody else puts keys back: as long as one stands, it is left alone.
+        The keys of zones in ``returning`` are being restored by someone else: such a zone is left alone
+        unless it is gone completely.
         """
-        anew: set[str] = set()
+        reload: set[str] = set()
         self.update_copies(states)
         names = store.zones()
         for name, fields in self._read_statuses(store, names):
@@ -154,11 +157,11 @@ class Recovery:
                 status = ZoneStatus.read(fields)
                 self._statuses.pop(name, None)
                 if status is not None and name in returning:
-                    continue  # and its copy stays, so that the next look compares
+                    continue  # its copy stays, so that the next check compares them
                 if status is not None:
                     self._statuses[name] = status
-                if self._mend_zone(store, name, status, states.get(name)):
-                    anew.add(name)
+                if self._restore_zone(store, name, status, states.get(name)):
+                    reload.add(name)
             except redis.exceptions.ReadOnlyError:
                 raise
             except (InvalidValue, ZoneGone, redis.ResponseError) as error:
@@ -167,10 +170,10 @@ class Recovery:
                 self._failed.pop(name, None)
         for name in () if store.where.zone else self.locked.keys() - set(names):
             self.locked.pop(name, None)
-        return anew
+        return reload
 
     def follow(self, store: Store, states: MutableMapping[str, ZoneState]) -> None:
-        """Has the copies follow the zones that moved, as Redis has them, and ``states`` with them."""
+        """Updates the copies of zones that changed in Redis, and ``states`` with them."""
         for name in list(states):
             status = self._statuses.get(name)
             if status is None or name in self._failed:
@@ -180,10 +183,10 @@ class Recovery:
                 try:
                     states[name] = store.catch_up(states[name])
                 except (InvalidValue, ZoneGone):
-                    continue  # the next look tells
+                    continue  # the next check handles it
                 self._copies[name] = copy_of(states[name], status.digest, int(store.time(name)))
             if self._writer is not None:
-                self._writer.offer(self._copies[name])
+                self._writer.schedule(self._copies[name])
 
     def flush(self) -> None:
         """Writes what the disk does not have yet."""
@@ -192,13 +195,15 @@ class Recovery:
 
     def _read_statuses(self, store: Store, names: Sequence[str]) -> Iterator[tuple[str, Sequence[Any]]]:
         for at in range(0, len(names), ZONES_PER_SCRIPT):
-            some = names[at : at + ZONES_PER_SCRIPT]
-            every = [ZoneKeys(name) for name in some]
-            wanted = [key for keys in every for key in (keys.meta, keys.peers, keys.leases, keys.credentials)]
-            yield from zip(some, store.ask("zone_status", wanted, []), strict=True)
+            page = names[at : at + ZONES_PER_SCRIPT]
+            zone_keys = [ZoneKeys(name) for name in page]
+            keys = [key for of in zone_keys for key in (of.meta, of.peers, of.leases, of.credentials)]
+            yield from zip(page, store.ask("zone_status", keys, []), strict=True)
 
-    def _mend_zone(self, store: Store, name: str, status: ZoneStatus | None, state: ZoneState | None) -> bool:
-        """Puts back what was lost of one zone; returns whether it is to be read anew."""
+    def _restore_zone(
+        self, store: Store, name: str, status: ZoneStatus | None, state: ZoneState | None
+    ) -> bool:
+        """Restores what was lost of one zone; returns whether it must be reloaded."""
         copy = self._copies.get(name)
         if status is None:
             if copy is None or self._removed(store, name) or not restore.recreate_zone(store, copy):
@@ -218,7 +223,7 @@ class Recovery:
         return False
 
     def _compare(self, store: Store, copy: ZoneCopy, status: ZoneStatus) -> None:
-        """Settles how a zone that stands elsewhere than ``copy`` goes on; the copy follows it afterwards."""
+        """Restores parts of ``copy`` in a zone with another position; then the copy follows the zone."""
         found = relation(copy.position, status.position, status.history)
         if found is Relation.NEWER:
             return
@@ -239,10 +244,10 @@ class Recovery:
             return
         aside = self._writer.set_aside(name, "before-loss") if self._writer else ""
         log.warning(
-            "zone %s was put back to an older state, and that stands: %s. Do again what was changed since%s",
+            "zone %s was put back to an older state, which is kept: %s. Repeat the changes made since%s",
             name,
             "; ".join(found),
-            f"; the copy of before lies in {aside}" if aside else "",
+            f"; the earlier copy is in {aside}" if aside else "",
         )
 
     def _refill(self, store: Store, status: ZoneStatus, state: ZoneState | None) -> None:
@@ -253,7 +258,7 @@ class Recovery:
             return
         if count := restore.restore_records(store, state):
             log.warning(
-                "zone %s: %d records were gone from the controller and are there again",
+                "zone %s: %d records were gone from the controller and were restored",
                 state.zone.name,
                 count,
             )
@@ -271,22 +276,22 @@ class Recovery:
     def _note_failed(self, name: str, error: str) -> None:
         if self._failed.get(name) != error:
             what = f"zone {name}" if name else "what all zones share"
-            log.error("%s cannot be held against the copy of it: %s", what, error)
+            log.error("%s cannot be compared with the copy: %s", what, error)
         self._failed[name] = error
 
     def _forget(self, name: str) -> None:
-        """Ends the copy of a zone that was removed on purpose."""
+        """Removes the copy of a zone that was removed on purpose."""
         self._copies.pop(name, None)
         if self._writer is not None:
-            self._writer.forget(name)
+            self._writer.remove(name)
 
 
 def _is_another(copy: ZoneCopy, status: ZoneStatus) -> bool:
-    """Whether an operator removed the zone of ``copy``, and made another one of its name."""
+    """Whether an operator removed the zone of ``copy`` and created another zone of that name."""
     found = relation(copy.position, status.position, status.history)
     return status.readded and found is Relation.RECREATED
 
 
 def copy_of(state: ZoneState, digest: str, saved: int) -> ZoneCopy:
-    """What a supervisor keeps of a zone as it stands at the time ``saved``."""
+    """Returns a copy of a zone's state, taken at the time ``saved``."""
     return ZoneCopy(state.zone, (state.epoch, state.rev), digest, dict(state.leases), saved)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How what was lost of a zone goes back into Redis: each step writes only where nothing stands."""
+"""Restores what was lost of a zone in Redis: each step writes only what does not exist."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ log = logging.getLogger(__name__)
 
 
 def recreate_zone(store: Store, copy: ZoneCopy) -> bool:
-    """Makes a zone as ``copy`` has it, with its password's hash and all reservations, in one step.
+    """Creates a zone from ``copy`` with its password's hash and all reservations, in one step.
 
-    Its other leases follow.  Returns whether there was no such zone.
+    The other leases follow.  Returns False if the zone existed.
     """
     now = store.time(copy.zone.name)
     leases = {key: as_lost(lease, now) for key, lease in copy.leases.items() if is_reserved(lease)}
@@ -34,7 +34,7 @@ def recreate_zone(store: Store, copy: ZoneCopy) -> bool:
         return False
     added, left_out = restore_leases(store, copy)
     log.warning(
-        "zone %s was gone from the controller and is back with %s, as it was at revision %d: %s, "
+        "zone %s was gone from the controller and is restored with %s, as it was at revision %d: %s, "
         "%d reservations and %d other leases",
         copy.zone.name,
         ", ".join(copy.zone.pools),
@@ -48,7 +48,7 @@ def recreate_zone(store: Store, copy: ZoneCopy) -> bool:
 
 
 def replace_older(store: Store, copy: ZoneCopy) -> None:
-    """Puts ``copy`` in the place of an older one that a zone was made from."""
+    """Replaces a zone that was restored from an older copy by ``copy``."""
     name = copy.zone.name
     store.commit_all(name, lambda state: _applied(state, outdated_reservations(state, copy)))
     try:
@@ -63,7 +63,7 @@ def replace_older(store: Store, copy: ZoneCopy) -> None:
     set_marks(store, copy, origin_mark(copy))
     if changed or added:
         log.warning(
-            "zone %s came back from an older copy: it has the settings of revision %d and %d more leases",
+            "zone %s was restored from an older copy: it gets the settings of revision %d and %d more leases",
             name,
             copy.position[1],
             added,
@@ -72,11 +72,11 @@ def replace_older(store: Store, copy: ZoneCopy) -> None:
 
 
 def add_missing_leases(store: Store, copy: ZoneCopy) -> None:
-    """Gives a zone that somebody made anew the leases of ``copy`` that it has room for."""
+    """Adds leases of ``copy`` to a zone that was created again, unless they conflict."""
     added, left_out = restore_leases(store, copy)
     if added:
         log.warning(
-            "zone %s was made anew in the controller: it has %d leases of the one before",
+            "zone %s was created again in the controller: %d leases of the earlier zone were added",
             copy.zone.name,
             added,
         )
@@ -84,20 +84,20 @@ def add_missing_leases(store: Store, copy: ZoneCopy) -> None:
 
 
 def restore_password(store: Store, copy: ZoneCopy) -> None:
-    """Gives a zone the hash of its own password back."""
+    """Restores the hash of a zone's own password."""
     set_marks(store, copy, "")
     write_user(store, copy.zone.name)
-    log.warning("zone %s has the hash of its agents' own password back", copy.zone.name)
+    log.warning("zone %s: the hash of its agents' own password was restored", copy.zone.name)
 
 
 def set_marks(store: Store, copy: ZoneCopy, restored: str) -> None:
-    """Marks a zone as ``mark.lua`` does."""
+    """Sets the marks of a zone; see ``mark.lua``."""
     keys = ZoneKeys(copy.zone.name)
     store.run("mark", [keys.meta, keys.credentials], [copy.digest, restored, ""])
 
 
 def restore_leases(store: Store, copy: ZoneCopy) -> tuple[int, list[str]]:
-    """Commits the leases that a zone lacks; returns how many, and sentences on those without room."""
+    """Commits the leases that a zone lacks; returns their number, and sentences on those that conflict."""
     left_out: list[str] = []
 
     def missing(state: ZoneState) -> list[Change]:
@@ -108,17 +108,17 @@ def restore_leases(store: Store, copy: ZoneCopy) -> tuple[int, list[str]]:
 
 
 def restore_records(store: Store, state: ZoneState) -> int:
-    """Writes records again that are gone although the zone stands where ``state`` does; returns how many."""
+    """Writes lost records of a zone that is still at the position of ``state``; returns their number."""
     peers = {key: peer.to_wire() for key, peer in state.peers.items()}
     leases = {key: lease.to_wire() for key, lease in state.leases.items()}
     return _refill(store, state, state.keys.peers, peers) + _refill(store, state, state.keys.leases, leases)
 
 
 def recover_missing_peers(store: Store, state: ZoneState) -> ZoneState:
-    """The zone as it is to be served, where ``state`` is how it was found.
+    """Handles leases of joined nodes whose peer records were deleted; returns the zone to serve.
 
-    Leases of nodes in the mesh whose peers somebody deleted: each keeps its addresses.  A new epoch that
-    shares no history with those before has the nodes join again, as after any loss, and keep their peers.
+    Each node keeps its addresses.  A new epoch without the history of earlier epochs makes the nodes join
+    again, as after any loss, and keep their peers.
     """
     name = state.zone.name
 
@@ -128,14 +128,14 @@ def recover_missing_peers(store: Store, state: ZoneState) -> ZoneState:
     while lost := _unlisted(store, state):
         fields = {"history": "", "marks": "", "restored": state.stream_id}
         if store.change(name, state.head, fields, new_epoch=True) == "OK":
-            log.warning("zone %s lost the peers of %d leases: their nodes join again", name, len(lost))
+            log.warning("zone %s lost the peer records of %d leases: their nodes join again", name, len(lost))
             store.commit_all(name, away)
         state = store.load(name)
     return state
 
 
 def origin_mark(copy: ZoneCopy) -> str:
-    """The mark ``restored`` of a zone that is made from ``copy``."""
+    """Returns the mark ``restored`` of a zone that is created from ``copy``."""
     return f"{copy.position[0]}-{copy.position[1]}"
 
 
@@ -159,16 +159,16 @@ def _applied(state: ZoneState, changes: list[Change]) -> list[Change]:
 
 
 def _log_left_out(name: str, sentences: Sequence[str]) -> None:
-    for each in sentences:
-        log.warning("zone %s does not get %s: order it again", name, each)
+    for sentence in sentences:
+        log.warning("zone %s: not restored: %s; reserve it again", name, sentence)
 
 
 def _unlisted(store: Store, state: ZoneState) -> list[Lease]:
-    """The leases of nodes in the mesh that have no peer's record, be it one that cannot be read."""
+    """Returns the leases of joined nodes without a peer record, readable or not."""
     found = [
         lease
         for key, lease in state.leases.items()
         if lease.released is None and key not in state.peers and key not in state.unreadable
     ]
-    there = set(store.redis.hkeys(state.keys.peers)) if found else set()
-    return [lease for lease in found if lease.key not in there]
+    listed = set(store.redis.hkeys(state.keys.peers)) if found else set()
+    return [lease for lease in found if lease.key not in listed]

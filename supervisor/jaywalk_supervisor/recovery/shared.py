@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Puts back what all zones share: the list of zones, those that were removed on purpose, the API's tokens."""
+"""Restores what all zones share: the list of zones, the list of removed zones, and the API's tokens."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..store.store import Store
 from .copies import NOWHERE, Position, SharedCopy
 from .copy_folder import SHARED, CopyFolder
 
-# Zones that were removed on purpose and that a copy remembers, the latest ones.
+# Limit of zones removed on purpose that a copy remembers, the latest ones.
 MAX_REMOVED = 10_000
 
 log = logging.getLogger(__name__)
@@ -31,17 +31,17 @@ class SharedRecovery:
     def __init__(self, folder: CopyFolder | None) -> None:
         self._folder = folder
         self._copy = folder.shared() if folder else SharedCopy()
-        self._written = self._copy if folder and folder.is_there(SHARED) else None
-        self._tokens_seen: tuple[object, object] = (None, None)
+        self._written = self._copy if folder and folder.has(SHARED) else None
+        self._known_tokens: tuple[object, object] = (None, None)
 
-    def mend(self, store: Store, copies: Mapping[str, Position]) -> set[str]:
-        """Puts back what is missing and follows what is there; ``copies`` are the zones that have copies.
+    def restore(self, store: Store, copies: Mapping[str, Position]) -> set[str]:
+        """Restores what is missing and copies what exists; ``copies`` are the zones that have copies.
 
         Returns the names of those that were removed on purpose.
         """
-        self._mend_declared(store)
-        self._mend_tokens(store)
-        gone = self._mend_zones(store, copies)
+        self._restore_declared(store)
+        self._check_tokens(store)
+        gone = self._restore_zones(store, copies)
         self._write()
         return gone
 
@@ -51,16 +51,16 @@ class SharedRecovery:
         if self._folder.write(SHARED, self._copy.to_text()):
             self._written = self._copy
 
-    def _mend_declared(self, store: Store) -> None:
+    def _restore_declared(self, store: Store) -> None:
         declared = bool(store.redis.exists(DECLARED_KEY))
         if self._copy.declared and not declared:
             store.redis.set(DECLARED_KEY, "1")
         self._copy = replace(self._copy, declared=declared or self._copy.declared)
 
-    def _mend_zones(self, store: Store, copies: Mapping[str, Position]) -> set[str]:
-        """As :meth:`mend`.
+    def _restore_zones(self, store: Store, copies: Mapping[str, Position]) -> set[str]:
+        """As :meth:`restore`, for the lists of zones and of removed zones.
 
-        The list is read before the removals: who removes a zone says so before it goes from the list.
+        The list of zones is read before the removals: a removal is recorded before the zone leaves the list.
         """
         names = members(store.redis, ZONES)
         gone = members(store.redis, REMOVED_ZONES_KEY)
@@ -72,17 +72,18 @@ class SharedRecovery:
                 del removed[name]
         if lost := removed.keys() - names - gone:
             store.redis.sadd(REMOVED_ZONES_KEY, *lost)
-            log.warning("the controller had forgotten that %s were removed", _listed(lost))
+            log.warning("the controller lost the record that %s were removed: it is restored", _listed(lost))
         if lost := copies.keys() - names - removed.keys():
             store.redis.sadd(ZONES, *lost)
-            log.warning("the controller's list of zones lacked %s: they are listed again", _listed(lost))
-        latest = sorted(removed.items(), key=lambda each: each[1])[-MAX_REMOVED:]
+            log.warning("the controller's list of zones lacked %s: they were added again", _listed(lost))
+        latest = sorted(removed.items(), key=lambda item: item[1])[-MAX_REMOVED:]
         self._copy = replace(self._copy, removed=dict(latest))
         return removed.keys() & copies.keys()
 
     def _was_made_again(self, store: Store, name: str, removed_at: int) -> bool:
-        """Whether a zone that was removed at ``removed_at`` (ms since 1970) is there since an operator made
-        it again; one that an older copy brought back goes once more.
+        """Whether an operator created a zone again that was removed at ``removed_at`` (ms since 1970).
+
+        A zone that was restored from an older copy is removed again.
         """
         fields = ("epoch", "history", "restored", "confirmed")
         epoch, history, restored, confirmed = store.redis.hmget(ZoneKeys(name).meta, *fields)
@@ -91,19 +92,21 @@ class SharedRecovery:
         origin = history_of(restored or "")
         if origin and origin[-1][0] < removed_at and not confirmed:
             zones.remove(store, name, force=True)
-            log.warning("zone %s was removed before, and an older copy had brought it back: it is gone", name)
+            log.warning(
+                "zone %s was removed before and restored from an older copy: it was removed again", name
+            )
             return False
         ends = (*history_of(history or ""), *history_of(f"{epoch}-0"))
         if ends and min(ends)[0] < removed_at and not confirmed:
             log.warning(
-                "zone %s, which was removed, is there again from older data: remove it again if it is to go",
+                "zone %s, which was removed, exists again from older data: remove it again if it should not",
                 name,
             )
         return True
 
-    def _mend_tokens(self, store: Store) -> None:
+    def _check_tokens(self, store: Store) -> None:
         text, count = store.redis.hget(TOKENS, GENERATION), store.redis.hlen(TOKENS)
-        if (text, count) == self._tokens_seen:
+        if (text, count) == self._known_tokens:
             return
         records = store.redis.hgetall(TOKENS)
         generation, copied = (_number(records.pop(field, "")) for field in (GENERATION, RESTORED))
@@ -116,11 +119,11 @@ class SharedRecovery:
             return
         if generation < known.generation:
             _log_older_tokens(known.tokens, records)
-        self._tokens_seen = (text, count)
+        self._known_tokens = (text, count)
         self._copy = replace(known, generation=generation, tokens=_readable(records))
 
     def _restore_tokens(self, store: Store) -> None:
-        """Puts the tokens back, but for those of zones that were removed."""
+        """Restores the tokens, except those of removed zones."""
         known = self._copy
         kept = {
             name: text
@@ -129,11 +132,11 @@ class SharedRecovery:
         }
         words = [part for record in kept.items() for part in record]
         if store.run("tokens", [TOKENS], ["restore", known.generation, *words]) == "OK" and kept:
-            log.warning("the tokens of the API were gone from the controller: %d are back", len(kept))
+            log.warning("the tokens of the API were gone from the controller: %d were restored", len(kept))
 
 
 def _readable(records: Mapping[str, str]) -> dict[str, str]:
-    """The records that are tokens; what does not parse opens nothing, and is not kept."""
+    """Returns the records that are valid tokens; others grant no access and are not copied."""
     found = {}
     for name, text in records.items():
         try:
@@ -145,9 +148,9 @@ def _readable(records: Mapping[str, str]) -> dict[str, str]:
 
 
 def _log_older_tokens(known: Mapping[str, str], records: Mapping[str, str]) -> None:
-    """Says what an older state of the tokens, which stands, has otherwise."""
-    if back := records.keys() - known.keys():
-        log.warning("tokens that were removed are valid again, from older data: remove %s", _listed(back))
+    """Logs how the controller's older tokens, which stay in force, differ from the known ones."""
+    if revived := records.keys() - known.keys():
+        log.warning("tokens that were removed are valid again, from older data: remove %s", _listed(revived))
     if lost := known.keys() - records.keys():
         log.warning("tokens are missing in the controller's older data: add %s again", _listed(lost))
 

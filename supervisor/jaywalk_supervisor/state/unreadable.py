@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Records of a zone that do not parse: what can still be read of them stays taken.
+"""Records of a zone that do not parse: the addresses and prefixes that can be read from them stay allocated.
 
-Somebody spoilt such a record by hand, or a newer version wrote it.  The key keeps each address and each
-prefix that can be found, in the record or in the key's other one, and where one may be missing the zone gives
-nothing new of that kind to others.  Nothing here talks to Redis.
+Such a record was corrupted by hand or written by a newer version.  The key keeps each address and prefix that
+can be found in the record or in the key's other record.  If one may be missing, the zone grants nothing new
+of that kind to other keys.  Nothing here uses Redis.
 """
 
 from __future__ import annotations
@@ -22,23 +22,24 @@ from jaywalk.zone.record_fields import MAX_PREFIXES
 
 PEERS = "peers"
 LEASES = "leases"
-# What a record without a name is called whose key is none either.
+# Name of a record without a name whose key is invalid too.
 NAMELESS = "unreadable"
-_WORD = re.compile(r"[0-9A-Fa-f.:/]+")
-# A whole list of addresses. One in a list without its end may be the beginning of another.
+_TOKEN = re.compile(r"[0-9A-Fa-f.:/]+")
+# A complete list of addresses. The last address of a truncated list may be the beginning of another one.
 _LIST = re.compile(r"\[\s*((['\"])[0-9A-Fa-f.:]+\2(?:\s*,\s*(['\"])[0-9A-Fa-f.:]+\3)*)\s*\]")
-# What every record of ours has, so that a text without it is none, and was written as a whole.
+# Characters that every record contains; a text without them is no truncated record but complete.
 _STRUCTURE = re.compile(r"[{}\[\]'\"]")
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """What is known of a key of which a record does not parse.
+    """What is known of a key with a record that does not parse.
 
-    ``hashes`` tells which (``PEERS``, ``LEASES``), and ``reason`` why.  ``lease`` is what the key has as far
-    as that can be read, and ``held`` are all addresses that it may have.  ``unknown`` are the IP versions of
-    which it may have an address that cannot be read; ``prefixes_known`` is False where that goes for
-    prefixes.  ``covered``: the peer's own record is good, which says all that its lease says.
+    ``hashes`` names the hashes of these records (``PEERS``, ``LEASES``), and ``reason`` is the error.
+    ``lease`` holds what could be read of the key's lease, and ``held`` all addresses that it may have.
+    ``unknown`` holds the IP versions of which it may have an address that cannot be read; ``prefixes_known``
+    is False if it may have such prefixes.  ``covered``: the peer's record is valid and contains all that the
+    lease does.
     """
 
     key: str
@@ -51,33 +52,33 @@ class Unreadable:
     covered: bool = False
 
     def redis_keys(self, zone: str) -> str:
-        """The Redis keys of the records, as an operator types them."""
-        return " and ".join(f"{{{zone}}}:{each}" for each in self.hashes)
+        """Returns the Redis keys of the records, as an operator types them."""
+        return " and ".join(f"{{{zone}}}:{name}" for name in self.hashes)
 
     def remedy(self, zone: str) -> str:
-        """How the record is mended."""
+        """Returns how to repair the record."""
         if self.covered:
-            return "its peer's own record is good: the next change of that peer writes it anew"
+            return "its peer's own record is valid: the next change of that peer writes it again"
         if not key_format.is_key(self.key):
             return f"restore it, or remove it by hand ('HDEL {{{zone}}}:{self.hashes[0]} KEY')"
         return (
             "restore it, or have an operator release that key (module jaywalk_lease with state: absent, or "
-            "by REST DELETE /ipam/leases/ZONE/KEY); its own node mends it by joining again, as its agent "
+            "by REST DELETE /ipam/leases/ZONE/KEY); its own node repairs it by joining again, as its agent "
             "does when it starts"
         )
 
     def message(self, zone: str) -> str:
-        """What is wrong and what to do, for logs and people."""
+        """Returns the error and its remedy as a sentence."""
         return (
             f"the record of {validation.shown(self.key)} in {self.redis_keys(zone)} "
             f"cannot be read ({self.reason}): {self.remedy(zone)}"
         )
 
     def to_json(self, zone: str) -> dict[str, Any]:
-        """As ``zone show --json`` and ``/healthz`` have it."""
+        """Returns the JSON value for ``zone show --json`` and ``/healthz``."""
         return {
             "public_key": validation.shown(self.key)[1:-1],
-            "hashes": [f"{{{zone}}}:{each}" for each in self.hashes],
+            "hashes": [f"{{{zone}}}:{name}" for name in self.hashes],
             "reason": self.reason,
             "held": [*self.held, *self.lease.prefixes],
             "blocks": self.blocks,
@@ -87,15 +88,17 @@ class Unreadable:
 
     @property
     def blocks(self) -> list[str]:
-        """What the zone gives to nobody while this record is there."""
+        """What the zone does not grant while this record exists."""
         blocked = [f"new IPv{version} addresses" for version in sorted(self.unknown)]
         return blocked if self.prefixes_known else [*blocked, "new child prefixes"]
 
 
 @dataclass(frozen=True)
 class _Found:
-    """What one text holds: valid ``fields`` of a lease, and the addresses and prefixes found, with whether
-    these are surely all that the text ever held.  ``known`` are the IP versions of sure addresses.
+    """What one text contains: valid ``fields`` of a lease, and the addresses and prefixes found in it.
+
+    ``all_addresses`` and ``all_prefixes``: whether these are certainly all that the text ever contained.
+    ``known`` holds the IP versions of certain addresses.
     """
 
     fields: Mapping[str, Any]
@@ -109,9 +112,9 @@ class _Found:
 def read(
     zone: Zone, key: str, peer_text: str | None, lease_text: str | None, known: Lease | None = None
 ) -> tuple[Peer | None, Lease, Unreadable | None]:
-    """A key's records, parsed, and what is wrong with them.
+    """Parses a key's records; returns its peer, its lease, and a mark if a record does not parse.
 
-    ``known`` is what the key surely has, where a supervisor knows it from before.
+    ``known`` is the key's lease if a supervisor knows it from an earlier state.
     """
     peer, peer_reason = _peer(zone, key, peer_text)
     if peer is not None:
@@ -155,7 +158,7 @@ def _lease(zone: Zone, key: str, text: str | None) -> tuple[Lease | None, str]:
 
 
 def _lease_reason(zone: Zone, key: str, text: str | None, lease: Lease) -> str:
-    """Why the lease's record of a peer does not parse; it is mostly just what follows from the peer's."""
+    """Returns why a peer's lease record does not parse; mostly it is equal to the peer's ``lease``."""
     if text is None or _decoded(text) == lease.to_wire():
         return ""
     return _lease(zone, key, text)[1]
@@ -168,18 +171,18 @@ def _decoded(text: str) -> Any:
         return None
 
 
-def _salvaged(zone: Zone, mark: Unreadable, texts: list[str], sure: Lease | None) -> Unreadable:
-    """``mark`` with what can be read: all that ``sure`` says, and what stands in the spoilt ``texts``."""
+def _salvaged(zone: Zone, mark: Unreadable, texts: list[str], certain: Lease | None) -> Unreadable:
+    """Returns ``mark`` with all of ``certain`` and what can be read from the corrupted ``texts``."""
     found = [_found(zone, text) for text in texts]
-    addresses = dict.fromkeys(each for one in found for each in one.addresses)
-    if sure is not None:
-        held = dict.fromkeys((*sure.addresses, *addresses))
-        return replace(mark, lease=replace(sure, released=None), held=tuple(held))
-    of_versions = {ip.version_of(each): each for each in reversed(addresses)}
-    every = any(one.all_addresses for one in found)
-    unknown = {ip.version_of(pool) for pool in zone.pools}.difference(*(one.known for one in found))
-    fields = {name: value for one in reversed(found) for name, value in one.fields.items()}
-    prefixes = dict.fromkeys(each for one in found for each in one.prefixes)
+    addresses = dict.fromkeys(address for text in found for address in text.addresses)
+    if certain is not None:
+        held = dict.fromkeys((*certain.addresses, *addresses))
+        return replace(mark, lease=replace(certain, released=None), held=tuple(held))
+    of_versions = {ip.version_of(address): address for address in reversed(addresses)}
+    complete = any(text.all_addresses for text in found)
+    unknown = {ip.version_of(pool) for pool in zone.pools}.difference(*(text.known for text in found))
+    fields = {name: value for text in reversed(found) for name, value in text.fields.items()}
+    prefixes = dict.fromkeys(prefix for text in found for prefix in text.prefixes)
     lease = replace(
         mark.lease, addresses=tuple(of_versions.values()), prefixes=tuple(prefixes)[:MAX_PREFIXES], **fields
     )
@@ -187,8 +190,8 @@ def _salvaged(zone: Zone, mark: Unreadable, texts: list[str], sure: Lease | None
         mark,
         lease=lease,
         held=tuple(addresses),
-        unknown=frozenset() if every else frozenset(unknown),
-        prefixes_known=any(one.all_prefixes for one in found),
+        unknown=frozenset() if complete else frozenset(unknown),
+        prefixes_known=any(text.all_prefixes for text in found),
     )
 
 
@@ -199,25 +202,25 @@ def _found(zone: Zone, text: str) -> _Found:
         data = None
     fields = dict(_fields(zone, data)) if isinstance(data, dict) else {}
     prefixes = fields.pop("prefixes", None)
-    sure = fields.pop("addresses", ()) or _listed(zone, text)
-    words = dict.fromkeys(_WORD.findall(text))
-    found = sure or tuple(dict.fromkeys(_addresses(zone, words)))
+    certain = fields.pop("addresses", ()) or _listed(zone, text)
+    tokens = dict.fromkeys(_TOKEN.findall(text))
+    found = certain or tuple(dict.fromkeys(_addresses(zone, tokens)))
     return _Found(
         fields,
         found,
-        frozenset() if _STRUCTURE.search(text) and not sure else frozenset(map(ip.version_of, found)),
-        bool(sure),
-        tuple(dict.fromkeys(_prefixes(zone, words))) if prefixes is None else prefixes,
+        frozenset() if _STRUCTURE.search(text) and not certain else frozenset(map(ip.version_of, found)),
+        bool(certain),
+        tuple(dict.fromkeys(_prefixes(zone, tokens))) if prefixes is None else prefixes,
         prefixes is not None,
     )
 
 
 def _listed(zone: Zone, text: str) -> tuple[str, ...]:
-    """The addresses of the first whole list in ``text`` that holds nothing but addresses of the zone."""
+    """Returns the first complete list in ``text`` that contains only addresses of the zone."""
     for match in _LIST.finditer(text):
-        words = _WORD.findall(match.group(1))
-        addresses = tuple(dict.fromkeys(_addresses(zone, words)))
-        if len(addresses) == len(words):
+        tokens = _TOKEN.findall(match.group(1))
+        addresses = tuple(dict.fromkeys(_addresses(zone, tokens)))
+        if len(addresses) == len(tokens):
             return addresses
     return ()
 
@@ -230,20 +233,20 @@ def _fields(zone: Zone, data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _addresses(zone: Zone, words: Iterable[str]) -> Iterator[str]:
-    for word in words:
+def _addresses(zone: Zone, tokens: Iterable[str]) -> Iterator[str]:
+    for token in tokens:
         try:
-            address = validation.address(word.removesuffix("/32").removesuffix("/128"))
+            address = validation.address(token.removesuffix("/32").removesuffix("/128"))
         except InvalidValue:
             continue
         if zone.contains(address):
             yield address
 
 
-def _prefixes(zone: Zone, words: Iterable[str]) -> Iterator[str]:
-    for word in words:
+def _prefixes(zone: Zone, tokens: Iterable[str]) -> Iterator[str]:
+    for token in tokens:
         try:
-            prefix = validation.child_prefix(word) if "/" in word else ""
+            prefix = validation.child_prefix(token) if "/" in token else ""
         except InvalidValue:
             continue
         if prefix and ip.overlapping(zone.networks, prefix) is None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A zone in a supervisor's memory: its peers, its leases and the indexes over them.
 
-A supervisor applies its own decisions at once and takes them back when somebody else committed first; it
-follows the commits of others by their events.  Nothing here talks to Redis.
+A supervisor applies its own decisions at once and undoes them if another supervisor committed first.  It
+applies the commits of others from their events.  Nothing here uses Redis.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from .unreadable import Unreadable, read
 from .wrong_type import unreadable_meta
 
 LEAST_WAIT_MS = 100
-# Agents wait 0.1 ms a peer between two reads, so that waking them all stays a fifth of a Redis core.
+# Agents wait 0.1 ms per peer between two reads, so that waking them all uses a fifth of a Redis core at most.
 PEERS_PER_MS = 10
 
 
 def wait_ms_of(peers: int) -> int:
-    """How long the agents of a zone of so many peers are to wait between two reads."""
+    """Returns the time that agents wait between two reads in a zone with this number of peers."""
     return max(LEAST_WAIT_MS, peers // PEERS_PER_MS)
 
 
@@ -47,7 +47,7 @@ class Undo(NamedTuple):
 
 
 class ZoneState:
-    """A zone at (epoch, rev), in the history that ``mark`` is of (empty where it is unknown).
+    """A zone at (epoch, rev), in the history that ``mark`` belongs to ("" if unknown).
 
     ``leases`` holds a record for each key that has addresses, in the mesh or not; ``pools`` and
     ``prefixes`` are indexes over it.  ``last_seen_at`` maps keys to the time of their last request (seconds
@@ -87,9 +87,9 @@ class ZoneState:
         leases: Mapping[str, str],
         before: ZoneState | None = None,
     ) -> ZoneState:
-        """A zone from its hashes in Redis; a record that does not parse is marked as :mod:`.unreadable`.
+        """Loads a zone from its hashes in Redis; marks a record that does not parse (:mod:`.unreadable`).
 
-        ``before`` is what somebody knew, which goes for such records where it is of this very revision.
+        ``before`` is an earlier state, which completes such records if it is of the same revision.
         """
         try:
             epoch, rev, wait_ms = number(meta["epoch"]), number(meta["rev"]), int(meta["wait_ms"])
@@ -97,16 +97,16 @@ class ZoneState:
             raise unreadable_meta(name) from None
         state = cls(Zone.from_wire(name, meta), epoch, rev, wait_ms, readable(meta.get("mark")))
         same = before and before.stream_id == state.stream_id and agree(before.mark, state.mark)
-        surely = before.complete_lease if before and same else lambda _key: None
+        known_lease = before.complete_lease if before and same else lambda _key: None
         marked: list[Undo] = []
         for key in sorted(peers.keys() | leases.keys()):
-            found = read(state.zone, key, peers.get(key), leases.get(key), surely(key))
+            found = read(state.zone, key, peers.get(key), leases.get(key), known_lease(key))
             if found[2] is None:
                 state.put(key, *found)
             else:
                 marked.append(Undo(key, *found))
-        for each in marked:  # behind the others, whose addresses are sure
-            state.put(*each)
+        for mark in marked:  # after the others, whose addresses are certain
+            state.put(*mark)
         return state
 
     @property
@@ -115,24 +115,24 @@ class ZoneState:
         return f"{self.epoch}-{self.rev}"
 
     def complete_lease(self, key: str) -> Lease | None:
-        """The lease of ``key`` where all of it is known, or None."""
+        """Returns the lease of ``key`` if it is known completely, or None."""
         mark = self.unreadable.get(key)
         return None if mark is not None and mark.blocks else self.leases.get(key)
 
     @property
     def head(self) -> Head:
-        """Where this state stands."""
+        """The position of this state."""
         return Head(self.epoch, self.rev, self.mark)
 
     @property
     def desired_wait_ms(self) -> int:
-        """What ``meta.wait_ms`` should be for the peers that are there."""
+        """The value of ``meta.wait_ms`` for the current number of peers."""
         return wait_ms_of(len(self.peers))
 
     def put(
         self, key: str, peer: Peer | None, lease: Lease | None, unreadable: Unreadable | None = None
     ) -> Undo:
-        """Gives ``key`` this peer, this lease and this mark (None for none) and returns what it had."""
+        """Sets the peer, lease and mark of ``key`` (None removes one) and returns the former ones."""
         before = Undo(key, self.peers.get(key), self.leases.get(key), self.unreadable.get(key))
         self._unname(key, before)
         if before.lease is not None:
@@ -154,7 +154,7 @@ class ZoneState:
         return before
 
     def _allocate_unreadable(self, marks: Iterable[Unreadable]) -> None:
-        """Takes for the keys of ``marks`` what they may have and no readable record has."""
+        """Allocates to the keys of ``marks`` the addresses that they may have and no readable record has."""
         for mark in marks:
             for address in mark.held:
                 pool = self.pool_of(address)
@@ -162,20 +162,20 @@ class ZoneState:
                     pool.allocate(address, mark.key)
 
     def other_keys_named(self, name: str, keys: Collection[str]) -> set[str]:
-        """The keys other than ``keys`` that have ``name``: in the mesh, or as an operator reserved it."""
+        """Returns the other keys than ``keys`` with this name, joined or reserved by an operator."""
         return self._names.get(name, set()) - set(keys)
 
     def _unname(self, key: str, before: Undo) -> None:
         for name in _names_of(before.peer, before.lease, before.unreadable):
-            holders = self._names.get(name, set())
-            holders.discard(key)
-            if not holders:
+            keys = self._names.get(name, set())
+            keys.discard(key)
+            if not keys:
                 self._names.pop(name, None)
 
     def apply(self, change: Change, peer: Peer | None = None) -> Undo:
-        """Carries out one change; raises ``InvalidValue`` where its record is none.
+        """Applies one change; raises ``InvalidValue`` if its record does not parse.
 
-        ``peer`` is the record of a ``+`` where we wrote it ourselves, and need not read it again.
+        ``peer`` is the parsed record of a ``+`` that this supervisor wrote, so that it is not parsed again.
         """
         lease = self.leases.get(change.key)
         if change.sign == "+":
@@ -183,7 +183,7 @@ class ZoneState:
                 peer = Peer.from_wire(change.key, change.record, self.zone)
             return self.put(change.key, peer, lease_of(peer))
         if change.sign == "-" and lease is None and change.record is None:
-            # For nodes that retain a peer which Redis lost; here there is nothing to remove.
+            # This change is for nodes that retain a peer which Redis lost; here is nothing to remove.
             return self.put(change.key, None, None)
         if change.sign == "-":
             return self.put(change.key, None, _left(lease, change.record or {}))
@@ -191,16 +191,14 @@ class ZoneState:
         return self.put(change.key, self.peers.get(change.key), record)
 
     def undo(self, undos: Iterable[Undo]) -> None:
-        """Takes changes back, the last one first."""
-        for each in reversed(list(undos)):
-            self.put(*each)
+        """Undoes changes, the last one first."""
+        for undo in reversed(list(undos)):
+            self.put(*undo)
 
-    def follow(self, event: Event) -> None:
-        """Takes in what another supervisor committed; raises ``Gap`` where only loading anew helps."""
+    def apply_event(self, event: Event) -> None:
+        """Applies the commit of another supervisor; raises ``Gap`` if the zone must be reloaded."""
         if not event.is_next(self.head) or event.zone_changed:
-            raise Gap(
-                f"zone {self.zone.name} stands at {self.stream_id}, the log at {event.epoch}-{event.rev}"
-            )
+            raise Gap(f"zone {self.zone.name} is at {self.stream_id}, the log at {event.epoch}-{event.rev}")
         try:
             for change in event.changes:
                 self.apply(change)
@@ -211,56 +209,56 @@ class ZoneState:
             self.wait_ms = event.wait_ms
 
     def last_seen(self, lease: Lease, now: float) -> float:
-        """When the key of ``lease`` was last heard of before ``now``, as far as this state knows.
+        """Returns when the key of ``lease`` was last seen before ``now``, as far as this state knows.
 
-        What lies behind that was written before the clock was set back, and says nothing any more.
+        Later times were written before the clock was set back, and are ignored.
         """
         times = (lease.since, self.released_at(lease), self.last_seen_at.get(lease.key, 0))
-        return max((each for each in times if each <= now), default=self.listening_since)
+        return max((time for time in times if time <= now), default=self.listening_since)
 
     def released_at(self, lease: Lease) -> float:
-        """When the node of ``lease`` left, by the clock as it goes now; 0 where it did not.
+        """Returns when the node of ``lease`` left, by the current clock; 0 if it did not leave.
 
-        The record keeps the time by the clock of then, which may have jumped since.
+        The record has the time by the clock of that moment, which may have jumped since.
         """
         recorded, moment = self._adjusted_releases.get(lease.key, (None, 0.0))
         return moment if recorded == lease.released else lease.released or 0.0
 
     def quarantined_until(self, lease: Lease) -> float:
-        """Until when nobody else may have what ``lease`` holds, its node having left; 0 if it did not."""
+        """Returns until when the addresses of ``lease`` are in quarantine; 0 if its node did not leave."""
         released = self.released_at(lease)
         return released + self.zone.policy.quarantine if released else 0.0
 
     def restart_listening(self, now: float, jump: float = 0.0) -> None:
-        """Begins to listen at the time ``now``, or anew: after the clock jumped by ``jump`` seconds, or after
-        nobody was heard for a while.
+        """Sets the start of listening to ``now``: at first, after a jump of the clock, or after a gap.
 
-        A clock that jumped ahead ends no quarantine, and what seems to lie in the future is over in time.
+        ``jump`` is the jump in seconds.  A jump ahead ends no quarantine, and a release that lies in the
+        future after a jump back ends in time.
         """
         self.listening_since = now
         self.observations = EndpointObservations()
-        redated = {}
+        adjusted = {}
         for lease in self.leases.values():
             if lease.released:
                 before = self.released_at(lease)
                 moment = min(before + max(jump, 0.0), now)
                 if moment != lease.released:
-                    redated[lease.key] = (lease.released, moment)
-        self._adjusted_releases = redated
+                    adjusted[lease.key] = (lease.released, moment)
+        self._adjusted_releases = adjusted
         self._order_released()
 
     def inherit(self, before: ZoneState) -> None:
-        """Takes over what ``before``, an older copy of the zone, knew beside its records."""
+        """Takes over from ``before``, an older state of the zone, what is not in its records."""
         self.listening_since = before.listening_since
         self._adjusted_releases = before._adjusted_releases
         self._order_released()
 
     def pool_of(self, address: str) -> Pool | None:
-        """The pool that ``address`` lies in, or None."""
+        """Returns the pool that contains ``address``, or None."""
         return next((pool for pool in self.pools if address in pool), None)
 
     def oldest_released(self, before: float) -> Lease | None:
-        """The lease that was released first, if that was before the time ``before``."""
+        """Returns the lease that was released first, if that was before the time ``before``."""
         while self._released:
             released, key = self._released[0]
             lease = self.leases.get(key)
@@ -270,19 +268,19 @@ class ZoneState:
         return None
 
     def released_before(self, before: float) -> Iterator[Lease]:
-        """The leases whose nodes left before that time, in no order, some perhaps twice."""
-        heap, places = self._released, [0]
-        while places:
-            place = places.pop()
-            if place < len(heap) and heap[place][0] < before:
-                places += (2 * place + 1, 2 * place + 2)
-                lease = self.leases.get(heap[place][1])
+        """Yields the leases whose nodes left before that time, in no order, some possibly twice."""
+        heap, indexes = self._released, [0]
+        while indexes:
+            index = indexes.pop()
+            if index < len(heap) and heap[index][0] < before:
+                indexes += (2 * index + 1, 2 * index + 2)
+                lease = self.leases.get(heap[index][1])
                 if lease is not None and lease.released and self.released_at(lease) < before:
                     yield lease
 
     def _order_released(self) -> None:
         self._released = [
-            (self.released_at(each), each.key) for each in self.leases.values() if each.released
+            (self.released_at(lease), lease.key) for lease in self.leases.values() if lease.released
         ]
         heapq.heapify(self._released)
 
@@ -306,7 +304,7 @@ class ZoneState:
 
 
 def _names_of(peer: Peer | None, lease: Lease | None, unreadable: Unreadable | None) -> set[str]:
-    """The names that nobody else may have."""
+    """Returns the names that no other key may have."""
     names = (
         peer.name if peer else "",
         lease.host if lease else "",
@@ -316,12 +314,13 @@ def _names_of(peer: Peer | None, lease: Lease | None, unreadable: Unreadable | N
 
 
 def _left(lease: Lease | None, record: Mapping[str, object]) -> Lease | None:
-    """The lease after its peer left: the addresses stay; of the prefixes only those that the operator keeps,
-    since the others are announced anew at the next join.
+    """Returns the lease after its peer left: it keeps the addresses and the operator's prefixes.
+
+    The other prefixes are announced again by the next join.
     """
     released, seq = record.get("t"), record.get("s")
     if lease is None or not isinstance(released, (int, float)) or not isinstance(seq, int):
-        raise InvalidValue("an event of the zone says that a peer left, and not when")
+        raise InvalidValue("an event of the zone removes a peer without its time")
     return replace(lease, released=float(released), prefixes=lease.kept, seq=seq)
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The Redis users of a zone's agents: derived state, written anew whenever Redis forgot it.
+"""The Redis users of zones' agents: derived state, which is written again whenever Redis lost it.
 
-Redis neither replicates its users nor keeps those made at run time, so that each supervisor writes them
-when it meets a server that started anew, and when a zone appears.
+Redis neither replicates its users nor persists those created at run time.  So each supervisor writes them
+when it connects to a server that was restarted, and when a zone is created.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from .store import Store
 
 log = logging.getLogger(__name__)
 
-# Older servers refuse a rule about a subcommand that they do not know.
+# Older servers refuse a rule about an unknown subcommand.
 SETINFO_SINCE = (7, 2)
-# The field of ``{zone}:meta`` that stays once a zone had an agents' password of its own.
+# Field of ``{zone}:meta`` that marks for good a zone which once had an agents' password of its own.
 SHUT_TO_DEFAULT = "own_password"
 COMMANDS = (
     *("-@all", "+hello", "+auth", "+ping", "+client|setname", "+client|id"),
@@ -30,12 +30,12 @@ COMMANDS = (
 
 
 def password_hash(password: str) -> str:
-    """The SHA-256 of a password in hex, as ``ACL SETUSER`` takes it after a ``#``."""
+    """Returns the SHA-256 of a password in hex, as ``ACL SETUSER`` expects it after a ``#``."""
     return hashlib.sha256(password.encode()).hexdigest()
 
 
 def agent_rules(zone: str, digest: str, version: tuple[int, ...]) -> list[str]:
-    """What a zone's agents may: ask in its inbox, read its log, its peers and answers that they can name."""
+    """Returns the rights of a zone's agents: write to its inbox; read its log, peers, meta and answers."""
     keys = ZoneKeys(zone)
     readable = [keys.events, keys.peers, keys.meta, keys.reply("*")]
     setinfo = ["+client|setinfo"] if version >= SETINFO_SINCE else []
@@ -51,26 +51,26 @@ def agent_rules(zone: str, digest: str, version: tuple[int, ...]) -> list[str]:
 
 
 def set_password(store: Store, zone: str, digest: str) -> bool:
-    """Keeps the hash of the zone's agent password; returns whether it is another one than before.
+    """Stores the hash of the zone's agent password; returns whether it changed.
 
-    The zone's revision moves with it, so that of two copies of the zone the later one is known, and the mark
-    ``own_password`` stays in its meta data: see :func:`write_user`.
+    The zone's revision advances with it, so that the later of two copies of the zone can be determined.  The
+    mark ``own_password`` stays in the meta data: see :func:`write_user`.
     """
     keys = ZoneKeys(zone)
     if store.redis.hget(keys.credentials, "agent") == digest:
         return False
     store.redis.hset(keys.credentials, "agent", digest)
     while True:
-        at = [each or "" for each in store.redis.hmget(keys.meta, *HEAD_FIELDS)]
+        at = [field or "" for field in store.redis.hmget(keys.meta, *HEAD_FIELDS)]
         if store.change(zone, at, {SHUT_TO_DEFAULT: "1"}) != "CONFLICT":
             return True
 
 
 def write_user(store: Store, zone: str, default_digest: str = "") -> bool:
-    """Makes the zone's agent user, with ``default_digest`` where the zone never had a password of its own.
+    """Creates the zone's agent user, with ``default_digest`` if the zone never had a password of its own.
 
-    A zone that had one and lost its hash keeps the user that the server has, if any: nobody else's password
-    opens it.  Returns whether the server lets us: managed ones often do not, and there the operator makes
+    A zone that lost the hash of its own password keeps the server's user, if any, so that no other password
+    grants access.  Returns False if the server refuses: many managed ones do, and there the operator creates
     the user.
     """
     keys = ZoneKeys(zone)
@@ -87,7 +87,7 @@ def write_user(store: Store, zone: str, default_digest: str = "") -> bool:
         store.run_on_all_nodes("ACL", *words)
     except redis.ResponseError as error:
         log.warning(
-            "the controller does not let us make its user %s (%s): make it by hand, or agents cannot log in",
+            "the controller refuses to create its user %s (%s): create it by hand, or agents cannot log in",
             agent_user(zone),
             error,
         )
@@ -96,22 +96,22 @@ def write_user(store: Store, zone: str, default_digest: str = "") -> bool:
 
 
 def password_lost(zone: str) -> str:
-    """What is wrong with a zone that :func:`write_user` leaves shut, and the remedy."""
+    """Describes a zone that :func:`write_user` leaves locked, and the remedy."""
     return (
-        f"zone {zone} had an agents' password of its own, which the controller lost, and the default one "
-        "does not open it, so that its agents cannot log in: give it again, by the play or with "
+        f"zone {zone} had an agents' password of its own, which the controller lost; the default password "
+        "does not apply to it, so that its agents cannot log in: set it again, by the play or with "
         f"'jaywalk-supervisor zone set {zone} --agent-password-file FILE'"
     )
 
 
 def check_replay(store: Store) -> None:
-    """Warns of a Redis that would forget all commits at its next start.
+    """Warns of a Redis that would lose all commits at its next start.
 
     Redis (to 8.2, issue 14541) and Valkey (to 9.0, issue 3983) replay the append-only file as the default
     user, and silently leave out every transaction and script where that user has no rights.
     """
     answers = store.run_on_all_nodes("ACL", "DRYRUN", "default", "XADD", "key", "*", "field", "value")
-    if set(answers) != {"OK"} and any(each.get("aof_enabled") for each in store.info("persistence")):
+    if set(answers) != {"OK"} and any(info.get("aof_enabled") for info in store.info("persistence")):
         log.error(
             "the controller's default user has no rights, and Redis may then lose all commits at a restart: "
             "write 'user default off resetpass ~* &* +@all' into its ACL file (nobody can log in as it)"

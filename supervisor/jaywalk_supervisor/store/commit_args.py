@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What one commit hands to its script: keys and arguments, without a look at Redis."""
+"""The keys and arguments of the commit script; does not use Redis."""
 
 from __future__ import annotations
 
@@ -25,13 +25,15 @@ class CommitArgs(NamedTuple):
 def commit_args(
     state: ZoneState, changes: Sequence[Change], replies: Mapping[ReplyTo, Reply], mark: str
 ) -> CommitArgs:
-    """The commit of ``changes``, applied to ``state`` already, with the answers to those who await them.
+    """Returns the commit of ``changes``, which are already applied to ``state``, with ``replies``.
 
-    ``mark`` is the one of the revision that they make.
+    ``mark`` is the mark of the new revision.
     """
     wait_ms = state.desired_wait_ms
     touched = dict.fromkeys(change.key for change in changes)
-    peers = {each.key: each.text for each in changes if each.sign == "+" and each.key in state.peers}
+    peers = {
+        change.key: change.text for change in changes if change.sign == "+" and change.key in state.peers
+    }
     leases = {key: codec.compact(state.leases[key].to_wire()) for key in touched if key in state.leases}
     parts = (
         [part for record in peers.items() for part in record],
@@ -48,7 +50,7 @@ def commit_args(
             state.rev,
             state.mark,
             mark,
-            f"[{','.join(each.to_wire() for each in changes)}]" if changes else "",
+            f"[{','.join(change.to_wire() for change in changes)}]" if changes else "",
             wait_ms if wait_ms != state.wait_ms else "",
             *map(len, parts),
             *(text for part in parts for text in part),

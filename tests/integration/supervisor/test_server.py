@@ -413,4 +413,6 @@ def test_a_killed_supervisor_has_its_copies_in_the_folder_that_systemd_gives(
     started.append(second)
     second.told("READY=1")
     assert [zone["Name"] for zone in second.get("/zones")] == ["zone-a"]
-    assert "zone zone-a was gone from the controller and is back with 10.7.0.0/24" in second.log.read_text()
+    assert (
+        "zone zone-a was gone from the controller and is restored with 10.7.0.0/24" in second.log.read_text()
+    )

@@ -1,20 +1,20 @@
 -- SPDX-License-Identifier: GPL-3.0-or-later
--- Opens a new epoch in a zone whose Redis started anew or was put back to an older copy, so that no revision is
--- ever used again.  Revisions go on behind those of the peers' records: readers leave aside what is older.
+-- Opens a new epoch in a zone whose Redis was restarted or put back to an older copy, so that no revision is
+-- ever used twice.  Revisions continue after those of the peers' records, since readers ignore older ones.
 --
 -- KEYS  meta, events, peers
--- ARGV  the new mark; an epoch that is over, since its history is known to be lost ('0' for none)
--- Returns BUMPED, SAME (a later epoch of this server is open already), GONE (no such zone), UNREADABLE (its
--- position is none), or LOG (the log takes no entry of a later epoch).
+-- ARGV  the new mark; an epoch that must end, since its history is known to be lost ('0' for none)
+-- Returns BUMPED, SAME (a later epoch of this server is already open), GONE (no such zone), UNREADABLE (its
+-- position does not parse), or LOG (the log accepts no entry of a later epoch).
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'rev', 'run_id', 'history', 'mark', 'marks')
 if not meta[1] then return 'GONE' end
 local run_id = server_run_id()
 local epoch, rev, over = natural(meta[1]), natural(meta[2]), tonumber(ARGV[2])
 if not epoch or not rev then return 'UNREADABLE' end
--- The log may be newer than the meta data where only some keys were put back, or somebody wrote into it.  It
--- takes nothing older than the newest entry that it ever had, though that be deleted again.
+-- The log may be newer than the meta data if only some keys were put back, or if it was written by hand.  A
+-- stream accepts no id below that of the newest entry it ever had, even if that was deleted.
 local last_id = '0-0'
-local log = redis.pcall('XINFO', 'STREAM', KEYS[2]) -- an error where there is none
+local log = redis.pcall('XINFO', 'STREAM', KEYS[2]) -- an error if there is no log
 for at = 1, #log, 2 do
   if log[at] == 'last-generated-id' then last_id = log[at + 1] end
 end

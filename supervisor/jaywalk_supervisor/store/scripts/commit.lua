@@ -1,21 +1,21 @@
 -- SPDX-License-Identifier: GPL-3.0-or-later
--- Commits a batch of decisions to one zone if nobody else committed since they were made, or writes nothing.
+-- Commits a batch of decisions to one zone if there was no other commit since they were made, or writes nothing.
 --
 -- KEYS  meta, peers, leases, events, then the stream of each answer
--- ARGV  epoch, rev and mark that the decisions were made at; the new mark; the changes as a JSON list ('' for
---       none); the new wait_ms ('' to keep it); how many of the arguments that follow are peers to set, peers to
---       delete, leases to set, leases to delete (a record to set is two, key and value); all these; then of
---       each answer its field, its text, how many entries its stream keeps, and for how many seconds
+-- ARGV  epoch, rev and mark of the decisions; the new mark; the changes as a JSON list ('' for none); the new
+--       wait_ms ('' to keep it); the numbers of the following arguments that are peers to set, peers to delete,
+--       leases to set, leases to delete (a record to set counts as two: key and value); these arguments; then
+--       for each answer its field, its text, the limit of entries of its stream, and its lifetime in seconds
 -- Returns OK, CONFLICT (catch up and decide again), INCARNATION (bump first) or GONE (no such zone).
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'rev', 'run_id', 'mark')
 if not meta[1] then return 'GONE' end
 if meta[3] ~= server_run_id() then return 'INCARNATION' end
 if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] then return 'CONFLICT' end
--- A running Redis may have been put back to an older copy that another supervisor counted on from.  What an
--- older version committed has no mark.
+-- A running Redis may have been put back to an older copy from which another supervisor continued.  Commits of
+-- an older version have no mark.
 if differ(meta[4], ARGV[3]) then return 'CONFLICT' end
 
--- Fails before anything is written where a hash is something else: nothing takes back what a script wrote.
+-- Fails before the first write if a key is not a hash: the writes of a script are not rolled back.
 redis.call('HLEN', KEYS[2])
 redis.call('HLEN', KEYS[3])
 
@@ -34,7 +34,7 @@ if ARGV[5] ~= '' then
   local rev = string.format('%d', tonumber(meta[2]) + 1)
   local entry = {'o', ARGV[5], 'm', (meta[4] or '') .. ' ' .. ARGV[4]}
   if ARGV[6] ~= '' then entry[5], entry[6] = 'w', ARGV[6] end
-  -- First, since of all these it alone can fail, and nothing takes back what a script wrote before.
+  -- This is the first write since it alone can fail, and the writes of a script are not rolled back.
   local answer = refused(KEYS[4], meta[1] .. '-' .. rev, entry)
   if answer then return answer end
   if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'wait_ms', ARGV[6]) end
@@ -47,7 +47,7 @@ end
 for i = 5, #KEYS do
   local answered = redis.pcall('XADD', KEYS[i], 'MAXLEN', ARGV[at + 2], '*', ARGV[at], ARGV[at + 1])
   if type(answered) == 'table' and answered.err then
-    -- Somebody's hand made the key another type; who waits for an older answer in it asks again.
+    -- The key was given another type by hand; senders that wait for an older answer in it repeat their requests.
     redis.call('DEL', KEYS[i])
     redis.call('XADD', KEYS[i], 'MAXLEN', ARGV[at + 2], '*', ARGV[at], ARGV[at + 1])
   end

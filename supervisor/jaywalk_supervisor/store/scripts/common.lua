@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: GPL-3.0-or-later
--- What the scripts of this folder share; it stands before the text of each.
+-- Functions that the scripts of this folder share; the text is prepended to each.
 
 local LOG_ENTRIES = '20000'
 
@@ -13,35 +13,35 @@ local function now_ms()
   return tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)
 end
 
--- Whether two marks tell of two histories; what is no mark (see marks.py) is unknown, and fits any.
+-- Whether two marks belong to different histories; a text that is no mark (see marks.py) matches any.
 local function differ(mark, expected)
   mark = mark or ''
   local known = #mark >= 8 and #mark <= 32 and string.match(mark, '^[0-9a-f]+$')
   return known and expected ~= '' and mark ~= expected
 end
 
--- A natural number as marks.py reads it, or nil; Lua's numbers are exact up to 2^53.
+-- Parses a natural number as marks.py does, or returns nil; Lua's numbers are exact up to 2^53.
 local function natural(text)
   text = text or ''
   local good = text == '0' or (#text <= 15 and string.match(text, '^[1-9]%d*$'))
   return good and tonumber(text) or nil
 end
 
--- The last few words of a list, and one more.
+-- Appends a word to a list and keeps the last 16.
 local function appended(list, word)
   local words = {}
-  for each in string.gmatch((list or '') .. ' ' .. word, '%S+') do words[#words + 1] = each end
+  for part in string.gmatch((list or '') .. ' ' .. word, '%S+') do words[#words + 1] = part end
   return table.concat(words, ' ', math.max(1, #words - 15))
 end
 
--- Keeps where an epoch ended, and with which mark, by which agents tell what was lost from what was removed.
+-- Records the last revision and mark of an epoch, by which agents distinguish lost from removed peers.
 local function keep_end(key, epoch, rev, mark, history, marks)
   redis.call('HSET', key, 'history', appended(history, epoch .. '-' .. rev))
   if mark then redis.call('HSET', key, 'marks', appended(marks, epoch .. '-' .. mark)) end
 end
 
--- Adds an entry to a log.  Returns nil, or what the script is to answer: INCARNATION where the log has a later
--- entry, which only a part of an older copy, or somebody's hand, leaves behind.
+-- Adds an entry to a log.  Returns nil, or what the script must return: INCARNATION if the log has a later
+-- entry, which only a partly restored copy or a write by hand can cause.
 local function refused(key, id, entry)
   local added = redis.pcall('XADD', key, 'MAXLEN', '~', LOG_ENTRIES, id, unpack(entry))
   if type(added) ~= 'table' or not added.err then return nil end

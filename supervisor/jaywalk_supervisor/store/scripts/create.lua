@@ -1,18 +1,18 @@
 -- SPDX-License-Identifier: GPL-3.0-or-later
--- Makes a zone unless there is one of that name.  The clock gives its epoch, so that readers of a zone
--- that was lost see that this is another one.  Where that zone's log or peers are still there, revisions go on
--- behind theirs: readers leave aside what is older than the record that they have.
+-- Creates a zone unless one of that name exists.  Its epoch is the current time, so that readers of a lost zone
+-- notice that this is another one.  If the lost zone's log or peers still exist, revisions continue after theirs,
+-- since readers ignore records older than the ones they have.
 --
 -- KEYS  meta, peers, events, leases, creds
--- ARGV  schema, wait_ms, pools, description, policy, mark; the epoch and the rev behind which it begins (0 for
---       any); the hash of its agents' password where it has one of its own ('' for none); the mark 'restored'
---       and the mark 'readded' ('' for none); then the key and the record of each lease, which are written
---       where the zone has neither leases nor peers
+-- ARGV  schema, wait_ms, pools, description, policy, mark; the epoch and the rev after which it begins (0 for
+--       any); the hash of its agents' own password ('' for none); the mark 'restored' and the mark 'readded' (''
+--       for none); then the key and the record of each lease, which are written if the zone has neither leases
+--       nor peers
 -- Returns CREATED or EXISTS.
 if redis.call('EXISTS', KEYS[1]) == 1 then return 'EXISTS' end
 local epoch = math.max(now_ms(), tonumber(ARGV[7]) + 1)
 local rev = tonumber(ARGV[8])
--- What is larger than marks.py reads was never ours.
+-- No supervisor writes a number larger than marks.py accepts.
 local function behind(known, digits)
   return math.max(known, digits and #digits <= 15 and tonumber(digits) or 0)
 end

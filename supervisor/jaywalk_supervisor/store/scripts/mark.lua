@@ -1,9 +1,9 @@
 -- SPDX-License-Identifier: GPL-3.0-or-later
--- Puts the hash of a zone's own password back where there is none, and marks from which copy the zone stems, or
--- that an operator wants it as it is.
+-- Restores the hash of a zone's own password if it is missing, and marks the copy that the zone was restored
+-- from, or that an operator confirmed the zone.
 --
 -- KEYS  meta, creds
--- ARGV  the hash ('' for none), the mark 'restored' ('' for none), '1' where an operator wants it so
+-- ARGV  the hash ('' for none), the mark 'restored' ('' for none), '1' if an operator confirmed the zone
 -- Returns OK or GONE (no such zone).
 if redis.call('EXISTS', KEYS[1]) == 0 then return 'GONE' end
 if ARGV[1] ~= '' then

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: GPL-3.0-or-later
--- Writes records again that somebody deleted by hand, if the zone stands where they were known.
+-- Writes records again that were deleted by hand, if the zone is still at the position where they were known.
 --
 -- KEYS  meta, a hash of records
 -- ARGV  epoch, rev and mark; then the key and the record of each

@@ -1,12 +1,12 @@
 -- SPDX-License-Identifier: GPL-3.0-or-later
--- Changes the API's tokens, with the time of the change as their generation: of two copies the one of the
--- later generation is the newer one.
+-- Changes the API's tokens and sets their generation to the time of the change: of two copies the one with the
+-- later generation is newer.
 --
 -- KEYS  tokens
--- ARGV  'add', a name and its record; or 'remove' and names; or 'adopt' for tokens that have no generation;
---       or 'restore', a generation, and names with their records, which go where there are no tokens, or
---       nothing but those of an older copy
--- Returns OK, EXISTS (nothing is added or restored) or NONE (nothing was there to be removed).
+-- ARGV  'add', a name and its record; or 'remove' and names; or 'adopt' for tokens without a generation; or
+--       'restore', a generation, and names with their records, which are written if there are no tokens, or only
+--       those of an older copy
+-- Returns OK, EXISTS (nothing is added or restored) or NONE (there was nothing to remove).
 local GENERATION, RESTORED = '#generation', '#restored'
 local tokens = KEYS[1]
 

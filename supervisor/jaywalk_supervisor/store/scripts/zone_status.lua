@@ -1,9 +1,9 @@
 -- SPDX-License-Identifier: GPL-3.0-or-later
--- How zones stand, for a supervisor that holds its copies against them.
+-- Reads the status of zones, for a supervisor that compares its copies with them.
 --
 -- KEYS  meta, peers, leases and creds of each zone
--- Returns a list for each zone: epoch, rev, history, restored, confirmed, readded, own_password, how many peers and leases it
--- holds, and the hash of its agents' own password; an empty one where there is no zone.
+-- Returns a list for each zone: epoch, rev, history, restored, confirmed, readded, own_password, its numbers of
+-- peers and leases, and the hash of its agents' own password; an empty list if there is no such zone.
 local function ask(...)
   local answer = redis.pcall(...)
   if type(answer) == 'table' and answer.err then return false end
@@ -18,7 +18,7 @@ for at = 1, #KEYS, 4 do
   if meta and meta[1] and meta[2] then
     local digest = ask('HGET', KEYS[at + 3], 'agent') or ''
     if digest ~= '' and not meta[7] then
-      -- A zone of before there was this mark; a Redis whose memory is full gets it later.
+      -- The zone is older than this mark; if Redis's memory is full, the mark is set later.
       redis.pcall('HSET', KEYS[at], 'own_password', '1')
       meta[7] = '1'
     end

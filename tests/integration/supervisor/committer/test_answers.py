@@ -37,7 +37,7 @@ def streams(store: Store) -> list[str]:
 def test_a_flood_of_fresh_nonces_leaves_a_bounded_number_of_answers(
     redis_server: RedisServer, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reply_trimming, "KEPT", 2)
+    monkeypatch.setattr(reply_trimming, "MAX_SHARED", 2)
     with committing(redis_server.address):
         flood(store, 6000)
         left = streams(store)
@@ -50,7 +50,7 @@ def test_a_flood_of_fresh_nonces_leaves_a_bounded_number_of_answers(
 def test_long_answers_are_kept_in_smaller_numbers() -> None:
     short, long = (Reply.refused("bad-request", "x" * size) for size in (100, 5000))
     kept = [reply_trimming.arguments(KEYS, ReplyTo(new_nonce()), each)[1][2] for each in (short, long)]
-    assert kept == [reply_trimming.KEPT, 1]
+    assert kept == [reply_trimming.MAX_SHARED, 1]
 
 
 def test_an_agent_of_an_older_version_is_answered_in_its_own_stream(
@@ -73,7 +73,7 @@ def test_an_agent_of_an_older_version_is_answered_in_its_own_stream(
 def test_a_flood_in_the_form_of_an_older_version_leaves_a_bounded_number_of_streams(
     redis_server: RedisServer, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reply_trimming, "OWN_STREAMS", 20)
+    monkeypatch.setattr(reply_trimming, "MAX_OWN_STREAMS", 20)
     with committing(redis_server.address):
         last = flood(store, 3 * BATCH, shared=False)
         until(lambda: len(streams(store)) == 20)

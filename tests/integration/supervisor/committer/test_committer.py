@@ -67,7 +67,7 @@ def check_log(store: Store, zone: str = "zone-blue") -> None:
     follower.leases.clear()
     follower.epoch, follower.rev, follower.mark = events[0].previous_epoch or events[0].epoch, 0, ""
     for event in events:
-        follower.follow(event)
+        follower.apply_event(event)
     assert (follower.peers, follower.leases) == (loaded.peers, loaded.leases)
     assert follower.stream_id == loaded.stream_id
 
@@ -425,9 +425,7 @@ def test_a_redis_that_forbids_users_is_served_all_the_same(
     where = redis_server.address_of("managed", "secret")
     with committing(where):
         assert client_of(store, "zone-blue").ask(join("zone-blue", 1), timeout=20).ok
-    warnings = [
-        record.message for record in caplog.records if "does not let us make its user" in record.message
-    ]
+    warnings = [record.message for record in caplog.records if "refuses to create its user" in record.message]
     assert len(warnings) == 2, "one for each zone"
 
 

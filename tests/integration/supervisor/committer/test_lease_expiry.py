@@ -149,7 +149,7 @@ def test_a_supervisor_ends_leases_in_the_background_with_what_was_seen_of_their_
 def test_a_policy_that_changes_while_nobody_asks_anything_is_followed(
     redis_server: RedisServer, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease_expiry, "LOOK_SECONDS", 0.5)
+    monkeypatch.setattr(lease_expiry, "CHECK_SECONDS", 0.5)
     store.create(replace(BLUE, policy=Policy(quarantine=0, forget_after=None)))
     lease = replace(left(1, 0), released=store.time() - 7200)
     store.redis.hset(KEYS.leases, lease.key, compact(lease.to_wire()))

@@ -353,7 +353,7 @@ def test_a_folder_that_takes_nothing_costs_a_warning(
         assert joined(store, 3).ok
         store.redis.flushall()
         until(lambda: store.redis.hlen(KEYS.leases) >= 3)
-    assert caplog.text.count("would be lost with it") == 1
+    assert caplog.text.count("would be lost together with the controller") == 1
 
 
 def test_a_redis_that_is_made_a_replica_is_named_until_it_is_none_and_mended_then(

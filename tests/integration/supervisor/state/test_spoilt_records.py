@@ -197,7 +197,7 @@ def test_an_event_that_does_not_parse_costs_a_follower_nothing(served: Served) -
 
 
 def test_zones_are_looked_at_in_turn_and_page_by_page(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit, "ZONES", 1)
+    monkeypatch.setattr(audit, "MAX_ZONES", 1)
     for zone in (BLUE, RED):
         store.create(zone)
     states = {name: store.load(name) for name in store.zones()}

@@ -46,18 +46,18 @@ def test_meta_that_does_not_parse_is_an_error(field: str) -> None:
 def test_what_does_not_follow_is_a_gap(event: Event) -> None:
     state = ZoneState.load("zone-blue", META, {}, {})
     with pytest.raises(Gap):
-        state.follow(event)
+        state.apply_event(event)
 
 
 def test_the_release_of_a_key_without_a_lease_changes_nothing_here() -> None:
     state = ZoneState.load("zone-blue", META, {}, {})
-    state.follow(Event(1000, 8, (Change("-", key_of(1)),)))
+    state.apply_event(Event(1000, 8, (Change("-", key_of(1)),)))
     assert not state.leases
     assert not state.peers
 
 
 def test_a_new_epoch_that_follows_is_taken_up() -> None:
     state = ZoneState.load("zone-blue", META, {}, {})
-    state.follow(Event(2000, 8, previous_epoch=1000))
-    state.follow(Event(2000, 9, (Change("+", key_of(1), RECORD),), wait_ms=150))
+    state.apply_event(Event(2000, 8, previous_epoch=1000))
+    state.apply_event(Event(2000, 9, (Change("+", key_of(1), RECORD),), wait_ms=150))
     assert (state.stream_id, state.wait_ms, list(state.peers)) == ("2000-9", 150, [key_of(1)])
