@@ -29,7 +29,8 @@ from jaywalk.core.runner import NAMESPACES
 from jaywalk.core.validation import iso_time
 from jaywalk.service.version import installed_version
 
-from ..config import CONFIGURATION, ENVIRONMENT, AgentConfig
+from ..config import AgentConfig
+from ..options import CONFIG_DIR, OPTIONS, SECRET_OPTIONS
 from . import redaction
 
 MOST_BYTES = 4 << 20
@@ -71,10 +72,10 @@ class Part:
 Collect = Callable[[], Part]
 
 
-def collect(config: AgentConfig, words: Mapping[str, str]) -> list[Part]:
+def collect(config: AgentConfig, options: Mapping[str, str]) -> list[Part]:
     """All parts, without secrets."""
-    secrets = redaction.secrets_of(words, CONFIGURATION, [config.private_key_file])
-    collectors = _collectors(config, words)
+    secrets = redaction.secrets_of(options, CONFIG_DIR, [config.private_key_file])
+    collectors = _collectors(config, options)
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="bugreport") as pool:
         parts = list(pool.map(lambda pair: _collected(*pair), collectors.items()))
     return [
@@ -137,13 +138,13 @@ def _collected(name: str, collector: Callable[[], tuple[str, str]]) -> Part:
     return Part(name, text, error)
 
 
-def _collectors(config: AgentConfig, words: Mapping[str, str]) -> dict[str, Callable[[], tuple[str, str]]]:
+def _collectors(config: AgentConfig, options: Mapping[str, str]) -> dict[str, Callable[[], tuple[str, str]]]:
     here: dict[str, Callable[[], tuple[str, str]]] = {
-        "doctor.txt": lambda: _own_command(words, "doctor", seconds=DOCTOR_SECONDS),
-        "status.json": lambda: _own_command(words, "status", "--json"),
+        "doctor.txt": lambda: _own_command(options, "doctor", seconds=DOCTOR_SECONDS),
+        "status.json": lambda: _own_command(options, "status", "--json"),
         "journal.txt": lambda: _journal(config),
         "versions.txt": lambda: _programs(_VERSIONS, _versions()),
-        "settings.txt": lambda: (_settings(words), ""),
+        "settings.txt": lambda: (_settings(options), ""),
         "units.txt": lambda: _units(config),
         "time.txt": lambda: _programs([["date", "--iso-8601=seconds"], ["timedatectl"], ["uptime"]]),
         "controller.txt": lambda: (_controller(config), ""),
@@ -195,13 +196,13 @@ def _versions() -> str:
     )
 
 
-def _settings(words: Mapping[str, str]) -> str:
+def _settings(options: Mapping[str, str]) -> str:
     """What is in force, by variable, and the services' settings as they are written."""
     lines = ["# in force"]
-    for option, value in sorted(words.items()):
-        shown = redaction.HIDDEN if option in redaction.SECRET_OPTIONS else value
-        lines.append(f"{ENVIRONMENT[option]}={shown}")
-    for path in sorted(CONFIGURATION.glob("*")) if CONFIGURATION.is_dir() else []:
+    for option, value in sorted(options.items()):
+        shown = redaction.HIDDEN if option in SECRET_OPTIONS else value
+        lines.append(f"{OPTIONS[option].variable}={shown}")
+    for path in sorted(CONFIG_DIR.glob("*")) if CONFIG_DIR.is_dir() else []:
         lines.append(f"\n# {path}, mode {path.stat().st_mode & 0o7777:04o}")
         if path.suffix == ".env":
             lines.append(path.read_text(encoding="utf-8", errors="replace").rstrip())
@@ -245,9 +246,9 @@ def _journal(config: AgentConfig) -> tuple[str, str]:
     return _run(["journalctl", *form, *units])
 
 
-def _own_command(words: Mapping[str, str], *command: str, seconds: float = SECONDS) -> tuple[str, str]:
+def _own_command(options: Mapping[str, str], *command: str, seconds: float = SECONDS) -> tuple[str, str]:
     """What a command of this program says, in a process that can be ended."""
-    said = {ENVIRONMENT[option]: value for option, value in words.items() if option != "agent_mode"}
+    said = {OPTIONS[option].variable: value for option, value in options.items() if option != "agent_mode"}
     # A child finds itself where we were found, be it in one file (zipapp).
     path = os.pathsep.join(each for each in sys.path if each)
     environment = {**os.environ, **said, "PYTHONPATH": path}

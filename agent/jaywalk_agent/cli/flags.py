@@ -10,46 +10,12 @@ from typing import Any
 from jaywalk.service.arguments import ArgumentParser, seconds
 from jaywalk.service.version import installed_version
 
-from ..config import CONFIGURATION, ENVIRONMENT, SWITCHES
-from ..host.platform import PLATFORM
+from ..options import CONFIG_DIR, OPTIONS
 from . import ping
 
 TIMEOUT_SECONDS = 60.0
 """How long ``up`` and ``leave`` wait for the zone."""
 
-FLAGS: Mapping[str, tuple[str, str]] = {
-    "controller": (
-        "HOST",
-        "HOST[:PORT] of the controller, port 6379, or sentinel://HOST[:PORT],.../SERVICE, or "
-        "cluster://HOST[:PORT],...",
-    ),
-    "controller_user": ("USER", "its user, agent-<zone>"),
-    "controller_password_file": ("FILE", "file with its password"),
-    "controller_password": (
-        "TEXT",
-        "its password; every user of this machine can read it here, prefer the file",
-    ),
-    "zone": ("ZONE", "the zone to join, zone-blue"),
-    "private_key_file": ("FILE", f"WireGuard key, {CONFIGURATION}/<zone>.key"),
-    "private_key": ("KEY", "the key itself; prefer the file"),
-    "public_key": ("KEY", "its public half, only checked"),
-    "request_ip": ("IP", "ask for this address, one a pool"),
-    "child_prefix": ("PREFIX", "announce this prefix, may be repeated"),
-    "local_endpoint_ip": ("HOST[:PORT]", "address or name at which peers reach us"),
-    "listen_port": ("PORT", "UDP port of WireGuard, 51820"),
-    "mtu": ("BYTES", "MTU of the interface; by default what the links to the peers carry, less 80"),
-    "relay": ("", "carry the traffic of peers that cannot reach each other"),
-    "relay_port": ("PORT", "UDP port of the relay, the listen port plus one"),
-    "interface": ("NAME", "network interface, wg0"),
-    "forward": ("", "forward between the mesh and the child prefixes of this node"),
-    "netns": ("NAME", "network namespace for the interface, beside a zone with equal pools"),
-    "name": ("NAME", "this node's name, the host's"),
-    "state_dir": ("DIR", f"folder of the snapshot, {PLATFORM.state_dir}"),
-    "log_level": ("LEVEL", "debug, info, warning or error"),
-    "agent_mode": ("", "stay and follow the zone"),
-    "config": ("FILE", "no zone, but the peers of this TOML file; not with --agent-mode"),
-}
-"""Each flag's placeholder and help; it has the variable that ``ENVIRONMENT`` names."""
 WATCH_SECONDS = 2.0
 _STATUS_FLAGS: Mapping[str, dict[str, Any]] = {
     "--wait": {
@@ -68,8 +34,6 @@ _STATUS_FLAGS: Mapping[str, dict[str, Any]] = {
     },
     "--bad": {"action": "store_true", "help": "only what is not well"},
 }
-LISTS = ("request_ip", "child_prefix")
-"""Flags that may be repeated."""
 
 
 def build_parser(commands: Mapping[str, str]) -> ArgumentParser:
@@ -78,7 +42,7 @@ def build_parser(commands: Mapping[str, str]) -> ArgumentParser:
         prog="jaywalk",
         description="Joins this node to an encrypted WireGuard mesh and keeps it there.",
         epilog="Each flag has its variable in brackets; what neither says is read from the settings of the "
-        f"zone's service, {CONFIGURATION}/<zone>.env. A flag takes one dash or two, and one that is on or "
+        f"zone's service, {CONFIG_DIR}/<zone>.env. A flag takes one dash or two, and one that is on or "
         "off also =true or =false. Exit codes: 0 done, or all well; 1 failed, or something is not well "
         "(status, doctor, ping); 2 bad value; 130 ended by Ctrl-C.",
     )
@@ -97,16 +61,14 @@ def build_parser(commands: Mapping[str, str]) -> ArgumentParser:
 
 
 def _add_flags(parser: ArgumentParser) -> None:
-    for option, (metavar, text) in FLAGS.items():
-        flag = f"--{option.replace('_', '-')}"
-        # Suppressed defaults keep a flag before the command from being undone behind it.
-        more: dict[str, Any] = {"default": argparse.SUPPRESS, "help": f"{text} [{ENVIRONMENT[option]}]"}
-        if option in SWITCHES:
-            parser.add_switch(flag, **more)
+    for option in OPTIONS.values():
+        # Without a default here, a flag behind the command does not reset one before it.
+        common: dict[str, Any] = {"default": argparse.SUPPRESS, "help": option.help_text}
+        if option.is_switch:
+            parser.add_switch(option.flag, **common)
         else:
-            parser.add_argument(
-                flag, metavar=metavar, action="append" if option in LISTS else "store", **more
-            )
+            action = "append" if option.repeatable else "store"
+            parser.add_argument(option.flag, metavar=option.metavar, action=action, **common)
 
 
 def _own_flags(command: str) -> dict[str, dict[str, Any]]:

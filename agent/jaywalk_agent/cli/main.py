@@ -24,12 +24,13 @@ from jaywalk.service.sd_notify import notify
 from jaywalk.wireguard import keys
 
 from ..agent import Agent
-from ..config import AgentConfig, said
+from ..config import AgentConfig
 from ..doctor import run as examination
 from ..host import runtime_state
 from ..host.machine_id import own_machine_id
 from ..host.platform import PLATFORM
 from ..host.signals import Stopped, StopSignal
+from ..options import SECRET_OPTIONS, collect_options
 from ..zone import snapshot
 from ..zone.membership import Membership
 from ..zone.requests import NodeRequests
@@ -37,7 +38,7 @@ from . import bugreport, flags, privileges, static_config
 from . import ping as ping_command
 from . import status as status_command
 from .purge import purge
-from .redaction import SECRET_OPTIONS, without_secrets
+from .redaction import without_secrets
 from .takedown import retire_former, take_down
 
 log = logging.getLogger("jaywalk")
@@ -57,18 +58,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     # As the unit has it: whoever can open the lock can keep an agent from starting.
     os.umask(0o077)
-    words: dict[str, str] = {}
+    options: dict[str, str] = {}
     try:
         if arguments.command not in WITHOUT_ROOT:
             privileges.require(arguments.command or "--agent-mode")
-        words = said(arguments, os.environ)
-        log_format.set_up(words.get("log_level", "info"))
-        command = COMMANDS[_chosen(parser, arguments, words)]
-        return command(AgentConfig.read(words), arguments)
+        options = collect_options(arguments, os.environ)
+        log_format.set_up(options.get("log_level", "info"))
+        command = COMMANDS[_chosen(parser, arguments, options)]
+        return command(AgentConfig.read(options), arguments)
     except InvalidValue as error:
-        return _failed(error, BAD_VALUE, words)
+        return _failed(error, BAD_VALUE, options)
     except JaywalkError as error:
-        return _failed(error, FAILURE, words)
+        return _failed(error, FAILURE, options)
     except (Stopped, KeyboardInterrupt):
         return INTERRUPTED
     except BrokenPipeError:
@@ -77,20 +78,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILURE
 
 
-def _chosen(parser: ArgumentParser, arguments: argparse.Namespace, words: dict[str, str]) -> str:
+def _chosen(parser: ArgumentParser, arguments: argparse.Namespace, options: dict[str, str]) -> str:
     if arguments.command:
         return str(arguments.command)
-    if words.get("agent_mode") == "true":
+    if options.get("agent_mode") == "true":
         return "agent"
-    if "config" in words:
+    if "config" in options:
         return "config"
-    if "controller" not in words:
+    if "controller" not in options:
         parser.error("say what to do: --agent-mode with --controller, or one of the commands")
     return "up"
 
 
-def _failed(error: JaywalkError, code: int, words: Mapping[str, str]) -> int:
-    secrets = [words[option] for option in SECRET_OPTIONS if words.get(option)]
+def _failed(error: JaywalkError, code: int, options: Mapping[str, str]) -> int:
+    secrets = [options[option] for option in SECRET_OPTIONS if options.get(option)]
     print(f"jaywalk: {without_secrets(str(error), secrets)}", file=sys.stderr)
     return code
 
@@ -193,7 +194,7 @@ def doctor(config: AgentConfig, arguments: argparse.Namespace) -> int:
 def bugreport_(config: AgentConfig, arguments: argparse.Namespace) -> int:
     """Writes an archive with all that a maintainer asks for, and no secret in it; prints what is inside."""
     path = Path(arguments.output or bugreport.default_name(config))
-    parts = bugreport.collect(config, said(arguments, os.environ))
+    parts = bugreport.collect(config, collect_options(arguments, os.environ))
     table = bugreport.contents(config, parts)
     bugreport.write(path, [table, *parts])
     print(f"{path.absolute()}\n\n{table.text}", end="")

@@ -21,7 +21,8 @@ from jaywalk.core.errors import InvalidValue, JaywalkError
 from jaywalk.zone.models import Peer
 from jaywalk.zone.view import ZoneView
 
-from ..config import AgentConfig, said
+from ..config import AgentConfig
+from ..options import collect_options
 from ..paths import ping
 from ..paths.ping import PingResult
 from ..status import report
@@ -117,7 +118,7 @@ def _found(view: ZoneView, own: Peer, word: str) -> str:
 def names(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
     """The names of the zone's peers, for tab completion; none where the snapshot cannot be read."""
     with suppress(JaywalkError, OSError):
-        config = AgentConfig.read(said(parsed_args, os.environ))
+        config = AgentConfig.read(collect_options(parsed_args, os.environ))
         view = snapshot.current(config)
         if view is not None:
             return sorted(peer.name for peer in view.peers.values() if peer.name.startswith(prefix))

@@ -8,11 +8,12 @@ from pathlib import Path
 from jaywalk.core.errors import JaywalkError
 from jaywalk.core.runner import Runner
 
-from ..config import CONFIGURATION, AgentConfig
+from ..config import AgentConfig
 from ..host.platform import PLATFORM
+from ..options import CONFIG_DIR
 
 
-def purge(config: AgentConfig, runner: Runner, configuration: Path = CONFIGURATION) -> None:
+def purge(config: AgentConfig, runner: Runner, configuration: Path = CONFIG_DIR) -> None:
     """Removes all that the zone has here but the programs; a key file elsewhere is its owner's and stays.
 
     The caller holds the zone's lock.  Doing it twice changes nothing.  Raises ``JaywalkError``.

@@ -11,11 +11,11 @@ from pathlib import Path
 from jaywalk.core.errors import JaywalkError
 from jaywalk.core.files import read_secret, read_variables
 
+from ..options import SECRET_FILE_OPTIONS, SECRET_OPTIONS
+
 HIDDEN = "(hidden)"
 SHORTEST = 4
 """Characters; a shorter secret is no secret, and hiding it would leave nothing to read."""
-SECRET_OPTIONS = ("private_key", "controller_password")
-SECRET_FILES = ("private_key_file", "controller_password_file")
 _VARIABLE = re.compile(
     r"(\b[A-Z_]*(?:PASSWD|PASSWORD|PRIVATE_KEY|TOKEN|SECRET)\b\s*=\s*)(\"[^\"]*\"|'[^']*'|\S+)"
 )
@@ -30,10 +30,10 @@ _DUMP_PEER = 9
 """Fields of a peer: interface, public key, preshared key, endpoint and so on."""
 
 
-def secrets_of(words: Mapping[str, str], folder: Path, files: Iterable[Path] = ()) -> set[str]:
+def secrets_of(options: Mapping[str, str], folder: Path, files: Iterable[Path] = ()) -> set[str]:
     """The secrets that the options, the services' settings in ``folder``, and ``files`` hold or name."""
-    found = {words.get(option, "") for option in SECRET_OPTIONS}
-    named = {words.get(option, "") for option in SECRET_FILES} | {str(file) for file in files}
+    found = {options.get(option, "") for option in SECRET_OPTIONS}
+    named = {options.get(option, "") for option in SECRET_FILE_OPTIONS} | {str(file) for file in files}
     for path in folder.iterdir() if folder.is_dir() else ():
         if path.suffix in (".key", ".password"):
             named.add(str(path))

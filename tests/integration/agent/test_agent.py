@@ -27,7 +27,7 @@ from jaywalk.core.errors import (
 from jaywalk.wireguard.linux import Linux
 from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk.zone.requests import Request
-from jaywalk_agent import config as settings_module
+from jaywalk_agent import config as config_module
 from jaywalk_agent.agent import Agent
 from jaywalk_agent.config import AgentConfig
 from jaywalk_agent.dataplane import repair
@@ -136,7 +136,7 @@ def test_the_watchdog_is_fed_beside_a_controller_that_trickles_or_lies(
     monkeypatch: pytest.MonkeyPatch,
     conduct: Behaviour,
 ) -> None:
-    monkeypatch.setattr(settings_module, "READ_TIMEOUT", 1.0)
+    monkeypatch.setattr(config_module, "READ_TIMEOUT_SECONDS", 1.0)
     monkeypatch.setattr(follower, "RECONNECT", FullJitterBackoff(cap=0.2, base=0.1))
     with faulty_server(conduct) as server:
         agent = Agent(replace(config, controller=str(server.address)), inside.runner, stop)

@@ -17,8 +17,8 @@ from jaywalk.wireguard import keys
 from jaywalk_agent.cli import bugreport, main, redaction
 from jaywalk_agent.cli.bugreport import Part
 from jaywalk_agent.cli.redaction import HIDDEN
-from jaywalk_agent.config import ENVIRONMENT
 from jaywalk_agent.host import runtime_state
+from jaywalk_agent.options import OPTIONS
 from jaywalk_agent.zone import snapshot
 from tests.agent_support import config_in, peer, view_of
 from tests.netns import Namespace
@@ -68,9 +68,9 @@ def test_one_archive_holds_all_and_no_secret(
 ) -> None:
     configuration = tmp_path / "etc"
     configuration.mkdir()
-    for variable in ENVIRONMENT.values():
-        monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setattr(bugreport, "CONFIGURATION", configuration)
+    for option in OPTIONS.values():
+        monkeypatch.delenv(option.variable, raising=False)
+    monkeypatch.setattr(bugreport, "CONFIG_DIR", configuration)
     monkeypatch.setattr("logging.basicConfig", lambda **_: None)
     private, preshared = (inside.run(["wg", genkey]).strip() for genkey in ("genkey", "genpsk"))
     (tmp_path / "key").write_text(private + "\n")
@@ -134,7 +134,7 @@ def test_what_is_missing_on_the_machine_is_noted_in_the_archive(
 ) -> None:
     """Such as all that is systemd's in a container."""
     monkeypatch.setenv("PATH", "/nonexistent")
-    monkeypatch.setattr(bugreport, "CONFIGURATION", tmp_path / "none")
+    monkeypatch.setattr(bugreport, "CONFIG_DIR", tmp_path / "none")
     config = config_in(tmp_path)
     parts = bugreport.collect(config, {"state_dir": str(tmp_path)})
     table = bugreport.contents(config, parts).text

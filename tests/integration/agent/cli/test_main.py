@@ -19,8 +19,9 @@ from jaywalk.controller.connection import connect
 from jaywalk.core.runner import SubprocessRunner
 from jaywalk.zone.requests import Request
 from jaywalk_agent.cli import main, privileges
-from jaywalk_agent.config import ENVIRONMENT, AgentConfig
+from jaywalk_agent.config import AgentConfig
 from jaywalk_agent.host.signals import StopSignal
+from jaywalk_agent.options import OPTIONS
 from tests.netns import Namespace
 from tests.redis_server import RedisServer
 from tests.supervisor_support import AGENT_PASSWORD, committing, join
@@ -32,7 +33,7 @@ COMMANDS = ("up", "down", "leave", "status", "doctor", "ping", "bugreport", "key
 @pytest.fixture(autouse=True)
 def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stop: StopSignal) -> None:
     """No variable but those that keep the test's files in its folder; signals are put back at the end."""
-    for variable in (*ENVIRONMENT.values(), "NOTIFY_SOCKET"):
+    for variable in (*(option.variable for option in OPTIONS.values()), "NOTIFY_SOCKET"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("JAYWALK_STATE_DIR", str(tmp_path))
     monkeypatch.setenv("JAYWALK_PRIVATE_KEY_FILE", str(tmp_path / "key"))
@@ -68,9 +69,9 @@ def test_help_names_each_flag_and_its_variable(command: str, capsys: pytest.Capt
         main.main([command, "--help"])
     text = capsys.readouterr().out.replace("\n", "")
     assert ended.value.code == 0
-    for option, variable in ENVIRONMENT.items():
-        assert f"--{option.replace('_', '-')}" in text
-        assert variable in text
+    for option in OPTIONS.values():
+        assert option.flag in text
+        assert option.variable in text
 
 
 def test_help_names_each_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,9 +14,10 @@ from jaywalk.core.runner import SubprocessRunner
 from jaywalk.wireguard import keys
 from jaywalk.wireguard.linux import Linux
 from jaywalk_agent.cli import main, static_config
-from jaywalk_agent.config import ENVIRONMENT, AgentConfig
+from jaywalk_agent.config import AgentConfig
 from jaywalk_agent.host import runtime_state
 from jaywalk_agent.host.signals import StopSignal
+from jaywalk_agent.options import OPTIONS
 from tests.agent_support import config_in
 from tests.fleet.page import Page
 from tests.netns import Namespace
@@ -49,8 +50,8 @@ class Node:
 
 @pytest.fixture
 def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: StopSignal) -> Node:
-    for variable in ENVIRONMENT.values():
-        monkeypatch.delenv(variable, raising=False)
+    for option in OPTIONS.values():
+        monkeypatch.delenv(option.variable, raising=False)
     monkeypatch.setenv("JAYWALK_STATE_DIR", str(tmp_path))
     monkeypatch.setenv("JAYWALK_PRIVATE_KEY_FILE", str(tmp_path / "key"))
     monkeypatch.setenv("JAYWALK_INTERFACE", INTERFACE)

@@ -31,10 +31,10 @@ def test_an_option_for_linux_alone_is_refused_elsewhere(
     tmp_path: Path, words: dict[str, str], flag: str
 ) -> None:
     config = config_in(tmp_path, **words)
-    config.refuse_missing(platform.LINUX)
-    config_in(tmp_path).refuse_missing(platform.DARWIN)
+    config.check_platform_support(platform.LINUX)
+    config_in(tmp_path).check_platform_support(platform.DARWIN)
     with pytest.raises(InvalidValue, match=f"{flag} works on Linux only"):
-        config.refuse_missing(platform.DARWIN)
+        config.check_platform_support(platform.DARWIN)
 
 
 def test_the_launchd_job_starts_the_agent_and_leaves_the_tunnels_when_it_ends() -> None:

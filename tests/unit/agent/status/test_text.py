@@ -13,7 +13,7 @@ import pytest
 from jaywalk.core.errors import JaywalkError
 from jaywalk_agent.cli import main, privileges
 from jaywalk_agent.cli import status as status_command
-from jaywalk_agent.config import ENVIRONMENT
+from jaywalk_agent.options import OPTIONS
 from jaywalk_agent.status import report
 from jaywalk_agent.status import text as status_text
 
@@ -167,8 +167,8 @@ def states(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, An
             raise now
         return now
 
-    for variable in ENVIRONMENT.values():
-        monkeypatch.delenv(variable, raising=False)
+    for option in OPTIONS.values():
+        monkeypatch.delenv(option.variable, raising=False)
     monkeypatch.setenv("JAYWALK_STATE_DIR", str(tmp_path))
     monkeypatch.setattr(report, "gather", gather)
     monkeypatch.setattr(privileges, "require", lambda _: None)
