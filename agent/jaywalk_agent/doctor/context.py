@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What all checks of ``jaywalk doctor`` share: the node as it is known, and how a finding is graded."""
+"""The context and the grades that all checks of ``jaywalk doctor`` share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GOOD, WARNING, BAD = "good", "warning", "bad"
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check came to: ``good``, ``warning`` or ``bad``, of what, and a sentence about it."""
+    """The result of one check: its grade (``good``, ``warning`` or ``bad``), its subject and a sentence."""
 
     grade: str
     about: str
@@ -30,7 +30,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class DoctorContext:
-    """A node, as far as it is known before the first check; ``key`` is empty where it has none."""
+    """The known state of a node before the first check; ``key`` is "" if the node has none."""
 
     config: AgentConfig
     runner: Runner
@@ -44,14 +44,14 @@ class DoctorContext:
         return PLATFORM.backend(self.runner)
 
     def observed_peers(self) -> dict[str, ObservedPeer]:
-        """The interface's peers."""
+        """The current peers of the interface."""
         return self.backend.observe_peers(self.config.interface)
 
 
+# Yields grades and sentences.
 Check = Callable[[DoctorContext], Iterator[tuple[str, str]]]
-"""Yields grades and sentences."""
 
 
-def with_session(peers: Mapping[str, ObservedPeer]) -> set[str]:
+def keys_with_session(peers: Mapping[str, ObservedPeer]) -> set[str]:
     """The keys of the peers with a WireGuard session."""
     return {key for key, peer in peers.items() if peer.has_session(time.time())}

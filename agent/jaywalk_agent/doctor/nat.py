@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``jaywalk doctor``: where peers see this node, and whether they can use it as a relay."""
+"""``jaywalk doctor``: the observed endpoint of this node, and whether peers can use it as a relay."""
 
 from __future__ import annotations
 
@@ -14,34 +14,36 @@ from jaywalk.zone.view import ZoneView
 from ..dataplane.forwarding import forwards_ipv6
 from ..host.platform import PLATFORM
 from ..paths import passive
-from .context import BAD, GOOD, WARNING, DoctorContext, with_session
+from .context import BAD, GOOD, WARNING, DoctorContext, keys_with_session
 
 
 def nat(node: DoctorContext) -> Iterator[tuple[str, str]]:
-    """Behind what this node is, by what open peers see."""
+    """The kind of this node's NAT, by the endpoints that open peers observe."""
     own, view = node.own, node.view
     if own is None or view is None:
-        yield WARNING, "not known while this node is not in the zone"
+        yield WARNING, "unknown while this node is not in the zone"
     elif own.fixed:
-        yield GOOD, f"the operator says that peers reach this node at {own.endpoint}"
+        yield GOOD, f"the operator declared that peers reach this node at {own.endpoint}"
     elif own.symmetric:
-        yield WARNING, f"behind a symmetric NAT, seen at {_host(own)}: {_symmetric(view, own)}"
+        yield WARNING, f"behind a symmetric NAT at {_host(own)}: {_symmetric(view, own)}"
     elif own.observed:
-        yield GOOD, f"behind a NAT, and open peers see this node at {own.observed}"
-    elif any(may_observe(view.peers[key]) for key in with_session(node.observed_peers()) & view.peers.keys()):
-        yield GOOD, f"no open peer sees this node elsewhere than at {own.endpoint or 'no address'}"
+        yield GOOD, f"behind a NAT, and open peers observe this node at {own.observed}"
+    elif any(
+        may_observe(view.peers[key]) for key in keys_with_session(node.observed_peers()) & view.peers.keys()
+    ):
+        yield GOOD, f"open peers observe no endpoint of this node but {own.endpoint or 'none'}"
     else:
-        yield WARNING, "no open peer answers, so that nobody can tell where this node is seen"
+        yield WARNING, "no open peer answers, so the observed endpoint of this node is unknown"
 
 
 def _symmetric(view: ZoneView, own: Peer) -> str:
     if not PLATFORM.supports_paths:
-        return "peers behind NATs are out of reach, since no relay carries traffic of this platform"
+        return "peers behind NATs cannot be reached, since no relay carries traffic of this platform"
     others = [peer for peer in relays(view.peers.values()) if peer.key != own.key]
     if others:
-        return f"a relay carries what cannot be direct ({', '.join(peer.name for peer in others)})"
+        return f"a relay carries pairs without a direct path ({', '.join(peer.name for peer in others)})"
     return (
-        "peers behind NATs are out of reach, since the zone has no relay ('jaywalk --relay' on an open node)"
+        "peers behind NATs cannot be reached, since the zone has no relay ('jaywalk --relay' on an open node)"
     )
 
 
@@ -50,19 +52,23 @@ def _host(own: Peer) -> str:
 
 
 def relay(node: DoctorContext) -> Iterator[tuple[str, str]]:
-    """Whether peers can use this node as the relay that it is to be."""
+    """Whether peers can use this node as a relay, if it is configured as one."""
     own, config = node.own, node.config
     if not config.relay_port:
         return
     if own is None or not own.relay:
-        yield BAD, "this node is to be a relay, and the zone does not know: restart its agent"
+        yield (
+            BAD,
+            "this node is configured as a relay, but the zone lists it as none: restart its agent",
+        )
         return
     if own.observed:
         yield (
             BAD,
             (
-                f"no peer uses this relay: they see it at {own.observed}, not at {own.endpoint}. Forward UDP "
-                f"{config.listen_port} and {own.relay} to it; the outer address is --local-endpoint-ip"
+                f"no peer uses this relay, since peers observe it at {own.observed}, not at {own.endpoint}. "
+                f"Forward UDP {config.listen_port} and {own.relay} to it, and set the outer address with "
+                "--local-endpoint-ip"
             ),
         )
         return
@@ -71,19 +77,19 @@ def relay(node: DoctorContext) -> Iterator[tuple[str, str]]:
         yield (
             BAD,
             (
-                f"no peer uses this relay: {name} does not listen on UDP {own.relay}. See whose port that is "
-                f"('ss -lunp sport = {own.relay}'), and give another --relay-port"
+                f"no peer uses this relay, since {name} does not listen on UDP {own.relay}. Find the program "
+                f"with that port ('ss -lunp sport = {own.relay}'), or set another --relay-port"
             ),
         )
         return
     peers = node.backend.observe_peers(name).values()
-    came = sum(bool(peer.handshake) for peer in peers)
-    yield GOOD, f"a relay on UDP {own.relay}; {came} of {len(peers)} peers have come"
+    connected = sum(bool(peer.handshake) for peer in peers)
+    yield GOOD, f"a relay on UDP {own.relay}, to which {connected} of {len(peers)} peers have connected"
     if any(":" in address for address in own.addresses) and not forwards_ipv6(node.runner):
-        yield WARNING, "it does not pass IPv6 on until a running agent has the machine forward it"
+        yield WARNING, "it does not forward IPv6 until a running agent enables that on this machine"
 
 
 def paths(node: DoctorContext) -> Iterator[tuple[str, str]]:
-    """What this platform does not do for its paths."""
+    """The limitation of a platform without path repair."""
     if not PLATFORM.supports_paths:
         yield WARNING, passive.LIMITATION

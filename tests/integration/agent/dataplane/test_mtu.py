@@ -141,7 +141,7 @@ def test_a_black_hole_is_named_with_the_peer_and_the_size_that_passes(pair: Tunn
         drop_larger_than(pair.router, 1300)
         sentences = list(mtu_check.black_holes(config, view, own, observed))
     assert len(sentences) == 1
-    assert "node1 takes 1232" in sentences[0]
+    assert "node1 receives 1232" in sentences[0]
     assert "--mtu 1232" in sentences[0]
     assert gone.name not in sentences[0]
 

@@ -107,17 +107,17 @@ def test_a_port_that_another_interface_has_is_named(config: AgentConfig, inside:
 @pytest.mark.parametrize(
     ("fields", "grade", "words"),
     [
-        ({"fixed": True, "endpoint": "192.0.2.1:51820"}, GOOD, "the operator says"),
+        ({"fixed": True, "endpoint": "192.0.2.1:51820"}, GOOD, "the operator declared"),
         (
             {"observed": "203.0.113.7:4711"},
             GOOD,
-            "behind a NAT, and open peers see this node at 203.0.113.7:4711",
+            "behind a NAT, and open peers observe this node at 203.0.113.7:4711",
         ),
         ({"observed": "203.0.113.7:1", "symmetric": True}, WARNING, "the zone has no relay"),
         ({}, WARNING, "no open peer answers"),
     ],
 )
-def test_the_nat_is_known_by_what_open_peers_see(
+def test_the_nat_finding_follows_the_endpoints_that_open_peers_observe(
     config: AgentConfig, inside: Namespace, fields: dict[str, object], grade: str, words: str
 ) -> None:
     joined(config, peer(1, endpoint="192.0.2.9:51820"), **fields)
@@ -126,13 +126,15 @@ def test_the_nat_is_known_by_what_open_peers_see(
     assert words in found.sentence
 
 
-def test_with_a_relay_a_symmetric_nat_is_provided_for(config: AgentConfig, inside: Namespace) -> None:
+def test_the_finding_of_a_symmetric_nat_names_the_relays(config: AgentConfig, inside: Namespace) -> None:
     relay = peer(1, endpoint="192.0.2.9:51820", relay=51821)
     joined(config, relay, observed="203.0.113.7:1", symmetric=True)
-    assert "a relay carries what cannot be direct (node1)" in examined(config, inside)["nat"][0].sentence
+    assert (
+        "a relay carries pairs without a direct path (node1)" in examined(config, inside)["nat"][0].sentence
+    )
 
 
-def test_a_relay_that_nobody_can_reach_is_told_what_to_forward(
+def test_the_finding_of_an_unreachable_relay_names_the_ports_to_forward(
     config: AgentConfig, inside: Namespace
 ) -> None:
     config = replace(config, relay_port=51999)

@@ -148,7 +148,7 @@ def test_silent_peers_are_named_up_to_ten_and_counted(pair: Tunnel, monkeypatch:
     assert answering == Finding(GOOD, "peers", "1 of 13 peers answer now, 1 of them by a relay")
     assert silent.sentence == (
         "12 of 13 peers do not answer now: n0 (no endpoint of this peer is known), "
-        + ", ".join(f"n{number}" for number in range(1, peers.NAMED))
+        + ", ".join(f"n{number}" for number in range(1, peers.MAX_NAMED))
         + " and 2 more"
     )
 
