@@ -196,7 +196,7 @@ class Committer:
         if self.batches.write(store, zone, batch, [], more_wait=False, when_full=True):
             self._expiry.done(state, len(changes), elapsed())
             if changes and changes[0].key not in state.leases:
-                log.info("zone %s: %d leases of nodes that left long ago ended", zone, len(changes))
+                log.info("zone %s: leases of nodes that left long ago ended (%d)", zone, len(changes))
         return bool(changes)
 
     @staticmethod

@@ -24,8 +24,8 @@ def untimely(request: Request, now: float, skew: float = 0.0) -> Reply | None:
     if request.expires and request.expires / 1000 < now:
         return Reply.refused(
             "expired",
-            f"nobody waits for the {request.op} since {validation.iso_time(request.expires / 1000)}: "
-            "send it again",
+            f"the sender of the {request.op} stopped waiting at "
+            f"{validation.iso_time(request.expires / 1000)}: send it again",
         )
     ahead = request.seq / 1e6 - now
     if ahead <= FUTURE_SECONDS:

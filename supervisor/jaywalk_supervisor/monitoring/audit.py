@@ -111,8 +111,8 @@ class Audit:
         spoilt = any(_is_spoilt_peer(state, key, text) for key, text in peers.items())
         spoilt = spoilt or any(_is_spoilt_lease(state, key, text) for key, text in leases.items())
         known = zip(marked, *texts, strict=True) if texts else ()
-        mended = any(_differs(state, key, peer, lease) for key, peer, lease in known)
-        return spoilt or mended, len(peers) + len(leases)
+        changed = any(_differs(state, key, peer, lease) for key, peer, lease in known)
+        return spoilt or changed, len(peers) + len(leases)
 
 
 def _is_spoilt_peer(state: ZoneState, key: str, text: str) -> bool:

@@ -103,7 +103,7 @@ class Heads:
         self._returning.pop(zone, None)
         if differs and known is not None and store.bump(zone, over=known.epoch):
             log.warning(
-                "Redis was put back to an older copy while it ran: zone %s stood at %s and came back at %s; "
+                "Redis was put back to an older copy while it ran: zone %s was at %s and came back at %s; "
                 "it has a new epoch, and nodes whose joins were lost join again",
                 zone,
                 known,
@@ -122,7 +122,7 @@ def load_consistent(store: Store, zone: str, before: ZoneState | None = None) ->
     newest = max((peer.rev for peer in state.peers.values()), default=0)
     if newest > state.rev and store.bump(zone, over=state.epoch):
         log.warning(
-            "zone %s stands at %s and holds a record of revision %d: only some of its keys were put back; "
+            "zone %s is at %s and has a record of revision %d: only some of its keys were put back; "
             "it has a new epoch",
             zone,
             state.head,

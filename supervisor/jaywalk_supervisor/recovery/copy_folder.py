@@ -30,7 +30,7 @@ _SUFFIX = ".json"
 
 _REMEDY = (
     "check free space, owner and mode; where the folder was removed under a service that runs, "
-    "'systemctl restart jaywalk-supervisor' makes it anew"
+    "'systemctl restart jaywalk-supervisor' creates it again"
 )
 log = logging.getLogger(__name__)
 Copy = TypeVar("Copy")

@@ -28,7 +28,7 @@ class Relation(Enum):
     """
 
     NEWER = "newer"
-    RECREATED = "anew"
+    RECREATED = "recreated"
     OLDER = "older"
 
 
@@ -55,8 +55,8 @@ def missing_leases(state: ZoneState, copy: ZoneCopy, now: float) -> tuple[list[C
     """
     changes: list[Change] = []
     left_out: list[str] = []
-    order = sorted(copy.leases.values(), key=lambda lease: not is_reserved(lease))
-    for lease in order:
+    leases = sorted(copy.leases.values(), key=lambda lease: not is_reserved(lease))
+    for lease in leases:
         why = _obstacle(state, lease)
         if why is None:
             change = Change("=", lease.key, _fitting(state, as_lost(lease, now)).to_wire())

@@ -251,14 +251,14 @@ class Recovery:
         )
 
     def _refill(self, store: Store, status: ZoneStatus, state: ZoneState | None) -> None:
-        """Writes records again that are gone although nobody committed anything."""
+        """Writes records again that are gone without a commit."""
         if state is None or (state.epoch, state.rev) != status.position:
             return
         if status.peers >= len(state.peers) and status.leases >= len(state.leases):
             return
         if count := restore.restore_records(store, state):
             log.warning(
-                "zone %s: %d records were gone from the controller and were restored",
+                "zone %s: records were gone from the controller and were restored (%d)",
                 state.zone.name,
                 count,
             )

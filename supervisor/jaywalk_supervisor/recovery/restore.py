@@ -76,7 +76,7 @@ def add_missing_leases(store: Store, copy: ZoneCopy) -> None:
     added, left_out = restore_leases(store, copy)
     if added:
         log.warning(
-            "zone %s was created again in the controller: %d leases of the earlier zone were added",
+            "zone %s was created again in the controller: leases of the earlier zone were added (%d)",
             copy.zone.name,
             added,
         )
@@ -128,7 +128,9 @@ def recover_missing_peers(store: Store, state: ZoneState) -> ZoneState:
     while lost := _unlisted(store, state):
         fields = {"history": "", "marks": "", "restored": state.stream_id}
         if store.change(name, state.head, fields, new_epoch=True) == "OK":
-            log.warning("zone %s lost the peer records of %d leases: their nodes join again", name, len(lost))
+            log.warning(
+                "zone %s lost the peer records of some leases (%d): their nodes join again", name, len(lost)
+            )
             store.commit_all(name, away)
         state = store.load(name)
     return state

@@ -54,6 +54,6 @@ def commit_args(
             wait_ms if wait_ms != state.wait_ms else "",
             *map(len, parts),
             *(text for part in parts for text in part),
-            *(word for _, words in answered for word in words),
+            *(argument for _, arguments in answered for argument in arguments),
         ],
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What answers leave in a real Redis, whoever asks how often and in whichever form."""
+"""What remains of answers in a real Redis, for any number and form of requests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KEYS = ZoneKeys("zone-blue")
 
 
 def flood(store: Store, count: int, shared: bool = True, **fields: Any) -> Request:
-    """Has one node repeat itself under fresh nonces, and returns the last request once it is answered."""
+    """Repeats a node's request with new nonces; returns the last one after it was answered."""
     texts = [replace(join("zone-blue", 1, **fields), shared=shared).to_wire() for _ in range(count)]
     last = replace(join("zone-blue", 1), shared=shared)
     store.redis.rpush(KEYS.inbox, *texts, last.to_wire())

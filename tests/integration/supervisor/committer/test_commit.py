@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Single commits of committers that nobody runs, so that a test says who comes first."""
+"""Single commits of committers that are not running, so that a test determines their order."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KEYS = ZoneKeys("zone-blue")
 
 @pytest.fixture
 def committers(redis_server: RedisServer, store: Store) -> tuple[Committer, Committer]:
-    """Two that both know the zone as it is now."""
+    """Returns two committers with the zone's current state."""
     store.create(BLUE)
     one, two = (Committer(redis_server.address, "", (), threading.Event()) for _ in range(2))
     for each in (one, two):
@@ -56,7 +56,7 @@ def test_who_asked_together_is_answered_one_by_one(
 def test_what_was_not_committed_is_not_answered(
     store: Store, committers: tuple[Committer, Committer]
 ) -> None:
-    """Whoever lost the race decides anew, and the first answer might name an address of somebody else."""
+    """The loser of the race decides again; its first answer could name another node's address."""
     first, second = committers
     state = second.zones.states["zone-blue"]
     request = join("zone-blue", 2)
@@ -73,7 +73,7 @@ def test_what_was_not_committed_is_not_answered(
 def test_a_redis_that_started_anew_takes_no_commit_before_a_new_epoch(
     store: Store, committers: tuple[Committer, Committer]
 ) -> None:
-    """It may have lost revisions that agents know, also where it stands as the supervisor left it."""
+    """Redis may have lost revisions that agents know, even if its position is the supervisor's last one."""
     committer = committers[0]
     state = committer.zones.states["zone-blue"]
     pending = committer.inboxes.decode(join("zone-blue", 1).to_wire(), "zone-blue", AGENT_OPS)
@@ -127,9 +127,9 @@ def test_a_new_epoch_says_where_the_one_before_ended(
 def test_a_zone_is_changed_only_as_it_was_when_that_was_checked(
     store: Store, committers: tuple[Committer, Committer], marked: bool
 ) -> None:
-    """A node joins between the look at the leases and the change that would cut it off.
+    """A node joins between the check of the leases and the change that would exclude it.
 
-    What an older version committed last has no mark to be known by.
+    The last commit of an older version has no mark.
     """
     if not marked:
         store.redis.hdel(KEYS.meta, "mark")
@@ -153,7 +153,7 @@ def test_a_zone_is_changed_only_as_it_was_when_that_was_checked(
 def test_a_request_that_redis_refuses_harms_only_itself(
     store: Store, committers: tuple[Committer, Committer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those that came with it are granted one by one, and what it asked for is still free."""
+    """The other requests are granted one by one, and the address of the refused one stays free."""
     commits = Store.commit
 
     def refusing(self: Store, state: ZoneState, changes: Sequence[Change], *rest: Any) -> str:

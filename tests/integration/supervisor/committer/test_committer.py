@@ -55,7 +55,7 @@ def push(store: Store, requests: list[Request]) -> None:
 
 
 def check_log(store: Store, zone: str = "zone-blue") -> None:
-    """The log has no gap, and its end, the records and a follower from the first event all agree."""
+    """The log has no gap; its end, the records and a follower from the first event agree."""
     keys = ZoneKeys(zone)
     events = [Event.from_entry(*entry) for entry in store.redis.xrange(keys.events)]
     assert [event.rev for event in events] == list(range(1, len(events) + 1))
@@ -139,7 +139,7 @@ def test_refused_requests_are_answered_and_harm_nobody(redis_server: RedisServer
 def test_a_supervisor_that_stops_amid_a_storm_loses_no_request(
     redis_server: RedisServer, store: Store, supervisors: int
 ) -> None:
-    """What was taken from the inbox is answered before it stops, and the rest still waits there."""
+    """Popped requests are answered before it stops, and the others still wait in the inbox."""
     store.create(BLUE)
     asked = [join("zone-blue", number) for number in range(6 * BATCH)]
     store.redis.rpush(KEYS.inbox, *(each.to_wire() for each in asked))
@@ -221,9 +221,9 @@ def all_lead(self: Leadership) -> bool:
 
 
 def storm_at_two(server: RedisServer, store: Store, requests: list[Request]) -> list[Committer]:
-    """Six senders at once, and two committers that serve them to the end.
+    """Two committers serve six concurrent senders to the end.
 
-    In small pieces, so that a busy host leaves one committer as much to take as the other.
+    The senders send in small pieces, so that both committers get requests on a busy host too.
     """
 
     def send(part: list[Request]) -> None:
@@ -267,9 +267,9 @@ def test_a_leader_spares_conflicts(
 def test_a_lost_compare_and_set_is_decided_anew(
     redis_server: RedisServer, store: Store, marked: bool
 ) -> None:
-    """Both take the same lowest address; the one who commits second has to give another.
+    """Both choose the same lowest address; the second to commit must choose another one.
 
-    What an older version committed last has no mark to be known by.
+    The last commit of an older version has no mark.
     """
     store.create(BLUE)
     if not marked:
@@ -346,7 +346,7 @@ def agents_may_enter(where: ControllerAddress) -> bool:
 
 
 def test_lost_revisions_are_never_used_again(redis_server: RedisServer, store: Store) -> None:
-    """A Redis that comes back with an older state, as after a failover or a power cut."""
+    """Redis returns with an older state, as after a failover or a power cut."""
     with committing(redis_server.address):
         blue = client_of(store, "zone-blue")
         blue.ask(join("zone-blue", 1), timeout=20)
@@ -446,7 +446,7 @@ def test_a_redis_that_was_emptied_gets_its_default_zones_again(
 def test_a_zone_whose_head_was_lost_goes_on_behind_what_is_left_of_it(
     redis_server: RedisServer, store: Store
 ) -> None:
-    """Nodes leave aside what is older than the record that they have."""
+    """Nodes ignore records older than the ones they have."""
     with committing(redis_server.address), redis_server.client() as redis:
         client, keys = client_of(store, "zone-blue"), ZoneKeys("zone-blue")
         for endpoint in ("192.0.2.1:1", "192.0.2.1:2", "192.0.2.1:3"):
@@ -520,7 +520,7 @@ def test_a_request_from_the_future_is_refused_and_changes_nothing(
 def test_a_request_from_the_future_blames_the_clock_that_is_wrong(
     redis_server: RedisServer, store: Store, days: int, to_blame: str
 ) -> None:
-    """Where this supervisor's clock agrees with the node's, it is the controller's that is behind."""
+    """If this supervisor's clock agrees with the node's, the controller's clock is behind."""
     store.create(BLUE)
     committer = Committer(redis_server.address, "", (), threading.Event())
     committer._refresh(store)
@@ -543,7 +543,7 @@ def reply_to(store: Store, request: Request) -> Reply:
 def test_a_repeated_request_has_its_first_answer(
     redis_server: RedisServer, store: Store, together: bool
 ) -> None:
-    """Whether its copies are taken at once or one by one."""
+    """This holds whether its copies are popped together or one by one."""
     first, other = join("zone-blue", 1), join("zone-blue", 2)
     again = replace(first, nonce="0" * 32)
     with committing(redis_server.address, ()) as committer:
@@ -584,7 +584,7 @@ def test_a_repeated_order_undoes_nothing_that_was_ordered_since(
 def test_what_nobody_waits_for_any_more_is_not_carried_out(
     redis_server: RedisServer, store: Store, op: str
 ) -> None:
-    """No supervisor ran while its sender waited; one that comes later leaves it be, and says so."""
+    """No supervisor ran while the sender waited; one that starts later refuses the request."""
     store.create(BLUE)
     client = client_of(store, "zone-blue")
     with committing(redis_server.address):
@@ -715,7 +715,7 @@ def test_nothing_is_written_while_nobody_asks(redis_server: RedisServer, store: 
 
 
 def test_a_leader_that_was_paused_does_no_harm(redis_server: RedisServer, store: Store) -> None:
-    """It took requests, slept, and commits what it decided before another led."""
+    """It popped requests, was suspended, and commits decisions from before another supervisor led."""
     store.create(BLUE)
     paused, other = (Committer(redis_server.address, "", (), threading.Event()) for _ in range(2))
     for each in (paused, other):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Leases of nodes that left end in time: which, when, and without keeping joins waiting."""
+"""The end of leases of nodes that left: which ones, when, and without delaying joins."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whom a committer takes for silent, and what for over, when clocks jump, it stands still, or it starts."""
+"""Silence and quarantines after a committer starts or is suspended, or clocks jump."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from tests.supervisor_support import BLUE, join, key_of
 KEYS = ZoneKeys("zone-blue")
 DAY = 86_400.0
 WHILE = 2 * Policy().stale_after
+# A live node, one that left a moment ago, and one that requests the addresses of both.
 LIVE, GONE, GREEDY = 1, 2, 3
-"""A node that is there, one that left a moment ago, and one that asks for what those have."""
 
 
 class Hour(Store):
-    """A store whose Redis is so many seconds ahead of the real one."""
+    """A store whose Redis clock is a number of seconds ahead of the real one."""
 
     ahead = 0.0
 
@@ -39,13 +39,13 @@ class Hour(Store):
 
 
 def carried() -> float:
-    """The machine's clock, as a test has it by then."""
+    """Returns the machine's clock as the test has set it."""
     return clock_module.elapsed()
 
 
 @pytest.fixture
 def hour(store: Store) -> Hour:
-    """The zone is under the policy 'stale'."""
+    """The zone has the policy 'stale'."""
     opened = Hour(store.redis, store.where)
     store.create(BLUE)
     zones.change(store, "zone-blue", ZonePatch(takeover="stale"))
@@ -54,7 +54,7 @@ def hour(store: Store) -> Hour:
 
 @pytest.fixture
 def start(redis_server: RedisServer, hour: Hour) -> Callable[[], Committer]:
-    """Starts a committer; its machine's clock, which nobody sets, goes with Redis's."""
+    """Starts a committer whose monotonic clock runs with Redis's clock."""
 
     def made() -> Committer:
         clock = SharedClock(carried)
@@ -67,7 +67,7 @@ def start(redis_server: RedisServer, hour: Hour) -> Callable[[], Committer]:
 
 
 def ask(committer: Committer, hour: Hour, request: Request) -> Reply:
-    """What a running committer answers; it looks whether it stood still before it serves."""
+    """Returns a running committer's answer; it checks for a suspension before it serves."""
     hour.redis.rpush(KEYS.inbox, request.to_wire())
     committer._serve_next(hour)
     found = read_reply(hour.redis, KEYS, request.nonce)
@@ -82,7 +82,7 @@ def populate(committer: Committer, hour: Hour) -> None:
 
 
 def refusals(committer: Committer, hour: Hour) -> list[str]:
-    """Why nobody gets what the node that is there has, nor what the one that left has."""
+    """Returns the refusals of the live node's address and of the address of the node that left."""
     wishes = [join("zone-blue", GREEDY, request_ip=[f"10.20.0.{number}"]) for number in (LIVE, GONE)]
     return [ask(committer, hour, wish).code for wish in wishes]
 

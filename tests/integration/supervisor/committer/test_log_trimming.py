@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The log of a zone on a real Redis: cut by what it takes and by its age."""
+"""The log of a zone on a real Redis: trimmed by its memory and by its age."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def state(store: Store) -> ZoneState:
 
 
 def commit(store: Store, state: ZoneState, size: int) -> None:
-    """An entry of about so many bytes, as a commit adds it."""
+    """Adds an entry of about ``size`` bytes as a commit does."""
     state.rev += 1
     store.redis.xadd(KEYS.events, {"o": "x" * size}, id=state.stream_id)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""When nodes were last heard of: kept beside the log by real committers over a real Redis."""
+"""Last-seen times of nodes, stored outside of the log by real committers in a real Redis."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a supervisor takes for another's commits, and what for a Redis that was put back."""
+"""How a supervisor distinguishes commits of others from a Redis that was put back."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Commit = Callable[[int], None]
 
 @pytest.fixture
 def commit(redis_server: RedisServer, store: Store) -> Iterator[Commit]:
-    """Has a supervisor commit joins by number."""
+    """Commits joins of the numbered nodes through a supervisor."""
     with committing(redis_server.address):
         yield lambda number: joined(store, number)
 
@@ -34,7 +34,7 @@ def joined(store: Store, number: int) -> None:
 
 
 def copied(server: RedisServer, *names: str) -> Callable[[], None]:
-    """Copies keys; returns what puts all of them back at once."""
+    """Copies keys; returns a function that restores all of them at once."""
     client: Any = server.client()
     for name in names:
         assert client.copy(name, f"copy of {name}", replace=True)
@@ -49,7 +49,7 @@ def copied(server: RedisServer, *names: str) -> Callable[[], None]:
 
 
 def epochs(store: Store) -> list[Event]:
-    """The entries of the log that begin an epoch."""
+    """Returns the entries of the log that begin an epoch."""
     events = [Event.from_entry(*entry) for entry in store.redis.xrange(KEYS.events)]
     return [event for event in events if event.previous_epoch is not None]
 
@@ -112,7 +112,7 @@ def test_a_zone_that_was_made_anew_is_no_fork(store: Store) -> None:
 def test_a_redis_that_was_put_back_and_counted_on_is_noticed(
     redis_server: RedisServer, store: Store, later: int
 ) -> None:
-    """By a supervisor that knows better, and sees it for the first time when others have committed."""
+    """A supervisor that knows the later state notices it only after others have committed."""
     heads = Heads()
     with committing(redis_server.address, (BLUE,)):
         joined(store, 1)
@@ -150,7 +150,7 @@ def test_a_supervisor_that_serves_notices_before_it_commits(
     zone = store.load("zone-blue")
     assert zone.epoch > known.epoch
     assert zone.peers.keys() == {key_of(1), key_of(4)}
-    assert f"zone zone-blue stood at {known} and came back at " in caplog.text
+    assert f"zone zone-blue was at {known} and came back at " in caplog.text
 
 
 def test_a_commit_on_another_history_of_equal_length_is_refused(
@@ -196,7 +196,7 @@ def test_a_zone_whose_keys_were_gone_and_come_back_one_by_one_is_served_once_all
 def test_meta_data_that_are_older_than_the_rest_give_no_revision_twice(
     redis_server: RedisServer, store: Store, names: tuple[str, ...], serving: bool
 ) -> None:
-    """Readers leave aside a record that is older than theirs, and Redis takes no entry older than its log."""
+    """Readers ignore a record older than theirs, and Redis accepts no entry older than its log."""
     with committing(redis_server.address):
         joined(store, 1)
         put_back = copied(redis_server, *names)

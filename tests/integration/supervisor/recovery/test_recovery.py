@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Redis loses everything, or a part, under running supervisors: what comes back, and what stays as it is."""
+"""Redis loses all or some data under running supervisors: what is restored and what stays."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ OWN = "the-tenants-own-0123"
 
 @contextmanager
 def serving(server: RedisServer, state_dir: Path | None = None) -> Iterator[Committer]:
-    """A supervisor without default zones, as under the role."""
+    """A supervisor without default zones, as the role configures it."""
     with committing(server.address, (), state_dir) as committer:
         yield committer
 
@@ -53,13 +53,13 @@ def joined(store: Store, number: int, **fields: Any) -> Reply:
 
 
 def copied(folder: Path, name: str = ZONE) -> dict[str, object]:
-    """What the copy on the disk says; empty where there is none."""
+    """Returns the content of the copy on the disk; empty if there is none."""
     files = list(folder.glob(f"copies/*/{name}.json"))
     return dict(json.loads(files[0].read_text())) if files else {}
 
 
 def with_everything(store: Store) -> str:
-    """A tenant's zone with all that an operator can make; returns a token of the API."""
+    """Creates a tenant's zone with all kinds of an operator's settings; returns a token of the API."""
     zones.add(store, ZONE, WISH, OWN)
     token = tokens.add(store, "ops", "operator", ZONE)
     order(store, "reserve", name="printer", request_ip=["10.7.0.9"], child_prefixes=["192.0.2.0/24"])
@@ -70,7 +70,7 @@ def with_everything(store: Store) -> str:
 
 
 def empty(server: RedisServer, store: Store, how: str) -> Store:
-    """Has Redis lose everything; returns a store that still works."""
+    """Makes Redis lose everything; returns a store that still works."""
     if how == "FLUSHALL":
         store.redis.flushall()
         return store
@@ -182,7 +182,7 @@ def test_a_password_that_nobody_knows_leaves_the_zone_shut(redis_server: RedisSe
 
 
 def newer_and_older(server: RedisServer, store: Store, tmp_path: Path) -> tuple[Path, Path]:
-    """The state folders of two supervisors, of which one was stopped before the last changes."""
+    """Returns the state folders of two supervisors; one was stopped before the last changes."""
     new, old = tmp_path / "new", tmp_path / "old"
     with serving(server, new):
         with serving(server, old):
@@ -396,7 +396,7 @@ def test_leases_as_the_copy_keeps_them_parse_as_redis_has_them(
 def test_an_outdated_copy_adds_nothing_to_what_a_newer_one_brought_back(
     redis_server: RedisServer, store: Store, tmp_path: Path
 ) -> None:
-    """Its supervisor was off while reservations were released, Redis was lost, and an operator went on."""
+    """The supervisor was stopped while reservations ended, Redis was lost, and an operator made changes."""
     new, old = newer_and_older(redis_server, store, tmp_path)
     store.redis.flushall()
     with serving(redis_server, new):
@@ -410,7 +410,7 @@ def test_an_outdated_copy_adds_nothing_to_what_a_newer_one_brought_back(
 
 
 def test_a_zone_that_is_just_being_removed_is_not_put_back(store: Store) -> None:
-    """Another supervisor looks when the zone is gone already, and still in the list of zones."""
+    """Another supervisor checks when the zone is already gone but still in the list of zones."""
     zones.add(store, ZONE, WISH, OWN)
     recovery, states = Recovery(store.where), {ZONE: store.load(ZONE)}
     looks = []

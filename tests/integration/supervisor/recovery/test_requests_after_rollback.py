@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What operators ordered in a Redis that is then put back to an older copy while a supervisor runs."""
+"""Operators' requests in a Redis that is then put back to an older copy while a supervisor runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ORDERS = ZoneKeys(ZONE).operator_inbox
 def test_an_order_that_is_repeated_after_its_zone_was_put_back_is_carried_out_again(
     redis_server: RedisServer, store: Store
 ) -> None:
-    """Its sender has no answer yet; the first one tells of what is gone."""
+    """The sender has no answer yet; the first answer would be about data that is gone."""
     client = client_of(store, ZONE)
     with committing(redis_server.address), ROLLBACKS["restore"](redis_server) as put_back:
         order = client.expiring(Request.validated("reserve", ZONE, "", name="web"), 60)
@@ -71,7 +71,7 @@ def is_reserved(store: Store, host: str) -> bool:
 
 
 def follows(committer: Committer, store: Store) -> bool:
-    """Whether the supervisor's copy stands where the zone does."""
+    """Whether the supervisor's copy has the zone's position."""
     recovery: Recovery = committer.recovery
     copy = recovery._copies.get(ZONE)
     return copy is not None and copy.position == store.head(ZONE).position

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A zone whose position or log somebody wrote into by hand, on a real Redis."""
+"""A zone whose position or log was changed by hand, on a real Redis."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def joins(store: Store, number: int, zone: str = "zone-blue") -> bool:
 def test_a_zone_goes_on_behind_what_somebody_wrote_into_its_log(
     redis_server: RedisServer, store: Store, write: Callable[[Store], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Redis takes no entry that is older than the newest which the log ever had: a new epoch is."""
+    """Redis accepts no entry older than the newest that the log ever had; a new epoch is newer."""
     with committing(redis_server.address):
         assert joins(store, 1)
         write(store)
@@ -100,7 +100,7 @@ def trouble(committer: Committer) -> str:
 def test_a_position_that_is_none_stops_its_zone_alone_until_it_is_removed(
     redis_server: RedisServer, store: Store, tmp_path: Path, field: str, spelling: str
 ) -> None:
-    """Scripts compare the texts: one in another spelling would be a conflict for ever."""
+    """Scripts compare texts: a number in another notation would be a conflict each time."""
     with committing(redis_server.address, state_dir=tmp_path) as committer:
         assert joins(store, 1)
         until(lambda: list(tmp_path.glob("copies/*/zone-blue.json")))
@@ -118,7 +118,7 @@ def test_a_position_that_is_none_stops_its_zone_alone_until_it_is_removed(
 def test_a_record_of_a_revision_that_never_was_is_mended_by_its_node(
     redis_server: RedisServer, store: Store
 ) -> None:
-    """Readers leave aside what is older than the record that they have, so all that came later."""
+    """Readers ignore records older than theirs, and so would ignore all later ones."""
     with committing(redis_server.address):
         assert joins(store, 1)
     record = json.loads(store.redis.hget(KEYS.peers, key_of(1)))
@@ -133,7 +133,7 @@ def test_a_record_of_a_revision_that_never_was_is_mended_by_its_node(
 
 @pytest.mark.parametrize("mark", ["garbage", "G" * 12, "ABCDEF012345", "0" * 64, ""])
 def test_a_mark_that_is_none_counts_as_unknown(redis_server: RedisServer, store: Store, mark: str) -> None:
-    """A supervisor that knows the mark of before would else meet a conflict for ever, in all its zones."""
+    """A supervisor with the former mark would otherwise have conflicts for ever, in all its zones."""
     with committing(redis_server.address):
         assert joins(store, 1)
         store.redis.hset(KEYS.meta, "mark", mark)

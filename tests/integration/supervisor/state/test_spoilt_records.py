@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Committers and commands on a real Redis in which somebody spoilt something by hand."""
+"""Committers and commands on a real Redis with records that were corrupted by hand."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ KEYS = ZoneKeys("zone-blue")
 
 @dataclass
 class Served:
-    """A zone with one peer, node1, that a committer serves."""
+    """A zone with one peer, node1, served by a committer."""
 
     store: Store
     committer: Committer

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whose password opens a zone, also after Redis lost the zone's own one."""
+"""The password that admits agents to a zone, also after Redis lost the zone's own one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WISH = ZonePatch(cidr=["10.7.0.0/24"])
 
 
 def opens(server: RedisServer, zone: str, password: str) -> bool:
-    """Whether the Redis lets an agent of ``zone`` in that shows ``password``."""
+    """Whether Redis admits an agent of ``zone`` with ``password``."""
     with redis.Redis(
         host=server.host, port=server.port, username=f"agent-{zone}", password=password
     ) as client:

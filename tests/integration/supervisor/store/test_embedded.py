@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The embedded server over its own append-only file."""
+"""The embedded server with its own append-only file."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The zone's rules once more, as slowly and plainly as can be: sets and loops over all leases.
+"""A second implementation of the zone's rules, slow and simple: sets and loops over all leases.
 
-Written apart from the supervisor and sharing nothing with it, so that a mistake has to be made twice.
+It shares no code with the supervisor, so that an error would have to be made twice.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class Refused(Exception):
 
 @dataclass
 class Held:
-    """What one key has; ``left`` is the time of leaving, ``heard`` of its last sign of life."""
+    """The lease of one key; ``left`` is the time of leaving, ``heard`` of its last request."""
 
     name: str = ""
     addresses: dict[int, str] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class Held:
 
 
 def waiting(name: str) -> str:
-    """Under which key the model keeps a reservation by name."""
+    """Returns the key under which the model stores a reservation by name."""
     return f"waiting for {name}"
 
 
@@ -51,7 +51,7 @@ class Model:
         self.held: dict[str, Held] = {}
 
     def accepts(self, pools: list[str]) -> bool:
-        """Whether all that is held fits ``pools``, which are the zone's then."""
+        """Whether all leases fit into ``pools``; if so, the zone gets these pools."""
         before = self.pools
         kept = [pool for pool in before if str(pool) in pools]
         self.pools = kept + [ipaddress.ip_network(each) for each in pools if each not in map(str, kept)]
@@ -138,7 +138,7 @@ class Model:
     def give(
         self, own: dict[int, str], wished: list[str], mine: set[str], taking: bool, now: float
     ) -> dict[int, str]:
-        """Chooses addresses, and carries out what that does to others."""
+        """Chooses addresses and applies the effects on other keys."""
         self.check_addresses(wished, mine, taking, now)
         wishes: dict[int, str] = {ipaddress.ip_address(address).version: address for address in wished}
         given: dict[int, str] = {}

@@ -208,7 +208,7 @@ def test_endpoint(blue: ZoneState) -> None:
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_check_is_answered_and_changes_nothing(blue: ZoneState, number: int) -> None:
-    """Of a member as of a stranger, from whichever machine, and not even that the node was heard of."""
+    """This holds for members and others, from any machine; not even last-seen times change."""
     carry_out(blue, join("zone-blue", 1, instance="01234567"))
     check = Request.validated(CHECK, "zone-blue", key_of(number), instance="76543210")
     assert Request.from_wire(check.to_wire(), "zone-blue", AGENT_OPS) == check
@@ -484,7 +484,7 @@ def test_a_rekeyed_host_has_its_address_within_the_quarantine(blue: ZoneState) -
 
 
 def test_a_node_that_was_heard_before_the_clock_was_set_back_becomes_stale_in_time(blue: ZoneState) -> None:
-    """And one that is there, and reports, does not: what it said before is no reason to pass that over."""
+    """A live node that reports keeps its address: reports from before the jump do not prevent that."""
     blue.zone = replace(blue.zone, policy=Policy("stale", stale_after=900))
     days = 2 * 86_400
     for number in (1, 2):
@@ -589,7 +589,7 @@ def test_a_reserved_name_is_its_hosts_alone(blue: ZoneState) -> None:
 
 
 def test_a_name_that_any_machine_has_is_none(blue: ZoneState) -> None:
-    """An older agent may still ask for it."""
+    """An older agent may still request it."""
     fields = {**json.loads(join("zone-blue", 1, name="web1").to_wire()), "name": "localhost"}
     request = Request.from_wire(json.dumps(fields), "zone-blue", ["join"])
     assert carry_out(blue, request).name == default_name(key_of(1))

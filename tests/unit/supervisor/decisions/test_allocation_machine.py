@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The supervisor's decisions against :mod:`.ipam_model`, for any sequence of requests, orders and times."""
+"""Compares the supervisor's decisions with :mod:`.allocation_model` for random sequences of requests."""
 
 from __future__ import annotations
 
@@ -32,13 +32,14 @@ POOLS = [
     ["10.20.0.0/29", "fd00:20::/64"],
     ["fd00:20::/125"],
 ]
+# Parts of the first pool of each choice of pools.
 EXCLUDED = {
     "10.20.0.0/30": ["10.20.0.1", "10.20.0.0/31", "10.20.0.0/30"],
     "10.20.0.0/29": ["10.20.0.1", "10.20.0.2/31", "10.20.0.4/30"],
     "10.20.0.0/31": ["10.20.0.0"],
     "fd00:20::/125": ["fd00:20::1", "fd00:20::4/126"],
 }
-"""Parts of the first pool of each choice of pools."""
+# What an operator may make of a zone's pools while it runs.
 OTHER_POOLS = [
     *POOLS,
     ["10.20.0.0/28"],
@@ -46,7 +47,6 @@ OTHER_POOLS = [
     ["10.20.0.0/28", "fd00:20::/125"],
     ["fd00:20::/124", "fd00:30::/127"],
 ]
-"""What an operator may make of a zone's pools while it runs."""
 keys = st.sampled_from(KEYS)
 names = st.sampled_from(NAMES)
 wishes = st.lists(
@@ -84,7 +84,7 @@ def versions(pools: list[str]) -> set[int]:
 
 
 class IpamMachine(RuleBasedStateMachine):
-    """Each rule asks both, and both must answer alike and hold the same afterwards."""
+    """Each rule uses both; both must give the same answer and have the same leases afterwards."""
 
     @initialize(
         pools=st.sampled_from(POOLS),
@@ -118,7 +118,7 @@ class IpamMachine(RuleBasedStateMachine):
         return decision.reply
 
     def hear(self, request: Request) -> None:
-        """As the committer keeps it: what a request tells, as long as its key has a lease."""
+        """Records last-seen times as the committer does, for keys that have a lease."""
         heard, _ = last_seen.partition_senders(self.state, [request], self.now)
         self.seen = {key: at for key, at in {**self.seen, **heard}.items() if key in self.state.leases}
 
@@ -186,7 +186,7 @@ class IpamMachine(RuleBasedStateMachine):
         self.model.stale_after = stale_after
 
     def reload(self, zone: Zone) -> None:
-        """Both supervisors do so when a zone was changed."""
+        """Supervisors do so after a zone was changed."""
         for name in ("state", "follower"):
             before: ZoneState = getattr(self, name)
             read = ZoneState(zone, before.epoch + 1, before.rev + 1)
@@ -284,7 +284,7 @@ class IpamMachine(RuleBasedStateMachine):
 
 
 def table(state: ZoneState) -> dict[str, tuple[object, ...]]:
-    """What each key has, in plain values."""
+    """Returns the lease of each key in plain values."""
     return {
         lease.key: (
             sorted(lease.addresses),

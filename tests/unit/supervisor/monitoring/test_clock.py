@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The clock that all supervisors share, with hand-set readings in place of real clocks."""
+"""The clock that all supervisors share, with readings set by the test instead of real clocks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REDIS_EPOCH = 1_700_000_000.0
 
 @dataclass
 class Clocks:
-    """Readings of a machine's clocks and of Redis's; ``delay`` is what the way back from Redis takes."""
+    """Readings of a machine's clocks and of Redis's; ``delay`` is the duration of Redis's answer."""
 
     carrier: float = 500.0
     wall: float = REDIS_EPOCH

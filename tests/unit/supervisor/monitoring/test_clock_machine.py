@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Quarantine and silence by the real time, however often Redis's clock jumps."""
+"""Quarantine and silence last by real time, however often Redis's clock jumps."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ jumps = st.one_of(st.sampled_from([86_400.0, -2 * 86_400.0]), st.floats(-10_000,
 
 
 class ClockMachine(RuleBasedStateMachine):
-    """A node that reports each minute, one that leaves and comes back, and one that wants what both have."""
+    """A node that reports each minute, one that leaves and returns, and one that requests both addresses."""
 
     @initialize()
     def start(self) -> None:
@@ -81,7 +81,7 @@ class ClockMachine(RuleBasedStateMachine):
 
     @rule()
     def another_supervisor_looks_at_what_is_there(self) -> None:
-        """One that ran all the time has the same clock, and has noticed the same."""
+        """A supervisor that ran all the time has the same clock and the same state."""
         former = self.state
         self.state = ZoneState(ZONE, 1000, former.rev)
         for key, lease in former.leases.items():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A Redis on this machine that does not answer: the supervisor's log says why, or what shows it."""
+"""A Redis on this machine that does not answer: the supervisor logs the reason or the command for it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HERE = ControllerAddress("127.0.0.1")
 
 @pytest.fixture
 def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Puts a unit on this machine, and a journalctl whose shell script is given."""
+    """Installs a unit on this machine and the given shell script as journalctl."""
     (tmp_path / "jaywalk-redis.service").write_text("")
     monkeypatch.setattr(local_redis, "FOLDERS", (str(tmp_path),))
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files in a supervisor's folder that are none of its copies."""
+"""Files in a supervisor's folder that are not its copies."""
 
 from __future__ import annotations
 

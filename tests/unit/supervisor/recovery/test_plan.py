@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a zone stands to a copy of it, and what of the copy has room in it."""
+"""The relation of a zone to a copy of it, and the leases of the copy that can be restored."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whose word about a peer's endpoint counts, and how little a liar gets."""
+"""Which observers of a peer's endpoint count, and how little a lying one achieves."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a zone does around records that do not parse: nothing that such a record holds is given away."""
+"""Records that do not parse: nothing that such a record contains is granted to another key."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ def test_fields_of_a_newer_version_are_read_over() -> None:
 
 
 def cut(text: str, data: st.DataObject) -> str:
-    """The text with a part of it gone, exchanged or added, as a hand or a disk leaves it."""
+    """Returns the text with a part removed, replaced or added, as by hand or by a faulty disk."""
     first = data.draw(st.integers(0, len(text)))
     last = data.draw(st.integers(first, len(text)))
     put = data.draw(st.sampled_from(["", "}", "]", "\x00", "\ufffd", '"', "7", "null"]))
@@ -231,7 +231,7 @@ def _is_readable(key: str, text: str) -> bool:
 def test_an_address_that_any_unreadable_record_holds_is_never_granted(
     data: st.DataObject, number: int, two: bool, wish: bool
 ) -> None:
-    """Whatever is cut out of a record: who joins afterwards never gets what stood in it."""
+    """Whatever is cut out of a record, later joins never get what it contained."""
     addresses = (f"10.20.0.{number}", f"fd00:20::{number:x}")
     pools = data.draw(st.sampled_from([ZONE.pools, ZONE.pools[:1], ZONE.pools[1:]]))
     zone = replace(ZONE, pools=tuple(pools))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a state does with records and events that it did not make itself."""
+"""A zone state's handling of records and events from elsewhere."""
 
 from __future__ import annotations
 
