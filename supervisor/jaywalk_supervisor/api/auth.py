@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who may do what through the REST API: by a bearer token, or without one by reading from this machine."""
+"""Authorisation of the REST API: by a bearer token; reads from this machine may need none."""
 
 from __future__ import annotations
 
@@ -17,51 +17,55 @@ from ..admin.tokens import Token
 from .replica import Replica
 
 READS = ("GET", "HEAD", "OPTIONS")
-PROXIED = ("Forwarded", "X-Forwarded-For", "X-Real-Ip", "Via")
-"""Headers of requests that come from elsewhere through a proxy on this machine."""
+# Headers of requests that a proxy on this machine forwards from another one.
+PROXY_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Real-Ip", "Via")
 
-NEEDED = "this needs a token: send 'Authorization: Bearer TOKEN'"
+UNAUTHENTICATED = "this needs a token: send 'Authorization: Bearer TOKEN'"
 
 
 class MisdirectedRequest(HTTPException):
     """A request for a server of another name (RFC 9110, section 15.5.20)."""
 
     code = 421
-    description = "this server does not go by that name: use its address or localhost"
+    description = "the Host header is not a name of this server: use its address or localhost"
 
 
 def guard(app: Flask, replica: Replica, open_reads: bool) -> None:
-    """Lets nobody pass to the views of ``app`` who may not; ``open_reads``: this machine may read."""
+    """Checks each request to ``app``; with ``open_reads`` this machine may read without a token."""
 
     @app.before_request
-    def identify() -> None:
-        g.token = _presented(replica)
+    def authenticate() -> None:
+        g.token = _token_of_request(replica)
         if g.token is not None:
             return
-        if not open_reads or request.method not in READS or any(name in request.headers for name in PROXIED):
-            raise _unauthorized(NEEDED)
-        _refuse_foreign_host()
+        if (
+            not open_reads
+            or request.method not in READS
+            or any(name in request.headers for name in PROXY_HEADERS)
+        ):
+            raise _unauthorized(UNAUTHENTICATED)
+        _check_host_header()
 
 
 def need(role: str, zone: str = "") -> None:
-    """Raises ``Forbidden`` unless the request's token has ``role`` for ``zone``; empty means for all."""
+    """Raises ``Forbidden`` unless the token has ``role`` for ``zone``, or for all zones if that is empty."""
     token = _token()
     if token is None:
         if role != "read":
-            raise _unauthorized(NEEDED)
+            raise _unauthorized(UNAUTHENTICATED)
     elif not token.may(role, zone):
         about = f"zone {token.zone}" if token.zone else "all zones"
         raise Forbidden(f"the token {token.name} does not allow this: its role is {token.role} for {about}")
 
 
 def visible(zone: str) -> bool:
-    """Whether the request may read of ``zone``."""
+    """Returns whether the request may read ``zone``."""
     token = _token()
     return token is None or token.may("read", zone)
 
 
-def asker() -> str:
-    """The name of the request's token; empty where it has none."""
+def token_name() -> str:
+    """Returns the name of the request's token, or an empty text if it has none."""
     token = _token()
     return "" if token is None else token.name
 
@@ -70,7 +74,7 @@ def _token() -> Token | None:
     return cast("Token | None", g.get("token"))
 
 
-def _presented(replica: Replica) -> Token | None:
+def _token_of_request(replica: Replica) -> Token | None:
     header = request.authorization
     if header is None:
         if "Authorization" in request.headers:
@@ -86,12 +90,16 @@ def _unauthorized(text: str) -> Unauthorized:
     return Unauthorized(text, www_authenticate=WWWAuthenticate("bearer"))
 
 
-def _refuse_foreign_host() -> None:
-    """A page in a browser here must not read the mesh through a name that it made resolve to this machine."""
+def _check_host_header() -> None:
+    """Raises ``MisdirectedRequest`` for a name that is not this machine's.
+
+    A page in a browser here must not read the mesh through a name that it made resolve to this machine (DNS
+    rebinding).
+    """
     name = request.host.rpartition(":")[0] if _has_port(request.host) else request.host
     name = name.strip("[]").lower().rstrip(".")
-    own = {"localhost", socket.gethostname().lower(), socket.gethostname().lower().partition(".")[0]}
-    if name not in own and not is_address(name):
+    own_names = {"localhost", socket.gethostname().lower(), socket.gethostname().lower().partition(".")[0]}
+    if name not in own_names and not is_address(name):
         raise MisdirectedRequest
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``/metrics`` for Prometheus: what the committer counted, and how full each zone is."""
+"""``/metrics`` for Prometheus: the counters of the committer, and the fill of each zone."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from .replica import Replica
 
 
 class Metrics(Collector):
-    """One supervisor's figures, read anew at each scrape."""
+    """One supervisor's figures, read at each scrape."""
 
     def __init__(self, replica: Replica, health: Callable[[], Health]) -> None:
         self._replica = replica
         self._health = health
 
     def collect(self) -> Iterable[Metric]:
-        """All figures; those of the zones are missing until the controller was reached once."""
+        """Yields all figures; those of the zones are missing until the controller was reached once."""
         yield from _counted(self._health())
         try:
             with self._replica.zones() as zones:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Zones and tokens as the API sees them: a copy of its own connection, which outlives the controller."""
+"""Zones and tokens as the API reads them: a copy over its own connection, which outlives the controller."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from ..state.zone_state import ZoneState
 from ..store.connection import REDIS_UNAVAILABLE
 from ..store.store import Store
 
-TIMEOUT = 1.0
-"""Seconds that a reader waits for Redis before it is shown the last known state."""
-PAUSE = 1.0
-"""Seconds until Redis is tried again after it did not answer."""
+# How long a reader waits for Redis before it gets the last known state.
+REDIS_TIMEOUT_SECONDS = 1.0
+# How long after a failure the replica does not try Redis again.
+RETRY_AFTER_SECONDS = 1.0
 
 
 class Replica:
-    """All zones, brought up to date whenever somebody looks; safe for many threads."""
+    """All zones, updated at each read; thread-safe."""
 
     def __init__(self, where: ControllerAddress) -> None:
-        self.where = replace(where, timeout=TIMEOUT)
+        self.where = replace(where, timeout=REDIS_TIMEOUT_SECONDS)
         self._clock = SharedClock()
         self._lock = threading.Lock()
         self._store: Store | None = None
@@ -43,32 +43,32 @@ class Replica:
         self._audit = Audit()
 
     @contextmanager
-    def zones(self, with_seen: bool = False) -> Iterator[Mapping[str, ZoneState]]:
-        """The zones by their names, as of now or, without Redis, as they were when it was last there.
+    def zones(self, with_last_seen: bool = False) -> Iterator[Mapping[str, ZoneState]]:
+        """Yields the zones by name, as they are now or, without Redis, as they were when it last answered.
 
-        ``with_seen``: also when their keys were last heard of.  Nobody else changes them inside the block.
-        Raises ``ControllerUnreachable`` where they were never read.
+        ``with_last_seen`` also updates when their keys were last seen.  No other thread changes them inside
+        the block.  Raises ``ControllerUnreachable`` if they were never read.
         """
         with self._lock:
-            self._catch_up(self._read_zones_and_seen if with_seen else self._read_zones)
+            self._catch_up(self._read_zones_and_last_seen if with_last_seen else self._read_zones)
             if self._states is None:
-                raise self._unread()
+                raise self._never_read()
             yield self._states
 
     def tokens(self) -> Sequence[Token]:
-        """The tokens of the API, as of now or last known; raises like :meth:`zones`."""
+        """Returns the tokens of the API, as they are now or were last; raises as :meth:`zones`."""
         with self._lock:
             self._catch_up(self._read_tokens)
             if self._tokens is None:
-                raise self._unread()
+                raise self._never_read()
             return self._tokens
 
     def now(self) -> float:
-        """The controller's time, carried on since zones were read; also inside the block of :meth:`zones`."""
+        """Returns the controller's time, continued since the last read; :meth:`zones` may be open."""
         return self._clock.now()
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Closes the connection."""
         with self._lock:
             self._disconnect()
 
@@ -81,7 +81,7 @@ class Replica:
             read(self._store)
         except (JaywalkError, *REDIS_UNAVAILABLE):
             self._disconnect()
-            self._try_after = time.monotonic() + PAUSE
+            self._try_after = time.monotonic() + RETRY_AFTER_SECONDS
 
     def _read_tokens(self, store: Store) -> None:
         self._tokens = tokens.listing(store)
@@ -101,14 +101,14 @@ class Replica:
             except REDIS_UNAVAILABLE:
                 if known is None or not store.where.nodes:
                     raise
-                states[name] = known  # its shard is away, which says nothing of the others
+                states[name] = known  # its shard is away; the others may be there
         for name in () if store.where.nodes else self._audit.changed(store, states):
             with suppress(InvalidValue):
                 states[name] = store.reload(states[name])
         self._states = states
         self._clock.update(store.time)
 
-    def _read_zones_and_seen(self, store: Store) -> None:
+    def _read_zones_and_last_seen(self, store: Store) -> None:
         self._read_zones(store)
         for name, state in (self._states or {}).items():
             try:
@@ -119,7 +119,7 @@ class Replica:
             except InvalidValue:
                 continue  # the committer reports it
 
-    def _unread(self) -> ControllerUnreachable:
+    def _never_read(self) -> ControllerUnreachable:
         return ControllerUnreachable(
             f"the controller {self.where} cannot be reached", "check that Redis runs there"
         )

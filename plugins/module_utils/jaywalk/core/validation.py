@@ -114,11 +114,14 @@ def keepalive(value: object) -> int:
     return number
 
 
+MAX_SECONDS = 315_360_000  # ten years
+
+
 def seconds(value: object, what: str) -> int:
     """A time span in whole seconds, up to ten years."""
     number = _integer(value)
-    if number is None or not 0 <= number <= 315_360_000:
-        raise InvalidValue(f"the {what} {shown(value)} is out of range", "use 0 to 315360000 seconds")
+    if number is None or not 0 <= number <= MAX_SECONDS:
+        raise InvalidValue(f"the {what} {shown(value)} is out of range", f"use 0 to {MAX_SECONDS} seconds")
     return number
 
 

@@ -103,7 +103,7 @@ def test_a_shard_that_is_away_stops_its_own_zones_alone(
     (other,) = {cluster.shard_of("zone-blue")} - {gone}
     until(lambda: _state(other)["cluster_slots_fail"] != "0")
     assert client(agent_of(cluster, "zone-blue")).ask(join("zone-blue", 1), 20).ok
-    with replica.zones(with_seen=True) as zones:
+    with replica.zones(with_last_seen=True) as zones:
         assert {name: len(state.peers) for name, state in zones.items()} == {
             "zone-blue": 1,
             "zone-green": 0,

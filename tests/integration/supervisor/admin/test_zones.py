@@ -12,10 +12,12 @@ import pytest
 from jaywalk.zone.events import Gap
 from jaywalk.zone.patch import ZonePatch
 from jaywalk.zone.redis_keys import ZONES, ZoneKeys
+from jaywalk.zone.requests import Request
 from jaywalk_supervisor.admin import zones
 from jaywalk_supervisor.admin.declare import Declaration, DeclaredZone, apply
 from jaywalk_supervisor.admin.default_zones import DEFAULT_ZONES, create_missing_zones
 from jaywalk_supervisor.admin.zones import Conflict
+from jaywalk_supervisor.state.zone_state import ZoneState
 from jaywalk_supervisor.store.store import Store
 from tests.redis_server import RedisServer
 from tests.supervisor_support import BLUE, RED, Command, client_of, committing, join, key_of, until
@@ -180,6 +182,37 @@ def test_changes_and_joins_at_once_lose_nothing(
         other.close()
     zone = command("zone", "show", "zone-blue")
     assert (zone["peers"], zone["rev"], zone["description"]) == (100, 120, "text 19")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"description": "New"},
+        {"quarantine": 60},
+        {"exclude": ["10.20.0.99"]},
+        {"cidr": ["10.20.0.0/19", "10.30.0.0/24"]},
+    ],
+)
+def test_a_change_reads_the_zone_once_and_returns_what_is_there_then(
+    redis_server: RedisServer, store: Store, monkeypatch: pytest.MonkeyPatch, options: dict[str, object]
+) -> None:
+    with committing(redis_server.address):
+        for number in (1, 2):
+            request = join("zone-blue", number, child_prefixes=[f"172.20.{number}.0/24"])
+            assert client_of(store, "zone-blue").ask(request, 20).ok
+        assert client_of(store, "zone-blue").ask(Request.validated("leave", "zone-blue", key_of(2)), 20).ok
+    loads: list[str] = []
+    load = Store.load
+
+    def counted(self: Store, name: str, *before: ZoneState | None) -> ZoneState:
+        loads.append(name)
+        return load(self, name, *before)
+
+    monkeypatch.setattr(Store, "load", counted)
+    changed, zone = zones.change(store, "zone-blue", ZonePatch(**options))
+    assert (changed, loads) == (bool(options), ["zone-blue"])
+    assert zone == zones.get_zone(store, "zone-blue")
 
 
 def test_a_grown_pool_keeps_its_place(store: Store) -> None:

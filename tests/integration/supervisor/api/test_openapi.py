@@ -25,9 +25,9 @@ from schemathesis.specs.openapi.checks import (
 
 from jaywalk.core.key_format import url_form
 from jaywalk.zone.models import Zone
+from jaywalk.zone.options import OPTION_BY_NAME
 from jaywalk_supervisor.admin import tokens
 from jaywalk_supervisor.api import app as api
-from jaywalk_supervisor.api import writes
 from jaywalk_supervisor.api.app import create_app
 from jaywalk_supervisor.api.metrics import Metrics, add_metrics
 from jaywalk_supervisor.api.replica import Replica
@@ -121,7 +121,13 @@ def test_document_and_routes_name_the_same(served: tuple[Flask, dict[str, str]])
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
     assert told == there
-    fields = document["components"]["schemas"]
-    assert set(fields["NewZone"]["properties"]) == set(writes.ZONE)
-    assert set(fields["ZoneWish"]["properties"]) == set(writes.ZONE_PATCH)
-    assert set(fields["LeaseWish"]["properties"]) == set(writes.LEASE)
+    schemas = document["components"]["schemas"]
+    assert set(schemas["ZonePatch"]["properties"]) == {*OPTION_BY_NAME, "agent_password"}
+    assert set(schemas["NewZone"]["properties"]) == {"name", *schemas["ZonePatch"]["properties"]}
+    assert set(schemas["Policy"]["properties"]) == set(document_policy(app))
+
+
+def document_policy(app: Flask) -> dict[str, Any]:
+    """The policy of a zone as the API answers it."""
+    policy: dict[str, Any] = app.test_client().get("/zones/zone-blue").get_json()["policy"]
+    return policy

@@ -236,7 +236,7 @@ def test_who_comes_from_elsewhere_needs_a_token(
         ("", "application/json", 400, "no JSON object"),
         ("[1]", "application/json", 400, "no JSON object"),
         ("[" * 50_000, "application/json", 400, "no JSON object"),
-        ("{}", "application/json", 400, "the zone has no name"),
+        ("{}", "application/json", 400, "the field name is missing: give a text"),
         ('{"name": "zone-x"}', "application/json", 400, "the zone zone-x has no pool"),
         ('{"name": 7}', "application/json", 400, "the field name is '7': give a text"),
         ('{"name": "zone-x", "cidr": "10.0.0.0/8"}', "application/json", 400, "give a list of texts"),
@@ -293,7 +293,7 @@ def test_arguments_that_are_none(call: Call, method: str, path: str, says: str) 
 def test_without_a_supervisor_or_redis_the_answer_says_so(
     redis_server: RedisServer, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jaywalk_supervisor.api.writes.ORDER_SECONDS", 0.2)
+    monkeypatch.setattr("jaywalk_supervisor.api.writes.DECISION_TIMEOUT_SECONDS", 0.2)
     waits = call("operator", "POST", "/ipam/leases/zone-blue", {"name": "db1"})
     assert waits.status_code == 503
     assert "no supervisor answered" in waits.get_json()["message"]
@@ -320,3 +320,29 @@ def test_the_log_says_who_changed_what_and_no_secret(
     assert "DELETE '/zones/zone-red?another line' by token its-read: 403" in caplog.messages
     assert "secret-of-agents" not in caplog.text
     assert not [header for header in bearer.values() if header["Authorization"].split()[1] in caplog.text]
+
+
+def test_writes_of_zones_share_a_connection_until_it_breaks(
+    redis_server: RedisServer, store: Store, call: Call
+) -> None:
+    """Each decides about the zone as it is; one that Redis closed is opened again for the next write."""
+
+    def connections() -> int:
+        return int(store.redis.info("stats")["total_connections_received"])
+
+    def write(number: int) -> None:
+        answer = call("admin", "PATCH", "/zones/zone-red", {"description": f"text {number}"})
+        assert answer.get_json()["zone"]["description"] == f"text {number}"
+
+    write(1)
+    before = connections()
+    for number in (2, 3):
+        write(number)
+    assert connections() == before
+    store.redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    write(4)
+    assert connections() > before
+    redis_server.crash()
+    assert call("admin", "PATCH", "/zones/zone-red", {"description": "lost"}).status_code == 503
+    redis_server.start()
+    write(5)
