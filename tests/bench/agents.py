@@ -46,12 +46,12 @@ class SimulatedAgent:
         self._where = where
         self._gated_address = memory is not None
         request = Request.validated(
-            "join", zone, node.key, node.name, endpoint=node.endpoint, instance=node.instance
+            "join", zone, node.key, node.name, endpoint=node.endpoint, machine_id=node.machine_id
         )
         self._request = replace(request, seq=node.seq)
         view = snapshot.load(memory, zone) if memory else None
         self.rev = view.rev if view else -1
-        self._membership = Membership(zone, node.key, node.instance)
+        self._membership = Membership(zone, node.key, node.machine_id)
         self.follower = Follower(self._address, self, self._membership, Unstopped(), view)
 
     def _address(self) -> ControllerAddress:
@@ -74,7 +74,7 @@ class SimulatedAgent:
 
     def report(self, observed: Mapping[str, str]) -> Request:
         known = self._membership
-        return Request.validated(REPORT, known.zone, known.public_key, instance=known.machine_id)
+        return Request.validated(REPORT, known.zone, known.public_key, machine_id=known.machine_id)
 
     def run(self) -> None:
         for update in self.follower.updates():

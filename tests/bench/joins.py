@@ -64,7 +64,7 @@ def request(zone: str, number: int) -> Request:
         random_key(),
         name=f"node{number}",
         endpoint=f"192.0.2.{1 + number % 250}:51820",
-        instance=f"{number:08x}",
+        machine_id=f"{number:08x}",
     )
 
 

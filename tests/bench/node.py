@@ -30,7 +30,7 @@ class Node:
         return f"198.18.{self.number // 250 % 256}.{self.number % 250 + 1}:51820"
 
     @property
-    def instance(self) -> str:
+    def machine_id(self) -> str:
         return f"{self.number:08x}"
 
     @property

@@ -92,7 +92,7 @@ def request_of(node: Node, moved: int = 0) -> Request:
     """A node's request to join, the same one each time but for how often it ``moved`` since."""
     endpoint = Node(node.number + moved).endpoint
     return Request(
-        "join", ZONE, node.key, node.name, endpoint=endpoint, seq=node.seq + moved, instance=node.instance
+        "join", ZONE, node.key, node.name, endpoint=endpoint, seq=node.seq + moved, machine_id=node.machine_id
     )
 
 

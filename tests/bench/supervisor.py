@@ -60,7 +60,7 @@ def peer(pool: Pool, number: int) -> Peer:
         endpoint=f"192.0.2.{1 + number % 250}:51820",
         seq=now * 1_000_000 + number,
         rev=1 + number,
-        instance=f"{number:08x}",
+        machine_id=f"{number:08x}",
         since=now,
     )
 
@@ -147,7 +147,7 @@ def reports() -> Figure:
         first_answer(store, zone, 1)
         before = _appended(store)
         for _ in range(REPORTS):
-            report = Request.validated(REPORT, zone.name, joined.key, instance=joined.instance)
+            report = Request.validated(REPORT, zone.name, joined.key, machine_id=joined.machine_id)
             store.redis.rpush(keys.inbox, report.to_wire())
             while store.redis.llen(keys.inbox):
                 time.sleep(0.001)

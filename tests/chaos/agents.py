@@ -92,7 +92,7 @@ class ChaosAgent:
         self.history = history or History()
         self.requested: tuple[str, ...] = ()
         self.prefixes: tuple[str, ...] = ()
-        self.instance = f"{number:08x}"
+        self.machine_id = f"{number:08x}"
         self.port = 51820
         self.number = number
         self.agent_address: Callable[[], ControllerAddress]
@@ -100,7 +100,7 @@ class ChaosAgent:
         self.granted: list[tuple[str, ...]] = []
         self.refusals: list[str] = []
         self.trouble = ""
-        self.membership = Membership(zone, self.key, self.instance)
+        self.membership = Membership(zone, self.key, self.machine_id)
         self.follower: Witness | None = None
         self.reports_often = False
         """Whether it reports every second instead of every minute."""
@@ -124,7 +124,7 @@ class ChaosAgent:
                 self.requested,
                 self.prefixes,
                 self.endpoint,
-                instance=self.instance,
+                machine_id=self.machine_id,
                 former_ip=known.former_addresses,
                 former_name=known.former_name,
             )
@@ -132,11 +132,13 @@ class ChaosAgent:
 
     def endpoint_update(self) -> Request:
         return self._noted(
-            Request.validated("endpoint", self.zone, self.key, endpoint=self.endpoint, instance=self.instance)
+            Request.validated(
+                "endpoint", self.zone, self.key, endpoint=self.endpoint, machine_id=self.machine_id
+            )
         )
 
     def report(self, observed: Mapping[str, str]) -> Request:
-        return Request.validated(REPORT, self.zone, self.key, instance=self.instance, observed=observed)
+        return Request.validated(REPORT, self.zone, self.key, machine_id=self.machine_id, observed=observed)
 
     def move(self) -> None:
         """Change the node's endpoint port."""
@@ -209,7 +211,7 @@ class ChaosAgent:
         """Join the same zone by the same address with a new key, and leave at once."""
         key = _key_of(self.zone, f"guest{number}")
         self.former_keys.append(key)
-        join = Request.validated("join", self.zone, key, f"guest{number}", instance=f"{number:08x}")
+        join = Request.validated("join", self.zone, key, f"guest{number}", machine_id=f"{number:08x}")
         if self.ask(join, self.agent_address()) is not None:
             self.ask(Request.validated("leave", self.zone, key), self.agent_address())
 
@@ -233,7 +235,7 @@ class ChaosAgent:
         return reply
 
     def _follow(self, halt: Halt) -> None:
-        self.membership = Membership(self.zone, self.key, self.instance)
+        self.membership = Membership(self.zone, self.key, self.machine_id)
         view = snapshot.load(self._file, self.zone)
         follower = Witness(self.agent_address, self, self.membership, halt, view)
         follower.tell, follower.history = self._told, self.history

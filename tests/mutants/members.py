@@ -86,8 +86,8 @@ MEMBERS = (
     Mutant(
         "superseded-machine-obeyed",
         DECIDE,
-        'if request.op in ("leave", "endpoint") and request.instance',
-        'if request.op == "leave" and request.instance',
+        'if request.op in ("leave", "endpoint") and request.machine_id',
+        'if request.op == "leave" and request.machine_id',
         "a copied machine moves the peer that joined with its key after it",
         of(
             "unit/supervisor/decisions/test_agent_requests.py",
@@ -97,8 +97,8 @@ MEMBERS = (
     Mutant(
         "superseded-machine-heard",
         f"{SUPERVISOR}/decisions/last_seen.py",
-        'if peer is not None and request.instance and peer.instance not in ("", request.instance):',
-        "if peer is not None and request.instance and not peer.instance:",
+        'if peer is not None and request.machine_id and peer.machine_id not in ("", request.machine_id):',
+        "if peer is not None and request.machine_id and not peer.machine_id:",
         "the reports of a copied machine keep the lease of another one alive",
         of(
             "integration/supervisor/decisions/test_last_seen.py",

@@ -204,7 +204,7 @@ class Membership:
         self.superseded, self.outstanding, self.connection_error = True, None, ""
 
     def _is_of_another_machine(self) -> bool:
-        return self.own is not None and self.own.instance not in ("", self.machine_id)
+        return self.own is not None and self.own.machine_id not in ("", self.machine_id)
 
     def _successor(self) -> str:
         """The name and endpoint of the other machine with this key, as the zone has them."""

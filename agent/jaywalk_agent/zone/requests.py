@@ -57,7 +57,7 @@ class NodeRequests:
 
     def _checked(self, op: str, **fields: Any) -> Request:
         known = self._membership
-        return Request.validated(op, known.zone, known.public_key, instance=known.machine_id, **fields)
+        return Request.validated(op, known.zone, known.public_key, machine_id=known.machine_id, **fields)
 
     def _desired(self) -> dict[str, Any]:
         config = self._config

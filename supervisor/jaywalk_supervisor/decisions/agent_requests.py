@@ -85,7 +85,7 @@ def _join(state: ZoneState, request: Request, now: float) -> Decision:
         seq=request.seq,
         rev=state.rev + 1,
         since=grant_time(lease, grant, now),
-        instance=request.instance or _instance_of(state.peers.get(request.key)),
+        machine_id=request.machine_id or _machine_id_of(state.peers.get(request.key)),
         host=host,
         kept=kept,
         asked=asked,
@@ -111,7 +111,7 @@ def _repair_notes(state: ZoneState, request: Request) -> tuple[str, ...]:
 
 def _other_machine_notes(before: Peer | None, request: Request) -> tuple[str, ...]:
     """Returns the note for a key that joins from another machine than before: both may be running."""
-    if before is None or not request.instance or before.instance in ("", request.instance):
+    if before is None or not request.machine_id or before.machine_id in ("", request.machine_id):
         return ()
     where = f" at {before.observed or before.endpoint}" if before.observed or before.endpoint else ""
     return (
@@ -196,14 +196,14 @@ _HANDLERS: Mapping[str, Callable[[ZoneState, Request, float], Decision]] = {
 }
 
 
-def _instance_of(peer: Peer | None) -> str:
-    return peer.instance if peer is not None else ""
+def _machine_id_of(peer: Peer | None) -> str:
+    return peer.machine_id if peer is not None else ""
 
 
 def _check_same_machine(peer: Peer | None, request: Request) -> None:
     """Refuses that a machine updates or removes a peer whose key joined from another machine since."""
-    known = _instance_of(peer)
-    if request.op in ("leave", "endpoint") and request.instance and known not in ("", request.instance):
+    known = _machine_id_of(peer)
+    if request.op in ("leave", "endpoint") and request.machine_id and known not in ("", request.machine_id):
         raise RequestRefused(
             "superseded",
             f"the key {request.key} joined from another machine: join again to take it back",

@@ -21,7 +21,7 @@ def refusal(state: ZoneState, request: Request) -> str:
         return "check"
     if request.key not in state.leases or (request.op == REPORT and peer is None):
         return "not-joined"
-    if peer is not None and request.instance and peer.instance not in ("", request.instance):
+    if peer is not None and request.machine_id and peer.machine_id not in ("", request.machine_id):
         return "superseded"
     return ""
 

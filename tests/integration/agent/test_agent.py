@@ -412,7 +412,7 @@ def test_a_superseded_machine_takes_its_tunnels_down(
 
     def act() -> None:
         systemd.hear("READY=1")
-        other = Request.validated("join", "zone-blue", agent.public_key, instance="000000bb")
+        other = Request.validated("join", "zone-blue", agent.public_key, machine_id="000000bb")
         assert operator(redis_server).ask(other, 20).addresses == ("10.20.0.1", "fd00:20::1")
         systemd.hear("superseded: the key of this node joined zone zone-blue from another machine")
 
@@ -421,7 +421,7 @@ def test_a_superseded_machine_takes_its_tunnels_down(
     assert not config.snapshot_file.exists()
     report = runtime_state.Report.read(config.status_file)
     assert report is not None and "superseded" in report.trouble
-    assert operator(redis_server).snapshot().peers[agent.public_key].instance == "000000bb"
+    assert operator(redis_server).snapshot().peers[agent.public_key].machine_id == "000000bb"
 
 
 def test_wants_a_controller(inside: Namespace, stop: StopSignal, tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def machine_id(text: object) -> str:
     """The mark of a machine, by which two that have the same key are told apart; empty for none."""
     if isinstance(text, str) and (not text or _MACHINE_MARK.fullmatch(text)):
         return text
-    raise InvalidValue(f"the instance {shown(text)} is no mark of a machine", "send 8 hex digits")
+    raise InvalidValue(f"the machine id {shown(text)} is invalid", "send 8 hex digits")
 
 
 def interface_name(text: object) -> str:

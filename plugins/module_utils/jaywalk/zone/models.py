@@ -127,7 +127,7 @@ class Peer(NamedTuple):
     relay: int = 0
     seq: int = 0
     rev: int = 0
-    instance: str = ""
+    machine_id: str = ""
     since: int = 0
     host: str = ""
     kept: tuple[str, ...] = ()

@@ -83,7 +83,7 @@ FIELDS = (
     Field("rev", "r", "rev", _rev, always=True),
     Field("prefixes", "p", "child prefixes", _list_of(validation.child_prefix, MAX_PREFIXES), list),
     Field("endpoint", "e", "endpoint", _endpoint),
-    Field("instance", "m", "machine id", _machine_id),
+    Field("machine_id", "m", "machine id", _machine_id),
     Field("fixed", "f", "fixed-endpoint flag", _flag, int),
     Field("local", "l", "local addresses", _list_of(validation.local_address, MAX_LOCAL), list),
     Field("observed", "o", "observed endpoint", _endpoint),

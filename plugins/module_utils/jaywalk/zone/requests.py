@@ -85,7 +85,7 @@ class Request:
     nonce: str = field(default_factory=new_nonce)
     shared: bool = True
     seq: int = field(default_factory=new_seq)
-    instance: str = ""
+    machine_id: str = ""
     observed: Mapping[str, str] = field(default_factory=dict)
     expires: int = 0
     notes: tuple[str, ...] = field(default=(), compare=False)
@@ -103,7 +103,7 @@ class Request:
         fixed: bool = False,
         local: Sequence[object] = (),
         relay: int = 0,
-        instance: object = "",
+        machine_id: object = "",
         observed: object = MappingProxyType({}),
         former_ip: Sequence[object] = (),
         former_name: str = "",
@@ -133,7 +133,7 @@ class Request:
             nonce=("" if op == REPORT else new_nonce()) if nonce is None else nonce,
             seq=new_seq() if seq is None else seq,
             shared=shared,
-            instance=validation.machine_id(instance),
+            machine_id=validation.machine_id(machine_id),
             observed=_observed(observed),
             expires=expires,
             notes=_normalised(child_prefixes),
@@ -164,7 +164,7 @@ class Request:
             "fixed": self.fixed,
             "local": list(self.local),
             "relay": self.relay,
-            "instance": self.instance,
+            "instance": self.machine_id,
             "observed": self.observed,
             "expires": self.expires,
         }
@@ -188,7 +188,7 @@ class Request:
             fixed=data.get("fixed") is True,
             local=codec.a_list(data.get("local", []), "local addresses"),
             relay=codec.natural(data.get("relay", 0), "relay's port"),
-            instance=data.get("instance", ""),
+            machine_id=data.get("instance", ""),
             observed=data.get("observed", {}),
             nonce=_awaited(data),
             seq=codec.natural(data.get("seq"), "seq"),

@@ -173,7 +173,9 @@ def member(tmp_path: Path, redis_server: RedisServer) -> AgentConfig:
     public, _ = keys.ensure_key_file(config.runner(), str(config.private_key_file))
     with committing(redis_server.address):
         zone = ZoneClient(connect(redis_server.address), redis_server.address, "zone-blue")
-        join = Request.validated("join", "zone-blue", public, endpoint="192.0.2.1:51820", instance="01234567")
+        join = Request.validated(
+            "join", "zone-blue", public, endpoint="192.0.2.1:51820", machine_id="01234567"
+        )
         zone.ask(join, 20).lease_or_raise()
         snapshot.save(config.snapshot_file, zone.snapshot())
     return config

@@ -49,7 +49,7 @@ def seen(store: Store, number: int) -> int:
 
 
 @pytest.mark.parametrize(
-    ("op", "number", "instance", "reason"),
+    ("op", "number", "machine_id", "reason"),
     [
         ("report", 1, "000000bb", ""),
         ("report", 1, "", ""),
@@ -63,12 +63,12 @@ def seen(store: Store, number: int) -> int:
     ],
 )
 def test_who_says_nothing_of_the_node_that_has_the_key(
-    blue: ZoneState, op: str, number: int, instance: str, reason: str
+    blue: ZoneState, op: str, number: int, machine_id: str, reason: str
 ) -> None:
     for machine in ("000000aa", "000000bb"):
-        for change in decide(blue, join("zone-blue", 1, instance=machine), LONG_AGO).changes:
+        for change in decide(blue, join("zone-blue", 1, machine_id=machine), LONG_AGO).changes:
             blue.apply(change)
-    request = Request.validated(op, "zone-blue", key_of(number), instance=instance)
+    request = Request.validated(op, "zone-blue", key_of(number), machine_id=machine_id)
     assert refusal(blue, request) == reason
     assert partition_senders(blue, [request], LONG_AGO)[0] == ({} if reason else {key_of(number): LONG_AGO})
 
@@ -93,12 +93,12 @@ def test_a_report_is_noted_and_costs_the_zone_nothing(redis_server: RedisServer,
 def test_reports_that_say_nothing_are_dropped_and_counted(redis_server: RedisServer, store: Store) -> None:
     with committing(redis_server.address) as committer:
         blue = client_of(store, "zone-blue")
-        assert blue.ask(join("zone-blue", 1, instance="000000aa"), 20).ok
-        assert blue.ask(join("zone-blue", 1, instance="000000bb"), 20).ok
+        assert blue.ask(join("zone-blue", 1, machine_id="000000aa"), 20).ok
+        assert blue.ask(join("zone-blue", 1, machine_id="000000bb"), 20).ok
         blue.submit(report(2))
         until(lambda: committer.health.dropped == 1)
         forget_times(store)
-        blue.submit(report(1, instance="000000aa"))
+        blue.submit(report(1, machine_id="000000aa"))
         until(lambda: committer.health.dropped == 2)
         assert committer.health.drops == {"report-superseded": 1, "report-not-joined": 1}
         assert store.last_seen("zone-blue") == {key_of(1): LONG_AGO}
@@ -131,11 +131,11 @@ def test_who_leads_again_believes_nodes_that_joined_meanwhile(
     was_leading, other = (Committer(redis_server.address, "", (), threading.Event()) for _ in range(2))
     for each in (was_leading, other):
         each.zones.states["zone-blue"] = store.load("zone-blue")
-    serve(other, store, join("zone-blue", 1, instance="000000aa"))
-    serve(was_leading, store, report(1, instance="000000aa"))
-    serve(other, store, join("zone-blue", 1, instance="000000bb"))
+    serve(other, store, join("zone-blue", 1, machine_id="000000aa"))
+    serve(was_leading, store, report(1, machine_id="000000aa"))
+    serve(other, store, join("zone-blue", 1, machine_id="000000bb"))
     forget_times(store)
-    serve(was_leading, store, report(1, instance="000000bb"))
+    serve(was_leading, store, report(1, machine_id="000000bb"))
     assert seen(store, 1) > LONG_AGO
     assert was_leading.health.dropped == 0
 

@@ -11,7 +11,7 @@ from jaywalk_agent.zone.membership import ENDPOINT_UPDATE, JOIN, Membership, Out
 from tests.agent_support import peer
 
 OURS, OTHERS = "000000aa", "000000bb"
-OWN = peer(0, instance=OURS)
+OWN = peer(0, machine_id=OURS)
 GRANTED = Reply(ok=True)
 REFUSED = Reply.refused("address-taken", "10.20.0.9 belongs to node1")
 
@@ -135,7 +135,7 @@ def test_a_removal_ends_a_join_that_was_not_sent_yet(member: Membership) -> None
 def test_a_record_of_another_machine_supersedes_this_one(
     member: Membership, caplog: pytest.LogCaptureFixture
 ) -> None:
-    member.update(OWN._replace(instance=OTHERS, endpoint="192.0.2.20:51820"), removal=True)
+    member.update(OWN._replace(machine_id=OTHERS, endpoint="192.0.2.20:51820"), removal=True)
     assert member.superseded
     assert not member.member
     assert "from another machine, node0 at 192.0.2.20:51820; give this node a key" in member.error
@@ -146,8 +146,8 @@ def test_a_record_of_another_machine_supersedes_this_one(
 
 def test_a_join_takes_the_membership_back_from_another_machine() -> None:
     restarted = Membership("zone-blue", OWN.key, OURS)
-    restarted.start(OWN._replace(instance=OTHERS))
-    restarted.update(OWN._replace(instance=OTHERS), removal=True)
+    restarted.start(OWN._replace(machine_id=OTHERS))
+    restarted.update(OWN._replace(machine_id=OTHERS), removal=True)
     assert not restarted.superseded
     send(restarted)
     restarted.handle_reply(GRANTED, OWN, 0.0)
@@ -156,7 +156,7 @@ def test_a_join_takes_the_membership_back_from_another_machine() -> None:
 
 def test_a_join_that_another_machine_overtook_supersedes_this_one(membership: Membership) -> None:
     send(membership)
-    membership.handle_reply(GRANTED, OWN._replace(instance=OTHERS), 0.0)
+    membership.handle_reply(GRANTED, OWN._replace(machine_id=OTHERS), 0.0)
     assert membership.superseded
 
 

@@ -31,7 +31,7 @@ def test_a_join_has_all_that_the_operator_requests_and_what_the_node_had() -> No
     )
     membership.former_addresses, membership.former_name = ("10.20.0.5",), "node0-2"
     join = requests.join()
-    assert (join.op, join.zone, join.key, join.instance) == ("join", "zone-blue", OWN, "000000aa")
+    assert (join.op, join.zone, join.key, join.machine_id) == ("join", "zone-blue", OWN, "000000aa")
     assert (join.name, join.request_ip, join.child_prefixes) == ("node0", ("10.20.0.9",), ("172.20.1.0/24",))
     assert (join.endpoint, join.fixed, join.relay) == ("192.0.2.10:51820", True, 51821)
     assert (join.former_ip, join.former_name) == (("10.20.0.5",), "node0-2")
@@ -49,7 +49,7 @@ def test_other_requests_have_no_more_than_they_need() -> None:
     report = requests.report({key(1): "192.0.2.1:51820"})
     assert (report.op, report.nonce, dict(report.observed)) == (REPORT, "", {key(1): "192.0.2.1:51820"})
     for request, op in ((requests.leave(), "leave"), (requests.check(), "check")):
-        assert (request.op, request.key, request.instance, request.endpoint) == (op, OWN, "000000aa", "")
+        assert (request.op, request.key, request.machine_id, request.endpoint) == (op, OWN, "000000aa", "")
 
 
 def test_after_a_clock_was_set_back_requests_still_follow_those_before() -> None:

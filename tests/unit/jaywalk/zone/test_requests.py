@@ -40,7 +40,7 @@ def test_report_comes_back_without_a_nonce(report: Request) -> None:
 def test_report_has_room_for_as_many_endpoints_as_it_may_hold() -> None:
     longest = "[2001:db8:1111:2222:3333:4444:5555:6666]:51820"
     seen = {mesh.key(number): longest for number in range(MAX_OBSERVED)}
-    text = Request.validated(REPORT, "zone-blue", mesh.key(1), instance="000000aa", observed=seen).to_wire()
+    text = Request.validated(REPORT, "zone-blue", mesh.key(1), machine_id="000000aa", observed=seen).to_wire()
     assert len(Request.from_wire(text, "zone-blue", AGENT_OPS).observed) == MAX_OBSERVED
 
 

@@ -209,8 +209,8 @@ def test_endpoint(blue: ZoneState) -> None:
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_check_is_answered_and_changes_nothing(blue: ZoneState, number: int) -> None:
     """This holds for members and others, from any machine; not even last-seen times change."""
-    carry_out(blue, join("zone-blue", 1, instance="01234567"))
-    check = Request.validated(CHECK, "zone-blue", key_of(number), instance="76543210")
+    carry_out(blue, join("zone-blue", 1, machine_id="01234567"))
+    check = Request.validated(CHECK, "zone-blue", key_of(number), machine_id="76543210")
     assert Request.from_wire(check.to_wire(), "zone-blue", AGENT_OPS) == check
     decision = decide(blue, check, NOW)
     assert decision.reply.ok
@@ -598,21 +598,23 @@ def test_a_name_that_any_machine_has_is_none(blue: ZoneState) -> None:
 
 
 def test_a_key_that_comes_from_another_machine_is_told_so(blue: ZoneState) -> None:
-    first = join("zone-blue", 1, instance="000000aa", endpoint="192.0.2.1:51820")
+    first = join("zone-blue", 1, machine_id="000000aa", endpoint="192.0.2.1:51820")
     assert carry_out(blue, first).notes == ()
-    reply = carry_out(blue, join("zone-blue", 1, instance="000000bb", endpoint="192.0.2.2:51820"))
+    reply = carry_out(blue, join("zone-blue", 1, machine_id="000000bb", endpoint="192.0.2.2:51820"))
     assert "was another machine's until now, node1 at 192.0.2.1:51820" in reply.notes[0]
-    assert carry_out(blue, join("zone-blue", 1, instance="000000bb", endpoint="192.0.2.2:51820")).notes == ()
+    assert (
+        carry_out(blue, join("zone-blue", 1, machine_id="000000bb", endpoint="192.0.2.2:51820")).notes == ()
+    )
 
 
 @pytest.mark.parametrize("op", ["leave", "endpoint"])
 def test_a_machine_that_was_superseded_neither_moves_nor_removes_the_peer(blue: ZoneState, op: str) -> None:
-    for instance in ("000000aa", "000000bb"):
-        carry_out(blue, join("zone-blue", 1, instance=instance, endpoint="192.0.2.1:51820"))
+    for machine_id in ("000000aa", "000000bb"):
+        carry_out(blue, join("zone-blue", 1, machine_id=machine_id, endpoint="192.0.2.1:51820"))
     fields = {"endpoint": "192.0.2.9:51820"} if op == "endpoint" else {}
-    assert carry_out(blue, ask(op, 1, instance="000000aa", **fields)).code == "superseded"
+    assert carry_out(blue, ask(op, 1, machine_id="000000aa", **fields)).code == "superseded"
     assert blue.peers[key_of(1)].endpoint == "192.0.2.1:51820"
-    assert carry_out(blue, ask(op, 1, instance="000000bb", **fields)).ok
+    assert carry_out(blue, ask(op, 1, machine_id="000000bb", **fields)).ok
 
 
 def test_a_numbered_name_comes_back_after_a_loss_whoever_is_first(blue: ZoneState) -> None:
