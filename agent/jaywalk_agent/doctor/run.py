@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``jaywalk doctor``: checks all that a node's mesh rests on, and says what is wrong, a sentence each.
+"""``jaywalk doctor``: checks everything that a node's mesh depends on, with one sentence per finding.
 
-It changes nothing, neither on the node nor in the zone.
+It changes nothing on the node and nothing in the zone.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ from ..zone.requests import NodeRequests
 from . import mtu, nat, peers
 from .context import BAD, GOOD, WARNING, Check, DoctorContext, Finding
 
+# The time that a supervisor has to answer.
 ANSWER_SECONDS = 10.0
-"""How long a supervisor may take to answer."""
+# A running agent repairs a difference within this time.
 SETTLE_SECONDS = 2.5
-"""A running agent puts right within this time what differs."""
 
 
 def examine(config: AgentConfig, runner: Runner, servers: Sequence[str] = ()) -> list[Finding]:
-    """All findings; what cannot be checked is a finding too, and keeps no other check back, but for a
-    program that hangs.
+    """All findings.
 
-    ``servers`` are STUN servers to ask as well.
+    A check that fails is a finding as well, and the next check follows, except after a program that hangs.
+    ``servers`` are STUN servers to query as well.
     """
     view = snapshot.current(config)
     key = config.existing_key(runner) if config.private_key_file.exists() else ""
@@ -54,7 +54,7 @@ def examine(config: AgentConfig, runner: Runner, servers: Sequence[str] = ()) ->
     findings = []
     for about, check in CHECKS.items():
         try:
-            # One by one: what was found before a check failed stays.
+            # One by one, so that the findings before an error stay.
             for grade, sentence in check(node):
                 findings.append(Finding(grade, about, sentence))
         except CommandHung as error:
@@ -64,34 +64,34 @@ def examine(config: AgentConfig, runner: Runner, servers: Sequence[str] = ()) ->
         except (JaywalkError, OSError) as error:
             findings.append(Finding(BAD, about, str(error)))
     if servers:
-        well, sentence = stun.examine(servers, own_addresses(""))
-        findings.append(Finding(GOOD if well else WARNING, "stun", sentence))
+        good, sentence = stun.examine(servers, own_addresses(""))
+        findings.append(Finding(GOOD if good else WARNING, "stun", sentence))
     return findings
 
 
 def _key(node: DoctorContext) -> Iterator[tuple[str, str]]:
     file = node.config.private_key_file
     if not file.exists():
-        yield BAD, f"there is no private key in {file}: 'jaywalk keygen' makes one"
+        yield BAD, f"there is no private key in {file}: create one with 'jaywalk keygen'"
         return
     mode = stat.S_IMODE(file.stat().st_mode)
     if mode & 0o077:
-        yield BAD, f"others may read {file} (mode {mode:04o}): run 'chmod 600 {file}', and use a new key"
+        yield BAD, f"other users may read {file} (mode {mode:04o}): run 'chmod 600 {file}', and use a new key"
     else:
-        yield GOOD, f"{file} is for its owner alone"
+        yield GOOD, f"only its owner may read {file}"
 
 
 def _agent(node: DoctorContext) -> Iterator[tuple[str, str]]:
     config = node.config
     if not runtime_state.is_running(config.lock_file):
-        remedy = f"start jaywalk-agent@{config.zone}, or see why it does not run in its journal"
-        yield BAD, f"no agent runs, so that nothing follows zone {config.zone} and mends paths: {remedy}"
+        remedy = f"start jaywalk-agent@{config.zone}, or find in its journal why it does not run"
+        yield BAD, f"no agent runs, so nothing follows zone {config.zone} or repairs paths: {remedy}"
         return
     report = runtime_state.Report.read(config.status_file)
     if report is None:
-        yield WARNING, "the agent has not yet said how it is"
+        yield WARNING, "the agent has not reported its status yet"
     elif report.trouble:
-        yield BAD, f"the agent is in trouble: {report.trouble}"
+        yield BAD, f"the agent reports an error: {report.trouble}"
     elif report.waiting:
         yield BAD, f"the agent waits for zone {config.zone} to answer its request"
     else:
@@ -104,13 +104,16 @@ def _zone(node: DoctorContext) -> Iterator[tuple[str, str]]:
     elif node.own is None:
         yield BAD, f"zone {node.config.zone} does not list this node's key"
     else:
-        yield GOOD, f"in zone {node.config.zone} as {node.own.name}, {', '.join(node.own.addresses)}"
+        yield (
+            GOOD,
+            f"member of zone {node.config.zone} as {node.own.name}, {', '.join(node.own.addresses)}",
+        )
     if node.config.volatile_snapshot_file.exists():
         yield (
             WARNING,
-            f"{node.config.snapshot_file} cannot be written: after a reboot this node does not know its "
+            f"{node.config.snapshot_file} cannot be written: after a reboot this node has no copy of its "
             "zone until the controller answers. "
-            "Mend the disk; where the folder was removed, restart the agent",
+            "Repair the disk; if the folder was removed, restart the agent",
         )
 
 
@@ -121,11 +124,11 @@ def _controller(node: DoctorContext) -> Iterator[tuple[str, str]]:
     try:
         zone = ZoneClient(client, address, config.zone)
         head = zone.head()
-        yield GOOD, f"{address} answers, zone {config.zone} stands at {head.stream_id}"
+        yield GOOD, f"{address} answers, zone {config.zone} is at revision {head.stream_id}"
         if not node.key:
-            yield WARNING, "without a key nobody can ask whether a supervisor answers"
+            yield WARNING, "the check of the supervisor needs the key of this node"
             return
-        # Any answer will do; this question changes nothing in the zone.
+        # Any answer is enough; this request changes nothing in the zone.
         zone.ask(NodeRequests(config, Membership(config.zone, node.key)).check(), ANSWER_SECONDS)
         yield GOOD, "a supervisor answers"
     finally:
@@ -137,12 +140,15 @@ def _interface(node: DoctorContext) -> Iterator[tuple[str, str]]:
     observed, others = node.backend.observe(config.interface), node.backend.listen_ports()
     holder = next((name for name, port in others.items() if port == config.listen_port), config.interface)
     if holder != config.interface:
-        yield BAD, f"UDP port {config.listen_port} is {holder}'s: give one of them another --listen-port"
+        yield (
+            BAD,
+            f"UDP port {config.listen_port} belongs to {holder}: give one of them another --listen-port",
+        )
     if observed is None:
-        yield BAD, f"the interface {config.interface} is not there: start the agent, or run 'jaywalk up'"
+        yield BAD, f"the interface {config.interface} does not exist: start the agent, or run 'jaywalk up'"
         return
     if not observed.up:
-        yield BAD, f"the interface {observed.name} is down: 'ip link set dev {observed.name} up'"
+        yield BAD, f"the interface {observed.name} is down: run 'ip link set dev {observed.name} up'"
     if node.key and observed.public_key not in ("", node.key):
         yield BAD, f"the interface {observed.name} has another key than {config.private_key_file}"
         return
@@ -153,7 +159,7 @@ def _interface(node: DoctorContext) -> Iterator[tuple[str, str]]:
 
 
 def _differences(node: DoctorContext) -> Iterator[tuple[str, str]]:
-    """What a plan would change; a running agent is given the time that it takes to do so itself."""
+    """The steps of a plan, after a running agent had time to take them itself."""
     if node.view is None or node.own is None or node.backend.observe(node.config.interface) is None:
         return
     plane, _, commands = _plan(node)
@@ -162,18 +168,18 @@ def _differences(node: DoctorContext) -> Iterator[tuple[str, str]]:
         plane, _, commands = _plan(node)
     name = node.config.interface
     if commands:
-        yield BAD, f"{name} is not as the zone has it: {describe.listed(commands, '; ')}"
+        yield BAD, f"{name} differs from the zone: {describe.listed(commands, '; ')}"
     else:
-        yield GOOD, f"{name} is as the zone has it, and no network of this machine overlaps the zone's"
+        yield GOOD, f"{name} equals the zone, and no network of this machine overlaps the zone's"
     if plane.without_ipv6:
         yield WARNING, plane.without_ipv6
     yield from ((WARNING, sentence) for sentence in node_interface.refused_prefixes(node.view, plane.node))
 
 
 def _plan(node: DoctorContext) -> tuple[DataPlane, Interface | None, Sequence[str]]:
-    """The interface as it should be and the commands to it; raises as :func:`.status.plan_now`."""
+    """The desired interface and the commands that lead to it; raises as :func:`.status.plan_now`."""
     assert node.view is not None
-    # The zone as it is now: an agent that runs may have got on since the doctor began.
+    # The current zone: a running agent may have applied events since the doctor began.
     view = snapshot.current(node.config) or node.view
     found = path_status.load(node.config.paths_file)
     plane, desired, steps = status.plan_now(node.config, node.runner, node.key, view, found)
@@ -181,32 +187,32 @@ def _plan(node: DoctorContext) -> tuple[DataPlane, Interface | None, Sequence[st
 
 
 def _routes(node: DoctorContext) -> Iterator[tuple[str, str]]:
-    """Whether the machine's routes and rules let packets to peers into the tunnel."""
+    """Whether the machine's routes and rules lead packets for peers into the tunnel."""
     if node.view is None or node.own is None or not PLATFORM.supports_paths:
         return
     if node.backend.observe(node.config.interface) is None:
         return
     _, desired, commands = _plan(node)
     if commands or desired is None:
-        return  # said already, and the reason for all else
-    away = misrouted.find(node.runner, desired, names_of(node.view, desired.peers))
-    if away.peers:
-        yield BAD, away.peers
+        return  # another finding reports this, and it explains the rest
+    others = misrouted.find(node.runner, desired, names_of(node.view, desired.peers))
+    if others.peers:
+        yield BAD, others.peers
     else:
-        yield GOOD, f"this machine sends what is for peers into {desired.name}"
-    if away.prefixes:
-        yield WARNING, away.prefixes
+        yield GOOD, f"this machine routes packets for peers into {desired.name}"
+    if others.prefixes:
+        yield WARNING, others.prefixes
 
 
 def _forwarding(node: DoctorContext) -> Iterator[tuple[str, str]]:
-    """Whether packets from peers get on to the networks behind this node, as its operator wishes."""
+    """Whether this node forwards packets from peers to the networks behind it, if it is configured to."""
     config = node.config
     if node.own is None or not config.forward or not node.own.prefixes:
         return
     lines = Forwarding(node.runner, config.interface, wanted=True).missing(node.own.prefixes)
     if lines:
         missing = describe.listed(lines, most=1)
-        yield BAD, f"peers do not reach {', '.join(node.own.prefixes)}, since this is missing: {missing}"
+        yield BAD, f"peers cannot reach {', '.join(node.own.prefixes)}, since this is missing: {missing}"
     else:
         yield GOOD, f"forwards between peers and {', '.join(node.own.prefixes)}"
 
@@ -214,9 +220,9 @@ def _forwarding(node: DoctorContext) -> Iterator[tuple[str, str]]:
 def _versions(node: DoctorContext) -> Iterator[tuple[str, str]]:
     found = own_addresses(next(iter(node.config.controller_hosts()), ""))
     if found:
-        yield GOOD, f"this machine speaks to others from {', '.join(found)}"
+        yield GOOD, f"the source addresses of this machine are {', '.join(found)}"
     else:
-        yield BAD, "this machine has no address but loopback and link-local ones"
+        yield BAD, "this machine has only loopback and link-local addresses"
 
 
 def _mtu(node: DoctorContext) -> Iterator[tuple[str, str]]:
@@ -232,7 +238,7 @@ def _mtu(node: DoctorContext) -> Iterator[tuple[str, str]]:
         bad = sentence
         yield BAD, sentence
     if not bad:
-        yield GOOD, f"packets of {observed.mtu} bytes fit the links to the peers, and pass to all that answer"
+        yield GOOD, f"packets of {observed.mtu} bytes fit the links, and reach all peers that answer"
 
 
 CHECKS: dict[str, Check] = {
@@ -254,16 +260,17 @@ CHECKS: dict[str, Check] = {
 
 
 def healthy(findings: list[Finding]) -> bool:
-    """Whether nothing is bad; a warning is none of it."""
+    """Whether no finding is bad; a warning is not."""
     return all(finding.grade != BAD for finding in findings)
 
 
 def as_json(findings: list[Finding]) -> str:
     """``healthy``, and the findings with their ``grade``, ``about`` and ``sentence``."""
-    document: dict[str, Any] = {"healthy": healthy(findings), "findings": [asdict(each) for each in findings]}
+    listed = [asdict(finding) for finding in findings]
+    document: dict[str, Any] = {"healthy": healthy(findings), "findings": listed}
     return json.dumps(document, indent=2)
 
 
 def as_text(findings: list[Finding]) -> str:
-    """A line a finding."""
-    return "\n".join(f"{each.grade:8}{each.about:13}{each.sentence}" for each in findings)
+    """One line per finding."""
+    return "\n".join(f"{finding.grade:8}{finding.about:13}{finding.sentence}" for finding in findings)

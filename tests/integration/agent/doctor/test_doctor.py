@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the doctor says of a node that is well, and of each thing that can be wrong with one."""
+"""The findings of the doctor on a healthy node, and on nodes with one fault each."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def config(tmp_path: Path) -> AgentConfig:
     return config_in(tmp_path, interface="jwudoc0", listen_port="51998", local_endpoint_ip="192.0.2.1")
 
 
-def examined(config: AgentConfig, inside: Namespace) -> dict[str, list[Finding]]:
+def findings_of(config: AgentConfig, inside: Namespace) -> dict[str, list[Finding]]:
     found: dict[str, list[Finding]] = {}
     for finding in run.examine(config, inside.runner):
         found.setdefault(finding.about, []).append(finding)
@@ -48,23 +48,23 @@ def examined(config: AgentConfig, inside: Namespace) -> dict[str, list[Finding]]
 
 
 def joined(config: AgentConfig, *others: Peer, **fields: object) -> None:
-    """Writes the zone to disk as this node last saw it."""
+    """Writes the snapshot of a zone with this node."""
     public = keys.ensure_key_file(SubprocessRunner(), str(config.private_key_file))[0]
     own = peer(0)._replace(key=public, **fields)  # type: ignore[arg-type]
     snapshot.save(config.snapshot_file, view_of(own, *others))
 
 
-def test_a_machine_that_never_joined_gets_a_sentence_for_each_thing_that_lacks(
+def test_a_machine_that_never_joined_gets_a_finding_for_each_missing_part(
     config: AgentConfig, inside: Namespace
 ) -> None:
-    found = examined(config, inside)
-    assert {about: each[0].grade for about, each in found.items()} == {
+    found = findings_of(config, inside)
+    assert {about: findings[0].grade for about, findings in found.items()} == {
         "key": BAD,
         "agent": BAD,
         "zone": BAD,
         "controller": BAD,
         "interface": BAD,
-        "addresses": BAD if not found["addresses"][0].sentence.startswith("this machine speaks") else GOOD,
+        "addresses": BAD if not found["addresses"][0].sentence.startswith("the source addresses") else GOOD,
         "nat": WARNING,
     }
     assert "no private key" in found["key"][0].sentence
@@ -75,10 +75,10 @@ def test_a_machine_that_never_joined_gets_a_sentence_for_each_thing_that_lacks(
 def test_a_key_that_others_may_read_is_bad(config: AgentConfig, inside: Namespace) -> None:
     keys.ensure_key_file(SubprocessRunner(), str(config.private_key_file))
     config.private_key_file.chmod(0o644)
-    assert "mode 0644" in examined(config, inside)["key"][0].sentence
+    assert "mode 0644" in findings_of(config, inside)["key"][0].sentence
 
 
-def test_a_supervisor_that_answers_is_told_from_a_controller_alone(
+def test_a_controller_without_a_supervisor_is_bad(
     config: AgentConfig, inside: Namespace, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = replace(
@@ -89,19 +89,19 @@ def test_a_supervisor_that_answers_is_told_from_a_controller_alone(
     )
     joined(config)
     with committing(redis_server.address):
-        assert [each.grade for each in examined(config, inside)["controller"]] == [GOOD, GOOD]
+        assert [finding.grade for finding in findings_of(config, inside)["controller"]] == [GOOD, GOOD]
     monkeypatch.setattr(run, "ANSWER_SECONDS", 0.5)
-    alone = examined(config, inside)["controller"]
-    assert [each.grade for each in alone] == [GOOD, BAD]
+    alone = findings_of(config, inside)["controller"]
+    assert [finding.grade for finding in alone] == [GOOD, BAD]
     assert "no supervisor answered" in alone[1].sentence
 
 
-def test_a_port_that_another_interface_has_is_named(config: AgentConfig, inside: Namespace) -> None:
+def test_the_interface_that_has_the_listen_port_is_named(config: AgentConfig, inside: Namespace) -> None:
     file = config.private_key_file
     keys.ensure_key_file(SubprocessRunner(), str(file))
     inside.run(["wireguard-go", "jwudoc1"])
     inside.run(["wg", "set", "jwudoc1", "listen-port", "51998"])
-    assert "UDP port 51998 is jwudoc1's" in examined(config, inside)["interface"][0].sentence
+    assert "UDP port 51998 belongs to jwudoc1" in findings_of(config, inside)["interface"][0].sentence
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_the_nat_finding_follows_the_endpoints_that_open_peers_observe(
     config: AgentConfig, inside: Namespace, fields: dict[str, object], grade: str, words: str
 ) -> None:
     joined(config, peer(1, endpoint="192.0.2.9:51820"), **fields)
-    found = examined(config, inside)["nat"][0]
+    found = findings_of(config, inside)["nat"][0]
     assert found.grade == grade
     assert words in found.sentence
 
@@ -129,9 +129,8 @@ def test_the_nat_finding_follows_the_endpoints_that_open_peers_observe(
 def test_the_finding_of_a_symmetric_nat_names_the_relays(config: AgentConfig, inside: Namespace) -> None:
     relay = peer(1, endpoint="192.0.2.9:51820", relay=51821)
     joined(config, relay, observed="203.0.113.7:1", symmetric=True)
-    assert (
-        "a relay carries pairs without a direct path (node1)" in examined(config, inside)["nat"][0].sentence
-    )
+    found = findings_of(config, inside)["nat"][0]
+    assert "a relay carries pairs without a direct path (node1)" in found.sentence
 
 
 def test_the_finding_of_an_unreachable_relay_names_the_ports_to_forward(
@@ -139,12 +138,12 @@ def test_the_finding_of_an_unreachable_relay_names_the_ports_to_forward(
 ) -> None:
     config = replace(config, relay_port=51999)
     joined(config, endpoint="192.168.1.2:51998", observed="203.0.113.7:1", relay=51999)
-    found = examined(config, inside)["relay"][0]
+    found = findings_of(config, inside)["relay"][0]
     assert found.grade == BAD
     assert "Forward UDP 51998 and 51999" in found.sentence
 
 
-def test_the_words_and_the_json_say_the_same() -> None:
+def test_text_and_json_have_the_same_findings() -> None:
     findings = [Finding(GOOD, "key", "fine"), Finding(WARNING, "nat", "symmetric")]
     assert run.healthy(findings)
     assert not run.healthy([*findings, Finding(BAD, "mtu", "too small")])
@@ -152,7 +151,7 @@ def test_the_words_and_the_json_say_the_same() -> None:
     assert run.as_text(findings).splitlines()[1].split() == ["warning", "nat", "symmetric"]
 
 
-def test_peers_that_a_route_or_a_switched_off_ipv6_keeps_out_are_told(
+def test_routes_around_the_tunnel_and_disabled_ipv6_are_findings(
     config: AgentConfig, inside: Namespace
 ) -> None:
     joined(config, peer(1), peer(2, prefixes=("172.20.1.0/24",)))
@@ -160,10 +159,10 @@ def test_peers_that_a_route_or_a_switched_off_ipv6_keeps_out_are_told(
     assert view is not None
     public = keys.read_key_file(inside.runner, str(config.private_key_file))
     DataPlane(Linux(inside.runner), config.node(public)).bring_to(view)
-    assert [each.grade for each in examined(config, inside)["routes"]] == [GOOD]
+    assert [finding.grade for finding in findings_of(config, inside)["routes"]] == [GOOD]
     inside.run(["ip", "route", "add", "blackhole", "10.20.0.2/32"])
     inside.run(["ip", "rule", "add", "to", "172.20.1.0/24", "prohibit"])
-    peers, prefixes = examined(config, inside)["routes"]
+    peers, prefixes = findings_of(config, inside)["routes"]
     assert (peers.grade, prefixes.grade) == (BAD, WARNING)
     assert "node1 (10.20.0.2 nowhere)" in peers.sentence
     assert "node2 (172.20.1.0/24 nowhere)" in prefixes.sentence
@@ -171,8 +170,8 @@ def test_peers_that_a_route_or_a_switched_off_ipv6_keeps_out_are_told(
     view.zone = replace(view.zone, pools=("10.20.0.0/20", "fd20::/64"))
     both = peer(0)._replace(key=public, addresses=("10.20.0.1", "fd20::1"))
     snapshot.save(config.snapshot_file, replace(view, peers={**view.peers, public: both}))
-    found = examined(config, inside)["differences"]
-    assert [each.grade for each in found] == [GOOD, WARNING]
+    found = findings_of(config, inside)["differences"]
+    assert [finding.grade for finding in found] == [GOOD, WARNING]
     assert "IPv6 is left out of jwudoc0" in found[1].sentence
 
 
@@ -182,9 +181,9 @@ def test_userspace_wireguard_that_hangs_is_named_and_ends_the_examination(
     joined(config, peer(1))
     inside.run(["wireguard-go", "jwudoc0"])
     program = next(
-        int(each.parent.name)
-        for each in Path("/proc").glob("[0-9]*/cmdline")
-        if each.read_bytes() == b"wireguard-go\0jwudoc0\0"
+        int(file.parent.name)
+        for file in Path("/proc").glob("[0-9]*/cmdline")
+        if file.read_bytes() == b"wireguard-go\0jwudoc0\0"
     )
     os.kill(program, signal.SIGSTOP)
     try:
@@ -204,4 +203,4 @@ def test_a_snapshot_that_a_reboot_clears_is_a_warning(config: AgentConfig, insid
     config.snapshot_file.mkdir()
     with pytest.raises(JaywalkError):
         snapshot.keep(config, view)
-    assert [each.grade for each in examined(config, inside)["zone"]] == [GOOD, WARNING]
+    assert [finding.grade for finding in findings_of(config, inside)["zone"]] == [GOOD, WARNING]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The doctor on two real nodes: it never says good of one whose traffic is dead, and it changes nothing."""
+"""The doctor on two real nodes: every fault of their traffic is bad, and the doctor changes nothing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.wireguard
 
 @pytest.fixture
 def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tunnel]:
-    """Both nodes up and answering, as far as the first one's agent says."""
+    """Two nodes that answer probes; the first one has the status file of a running agent."""
     monkeypatch.setattr(run, "SETTLE_SECONDS", 0.0)
     with tunnel(tmp_path, "jwudt") as made, ExitStack() as stack:
         made.up()
@@ -58,29 +58,29 @@ def found(pair: Tunnel) -> dict[str, list[Finding]]:
 
 
 def bad(pair: Tunnel) -> dict[str, str]:
-    """What is bad beside the controller, of which there is none here."""
+    """The bad findings, without those of the controller, which does not exist here."""
     return {
-        about: each.sentence
-        for about, some in found(pair).items()
-        for each in some
-        if each.grade == BAD and about not in ("controller", "addresses")
+        about: finding.sentence
+        for about, findings in found(pair).items()
+        for finding in findings
+        if finding.grade == BAD and about not in ("controller", "addresses")
     }
 
 
-def test_two_nodes_that_talk_are_well(pair: Tunnel) -> None:
+def test_two_nodes_with_traffic_have_no_bad_finding(pair: Tunnel) -> None:
     assert bad(pair) == {}
     assert found(pair)["peers"] == [Finding(GOOD, "peers", "1 of 1 peers answer now")]
-    assert "as the zone has it" in found(pair)["differences"][0].sentence
+    assert "equals the zone" in found(pair)["differences"][0].sentence
 
 
-def test_a_route_that_is_gone_is_bad(pair: Tunnel) -> None:
+def test_a_removed_route_is_bad(pair: Tunnel) -> None:
     pair.one.where.run(["ip", "route", "del", "10.20.0.0/20", "dev", "jwudt0"])
     faults = bad(pair)
     assert "10.20.0.0/20" in faults["differences"]
     assert "peers" in faults
 
 
-def test_forwarding_that_somebody_switched_off_is_bad(pair: Tunnel) -> None:
+def test_disabled_forwarding_is_bad(pair: Tunnel) -> None:
     prefix = "192.0.2.0/24"
     own = pair.one.record._replace(prefixes=(prefix,))
     pair.view.peers[own.key] = own
@@ -89,7 +89,7 @@ def test_forwarding_that_somebody_switched_off_is_bad(pair: Tunnel) -> None:
     assert prefix in bad(pair)["forwarding"]
     forwarding = Forwarding(pair.one.where.runner, "jwudt0", wanted=True)
     forwarding.bring((prefix,))
-    assert [each.grade for each in found(pair)["forwarding"]] == [GOOD]
+    assert [finding.grade for finding in found(pair)["forwarding"]] == [GOOD]
     pair.one.where.run(["nft", "flush", "ruleset"])
     assert "insert rule" in bad(pair)["forwarding"] or "add table" in bad(pair)["forwarding"]
 
@@ -107,10 +107,10 @@ def test_an_interface_with_another_key_is_bad(pair: Tunnel) -> None:
     assert "another key" in bad(pair)["interface"]
 
 
-def test_an_interface_that_is_not_there_is_bad(pair: Tunnel) -> None:
+def test_a_missing_interface_is_bad(pair: Tunnel) -> None:
     pair.one.where.run(["ip", "link", "del", "dev", "jwudt0"])
     faults = bad(pair)
-    assert "is not there" in faults["interface"]
+    assert "does not exist" in faults["interface"]
     assert "peers" in faults
 
 
@@ -122,7 +122,7 @@ def test_a_peer_that_stopped_answering_a_moment_ago_is_named(pair: Tunnel) -> No
     assert "firewall" in faults["peers"]
 
 
-def test_an_agent_that_waits_is_in_trouble_or_does_not_run_is_bad(
+def test_an_agent_that_waits_has_an_error_or_does_not_run_is_bad(
     pair: Tunnel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime_state.report(pair.one.config.status_file, "no route")
@@ -188,10 +188,10 @@ def test_the_doctor_of_a_clone_changes_nothing_in_the_zone(
     names = ZoneKeys("zone-blue")
     kept = (names.meta, names.peers, names.events, names.leases, names.last_seen)
     with committing(redis_server.address):
-        question = Request.validated(CHECK, "zone-blue", member.existing_key(member.runner()))
-        assert ZoneClient(redis, redis_server.address, "zone-blue").ask(question, 20).ok
+        request = Request.validated(CHECK, "zone-blue", member.existing_key(member.runner()))
+        assert ZoneClient(redis, redis_server.address, "zone-blue").ask(request, 20).ok
         before = [redis.dump(name) for name in kept]
-        listed = [each for each in run.examine(member, member.runner()) if each.about == "controller"]
+        findings = run.examine(member, member.runner())
         after = [redis.dump(name) for name in kept]
-    assert [each.grade for each in listed] == [GOOD, GOOD]
+    assert [finding.grade for finding in findings if finding.about == "controller"] == [GOOD, GOOD]
     assert before == after
