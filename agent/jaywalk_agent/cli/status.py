@@ -63,4 +63,4 @@ def _gather(config: AgentConfig, arguments: argparse.Namespace) -> dict[str, Any
 def _text(shown: dict[str, object], arguments: argparse.Namespace) -> str:
     if arguments.json:
         return json.dumps(shown, indent=None if arguments.watch else 2)
-    return status_text.text(shown, status_text.colours_wanted(), arguments.bad)
+    return status_text.text(shown, status_text.use_colours(), arguments.bad)

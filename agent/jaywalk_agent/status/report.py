@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What ``jaywalk status`` shows: the zone as the agent knows it beside the interface as it is now."""
+"""The status of a node: the agent's copy of the zone, compared with the current interface."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from ..zone import snapshot
 
 
 class NotAMember(JaywalkError):
-    """Nothing is known of the zone, and ``why``; ``shown`` says so in the form of :func:`gather`."""
+    """This node has no copy of the zone; ``shown`` is its status in the form of :func:`gather`."""
 
-    def __init__(self, why: JaywalkError, shown: dict[str, Any]) -> None:
-        super().__init__(why.problem, why.remedy)
+    def __init__(self, error: JaywalkError, shown: dict[str, Any]) -> None:
+        super().__init__(error.problem, error.remedy)
         self.shown = shown
 
 
 def gather(config: AgentConfig, runner: Runner, now: float | None = None) -> dict[str, Any]:
-    """All that is known of this node in its zone, for JSON; raises ``NotAMember`` where it is in none."""
+    """The status of this node in its zone, for JSON; raises ``NotAMember`` if it has no copy of a zone."""
     moment = time.time() if now is None else now
     view = snapshot.current(config)
     observed = PLATFORM.backend(runner).observe(config.interface)
@@ -45,15 +45,15 @@ def gather(config: AgentConfig, runner: Runner, now: float | None = None) -> dic
         raise NotAMember(error, _document(config, observed, None, agent, [str(error)]))
     public_key = config.existing_key(runner)
     own = view.peers.get(public_key)
-    found = path_status.load(config.paths_file)
-    differences = _differences(config, runner, view, public_key, found)
+    statuses = path_status.load(config.paths_file)
+    differences = _differences(config, runner, view, public_key, statuses)
     peers = [
         _consistent(
             _peer(record, observed, moment)
-            | _path(record, observed, moment, view, found, agent["running"])
+            | _path(record, observed, moment, view, statuses, agent["running"])
             | _retained(record, view)
         )
-        for record in sorted(view.peers.values(), key=lambda each: (each.name, each.key))
+        for record in sorted(view.peers.values(), key=lambda peer: (peer.name, peer.key))
         if record.key != public_key
     ]
     reasons = _reasons(config, observed, own, agent, differences)
@@ -75,7 +75,7 @@ def _document(
     agent: Mapping[str, Any],
     reasons: Sequence[str],
 ) -> dict[str, Any]:
-    """A status in which the node knows of no peer."""
+    """The status of a node without peers."""
     return {
         "zone": config.zone,
         "interface": config.interface,
@@ -102,21 +102,21 @@ def _document(
 
 
 def not_a_member(config: AgentConfig) -> JaywalkError:
-    """Why nothing is known of the zone: the running agent's word first; without one, what to do."""
+    """The reason why this node has no copy of the zone: the running agent's error, or else the next step."""
     report = _report(config)
     if report is not None and report.joined:
         return JaywalkError(
-            f"somebody removed or damaged {config.snapshot_file}, by which commands know the zone",
-            "the running agent, which is in the zone, writes it anew within a minute",
+            f"somebody removed or damaged {config.snapshot_file}, which holds the node's copy of the zone",
+            "the running agent, which is a member of the zone, writes it again within a minute",
         )
     if not runtime_state.is_running(config.lock_file):
         return JaywalkError(
             f"this node has not joined zone {config.zone}",
             f"run 'jaywalk up' or start jaywalk-agent@{config.zone}",
         )
-    remedy = report.trouble if report is not None else ""
+    error = report.trouble if report is not None else ""
     return JaywalkError(
-        f"this node is not in zone {config.zone}", remedy or "its agent waits for the zone's answer"
+        f"this node is not in zone {config.zone}", error or "its agent waits for the zone's answer"
     )
 
 
@@ -127,10 +127,10 @@ def _reasons(
     agent: Mapping[str, Any],
     differences: Sequence[str],
 ) -> list[str]:
-    """Why this node is not in order; empty where the interface equals the zone and the agent is content."""
+    """The reasons why this node is not in order: differences from the zone, and errors of its agent."""
     reasons = []
     if observed is None:
-        reasons.append(f"the interface {config.interface} is not there")
+        reasons.append(f"the interface {config.interface} does not exist")
     elif not observed.up:
         reasons.append(f"the interface {config.interface} is down")
     if own is None:
@@ -142,24 +142,24 @@ def _reasons(
     elif agent["waiting"]:
         reasons.append(f"the agent waits for zone {config.zone} to answer its request")
     if differences and observed is not None:
-        # Commands, or the error that kept us from finding them.
+        # Commands, or the error that occurred in the search for them.
         more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
-        command = differences[0].startswith(("wg ", "ip ", "ifconfig ", "route "))
-        reasons.append(f"differs from the zone: {differences[0]}{more}" if command else differences[0])
+        is_command = differences[0].startswith(("wg ", "ip ", "ifconfig ", "route "))
+        reasons.append(f"differs from the zone: {differences[0]}{more}" if is_command else differences[0])
     return list(dict.fromkeys(reasons))
 
 
 def _report(config: AgentConfig) -> runtime_state.Report | None:
-    """How the running agent says it is; None until it has said anything."""
+    """The report of the running agent; None before its first one."""
     if not runtime_state.is_running(config.lock_file):
         return None
     report = runtime_state.Report.read(config.status_file)
-    # Else it is the word of one that ran before.
+    # Otherwise an earlier agent wrote the report.
     return report if report is not None and runtime_state.is_alive(report.pid) else None
 
 
 def _agent(config: AgentConfig) -> dict[str, Any]:
-    """The same for JSON; an agent that has said nothing yet is taken to wait for the zone."""
+    """The same for JSON; an agent without a report counts as waiting for the zone."""
     alive, report = runtime_state.is_running(config.lock_file), _report(config)
     return {
         "running": alive,
@@ -170,44 +170,44 @@ def _agent(config: AgentConfig) -> dict[str, Any]:
 
 
 def _differences(
-    config: AgentConfig, runner: Runner, view: ZoneView, public_key: str, found: Mapping[str, PathStatus]
+    config: AgentConfig, runner: Runner, view: ZoneView, public_key: str, statuses: Mapping[str, PathStatus]
 ) -> list[str]:
-    """What a plan would do now; empty while the interface equals the zone."""
+    """The commands of a plan of this moment; empty while the interface equals the zone."""
     try:
-        _, desired, steps = plan_now(config, runner, public_key, view, found)
+        _, desired, steps = plan_now(config, runner, public_key, view, statuses)
         if steps or desired is None or not PLATFORM.supports_paths:
             return PLATFORM.backend(runner).commands(steps) or (["create the interface"] if steps else [])
-        away = misrouted.find(runner, desired, names_of(view, desired.peers))
-        return [away.peers] if away.peers else []
+        others = misrouted.find(runner, desired, names_of(view, desired.peers))
+        return [others.peers] if others.peers else []
     except JaywalkError as error:
         return [str(error)]
 
 
 def plan_now(
-    config: AgentConfig, runner: Runner, public_key: str, view: ZoneView, found: Mapping[str, PathStatus]
+    config: AgentConfig, runner: Runner, public_key: str, view: ZoneView, statuses: Mapping[str, PathStatus]
 ) -> tuple[DataPlane, Interface | None, Plan]:
-    """The interface as it should be, and the steps to it, with peers tried as ``found`` has them.
+    """The desired interface with the peers' endpoints of ``statuses``, and the steps that lead to it.
 
-    Changes nothing.  Raises ``JaywalkError``, say where a network of this machine overlaps the zone's.
+    Changes nothing.  Raises ``JaywalkError``, for example if a network of this machine overlaps the zone's.
     """
     plane = DataPlane(PLATFORM.backend(runner), config.node(public_key), config.controller_hosts())
-    plane.peer_endpoints = {key: each.peer_endpoint for key, each in found.items()}
+    plane.peer_endpoints = {key: status.peer_endpoint for key, status in statuses.items()}
     return plane, *plane.plan(view)
 
 
 def _peer(record: Peer, observed: Observed | None, now: float) -> dict[str, Any]:
-    seen = observed.peers.get(record.key) if observed else None
-    age = round(now - seen.handshake) if seen and seen.handshake else None
+    peer = observed.peers.get(record.key) if observed else None
+    age = round(now - peer.handshake) if peer and peer.handshake else None
     return {
         "name": record.name,
         "public_key": record.key,
         "addresses": list(record.addresses),
         "prefixes": list(record.prefixes),
-        "endpoint": seen.endpoint if seen and seen.endpoint else record.endpoint,
+        "endpoint": peer.endpoint if peer and peer.endpoint else record.endpoint,
         "handshake_age": age,
-        "received": seen.received if seen else 0,
-        "sent": seen.sent if seen else 0,
-        "state": _state(seen, age),
+        "received": peer.received if peer else 0,
+        "sent": peer.sent if peer else 0,
+        "state": _state(peer, age),
     }
 
 
@@ -216,41 +216,41 @@ def _path(
     observed: Observed | None,
     now: float,
     view: ZoneView,
-    found: Mapping[str, PathStatus],
-    followed: bool,
+    statuses: Mapping[str, PathStatus],
+    is_running: bool,
 ) -> dict[str, Any]:
-    """How the peer is reached: as the running agent found, else as WireGuard shows."""
-    outcome = found.get(record.key)
-    if outcome is None or outcome.path == path_status.PLAIN or (outcome.path == "none" and not followed):
+    """The path to the peer: from the agent's path status file, or else from WireGuard's session."""
+    status = statuses.get(record.key)
+    if status is None or status.path == path_status.PLAIN or (status.path == "none" and not is_running):
         return {"path": "direct" if _has_session(observed, record.key, now) else "none", "via": None}
-    relay = view.peers.get(outcome.relay)
-    # What an agent found that runs no more holds as long as WireGuard talks to that end of it.
+    relay = view.peers.get(status.relay)
+    # The status of an agent that has ended is valid while WireGuard has a session with the other end.
     end = relay if relay is not None else record
-    if not followed and not _has_session(observed, end.key, now):
+    if not is_running and not _has_session(observed, end.key, now):
         return {"path": "none", "via": None}
-    return {"path": outcome.path, "via": relay.name if relay is not None else None}
+    return {"path": status.path, "via": relay.name if relay is not None else None}
 
 
 def _consistent(peer: dict[str, Any]) -> dict[str, Any]:
-    """A session outlives a path by up to three minutes: whom the agent finds silent is not connected."""
+    """Corrects the state of a silent peer, since a session outlives a path by up to three minutes."""
     silent = peer["state"] == "connected" and peer["path"] == "none"
     return peer | {"state": "silent"} if silent else peer
 
 
 def _has_session(observed: Observed | None, key: str, now: float) -> bool:
-    seen = observed.peers.get(key) if observed else None
-    return seen is not None and seen.has_session(now)
+    peer = observed.peers.get(key) if observed else None
+    return peer is not None and peer.has_session(now)
 
 
 def _retained(record: Peer, view: ZoneView) -> dict[str, Any]:
-    """Whether the controller lost this peer: the epoch that last listed it, and until when it stays."""
-    mark = view.retained.get(record.key)
-    until = None if mark is None else round(mark.since + RETAIN_SECONDS)
-    return {"retained_from": mark.epoch if mark else None, "retained_until": until}
+    """For a peer that the controller lost: the epoch that last listed it, and the time of its removal."""
+    retained = view.retained.get(record.key)
+    until = None if retained is None else round(retained.since + RETAIN_SECONDS)
+    return {"retained_from": retained.epoch if retained else None, "retained_until": until}
 
 
-def _state(seen: ObservedPeer | None, age: int | None) -> str:
-    if seen is None:
+def _state(peer: ObservedPeer | None, age: int | None) -> str:
+    if peer is None:
         return "missing"
     if age is None:
         return "never"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The status for a person: how many peers are connected first, then what is broken, then all else."""
+"""The status as text: a summary, then what is broken, then the rest."""
 
 from __future__ import annotations
 
@@ -11,53 +11,53 @@ from typing import Any, TextIO
 from tabulate import tabulate
 
 RED, YELLOW, GREEN = 31, 33, 32
-SHOWN_REASONS = 3
+MAX_REASONS = 3
 UNITS = ("KiB", "MiB", "GiB", "TiB")
+# The least age in seconds for a unit, the seconds of the unit, and its name.
 AGES = ((86400 * 2, 86400, "d"), (3600 * 2, 3600, "h"), (180, 60, "min"), (0, 1, "s"))
-"""From how many seconds on, in which unit."""
 HEADERS = ("PEER", "ADDRESSES", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT", "STATE", "PATH")
 Paint = Callable[[str, int], str]
 
 
-def colours_wanted(stream: TextIO = sys.stdout) -> bool:
-    """Whether to colour: on a terminal, unless NO_COLOR (no-color.org) or a dumb terminal says no."""
+def use_colours(stream: TextIO = sys.stdout) -> bool:
+    """Whether to use colours: on a terminal that is not dumb, without NO_COLOR (no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def text(status: Mapping[str, Any], colour: bool = False, bad: bool = False) -> str:
-    """The status as text; with ``bad`` only what is not well."""
+    """The status as text; with ``bad`` only the problems."""
     paint = _painted if colour else _plain
     parts = [paint(summary(status), GREEN if status["in_order"] else RED)]
-    facts = _trouble(status) if bad else _facts(status)
+    facts = _problems(status) if bad else _facts(status)
     if facts:
         parts.append(tabulate(facts, tablefmt="plain"))
-    peers = sorted(status["peers"], key=lambda peer: (is_well(peer), peer["path"] == "relayed"))
-    rows = [_row(peer, paint) for peer in peers if not (bad and is_well(peer))]
+    peers = sorted(status["peers"], key=lambda peer: (is_healthy(peer), peer["path"] == "relayed"))
+    rows = [_row(peer, paint) for peer in peers if not (bad and is_healthy(peer))]
     if rows:
         parts.append(tabulate(rows, headers=HEADERS, tablefmt="plain", disable_numparse=True))
     return "\n\n".join(parts)
 
 
 def summary(status: Mapping[str, Any]) -> str:
-    """How many peers are connected, and whether this node is in order."""
+    """The number of connected peers, and whether this node is in order."""
     peers = status["peers"]
     parts = [f"{status['connected']} of {len(peers)} peer{'s' * (len(peers) != 1)} connected"]
     if status["relayed"]:
         parts.append(f"{status['relayed']} relayed")
     retained = sum(bool(peer["retained_from"]) for peer in peers)
     if retained:
-        parts.append(f"{retained} kept although the controller lost them")
+        parts.append(f"{retained} retained after the controller lost them")
     parts.append("in order" if status["in_order"] else f"not in order: {_listed(status['reasons'])}")
     return ", ".join(parts)
 
 
-def is_well(peer: Mapping[str, Any]) -> bool:
-    """Whether a peer needs nobody's attention."""
+def is_healthy(peer: Mapping[str, Any]) -> bool:
+    """Whether a peer has a path and a current record."""
     return peer["path"] != "none" and peer["state"] != "missing" and not peer["retained_from"]
 
 
 def size(number: int) -> str:
-    """Bytes as people read them: ``512 B``, ``1.5 MiB``."""
+    """A number of bytes with its unit: ``512 B``, ``1.5 MiB``."""
     if number < 1024:
         return f"{number} B"
     power = min((number.bit_length() - 1) // 10, len(UNITS))
@@ -65,20 +65,20 @@ def size(number: int) -> str:
 
 
 def age(seconds: int | None) -> str:
-    """How long ago, in one unit."""
+    """An age in one unit: ``12 s ago``."""
     if seconds is None:
         return "-"
-    _, unit, name = next(each for each in AGES if seconds >= each[0] or not each[0])
+    _, unit, name = next(row for row in AGES if seconds >= row[0] or not row[0])
     return f"{seconds // unit} {name} ago"
 
 
 def _listed(reasons: Sequence[str]) -> str:
-    more = len(reasons) - SHOWN_REASONS
-    return "; ".join(reasons[:SHOWN_REASONS]) + (f"; and {more} more" if more > 0 else "")
+    more = len(reasons) - MAX_REASONS
+    return "; ".join(reasons[:MAX_REASONS]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _trouble(status: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [("trouble", reason) for reason in status["reasons"]]
+def _problems(status: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [("problem", reason) for reason in status["reasons"]]
 
 
 def _facts(status: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -98,7 +98,7 @@ def _facts(status: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("in order", "yes" if status["in_order"] else f"no: {_listed(status['reasons'])}"),
     ]
     if agent["trouble"]:
-        rows.append(("trouble", agent["trouble"]))
+        rows.append(("problem", agent["trouble"]))
     return rows
 
 
@@ -115,14 +115,14 @@ def _row(peer: Mapping[str, Any], paint: Paint) -> tuple[str, ...]:
         age(peer["handshake_age"]),
         size(peer["received"]),
         size(peer["sent"]),
-        paint(state, RED) if not is_well(peer) else state,
+        paint(state, RED) if not is_healthy(peer) else state,
         paint(path, colour) if colour else path,
     )
 
 
-def _plain(words: str, _colour: int) -> str:
-    return words
+def _plain(text: str, _colour: int) -> str:
+    return text
 
 
-def _painted(words: str, colour: int) -> str:
-    return f"\033[{colour}m{words}\033[0m"
+def _painted(text: str, colour: int) -> str:
+    return f"\033[{colour}m{text}\033[0m"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What ``jaywalk status`` says of each state that a node may be in."""
+"""``jaywalk status`` for each state of a node."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ NOW = 1_000_000.0
 
 
 class Host(ModelInterface):
-    """A model of the interface, beside the host's own programs; ``way`` is where packets to peers go."""
+    """A model of the interface and of the host's programs; ``device`` is the route of packets to peers."""
 
-    way = "wg0"
+    device = "wg0"
 
-    def look(self, name: str) -> object:
+    def observe(self, name: str) -> object:
         return self.observed()
 
 
@@ -54,21 +54,21 @@ def member(tmp_path: Path) -> AgentConfig:
 
 def gathered(config: AgentConfig, host: Host) -> dict[str, object]:
     with (
-        mock.patch.object(Linux, "observe", host.look),
+        mock.patch.object(Linux, "observe", host.observe),
         mock.patch.object(Linux, "local_networks", return_value=[]),
         mock.patch.object(Linux, "require_wireguard"),
         mock.patch.object(Linux, "path_mtus", return_value={}),
-        mock.patch.object(routes, "devices", lambda _, hosts: dict.fromkeys(hosts, host.way)),
+        mock.patch.object(routes, "devices", lambda _, hosts: dict.fromkeys(hosts, host.device)),
     ):
         return report.gather(config, SubprocessRunner(), NOW)
 
 
 def up(config: AgentConfig) -> Host:
-    """The interface as the snapshot wants it."""
+    """The interface that equals the snapshot."""
     host = Host()
     view = snapshot.load(config.snapshot_file, config.zone)
     assert view is not None
-    with mock.patch.object(Linux, "observe", host.look):
+    with mock.patch.object(Linux, "observe", host.observe):
         plane = DataPlane(Linux(SubprocessRunner()), config.node(config.own_key(SubprocessRunner())))
         with (
             mock.patch.object(Linux, "local_networks", return_value=[]),
@@ -76,19 +76,21 @@ def up(config: AgentConfig) -> Host:
             mock.patch.object(Linux, "path_mtus", return_value={}),
             mock.patch.object(Linux, "listen_ports", return_value={}),
         ):
-            wanted, steps = plane.plan(view)
-    assert isinstance(wanted, Interface)
-    host.key_files = {wanted.private_key_file: wanted.public_key}
+            desired, steps = plane.plan(view)
+    assert isinstance(desired, Interface)
+    host.key_files = {desired.private_key_file: desired.public_key}
     Linux(host).apply(steps)
     return host
 
 
-def test_before_the_first_join_it_says_what_to_do(tmp_path: Path) -> None:
+def test_before_the_first_join_the_error_names_the_next_step(tmp_path: Path) -> None:
     with pytest.raises(JaywalkError, match=r"has not joined zone zone-blue.*jaywalk-agent@zone-blue"):
         report.gather(config_in(tmp_path, interface="jwunone0"), SubprocessRunner())
 
 
-def test_json_says_too_why_a_node_is_in_no_zone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_has_the_reason_of_a_node_without_a_zone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = config_in(tmp_path, interface="jwunone0")
     arguments = argparse.Namespace(watch=None, wait=0.0, json=True, bad=False)
     with runtime_state.only_one(config.lock_file, "zone-blue"):
@@ -96,13 +98,13 @@ def test_json_says_too_why_a_node_is_in_no_zone(tmp_path: Path, capsys: pytest.C
             config.status_file, "superseded: the key of this node joined from another machine"
         )
         assert status_command.run(config, arguments) == 1
-    told = json.loads(capsys.readouterr().out)
-    [reason] = told["reasons"]
+    document = json.loads(capsys.readouterr().out)
+    [reason] = document["reasons"]
     assert reason.startswith("this node is not in zone zone-blue: superseded: the key of this node joined")
-    assert (told["in_order"], told["peers"], told["position"]) == (False, [], "")
+    assert (document["in_order"], document["peers"], document["position"]) == (False, [], "")
 
 
-def test_before_the_first_join_it_passes_on_the_running_agents_trouble(tmp_path: Path) -> None:
+def test_before_the_first_join_it_shows_the_error_of_the_running_agent(tmp_path: Path) -> None:
     config = config_in(tmp_path, interface="jwunone0")
     with runtime_state.only_one(config.lock_file, "zone-blue"):
         runtime_state.report(config.status_file, "no supervisor has answered yet")
@@ -110,7 +112,7 @@ def test_before_the_first_join_it_passes_on_the_running_agents_trouble(tmp_path:
             report.gather(config, SubprocessRunner())
 
 
-def test_a_snapshot_that_somebody_removed_is_not_taken_for_a_node_that_never_joined(tmp_path: Path) -> None:
+def test_a_removed_snapshot_is_distinguished_from_a_node_that_never_joined(tmp_path: Path) -> None:
     config = config_in(tmp_path, interface="jwunone0")
     with runtime_state.only_one(config.lock_file, "zone-blue"):
         runtime_state.report(config.status_file, "the controller cannot be reached", joined=True)
@@ -131,12 +133,12 @@ def test_an_interface_that_equals_the_zone_is_in_order(member: AgentConfig) -> N
     assert shown["reasons"] == ["no agent follows zone zone-blue"]
 
 
-def test_an_interface_that_is_down_is_said_to_be(member: AgentConfig) -> None:
+def test_a_missing_interface_is_a_reason(member: AgentConfig) -> None:
     shown = gathered(member, Host())
     assert shown["wireguard"] == ""
     assert "wg0 (down)" in status_text.text(shown)
-    assert "the interface wg0 is not there" in status_text.summary(shown)
-    assert {each["state"] for each in shown["peers"]} == {"missing"}  # type: ignore[attr-defined]
+    assert "the interface wg0 does not exist" in status_text.summary(shown)
+    assert {entry["state"] for entry in shown["peers"]} == {"missing"}  # type: ignore[attr-defined]
 
 
 def test_each_peer_has_its_state(member: AgentConfig) -> None:
@@ -145,7 +147,7 @@ def test_each_peer_has_its_state(member: AgentConfig) -> None:
     host.peers[key(1)].handshake = int(NOW) - 12
     host.peers[key(1)].endpoint = "198.51.100.7:4000"
     shown = gathered(member, host)
-    states = {each["name"]: each["state"] for each in shown["peers"]}  # type: ignore[attr-defined]
+    states = {entry["name"]: entry["state"] for entry in shown["peers"]}  # type: ignore[attr-defined]
     assert states == {"node1": "connected", "node2": "never", "node3": "missing"}
     table = status_text.text(shown)
     assert "12 s ago" in table
@@ -155,7 +157,7 @@ def test_each_peer_has_its_state(member: AgentConfig) -> None:
     assert gathered(member, host)["peers"][0]["state"] == "silent"  # type: ignore[index]
 
 
-def test_a_running_agent_is_shown_with_its_trouble(member: AgentConfig) -> None:
+def test_a_running_agent_is_shown_with_its_error(member: AgentConfig) -> None:
     runtime_state.report(member.status_file, "the controller cannot be reached")
     host = up(member)
     assert not gathered(member, host)["agent"]["running"]  # type: ignore[index]
@@ -170,14 +172,14 @@ def test_no_private_key_is_in_it(member: AgentConfig) -> None:
     assert member.private_key_file.read_text().strip() not in text
 
 
-def test_what_an_agent_found_that_runs_no_more_is_not_believed_without_a_session(member: AgentConfig) -> None:
+def test_the_path_status_of_an_ended_agent_requires_a_session(member: AgentConfig) -> None:
     host = up(member)
     ends = {1: ("direct", ""), 2: ("relayed", key(3)), 3: ("direct", "")}
     found = {key(n): PathStatus(path, relay, "", 25) for n, (path, relay) in ends.items()}
     path_status.save(member.paths_file, found)
 
     def paths() -> list[str]:
-        return [each["path"] for each in gathered(member, host)["peers"]]  # type: ignore[attr-defined]
+        return [entry["path"] for entry in gathered(member, host)["peers"]]  # type: ignore[attr-defined]
 
     with runtime_state.only_one(member.lock_file, "zone-blue"):
         assert paths() == ["direct", "relayed", "direct"]
@@ -190,25 +192,25 @@ def test_traffic_is_counted(member: AgentConfig) -> None:
     host = up(member)
     observed = host.observed()
     assert observed is not None
-    seen = ObservedPeer(key(1), ("10.20.0.2/32",), "", 25, int(NOW) - 3, received=124, sent=180)
-    counted = replace(observed, peers={**observed.peers, key(1): seen})
+    counted_peer = ObservedPeer(key(1), ("10.20.0.2/32",), "", 25, int(NOW) - 3, received=124, sent=180)
+    counted = replace(observed, peers={**observed.peers, key(1): counted_peer})
     with mock.patch.object(host, "observed", return_value=counted):
         first = gathered(member, host)["peers"][0]  # type: ignore[index]
     assert (first["received"], first["sent"]) == (124, 180)
 
 
-def test_what_the_machine_sends_elsewhere_is_a_difference(member: AgentConfig) -> None:
+def test_a_route_around_the_tunnel_is_a_difference(member: AgentConfig) -> None:
     host = up(member)
-    host.way = "eth0"
+    host.device = "eth0"
     shown = gathered(member, host)["differences"]
     assert isinstance(shown, list) and "elsewhere than into wg0: node" in shown[0] and "by eth0" in shown[0]
 
 
-def test_in_order_means_followed_answered_and_equal(member: AgentConfig) -> None:
+def test_in_order_requires_a_running_agent_an_answer_and_an_equal_interface(member: AgentConfig) -> None:
     host = up(member)
     assert not gathered(member, host)["in_order"], "no agent runs"
     with runtime_state.only_one(member.lock_file, "zone-blue"):
-        assert not gathered(member, host)["in_order"], "it has not said a word yet"
+        assert not gathered(member, host)["in_order"], "the agent has not reported yet"
         runtime_state.report(member.status_file, "", waiting=True)
         assert not gathered(member, host)["in_order"], "the zone has not answered yet"
         runtime_state.report(member.status_file, "the zone refused a request: taken")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The status as a person reads it: how many first, what is broken on top, sizes and ages in one unit."""
+"""The status as text: the summary first, broken peers on top, sizes and ages in one unit."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def shown(*peers: dict[str, Any], reasons: tuple[str, ...] = ()) -> dict[str, An
         "agent": {"running": True, "pid": 7, "trouble": "", "waiting": False},
         "in_order": not reasons,
         "reasons": list(reasons),
-        "connected": sum(each["path"] != "none" for each in peers),
-        "relayed": sum(each["path"] == "relayed" for each in peers),
+        "connected": sum(entry["path"] != "none" for entry in peers),
+        "relayed": sum(entry["path"] == "relayed" for entry in peers),
         "peers": list(peers),
     }
 
@@ -62,13 +62,13 @@ def many() -> list[dict[str, Any]]:
     return direct + relayed + [peer(f"gone{number}", "none") for number in range(296)]
 
 
-def test_the_first_line_says_how_many_and_whether_all_is_in_order() -> None:
+def test_the_first_line_has_the_numbers_of_peers_and_whether_the_node_is_in_order() -> None:
     first = status_text.text(shown(*many())).splitlines()[0]
     assert first == "3 of 299 peers connected, 2 relayed, in order"
     assert status_text.summary(shown()) == "0 of 0 peers connected, in order"
     assert status_text.summary(shown(peer("a"))) == "1 of 1 peer connected, in order"
     assert status_text.summary(shown(peer("a", retained_from=6))) == (
-        "1 of 1 peer connected, 1 kept although the controller lost them, in order"
+        "1 of 1 peer connected, 1 retained after the controller lost them, in order"
     )
     reasons = ("no agent follows zone zone-blue", "b", "c", "d")
     assert status_text.summary(shown(peer("a"), reasons=reasons)) == (
@@ -83,11 +83,11 @@ def test_broken_peers_are_on_top_and_direct_ones_before_relayed() -> None:
     assert [line.split()[0] for line in lines[-4:]] == ["c", "a", "d", "b"]
 
 
-def test_bad_shows_only_what_is_not_well() -> None:
+def test_bad_shows_only_problems() -> None:
     status = shown(peer("a"), peer("b", "none"), peer("c", retained_from=6), reasons=("no agent",))
     lines = status_text.text(status, bad=True).splitlines()
     assert lines[0].endswith("not in order: no agent")
-    assert "trouble  no agent" in lines
+    assert "problem  no agent" in lines
     assert [line.split()[0] for line in lines[-2:]] == ["b", "c"]
     assert status_text.text(shown(peer("a")), bad=True) == "1 of 1 peer connected, in order"
 
@@ -135,19 +135,19 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_colour_is_for_terminals_and_yields_to_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_colours_are_for_terminals_without_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("NO_COLOR", "TERM"):
         monkeypatch.delenv(variable, raising=False)
-    assert status_text.colours_wanted(Terminal())
-    assert not status_text.colours_wanted(io.StringIO())
+    assert status_text.use_colours(Terminal())
+    assert not status_text.use_colours(io.StringIO())
     monkeypatch.setenv("TERM", "dumb")
-    assert not status_text.colours_wanted(Terminal())
+    assert not status_text.use_colours(Terminal())
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("NO_COLOR", "1")
-    assert not status_text.colours_wanted(Terminal())
+    assert not status_text.use_colours(Terminal())
 
 
-def test_colour_changes_nothing_but_colour() -> None:
+def test_colours_do_not_change_the_text() -> None:
     status = shown(peer("a"), peer("b", "none"), peer("c", "relayed"), reasons=("no agent",))
     coloured = status_text.text(status, colour=True)
     assert "\033[31m" in coloured
@@ -158,7 +158,7 @@ def test_colour_changes_nothing_but_colour() -> None:
 
 @pytest.fixture
 def states(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any] | JaywalkError]:
-    """What is found at each look, the last one again and again."""
+    """The results of the next observations; the last one is repeated."""
     found: list[dict[str, Any] | JaywalkError] = []
 
     def gather(*_: object) -> dict[str, Any]:
@@ -177,8 +177,8 @@ def states(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, An
 
 
 @pytest.fixture
-def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long is slept; Ctrl-C comes in the third."""
+def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The durations of all sleeps; the third one is interrupted with Ctrl-C."""
     slept: list[float] = []
 
     def sleep(seconds: float) -> None:
@@ -190,8 +190,8 @@ def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return slept
 
 
-def test_the_exit_code_follows_the_order_with_and_without_a_wait(
-    states: list[Any], naps: list[float], capsys: pytest.CaptureFixture[str]
+def test_the_exit_code_is_0_if_the_node_is_in_order_with_and_without_a_wait(
+    states: list[Any], sleeps: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
     states[:] = [shown(peer("a"))]
     assert main.main(["status"]) == main.main(["status", "--wait", "60"]) == 0
@@ -199,7 +199,7 @@ def test_the_exit_code_follows_the_order_with_and_without_a_wait(
     assert main.main(["status"]) == main.main(["status", "--wait", "0"]) == main.FAILURE
     states[:] = [shown(peer("a"), reasons=("no agent",)), shown(peer("a"))]
     assert main.main(["status", "--wait", "60"]) == 0
-    assert naps == [status_command.WAIT_STEP]
+    assert sleeps == [status_command.WAIT_STEP]
     assert "in order" in capsys.readouterr().out
 
 
@@ -207,19 +207,19 @@ def test_the_exit_code_follows_the_order_with_and_without_a_wait(
     ("argv", "pause"), [(["--watch"], 2.0), (["--watch", "0.5"], 0.5), (["-watch=7"], 7.0)]
 )
 def test_watch_shows_each_state_until_ctrl_c(
-    argv: list[str], pause: float, states: list[Any], naps: list[float], capsys: pytest.CaptureFixture[str]
+    argv: list[str], pause: float, states: list[Any], sleeps: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
     states[:] = [JaywalkError("this node has not joined"), shown(reasons=("no agent",)), shown(peer("a"))]
     assert main.main(["status", *argv]) == main.INTERRUPTED
-    said = capsys.readouterr()
-    assert said.err == ""
-    assert [said.out.count(word) for word in ("has not joined", "no agent", "1 of 1 peer")] == [1, 2, 1]
-    assert "\033" not in said.out
-    assert naps == [pause] * 3
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert [printed.out.count(word) for word in ("has not joined", "no agent", "1 of 1 peer")] == [1, 2, 1]
+    assert "\033" not in printed.out
+    assert sleeps == [pause] * 3
 
 
 def test_watch_refreshes_a_terminal(
-    states: list[Any], naps: list[float], monkeypatch: pytest.MonkeyPatch
+    states: list[Any], sleeps: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     states[:] = [shown(peer("a"))]
     screen = Terminal()
@@ -229,7 +229,7 @@ def test_watch_refreshes_a_terminal(
 
 
 def test_watch_as_json_is_a_line_each_time(
-    states: list[Any], naps: list[float], capsys: pytest.CaptureFixture[str]
+    states: list[Any], sleeps: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
     states[:] = [shown(peer("a"))]
     main.main(["status", "--watch", "--json"])
