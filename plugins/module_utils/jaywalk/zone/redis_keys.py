@@ -42,6 +42,10 @@ class ZoneKeys:
     def inbox(self) -> str:
         return self._key("inbox")
 
+    # The names "orders" and "seen" stay in Redis, since supervisors of two versions run side by side during
+    # an upgrade.  With other names, a leader of the other version would not answer operators' requests, and
+    # would compare outdated last-seen times: under the takeover policy "stale" it would give away addresses
+    # of live nodes.
     @cached_property
     def operator_inbox(self) -> str:
         return self._key("orders")
