@@ -82,12 +82,12 @@ class ZoneCopy:
             "digest": self.digest,
             "leases": {key: lease.to_wire() for key, lease in leases.items()},
         }
-        return _sealed(body)
+        return _with_header(body)
 
     @classmethod
     def from_text(cls, name: str, text: str) -> ZoneCopy:
         """Parses a copy of the zone ``name``; raises ``InvalidValue`` for anything else."""
-        body = _opened(text)
+        body = _checked_body(text)
         if body.get("zone") != name:
             raise InvalidValue(f"it is no copy of zone {name}")
         position = codec.a_list(body.get("position"), "two numbers of the position")
@@ -121,7 +121,7 @@ class SharedCopy:
     tokens: Mapping[str, str] = field(default_factory=dict)
 
     def to_text(self) -> str:
-        return _sealed(
+        return _with_header(
             {
                 "declared": self.declared,
                 "removed": dict(self.removed),
@@ -133,7 +133,7 @@ class SharedCopy:
     @classmethod
     def from_text(cls, text: str) -> SharedCopy:
         """Parses a copy; raises ``InvalidValue`` for anything else."""
-        body = _opened(text)
+        body = _checked_body(text)
         removed = codec.mapping(body.get("removed", {}), "the list of removed zones")
         tokens = codec.mapping(body.get("tokens", {}), "the list of tokens")
         for name, record in tokens.items():
@@ -169,11 +169,11 @@ def as_lost(lease: Lease, now: float) -> Lease:
     return replace(lease, released=now, prefixes=()) if lease.released is None else lease
 
 
-def _sealed(body: Mapping[str, Any]) -> str:
+def _with_header(body: Mapping[str, Any]) -> str:
     return json.dumps({"format": FORMAT, "schema": SCHEMA, **body}, separators=(",", ":")) + "\n"
 
 
-def _opened(text: str) -> Mapping[str, Any]:
+def _checked_body(text: str) -> Mapping[str, Any]:
     body = codec.mapping(text, "the copy")
     if body.get("format") != FORMAT:
         raise InvalidValue("it is no copy that a supervisor made")

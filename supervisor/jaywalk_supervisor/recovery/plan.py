@@ -57,9 +57,9 @@ def missing_leases(state: ZoneState, copy: ZoneCopy, now: float) -> tuple[list[C
     left_out: list[str] = []
     leases = sorted(copy.leases.values(), key=lambda lease: not is_reserved(lease))
     for lease in leases:
-        why = _obstacle(state, lease)
+        why = _conflict(state, lease)
         if why is None:
-            change = Change("=", lease.key, _fitting(state, as_lost(lease, now)).to_wire())
+            change = Change("=", lease.key, _without_taken_prefixes(state, as_lost(lease, now)).to_wire())
             state.apply(change)
             changes.append(change)
         elif why and is_reserved(lease):
@@ -67,7 +67,7 @@ def missing_leases(state: ZoneState, copy: ZoneCopy, now: float) -> tuple[list[C
     return changes, left_out
 
 
-def _obstacle(state: ZoneState, lease: Lease) -> str | None:
+def _conflict(state: ZoneState, lease: Lease) -> str | None:
     """Returns why a lease conflicts with ``state``; None if it does not, "" if the zone already has it."""
     known = state.leases.get(lease.key)
     if known is not None:
@@ -84,7 +84,7 @@ def _obstacle(state: ZoneState, lease: Lease) -> str | None:
     return None
 
 
-def _fitting(state: ZoneState, lease: Lease) -> Lease:
+def _without_taken_prefixes(state: ZoneState, lease: Lease) -> Lease:
     """Returns the lease without the prefixes that now belong to another node or overlap a pool."""
     free = tuple(
         prefix

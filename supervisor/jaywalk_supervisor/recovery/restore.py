@@ -50,7 +50,7 @@ def recreate_zone(store: Store, copy: ZoneCopy) -> bool:
 def replace_older(store: Store, copy: ZoneCopy) -> None:
     """Replaces a zone that was restored from an older copy by ``copy``."""
     name = copy.zone.name
-    store.commit_all(name, lambda state: _applied(state, outdated_reservations(state, copy)))
+    store.commit_all(name, lambda state: _apply_all(state, outdated_reservations(state, copy)))
     try:
         changed, _state = update_zone(store, name, lambda _state: copy.zone)
     except InvalidValue as error:
@@ -123,9 +123,9 @@ def recover_missing_peers(store: Store, state: ZoneState) -> ZoneState:
     name = state.zone.name
 
     def away(state: ZoneState) -> list[Change]:
-        return _applied(state, _away(_unlisted(store, state), store.time(name)))
+        return _apply_all(state, _as_left(_leases_without_peer(store, state), store.time(name)))
 
-    while lost := _unlisted(store, state):
+    while lost := _leases_without_peer(store, state):
         fields = {"history": "", "marks": "", "restored": state.stream_id}
         if store.change(name, state.head, fields, new_epoch=True) == "OK":
             log.warning(
@@ -150,11 +150,11 @@ def _refill(store: Store, state: ZoneState, hash_name: str, records: Mapping[str
     return len(lost)
 
 
-def _away(leases: Sequence[Lease], now: float) -> list[Change]:
+def _as_left(leases: Sequence[Lease], now: float) -> list[Change]:
     return [Change("=", lease.key, as_lost(lease, now).to_wire()) for lease in leases]
 
 
-def _applied(state: ZoneState, changes: list[Change]) -> list[Change]:
+def _apply_all(state: ZoneState, changes: list[Change]) -> list[Change]:
     for change in changes:
         state.apply(change)
     return changes
@@ -165,7 +165,7 @@ def _log_left_out(name: str, sentences: Sequence[str]) -> None:
         log.warning("zone %s: not restored: %s; reserve it again", name, sentence)
 
 
-def _unlisted(store: Store, state: ZoneState) -> list[Lease]:
+def _leases_without_peer(store: Store, state: ZoneState) -> list[Lease]:
     """Returns the leases of joined nodes without a peer record, readable or not."""
     found = [
         lease

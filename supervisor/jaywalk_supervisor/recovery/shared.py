@@ -72,10 +72,12 @@ class SharedRecovery:
                 del removed[name]
         if lost := removed.keys() - names - gone:
             store.redis.sadd(REMOVED_ZONES_KEY, *lost)
-            log.warning("the controller lost the record that %s were removed: it is restored", _listed(lost))
+            log.warning(
+                "the controller lost the record that %s were removed: it is restored", _join_names(lost)
+            )
         if lost := copies.keys() - names - removed.keys():
             store.redis.sadd(ZONES, *lost)
-            log.warning("the controller's list of zones lacked %s: they were added again", _listed(lost))
+            log.warning("the controller's list of zones lacked %s: they were added again", _join_names(lost))
         latest = sorted(removed.items(), key=lambda item: item[1])[-MAX_REMOVED:]
         self._copy = replace(self._copy, removed=dict(latest))
         return removed.keys() & copies.keys()
@@ -150,14 +152,16 @@ def _readable(records: Mapping[str, str]) -> dict[str, str]:
 def _log_older_tokens(known: Mapping[str, str], records: Mapping[str, str]) -> None:
     """Logs how the controller's older tokens, which stay in force, differ from the known ones."""
     if revived := records.keys() - known.keys():
-        log.warning("tokens that were removed are valid again, from older data: remove %s", _listed(revived))
+        log.warning(
+            "tokens that were removed are valid again, from older data: remove %s", _join_names(revived)
+        )
     if lost := known.keys() - records.keys():
-        log.warning("tokens are missing in the controller's older data: add %s again", _listed(lost))
+        log.warning("tokens are missing in the controller's older data: add %s again", _join_names(lost))
 
 
 def _number(text: str) -> int:
     return int(text) if text.isdecimal() and len(text) < 18 else 0
 
 
-def _listed(names: Iterable[str]) -> str:
+def _join_names(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))

@@ -123,12 +123,12 @@ def read(
         if not reason:
             return peer, lease, None
         mark = Unreadable(key, (LEASES,), reason, lease, lease.addresses, covered=True)
-        return peer, lease, _salvaged(zone, mark, [lease_text or ""], lease)
+        return peer, lease, _with_readable_parts(zone, mark, [lease_text or ""], lease)
     found, lease_reason = _lease(zone, key, lease_text)
     if found is not None and not peer_reason:
         return None, found, None
     hashes = tuple(name for name, why in ((PEERS, peer_reason), (LEASES, lease_reason)) if why)
-    mark = _salvaged(
+    mark = _with_readable_parts(
         zone,
         Unreadable(key, hashes, peer_reason or lease_reason, _unknown_lease(key), ()),
         [text for text, why in ((lease_text, lease_reason), (peer_text, peer_reason)) if text and why],
@@ -171,7 +171,7 @@ def _decoded(text: str) -> Any:
         return None
 
 
-def _salvaged(zone: Zone, mark: Unreadable, texts: list[str], certain: Lease | None) -> Unreadable:
+def _with_readable_parts(zone: Zone, mark: Unreadable, texts: list[str], certain: Lease | None) -> Unreadable:
     """Returns ``mark`` with all of ``certain`` and what can be read from the corrupted ``texts``."""
     found = [_found(zone, text) for text in texts]
     addresses = dict.fromkeys(address for text in found for address in text.addresses)
@@ -202,7 +202,7 @@ def _found(zone: Zone, text: str) -> _Found:
         data = None
     fields = dict(_fields(zone, data)) if isinstance(data, dict) else {}
     prefixes = fields.pop("prefixes", None)
-    certain = fields.pop("addresses", ()) or _listed(zone, text)
+    certain = fields.pop("addresses", ()) or _first_complete_list(zone, text)
     tokens = dict.fromkeys(_TOKEN.findall(text))
     found = certain or tuple(dict.fromkeys(_addresses(zone, tokens)))
     return _Found(
@@ -215,7 +215,7 @@ def _found(zone: Zone, text: str) -> _Found:
     )
 
 
-def _listed(zone: Zone, text: str) -> tuple[str, ...]:
+def _first_complete_list(zone: Zone, text: str) -> tuple[str, ...]:
     """Returns the first complete list in ``text`` that contains only addresses of the zone."""
     for match in _LIST.finditer(text):
         tokens = _TOKEN.findall(match.group(1))

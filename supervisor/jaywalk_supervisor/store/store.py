@@ -63,7 +63,7 @@ class Origin:
         return [*self.position, self.digest, self.restored, "1" if self.readded else "", *records]
 
 
-NOTHING = Origin()
+NO_ORIGIN = Origin()
 
 
 def new_mark() -> str:
@@ -92,13 +92,13 @@ class Store(Connection):
         """
         return [self.where.zone] if self.where.zone else sorted(members(self.redis, ZONES))
 
-    def create(self, zone: Zone, behind: Origin = NOTHING) -> bool:
+    def create(self, zone: Zone, origin: Origin = NO_ORIGIN) -> bool:
         """Creates ``zone`` unless one with its name exists; returns whether it was created."""
         pools, description = zone.to_wire()["pools"], zone.description
         own = [SCHEMA, LEAST_WAIT_MS, pools, description, zone.policy.to_wire(), new_mark()]
         keys = ZoneKeys(zone.name)
         names = [keys.meta, keys.peers, keys.events, keys.leases, keys.credentials]
-        created = self.run("create", names, [*own, *behind.arguments()]) == "CREATED"
+        created = self.run("create", names, [*own, *origin.arguments()]) == "CREATED"
         self.redis.sadd(ZONES, zone.name)
         return created
 

@@ -13,16 +13,16 @@ if redis.call('EXISTS', KEYS[1]) == 1 then return 'EXISTS' end
 local epoch = math.max(now_ms(), tonumber(ARGV[7]) + 1)
 local rev = tonumber(ARGV[8])
 -- No supervisor writes a number larger than marks.py accepts.
-local function behind(known, digits)
+local function latest(known, digits)
   return math.max(known, digits and #digits <= 15 and tonumber(digits) or 0)
 end
 for _, record in ipairs(redis.call('HVALS', KEYS[2])) do
-  rev = behind(rev, string.match(record, '"r":(%d+)'))
+  rev = latest(rev, string.match(record, '"r":(%d+)'))
 end
 local last = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)[1]
 if last then
   local ends, number = string.match(last[1], '(%d+)-(%d+)')
-  epoch, rev = behind(epoch, ends) + 1, behind(rev, number)
+  epoch, rev = latest(epoch, ends) + 1, latest(rev, number)
 end
 if redis.call('EXISTS', KEYS[2], KEYS[4]) == 0 then
   for at = 12, #ARGV, 2 do redis.call('HSET', KEYS[4], ARGV[at], ARGV[at + 1]) end

@@ -140,7 +140,7 @@ def test_an_inbox_is_cut_by_its_bytes_too_and_what_waits_longest_stays(store: St
     assert store.trim(ZoneKeys("zone-none").inbox, 20_000, 1 << 30) == 0
 
 
-class Told(Store):
+class MemoryOnlyStore(Store):
     """A store that returns only a server's memory use."""
 
     def __init__(self, **memory: int) -> None:
@@ -152,7 +152,7 @@ class Told(Store):
 
 def test_memory_counts_as_full_by_what_redis_counts_and_as_relieved_a_little_below() -> None:
     health = Health()
-    watch = MemoryMonitor(health, ControllerAddress("192.0.2.1"))
+    monitor = MemoryMonitor(health, ControllerAddress("192.0.2.1"))
     for used, aside, full in (
         (90, 0, False),
         (105, 10, False),
@@ -160,7 +160,7 @@ def test_memory_counts_as_full_by_what_redis_counts_and_as_relieved_a_little_bel
         (98, 0, True),
         (96, 0, False),
     ):
-        watch.check(Told(used_memory=used, mem_not_counted_for_evict=aside, maxmemory=100))
+        monitor.check(MemoryOnlyStore(used_memory=used, mem_not_counted_for_evict=aside, maxmemory=100))
         assert bool(health.memory_error) == full
-    watch.check(Told(used_memory=10**12, maxmemory=0))
+    monitor.check(MemoryOnlyStore(used_memory=10**12, maxmemory=0))
     assert not health.memory_error

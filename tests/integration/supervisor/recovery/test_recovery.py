@@ -251,8 +251,10 @@ def test_an_older_state_of_redis_stands_and_the_log_says_what_differs(
         assert store.load(ZONE).zone.policy.quarantine == 77
         assert reservation_key("camera") not in store.load(ZONE).leases
         until(lambda: "camera" not in str(copied(tmp_path)))
-    told = [each.getMessage() for each in caplog.records if "put back to an older state" in each.getMessage()]
-    assert len(told) == 1 and "camera" in told[0] and "policy" in told[0]
+    lines = [
+        each.getMessage() for each in caplog.records if "put back to an older state" in each.getMessage()
+    ]
+    assert len(lines) == 1 and "camera" in lines[0] and "policy" in lines[0]
     assert [
         path for path in tmp_path.glob("copies/*/zone-a.json.before-loss-*") if "camera" in path.read_text()
     ]
@@ -413,9 +415,9 @@ def test_a_zone_that_is_just_being_removed_is_not_put_back(store: Store) -> None
     """Another supervisor checks when the zone is already gone but still in the list of zones."""
     zones.add(store, ZONE, WISH, OWN)
     recovery, states = Recovery(store.where), {ZONE: store.load(ZONE)}
-    looks = []
+    found = []
 
-    def look() -> None:
+    def check() -> None:
         recovery.restore_shared(store)
         recovery.restore_zones(store, states)
         recovery.follow(store, states)
@@ -426,14 +428,14 @@ def test_a_zone_that_is_just_being_removed_is_not_put_back(store: Store) -> None
         ) -> str:
             done = super().run(script, keys, arguments, when_full)
             if script == "remove":
-                looks.append(store.redis.exists(KEYS.meta))
-                look()
+                found.append(store.redis.exists(KEYS.meta))
+                check()
             return done
 
-    look()
+    check()
     zones.remove(Watched(store.redis, store.where), ZONE, force=False)
-    look()
-    assert looks == [0]
+    check()
+    assert found == [0]
     assert (store.zones(), store.redis.exists(KEYS.meta)) == ([], 0)
 
 

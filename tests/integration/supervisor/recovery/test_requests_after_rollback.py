@@ -57,10 +57,12 @@ def test_a_supervisor_that_runs_says_what_is_to_be_ordered_again(
             until(lambda: store.heads([ZONE])[ZONE] and store.head(ZONE).epoch > epoch)
             until(lambda: follows(committer, store))
             assert client.ask(join(ZONE, 1), 20).ok
-    told = [each.getMessage() for each in caplog.records if "put back to an older state" in each.getMessage()]
-    assert len(told) == 1
-    assert "the reservation of web" in told[0]
-    assert "the policy" in told[0]
+    lines = [
+        each.getMessage() for each in caplog.records if "put back to an older state" in each.getMessage()
+    ]
+    assert len(lines) == 1
+    assert "the reservation of web" in lines[0]
+    assert "the policy" in lines[0]
     assert key_of(1) in store.load(ZONE).peers
     aside = tmp_path.glob("copies/*/zone-blue.json.before-loss-*")
     assert ["web" in path.read_text() for path in aside] == [True]

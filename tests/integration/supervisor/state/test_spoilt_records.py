@@ -201,13 +201,13 @@ def test_zones_are_looked_at_in_turn_and_page_by_page(store: Store, monkeypatch:
     for zone in (BLUE, RED):
         store.create(zone)
     states = {name: store.load(name) for name in store.zones()}
-    looks = audit.Audit()
+    checks = audit.Audit()
     store.redis.hset(ZoneKeys("zone-red").leases, key_of(1), "spoilt")
-    assert [looks.check_next(store, states) for _ in range(4)] == [[], ["zone-red"], [], ["zone-red"]]
+    assert [checks.check_next(store, states) for _ in range(4)] == [[], ["zone-red"], [], ["zone-red"]]
     states["zone-red"] = store.reload(states["zone-red"])
-    assert [looks.check_next(store, states) for _ in range(2)] == [[], []]
+    assert [checks.check_next(store, states) for _ in range(2)] == [[], []]
     store.redis.hdel(ZoneKeys("zone-red").leases, key_of(1))
-    assert [looks.check_next(store, states) for _ in range(2)] == [[], ["zone-red"]]
+    assert [checks.check_next(store, states) for _ in range(2)] == [[], ["zone-red"]]
 
 
 def test_a_node_whose_last_sign_of_life_does_not_parse_counts_as_heard_of(store: Store) -> None:

@@ -16,7 +16,7 @@ GRANTED = Reply(ok=True, name="n", addresses=("10.20.0.1",), changed=True)
 REFUSED = Reply.refused("exhausted", "no address left")
 
 
-def told(granted: int, refused: int) -> list[LoggedRequest]:
+def logged(granted: int, refused: int) -> list[LoggedRequest]:
     requests = [join("zone-blue", number) for number in range(granted + refused)]
     return list(zip(requests, [GRANTED] * granted + [REFUSED] * refused, strict=True))
 
@@ -27,7 +27,7 @@ def lines(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
 
 def test_each_request_of_a_small_commit_has_its_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    requests = told(2, 1)
+    requests = logged(2, 1)
     log_commit("zone-blue", requests, RepeatFilter())
     assert lines(caplog, logging.INFO) == [
         f"zone zone-blue: join of {request.key}: n 10.20.0.1" for request, _ in requests[:2]
@@ -38,7 +38,7 @@ def test_each_request_of_a_small_commit_has_its_line(caplog: pytest.LogCaptureFi
 
 def test_a_storm_is_one_line_that_counts(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    log_commit("zone-blue", told(MAX_LINES, 3), RepeatFilter())
+    log_commit("zone-blue", logged(MAX_LINES, 3), RepeatFilter())
     summary = f"zone zone-blue: {MAX_LINES + 3} requests at once: {MAX_LINES} join, 3 exhausted"
     assert [record.getMessage() for record in caplog.records] == [summary]
     assert lines(caplog, logging.WARNING) == [summary]
@@ -46,7 +46,7 @@ def test_a_storm_is_one_line_that_counts(caplog: pytest.LogCaptureFixture) -> No
 
 def test_debug_has_each_request_of_a_storm_too(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    log_commit("zone-blue", told(MAX_LINES, 1), RepeatFilter())
+    log_commit("zone-blue", logged(MAX_LINES, 1), RepeatFilter())
     assert len(lines(caplog, logging.DEBUG)) == MAX_LINES + 1
 
 
