@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether this process may look at and change network interfaces, as most commands do."""
+"""Checks that this process may read and change network interfaces, as most commands do."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 
 from jaywalk.core.errors import JaywalkError
 
+# Its bit (capabilities(7)); ``wg show`` needs it too.
 CAP_NET_ADMIN = 12
-"""Its bit (capabilities(7)); ``wg show`` asks for it, too."""
 STATUS = Path("/proc/self/status")
 
 
 def require(command: str) -> None:
-    """Raises ``JaywalkError`` where the command would read half of the truth and fail at the rest."""
+    """Raises ``JaywalkError`` if the command would miss a part of the state, and fail at the rest."""
     if not _may_administer():
         raise JaywalkError(f"'jaywalk {command}' needs root", "run it with sudo")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Taking away what a zone left on this machine: state, settings and the key that was made for it."""
+"""Removes what a zone left on this machine: state, service files and the key that was made for it."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from ..host.platform import PLATFORM
 from ..options import CONFIG_DIR
 
 
-def purge(config: AgentConfig, runner: Runner, configuration: Path = CONFIG_DIR) -> None:
-    """Removes all that the zone has here but the programs; a key file elsewhere is its owner's and stays.
+def purge(config: AgentConfig, runner: Runner, config_dir: Path = CONFIG_DIR) -> None:
+    """Removes all files of the zone from this machine; a key file elsewhere stays, as do the programs.
 
-    The caller holds the zone's lock.  Doing it twice changes nothing.  Raises ``JaywalkError``.
+    The caller holds the zone's lock.  A second run changes nothing.  Raises ``JaywalkError``.
     """
-    service = configuration / f"{config.zone}.env"
+    service = config_dir / f"{config.zone}.env"
     if service.exists():
         disable = [word.format(zone=config.zone) for word in PLATFORM.disable]
         done = runner.run(disable)
         if done.returncode != 0:
             raise JaywalkError(f"{disable[-1]} cannot be disabled ({done.stderr.strip()})", "run as root")
-    own = [configuration / f"{config.zone}.{kind}" for kind in ("env", "password", "key")]
+    own = [config_dir / f"{config.zone}.{kind}" for kind in ("env", "password", "key")]
     state = (config.snapshot_file, config.volatile_snapshot_file)
     running = (config.status_file, config.paths_file, config.interface_file, config.lock_file)
     for path in [*own, *state, *running]:
         _remove(path)
     if not list(config.state_dir.glob("*.json")):
         _remove(config.state_dir / "instance")
-    for folder in (config.run_dir, config.state_dir, configuration):
+    for folder in (config.run_dir, config.state_dir, config_dir):
         if folder.is_dir() and not list(folder.iterdir()):
             folder.rmdir()
 

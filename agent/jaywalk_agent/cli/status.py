@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``jaywalk status``: once, after a wait, or again and again."""
+"""``jaywalk status``: shows the status once, after a wait, or repeatedly."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from ..status import report
 from ..status import text as status_text
 
 FAILURE = 1
-WAIT_STEP = 0.5
+WAIT_STEP_SECONDS = 0.5
+# Moves to the upper left corner and clears from there (ECMA-48).
 CLEAR = "\033[H\033[J"
-"""Moves to the upper left corner and clears from there (ECMA-48)."""
 
 
 def run(config: AgentConfig, arguments: argparse.Namespace) -> int:
-    """Shows and returns 0 where this node is in order, 1 where it is not."""
+    """Prints the status; returns 0 if this node is in order, else 1."""
     if arguments.watch:
         return _watch(config, arguments)
     deadline = time.monotonic() + arguments.wait
     shown = _gather(config, arguments)
     while not shown["in_order"] and time.monotonic() < deadline:
-        time.sleep(WAIT_STEP)
+        time.sleep(WAIT_STEP_SECONDS)
         shown = _gather(config, arguments)
     print(_text(shown, arguments))
     return 0 if shown["in_order"] else FAILURE
 
 
 def _watch(config: AgentConfig, arguments: argparse.Namespace) -> int:
-    """Until Ctrl-C; what cannot be told now may be later."""
+    """Prints the status repeatedly until Ctrl-C; an error may be over the next time."""
     while True:
         try:
             text = _text(_gather(config, arguments), arguments)
@@ -51,7 +51,7 @@ def _watch(config: AgentConfig, arguments: argparse.Namespace) -> int:
 
 
 def _gather(config: AgentConfig, arguments: argparse.Namespace) -> dict[str, Any]:
-    """The status; who reads JSON gets it also where this node is in no zone."""
+    """The status; as JSON also if this node is in no zone."""
     try:
         return report.gather(config, config.runner())
     except report.NotAMember as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Takes down what the agent of a zone made on this machine, and nothing of anybody else."""
+"""Removes the interfaces, rules and routes of a zone's agent from this machine, and nothing else."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ log = logging.getLogger(__name__)
 def take_down(config: AgentConfig, public_key: str) -> bool:
     """Removes the zone's interfaces, also one of an earlier key or name; returns whether any was there.
 
-    Raises ``InvalidValue`` where the interface of that name is somebody else's.
+    Raises ``InvalidValue`` if the interface of that name belongs to another program.
     """
     record = InterfaceRecord.read(config.interface_file)
-    done = record is not None and _remove_recorded(config, record)
-    # With a network namespace goes all that was in it.
+    removed = record is not None and _remove_recorded(config, record)
+    # The interface is gone with its network namespace.
     with suppress(MissingNamespace):
-        done |= _remove(config, public_key)
+        removed |= _remove(config, public_key)
     config.interface_file.unlink(missing_ok=True)
-    return done
+    return removed
 
 
 def retire_former(config: AgentConfig) -> None:
-    """Removes the interface that the zone's agent made under another name: it holds the port and the pool."""
+    """Removes the interface with the agent's former name, which still has the port and the addresses."""
     record = InterfaceRecord.read(config.interface_file)
     if record is None or record.is_of(config.interface, config.netns):
         return
     if _remove_recorded(config, record):
-        log.warning("%s of zone %s is %s from now on", record.name, config.zone, config.interface)
+        log.warning("%s of zone %s is now %s", record.name, config.zone, config.interface)
 
 
 def _remove_recorded(config: AgentConfig, record: InterfaceRecord) -> bool:
-    """Removes the interface of a record, unless that name is somebody else's by now."""
+    """Removes the interface of ``record``, unless another zone has one of that name by now."""
     others = (InterfaceRecord.read(file) for file in config.run_dir.glob("*.interface"))
     same = [other for other in others if other is not None and other.is_of(record.name, record.netns)]
     if len(same) > 1:
         return False
-    # Raised for another key, and for a network namespace that is gone.
+    # Raised for an interface with another key, and for a missing network namespace.
     with suppress(InvalidValue):
         before = replace(config, interface=record.name, netns=record.netns)
         return _remove(before, record.public_key)
@@ -64,6 +64,6 @@ def _remove(config: AgentConfig, public_key: str) -> bool:
     former = former_keys(record, config.interface, config.netns, view, backend)
     node = config.node(public_key, former)
     relays = RelayPlane(runner, node).remove()
-    done = bool(DataPlane(backend, node).remove()) or relays
+    removed = bool(DataPlane(backend, node).remove()) or relays
     Forwarding(runner, config.interface, wanted=False).remove()
-    return done
+    return removed

@@ -36,7 +36,7 @@ from ..host.signals import StopSignal
 from ..host.wall_clock import WallClock
 from . import losses
 from .membership import ENDPOINT_UPDATE, JOIN, Membership, OutstandingRequest
-from .notices import Notices, namesakes, supplanted
+from .notices import Notices, name_conflicts, reassigned
 
 log = logging.getLogger(__name__)
 
@@ -181,8 +181,8 @@ class Follower:
         with self.stop.waiting():
             losses.follow_clock(before, self._clock)
             self.view, merged = client.resync(before, key)
-        losses.tell(self.view, before, merged)
-        self._notices.say(supplanted(self.view, self.view.retained))
+        losses.log_losses(self.view, before, merged)
+        self._notices.warn(reassigned(self.view, self.view.retained))
         self.membership.update(self._own_record(), removal=merged.own_removed)
         lost = merged.lost_since(before) and self._own_record() != before.peers.get(key)
         if lost and self.membership.member:
@@ -207,8 +207,8 @@ class Follower:
             self._next_tick = min(self._next_tick, time.monotonic() + SETTLE_SECONDS)
         if self.membership.public_key in changed:
             self.membership.update(self._own_record(), removal=True)
-        self._notices.say(namesakes(view, self.membership.public_key, changed))
-        self._notices.say(supplanted(view, changed))
+        self._notices.warn(name_conflicts(view, self.membership.public_key, changed))
+        self._notices.warn(reassigned(view, changed))
         if changed or reply is not None:
             yield Update(view, frozenset(changed))
         if changed:
@@ -224,7 +224,7 @@ class Follower:
     def _handle_reply(self, reply: Reply) -> None:
         outstanding = self.membership.outstanding
         assert outstanding is not None and outstanding.request is not None
-        self._notices.say(note for note in reply.notes if note not in outstanding.request.notes)
+        self._notices.warn(note for note in reply.notes if note not in outstanding.request.notes)
         self.membership.handle_reply(reply, self._own_record(), time.monotonic())
 
     def _check_in(self, client: ZoneClient) -> Iterator[Update]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the log says of a controller that came back with less than this node knows, and the end of that."""
+"""Logs that a controller lost records that this node has, and ends their retention."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ..host.wall_clock import WallClock
 
 log = logging.getLogger(__name__)
 
-NAMED = 3
-"""Peers that a line of the log names."""
+# Peers that a log line names.
+MAX_NAMES = 3
 
 
-def tell(view: ZoneView, before: ZoneView, merged: Merged) -> None:
-    """Says what of ``before`` the snapshot ``view`` lacks, and what it lists again."""
+def log_losses(view: ZoneView, before: ZoneView, merged: Merged) -> None:
+    """Logs which peers of ``before`` the snapshot ``view`` lacks, and which it lists again."""
     if lost := merged.retained - before.retained.keys():
         log.warning(
             "the controller lost %d peers of zone %s that this node knows from epoch %d: they stay in "
@@ -39,14 +39,14 @@ def tell(view: ZoneView, before: ZoneView, merged: Merged) -> None:
 
 
 def follow_clock(view: ZoneView, clock: WallClock) -> float:
-    """Counts for retained peers the time that really went by; returns the time now."""
+    """Corrects when peers were lost if the wall clock was set; returns the time now."""
     now, jump = clock.check()
     redate(view, now, jump)
     return now
 
 
 def end_retention(view: ZoneView, clock: WallClock) -> None:
-    """Lets go of the peers that the controller lost and that did not come back in time."""
+    """Removes the peers that the controller lost and that did not join again in time."""
     if over := expired(view, follow_clock(view, clock)):
         names = _named(view, over)
         view.drop_retained(over)
@@ -63,4 +63,4 @@ def end_retention(view: ZoneView, clock: WallClock) -> None:
 def _named(view: ZoneView, keys: Collection[str]) -> str:
     """The names of the first few of ``keys``."""
     names = sorted(view.peers[key].name for key in keys)
-    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+    return ", ".join(names[:MAX_NAMES]) + (", ..." if len(names) > MAX_NAMES else "")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a node's own log says of the zone's dealings with it, each sentence once."""
+"""Warnings about names and addresses in the zone, each logged once."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from jaywalk.zone.view import ZoneView
 
 log = logging.getLogger(__name__)
 
-MOST_REMEMBERED = 100
+# Sentences.
+MAX_REMEMBERED = 100
 
 
 class Notices:
-    """Says each sentence once while it remembers it."""
+    """Logs each sentence once while it remembers it."""
 
     def __init__(self) -> None:
-        self._said: dict[str, None] = {}
+        self._logged: dict[str, None] = {}
 
-    def say(self, sentences: Iterable[str]) -> None:
+    def warn(self, sentences: Iterable[str]) -> None:
         for sentence in sentences:
-            if sentence not in self._said:
+            if sentence not in self._logged:
                 log.warning("%s", sentence)
-            self._said[sentence] = None
-            if len(self._said) > MOST_REMEMBERED:
-                del self._said[next(iter(self._said))]
+            self._logged[sentence] = None
+            if len(self._logged) > MAX_REMEMBERED:
+                del self._logged[next(iter(self._logged))]
 
 
-def namesakes(view: ZoneView, own_key: str, changed: Collection[str]) -> list[str]:
-    """Sentences about those of ``changed`` that asked for this node's name, and are called otherwise."""
+def name_conflicts(view: ZoneView, own_key: str, changed: Collection[str]) -> list[str]:
+    """Sentences about those of ``changed`` that requested this node's name, and got another one."""
     own = view.peers.get(own_key)
     peers = [view.peers[key] for key in changed if key in view.peers and key != own_key] if own else []
     return [
@@ -40,8 +41,8 @@ def namesakes(view: ZoneView, own_key: str, changed: Collection[str]) -> list[st
     ]
 
 
-def supplanted(view: ZoneView, changed: Collection[str]) -> list[str]:
-    """Sentences about those of ``changed`` that are retained, and what they had is another node's now."""
+def reassigned(view: ZoneView, changed: Collection[str]) -> list[str]:
+    """Sentences about retained peers of ``changed`` whose addresses or prefixes another node has now."""
     taken = [
         (view.peers[key].name, allowed, holder.name)
         for key in changed

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The last good state of the zone on disk, so that a mesh comes up with nobody to ask."""
+"""The last valid copy of the zone on disk, with which a node comes up without its controller."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class SnapshotWriter:
 
 
 def save(path: Path, view: ZoneView) -> None:
-    """Writes the zone to ``path`` (0600); raises ``JaywalkError`` where the disk does not take it."""
+    """Writes the zone to ``path`` (0600); raises ``JaywalkError`` if the disk fails or is full."""
     document = {
         "zone": view.zone.name,
         "meta": view.zone.to_wire(),
@@ -65,7 +65,7 @@ def save(path: Path, view: ZoneView) -> None:
         "rev": view.rev,
         "wait_ms": view.wait_ms,
         "history": view.history,
-        "marks": [[*place, mark] for place, mark in view.marks.items()],
+        "marks": [[*position, mark] for position, mark in view.marks.items()],
         "retained": view.retained,
         "peers": {key: peer.to_wire() for key, peer in view.peers.items()},
     }
@@ -73,9 +73,9 @@ def save(path: Path, view: ZoneView) -> None:
 
 
 def keep(config: AgentConfig, view: ZoneView) -> None:
-    """Writes the zone to the disk, or, where that takes nothing, to memory (``/run``), and raises.
+    """Writes the zone to the disk; if that fails, writes it to memory (``/run``) and raises ``JaywalkError``.
 
-    So commands know what the running agent knows, be the disk full.
+    So commands have the same copy as the running agent even if the disk is full.
     """
     try:
         save(config.snapshot_file, view)
@@ -86,13 +86,13 @@ def keep(config: AgentConfig, view: ZoneView) -> None:
 
 
 def current(config: AgentConfig) -> ZoneView | None:
-    """The zone as the agent last had it: from memory where the disk took it not, else from the disk."""
+    """The agent's last copy of the zone: from memory if the disk was full, else from the disk."""
     volatile = load(config.volatile_snapshot_file, config.zone)
     return volatile if volatile is not None else load(config.snapshot_file, config.zone)
 
 
 def forget(*paths: Path) -> None:
-    """Removes what was written; a node that is no member any more must not come up from it."""
+    """Removes snapshots, from which a former member must not come up; raises ``JaywalkError``."""
     for path in paths:
         try:
             path.unlink(missing_ok=True)
@@ -101,7 +101,7 @@ def forget(*paths: Path) -> None:
 
 
 def load(path: Path, zone: str) -> ZoneView | None:
-    """The zone as it was last written, or None where there is none or it cannot be believed."""
+    """The zone as it was last written; None if the file is missing, invalid or of another zone."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["zone"] != zone:
@@ -122,7 +122,7 @@ def load(path: Path, zone: str) -> ZoneView | None:
     except FileNotFoundError:
         return None
     except Exception as error:
-        # Whatever is wrong with it: it only spares a question to the controller, and must never end an agent.
-        log.warning("the snapshot %s is not usable and is left aside: %s", path, error)
+        # A snapshot only saves a request to the controller: no error in it may end an agent.
+        log.warning("ignored the invalid snapshot %s: %s", path, error)
         return None
     return view

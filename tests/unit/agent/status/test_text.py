@@ -199,7 +199,7 @@ def test_the_exit_code_is_0_if_the_node_is_in_order_with_and_without_a_wait(
     assert main.main(["status"]) == main.main(["status", "--wait", "0"]) == main.FAILURE
     states[:] = [shown(peer("a"), reasons=("no agent",)), shown(peer("a"))]
     assert main.main(["status", "--wait", "60"]) == 0
-    assert sleeps == [status_command.WAIT_STEP]
+    assert sleeps == [status_command.WAIT_STEP_SECONDS]
     assert "in order" in capsys.readouterr().out
 
 
