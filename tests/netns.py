@@ -30,7 +30,7 @@ NSENTER = shutil.which("nsenter") or "nsenter"
 SOCKETS = Path("/var/run/wireguard")
 # The time limit of one program. The product's own limit is for ``ip`` and ``wg``; tests also run whole
 # modules and agents, and on an emulated processor.
-LONGEST_SECONDS = 300.0
+PROGRAM_TIMEOUT_SECONDS = 300.0
 
 
 class NamespaceRunner:
@@ -39,7 +39,7 @@ class NamespaceRunner:
     def __init__(self, name: str) -> None:
         self.calls: list[tuple[str, ...]] = []
         self._enter = [NSENTER, f"--net=/run/netns/{name}", "--"]
-        self._plain = SubprocessRunner(LONGEST_SECONDS)
+        self._plain = SubprocessRunner(PROGRAM_TIMEOUT_SECONDS)
 
     def run(self, argv: Sequence[str], stdin: str | None = None) -> Finished:
         self.calls.append(tuple(argv))

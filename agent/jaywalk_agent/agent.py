@@ -7,7 +7,7 @@ import logging
 from contextlib import nullcontext
 from dataclasses import replace
 
-from jaywalk.controller.address import TIMEOUT
+from jaywalk.controller.address import TIMEOUT_SECONDS
 from jaywalk.controller.client import ZoneClient
 from jaywalk.controller.connection import connect
 from jaywalk.core.errors import JaywalkError
@@ -139,7 +139,7 @@ class Agent:
 
         Raises also, once everything else is done, if this machine refused a part of it.
         """
-        address = replace(self.config.controller_address(), timeout=min(timeout, TIMEOUT))
+        address = replace(self.config.controller_address(), timeout=min(timeout, TIMEOUT_SECONDS))
         with self.stop.waiting():
             client = ZoneClient(connect(address, name="jaywalk-up"), address, self.config.zone)
             view = self._take_snapshot(client)

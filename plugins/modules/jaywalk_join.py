@@ -367,7 +367,7 @@ def with_omitted_options(request: Request, params: dict[str, Any], own: Peer | N
         return request
     omitted: dict[str, Any] = {"relay": own.relay}
     if params["name"] is None:
-        omitted["name"] = own.asked or own.name
+        omitted["name"] = own.requested_name or own.name
     if params["child_prefixes"] is None:
         omitted["child_prefixes"] = own.prefixes
     if params["endpoint"] is None and own.fixed:
@@ -430,7 +430,7 @@ def preview_join(context: JoinContext, view: ZoneView, known: tuple[str, ...]) -
     """Returns the zone after a granted join, with the addresses of the node that are known before."""
     request = context.request
     own = context.own_record(view)
-    kept, host = (own.kept, own.host) if own else ((), "")
+    kept, host = (own.reserved_prefixes, own.host) if own else ((), "")
     prefixes = merge_prefixes(kept, request.child_prefixes)
     others = [peer for key, peer in view.peers.items() if key != request.key]
     name = host or preview.preview_name(request.name, own, others)
@@ -472,7 +472,9 @@ def desired_interface(context: JoinContext, view: ZoneView) -> Interface:
         )
     observed = context.observed
     hosts = mtu.endpoint_hosts(observed.peers if observed is not None else {}, desired.peers)
-    desired = mtu.applied(desired, observed, Linux(context.runner).path_mtus(hosts or ip.ELSEWHERE))
+    desired = mtu.applied(
+        desired, observed, Linux(context.runner).path_mtus(hosts or ip.DEFAULT_ROUTE_TARGETS)
+    )
     return desired.without_ipv6() if context.no_ipv6 else desired
 
 

@@ -298,10 +298,16 @@ def lease_lines(lease: Lease | None, hosts: Sequence[str] | None = None) -> tupl
     unclaimed = bool(lease.host) and lease.key == reservation_key(lease.host)
     about = f"lease {lease.host if unclaimed else lease.key}"
     addresses = lease.addresses if hosts is None else hosts
-    announced = (f"{prefix} announced by the node" for prefix in lease.prefixes if prefix not in lease.kept)
-    lines = preview.lines(about, lease.name, addresses, (*lease.kept, *announced), state=lease.state)
+    announced = (
+        f"{prefix} announced by the node"
+        for prefix in lease.prefixes
+        if prefix not in lease.reserved_prefixes
+    )
+    lines = preview.lines(
+        about, lease.name, addresses, (*lease.reserved_prefixes, *announced), state=lease.state
+    )
     facts = [f"host {lease.host}"] * bool(lease.host and not unclaimed)
-    facts += [f"requested-name {lease.asked}"] * bool(lease.asked)
+    facts += [f"requested-name {lease.requested_name}"] * bool(lease.requested_name)
     return (*lines, *(f"{about} {fact}" for fact in facts))
 
 

@@ -308,8 +308,10 @@ def test_bug_15_a_node_can_leave(redis_server: RedisServer) -> None:
 
 
 def test_bug_15_every_peer_is_kept_alive() -> None:
-    assert {each.keepalive for each in interface_of(1, 2).peers.values()} == {node_interface.KEEPALIVE}
-    assert WgPeer(key(1)).keepalive != node_interface.KEEPALIVE > 0
+    assert {each.keepalive for each in interface_of(1, 2).peers.values()} == {
+        node_interface.KEEPALIVE_SECONDS
+    }
+    assert WgPeer(key(1)).keepalive != node_interface.KEEPALIVE_SECONDS > 0
 
 
 @pytest.mark.parametrize("command", [agent_cli.main, supervisor_cli.main])

@@ -196,7 +196,7 @@ ADDRESSES = (
     Mutant(
         "kept-prefixes-dropped-at-leave",
         STATE,
-        "released=float(released), prefixes=lease.kept, seq=seq",
+        "released=float(released), prefixes=lease.reserved_prefixes, seq=seq",
         "released=float(released), prefixes=(), seq=seq",
         "what the operator reserved for a node is another one's when it leaves",
         of(
@@ -207,7 +207,7 @@ ADDRESSES = (
     Mutant(
         "announced-prefixes-kept-at-leave",
         STATE,
-        "released=float(released), prefixes=lease.kept, seq=seq",
+        "released=float(released), prefixes=lease.reserved_prefixes, seq=seq",
         "released=float(released), prefixes=lease.prefixes, seq=seq",
         "the prefixes of a node that left are nobody's for ever",
         of(

@@ -145,7 +145,7 @@ def desired(
         )
     peers = {
         entry.public_key: WgPeer.validated(
-            entry.public_key, list(entry.allowed_ips), entry.endpoint, node_interface.KEEPALIVE
+            entry.public_key, list(entry.allowed_ips), entry.endpoint, node_interface.KEEPALIVE_SECONDS
         )
         for entry in entries
         if entry is not own

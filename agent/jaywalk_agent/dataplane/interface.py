@@ -189,7 +189,7 @@ class DataPlane:
         after = dict(before)
         steps: list[Step] = []
         for key in before.keys() & fires.keys():
-            after[key] = replace(before[key], endpoint=fires[key], keepalive=node_interface.KEEPALIVE)
+            after[key] = replace(before[key], endpoint=fires[key], keepalive=node_interface.KEEPALIVE_SECONDS)
             steps.append(ResetPeer(after[key]))
         for key in (before.keys() & set(changed)) - fires.keys():
             after[key] = replace(
@@ -213,7 +213,9 @@ class DataPlane:
         if self._last is None or self.node.mtu is not None:
             return unchanged
         hosts = mtu.endpoint_hosts(self._backend.observe_peers(self.node.interface), self._last.peers)
-        paths = self._learnt.recall(self._backend.path_mtus(hosts or ip.ELSEWHERE), time.monotonic())
+        paths = self._learnt.recall(
+            self._backend.path_mtus(hosts or ip.DEFAULT_ROUTE_TARGETS), time.monotonic()
+        )
         size, before = (
             mtu.fitting(paths, self._last.name, self._last.addresses),
             self._last.mtu or mtu.DEFAULT,
@@ -281,7 +283,7 @@ class DataPlane:
         if wanted.mtu is not None:
             return wanted
         hosts = mtu.endpoint_hosts(observed.peers if observed is not None else {}, wanted.peers)
-        paths = self._backend.path_mtus(hosts or ip.ELSEWHERE)
+        paths = self._backend.path_mtus(hosts or ip.DEFAULT_ROUTE_TARGETS)
         return mtu.applied(wanted, observed, self._learnt.recall(paths, time.monotonic()), raises)
 
     def _drift(self, observed: Observed | None, wanted: Interface) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from jaywalk.core import ip
 from jaywalk.core.runner import Runner, run_checked
 from jaywalk.mesh.endpoints import ANY_VERSION, relay_endpoint
-from jaywalk.mesh.node_interface import KEEPALIVE, LocalNode
+from jaywalk.mesh.node_interface import KEEPALIVE_SECONDS, LocalNode
 from jaywalk.wireguard import describe, plan, sysctl
 from jaywalk.wireguard.backend import Failure
 from jaywalk.wireguard.interface import Interface, WgPeer, client_name, is_relays, server_name
@@ -88,7 +88,7 @@ def client(node: LocalNode, wanted: RelayState, relay: Peer) -> Interface:
         name=client_name(node.interface, relay.key),
         public_key=node.public_key,
         private_key_file=node.private_key_file,
-        peers={relay.key: WgPeer(relay.key, allowed, endpoint, KEEPALIVE)},
+        peers={relay.key: WgPeer(relay.key, allowed, endpoint, KEEPALIVE_SECONDS)},
         routes=frozenset(routes) | _own_ipv6_pools(wanted),
         metric=_metric(client_name(node.interface, relay.key)),
         mtu=wanted.mtu,

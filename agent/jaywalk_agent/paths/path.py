@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from jaywalk.mesh.node_interface import KEEPALIVE, PeerEndpoint
+from jaywalk.mesh.node_interface import KEEPALIVE_SECONDS, PeerEndpoint
 
 from .liveness import NEVER, Liveness
 
@@ -115,14 +115,14 @@ class PeerPath:
         """The endpoint and the keepalive for WireGuard."""
         if self.state in (State.START, State.PLAIN):
             endpoint = self.target.candidates[0] if self.target.candidates else ""
-            return PeerEndpoint(endpoint, KEEPALIVE if self.keepalive_enabled else 0)
+            return PeerEndpoint(endpoint, KEEPALIVE_SECONDS if self.keepalive_enabled else 0)
         waits = self.state is State.RELAY and not self.carried
         if waits and not self.has_new_handshake and self.target.candidates:
             # The round ended at the least likely candidate, so WireGuard gets the best one.
-            return PeerEndpoint(self.target.candidates[0], KEEPALIVE)
+            return PeerEndpoint(self.target.candidates[0], KEEPALIVE_SECONDS)
         # No keepalive to a relayed peer between two rounds: WireGuard would try a dead endpoint for ever.
         resting = self.carried and self.state is not State.DIRECT and not self.attempted
-        return PeerEndpoint("", 0 if resting else KEEPALIVE)
+        return PeerEndpoint("", 0 if resting else KEEPALIVE_SECONDS)
 
     def silent(self, now: float) -> bool:
         """Whether a peer that WireGuard should reach by itself stopped answering, or never answered.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from jaywalk.controller.client import FIRST_REPEAT
+from jaywalk.controller.client import FIRST_REPEAT_SECONDS
 from jaywalk.core.errors import RequestRefused
 from jaywalk.zone.models import Peer
 from jaywalk.zone.requests import Reply, Request
@@ -32,7 +32,7 @@ class OutstandingRequest:
     op: str
     request: Request | None = None
     next_send: float = 0.0
-    pause: float = FIRST_REPEAT
+    pause: float = FIRST_REPEAT_SECONDS
     tries: int = 0
 
     @property
@@ -186,7 +186,7 @@ class Membership:
 
     def _remember(self) -> None:
         self.former_addresses = self.own.addresses if self.own else ()
-        self.former_name = self.own.name if self.own and self.own.asked else ""
+        self.former_name = self.own.name if self.own and self.own.requested_name else ""
 
     def _check_superseded(self) -> None:
         """The newest join of a key wins: once ours is answered, a record of another machine is newer."""

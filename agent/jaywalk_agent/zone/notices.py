@@ -34,10 +34,10 @@ def name_conflicts(view: ZoneView, own_key: str, changed: Collection[str]) -> li
     own = view.peers.get(own_key)
     peers = [view.peers[key] for key in changed if key in view.peers and key != own_key] if own else []
     return [
-        f"another node of zone {view.zone.name} asked for the name of this one, {peer.asked}, and is called "
-        f"{peer.name} ({', '.join(peer.addresses)}): give each a name of its own (--name)"
+        f"another node of zone {view.zone.name} asked for the name of this one, {peer.requested_name}, "
+        f"and is called {peer.name} ({', '.join(peer.addresses)}): give each a name of its own (--name)"
         for peer in peers
-        if own is not None and peer.asked == own.name
+        if own is not None and peer.requested_name == own.name
     ]
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import NotFound
 
-from jaywalk.controller.address import TIMEOUT
+from jaywalk.controller.address import TIMEOUT_SECONDS
 from jaywalk.controller.client import ZoneClient
 from jaywalk.controller.connection import connect
 from jaywalk.core import key_format, validation
@@ -39,7 +39,7 @@ DECISION_TIMEOUT_SECONDS = 10.0
 
 def add_views(app: Flask, replica: Replica) -> None:
     """Adds the views, and logs each write with the name of its token."""
-    _add_zones(app, WriteConnection(replace(replica.where, timeout=TIMEOUT)))
+    _add_zones(app, WriteConnection(replace(replica.where, timeout=TIMEOUT_SECONDS)))
     _add_leases(app, replica)
 
     @app.after_request
@@ -128,7 +128,7 @@ def _decide(replica: Replica, op: str, zone: str, key: str, **fields: Any) -> Re
     with replica.zones() as states:
         zones.check_known(states, zone)
     operator_request = Request.validated(op, zone, key, **fields)
-    where = replace(replica.where, zone=zone, timeout=TIMEOUT)
+    where = replace(replica.where, zone=zone, timeout=TIMEOUT_SECONDS)
     # A connection of its own: it waits for the reply for seconds.
     client = ZoneClient(connect(where, "jaywalk-api"), where, zone)
     try:

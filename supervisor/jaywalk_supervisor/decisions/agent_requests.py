@@ -70,7 +70,7 @@ def _join(state: ZoneState, request: Request, now: float) -> Decision:
     if held is None or held.key in state.unreadable:
         own = (*filter_free(state, request.former_ip), *own)
     grant = choose(state, Claimant(own, keys, may_take), request.request_ip, now)
-    kept, host = (held.kept, held.host) if held else ((), "")
+    kept, host = (held.reserved_prefixes, held.host) if held else ((), "")
     name, asked = (host, "") if host else _name(state, keys, request, lease)
     prefixes = merge_prefixes(kept, request.child_prefixes)
     check_prefixes(state, keys, prefixes)
@@ -87,8 +87,8 @@ def _join(state: ZoneState, request: Request, now: float) -> Decision:
         since=grant_time(lease, grant, now),
         machine_id=request.machine_id or _machine_id_of(state.peers.get(request.key)),
         host=host,
-        kept=kept,
-        asked=asked,
+        reserved_prefixes=kept,
+        requested_name=asked,
     )
     freed = end_lease(state, reservation, now) if reservation else ()
     decision = admit(state, peer, grant, now, freed, renamed(state, host, keys) if host else {})
@@ -131,7 +131,7 @@ def _requested_name(request: Request, lease: Lease | None) -> str:
     """Returns the requested name; a node that requests none keeps its name."""
     if request.name or lease is None:
         return request.name or default_name(request.key)
-    return lease.asked or lease.name
+    return lease.requested_name or lease.name
 
 
 def _leave(state: ZoneState, request: Request, now: float) -> Decision:
@@ -143,7 +143,7 @@ def _leave(state: ZoneState, request: Request, now: float) -> Decision:
     if not joined and not may_be_retained(state.epoch, now):
         return Decision(Reply.granted(lease, changed=False))
     released = now if joined else lease.released or 0
-    left = replace(lease, released=released, prefixes=lease.kept, seq=request.seq)
+    left = replace(lease, released=released, prefixes=lease.reserved_prefixes, seq=request.seq)
     record: dict[str, object] = {"t": released, "s": request.seq}
     return Decision(Reply.granted(left, changed=joined), (Change("-", request.key, record),))
 

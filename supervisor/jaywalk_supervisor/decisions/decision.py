@@ -79,7 +79,7 @@ def displacements(
 
 
 def _renamed(peer: Peer, name: str | None) -> Peer:
-    return peer if name is None else peer._replace(name=name, asked=peer.asked or peer.name)
+    return peer if name is None else peer._replace(name=name, requested_name=peer.requested_name or peer.name)
 
 
 def end_lease(state: ZoneState, lease: Lease, now: float) -> tuple[Change, ...]:

@@ -62,8 +62,8 @@ def _settle(state: ZoneState, request: Request, now: float) -> Decision:
             addresses=desired.addresses,
             prefixes=desired.prefixes,
             host=desired.host,
-            kept=desired.kept,
-            asked=desired.asked,
+            reserved_prefixes=desired.reserved_prefixes,
+            requested_name=desired.requested_name,
             since=desired.since,
             rev=state.rev + 1,
         )
@@ -84,7 +84,9 @@ def _release(state: ZoneState, request: Request, now: float) -> Decision:
     rest = without_prefixes(lease, request.child_prefixes)
     peer = state.peers.get(lease.key)
     if peer is not None:
-        record = peer._replace(prefixes=rest.prefixes, kept=rest.kept, rev=state.rev + 1)
+        record = peer._replace(
+            prefixes=rest.prefixes, reserved_prefixes=rest.reserved_prefixes, rev=state.rev + 1
+        )
         return admit(state, record, Grant(peer.addresses), now)
     changes = () if rest == lease else (Change("=", lease.key, rest.to_wire()),)
     return Decision(Reply.granted(rest, changed=bool(changes)), changes)

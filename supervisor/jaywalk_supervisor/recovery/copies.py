@@ -148,7 +148,7 @@ class SharedCopy:
 
 def is_reserved(lease: Lease) -> bool:
     """Whether an operator made the lease or a part of it."""
-    return lease.state == "reserved" or bool(lease.host or lease.kept)
+    return lease.state == "reserved" or bool(lease.host or lease.reserved_prefixes)
 
 
 def _differs_much(lease: Lease, before: Lease) -> bool:
@@ -159,13 +159,13 @@ def _differs_much(lease: Lease, before: Lease) -> bool:
 
 def as_reserved(lease: Lease) -> Lease:
     """Returns a lease of an operator as it waits for its node."""
-    return replace(lease, released=0, prefixes=lease.kept, seq=0, asked="")
+    return replace(lease, released=0, prefixes=lease.reserved_prefixes, seq=0, requested_name="")
 
 
 def as_lost(lease: Lease, now: float) -> Lease:
     """Returns a lease after its zone was lost at ``now``: its node counts as left until it joins again."""
     if is_reserved(lease):
-        return replace(lease, released=0, prefixes=lease.kept)
+        return replace(lease, released=0, prefixes=lease.reserved_prefixes)
     return replace(lease, released=now, prefixes=()) if lease.released is None else lease
 
 

@@ -92,7 +92,11 @@ def _without_taken_prefixes(state: ZoneState, lease: Lease) -> Lease:
         if not any(True for _other in state.prefixes.overlapping(prefix))
         and ip.overlapping(state.zone.networks, prefix) is None
     )
-    return replace(lease, prefixes=free, kept=tuple(prefix for prefix in lease.kept if prefix in free))
+    return replace(
+        lease,
+        prefixes=free,
+        reserved_prefixes=tuple(prefix for prefix in lease.reserved_prefixes if prefix in free),
+    )
 
 
 def outdated_reservations(state: ZoneState, copy: ZoneCopy) -> list[Change]:

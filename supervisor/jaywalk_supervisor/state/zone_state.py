@@ -321,7 +321,7 @@ def _left(lease: Lease | None, record: Mapping[str, object]) -> Lease | None:
     released, seq = record.get("t"), record.get("s")
     if lease is None or not isinstance(released, (int, float)) or not isinstance(seq, int):
         raise InvalidValue("an event of the zone removes a peer without its time")
-    return replace(lease, released=float(released), prefixes=lease.kept, seq=seq)
+    return replace(lease, released=float(released), prefixes=lease.reserved_prefixes, seq=seq)
 
 
 def _set(records: dict[str, Record], key: str, record: Record | None) -> None:

@@ -14,7 +14,7 @@ DEFAULT_PORT = 6379
 SENTINEL_PORT = 26379
 SENTINELS = "sentinel://"
 CLUSTER = "cluster://"
-TIMEOUT = 5.0
+TIMEOUT_SECONDS = 5.0
 """Seconds to connect, and to wait for an answer that Redis itself gives."""
 
 
@@ -31,7 +31,7 @@ class ControllerAddress:
     port: int = DEFAULT_PORT
     user: str = ""
     password: str = field(default="", repr=False)
-    timeout: float = TIMEOUT
+    timeout: float = TIMEOUT_SECONDS
     sentinels: tuple[tuple[str, int], ...] = ()
     service: str = ""
     nodes: tuple[tuple[str, int], ...] = ()

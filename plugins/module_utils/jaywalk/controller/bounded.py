@@ -16,7 +16,7 @@ from typing import Any
 
 from ..core import validation
 from . import reply_kinds
-from .reply_meter import Bounds, Excess, ReplyMeter
+from .reply_meter import Bounds, BoundsExceeded, ReplyMeter
 
 try:
     import redis
@@ -25,7 +25,7 @@ except ImportError:  # the edge (a module) says how to get it
 else:
     HAS_REDIS = True
 
-SLOWEST = 20_000_000
+MIN_BYTES_PER_SECOND = 20_000_000
 """Bytes a second at which a reply earns more time, so that large ones pass on a slow network."""
 
 
@@ -54,7 +54,7 @@ class BoundedSocket(socket.socket):
         self._deadline = math.inf
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        """As of any socket; raises ``Excess``."""
+        """As of any socket; raises ``BoundsExceeded``."""
         self._limit_by_deadline()
         try:
             piece = super().recv(size, flags)
@@ -66,7 +66,7 @@ class BoundedSocket(socket.socket):
         return piece
 
     def recv_into(self, buffer: Any, size: int = 0, flags: int = 0) -> int:
-        """As of any socket; raises ``Excess``."""
+        """As of any socket; raises ``BoundsExceeded``."""
         self._limit_by_deadline()
         try:
             count = super().recv_into(buffer, size, flags)
@@ -91,7 +91,7 @@ class BoundedSocket(socket.socket):
         """Has a read that is not the first of its reply end with the reply's time."""
         if self._meter.size == 0 or self._deadline == math.inf:
             return
-        left = self._deadline + self._meter.size / SLOWEST - time.monotonic()
+        left = self._deadline + self._meter.size / MIN_BYTES_PER_SECOND - time.monotonic()
         self._cut = True
         if left <= 0:
             self._refuse_slowness()
@@ -99,7 +99,7 @@ class BoundedSocket(socket.socket):
 
     def _refuse_slowness(self) -> None:
         if self._cut:
-            raise Excess(f"a reply so slowly that {self._meter.size} bytes of it came in its time")
+            raise BoundsExceeded(f"a reply so slowly that {self._meter.size} bytes of it came in its time")
 
     def _limit(self, seconds: float | None) -> None:
         if self.gettimeout() is not None or seconds is None:
@@ -112,12 +112,12 @@ class BoundedSocket(socket.socket):
 
 if HAS_REDIS:
 
-    class OddReply(redis.ConnectionError):
+    class UnexpectedReply(redis.ConnectionError):
         """What was sent is no reply that Redis gives to us; says what."""
 
-    def odd_reply_to(command: object) -> OddReply:
+    def unexpected_reply_to(command: object) -> UnexpectedReply:
         """The error for a reply of another kind than ``command`` has."""
-        return OddReply(f"a reply to {command} of another kind than Redis's")
+        return UnexpectedReply(f"a reply to {command} of another kind than Redis's")
 
     class BoundedConnection(redis.Connection):
         """A connection to Redis over a :class:`BoundedSocket`.
@@ -157,7 +157,7 @@ if HAS_REDIS:
                 self._bounded.use_kernel_timeout()
 
         def read_response(self, *args: Any, **options: Any) -> Any:
-            """The next reply; raises ``OddReply``."""
+            """The next reply; raises ``UnexpectedReply``."""
             connected = self._bounded
             if connected is None:
                 return super().read_response(*args, **options)
@@ -165,12 +165,12 @@ if HAS_REDIS:
             connected.begin(min(patience, self._by - time.monotonic()))
             try:
                 return super().read_response(*args, **options)
-            except Excess as error:
-                raise OddReply(str(error)) from None
+            except BoundsExceeded as error:
+                raise UnexpectedReply(str(error)) from None
             except RecursionError:
-                raise OddReply("a reply of too many levels") from None
+                raise UnexpectedReply("a reply of too many levels") from None
             except redis.exceptions.InvalidResponse as error:
-                raise OddReply(f"what is no reply ({validation.shown(str(error))})") from None
+                raise UnexpectedReply(f"what is no reply ({validation.shown(str(error))})") from None
             finally:
                 connected.end()
 
@@ -178,13 +178,13 @@ if HAS_REDIS:
         """A client that refuses replies of another kind than its command has."""
 
         def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
-            """The reply to a command; raises ``OddReply``."""
+            """The reply to a command; raises ``UnexpectedReply``."""
             try:
                 reply = _untyped(super()).parse_response(connection, command_name, **options)
             except (TypeError, ValueError, AttributeError, LookupError):
-                raise odd_reply_to(command_name) from None
+                raise unexpected_reply_to(command_name) from None
             if not reply_kinds.fits(command_name, reply):
-                raise odd_reply_to(command_name)
+                raise unexpected_reply_to(command_name)
             return reply
 
     class BoundedPool(redis.ConnectionPool):

@@ -25,15 +25,15 @@ from .errors import RedisErrorTranslator, is_full
 with suppress(ImportError):  # the edge (a module) says how to get it
     import redis
 
-FIRST_REPEAT = 2.0
+FIRST_REPEAT_SECONDS = 2.0
 """Seconds until an unanswered request is sent again; doubles each time (the request is idempotent)."""
-PAGE = 500
+RECORDS_PER_PAGE = 500
 """Records read at a time."""
-EVENTS_PAGE = 100
+EVENTS_PER_PAGE = 100
 """Events read at a time: a commit has up to 256 kB of records and one request more."""
 MAX_PAGES = 2000
 """Of one hash: a million records, and far more than any zone has."""
-BLOCKED = 0.8
+BLOCK_FRACTION = 0.8
 """The part of a connection's timeout for which Redis may be had to wait for news."""
 
 _PUSH = "#!lua flags=allow-oom\nreturn redis.call('RPUSH', KEYS[1], ARGV[1])"
@@ -101,12 +101,12 @@ class ZoneClient:
         while True:
             with self._asking():
                 entries = cast(
-                    "list[Entry]", self.client.xrange(self.keys.events, after, "+", count=EVENTS_PAGE)
+                    "list[Entry]", self.client.xrange(self.keys.events, after, "+", count=EVENTS_PER_PAGE)
                 )
             for entry in entries:
                 with suppress(InvalidValue):
                     yield Event.from_entry(*entry)
-            if len(entries) < EVENTS_PAGE:
+            if len(entries) < EVENTS_PER_PAGE:
                 return
             after = f"({entries[-1][0]}"
 
@@ -172,7 +172,7 @@ class ZoneClient:
         cursor = 0
         for _page in range(MAX_PAGES):
             with self._asking():
-                cursor, records = cast("Any", self.client.hscan(name, cursor, count=PAGE))
+                cursor, records = cast("Any", self.client.hscan(name, cursor, count=RECORDS_PER_PAGE))
             yield from records.items()
             if cursor == 0:
                 return
@@ -232,7 +232,7 @@ class ZoneClient:
         reply = None if text is None else Reply.from_wire(text)
         entries = batches.get(self.keys.events, [])
         changed = _take_in(view, entries)
-        while reply is not None and len(entries) == EVENTS_PAGE:
+        while reply is not None and len(entries) == EVENTS_PER_PAGE:
             self.alive()
             entries = self._xread({self.keys.events: view.stream_id}, 0).get(self.keys.events, [])
             changed |= _take_in(view, entries)
@@ -276,7 +276,7 @@ class ZoneClient:
             if isinstance(answers[0], redis.ResponseError):
                 raise answers[0]
             if not reply_kinds.fits(commands[0][0], answers[0]):
-                raise bounded.odd_reply_to(commands[0][0])
+                raise bounded.unexpected_reply_to(commands[0][0])
         return answers
 
     def submit(self, request: Request, to: str = "") -> None:
@@ -319,7 +319,7 @@ class ZoneClient:
         """
         deadline = time.monotonic() + timeout
         request = self.expiring(request, timeout)
-        pause = FIRST_REPEAT
+        pause = FIRST_REPEAT_SECONDS
         while (now := time.monotonic()) < deadline:
             self.submit(request, to)
             awaited, until = self._awaiting(request.nonce), min(now + pause, deadline)
@@ -344,16 +344,16 @@ class ZoneClient:
         Redis answers all readers of a zone in one go, so that what each of them spends counts; the way
         through ``Redis.xread`` takes as long as all that we then do with an event.
         """
-        wait = max(1, int(min(block, self.where.timeout * BLOCKED) * 1000))
+        wait = max(1, int(min(block, self.where.timeout * BLOCK_FRACTION) * 1000))
         connection: Any = self.client.connection
         connection.blocked = wait / 1000
         with RedisErrorTranslator(self.where):
             connection.send_command(
-                "XREAD", "COUNT", EVENTS_PAGE, "BLOCK", wait, "STREAMS", *streams, *streams.values()
+                "XREAD", "COUNT", EVENTS_PER_PAGE, "BLOCK", wait, "STREAMS", *streams, *streams.values()
             )
             answer = connection.read_response()
             if not reply_kinds.is_news(answer):
-                raise bounded.odd_reply_to("XREAD")
+                raise bounded.unexpected_reply_to("XREAD")
         connection.blocked = 0.0
         return dict(answer or ())
 

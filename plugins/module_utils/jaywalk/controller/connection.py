@@ -14,7 +14,7 @@ from ..core.errors import (
 )
 from ..zone.redis_keys import ZoneKeys
 from . import bounded
-from .address import TIMEOUT, ControllerAddress
+from .address import TIMEOUT_SECONDS, ControllerAddress
 from .errors import HAS_REDIS, RedisErrorTranslator
 from .reply_meter import NODE, Bounds
 
@@ -26,7 +26,7 @@ try:
 except ImportError:  # the edge (a module) says how to get it; :data:`.errors.HAS_REDIS`
     pass
 
-SENTINEL_TIMEOUT = 1.0
+SENTINEL_TIMEOUT_SECONDS = 1.0
 """Seconds for one sentinel, since the next one knows the same."""
 
 
@@ -59,7 +59,7 @@ def client_to(where: ControllerAddress, name: str, bounds: Bounds = NODE) -> red
         password=where.password or None,
         decode_responses=True,
         encoding_errors="replace",
-        socket_connect_timeout=min(where.timeout, TIMEOUT),
+        socket_connect_timeout=min(where.timeout, TIMEOUT_SECONDS),
         socket_timeout=where.timeout,
         client_name=name,
         protocol=2,  # answers have one shape in all versions of redis-py
@@ -130,8 +130,8 @@ def _sentinel(host: str, port: int, **login: Any) -> redis.Redis:
         bounds=NODE,
         host=host,
         port=port,
-        socket_connect_timeout=SENTINEL_TIMEOUT,
-        socket_timeout=SENTINEL_TIMEOUT,
+        socket_connect_timeout=SENTINEL_TIMEOUT_SECONDS,
+        socket_timeout=SENTINEL_TIMEOUT_SECONDS,
         retry=Retry(NoBackoff(), 0),
         protocol=2,
         **login,

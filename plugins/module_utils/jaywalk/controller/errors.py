@@ -72,7 +72,7 @@ def _unready(where: ControllerAddress, error: BaseException) -> ControllerUnreac
             f"the controller {where} does not hold the zone at the moment ({error})",
             "wait until the cluster is whole",
         )
-    if isinstance(error, bounded.OddReply):
+    if isinstance(error, bounded.UnexpectedReply):
         return ControllerUnreachable(
             f"the controller {where} sends {error}", "is it Redis? Check what listens there"
         )

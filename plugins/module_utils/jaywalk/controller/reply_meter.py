@@ -6,13 +6,13 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-LONGEST_LINE = 65536
+MAX_LINE_BYTES = 65536
 """Bytes of a header, a status or an error; hiredis takes no longer ones."""
 STRINGS, PAIRS = frozenset(b"$=!"), frozenset(b"%|")
 COUNTED = STRINGS | PAIRS | frozenset(b"*~>")
 """How replies begin that announce bytes, pairs of elements, or one or the other or elements."""
 
-MOST_PER_BYTE = 250
+MAX_ELEMENTS_PER_BYTE = 250
 """Elements that a byte of a header announces at most, where no number has four digits."""
 _LARGE = re.compile(rb"[$=!%|*~>][0-9]{4}")
 _LARGE_LATER = re.compile(rb"\n" + _LARGE.pattern)
@@ -35,12 +35,12 @@ SUPERVISOR = Bounds(512 << 20, 8_000_000)
 much as Redis takes from whoever fills an inbox, are 256 MB."""
 
 
-class Excess(Exception):
+class BoundsExceeded(Exception):
     """A reply is longer, larger or slower than an honest one; says what was sent."""
 
 
 class ReplyMeter:
-    """Follows a stream of replies as it comes in pieces, and raises ``Excess`` at what is too much.
+    """Follows a stream of replies as it comes in pieces, and raises ``BoundsExceeded`` at what is too much.
 
     It reads headers and passes over what strings contain, so that no data are taken for a header.  A piece
     too short to announce too much it reads only where more of the same reply comes: most replies are one.
@@ -50,7 +50,7 @@ class ReplyMeter:
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
-        self._short = bounds.elements // MOST_PER_BYTE
+        self._short = bounds.elements // MAX_ELEMENTS_PER_BYTE
         self._skip = 0
         self._line = self._unread = b""
         self.begin()
@@ -65,7 +65,7 @@ class ReplyMeter:
         """Counts the next piece of the stream."""
         self.size += len(piece)
         if self.size > self._bounds.size:
-            raise Excess(f"a reply of more than {self._bounds.size} bytes")
+            raise BoundsExceeded(f"a reply of more than {self._bounds.size} bytes")
         first = self.size == len(piece) and not (self._skip or self._line)
         if first and len(piece) <= self._short and not (_LARGE.match(piece) or _LARGE_LATER.search(piece)):
             self._unread = piece
@@ -103,18 +103,18 @@ class ReplyMeter:
             position = stop + 2
         self._skip = position - end
         if self._skip > self._bounds.size:
-            raise Excess(f"a reply of {self._skip} bytes")
+            raise BoundsExceeded(f"a reply of {self._skip} bytes")
 
     def _keep(self, line: bytes) -> None:
         """Keeps the beginning of a line until the rest of it comes."""
-        if len(line) > LONGEST_LINE:
-            raise Excess("a line without an end")
+        if len(line) > MAX_LINE_BYTES:
+            raise BoundsExceeded("a line without an end")
         self._line = line
 
     def _count(self, announced: int, kind: int) -> None:
         self._elements += max(0, announced) * (2 if kind in PAIRS else 1)
         if self._elements > self._bounds.elements:
-            raise Excess(f"a reply of {self._elements} elements")
+            raise BoundsExceeded(f"a reply of {self._elements} elements")
 
 
 def _number(text: bytes) -> int:

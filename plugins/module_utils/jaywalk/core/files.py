@@ -13,7 +13,7 @@ from .errors import InvalidValue, JaywalkError
 
 _LIKE_KEY = re.compile(r"[A-Za-z0-9+/]{42,43}=?")
 Identity = tuple[int, int, int, int]
-MAX_SECRET = 4096
+MAX_SECRET_CHARACTERS = 4096
 """Characters; a longer line, say of a device file, is no secret of ours."""
 
 
@@ -68,7 +68,7 @@ def read_secret(path: str, what: str) -> str:
     """
     try:
         with open(path, encoding="utf-8") as stream:
-            secret = stream.readline(MAX_SECRET).strip()
+            secret = stream.readline(MAX_SECRET_CHARACTERS).strip()
     except OSError as error:
         # Who gives the secret in place of its file's name must not find it in an error.
         named = path if os.sep in path and not _LIKE_KEY.fullmatch(path) else "the file that was named"

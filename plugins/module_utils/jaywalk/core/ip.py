@@ -95,5 +95,5 @@ def host_prefix(host: str) -> str:
     return f"{host}/128" if ":" in host else f"{host}/32"
 
 
-ELSEWHERE = ("192.0.2.1", "2001:db8::1")
+DEFAULT_ROUTE_TARGETS = ("192.0.2.1", "2001:db8::1")
 """Addresses of the documentation ranges (RFC 5737, RFC 3849): their route is the default route."""

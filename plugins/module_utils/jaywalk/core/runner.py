@@ -18,7 +18,7 @@ from typing import Protocol
 from .errors import CommandFailed, CommandHung, InvalidValue, MissingTool
 
 NAMESPACES = "/run/netns"
-LONGEST_SECONDS = 20.0
+PROGRAM_TIMEOUT_SECONDS = 20.0
 """For one program.  A call of ``wg`` or ``ip`` with thousands of peers takes less than one on a machine that
 is not busy, and the agent's watchdog waits for 60."""
 NOT_FOUND = 127
@@ -48,7 +48,7 @@ class SubprocessRunner:
     userspace WireGuard that was stopped (SIGSTOP) or hangs.
     """
 
-    def __init__(self, seconds: float = LONGEST_SECONDS) -> None:
+    def __init__(self, seconds: float = PROGRAM_TIMEOUT_SECONDS) -> None:
         self._seconds = seconds
 
     def run(self, argv: Sequence[str], stdin: str | None = None) -> Finished:

@@ -41,7 +41,7 @@ def dns_label(text: object, what: str = "name") -> str:
     )
 
 
-NOBODYS_NAMES = frozenset(
+PLACEHOLDER_NAMES = frozenset(
     {"localhost", "localdomain", "localhost-localdomain", "ip6-localhost", "ip6-loopback"}
 )
 """What any machine calls itself that nobody named."""
@@ -50,7 +50,7 @@ NOBODYS_NAMES = frozenset(
 def node_name(text: object) -> str:
     """A node's name in its zone: a DNS label that tells it from others."""
     label = dns_label(text)
-    if label in NOBODYS_NAMES:
+    if label in PLACEHOLDER_NAMES:
         raise InvalidValue(
             f"the name {label} is what any machine calls itself", "give this node a name of its own"
         )

@@ -9,10 +9,10 @@ from collections.abc import Collection, Iterable
 from ..core import ip
 from ..zone.models import Peer
 
-OBSERVERS = 3
+OBSERVERS_PER_PEER = 3
 """Peers that tell at once where they see another one.  Two can show a symmetric NAT, one may be away."""
 ANY_VERSION = frozenset({4, 6})
-MOST_RELAYS = 4
+MAX_RELAYS = 4
 """Relays that a node keeps in touch with, of a zone that has more."""
 
 
@@ -55,7 +55,7 @@ def both_without_nat(own: Peer | None, other: Peer) -> bool:
 def relays(peers: Iterable[Peer]) -> list[Peer]:
     """The zone's usable relays by key: one that its peers see elsewhere than it says cannot be reached."""
     offered = (peer for peer in peers if peer.relay and peer.endpoint and not peer.observed)
-    return sorted(offered, key=lambda peer: peer.key)[:MOST_RELAYS]
+    return sorted(offered, key=lambda peer: peer.key)[:MAX_RELAYS]
 
 
 def relay_endpoint(own: Peer, relay: Peer, versions: Collection[int] = ANY_VERSION) -> str:
@@ -82,7 +82,7 @@ def observers(peers: Iterable[Peer], key: str) -> list[str]:
     """
     able = [peer for peer in peers if peer.key != key and may_observe(peer)]
     chosen = sorted(able, key=lambda peer: (not peer.relay, _lot(key, peer.key)))
-    return [peer.key for peer in chosen[: OBSERVERS + sum(bool(peer.relay) for peer in able)]]
+    return [peer.key for peer in chosen[: OBSERVERS_PER_PEER + sum(bool(peer.relay) for peer in able)]]
 
 
 def relay_for(one: str, other: str, alive: Iterable[str]) -> str | None:

@@ -16,7 +16,7 @@ from ..core import ip, validation
 from ..core.errors import InvalidValue
 from ..core.ip import Address, host_prefix, is_address, join_endpoint
 
-MOST_TRIED = 64
+MAX_HOSTS_TRIED = 64
 """Hosts of each IP version to which a way is looked for, of thousands."""
 MACHINE_ID = Path("/etc/machine-id")
 _DECLARED = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:]+))(?::([0-9]+))?")
@@ -95,7 +95,7 @@ def host_label() -> str:
     label = (
         re.sub(r"[^a-z0-9-]+", "-", socket.gethostname().split(".")[0].lower()).strip("-")[:63].rstrip("-")
     )
-    return label if label and label not in validation.NOBODYS_NAMES else _nameless()
+    return label if label and label not in validation.PLACEHOLDER_NAMES else _nameless()
 
 
 def _nameless() -> str:
@@ -123,7 +123,7 @@ def own_addresses(controller_host: str) -> list[str]:
 
     The one that faces the controller comes first, then those of the default routes.
     """
-    sources = (source_address(target) for target in (controller_host, *ip.ELSEWHERE) if target)
+    sources = (source_address(target) for target in (controller_host, *ip.DEFAULT_ROUTE_TARGETS) if target)
     found = [each for each in sources if each and _of_a_network(ipaddress.ip_address(each))]
     return list(dict.fromkeys(found))
 
@@ -134,9 +134,9 @@ def ip_versions(hosts: Iterable[str]) -> frozenset[int]:
     Both where there is none at all, since a machine without a network may soon have one.
     """
     left: dict[int, list[str]] = {4: [], 6: []}
-    for host in (*ip.ELSEWHERE, *hosts):
+    for host in (*ip.DEFAULT_ROUTE_TARGETS, *hosts):
         some = left[ipaddress.ip_address(host).version]
-        if len(some) < MOST_TRIED:
+        if len(some) < MAX_HOSTS_TRIED:
             some.append(host)
     found = {version for version, some in left.items() if any(_is_way(host) for host in some)}
     return frozenset(found) or frozenset(left)

@@ -16,7 +16,7 @@ from ..zone.models import Peer
 from ..zone.view import ZoneView
 from .endpoints import ANY_VERSION, candidates
 
-KEEPALIVE = 25
+KEEPALIVE_SECONDS = 25
 """Seconds; holds a NAT's mapping open (wg(8), PersistentKeepalive)."""
 
 
@@ -47,7 +47,7 @@ class PeerEndpoint:
     """How a peer is tried at the moment; an empty ``endpoint`` leaves to WireGuard the one that it has."""
 
     endpoint: str
-    keepalive: int = KEEPALIVE
+    keepalive: int = KEEPALIVE_SECONDS
 
 
 def desired(

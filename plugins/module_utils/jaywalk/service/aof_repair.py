@@ -19,7 +19,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-LARGEST_TAIL = 64 * 2**20
+MAX_TAIL_BYTES = 64 * 2**20
 """Bytes; a transaction holds one commit, and whatever is longer is something else."""
 
 _VALID_UP_TO = re.compile(r"\bok_up_to=(\d+)")
@@ -41,7 +41,7 @@ def mend(folder: Path, program: str) -> str:
     """
     file = newest(folder)
     valid = _valid_up_to(file, program) if file is not None else None
-    if file is None or valid is None or not 0 < file.stat().st_size - valid <= LARGEST_TAIL:
+    if file is None or valid is None or not 0 < file.stat().st_size - valid <= MAX_TAIL_BYTES:
         return ""
     with file.open("rb") as stream:
         stream.seek(valid)

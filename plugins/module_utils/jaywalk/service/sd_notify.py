@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import socket
 
-SECONDS = 0.5
+SEND_TIMEOUT_SECONDS = 0.5
 """How long a word may wait for a systemd that is busy; being stopped must not hang on that."""
 
 
@@ -23,7 +23,7 @@ def notify(*lines: str) -> bool:
     text = "\n".join(line.replace("\n", " ") for line in lines)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | getattr(socket, "SOCK_CLOEXEC", 0)) as link:
-            link.settimeout(SECONDS)
+            link.settimeout(SEND_TIMEOUT_SECONDS)
             link.connect(where)
             link.sendall(text.encode())
     except OSError:

@@ -103,7 +103,7 @@ class Darwin(Backend):
 
         There is no program that looks up many hosts at once.
         """
-        found = {host: self._path_mtu(host) for host in ip.ELSEWHERE} if hosts else {}
+        found = {host: self._path_mtu(host) for host in ip.DEFAULT_ROUTE_TARGETS} if hosts else {}
         return {host: path for host, path in found.items() if path is not None}
 
     def _path_mtu(self, host: str) -> PathMtu | None:

@@ -20,9 +20,9 @@ EPOCH = re.compile(r"[0-9]{1,18}")
 NUMBER = re.compile(r"0|[1-9][0-9]{0,14}")
 # Revisions are below it, as of NUMBER.
 REV_LIMIT = 10**15
-MOST = 256
+MAX_MARKS = 256
 """Marks that a reader remembers before it drops some."""
-STEPS = ((64, 1), (4096, 64), (262_144, 4096))
+MARK_INTERVALS = ((64, 1), (4096, 64), (262_144, 4096))
 """How many revisions back a reader remembers each one, each 64th and each 4,096th."""
 
 Position = tuple[int, int]
@@ -51,14 +51,14 @@ def remember(marks: dict[Position, str], position: Position, mark: str) -> None:
     if not mark:
         return
     marks[position] = mark
-    if len(marks) > MOST:
+    if len(marks) > MAX_MARKS:
         for each in list(marks):
             if not _is_kept(each[1], position[1] - each[1]):
                 del marks[each]
 
 
 def _is_kept(rev: int, age: int) -> bool:
-    return any(age < bound and rev % step == 0 for bound, step in STEPS)
+    return any(age < bound and rev % step == 0 for bound, step in MARK_INTERVALS)
 
 
 class Head(NamedTuple):

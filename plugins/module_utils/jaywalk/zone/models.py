@@ -109,8 +109,8 @@ class Peer(NamedTuple):
     ``endpoint``, and ``symmetric`` tells that its NAT shows each of them another port.  A relay has the port
     of its second interface in ``relay``, others 0.
     ``since`` is when it got its addresses.  ``host`` is the name under which an operator reserved them, and
-    ``kept`` are those of its prefixes that are the operator's and not the node's to give up.
-    ``asked`` is the name that it asked for, where another node has that and it is called otherwise.
+    ``reserved_prefixes`` are those of its prefixes that are the operator's and not the node's to give up.
+    ``requested_name`` is the name that it asked for, where another node has that and it is called otherwise.
 
     A tuple, since every node makes one of each record, and a frozen dataclass takes three times as long.
     """
@@ -130,8 +130,8 @@ class Peer(NamedTuple):
     machine_id: str = ""
     since: int = 0
     host: str = ""
-    kept: tuple[str, ...] = ()
-    asked: str = ""
+    reserved_prefixes: tuple[str, ...] = ()
+    requested_name: str = ""
 
     def to_wire(self) -> dict[str, Any]:
         """The record as a JSON object (:mod:`.record_fields`)."""
@@ -179,8 +179,8 @@ class Lease:
     seq: int = 0
     since: int = 0
     host: str = ""
-    kept: tuple[str, ...] = ()
-    asked: str = ""
+    reserved_prefixes: tuple[str, ...] = ()
+    requested_name: str = ""
 
     def to_wire(self) -> dict[str, Any]:
         """The record as a JSON object (:mod:`.record_fields`)."""

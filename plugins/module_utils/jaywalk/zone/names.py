@@ -22,7 +22,7 @@ class Named(Protocol):
     def name(self) -> str: ...
 
     @property
-    def asked(self) -> str: ...
+    def requested_name(self) -> str: ...
 
 
 def numbered_names(name: str) -> Iterator[str]:
@@ -43,7 +43,7 @@ def unique_name(
     """
     if held is None and is_numbered(former, requested) and not is_taken(former):
         return former, requested
-    if held is not None and held.asked == requested and not is_taken(held.name):
+    if held is not None and held.requested_name == requested and not is_taken(held.name):
         return held.name, requested
     name = next(name for name in numbered_names(requested) if not is_taken(name))
     return name, "" if name == requested else requested

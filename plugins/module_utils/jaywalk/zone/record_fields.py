@@ -92,8 +92,10 @@ FIELDS = (
     Field("released", "t", "release time", _release_time),
     Field("since", "i", "start of the lease", codec.natural),
     Field("host", "h", "host of the reservation", _or("", validation.dns_label)),
-    Field("kept", "k", "reserved prefixes", _list_of(validation.child_prefix, MAX_PREFIXES), list),
-    Field("asked", "q", "requested name", _or("", validation.dns_label)),
+    Field(
+        "reserved_prefixes", "k", "reserved prefixes", _list_of(validation.child_prefix, MAX_PREFIXES), list
+    ),
+    Field("requested_name", "q", "requested name", _or("", validation.dns_label)),
 )
 
 

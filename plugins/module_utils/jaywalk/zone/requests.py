@@ -234,7 +234,7 @@ def nonce_of(data: Mapping[str, Any]) -> str:
 
 def _own_name(name: str) -> str:
     """The name that a node asks for; empty for one of which an older agent did not know that it is none."""
-    return "" if name in validation.NOBODYS_NAMES else name
+    return "" if name in validation.PLACEHOLDER_NAMES else name
 
 
 def _awaited(data: Mapping[str, Any]) -> str:

@@ -72,7 +72,7 @@ def _only_lease_named(leases: Leases, request: Request) -> Lease | None:
 
     Nodes choose their names, so several leases can have it.
     """
-    named = [lease for lease in leases.values() if request.name in (lease.name, lease.asked)]
+    named = [lease for lease in leases.values() if request.name in (lease.name, lease.requested_name)]
     others = [lease for lease in named if lease.key != request.key]
     if len(others) > 1:
         raise RequestRefused(
@@ -109,14 +109,18 @@ def reserved_lease(
     The values of the request take precedence over those of ``source`` and of ``lease``, the key's lease so
     far.  ``is_taken`` says whether a key other than that of lease and source has a name.
     """
-    kept = request.child_prefixes or (source.kept if source else ()) or (lease.kept if lease else ())
+    kept = (
+        request.child_prefixes
+        or (source.reserved_prefixes if source else ())
+        or (lease.reserved_prefixes if lease else ())
+    )
     announced = () if request.child_prefixes or lease is None else lease.prefixes
     host = (source.host if source else "") or (lease.host if lease else "")
     if request.name and (host or not request.key or request.op == "rekey"):
         host = request.name
     name, asked = host, ""
     if not host:
-        requested = request.name or (lease.asked or lease.name if lease else default_name(key))
+        requested = request.name or (lease.requested_name or lease.name if lease else default_name(key))
         name, asked = unique_name(requested, lease, is_taken)
     return Lease(
         key,
@@ -126,8 +130,8 @@ def reserved_lease(
         released=0,
         seq=lease.seq if lease else 0,
         host=host,
-        kept=kept,
-        asked=asked,
+        reserved_prefixes=kept,
+        requested_name=asked,
     )
 
 
@@ -148,5 +152,5 @@ def without_prefixes(lease: Lease, released: Collection[str]) -> Lease:
     return replace(
         lease,
         prefixes=tuple(prefix for prefix in lease.prefixes if prefix not in released),
-        kept=tuple(prefix for prefix in lease.kept if prefix not in released),
+        reserved_prefixes=tuple(prefix for prefix in lease.reserved_prefixes if prefix not in released),
     )

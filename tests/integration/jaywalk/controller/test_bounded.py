@@ -14,8 +14,8 @@ import redis
 
 from jaywalk.controller import client as zone_client
 from jaywalk.controller.address import ControllerAddress
-from jaywalk.controller.bounded import BoundedPool, OddReply
-from jaywalk.controller.client import BLOCKED, EVENTS_PAGE, ZoneClient
+from jaywalk.controller.bounded import BoundedPool, UnexpectedReply
+from jaywalk.controller.client import BLOCK_FRACTION, EVENTS_PER_PAGE, ZoneClient
 from jaywalk.controller.connection import connect, locate
 from jaywalk.controller.reply_meter import NODE, SUPERVISOR
 from jaywalk.core.errors import ControllerUnreachable, InvalidValue
@@ -85,7 +85,7 @@ def test_a_reply_that_is_too_large_is_refused_before_there_is_room_for_it(parser
             bounds=bounds, host=host, port=port, protocol=2, parser_class=parser, socket_timeout=20.0
         )
         client, before = redis.Redis(connection_pool=pool), address_space()
-        with pytest.raises(OddReply, match="reply"):
+        with pytest.raises(UnexpectedReply, match="reply"):
             client.get("key")
         assert address_space() - before < 1 << 30
 
@@ -149,11 +149,11 @@ def test_a_sentinel_that_trickles_or_lies_is_passed_over(conduct: Behaviour) -> 
 def test_the_largest_page_of_events_that_is_honest_passes(redis_server: RedisServer) -> None:
     keys, where = ZoneKeys("zone-blue"), redis_server.address
     with redis_server.client() as client:
-        for number in range(EVENTS_PAGE + 1):
+        for number in range(EVENTS_PER_PAGE + 1):
             client.xadd(keys.events, {"o": "x" * (256 + 16) * 1024}, id=f"1-{number + 1}")
     zone = ZoneClient(connect(where), where, "zone-blue")
     entries = zone._xread({keys.events: "0"}, 1.0)[keys.events]
-    assert len(entries) == EVENTS_PAGE
+    assert len(entries) == EVENTS_PER_PAGE
     assert len(entries[0][1][1]) > 256 * 1024
 
 
@@ -162,7 +162,7 @@ def test_a_read_that_waits_for_news_outlasts_the_time_of_a_reply(redis_server: R
     zone = ZoneClient(connect(where), where, "zone-blue")
     for _ in range(3):
         assert zone._xread({zone.keys.events: "0"}, 60.0) == {}
-    assert BLOCKED < 1
+    assert BLOCK_FRACTION < 1
 
 
 def test_a_supervisor_may_read_what_a_node_may_not() -> None:

@@ -200,7 +200,7 @@ def test_record_that_claims_a_far_revision_does_not_hold_the_reader_for_ever(
 def test_request_is_repeated_until_somebody_answers(
     commits: Commits, zone: ZoneClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(zone_client, "FIRST_REPEAT", 0.1)
+    monkeypatch.setattr(zone_client, "FIRST_REPEAT_SECONDS", 0.1)
     request = Request.validated("join", "zone-blue", mesh.key(1), "node1")
     expected = Reply(True, state="active", name="node1", addresses=("10.20.0.1",), changed=True)
 

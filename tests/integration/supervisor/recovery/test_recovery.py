@@ -96,7 +96,7 @@ def test_an_empty_redis_gets_back_what_the_supervisor_knows(
         assert (state.zone.pools, state.zone.description) == (("10.7.0.0/24",), "A tenant")
         assert (state.zone.policy.quarantine, state.zone.policy.excluded) == (77, ("10.7.0.1/32",))
         waiting = state.leases[reservation_key("printer")]
-        assert (waiting.addresses, waiting.kept, waiting.state) == (
+        assert (waiting.addresses, waiting.reserved_prefixes, waiting.state) == (
             ("10.7.0.9",),
             ("192.0.2.0/24",),
             "reserved",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jaywalk.mesh.node_interface import KEEPALIVE, PeerEndpoint
+from jaywalk.mesh.node_interface import KEEPALIVE_SECONDS, PeerEndpoint
 from jaywalk_agent.paths.liveness import (
     ACTIVE_PROBE_SECONDS,
     DEAD_AFTER_SECONDS,
@@ -156,7 +156,7 @@ def open_pair(answers: bool = True) -> World:
 def test_open_peers_are_asked_seldom_and_left_alone() -> None:
     world = open_pair()
     assert world.outcome == ("plain", None)
-    assert world.peer_endpoint == PeerEndpoint(PUBLIC, KEEPALIVE)
+    assert world.peer_endpoint == PeerEndpoint(PUBLIC, KEEPALIVE_SECONDS)
     assert world.machine.poll_interval(world.now) == POLL_SLOW_SECONDS
     world.beats.clear()
     world.run(600, step=1)
@@ -252,11 +252,11 @@ def test_trap_2_the_larger_key_speaks_half_a_second_later_unless_the_smaller_got
     second = World(own=LARGE, other=SMALL)
     for world in (first, second):
         world.learn(PUBLIC, plain=True)
-    assert (first.peer_endpoint.keepalive, second.peer_endpoint.keepalive) == (KEEPALIVE, 0)
+    assert (first.peer_endpoint.keepalive, second.peer_endpoint.keepalive) == (KEEPALIVE_SECONDS, 0)
     second.run(RESPONDER_DELAY_SECONDS - 0.1)
     assert second.peer_endpoint.keepalive == 0
     second.run(0.5)
-    assert second.peer_endpoint.keepalive == KEEPALIVE
+    assert second.peer_endpoint.keepalive == KEEPALIVE_SECONDS
 
 
 def test_traps_1_and_2_a_new_endpoint_is_fired_at_anew_and_one_after_the_other() -> None:
@@ -403,7 +403,7 @@ def test_without_a_way_through_each_endpoint_gets_its_slot_and_pauses_grow() -> 
     for gap, pause in zip(gaps, ROUND_BACKOFF_SECONDS[1:], strict=False):
         assert 0.75 * pause <= gap <= 1.25 * pause + 2 * ATTEMPT_SECONDS + 1
     assert world.outcome == ("none", None)
-    assert world.peer_endpoint == PeerEndpoint(PUBLIC, KEEPALIVE), (
+    assert world.peer_endpoint == PeerEndpoint(PUBLIC, KEEPALIVE_SECONDS), (
         "without a relay WireGuard goes on trying by itself"
     )
     world.shake()
@@ -479,7 +479,7 @@ def test_a_session_from_before_the_agent_started_is_proven_and_not_touched() -> 
     world.shake()
     world.learn(PUBLIC, LOCAL)
     world.look()
-    assert world.peer_endpoint.keepalive == KEEPALIVE
+    assert world.peer_endpoint.keepalive == KEEPALIVE_SECONDS
     world.run(1)
     assert world.outcome == ("direct", None)
     assert world.fires == []

@@ -110,7 +110,7 @@ def test_a_node_whose_record_was_lost_joins_again_with_what_it_had(member: Membe
 
 
 def test_a_numbered_name_is_requested_again(member: Membership) -> None:
-    member.update(OWN._replace(name="node0-2", asked="node0"), removal=True)
+    member.update(OWN._replace(name="node0-2", requested_name="node0"), removal=True)
     assert member.former_name == "node0-2"
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaywalk.controller.reply_meter import Bounds, Excess, ReplyMeter
+from jaywalk.controller.reply_meter import Bounds, BoundsExceeded, ReplyMeter
 
 AMPLE = Bounds(1 << 20, 10_000)
 values = st.recursive(
@@ -51,14 +51,14 @@ def test_a_reply_within_the_bounds_passes_however_it_is_cut(value: Any, cuts: li
 @given(values.filter(elements), st.lists(st.integers(0, 400)))
 def test_a_reply_with_one_element_too_many_is_refused_however_it_is_cut(value: Any, cuts: list[int]) -> None:
     meter = ReplyMeter(Bounds(1 << 20, elements(value) - 1))
-    with pytest.raises(Excess, match="elements"):
+    with pytest.raises(BoundsExceeded, match="elements"):
         taken(meter, encoded(value), cuts)
 
 
 @given(values, st.lists(st.integers(0, 400)))
 def test_a_reply_with_one_byte_too_many_is_refused_however_it_is_cut(value: Any, cuts: list[int]) -> None:
     meter = ReplyMeter(Bounds(len(encoded(value)) - 1, 10_000))
-    with pytest.raises(Excess, match="bytes"):
+    with pytest.raises(BoundsExceeded, match="bytes"):
         taken(meter, encoded(value), cuts)
 
 
@@ -82,13 +82,13 @@ def test_what_a_string_holds_is_no_header() -> None:
 )
 def test_a_header_that_announces_too_much_is_refused_at_once(reply: bytes) -> None:
     for step in (3, len(reply)):
-        with pytest.raises(Excess):
+        with pytest.raises(BoundsExceeded):
             taken(ReplyMeter(AMPLE), reply, list(range(0, len(reply), step)))
 
 
 @given(st.binary())
 def test_bytes_that_are_no_reply_harm_nothing(data: bytes) -> None:
-    with suppress(Excess):
+    with suppress(BoundsExceeded):
         ReplyMeter(AMPLE).take(data)
 
 
@@ -104,7 +104,7 @@ def test_after_short_replies_a_header_that_announces_too_much_is_refused(
     for each in before:
         taken(meter, encoded(each), cuts)
         meter.begin()
-    with pytest.raises(Excess, match="elements"):
+    with pytest.raises(BoundsExceeded, match="elements"):
         taken(meter, b"*2\r\n*1000000\r\n", cuts)
 
 

@@ -84,4 +84,4 @@ def test_secret_that_is_not_there_is_named_by_path(tmp_path: Path) -> None:
 
 
 def test_endless_file_does_not_fill_the_memory() -> None:
-    assert len(files.read_secret("/dev/zero", "password")) <= files.MAX_SECRET
+    assert len(files.read_secret("/dev/zero", "password")) <= files.MAX_SECRET_CHARACTERS

@@ -80,7 +80,7 @@ def test_a_relay_is_spoken_to_by_an_ip_version_that_both_have() -> None:
 def test_of_many_relays_every_node_takes_the_same_few() -> None:
     everyone = [peer(number, relay=51821) for number in range(9)]
     taken = endpoints.relays(everyone)
-    assert len(taken) == endpoints.MOST_RELAYS
+    assert len(taken) == endpoints.MAX_RELAYS
     assert taken == endpoints.relays(reversed(everyone))
 
 
@@ -94,7 +94,7 @@ def test_relays_and_three_others_tell_of_a_peer_at_once_and_none_behind_a_nat() 
         assert node.key not in chosen
         assert nodes[5].key not in chosen
         assert (nodes[4].key in chosen) == (node is not nodes[4])
-        assert len(chosen) == endpoints.OBSERVERS + (node is not nodes[4])
+        assert len(chosen) == endpoints.OBSERVERS_PER_PEER + (node is not nodes[4])
         asked.update(chosen)
     del asked[nodes[4].key]
     assert max(asked.values()) < len(nodes) / 2, "the work is spread"

@@ -46,12 +46,12 @@ def test_a_machine_that_nobody_named_is_called_by_its_machine_id(
 
 def test_loopback_is_no_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     assert local_addresses.source_address("127.0.0.1") == "127.0.0.1"
-    monkeypatch.setattr(ip, "ELSEWHERE", ("127.0.0.1", "::1"))
+    monkeypatch.setattr(ip, "DEFAULT_ROUTE_TARGETS", ("127.0.0.1", "::1"))
     assert local_addresses.endpoint_fields("127.0.0.1", 51820)["endpoint"] == ""
 
 
 def test_the_ip_versions_are_those_by_which_something_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
-    sources = {ip.ELSEWHERE[0]: "192.0.2.9", "fd00::7": "fd00::9", "fe80::7": "fe80::9"}
+    sources = {ip.DEFAULT_ROUTE_TARGETS[0]: "192.0.2.9", "fd00::7": "fd00::9", "fe80::7": "fe80::9"}
     monkeypatch.setattr(local_addresses, "source_address", lambda target: sources.get(target, ""))
     assert local_addresses.ip_versions([]) == {4}
     assert local_addresses.ip_versions(["2001:db8::7", "fe80::7"]) == {4}
@@ -63,24 +63,24 @@ def test_the_ip_versions_are_those_by_which_something_is_reached(monkeypatch: py
 
 
 def test_address_towards_the_controller_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    sources = {"controller.example": "2001:db8::1", ip.ELSEWHERE[0]: "192.0.2.9"}
+    sources = {"controller.example": "2001:db8::1", ip.DEFAULT_ROUTE_TARGETS[0]: "192.0.2.9"}
     monkeypatch.setattr(local_addresses, "source_address", lambda target: sources.get(target, ""))
     assert local_addresses.endpoint_fields("controller.example", 51820)["endpoint"] == "[2001:db8::1]:51820"
     assert local_addresses.endpoint_fields("unknown.example", 51820)["endpoint"] == "192.0.2.9:51820"
 
 
 def test_addresses_of_both_default_routes_come_along_none_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    sources = dict(zip(("ctl", *ip.ELSEWHERE), ("192.0.2.9", "192.0.2.9", "2001:db8::9")))
+    sources = dict(zip(("ctl", *ip.DEFAULT_ROUTE_TARGETS), ("192.0.2.9", "192.0.2.9", "2001:db8::9")))
     monkeypatch.setattr(local_addresses, "source_address", sources.get)
     assert local_addresses.own_addresses("ctl") == ["192.0.2.9", "2001:db8::9"]
 
 
 @pytest.mark.parametrize("facing", ["127.0.0.1", "::1", "fe80::1%eth0", ""])
 def test_address_that_no_peer_reaches_is_not_offered(monkeypatch: pytest.MonkeyPatch, facing: str) -> None:
-    sources = {"ctl": facing, ip.ELSEWHERE[0]: "192.0.2.6"}
+    sources = {"ctl": facing, ip.DEFAULT_ROUTE_TARGETS[0]: "192.0.2.6"}
     monkeypatch.setattr(local_addresses, "source_address", lambda target: sources.get(target, ""))
     assert local_addresses.endpoint_fields("ctl", 51820)["endpoint"] == "192.0.2.6:51820"
-    del sources[ip.ELSEWHERE[0]]
+    del sources[ip.DEFAULT_ROUTE_TARGETS[0]]
     assert local_addresses.endpoint_fields("ctl", 51820)["endpoint"] == ""
 
 

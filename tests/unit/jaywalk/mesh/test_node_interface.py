@@ -42,7 +42,7 @@ def test_a_member_has_the_pools_lengths_and_all_others_as_peers() -> None:
     assert wanted.addresses == ("10.20.0.1/20", "fd20::1/64")
     assert set(wanted.peers) == {key(1)}
     assert set(wanted.peers[key(1)].allowed_ips) == {"10.20.0.2/32", "fd20::2/128", "172.20.1.0/24"}
-    assert wanted.peers[key(1)].keepalive == node_interface.KEEPALIVE
+    assert wanted.peers[key(1)].keepalive == node_interface.KEEPALIVE_SECONDS
     assert wanted.routes == {"172.20.1.0/24"}
 
 

@@ -98,7 +98,7 @@ def test_the_name_of_a_second_node_is_foretold() -> None:
     def called(number: int, name: str, **fields: Any) -> Peer:
         return Peer(mesh.key(number), name, (f"10.20.0.{number}",), **fields)
 
-    web, other = called(1, "web1"), called(2, "web1-2", asked="web1")
+    web, other = called(1, "web1"), called(2, "web1-2", requested_name="web1")
     assert preview.preview_name("web1", None, []) == "web1"
     assert preview.preview_name("web1", None, [web]) == "web1-2"
     assert preview.preview_name("web1", None, [web, other]) == "web1-3"

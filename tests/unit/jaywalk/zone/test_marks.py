@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from jaywalk.core.errors import InvalidValue
-from jaywalk.zone.marks import MOST, Head, agree, marks_of, readable, remember
+from jaywalk.zone.marks import MAX_MARKS, Head, agree, marks_of, readable, remember
 
 ONE, OTHER = "0123456789ab", "ba9876543210"
 
@@ -37,7 +37,7 @@ def test_a_reader_remembers_old_marks_ever_more_sparsely() -> None:
     marks: dict[tuple[int, int], str] = {}
     for rev in range(1, 20_000):
         remember(marks, (7, rev), f"{rev:012x}")
-        assert len(marks) <= MOST
+        assert len(marks) <= MAX_MARKS
     known = {rev for _, rev in marks}
     assert known >= set(range(19_936, 20_000))
     assert known >= {16_384, 12_288, 8_192, 4_096}

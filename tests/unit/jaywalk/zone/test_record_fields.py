@@ -96,8 +96,8 @@ def test_valid_fields_of_a_damaged_record_are_read_one_by_one() -> None:
         "released": None,
         "since": 0,
         "host": "node1",
-        "kept": (),
-        "asked": "",
+        "reserved_prefixes": (),
+        "requested_name": "",
     }
 
 

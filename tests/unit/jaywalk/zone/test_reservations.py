@@ -48,7 +48,7 @@ def test_a_host_has_one_key_until_a_rekey_gives_it_another() -> None:
 
 
 def test_a_rekey_by_a_name_that_no_operator_reserved_needs_a_single_lease() -> None:
-    leases = {ONE: lease(ONE, "web"), TWO: lease(TWO, "web-2", asked="web")}
+    leases = {ONE: lease(ONE, "web"), TWO: lease(TWO, "web-2", requested_name="web")}
     with pytest.raises(RequestRefused, match="2 other keys of zone zone-blue are called web"):
         source_lease(leases, ask("rekey", THREE, "web"))
     assert source_lease(leases, ask("rekey", TWO, "web")) == leases[ONE]
@@ -58,19 +58,21 @@ def test_a_reservation_keeps_a_prefix_that_the_node_only_announced() -> None:
     held = lease(ONE, "web", prefixes=("172.20.1.0/24", "172.20.2.0/24"))
     request = ask("reserve", ONE, prefixes=("172.20.1.0/24",))
     after = reserved_lease(request, ONE, held, None, held.addresses, lambda _name: False)
-    assert after.kept == after.prefixes == ("172.20.1.0/24",)
+    assert after.reserved_prefixes == after.prefixes == ("172.20.1.0/24",)
     unchanged = reserved_lease(ask("reserve", ONE), ONE, held, None, held.addresses, lambda _name: False)
-    assert (unchanged.kept, unchanged.prefixes) == ((), held.prefixes)
+    assert (unchanged.reserved_prefixes, unchanged.prefixes) == ((), held.prefixes)
 
 
 def test_a_name_of_another_node_gets_a_number_and_keeps_it() -> None:
     request = ask("reserve", ONE, "web")
     first = reserved_lease(request, ONE, None, None, ("10.20.0.1",), {"web"}.__contains__)
-    assert (first.name, first.asked) == ("web-2", "web")
+    assert (first.name, first.requested_name) == ("web-2", "web")
     assert reserved_lease(request, ONE, first, None, first.addresses, {"web"}.__contains__) == first
 
 
 def test_only_the_released_prefixes_end() -> None:
-    held = lease(ONE, "web", prefixes=("172.20.1.0/24", "172.20.2.0/24"), kept=("172.20.1.0/24",))
+    held = lease(
+        ONE, "web", prefixes=("172.20.1.0/24", "172.20.2.0/24"), reserved_prefixes=("172.20.1.0/24",)
+    )
     rest = without_prefixes(held, ("172.20.1.0/24",))
-    assert (rest.kept, rest.prefixes) == ((), ("172.20.2.0/24",))
+    assert (rest.reserved_prefixes, rest.prefixes) == ((), ("172.20.2.0/24",))

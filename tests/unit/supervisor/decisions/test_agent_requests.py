@@ -540,7 +540,7 @@ def test_a_second_node_of_a_name_gets_a_number_and_is_told(blue: ZoneState) -> N
         f"the name web1 belongs to {key_of(1)} in zone zone-blue, so this node is called web1-2",
     )
     assert carry_out(blue, join("zone-blue", 3, name="web1")).name == "web1-3"
-    assert blue.peers[key_of(2)].asked == "web1"
+    assert blue.peers[key_of(2)].requested_name == "web1"
     assert carry_out(blue, join("zone-blue", 1, name="web1")).notes == ()
 
 
@@ -583,7 +583,7 @@ def test_a_reserved_name_is_its_hosts_alone(blue: ZoneState) -> None:
     assert names_of(blue) == ["db1"], "a reservation that waits renames nobody"
     assert carry_out(blue, join("zone-blue", 2, name="db1")).addresses[0] == "10.20.0.5"
     assert names_of(blue) == ["db1-2", "db1"]
-    assert blue.peers[key_of(1)].asked == "db1"
+    assert blue.peers[key_of(1)].requested_name == "db1"
     carry_out(blue, Request.validated("leave", "zone-blue", key_of(2)))
     assert carry_out(blue, join("zone-blue", 1, name="db1")).name == "db1-2"
 

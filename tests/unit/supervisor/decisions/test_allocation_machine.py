@@ -251,7 +251,7 @@ class IpamMachine(RuleBasedStateMachine):
         assert table(self.follower) == expected, "who follows the log stands where it leads"
         for key, held in self.model.held.items():
             lease = self.state.leases[spelled.get(key, key)]
-            assert held.name in ("", lease.name, lease.asked)
+            assert held.name in ("", lease.name, lease.requested_name)
 
     @invariant()
     def no_two_in_the_mesh_are_called_alike(self) -> None:
@@ -289,7 +289,7 @@ def table(state: ZoneState) -> dict[str, tuple[object, ...]]:
         lease.key: (
             sorted(lease.addresses),
             sorted(lease.prefixes),
-            sorted(lease.kept),
+            sorted(lease.reserved_prefixes),
             lease.host,
             lease.state,
         )

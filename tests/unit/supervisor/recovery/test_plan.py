@@ -55,7 +55,7 @@ def test_a_reservation_goes_before_a_node_that_left_and_who_is_there_keeps_what_
         blue,
         lease(2, "10.20.0.1"),
         lease(3, "10.20.0.2"),
-        lease(4, "10.20.0.2", released=0.0, host="node4", kept=("192.0.2.0/24",)),
+        lease(4, "10.20.0.2", released=0.0, host="node4", reserved_prefixes=("192.0.2.0/24",)),
         lease(5, "10.20.0.1", released=0.0, host="node5"),
         lease(6, "10.20.0.3"),
         lease(7, "192.0.2.77", released=0.0, host="node7"),
@@ -71,8 +71,10 @@ def test_a_reservation_goes_before_a_node_that_left_and_who_is_there_keeps_what_
 
 def test_a_prefix_that_somebody_has_by_now_is_not_given_back(blue: ZoneState) -> None:
     blue.put(key_of(1), None, lease(1, "10.20.0.1", prefixes=("192.0.2.0/25",)))
-    missing_leases(blue, copy_with(blue, lease(2, "10.20.0.2", host="node2", kept=("192.0.2.0/24",))), NOW)
-    assert (blue.leases[key_of(2)].prefixes, blue.leases[key_of(2)].kept) == ((), ())
+    missing_leases(
+        blue, copy_with(blue, lease(2, "10.20.0.2", host="node2", reserved_prefixes=("192.0.2.0/24",))), NOW
+    )
+    assert (blue.leases[key_of(2)].prefixes, blue.leases[key_of(2)].reserved_prefixes) == ((), ())
 
 
 def test_of_the_reservations_that_a_newer_copy_lacks_only_older_ones_end(blue: ZoneState) -> None:
@@ -88,8 +90,10 @@ def test_what_an_operator_made_and_moved_addresses_are_written_at_once(blue: Zon
     assert not copy_with(blue, plain, host, lease(3, "10.20.0.3")).differs_much(copy)
     assert not copy_with(blue, replace(plain, seq=7), replace(host, seq=7, released=None)).differs_much(copy)
     assert copy_with(blue, plain).differs_much(copy)
-    assert copy_with(blue, plain, host, lease(3, "10.20.0.3", kept=("192.0.2.0/24",))).differs_much(copy)
+    assert copy_with(
+        blue, plain, host, lease(3, "10.20.0.3", reserved_prefixes=("192.0.2.0/24",))
+    ).differs_much(copy)
     assert copy_with(blue, lease(1, "10.20.0.4"), host).differs_much(copy)
     assert copy_with(blue, replace(plain, host="node1"), host).differs_much(copy)
-    assert copy_with(blue, plain, replace(host, kept=("192.0.2.0/24",))).differs_much(copy)
+    assert copy_with(blue, plain, replace(host, reserved_prefixes=("192.0.2.0/24",))).differs_much(copy)
     assert replace(copy, digest="0" * 64).differs_much(copy)
