@@ -29,7 +29,7 @@ COMMIT_BYTES = 256 * 1024
 
 @dataclass
 class Batch:
-    """The decisions on the first ``taken`` entries of a list, already applied to the zone's state.
+    """The decisions on the first ``decided`` entries of a list, already applied to the zone's state.
 
     ``size`` is the number of bytes of the records in ``changes``; ``changing`` holds the answers to the
     requests that made these changes.
@@ -40,7 +40,7 @@ class Batch:
     undos: list[Undo] = field(default_factory=list)
     changing: Answers = field(default_factory=dict)
     size: int = 0
-    taken: int = 0
+    decided: int = 0
 
 
 class Decider:
@@ -57,7 +57,7 @@ class Decider:
         for entry in entries:
             if batch.size > COMMIT_BYTES:
                 break
-            batch.taken += 1
+            batch.decided += 1
             reply = entry.refusal
             if entry.request is not None:
                 reply = untimely(entry.request, now, self._health.clock_skew)

@@ -84,8 +84,8 @@ class BatchCommitter:
                 requests = (entry.request for entry in entries if entry.request is not None)
                 state.last_seen_at = store.last_seen(zone, last_seen.owners(state, requests))
             batch = self.decider.batch(state, entries, self.time.now())
-            if self.write(store, zone, batch, entries[: batch.taken], more_wait, when_full):
-                entries = entries[batch.taken :]
+            if self.write(store, zone, batch, entries[: batch.decided], more_wait, when_full):
+                entries = entries[batch.decided :]
 
     def write(
         self,

@@ -37,8 +37,8 @@ def committers(redis_server: RedisServer, store: Store) -> tuple[Committer, Comm
 
 def commit(committer: Committer, store: Store, *requests: Request) -> None:
     texts = [request.to_wire() for request in requests]
-    pendings = [committer.inboxes.decode(each, "zone-blue", AGENT_OPS) for each in texts]
-    committer.batches.commit(store, "zone-blue", pendings)
+    entries = [committer.inboxes.decode(each, "zone-blue", AGENT_OPS) for each in texts]
+    committer.batches.commit(store, "zone-blue", entries)
 
 
 def answered(store: Store, request: Request) -> bool:
@@ -60,10 +60,10 @@ def test_what_was_not_committed_is_not_answered(
     first, second = committers
     state = second.zones.states["zone-blue"]
     request = join("zone-blue", 2)
-    pending = second.inboxes.decode(request.to_wire(), "zone-blue", AGENT_OPS)
-    batch = second.batches.decider.batch(state, [pending], second.time.now())
+    entry = second.inboxes.decode(request.to_wire(), "zone-blue", AGENT_OPS)
+    batch = second.batches.decider.batch(state, [entry], second.time.now())
     commit(first, store, join("zone-blue", 1))
-    replies = [(pending.reply_to, reply) for pending, reply in batch.answers if pending.reply_to]
+    replies = [(entry.reply_to, reply) for entry, reply in batch.answers if entry.reply_to]
     assert store.commit(state, batch.changes, replies) == "CONFLICT"
     assert not answered(store, request)
     commit(first, store, request)
@@ -76,8 +76,8 @@ def test_a_redis_that_started_anew_takes_no_commit_before_a_new_epoch(
     """Redis may have lost revisions that agents know, even if its position is the supervisor's last one."""
     committer = committers[0]
     state = committer.zones.states["zone-blue"]
-    pending = committer.inboxes.decode(join("zone-blue", 1).to_wire(), "zone-blue", AGENT_OPS)
-    batch = committer.batches.decider.batch(state, [pending], committer.time.now())
+    entry = committer.inboxes.decode(join("zone-blue", 1).to_wire(), "zone-blue", AGENT_OPS)
+    batch = committer.batches.decider.batch(state, [entry], committer.time.now())
     store.redis.hset(KEYS.meta, "run_id", "the-run-before")
     assert store.commit(state, batch.changes, []) == "INCARNATION"
     assert not store.redis.exists(KEYS.events, KEYS.peers, KEYS.leases)

@@ -526,9 +526,9 @@ def test_a_request_from_the_future_blames_the_clock_that_is_wrong(
     committer._refresh(store)
     committer.health.clock_skew = days * 86_400.0
     ahead = replace(join("zone-blue", 1), seq=join("zone-blue", 1).seq + 2 * 86_400 * 10**6)
-    pending = committer.inboxes.decode(ahead.to_wire(), "zone-blue", ("join",))
+    entry = committer.inboxes.decode(ahead.to_wire(), "zone-blue", ("join",))
     state, now = committer.zones.states["zone-blue"], committer.time.now()
-    [(_, refused)] = committer.batches.decider.batch(state, [pending], now).answers
+    [(_, refused)] = committer.batches.decider.batch(state, [entry], now).answers
     assert refused.code == "future"
     assert refused.error.endswith(f"set {to_blame}" if not days else f"set the clock {to_blame}")
 
