@@ -146,13 +146,13 @@ class PathManager:
 
     def _target(self, key: str, relayed: bool) -> Target:
         own, other = self.own, self._records[key]
-        here = own.observed if own is not None else ""
+        own_observed = own.observed if own is not None else ""
         return Target(
             key=key,
             candidates=endpoints.candidates(own, other, self._dataplane.node.versions),
-            here=here,
+            own_observed_endpoint=own_observed,
             plain=endpoints.both_without_nat(own, other) and not relayed,
-            hard=bool(here and other.observed) and not endpoints.same_nat(own, other),
+            both_behind_nat=bool(own_observed and other.observed) and not endpoints.same_nat(own, other),
         )
 
     @contextmanager

@@ -41,19 +41,19 @@ class State(Enum):
 class Target:
     """A peer as the zone lists it: its candidate endpoints, best first, and the kind of the pair.
 
-    ``here`` is this node's own observed endpoint.  ``plain``: WireGuard alone reaches the peer.  ``hard``:
-    both ends are behind different NATs, so a relay carries the pair until a direct path is proven.
+    ``plain``: WireGuard alone reaches the peer.  ``both_behind_nat``: the two ends are behind different NATs,
+    so a relay carries the pair until a direct path is proven.
     """
 
     key: str
     candidates: tuple[str, ...]
-    here: str = ""
+    own_observed_endpoint: str = ""
     plain: bool = True
-    hard: bool = False
+    both_behind_nat: bool = False
 
     @property
-    def lone(self) -> bool:
-        """Whether there is at most one candidate, which WireGuard tries by itself."""
+    def has_one_candidate(self) -> bool:
+        """Whether a plain peer has at most one candidate, which WireGuard tries by itself."""
         return self.plain and len(self.candidates) < 2
 
 

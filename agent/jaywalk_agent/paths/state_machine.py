@@ -201,21 +201,22 @@ class PathStateMachine:
 
     def needs_relays(self, now: float) -> bool:
         """Whether some pair is not direct, or may not stay so."""
-        return any(path.target.hard or _needs_relay(path, now) for path in self.paths.values())
+        return any(path.target.both_behind_nat or _needs_relay(path, now) for path in self.paths.values())
 
     def poll_interval(self, now: float) -> float:
         """Seconds until the next observation, unless an event comes first."""
         pause = POLL_SLOW_SECONDS
         for path in self.paths.values():
-            hot = path.state is State.PROBE or path.probed_until > now
-            if hot or (path.state is State.START and not path.target.lone) or path.verify_since is not None:
+            trying = path.state is State.PROBE or path.probed_until > now
+            starting = path.state is State.START and not path.target.has_one_candidate
+            if trying or starting or path.verify_since is not None:
                 return POLL_FAST_SECONDS
             if path.state is State.RELAY and path.has_new_handshake:
                 return POLL_FAST_SECONDS
-            young = now - path.since < NEW_PEER_SECONDS and not path.stats.handshake
+            new = now - path.since < NEW_PEER_SECONDS and not path.stats.handshake
             silent = path.host_liveness.silent(now)
             late = LATE_REPLY_SECONDS < silent <= WIREGUARD_REPLY_SECONDS + POLL_NORMAL_SECONDS
-            if path.state is not State.PLAIN or young or late:
+            if path.state is not State.PLAIN or new or late:
                 pause = POLL_NORMAL_SECONDS
         return pause
 
@@ -248,7 +249,7 @@ class PathStateMachine:
                 self._try(path, 0, now)
         elif age >= ATTEMPT_SECONDS:
             path.keepalive_enabled = True
-            if path.target.lone:
+            if path.target.has_one_candidate:
                 path.enter(State.PLAIN, now)
             else:
                 self._try(path, 1, now)
@@ -356,7 +357,7 @@ class PathStateMachine:
         elif path.state is State.PLAIN:
             path.enter(State.START, now)
             path.baseline = PeerStats()
-        elif (target.candidates, target.here) == (old.candidates, old.here):
+        elif _endpoints_of(target) == _endpoints_of(old):
             return
         elif path.state is State.RELAY and path.stats.handshake:
             path.tries, path.next_try = 0, min(path.next_try, now + VERIFY_SECONDS)
@@ -368,9 +369,13 @@ class PathStateMachine:
             path.agent_liveness.wake()
 
 
+def _endpoints_of(target: Target) -> tuple[tuple[str, ...], str]:
+    return target.candidates, target.own_observed_endpoint
+
+
 def _needs_relay(path: PeerPath, now: float) -> bool:
     if path.state is State.START:
-        return path.target.hard
+        return path.target.both_behind_nat
     if path.state is State.DIRECT:
         return path.agent_liveness.dead(now)
     return path.state is not State.PLAIN

@@ -171,7 +171,7 @@ def test_a_network_without_udp_is_told_so_and_joins_in_once_it_has_some(internet
     code, findings = one.command("doctor")
     assert code == 1
     assert "a supervisor answers" in findings
-    assert "lets no UDP" in findings
+    assert "a firewall drops UDP" in findings
     assert [one.path(name) for name in ("hub", "other")] == [("none", None)] * 2
     assert other.path("hub") == DIRECT
     unblock(router)
