@@ -127,12 +127,12 @@ _TABLE = (
         parse=_key_file,
     ),
     Option("private_key", "JAYWALK_PRIVATE_KEY", "KEY", "the key itself; prefer the file"),
-    Option("public_key", "JAYWALK_PUB_KEY", "KEY", "its public half, only checked", parse=_public_key),
+    Option("public_key", "JAYWALK_PUB_KEY", "KEY", "its public key, only checked", parse=_public_key),
     Option(
         "request_ip",
         "JAYWALK_REQUESTED_IP",
         "IP",
-        "ask for this address, one a pool",
+        "request this address, one per pool",
         default="",
         parse=_split,
         repeatable=True,
@@ -141,7 +141,7 @@ _TABLE = (
         "child_prefix",
         "JAYWALK_REQUESTED_CHILD_PREFIX",
         "PREFIX",
-        "announce this prefix, may be repeated",
+        "announce this prefix; may be repeated",
         default="",
         parse=_split,
         repeatable=True,
@@ -150,7 +150,7 @@ _TABLE = (
         "local_endpoint_ip",
         "JAYWALK_LOCAL_ENDPOINT_IP",
         "HOST[:PORT]",
-        "address or name at which peers reach us",
+        "address or name at which peers reach this node",
     ),
     Option(
         "listen_port",
@@ -168,7 +168,7 @@ _TABLE = (
         default="",
         parse=_optional(_mtu, None),
     ),
-    _switch("relay", "JAYWALK_RELAY", "carry the traffic of peers that cannot reach each other"),
+    _switch("relay", "JAYWALK_RELAY", "relay the traffic of peers that cannot reach each other"),
     Option("relay_port", "JAYWALK_RELAY_PORT", "PORT", "UDP port of the relay, the listen port plus one"),
     Option(
         "interface",
@@ -202,7 +202,7 @@ _TABLE = (
         "config",
         "JAYWALK_CONFIG",
         "FILE",
-        "no zone, but the peers of this TOML file; not with --agent-mode",
+        "the peers of this TOML file instead of a zone; not with --agent-mode",
     ),
 )
 OPTIONS: Mapping[str, Option] = {option.name: option for option in _TABLE}

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``jaywalk bugreport``: one archive with what a maintainer asks for, and no secret in it.
+"""``jaywalk bugreport``: one archive with the facts that a maintainer needs, without secrets.
 
-Each part is collected by a function or a program that is bounded in time and in size; one that fails is
-named in the archive and keeps no other away.
+A function or a program with a limit of time and size collects each part.  The archive names parts that
+failed, and has the others.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from ..config import AgentConfig
 from ..options import CONFIG_DIR, OPTIONS, SECRET_OPTIONS
 from . import redaction
 
-MOST_BYTES = 4 << 20
-"""Of one part; ten thousand peers are in a snapshot of 3 MB."""
-SECONDS = 20.0
-"""For one program."""
+# Of one part; a snapshot with ten thousand peers has 3 MB.
+MAX_PART_BYTES = 4 << 20
+# Of one program.
+PROGRAM_SECONDS = 20.0
 DOCTOR_SECONDS = 90.0
-JOURNAL_LINES = 3000
-REACH_SECONDS = 3.0
+MAX_JOURNAL_LINES = 3000
+CONNECT_SECONDS = 3.0
 WORKERS = 4
+# Not the command nor the environment, which may have a password.
 UNIT_PROPERTIES = (
     "Id,LoadState,ActiveState,SubState,Result,UnitFileState,FragmentPath,DropInPaths,MainPID,NRestarts,"
     "ExecMainStartTimestamp,ExecMainExitTimestamp,ExecMainCode,ExecMainStatus,StatusText,WatchdogUSec"
 )
-"""Not the command nor the environment, where a password may stand."""
 SYSCTLS = (
     r"^net\.(ipv4\.(ip_forward|conf\..*\.(rp_filter|forwarding|src_valid_mark))"
     r"|ipv6\.conf\..*\.(disable_ipv6|forwarding|accept_ra)|core\.[rw]mem_(max|default))"
@@ -54,7 +54,7 @@ SYSCTLS = (
 
 @dataclass(frozen=True)
 class Part:
-    """One file of the archive; ``error`` says why it is not whole."""
+    """One file of the archive; ``error`` is why it is incomplete."""
 
     name: str
     text: str
@@ -73,7 +73,7 @@ Collect = Callable[[], Part]
 
 
 def collect(config: AgentConfig, options: Mapping[str, str]) -> list[Part]:
-    """All parts, without secrets."""
+    """Collects all parts, without secrets."""
     secrets = redaction.secrets_of(options, CONFIG_DIR, [config.private_key_file])
     collectors = _collectors(config, options)
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="bugreport") as pool:
@@ -89,7 +89,7 @@ def collect(config: AgentConfig, options: Mapping[str, str]) -> list[Part]:
 
 
 def write(path: Path, parts: Sequence[Part]) -> None:
-    """The archive, for its owner alone; raises ``JaywalkError``, and leaves no half of one."""
+    """Writes the archive, readable for its owner alone; raises ``JaywalkError`` without a partial file."""
     folder = path.name.removesuffix(".gz").removesuffix(".tgz").removesuffix(".tar")
     temporary = ""
     try:
@@ -102,7 +102,7 @@ def write(path: Path, parts: Sequence[Part]) -> None:
         Path(temporary).replace(path)
     except OSError as error:
         raise JaywalkError(
-            f"cannot write {path} ({error.strerror})", "name another place by --output"
+            f"cannot write {path} ({error.strerror})", "give another file with --output"
         ) from None
     finally:
         with suppress(OSError):
@@ -111,16 +111,16 @@ def write(path: Path, parts: Sequence[Part]) -> None:
 
 
 def default_name(config: AgentConfig) -> str:
-    """A name that tells the node, the zone and the time."""
+    """A file name with the node, the zone and the time."""
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
     return f"jaywalk-bugreport-{config.name}-{config.zone}-{stamp}.tar.gz"
 
 
 def contents(config: AgentConfig, parts: Sequence[Part]) -> Part:
-    """The archive's own table of contents."""
+    """The archive's table of contents."""
     lines = [
         f"jaywalk {installed_version()}, node {config.name}, zone {config.zone}, {iso_time(time.time())}",
-        "Private keys, preshared keys and passwords were taken out; names, public keys and addresses not.",
+        "Without private keys, preshared keys and passwords; with names, public keys and addresses.",
         "",
         *(f"{part.name:24}{part.size:>9} bytes  {part.error}".rstrip() for part in parts),
     ]
@@ -131,10 +131,10 @@ def _collected(name: str, collector: Callable[[], tuple[str, str]]) -> Part:
     try:
         text, error = collector()
     except Exception as failure:
-        # Whatever a collector does, the others go on.
+        # A failing collector does not stop the others.
         text, error = "", f"failed: {failure}"
-    if len(text) > MOST_BYTES:
-        text, error = text[:MOST_BYTES], error or f"cut at {MOST_BYTES} bytes"
+    if len(text) > MAX_PART_BYTES:
+        text, error = text[:MAX_PART_BYTES], error or f"cut at {MAX_PART_BYTES} bytes"
     return Part(name, text, error)
 
 
@@ -161,7 +161,7 @@ def _collectors(config: AgentConfig, options: Mapping[str, str]) -> dict[str, Ca
 
 
 def _network(suffix: str, enter: Sequence[str]) -> dict[str, Callable[[], tuple[str, str]]]:
-    """What one network namespace has."""
+    """The collectors of one network namespace."""
     ip = [["ip", "-s", "-d", "link", "show"]]
     ip += [
         ["ip", *family, *what]
@@ -170,7 +170,7 @@ def _network(suffix: str, enter: Sequence[str]) -> dict[str, Callable[[], tuple[
     ]
     return {
         f"wg{suffix}.txt": lambda: _wireguard(enter),
-        f"ip{suffix}.txt": lambda: _programs([[*enter, *each] for each in ip]),
+        f"ip{suffix}.txt": lambda: _programs([[*enter, *command] for command in ip]),
         f"nft{suffix}.txt": lambda: _programs([[*enter, "nft", "list", "ruleset"]]),
         f"sysctl{suffix}.txt": lambda: _programs([[*enter, "sysctl", "--all", "--pattern", SYSCTLS]]),
     }
@@ -197,7 +197,7 @@ def _versions() -> str:
 
 
 def _settings(options: Mapping[str, str]) -> str:
-    """What is in force, by variable, and the services' settings as they are written."""
+    """The options in force, by variable, and the service files as they are."""
     lines = ["# in force"]
     for option, value in sorted(options.items()):
         shown = redaction.HIDDEN if option in SECRET_OPTIONS else value
@@ -210,19 +210,21 @@ def _settings(options: Mapping[str, str]) -> str:
 
 
 def _controller(config: AgentConfig) -> str:
-    """Whether the controller can be reached now, without saying a word to it."""
+    """Whether the controller accepts connections now; sends nothing."""
     lines = []
     address = config.controller_address() if config.controller else None
-    ends = [] if address is None else [*address.sentinels, *address.nodes] or [(address.host, address.port)]
-    for host, port in ends:
+    servers = (
+        [] if address is None else [*address.sentinels, *address.nodes] or [(address.host, address.port)]
+    )
+    for host, port in servers:
         started = time.monotonic()
         try:
-            with socket.create_connection((host, port), REACH_SECONDS) as link:
-                taken, peer = 1000 * (time.monotonic() - started), link.getpeername()[0]
-                lines.append(f"{host}:{port} takes a connection after {taken:.0f} ms, as {peer}")
+            with socket.create_connection((host, port), CONNECT_SECONDS) as link:
+                milliseconds, peer = 1000 * (time.monotonic() - started), link.getpeername()[0]
+                lines.append(f"{host}:{port} accepts a connection after {milliseconds:.0f} ms, as {peer}")
         except OSError as error:
-            lines.append(f"{host}:{port} takes no connection: {error}")
-    return "\n".join(lines or ["no controller is named"]) + "\n"
+            lines.append(f"{host}:{port} accepts no connection: {error}")
+    return "\n".join(lines or ["no controller is configured"]) + "\n"
 
 
 def _wireguard(enter: Sequence[str]) -> tuple[str, str]:
@@ -241,35 +243,38 @@ def _units(config: AgentConfig) -> tuple[str, str]:
 
 
 def _journal(config: AgentConfig) -> tuple[str, str]:
-    units = [word for unit in ("jaywalk-*", f"jaywalk-agent@{config.zone}") for word in ("--unit", unit)]
-    form = ["--no-pager", "--output", "short-iso-precise", "--lines", str(JOURNAL_LINES)]
-    return _run(["journalctl", *form, *units])
+    patterns = ("jaywalk-*", f"jaywalk-agent@{config.zone}")
+    units = [argument for pattern in patterns for argument in ("--unit", pattern)]
+    output = ["--no-pager", "--output", "short-iso-precise", "--lines", str(MAX_JOURNAL_LINES)]
+    return _run(["journalctl", *output, *units])
 
 
-def _own_command(options: Mapping[str, str], *command: str, seconds: float = SECONDS) -> tuple[str, str]:
-    """What a command of this program says, in a process that can be ended."""
-    said = {OPTIONS[option].variable: value for option, value in options.items() if option != "agent_mode"}
-    # A child finds itself where we were found, be it in one file (zipapp).
-    path = os.pathsep.join(each for each in sys.path if each)
-    environment = {**os.environ, **said, "PYTHONPATH": path}
+def _own_command(
+    options: Mapping[str, str], *command: str, seconds: float = PROGRAM_SECONDS
+) -> tuple[str, str]:
+    """The output of a command of this program, in a process of its own that can be ended."""
+    variables = {OPTIONS[name].variable: text for name, text in options.items() if name != "agent_mode"}
+    # The child imports this program from where we did, also from one file (zipapp).
+    path = os.pathsep.join(folder for folder in sys.path if folder)
+    environment = {**os.environ, **variables, "PYTHONPATH": path}
     text, error = _run([sys.executable, "-m", "jaywalk_agent.cli.main", *command], environment, seconds)
-    # The exit code says how the node is; that is in the text.
+    # The exit code is the state of the node, which is in the text too.
     return text, "" if error == "exit code 1" else error
 
 
 def _snapshot(config: AgentConfig) -> tuple[str, str]:
-    """The zone as the agent last had it, be it on a disk that takes nothing."""
+    """The agent's last copy of the zone, from memory if the disk was full."""
     volatile = config.volatile_snapshot_file
     return _file(volatile if volatile.exists() else config.snapshot_file)
 
 
 def _file(path: Path) -> tuple[str, str]:
     with path.open(encoding="utf-8", errors="replace") as stream:
-        return stream.read(MOST_BYTES + 1), ""
+        return stream.read(MAX_PART_BYTES + 1), ""
 
 
 def _programs(commands: Sequence[Sequence[str]], head: str = "") -> tuple[str, str]:
-    """What programs say, one after the other, each under its command."""
+    """The outputs of programs, each under its command."""
     texts, errors = [head], []
     for argv in commands:
         text, error = _run(argv)
@@ -280,9 +285,9 @@ def _programs(commands: Sequence[Sequence[str]], head: str = "") -> tuple[str, s
 
 
 def _run(
-    argv: Sequence[str], environment: Mapping[str, str] | None = None, seconds: float = SECONDS
+    argv: Sequence[str], environment: Mapping[str, str] | None = None, seconds: float = PROGRAM_SECONDS
 ) -> tuple[str, str]:
-    """A program's output up to ``MOST_BYTES``, and what went wrong; ended after ``seconds``."""
+    """A program's output up to ``MAX_PART_BYTES``, and its error; ends it after ``seconds``."""
     try:
         child = subprocess.Popen(
             argv,
@@ -304,15 +309,15 @@ def _run(
     timer.start()
     try:
         assert child.stdout is not None
-        data = child.stdout.read(MOST_BYTES + 1)
-        if len(data) > MOST_BYTES:
+        data = child.stdout.read(MAX_PART_BYTES + 1)
+        if len(data) > MAX_PART_BYTES:
             _kill(child)
         code = child.wait()
     finally:
         timer.cancel()
-    text = data[:MOST_BYTES].decode(errors="replace")
-    if len(data) > MOST_BYTES:
-        return text, f"cut at {MOST_BYTES} bytes"
+    text = data[:MAX_PART_BYTES].decode(errors="replace")
+    if len(data) > MAX_PART_BYTES:
+        return text, f"cut at {MAX_PART_BYTES} bytes"
     if late.is_set():
         return text, f"ended after {seconds:.0f} s"
     return text, f"exit code {code}" if code else ""

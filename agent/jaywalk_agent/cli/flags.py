@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command line of ``jaywalk``: the original's flags, each with its variable, and the commands' own."""
+"""The parser of ``jaywalk``: the flags of the options, and those of single commands."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from jaywalk.service.version import installed_version
 from ..options import CONFIG_DIR, OPTIONS
 from . import ping
 
+# How long ``up`` and ``leave`` wait for a reply.
 TIMEOUT_SECONDS = 60.0
-"""How long ``up`` and ``leave`` wait for the zone."""
 
 WATCH_SECONDS = 2.0
 _STATUS_FLAGS: Mapping[str, dict[str, Any]] = {
@@ -22,7 +22,7 @@ _STATUS_FLAGS: Mapping[str, dict[str, Any]] = {
         "type": seconds,
         "default": 0.0,
         "metavar": "SECONDS",
-        "help": "until all is in order, at most this long",
+        "help": "wait until all is in order, at most this long",
     },
     "--watch": {
         "type": seconds,
@@ -30,18 +30,18 @@ _STATUS_FLAGS: Mapping[str, dict[str, Any]] = {
         "const": WATCH_SECONDS,
         "default": 0.0,
         "metavar": "SECONDS",
-        "help": f"again each SECONDS ({WATCH_SECONDS:.0f}), until Ctrl-C",
+        "help": f"repeat each SECONDS ({WATCH_SECONDS:.0f}), until Ctrl-C",
     },
-    "--bad": {"action": "store_true", "help": "only what is not well"},
+    "--bad": {"action": "store_true", "help": "only peers and facts that are not in order"},
 }
 
 
 def build_parser(commands: Mapping[str, str]) -> ArgumentParser:
-    """The parser of ``jaywalk``, with ``commands`` and what each does; flags may stand before or behind."""
+    """The parser of ``jaywalk``; ``commands`` has their descriptions.  Flags may stand before or behind."""
     parser = ArgumentParser(
         prog="jaywalk",
         description="Joins this node to an encrypted WireGuard mesh and keeps it there.",
-        epilog="Each flag has its variable in brackets; what neither says is read from the settings of the "
+        epilog="Each flag has its variable in brackets; an option with neither is read from the file of the "
         f"zone's service, {CONFIG_DIR}/<zone>.env. A flag takes one dash or two, and one that is on or "
         "off also =true or =false. Exit codes: 0 done, or all well; 1 failed, or something is not well "
         "(status, doctor, ping); 2 bad value; 130 ended by Ctrl-C.",
@@ -72,10 +72,10 @@ def _add_flags(parser: ArgumentParser) -> None:
 
 
 def _own_flags(command: str) -> dict[str, dict[str, Any]]:
-    """The flags that ``command`` alone has."""
+    """The flags of ``command`` alone."""
     flags: dict[str, dict[str, Any]] = {}
     if command in ("up", "leave"):
-        text = f"seconds to wait for the zone ({TIMEOUT_SECONDS:.0f})"
+        text = f"seconds to wait for the reply of the zone ({TIMEOUT_SECONDS:.0f})"
         flags["--timeout"] = {
             "type": seconds,
             "default": TIMEOUT_SECONDS,
@@ -83,15 +83,15 @@ def _own_flags(command: str) -> dict[str, dict[str, Any]]:
             "help": text,
         }
     if command in ("down", "leave"):
-        text = "remove the zone's key, settings and state here too"
+        text = "also remove the zone's key, service file and state from this machine"
         flags["--purge"] = {"action": "store_true", "help": text}
     if command in ("status", "doctor", "ping"):
         flags["--json"] = {"action": "store_true", "help": "for scripts"}
     if command == "doctor":
-        text = "also ask these STUN servers, HOST[:PORT],..., where and of which kind a NAT is"
+        text = "also ask these STUN servers, HOST[:PORT],..., for the address and kind of a NAT"
         flags["--stun"] = {"default": "", "metavar": "HOSTS", "help": text}
     if command == "bugreport":
-        text = "the archive, jaywalk-bugreport-<node>-<zone>-<time>.tar.gz here"
+        text = "the archive, jaywalk-bugreport-<node>-<zone>-<time>.tar.gz in this folder"
         flags["--output"] = {"default": "", "metavar": "FILE", "help": text}
     if command == "status":
         flags |= _STATUS_FLAGS
@@ -106,19 +106,19 @@ def _ping_flags() -> dict[str, dict[str, Any]]:
             "nargs": "*",
             "metavar": "PEER",
             "help": "a peer's name, address or public key",
-            "completer": ping.names,
+            "completer": ping.complete_names,
         },
         "--all": {"action": "store_true", "help": "all peers of the zone"},
         "--size": {
             "default": 0,
             "metavar": "BYTES",
-            "help": "of the IP packets inside the tunnel, never sent in fragments",
+            "help": "size of the IP packets inside the tunnel, never sent in fragments",
         },
-        "--count": {"default": 3, "metavar": "N", "help": "questions to each peer (3)"},
+        "--count": {"default": 3, "metavar": "N", "help": "requests to each peer (3)"},
         "--timeout": {
             "type": seconds,
             "default": 2.0,
             "metavar": "SECONDS",
-            "help": "to wait for each answer (2)",
+            "help": "time to wait for each reply (2)",
         },
     }

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PYTHON_ARGCOMPLETE_OK
-"""The ``jaywalk`` command: the original's flags, and subcommands beside them."""
+"""The ``jaywalk`` command: dispatches flags and subcommands."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ FAILURE = 1
 BAD_VALUE = 2
 INTERRUPTED = 130
 WITHOUT_ROOT = ("keygen",)
-BY_FLAG = ("agent", "config")
-"""Commands that a flag chooses."""
+# Commands that a flag selects.
+FLAG_COMMANDS = ("agent", "config")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command and returns its exit code: 0 done, 1 failed, 2 a value that cannot be."""
+    """Runs the command; returns its exit code: 0 done, 1 failed, 2 invalid value."""
     parser = build_parser()
     argcomplete.autocomplete(parser)
     arguments = parser.parse_args(argv)
-    # As the unit has it: whoever can open the lock can keep an agent from starting.
+    # As in the unit: a user who can open the lock can keep an agent from starting.
     os.umask(0o077)
     options: dict[str, str] = {}
     try:
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             privileges.require(arguments.command or "--agent-mode")
         options = collect_options(arguments, os.environ)
         log_format.set_up(options.get("log_level", "info"))
-        command = COMMANDS[_chosen(parser, arguments, options)]
+        command = COMMANDS[_command_name(parser, arguments, options)]
         return command(AgentConfig.read(options), arguments)
     except InvalidValue as error:
         return _failed(error, BAD_VALUE, options)
@@ -73,12 +73,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Stopped, KeyboardInterrupt):
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output, such as head(1), has enough; Python would complain once more at its exit.
+        # The reader of our output, such as head(1), has ended; Python would report it again at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILURE
 
 
-def _chosen(parser: ArgumentParser, arguments: argparse.Namespace, options: dict[str, str]) -> str:
+def _command_name(parser: ArgumentParser, arguments: argparse.Namespace, options: dict[str, str]) -> str:
     if arguments.command:
         return str(arguments.command)
     if options.get("agent_mode") == "true":
@@ -86,7 +86,7 @@ def _chosen(parser: ArgumentParser, arguments: argparse.Namespace, options: dict
     if "config" in options:
         return "config"
     if "controller" not in options:
-        parser.error("say what to do: --agent-mode with --controller, or one of the commands")
+        parser.error("give --agent-mode with --controller, or one of the commands")
     return "up"
 
 
@@ -97,7 +97,7 @@ def _failed(error: JaywalkError, code: int, options: Mapping[str, str]) -> int:
 
 
 def run_agent(config: AgentConfig, arguments: argparse.Namespace) -> int:
-    """Joins and follows the zone until a signal comes."""
+    """Joins and follows the zone until a signal ends it."""
     with runtime_state.only_one(config.lock_file, config.zone) as lock, suppress(Stopped):
         retire_former(config)
         Agent(config, config.runner(), StopSignal(), lock).run()
@@ -118,7 +118,7 @@ def up(config: AgentConfig, arguments: argparse.Namespace) -> int:
 
 
 def up_from_file(config: AgentConfig, arguments: argparse.Namespace) -> int:
-    """Brings the interface up from a file of peers, and leaves it up."""
+    """Brings the interface up from a file of peers and leaves it up."""
     addresses, notes = static_config.bring_up(config, Path(config.peers_file))
     for note in notes:
         print(f"jaywalk: {note}", file=sys.stderr)
@@ -130,25 +130,25 @@ def down(config: AgentConfig, arguments: argparse.Namespace) -> int:
     """Takes the interface down; the lease stays."""
     if config.peers_file and arguments.purge:
         raise InvalidValue(
-            "--purge removes what a zone left here, and --config names none", "leave one of them out"
+            "--purge removes the files of a zone, and --config has no zone", "leave one of them out"
         )
     with runtime_state.only_one(config.lock_file, config.zone):
-        # The namespace of the interface may be gone, and the interface with it.
+        # In the outer namespace, since the one of the interface may be gone.
         PLATFORM.backend(SubprocessRunner()).require_tools()
         _take_down(config, arguments.purge)
     return 0
 
 
-def _take_down(config: AgentConfig, everything: bool) -> None:
-    done = take_down(config, _current_key(config))
-    print(f"{config.interface} is {'down' if done else 'not there'}")
-    if everything:
+def _take_down(config: AgentConfig, with_purge: bool) -> None:
+    removed = take_down(config, _current_key(config))
+    print(f"{config.interface} is {'down' if removed else 'not there'}")
+    if with_purge:
         purge(config, SubprocessRunner())
         print(f"nothing of zone {config.zone} is left here")
 
 
 def _current_key(config: AgentConfig) -> str:
-    """The public key of this node; empty where the key file is gone or holds none, which keeps nothing up."""
+    """The public key of this node; empty if the key file is missing or invalid, which blocks no takedown."""
     if config.peers_file:
         return static_config.own_public_key(config, Path(config.peers_file))
     with suppress(InvalidValue):
@@ -157,7 +157,7 @@ def _current_key(config: AgentConfig) -> str:
 
 
 def leave(config: AgentConfig, arguments: argparse.Namespace) -> int:
-    """Tells the zone that this node goes, then takes the interface down."""
+    """Leaves the zone, then takes the interface down."""
     with runtime_state.only_one(config.lock_file, config.zone):
         public_key = config.existing_key(SubprocessRunner())
         address = config.controller_address()
@@ -177,22 +177,22 @@ def status(config: AgentConfig, arguments: argparse.Namespace) -> int:
 
 
 def keygen(config: AgentConfig, arguments: argparse.Namespace) -> int:
-    """Makes a key where there is none and prints its public half."""
+    """Makes a key if there is none; prints its public key."""
     public, _ = keys.ensure_key_file(SubprocessRunner(), str(config.private_key_file))
     print(public)
     return 0
 
 
 def doctor(config: AgentConfig, arguments: argparse.Namespace) -> int:
-    """Looks at all that this node's mesh rests on; exit code 1 while something is bad."""
-    servers = [each for each in arguments.stun.split(",") if each]
+    """Checks everything that this node's mesh depends on; exit code 1 while something is bad."""
+    servers = [server for server in arguments.stun.split(",") if server]
     findings = examination.examine(config, config.runner(), servers)
     print(examination.as_json(findings) if arguments.json else examination.as_text(findings))
     return 0 if examination.healthy(findings) else FAILURE
 
 
 def bugreport_(config: AgentConfig, arguments: argparse.Namespace) -> int:
-    """Writes an archive with all that a maintainer asks for, and no secret in it; prints what is inside."""
+    """Writes an archive with the facts that a maintainer needs, without secrets; prints its contents."""
     path = Path(arguments.output or bugreport.default_name(config))
     parts = bugreport.collect(config, collect_options(arguments, os.environ))
     table = bugreport.contents(config, parts)
@@ -202,7 +202,7 @@ def bugreport_(config: AgentConfig, arguments: argparse.Namespace) -> int:
 
 
 def ping(config: AgentConfig, arguments: argparse.Namespace) -> int:
-    """Asks peers live: path, round trip, loss; exit code 1 where one does not answer, 2 for no such peer."""
+    """Probes peers: path, round trip, loss; exit code 1 if one does not answer, 2 for an unknown peer."""
     return ping_command.run(config, arguments)
 
 
@@ -223,11 +223,7 @@ COMMANDS = {
 def build_parser() -> ArgumentParser:
     """The parser of ``jaywalk``."""
     return flags.build_parser(
-        {
-            name: function.__doc__ or ""
-            for name, function in COMMANDS.items()
-            if name not in ("agent", "config")
-        }
+        {name: function.__doc__ or "" for name, function in COMMANDS.items() if name not in FLAG_COMMANDS}
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``jaywalk ping``: which peers are meant, what is asked of them, and what is shown and returned."""
+"""``jaywalk ping``: selects peers, probes them, and prints the results."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from ..paths.ping import PingResult
 from ..status import report
 from ..zone import snapshot
 
-LISTED = 20
-"""Peers that get a line each; of more only those in trouble do, and all together get a map."""
-BISECTED = 10
-"""Peers for which the largest size that passes is looked for."""
-COLUMNS = 50
-"""Letters in a line of the map."""
-MOST_BYTES = 65535
-MOST_QUESTIONS = 100
+# Up to this number each peer has a line; of more peers only the unreachable ones have, beside a map of all.
+MAX_LISTED = 20
+# Peers for which the largest size that passes is determined.
+MAX_BISECTED = 10
+# Letters in a line of the map.
+MAP_COLUMNS = 50
+MAX_SIZE_BYTES = 65535
+MAX_COUNT = 100
 
 
 def run(config: AgentConfig, arguments: argparse.Namespace) -> int:
-    """Asks and shows; returns 0 where all peers answered, 1 where some did not."""
+    """Probes peers and prints the results; returns 0 if all answered, else 1."""
     size, count = (
-        _number(arguments.size, "size", 0, MOST_BYTES),
-        _number(arguments.count, "count", 1, MOST_QUESTIONS),
+        _number(arguments.size, "size", 0, MAX_SIZE_BYTES),
+        _number(arguments.count, "count", 1, MAX_COUNT),
     )
     view = snapshot.current(config)
     own = view.peers.get(config.existing_key(config.runner())) if view is not None else None
@@ -69,7 +69,7 @@ def run(config: AgentConfig, arguments: argparse.Namespace) -> int:
     print(
         as_json(config.zone, results, largest) if arguments.json else as_text(config.zone, results, largest)
     )
-    return 0 if all(each.answers for each in results) else 1
+    return 0 if all(result.answers for result in results) else 1
 
 
 def _number(value: object, what: str, least: int, most: int) -> int:
@@ -82,41 +82,41 @@ def _number(value: object, what: str, least: int, most: int) -> int:
 def _check_size(size: int, own: Peer) -> None:
     least = max(map(ping.smallest, own.addresses))
     if size and size < least:
-        raise InvalidValue(f"the size {size} is too small for a question", f"use {least} bytes or more")
+        raise InvalidValue(f"the size {size} is too small for a probe", f"use {least} bytes or more")
 
 
-def chosen(view: ZoneView, own: Peer, words: Sequence[str], everybody: bool) -> list[str]:
-    """The keys of the peers that a person means; raises ``InvalidValue`` where a word fits none or two."""
-    if everybody and words:
+def chosen(view: ZoneView, own: Peer, names: Sequence[str], all_peers: bool) -> list[str]:
+    """The keys of the given peers; raises ``InvalidValue`` for a name of no peer or of several."""
+    if all_peers and names:
         raise InvalidValue("--all and names of peers were given", "give one of them")
-    if everybody:
+    if all_peers:
         return [key for key in view.peers if key != own.key]
-    if not words:
-        raise InvalidValue("no peer was named", "name some, or give --all")
-    return list(dict.fromkeys(_found(view, own, word) for word in words))
+    if not names:
+        raise InvalidValue("no peer was given", "give some, or --all")
+    return list(dict.fromkeys(_found(view, own, name) for name in names))
 
 
-def _found(view: ZoneView, own: Peer, word: str) -> str:
-    """The key of the peer with a name, key or address."""
-    fitting = [
+def _found(view: ZoneView, own: Peer, text: str) -> str:
+    """The key of the peer with the name, key or address ``text``."""
+    matches = [
         peer
         for key, peer in view.peers.items()
-        if word in (key, *peer.addresses) or word.lower() == peer.name
+        if text in (key, *peer.addresses) or text.lower() == peer.name
     ]
-    if len(fitting) > 1:
-        each = ", ".join(peer.addresses[0] for peer in fitting)
-        raise InvalidValue(f"{len(fitting)} peers are called {word}", f"give one of their addresses: {each}")
-    if not fitting:
-        near = difflib.get_close_matches(word, [peer.name for peer in view.peers.values()], 3)
+    if len(matches) > 1:
+        hosts = ", ".join(peer.addresses[0] for peer in matches)
+        raise InvalidValue(f"{len(matches)} peers are called {text}", f"give one of their addresses: {hosts}")
+    if not matches:
+        near = difflib.get_close_matches(text, [peer.name for peer in view.peers.values()], 3)
         known = f"did you mean {' or '.join(near)}?" if near else "'jaywalk status' lists them"
-        raise InvalidValue(f"zone {view.zone.name} has no peer {validation.shown(word)}", known)
-    if fitting[0].key == own.key:
-        raise InvalidValue(f"{word} is this node itself", "name another one")
-    return fitting[0].key
+        raise InvalidValue(f"zone {view.zone.name} has no peer {validation.shown(text)}", known)
+    if matches[0].key == own.key:
+        raise InvalidValue(f"{text} is this node itself", "give another one")
+    return matches[0].key
 
 
-def names(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
-    """The names of the zone's peers, for tab completion; none where the snapshot cannot be read."""
+def complete_names(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
+    """The names of the zone's peers, for tab completion; none if the snapshot cannot be read."""
     with suppress(JaywalkError, OSError):
         config = AgentConfig.read(collect_options(parsed_args, os.environ))
         view = snapshot.current(config)
@@ -126,47 +126,47 @@ def names(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
 
 
 def _show_progress(done: int, total: int) -> None:
-    print(f"\r{done} of {total} questions settled", end="", file=sys.stderr, flush=True)
+    print(f"\r{done} of {total} probes done", end="", file=sys.stderr, flush=True)
 
 
 def _largest(
     config: AgentConfig, view: ZoneView, own: Peer, results: Sequence[PingResult], size: int
 ) -> dict[str, int]:
-    """Of some peers that did not answer packets of ``size``: the largest that they answer, 0 for none."""
-    silent = [each.key for each in results if not each.answers and not each.error] if size else []
-    return ping.largest_passing(config, view, own, silent[:BISECTED], size) if silent else {}
+    """The largest packets that some peers answered that did not answer ``size``; 0 for none."""
+    silent = [result.key for result in results if not result.answers and not result.error] if size else []
+    return ping.largest_passing(config, view, own, silent[:MAX_BISECTED], size) if silent else {}
 
 
 def as_json(zone: str, results: Sequence[PingResult], largest: Mapping[str, int]) -> str:
-    """For scripts; times are in seconds, sizes in bytes."""
+    """JSON; times in seconds, sizes in bytes."""
     peers = [
         {
-            "name": each.name,
-            "public_key": each.key,
-            "address": each.address,
-            "path": each.path,
-            "relay": each.relay or None,
-            "agent": each.agent,
-            "size": each.size,
-            "largest_size": largest.get(each.key),
-            "sent": each.sent,
-            "lost": each.lost,
-            "round_trips": [round(trip, 6) for trip in each.round_trips],
-            "error": each.error or None,
+            "name": result.name,
+            "public_key": result.key,
+            "address": result.address,
+            "path": result.path,
+            "relay": result.relay or None,
+            "agent": result.agent,
+            "size": result.size,
+            "largest_size": largest.get(result.key),
+            "sent": result.sent,
+            "lost": result.lost,
+            "round_trips": [round(trip, 6) for trip in result.round_trips],
+            "error": result.error or None,
         }
-        for each in results
+        for result in results
     ]
-    answering = sum(each.answers for each in results)
+    answering = sum(result.answers for result in results)
     return json.dumps({"zone": zone, "asked": len(peers), "answering": answering, "peers": peers}, indent=2)
 
 
 def as_text(zone: str, results: Sequence[PingResult], largest: Mapping[str, int]) -> str:
-    """For a person: a line each, or where they are many a map and a line for each in trouble."""
+    """A line per peer; for many peers a map, and a line per peer that did not answer."""
     if not results:
         return f"zone {zone} has no other peer"
-    many = len(results) > LISTED
-    lines = [each for each in results if not many or not each.answers]
-    table = [_row(each, largest.get(each.key)) for each in lines]
+    many = len(results) > MAX_LISTED
+    lines = [result for result in results if not many or not result.answers]
+    table = [_row(result, largest.get(result.key)) for result in lines]
     headers = ("PEER", "ADDRESS", "PATH", "ROUND TRIP", "LOST", "")
     parts = [_map(results)] if many else []
     parts += [tabulate(table, headers=headers, tablefmt="plain")] if table else []
@@ -197,8 +197,8 @@ def _note(result: PingResult, largest: int | None) -> str:
 
 
 def _map(results: Sequence[PingResult]) -> str:
-    letters = "".join(_letter(each) for each in results)
-    rows = [letters[start : start + COLUMNS] for start in range(0, len(letters), COLUMNS)]
+    letters = "".join(_letter(result) for result in results)
+    rows = [letters[start : start + MAP_COLUMNS] for start in range(0, len(letters), MAP_COLUMNS)]
     return "\n".join([*rows, ". direct   r relayed   t tunnel without agent   X silent"])
 
 
@@ -211,15 +211,15 @@ def _letter(result: PingResult) -> str:
 
 
 def _summary(results: Sequence[PingResult]) -> str:
-    answering = [each for each in results if each.answers]
-    trips = sorted(trip * 1000 for each in answering for trip in each.round_trips)
+    answering = [result for result in results if result.answers]
+    trips = sorted(trip * 1000 for result in answering for trip in result.round_trips)
     text = f"{len(answering)} of {len(results)} peers answer"
-    relays = Counter(each.relay for each in answering if each.relay)
+    relays = Counter(result.relay for result in answering if result.relay)
     if relays:
         by = ", ".join(f"{number} by {relay}" for relay, number in relays.most_common())
         text += f", {sum(relays.values())} relayed ({by})"
     if trips:
         middle = statistics.median(trips)
         text += f"; round trip {trips[0]:.1f}/{middle:.1f}/{trips[-1]:.1f} ms (least/median/most)"
-    lost, sent = sum(each.lost for each in answering), sum(each.sent for each in answering)
+    lost, sent = sum(result.lost for result in answering), sum(result.sent for result in answering)
     return text + (f"; {lost} of {sent} answers lost" if lost else "")

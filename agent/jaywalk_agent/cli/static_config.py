@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``jaywalk --config FILE``: an interface from a TOML file of peers, as the original had it, without a zone.
+"""``jaywalk --config FILE``: an interface from a TOML file of peers, as in the original, without a zone.
 
-A table ``[Peers.NAME]`` a node, with ``PublicKey``, ``EndpointIP``, ``AllowedIPs``, and for this node
-``PrivateKey``.  The plan is the same that serves a zone, so a second run changes what differs and no more.
+Each node has a table ``[Peers.NAME]`` with ``PublicKey``, ``EndpointIP``, ``AllowedIPs``, and this node also
+has ``PrivateKey``.  The plan is the one for a zone, so a second run changes only what differs.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from ..host.platform import PLATFORM
 
 FIELDS = ("PublicKey", "PrivateKey", "EndpointIP", "AllowedIPs")
 DEFAULT_PORT = 51820
-MAX_BYTES = 1 << 20
+MAX_FILE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One node of the file; ``private_key`` stays out of every text."""
+    """One node of the file; no text has its ``private_key``."""
 
     name: str
     public_key: str
@@ -49,7 +49,7 @@ class Entry:
 
 
 def load(path: Path) -> list[Entry]:
-    """The file's nodes, each valid; raises ``InvalidValue`` that names the file and the table."""
+    """The nodes of the file, all valid; raises ``InvalidValue`` with the file and the table."""
     peers = _tables(path)
     entries = [_entry(f"{path}, [Peers.{name}]", name, table) for name, table in peers.items()]
     for number, entry in enumerate(entries):
@@ -58,40 +58,40 @@ def load(path: Path) -> list[Entry]:
                 raise InvalidValue(
                     f"{path}: {other.name} and {entry.name} have one PublicKey", "remove one of them"
                 )
-            both = set(entry.allowed_ips) & set(other.allowed_ips)
-            if both:
+            shared = set(entry.allowed_ips) & set(other.allowed_ips)
+            if shared:
                 raise InvalidValue(
-                    f"{path}: {other.name} and {entry.name} both have {min(both)} among their AllowedIPs",
+                    f"{path}: {other.name} and {entry.name} both have {min(shared)} among their AllowedIPs",
                     "give each prefix to one of them",
                 )
     return entries
 
 
 def warnings(path: Path, entries: Iterable[Entry]) -> Iterator[str]:
-    """What is no error and should not stay."""
+    """Warnings about the file."""
     if any(entry.private_key for entry in entries) and stat.S_IMODE(path.stat().st_mode) & 0o077:
         yield f"others may read {path}, which holds a private key: run 'chmod 600 {path}', and use a new key"
 
 
 def own_entry(path: Path, entries: Sequence[Entry], config: AgentConfig, runner: Runner) -> Entry:
     """The entry of this node: by ``--public-key``, by its private key, or the only one with a private key."""
-    wanted = config.public_key or _given_key(config, runner)
-    if wanted:
-        own = next((entry for entry in entries if entry.public_key == wanted), None)
+    public_key = config.public_key or _given_key(config, runner)
+    if public_key:
+        own = next((entry for entry in entries if entry.public_key == public_key), None)
         if own is not None:
             return own
     with_key = [entry for entry in entries if entry.private_key]
     if len(with_key) == 1 and not config.public_key and not config.private_key:
         return with_key[0]
-    found = "none of them has this node's key" if wanted else f"{len(with_key)} of them have a PrivateKey"
+    found = "none of them has this node's key" if public_key else f"{len(with_key)} of them have a PrivateKey"
     raise InvalidValue(
         f"{path} does not say which of its {len(entries)} entries is this node: {found}",
-        "name it by --public-key, or give its key by --private-key-file",
+        "give its public key with --public-key, or its key with --private-key-file",
     )
 
 
 def bring_up(config: AgentConfig, path: Path) -> tuple[list[str], list[str]]:
-    """Makes the interface what the file says; returns this node's addresses, and warnings."""
+    """Applies the file to the interface; returns this node's addresses, and warnings."""
     runner = config.runner()
     backend = PLATFORM.backend(runner)
     backend.require_tools()
@@ -102,7 +102,7 @@ def bring_up(config: AgentConfig, path: Path) -> tuple[list[str], list[str]]:
         runtime_state.only_one(_lock_file(config), config.zone),
         _key_file(config, own, runner) as key_file,
     ):
-        wanted = desired(path, entries, own, config, key_file)
+        interface = desired(path, entries, own, config, key_file)
         observed = backend.observe(config.interface)
         if observed is None:
             backend.require_wireguard()
@@ -116,16 +116,16 @@ def bring_up(config: AgentConfig, path: Path) -> tuple[list[str], list[str]]:
                 f"the interface {config.interface} is that of the running agent of zone {config.zone}",
                 "choose another --interface",
             )
-        reason = backend.why_no_ipv6(config.interface, observed is not None) if wanted.has_ipv6 else ""
+        reason = backend.why_no_ipv6(config.interface, observed is not None) if interface.has_ipv6 else ""
         if reason:
             notes.append(f"IPv6 is left out of {config.interface}, since {reason}")
-            wanted = wanted.without_ipv6()
-        _refuse_conflicts(wanted, backend.local_networks(without=config.interface), runner)
-        failures = backend.attempt(plan.diff(observed, wanted))
+            interface = interface.without_ipv6()
+        _check_conflicts(interface, backend.local_networks(without=config.interface), runner)
+        failures = backend.attempt(plan.diff(observed, interface))
         if failures:
-            # After all else was done.
+            # The other steps are done.
             raise failures[0].error
-    return list(wanted.addresses), notes
+    return list(interface.addresses), notes
 
 
 def own_public_key(config: AgentConfig, path: Path) -> str:
@@ -136,8 +136,8 @@ def own_public_key(config: AgentConfig, path: Path) -> str:
 def desired(
     path: Path, entries: Sequence[Entry], own: Entry, config: AgentConfig, key_file: str
 ) -> Interface:
-    """The interface that the file describes for the node ``own``."""
-    addresses = tuple(str(each) for each in _hosts(own))
+    """The interface of the node ``own`` as the file describes it."""
+    addresses = tuple(str(address) for address in _hosts(own))
     if not addresses:
         raise InvalidValue(
             f"{path}, [Peers.{own.name}]: AllowedIPs hold no address for this node",
@@ -158,29 +158,29 @@ def desired(
         addresses=addresses,
         mtu=config.mtu,
         peers=peers,
-        routes=routes.needed((each for peer in peers.values() for each in peer.allowed_ips), addresses),
+        routes=routes.needed((prefix for peer in peers.values() for prefix in peer.allowed_ips), addresses),
     )
 
 
-def _refuse_conflicts(wanted: Interface, local_networks: Sequence[str], runner: Runner) -> None:
-    """Nothing that leads into the tunnel may be the machine's own, nor hold the tunnel's ends."""
-    own = [str(ipaddress.ip_interface(each).network) for each in wanted.addresses]
-    local = ip.networks(str(ipaddress.ip_interface(each).network) for each in local_networks)
-    for prefix in (*own, *sorted(wanted.routes)):
+def _check_conflicts(interface: Interface, local_networks: Sequence[str], runner: Runner) -> None:
+    """Raises ``InvalidValue`` if a route would cover a network of the machine or an endpoint of a peer."""
+    own = [str(ipaddress.ip_interface(address).network) for address in interface.addresses]
+    local = ip.networks(str(ipaddress.ip_interface(network).network) for network in local_networks)
+    for prefix in (*own, *sorted(interface.routes)):
         network = ip.overlapping(local, prefix)
         if network is not None:
             raise InvalidValue(
                 f"the allowed IP {prefix} overlaps {network}, which this machine already has",
                 "leave it out, or put the interface into a network namespace (--netns)",
             )
-    taken = routes.elsewhere(runner, wanted.name)
-    routes.refuse_taken(wanted.routes, taken)
-    ends = {key: peer.endpoint for key, peer in wanted.peers.items() if peer.endpoint}
-    routes.refuse_loops(wanted.routes, taken, ends)
+    taken = routes.elsewhere(runner, interface.name)
+    routes.refuse_taken(interface.routes, taken)
+    endpoints = {key: peer.endpoint for key, peer in interface.peers.items() if peer.endpoint}
+    routes.refuse_loops(interface.routes, taken, endpoints)
 
 
 def _hosts(own: Entry) -> Iterator[ipaddress.IPv4Interface | ipaddress.IPv6Interface]:
-    """What this node's interface bears; a network among the own AllowedIPs lies behind the node."""
+    """The addresses of this node's interface; a network in its own AllowedIPs is behind the node."""
     for text in own.allowed_ips:
         found = ipaddress.ip_interface(text)
         if found.network.num_addresses == 1 or found.ip != found.network.network_address:
@@ -190,11 +190,11 @@ def _hosts(own: Entry) -> Iterator[ipaddress.IPv4Interface | ipaddress.IPv6Inter
 def _tables(path: Path) -> Mapping[str, Any]:
     try:
         with path.open("rb") as stream:
-            document = tomllib.loads(stream.read(MAX_BYTES).decode())
+            document = tomllib.loads(stream.read(MAX_FILE_BYTES).decode())
     except OSError as error:
         raise InvalidValue(f"cannot read {path} ({error.strerror})", "check path and mode") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError):
-        # Python's message may quote the line, and a private key with it.
+        # Python's message may quote the line with a private key.
         raise InvalidValue(f"{path} is no TOML", "see https://toml.io for how it is written") from None
     peers = document.get("Peers")
     if not isinstance(peers, dict) or not peers:
@@ -204,7 +204,7 @@ def _tables(path: Path) -> Mapping[str, Any]:
 
 def _entry(where: str, name: str, table: object) -> Entry:
     if not isinstance(table, dict):
-        raise InvalidValue(f"{where} is no table", "write [Peers.NAME] on a line of its own")
+        raise InvalidValue(f"{where} is no table", "write [Peers.NAME] on a separate line")
     unknown = sorted(set(table) - set(FIELDS))
     if unknown:
         raise InvalidValue(
@@ -221,7 +221,7 @@ def _entry(where: str, name: str, table: object) -> Entry:
     if private_key:
         key_format.private_key(private_key, f"{where}: PrivateKey")
     try:
-        allowed_ips = tuple(_allowed_ip(each) for each in _listed(table.get("AllowedIPs")))
+        allowed_ips = tuple(_allowed_ip(text) for text in _listed(table.get("AllowedIPs")))
         endpoint = _endpoint(table.get("EndpointIP", "").strip())
     except InvalidValue as error:
         raise InvalidValue(f"{where}: {error.problem}", error.remedy) from None
@@ -230,7 +230,7 @@ def _entry(where: str, name: str, table: object) -> Entry:
 
 def _listed(allowed_ips: object) -> list[str]:
     found = allowed_ips.split(",") if isinstance(allowed_ips, str) else allowed_ips
-    texts = [each.strip() for each in found if isinstance(each, str)] if isinstance(found, list) else []
+    texts = [text.strip() for text in found if isinstance(text, str)] if isinstance(found, list) else []
     if not texts or not isinstance(found, list) or len(texts) != len(found) or "" in texts:
         raise InvalidValue("AllowedIPs hold no prefix", 'give them as "10.20.1.1/32, 172.20.1.0/24"')
     return texts
@@ -239,12 +239,12 @@ def _listed(allowed_ips: object) -> list[str]:
 def _allowed_ip(text: str) -> str:
     full = text if "/" in text else ip.host_prefix(validation.address(text, "allowed IP"))
     prefix = validation.child_prefix(full)
-    # As it stands: the bits beyond its length say which address of the network is the node's.
+    # Unchanged: the bits beyond its length are the node's address in the network.
     return full if ipaddress.ip_interface(full).network.num_addresses > 1 else prefix
 
 
 def _endpoint(text: str) -> str:
-    """``ADDRESS[:PORT]`` or ``NAME[:PORT]``; a name is looked up once."""
+    """``ADDRESS[:PORT]`` or ``NAME[:PORT]``; resolves a name once."""
     if not text:
         return ""
     bare = text.strip("[]")
@@ -266,7 +266,7 @@ def _endpoint(text: str) -> str:
 
 
 def _given_key(config: AgentConfig, runner: Runner) -> str:
-    """The public key of the private key that this node was given, or empty."""
+    """The public key of this node's private key; empty without one."""
     if config.private_key:
         return keys.derive(runner, key_format.private_key(config.private_key, "--private-key"))
     return config.existing_key(runner) if config.private_key_file.exists() else ""
@@ -274,7 +274,7 @@ def _given_key(config: AgentConfig, runner: Runner) -> str:
 
 @contextmanager
 def _key_file(config: AgentConfig, own: Entry, runner: Runner) -> Iterator[str]:
-    """A file with the private key for ``wg`` to read, gone afterwards unless it is the node's own."""
+    """A file with the private key for ``wg``; removes it afterwards, unless it is the node's key file."""
     private = own.private_key or config.private_key
     if not private:
         if _given_key(config, runner) != own.public_key:

@@ -107,12 +107,12 @@ def test_one_archive_holds_all_and_no_secret(
     assert json.loads(parts["status.json"])["zone"] == "zone-blue"
     assert f"{INTERFACE}" in parts[f"ip-{inside.name}.txt"]
     assert "no agent runs" in parts["doctor.txt"]
-    assert "127.0.0.1:1 takes no connection" in parts["controller.txt"]
+    assert "127.0.0.1:1 accepts no connection" in parts["controller.txt"]
     assert "Python 3" in parts["versions.txt"]
 
 
 def test_a_part_that_fails_hangs_or_is_too_large_keeps_no_other_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bugreport, "MOST_BYTES", 1000)
+    monkeypatch.setattr(bugreport, "MAX_PART_BYTES", 1000)
 
     def fails() -> tuple[str, str]:
         raise ValueError("no reason")
@@ -140,7 +140,7 @@ def test_what_is_missing_on_the_machine_is_noted_in_the_archive(
     table = bugreport.contents(config, parts).text
     assert "journal.txt" in table
     assert "cannot be run (No such file or directory)" in table
-    assert "no controller is named" in next(part.text for part in parts if part.name == "controller.txt")
+    assert "no controller is configured" in next(part.text for part in parts if part.name == "controller.txt")
 
 
 def test_an_archive_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:

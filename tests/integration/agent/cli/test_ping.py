@@ -80,7 +80,7 @@ def test_a_black_hole_is_named_with_the_size_that_passes(
 @pytest.mark.parametrize(
     ("peers", "more", "sentence"),
     [
-        ((), {}, "no peer was named"),
+        ((), {}, "no peer was given"),
         (("node1",), {"all": True}, "give one of them"),
         (("node9",), {}, "did you mean"),
         (("10.20.0.99",), {}, "has no peer"),
@@ -112,8 +112,8 @@ def test_names_complete(tmp_path: Path) -> None:
     config = config_in(tmp_path)
     snapshot.save(config.snapshot_file, view_of(peer(0), peer(1), peer(12)))
     given = argparse.Namespace(state_dir=str(tmp_path), zone="zone-blue")
-    assert ping.names("node1", given) == ["node1", "node12"]
-    assert ping.names("node1", argparse.Namespace(state_dir=str(tmp_path / "none"))) == []
+    assert ping.complete_names("node1", given) == ["node1", "node12"]
+    assert ping.complete_names("node1", argparse.Namespace(state_dir=str(tmp_path / "none"))) == []
 
 
 def result(number: int, **fields: Any) -> PingResult:
