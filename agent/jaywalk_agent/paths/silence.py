@@ -124,7 +124,7 @@ class OwnAddresses:
         holders = {host: view.owner_of(ip.host_prefix(host)) for host in before if host not in own.addresses}
         return [
             f"this node lost {host} to peer {holder.name}, and has {', '.join(own.addresses)} now: "
-            f"what speaks to it by {host} reaches {holder.name}"
+            f"packets to {host} reach {holder.name}"
             for host, holder in holders.items()
             if holder is not None and holder.key != self._own_key
         ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Agents behind real NATs on real WireGuard: direct where that is possible, by a relay where it is not."""
+"""Agents behind real NATs on real WireGuard: direct paths if possible, and relays otherwise."""
 
 from __future__ import annotations
 
@@ -44,27 +44,27 @@ def internet(tmp_path: Path) -> Iterator[EmulatedInternet]:
 
 
 class Ping:
-    """A ping that runs while something happens."""
+    """A ping that runs in the background."""
 
     def __init__(self, where: Namespace, host: str) -> None:
         self._process = where.start(["ping", "-i", "0.1", host])
         self._enough = time.monotonic() + 3
 
     def lost(self) -> int:
-        """Ends it and returns how many of its packets nobody answered; the last one may be on its way."""
+        """Ends the ping; returns the number of lost packets without the last one, which may be in flight."""
         time.sleep(max(0.0, self._enough - time.monotonic()))
         self._process.send_signal(signal.SIGINT)
-        said, _ = self._process.communicate(timeout=60)
-        sent, came = map(int, re.search(r"(\d+) packets transmitted, (\d+) received", said).groups())  # type: ignore[union-attr]
+        output, _ = self._process.communicate(timeout=60)
+        sent, received = map(int, re.search(r"(\d+) packets transmitted, (\d+) received", output).groups())  # type: ignore[union-attr]
         assert sent > 10
-        return max(0, sent - came - 1)
+        return max(0, sent - received - 1)
 
 
 def reached(one: Agent, other: Agent) -> bool:
     return one.where.runner.run(["ping", "-c", "1", "-W", "1", other.address()]).returncode == 0
 
 
-def test_two_cones_meet_by_what_an_open_peer_sees(internet: EmulatedInternet) -> None:
+def test_two_cones_connect_by_the_endpoints_that_an_open_peer_observes(internet: EmulatedInternet) -> None:
     open_node = internet.node(internet.hub, "jwst0")
     one = internet.node(internet.behind_nat("one", f"{NETWORK}.11", "192.168.1")[0], "jwst1")
     other = internet.node(internet.behind_nat("other", f"{NETWORK}.12", "192.168.1")[0], "jwst2")
@@ -74,7 +74,7 @@ def test_two_cones_meet_by_what_an_open_peer_sees(internet: EmulatedInternet) ->
     assert reached(one, other)
 
 
-def test_a_relay_carries_what_cannot_be_direct_and_another_takes_its_place(
+def test_a_relay_carries_a_pair_without_a_direct_path_and_another_replaces_it(
     internet: EmulatedInternet,
 ) -> None:
     relays = {
@@ -96,13 +96,15 @@ def test_a_relay_carries_what_cannot_be_direct_and_another_takes_its_place(
     eventually(True, lambda: reached(cone, symmetric))
 
 
-def test_a_blocked_path_goes_by_the_relay_and_comes_back_without_loss(internet: EmulatedInternet) -> None:
+def test_a_blocked_pair_uses_the_relay_and_becomes_direct_without_loss(
+    internet: EmulatedInternet,
+) -> None:
     internet.node(internet.hub, "jwsb0", "--relay")
     place, router = internet.behind_nat("one", f"{NETWORK}.11", "192.168.1")
     one = internet.node(place, "jwsb1")
     other = internet.node(internet.behind_nat("other", f"{NETWORK}.12", "192.168.2")[0], "jwsb2")
-    for each, peer in ((one, "other"), (other, "one")):
-        eventually(DIRECT, lambda each=each, peer=peer: each.path(peer))
+    for node, peer in ((one, "other"), (other, "one")):
+        eventually(DIRECT, lambda node=node, peer=peer: node.path(peer))
     ping = Ping(place, other.address())
     block(router, "192.168.1.2", f"{NETWORK}.12")
     eventually(("relayed", "hub"), lambda: one.path("other"))
@@ -116,7 +118,7 @@ def test_a_blocked_path_goes_by_the_relay_and_comes_back_without_loss(internet: 
 
 
 def test_a_relay_carries_between_nodes_that_share_no_ip_version(internet: EmulatedInternet) -> None:
-    """The relay calls itself by its IPv4 address, which the node with IPv6 alone cannot reach."""
+    """The relay reports its IPv4 endpoint, which the node with IPv6 alone cannot reach."""
     internet.node(internet.hub, "jwsv0", "--relay")
     four = internet.node(internet.public("four", f"{NETWORK}.4"), "jwsv4")
     place = internet.public("six", f"{NETWORK6}:6")
@@ -127,7 +129,7 @@ def test_a_relay_carries_between_nodes_that_share_no_ip_version(internet: Emulat
     eventually(True, lambda: reached(six, four))
 
 
-def test_an_endpoint_of_an_ip_version_that_a_node_lacks_is_not_tried_until_it_has_it(
+def test_an_endpoint_is_tried_once_the_node_has_an_address_of_its_ip_version(
     internet: EmulatedInternet,
 ) -> None:
     place = internet.public("dual", f"{NETWORK6}:6", f"{NETWORK}.6")
@@ -147,7 +149,7 @@ def test_an_endpoint_of_an_ip_version_that_a_node_lacks_is_not_tried_until_it_ha
     eventually(True, lambda: reached(four, dual))
 
 
-def test_symmetric_nats_are_passed_by_over_ipv6(internet: EmulatedInternet) -> None:
+def test_two_nodes_behind_symmetric_nats_connect_over_ipv6(internet: EmulatedInternet) -> None:
     internet.node(internet.hub, "jwsx0", "--relay")
     nodes = {}
     for name, number in (("one", 11), ("other", 12)):
@@ -159,7 +161,7 @@ def test_symmetric_nats_are_passed_by_over_ipv6(internet: EmulatedInternet) -> N
     assert reached(nodes["one"], nodes["other"])
 
 
-def test_a_network_without_udp_is_told_so_and_joins_in_once_it_has_some(internet: EmulatedInternet) -> None:
+def test_a_node_in_a_network_without_udp_connects_once_udp_passes(internet: EmulatedInternet) -> None:
     internet.node(internet.hub, "jwsm0", "--relay")
     other = internet.node(internet.public("other", f"{NETWORK}.2"), "jwsm2")
     place, router = internet.behind_nat("mute", f"{NETWORK}.11", "192.168.1")
@@ -181,8 +183,8 @@ def test_a_network_without_udp_is_told_so_and_joins_in_once_it_has_some(internet
     assert ping.lost() == 0
 
 
-def test_an_interface_in_a_namespace_finds_its_paths_as_any_other(internet: EmulatedInternet) -> None:
-    """Its packets go out from where the agent is; questions, relays and routes are inside."""
+def test_an_interface_in_another_namespace_has_the_same_paths(internet: EmulatedInternet) -> None:
+    """Encrypted packets leave from the agent's namespace; probes, relays and routes are in the other one."""
     internet.node(internet.hub, "jwsn0", "--relay")
     cone = internet.node(internet.behind_nat("cone", f"{NETWORK}.11", "192.168.1")[0], "jwsn11")
     inner = internet.namespace("inner")
@@ -202,8 +204,8 @@ def test_an_interface_in_a_namespace_finds_its_paths_as_any_other(internet: Emul
     assert [link["ifname"] for link in json.loads(inner.run(["ip", "-json", "link", "show"]))] == ["lo"]
 
 
-def test_relays_that_cannot_be_used_know_it_and_are_passed_by(internet: EmulatedInternet) -> None:
-    """One is behind a NAT, the port of the other one is a stranger's."""
+def test_unusable_relays_are_findings_of_the_doctor_and_are_not_used(internet: EmulatedInternet) -> None:
+    """One relay is behind a NAT, and another program has the port of the other one."""
     internet.node(internet.hub, "jwsu0", "--relay")
     hidden = internet.node(internet.behind_nat("hidden", f"{NETWORK}.3", "192.168.3")[0], "jwsu3", "--relay")
     taken = internet.public("taken", f"{NETWORK}.4")
@@ -220,8 +222,8 @@ def test_relays_that_cannot_be_used_know_it_and_are_passed_by(internet: Emulated
     assert taken_relay.path("hub") == DIRECT
 
 
-def test_a_relay_carries_for_nobody_of_another_zone(internet: EmulatedInternet) -> None:
-    """Who knows its key, port and addresses, but is no member, gets no word from it."""
+def test_a_relay_carries_nothing_for_a_node_outside_its_zone(internet: EmulatedInternet) -> None:
+    """A node with the relay's key, port and addresses that is no member gets no reply."""
     hub = internet.node(internet.hub, "jwsz0", "--relay")
     other = internet.node(internet.public("other", f"{NETWORK}.2"), "jwsz2")
     eventually(DIRECT, lambda: other.path("hub"))
@@ -231,12 +233,12 @@ def test_a_relay_carries_for_nobody_of_another_zone(internet: EmulatedInternet) 
     assert outsider.runner.run(["ping", "-c", "3", "-i", "0.5", "-W", "1", other.address()]).returncode != 0
     handshake = outsider.run(["wg", "show", "jwsz3", "latest-handshakes"]).split()[1]
     assert handshake == "0"
-    assert int(outsider.run(["wg", "show", "jwsz3", "transfer"]).split()[2]) > 0, "it knocked"
+    assert int(outsider.run(["wg", "show", "jwsz3", "transfer"]).split()[2]) > 0, "it sent initiations"
     assert ping.lost() == 0
 
 
 def make(where: Namespace, name: str, peer: str, endpoint: str) -> None:
-    """Makes a WireGuard interface by hand, with a key that no zone knows and an address that others have."""
+    """Creates a WireGuard interface by hand, with a key of no zone and an address that another node has."""
     Linux(where.runner).create(name)
     where.run(["wg", "set", name, "private-key", "/dev/stdin"], where.run(["wg", "genkey"]))
     where.run(["wg", "set", name, "peer", peer, "endpoint", endpoint, "allowed-ips", "10.20.0.0/20"])
@@ -244,7 +246,7 @@ def make(where: Namespace, name: str, peer: str, endpoint: str) -> None:
     where.run(["ip", "link", "set", "dev", name, "up"])
 
 
-SHUT = """
+BLOCK_PORT = """
 table inet shut {
     chain in {
         type filter hook input priority filter
@@ -254,7 +256,7 @@ table inet shut {
 """
 
 
-def test_a_peer_behind_a_dead_port_falls_silent_and_the_log_says_when_it_is_back(
+def test_the_log_reports_a_peer_behind_a_blocked_port_and_its_recovery(
     internet: EmulatedInternet,
 ) -> None:
     internet.node(internet.hub, "jwsd0")
@@ -263,7 +265,7 @@ def test_a_peer_behind_a_dead_port_falls_silent_and_the_log_says_when_it_is_back
     eventually(DIRECT, lambda: one.path("other"))
     eventually(DIRECT, lambda: other.path("one"))
     eventually(True, lambda: reached(one, other))
-    other_place.run(["nft", "-f", "-"], SHUT)
+    other_place.run(["nft", "-f", "-"], BLOCK_PORT)
     eventually(("none", None), lambda: one.path("other"), 90)
     eventually(True, lambda: "peer other is silent since" in internet.log(one_place), 30)
     assert one.path("hub") == DIRECT
@@ -272,12 +274,12 @@ def test_a_peer_behind_a_dead_port_falls_silent_and_the_log_says_when_it_is_back
     eventually(True, lambda: "peer other answers again after" in internet.log(one_place), 30)
     other.stop()
     code, shown = one.command("ping", "other", "--json", "--timeout", "20")
-    assert (code, json.loads(shown)["peers"][0]["agent"]) == (0, False), "the tunnel outlives the agent"
+    assert (code, json.loads(shown)["peers"][0]["agent"]) == (0, False), "the tunnel works without the agent"
     assert one.path("other") == DIRECT
     assert "peer hub is silent" not in internet.log(one_place)
 
 
-def test_a_prefix_over_a_nodes_own_network_or_its_controller_is_left_out_there(
+def test_a_prefix_that_overlaps_a_nodes_network_or_controller_is_left_out_on_that_node(
     internet: EmulatedInternet,
 ) -> None:
     place, _ = internet.behind_nat("cone", f"{NETWORK}.11", "192.168.1")
@@ -292,4 +294,4 @@ def test_a_prefix_over_a_nodes_own_network_or_its_controller_is_left_out_there(
     for prefix, own in zip(prefixes, ("192.168.1.0/24", f"{CONTROLLER}/32"), strict=False):
         assert f"{prefix} of peer greedy is left out: it overlaps {own}" in findings
     routed = json.loads(place.run(["ip", "-json", "route", "show", "dev", "jwsp11"]))
-    assert {each["dst"] for each in routed} == {"10.20.0.0/20", "172.20.1.0/24"}
+    assert {route["dst"] for route in routed} == {"10.20.0.0/20", "172.20.1.0/24"}

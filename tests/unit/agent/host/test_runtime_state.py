@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One agent a zone, and what it says of itself."""
+"""The lock of a zone, and the status file of its agent."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_second_agent_of_the_zone_is_refused(tmp_path: Path) -> None:
         pass
 
 
-def test_a_lock_whose_file_somebody_removed_is_taken_anew(tmp_path: Path) -> None:
+def test_a_lock_is_acquired_again_after_somebody_removed_its_file(tmp_path: Path) -> None:
     file = tmp_path / "run" / "zone-blue.lock"
     with runtime_state.only_one(file, "zone-blue") as lock:
         assert not lock.renew()
@@ -40,7 +40,7 @@ def test_a_lock_whose_file_somebody_removed_is_taken_anew(tmp_path: Path) -> Non
     assert not runtime_state.is_running(file)
 
 
-def test_an_agent_whose_place_another_one_took_meanwhile_says_so(tmp_path: Path) -> None:
+def test_an_agent_whose_lock_another_one_acquired_meanwhile_gets_an_error(tmp_path: Path) -> None:
     file = tmp_path / "zone-blue.lock"
     with runtime_state.only_one(file, "zone-blue") as first:
         file.unlink()
@@ -56,19 +56,19 @@ def test_another_zone_has_another_lock(tmp_path: Path) -> None:
         assert runtime_state.is_running(tmp_path / "a.lock")
 
 
-def test_who_looks_whether_it_runs_does_not_keep_it_from_starting(tmp_path: Path) -> None:
+def test_a_check_for_a_running_agent_does_not_prevent_a_start(tmp_path: Path) -> None:
     lock = tmp_path / "zone-blue.lock"
     assert not runtime_state.is_running(lock)
     lock.touch()
-    with lock.open() as looking:
-        fcntl.flock(looking, fcntl.LOCK_SH)
-        threading.Timer(0.2, lambda: fcntl.flock(looking, fcntl.LOCK_UN)).start()
+    with lock.open() as checking:
+        fcntl.flock(checking, fcntl.LOCK_SH)
+        threading.Timer(0.2, lambda: fcntl.flock(checking, fcntl.LOCK_UN)).start()
         with runtime_state.only_one(lock, "zone-blue"):
             assert runtime_state.is_running(lock)
     assert not runtime_state.is_running(lock)
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_folder_that_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     lock = runtime_state.only_one(tmp_path / "file" / "zone.lock", "zone")
     with pytest.raises(JaywalkError, match=r"file/zone\.lock"), lock:
@@ -82,7 +82,7 @@ def test_the_report_is_read_back(tmp_path: Path) -> None:
     assert (report.pid, report.trouble) == (os.getpid(), "no route")
 
 
-def test_a_process_is_told_from_one_that_ended() -> None:
+def test_a_process_is_alive_until_it_ends() -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     assert runtime_state.is_alive(child.pid)
     child.wait()
@@ -90,21 +90,21 @@ def test_a_process_is_told_from_one_that_ended() -> None:
 
 
 @pytest.mark.parametrize("pid", [0, -1, 2**70, "1", None])
-def test_what_is_no_number_of_a_process_is_none(pid: Any) -> None:
+def test_an_invalid_process_id_is_not_alive(pid: Any) -> None:
     assert not runtime_state.is_alive(pid)
 
 
-def test_a_process_of_another_user_is_one() -> None:
+def test_a_process_of_another_user_is_alive() -> None:
     with mock.patch("os.kill", side_effect=PermissionError):
         assert runtime_state.is_alive(1)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"pid": 1, "trouble": "", "since": 0, "more": 1}'])
-def test_a_report_that_is_none_is_not_believed(tmp_path: Path, content: str) -> None:
+def test_an_invalid_report_is_ignored(tmp_path: Path, content: str) -> None:
     (tmp_path / "status").write_text(content)
     assert runtime_state.Report.read(tmp_path / "status") is None
 
 
-def test_a_report_that_cannot_be_written_stops_nobody(tmp_path: Path) -> None:
+def test_a_report_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     runtime_state.report(tmp_path / "file" / "status", "trouble")

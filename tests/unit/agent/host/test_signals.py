@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Signals: a wait ends at once, a change when it is done."""
+"""Signals: they end a wait at once, and a change after its completion."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_signal_ends_a_wait(stop: StopSignal, number: int) -> None:
         stop.sleep(100)
 
 
-def test_a_signal_amid_a_change_waits_for_the_next_wait(stop: StopSignal) -> None:
+def test_a_signal_during_a_change_ends_the_next_wait(stop: StopSignal) -> None:
     done = []
     send()
     done.append("changed")
@@ -40,7 +40,7 @@ def test_a_signal_between_two_waits_ends_the_second(stop: StopSignal) -> None:
         pytest.fail("the wait began")
 
 
-def test_an_error_in_a_wait_comes_through(stop: StopSignal) -> None:
+def test_an_error_in_a_wait_is_raised(stop: StopSignal) -> None:
     with pytest.raises(KeyError), stop.waiting():
         raise KeyError
     send()
