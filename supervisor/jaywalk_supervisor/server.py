@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The running supervisor: a thread that commits, a server for the REST API, and a main thread over both."""
+"""The running supervisor: the committer's thread, the REST server, and a main thread that watches both."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ from .store.store import Store
 
 log = logging.getLogger(__name__)
 
-START_PATIENCE = 20.0
-"""Seconds that a controller may take to come up beside us before the start counts as failed."""
+# How long a controller that boots together with us may take until the start fails.
+START_TIMEOUT_SECONDS = 20.0
 STOP_SECONDS = 1.5
+# A committer without a turn for this long counts as hung; a turn takes 1 s, and 5 s if Redis is dead.
 STALLED_SECONDS = 30.0
-"""Without a turn for so long the committer counts as hung; a turn takes 1 s, a dead Redis 5 s."""
-
-OBJECTS_BEFORE_GARBAGE = 20_000
-"""How many objects Python makes before it looks for garbage in cycles, of which there is next to none here.
-At its own 700 the looks, through the records of all zones, are an eighth of what a join in a storm costs."""
+# The first threshold of Python's garbage collector, which finds cycles; this program makes next to none.
+# At the default of 700 its passes through the records of all zones are an eighth of the cost of a join in a
+# storm.
+GC_THRESHOLD_OBJECTS = 20_000
 
 
 @dataclass(frozen=True)
-class ApiSettings:
-    """Where the API listens, whether that is on loopback, and whether it may be read without a token."""
+class ApiConfig:
+    """Where the API listens, whether that is on loopback, and whether reads need no token."""
 
     host: str
     port: int
@@ -53,62 +53,62 @@ class ApiSettings:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What ``serve`` is told: where Redis is, the hash of the agents' password, and about the API.
+class ServerConfig:
+    """The configuration of a supervisor: its Redis, the hash of the agents' password, and the API.
 
-    ``default_zones``: whether to make the two zones of the original; no where an operator declares zones.
-    ``state_dir``: the folder for copies of what the controller holds; empty where it is to keep none.
+    ``default_zones``: whether to create the original's two zones; False if an operator declares zones.
+    ``state_dir``: the folder for copies of the controller's data; empty for none.
     """
 
     where: ControllerAddress
     agent_digest: str
-    api: ApiSettings
+    api: ApiConfig
     default_zones: bool = True
     state_dir: str = ""
 
 
 class Supervisor:
-    """Committer and API of one process."""
+    """The committer and the API of one process."""
 
-    def __init__(self, settings: Settings, embedded: Embedded | None = None) -> None:
-        self.settings = settings
+    def __init__(self, config: ServerConfig, embedded: Embedded | None = None) -> None:
+        self.config = config
         self.embedded = embedded
         self.stop = threading.Event()
-        kind = ClusterCommitter if settings.where.nodes else Committer
-        defaults = DEFAULT_ZONES if settings.default_zones else ()
-        self.recovery = Recovery(settings.where, settings.state_dir)
-        self.committer = kind(settings.where, settings.agent_digest, defaults, self.stop, self.recovery)
-        self.replica = Replica(settings.where)
+        kind = ClusterCommitter if config.where.nodes else Committer
+        defaults = DEFAULT_ZONES if config.default_zones else ()
+        self.recovery = Recovery(config.where, config.state_dir)
+        self.committer = kind(config.where, config.agent_digest, defaults, self.stop, self.recovery)
+        self.replica = Replica(config.where)
         self._committing = threading.Thread(target=self.committer.run, name="committer", daemon=True)
 
     def run(self) -> int:
         """Serves until SIGTERM or SIGINT; returns the exit code.
 
-        Raises ``JaywalkError`` where it cannot start.
+        Raises ``JaywalkError`` if it cannot start.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.stop.set())
-        gc.set_threshold(OBJECTS_BEFORE_GARBAGE)
+        gc.set_threshold(GC_THRESHOLD_OBJECTS)
         server = self._bind()
-        _await(self.settings.where, self.stop)
-        if not self.settings.api.loopback:
+        _wait_for_controller(self.config.where, self.stop)
+        if not self.config.api.loopback:
             self._check_exposed()
         self._committing.start()
         serving = threading.Thread(target=server.run, name="api", daemon=True)
         serving.start()
-        log.info("REST API on http://%s", join_endpoint(self.settings.api.host, server.effective_port))
+        log.info("REST API on http://%s", join_endpoint(self.config.api.host, server.effective_port))
         failed = self._watch(serving)
         notify("STOPPING=1")
         log.info("stopping")
         self.stop.set()
-        # The sockets end with the process: to close them under the threads that use them fails at length.
+        # The sockets end with the process: closing them while other threads use them makes those fail slowly.
         server.task_dispatcher.shutdown(cancel_pending=False, timeout=STOP_SECONDS)
         self._committing.join(STOP_SECONDS)
         return 1 if failed else 0
 
     def _check_exposed(self) -> None:
-        """Refuses to listen for others while nobody has a token."""
-        host = join_endpoint(self.settings.api.host, self.settings.api.port)
+        """Raises ``InvalidValue`` if the API would listen for other machines while there is no token."""
+        host = join_endpoint(self.config.api.host, self.config.api.port)
         if not self.replica.tokens():
             raise InvalidValue(
                 f"the API address '{host}' is not on loopback, and there is no token yet",
@@ -117,16 +117,21 @@ class Supervisor:
         log.warning("the REST API on %s speaks no TLS: let only a mesh or a proxy with TLS reach it", host)
 
     def _bind(self) -> Any:
-        host, port = self.settings.api.host, self.settings.api.port
-        # Waitress warns of each request that waits for a thread; that is load, not trouble.
+        host, port = self.config.api.host, self.config.api.port
+        # Waitress warns about each request that waits for a thread; that is load, not an error.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         try:
-            app = create_app(self.replica, self.report, self.settings.api.open_reads)
+            app = create_app(self.replica, self.report, self.config.api.open_reads)
             add_metrics(app, Metrics(self.replica, lambda: self.committer.health))
-            # What is larger than the API takes is not even kept on the disk; a little more it refuses itself.
-            most = 16 * MAX_BODY_BYTES
+            # Waitress refuses far larger bodies before it stores them; the API refuses the others with JSON.
+            max_body_bytes = 16 * MAX_BODY_BYTES
             return create_server(
-                app, host=host, port=port, threads=4, ident="jaywalk-supervisor", max_request_body_size=most
+                app,
+                host=host,
+                port=port,
+                threads=4,
+                ident="jaywalk-supervisor",
+                max_request_body_size=max_body_bytes,
             )
         except OSError as error:
             raise JaywalkError(
@@ -135,13 +140,13 @@ class Supervisor:
             ) from None
 
     def _watch(self, serving: threading.Thread) -> bool:
-        """Waits for the stop; returns whether it is for a failure, so that systemd starts us again.
+        """Waits for the stop; returns whether a failure caused it, so that systemd restarts us.
 
-        We are ready when zones and agents' users are there, not before: agents are started after us.
+        Reports readiness once zones and agents' users exist, since agents start after us.
         """
-        said = ""
+        reported = ""
         pause = min(watchdog_seconds() or 1.0, 1.0)
-        while not self.stop.wait(pause if said else 0.02):
+        while not self.stop.wait(pause if reported else 0.02):
             health = self.committer.health
             if not self._committing.is_alive() or not serving.is_alive():
                 log.critical("a thread of the supervisor ended")
@@ -152,16 +157,18 @@ class Supervisor:
             if time.monotonic() - health.last_turn < STALLED_SECONDS:
                 notify("WATCHDOG=1")
             status = health.summary
-            if status != said and (said or not health.error):
+            if status != reported and (reported or not health.error):
                 notify("READY=1", f"STATUS={status}")
-                said = status
+                reported = status
         return False
 
     def report(self) -> tuple[dict[str, Any], bool]:
-        """The body of ``/healthz``, and whether the supervisor decides on joins as it should."""
+        """Returns the body of ``/healthz``, and whether the supervisor decides on joins."""
         health = self.committer.health
         alive = self._committing.is_alive() and time.monotonic() - health.last_turn < STALLED_SECONDS
-        reasons = health.reasons if alive else ["the supervisor decides nothing: restart it", *health.reasons]
+        reasons = (
+            health.reasons if alive else ["the supervisor makes no decisions: restart it", *health.reasons]
+        )
         body = {
             "status": "failing" if reasons else "ok",
             "reasons": reasons,
@@ -185,10 +192,10 @@ class Supervisor:
         return body, body["status"] == "ok"
 
 
-def _await(where: ControllerAddress, stop: threading.Event) -> None:
-    """Returns when the controller answers; raises ``JaywalkError`` where it refuses us or stays away."""
-    deadline = time.monotonic() + START_PATIENCE
-    told = False
+def _wait_for_controller(where: ControllerAddress, stop: threading.Event) -> None:
+    """Returns when the controller answers; raises ``JaywalkError`` if it refuses us, or after the timeout."""
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    logged = False
     while not stop.is_set():
         try:
             Store.open(where, "jaywalk-supervisor").close()
@@ -197,9 +204,9 @@ def _await(where: ControllerAddress, stop: threading.Event) -> None:
                 if why := explanation(error, where):
                     log.error("%s", why)
                 raise
-            if not told:
-                log.warning("%s; trying for %d seconds", error, START_PATIENCE)
-            told = True
+            if not logged:
+                log.warning("%s; trying for %d seconds", error, START_TIMEOUT_SECONDS)
+            logged = True
             stop.wait(0.5)
         else:
             return

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Takes over the addresses that the original's supervisor saved.
+"""Imports the addresses that the original's supervisor saved.
 
 Its ``ipam-<zone>.json`` is a dump of the Go library go-ipam: a JSON list of prefixes, each with ``Cidr`` and
-``IPs``, a map from each address in use to true.  It says neither whose an address is nor whose a child
-prefix.  So each address becomes the lease of a node that left: nobody is given it by chance, and the node
-that requests it (``--request-ip``) has it again.
+``IPs``, a map from each address in use to true.  It names the owner of no address and of no child prefix.  So
+each address becomes the lease of a node that left: no node gets it by chance, and the node that requests it
+(``--request-ip``) has it again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .zones import check_known
 
 
 def parse(text: str) -> list[tuple[str, list[str]]]:
-    """The prefixes of a saved state, normalised, and the addresses in use in each."""
+    """Returns the prefixes of a saved state, normalised, with the addresses in use in each."""
     try:
         saved = json.loads(text)
     except (ValueError, RecursionError):
@@ -33,45 +33,45 @@ def parse(text: str) -> list[tuple[str, list[str]]]:
             "the file is no JSON", "name the original's ipam-red.json or ipam-blue.json"
         ) from None
     if not isinstance(saved, list) or not all(
-        isinstance(each, dict) and isinstance(each.get("IPs") or {}, dict) for each in saved
+        isinstance(entry, dict) and isinstance(entry.get("IPs") or {}, dict) for entry in saved
     ):
         raise InvalidValue(
             "the file holds no list of prefixes with Cidr and IPs", "name the original's ipam-red.json"
         )
     return [
         (
-            validation.network(each.get("Cidr"), "saved prefix"),
-            [host for host, used in (each.get("IPs") or {}).items() if used],
+            validation.network(entry.get("Cidr"), "saved prefix"),
+            [host for host, used in (entry.get("IPs") or {}).items() if used],
         )
-        for each in saved
+        for entry in saved
     ]
 
 
 def import_addresses(store: Store, name: str, text: str) -> dict[str, Any]:
-    """Gives the zone ``name`` the saved addresses; returns which, and what was left out.
+    """Imports the saved addresses into the zone ``name``; returns them, and what was left out.
 
-    Doing it twice changes nothing.  Raises ``InvalidValue`` where nothing in the file fits the zone.
+    A second import changes nothing.  Raises ``InvalidValue`` if nothing in the file fits the zone.
     """
     saved = parse(text)
     check_known(store.zones(), name)
     now = store.time(name)
 
-    def fitting(state: ZoneState) -> list[Change]:
+    def importable(state: ZoneState) -> list[Change]:
         changes, _ = plan(state, saved, now)
         for change in changes:
             state.apply(change)
         return changes
 
-    done = store.commit_all(name, fitting)
+    done = store.commit_all(name, importable)
     _, report = plan(store.load(name), saved, now)
-    taken = [host for each in done for host in Lease.from_wire(each.key, each.text).addresses]
+    taken = [host for change in done for host in Lease.from_wire(change.key, change.text).addresses]
     return {**report, "taken": taken}
 
 
 def plan(
     state: ZoneState, saved: list[tuple[str, list[str]]], now: float
 ) -> tuple[list[Change], dict[str, list[str]]]:
-    """The leases to be made, and what of the saved state makes none."""
+    """Returns the leases to add, and what of the saved state makes none."""
     changes: list[Change] = []
     held: list[str] = []
     outside: list[str] = []
@@ -80,7 +80,7 @@ def plan(
         if ip.overlapping(state.zone.networks, cidr) is None:
             children.append(cidr)
             continue
-        for host in sorted(hosts, key=lambda each: int(ipaddress.ip_address(validation.address(each)))):
+        for host in sorted(hosts, key=lambda text: int(ipaddress.ip_address(validation.address(text)))):
             address = validation.address(host)
             pool = state.pool_of(address)
             if pool is None:
@@ -100,21 +100,23 @@ def plan(
 
 
 def report_lines(zone: str, report: dict[str, list[str]]) -> list[str]:
-    """What was done, for people."""
-    lines = [f"zone {zone} took over {len(report['taken'])} addresses; a node has its own by requesting it"]
-    held = [each for each in report["held"] if each not in report["taken"]]
+    """Returns the result of an import, as sentences for people."""
+    lines = [f"zone {zone} got {len(report['taken'])} addresses; a node gets its own by requesting it"]
+    held = [address for address in report["held"] if address not in report["taken"]]
     if held:
         lines.append(f"held in the zone already: {', '.join(held)}")
     if report["outside"]:
         lines.append(f"left out, since no pool holds them: {', '.join(report['outside'])}")
     if report["child_prefixes"]:
         prefixes = ", ".join(report["child_prefixes"])
-        lines.append(f"free for the node that announces them, since the file names no owner: {prefixes}")
+        lines.append(
+            f"the file names no owner of these; they belong to the node that announces them: {prefixes}"
+        )
     return lines
 
 
 def _edges(cidr: str) -> set[str]:
-    """The addresses that go-ipam marks as used in each prefix: of the network itself, and of broadcast."""
+    """Returns the addresses that go-ipam marks as used in each prefix: network and broadcast address."""
     network = ipaddress.ip_network(cidr)
     return {str(network[0]), str(network[-1])} if network.num_addresses > 2 else set()
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bearer tokens of the REST API, kept in Redis so that all supervisors agree on them.
+"""Bearer tokens of the REST API, stored in Redis so that all supervisors accept the same ones.
 
-A token is 256 random bits, so its plain SHA-256 is kept: there is nothing to guess that a slow hash or a
-salt would make slower.
+A token has 256 random bits, so Redis stores its plain SHA-256: a slow hash or a salt hinders guessing, and
+such a token cannot be guessed.
 """
 
 from __future__ import annotations
@@ -22,20 +22,22 @@ from jaywalk.core.errors import InvalidValue
 from ..state.wrong_type import is_wrong_type
 from ..store.store import Store
 
+# The hash of all tokens: name -> JSON record.
 TOKENS = "jw:tokens"
-"""The hash of all tokens: name -> JSON record; and when they were last changed."""
+# Fields of that hash that are no tokens (no DNS label begins so): the count of changes, and the copy that
+# it was restored from.
 GENERATION = "#generation"
 RESTORED = "#restored"
-"""Fields of that hash which are no tokens: no DNS label begins so."""
+# Each role has the rights of those before it: read; change leases and remove peers; add, change and remove
+# zones.
 ROLES = ("read", "operator", "admin")
-"""Each may do what those before it may: read; order leases and remove peers; make and remove zones."""
 
 
 @dataclass(frozen=True)
 class Token:
-    """What is known of a token: ``digest`` is its SHA-256 in hex, ``created`` in seconds since 1970.
+    """The record of a token: ``digest`` is its SHA-256 in hex, ``created`` in seconds since 1970.
 
-    One with a ``zone`` sees and changes that zone alone.
+    A token with a ``zone`` reads and changes that zone only.
     """
 
     name: str
@@ -46,13 +48,13 @@ class Token:
 
     @classmethod
     def from_wire(cls, name: str, text: str) -> Token:
-        """A record as Redis holds it; raises ``InvalidValue`` for one that is none."""
+        """Returns a record of Redis; raises ``InvalidValue`` if it does not parse."""
         try:
             record = cls(**json.loads(text), name=name)
         except (ValueError, TypeError, RecursionError):
             record = None
         texts = () if record is None else (record.zone, record.digest)
-        if record is None or record.role not in ROLES or not all(isinstance(each, str) for each in texts):
+        if record is None or record.role not in ROLES or not all(isinstance(text, str) for text in texts):
             raise InvalidValue(
                 f"the token {validation.shown(name)} does not parse", "remove it and add another"
             )
@@ -62,12 +64,12 @@ class Token:
         return json.dumps({field: value for field, value in asdict(self).items() if field != "name"})
 
     def may(self, role: str, zone: str) -> bool:
-        """Whether it does for what ``role`` may do to ``zone``; an empty zone stands for all of them."""
+        """Returns whether the token has the rights of ``role`` for ``zone``; if empty, for all zones."""
         return ROLES.index(self.role) >= ROLES.index(role) and self.zone in ("", zone)
 
 
 def add(store: Store, name: str, role: str, zone: str = "") -> str:
-    """Makes a token and returns it, which nobody can read again; raises ``InvalidValue``."""
+    """Creates a token and returns it; it cannot be read again.  Raises ``InvalidValue``."""
     text = secrets.token_urlsafe(32)
     record = Token(validation.dns_label(name, "token's name"), role, zone, _digest(text), int(store.time()))
     if store.run("tokens", [TOKENS], ["add", record.name, record.to_wire()]) != "OK":
@@ -76,7 +78,7 @@ def add(store: Store, name: str, role: str, zone: str = "") -> str:
 
 
 def remove(store: Store, name: str) -> None:
-    """Ends a token at once; raises ``InvalidValue`` where there is none of that name."""
+    """Removes a token; raises ``InvalidValue`` if none has that name."""
     if name in (GENERATION, RESTORED) or store.run("tokens", [TOKENS], ["remove", name]) != "OK":
         raise InvalidValue(
             f"the token {validation.shown(name)} is unknown", "see 'jaywalk-supervisor token list'"
@@ -84,24 +86,24 @@ def remove(store: Store, name: str) -> None:
 
 
 def remove_zone(store: Store, zone: str) -> None:
-    """Ends the tokens of a zone, so that they do not open another one of its name."""
-    names = [token.name for token in listing(store) if token.zone == zone]
+    """Removes the tokens of a zone, so that they are not valid for a later zone of its name."""
+    names = [token.name for token in list_tokens(store) if token.zone == zone]
     if names:
         store.run("tokens", [TOKENS], ["remove", *names])
 
 
-def listing(store: Store) -> list[Token]:
-    """All tokens by name; a record that does not parse opens nothing."""
+def list_tokens(store: Store) -> list[Token]:
+    """Returns all tokens by name; a record that does not parse is no token."""
     return _read(store)[0]
 
 
-def unreadable(store: Store) -> list[str]:
-    """What is wrong with the records that do not parse."""
+def list_errors(store: Store) -> list[str]:
+    """Returns a sentence for each record that does not parse."""
     return _read(store)[1]
 
 
 def _read(store: Store) -> tuple[list[Token], list[str]]:
-    found, wrong = [], []
+    found, errors = [], []
     try:
         records = store.redis.hgetall(TOKENS)
     except redis.ResponseError as error:
@@ -112,12 +114,12 @@ def _read(store: Store) -> tuple[list[Token], list[str]]:
         try:
             found.append(Token.from_wire(name, text))
         except InvalidValue as error:
-            wrong.append(str(error))
-    return found, wrong
+            errors.append(str(error))
+    return found, errors
 
 
 def find(tokens: Iterable[Token], text: str) -> Token | None:
-    """The record of the token ``text``; how long it takes does not tell how much of it was right."""
+    """Returns the record of the token ``text``, or None, in a time that does not depend on the match."""
     digest = _digest(text)
     found = [token for token in tokens if hmac.compare_digest(token.digest.encode(), digest.encode())]
     return found[0] if found else None

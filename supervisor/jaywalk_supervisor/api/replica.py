@@ -84,7 +84,7 @@ class Replica:
             self._try_after = time.monotonic() + RETRY_AFTER_SECONDS
 
     def _read_tokens(self, store: Store) -> None:
-        self._tokens = tokens.listing(store)
+        self._tokens = tokens.list_tokens(store)
 
     def _read_zones(self, store: Store) -> None:
         before, states = self._states or {}, {}

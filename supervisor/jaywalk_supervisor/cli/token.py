@@ -17,23 +17,23 @@ from .zone import verbs_of
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Adds the parsers of the command; ``common`` holds the options that tell where Redis is."""
+    """Adds the parsers of the command; ``common`` has the options that say where Redis is."""
     verb = verbs_of(commands, common, "token", "add, list or remove tokens of the REST API")
-    add = verb("add", "make a token and print it, once: only its hash is kept")
-    add.add_argument("name", help="who or what it is for, a DNS label")
+    add = verb("add", "create a token and print it, once: only its hash is stored")
+    add.add_argument("name", help="who or what uses it, a DNS label")
     add.add_argument(
         "--role",
         choices=tokens.ROLES,
         default=tokens.ROLES[0],
         help="read; operator: also leases and peers; admin: also zones (default read)",
     )
-    add.add_argument("--zone", default="", help="the only zone that it is for (default: all)")
+    add.add_argument("--zone", default="", help="the only zone that it is valid for (default: all)")
     verb("list", "list all tokens: their names, roles and zones")
-    verb("remove", "end a token at once").add_argument("name")
+    verb("remove", "remove a token; it is not valid any more").add_argument("name")
 
 
 def run(store: Store, options: argparse.Namespace) -> int:
-    """Runs a command that :func:`add_commands` made; returns the exit code."""
+    """Runs a command that :func:`add_commands` added; returns the exit code."""
     return _VERBS[options.verb](store, options)
 
 
@@ -46,14 +46,14 @@ def _add(store: Store, options: argparse.Namespace) -> int:
 
 
 def _list(store: Store, options: argparse.Namespace) -> int:
-    found = tokens.listing(store)
-    for sentence in tokens.unreadable(store):
+    found = tokens.list_tokens(store)
+    for sentence in tokens.list_errors(store):
         print(f"jaywalk-supervisor: {sentence}", file=sys.stderr)
     if options.json:
         fields = ("name", "role", "zone", "created")
-        print(json.dumps([{field: getattr(each, field) for field in fields} for each in found]))
+        print(json.dumps([{field: getattr(record, field) for field in fields} for record in found]))
     else:
-        rows = [(each.name, each.role, each.zone or "all", _day(each.created)) for each in found]
+        rows = [(record.name, record.role, record.zone or "all", _day(record.created)) for record in found]
         print(tabulate(rows, headers=("token", "role", "zone", "created"), tablefmt="plain"))
     return 0
 

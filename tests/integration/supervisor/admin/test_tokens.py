@@ -41,7 +41,7 @@ def test_a_token_is_shown_once_and_kept_as_its_hash(store: Store, command: Comma
 )
 def test_no_token_is_made_of_bad_words(store: Store, command: Command, words: list[str], says: str) -> None:
     assert says in command("token", "add", *words)
-    assert tokens.listing(store) == []
+    assert tokens.list_tokens(store) == []
 
 
 def test_a_zones_tokens_end_with_it(store: Store, command: Command) -> None:
@@ -49,16 +49,16 @@ def test_a_zones_tokens_end_with_it(store: Store, command: Command) -> None:
     command("token", "add", "tenant", "--zone", "zone-blue")
     command("token", "add", "all")
     command("zone", "remove", "zone-blue")
-    assert [token.name for token in tokens.listing(store)] == ["all"]
+    assert [token.name for token in tokens.list_tokens(store)] == ["all"]
 
 
 def test_a_record_that_does_not_parse_opens_nothing(store: Store) -> None:
     text = tokens.add(store, "good", "read")
     for bad in ("", "[]", "{}", '{"role":"god","zone":"","digest":"","created":1}', '{"role":7}', "[" * 9999):
         store.redis.hset(tokens.TOKENS, "bad", bad)
-        assert [token.name for token in tokens.listing(store)] == ["good"]
-    assert tokens.find(tokens.listing(store), text) is not None
-    assert tokens.find(tokens.listing(store), "") is None
+        assert [token.name for token in tokens.list_tokens(store)] == ["good"]
+    assert tokens.find(tokens.list_tokens(store), text) is not None
+    assert tokens.find(tokens.list_tokens(store), "") is None
     with pytest.raises(InvalidValue, match="does not parse"):
         Token.from_wire("bad", "[]")
 

@@ -105,7 +105,7 @@ def test_an_empty_redis_gets_back_what_the_supervisor_knows(
         assert (bound.host, bound.addresses, bound.state) == ("db", ("10.7.0.7",), "reserved")
         until(lambda: opens(redis_server, ZONE, OWN))
         assert not opens(redis_server, ZONE, AGENT_PASSWORD)
-        assert tokens.find(tokens.listing(store), token) is not None
+        assert tokens.find(tokens.list_tokens(store), token) is not None
         assert store.zones() == [ZONE]
         assert store.redis.smembers(REMOVED_ZONES_KEY) == {"zone-old"}
         assert joined(store, 3).addresses not in {("10.7.0.7",), ("10.7.0.9",)}
@@ -125,7 +125,7 @@ def test_a_supervisor_that_starts_on_an_empty_redis_puts_its_copy_back(
     store.redis.flushall()
     with serving(redis_server, tmp_path):
         assert store.load(ZONE).leases[key_of(2)].host == "db"
-        assert tokens.find(tokens.listing(store), token) is not None
+        assert tokens.find(tokens.list_tokens(store), token) is not None
         assert opens(redis_server, ZONE, OWN)
 
 
@@ -213,7 +213,7 @@ def test_the_newest_copy_wins_whoever_comes_first(
         with serving(redis_server, folders[1]):
             until(lambda: store.load(ZONE).zone.policy.quarantine == 88)
             until(lambda: "zone-b" not in store.zones())
-            until(lambda: "outdated" not in [each.name for each in tokens.listing(store)])
+            until(lambda: "outdated" not in [each.name for each in tokens.list_tokens(store)])
             until(lambda: opens(redis_server, ZONE, "another-of-its-own-0"))
             leases = store.load(ZONE).leases
             assert leases[reservation_key("camera")].addresses == ("10.7.0.20",)

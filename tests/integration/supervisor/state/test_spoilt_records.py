@@ -228,14 +228,14 @@ def test_a_token_that_does_not_parse_opens_nothing_and_is_named(
         ("newer", '{"role":"read","zone":"","digest":"","created":1,"until":2}'),
     ):
         store.redis.hset(tokens.TOKENS, name, record)
-    assert tokens.find(tokens.listing(store), text)
-    assert [token.name for token in tokens.listing(store)] == ["good"]
+    assert tokens.find(tokens.list_tokens(store), text)
+    assert [token.name for token in tokens.list_tokens(store)] == ["good"]
     tokencli.run(store, argparse.Namespace(command="token", verb="list", json=True))
     assert "the token 'spoilt' does not parse" in capsys.readouterr().err
     store.redis.delete(tokens.TOKENS)
     store.redis.set(tokens.TOKENS, "spoilt")
-    assert not tokens.listing(store)
-    assert tokens.TOKENS in tokens.unreadable(store)[0]
+    assert not tokens.list_tokens(store)
+    assert tokens.TOKENS in tokens.list_errors(store)[0]
 
 
 def test_the_api_names_a_record_that_was_spoilt_since_it_read_the_zone(

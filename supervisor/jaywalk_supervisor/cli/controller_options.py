@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The options of all commands that say which Redis the supervisor uses, and how it logs in."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from jaywalk.controller.address import ControllerAddress
+from jaywalk.core import validation
+from jaywalk.core.errors import InvalidValue
+from jaywalk.core.files import read_secret
+
+from ..store.embedded import Embedded
+
+STATE_DIR = "/var/lib/jaywalk-supervisor"
+EMBEDDED_PORT = 6379
+
+
+def add_option(
+    to: argparse.ArgumentParser, name: str, default: str | None, text: str, metavar: str = "ADDRESS"
+) -> None:
+    """Adds an option with a value."""
+    to.add_argument(f"--{name}", default=default, help=text, metavar=metavar)
+
+
+def add_controller_options(to: argparse.ArgumentParser, default: str | None) -> None:
+    """Adds the options; ``default`` is the value of an option that is not given."""
+    add_option(to, "streamer-address", default, "HOST[:PORT] of Redis (JAYWALK_STREAMER_ADDRESS)")
+    add_option(to, "streamer-user", default, "Redis user (JAYWALK_STREAMER_USER, default 'default')", "USER")
+    add_option(
+        to, "streamer-passwd-file", default, "file with its password (JAYWALK_STREAMER_PASSWD_FILE)", "FILE"
+    )
+    add_option(
+        to,
+        "streamer-passwd",
+        default,
+        "the password itself, which other users of this machine can then read: prefer the file, or "
+        "JAYWALK_STREAMER_PASSWD",
+        "PASSWORD",
+    )
+    add_option(
+        to,
+        "agent-password-file",
+        default,
+        "file with the agents' password of a zone without a password of its own",
+        "FILE",
+    )
+    add_option(
+        to,
+        "state-dir",
+        default,
+        "folder for copies of zones, reservations and tokens, which are restored into a Redis that lost "
+        "them, and for the embedded server's data (JAYWALK_SUPERVISOR_STATE; by default no copies on disk "
+        f"with -streamer-address, and else {STATE_DIR})",
+        "DIR",
+    )
+    add_option(to, "embedded-port", default, f"port of the embedded server (default {EMBEDDED_PORT})", "PORT")
+    add_option(
+        to, "log-level", default, "debug, info, warning or error (JAYWALK_LOG_LEVEL, default info)", "LEVEL"
+    )
+
+
+def controller_address(options: argparse.Namespace) -> ControllerAddress | None:
+    """Returns the controller that the options name, or None for the embedded one; raises ``InvalidValue``."""
+    address = options.streamer_address or os.environ.get("JAYWALK_STREAMER_ADDRESS")
+    if not address:
+        return None
+    user = options.streamer_user or os.environ.get("JAYWALK_STREAMER_USER") or "default"
+    return ControllerAddress.parse(address, user, _password(options))
+
+
+def embedded_server(options: argparse.Namespace) -> Embedded:
+    """Returns the embedded server that the options describe; it is not started."""
+    folder = state_dir(options) or _default_state_dir()
+    return Embedded(folder, validation.port(options.embedded_port or EMBEDDED_PORT, "embedded port"))
+
+
+def state_dir(options: argparse.Namespace) -> str:
+    """Returns the state folder of the options, the environment or systemd; empty if none names it."""
+    return (
+        options.state_dir
+        or os.environ.get("JAYWALK_SUPERVISOR_STATE")
+        or os.environ.get("STATE_DIRECTORY")
+        or ""
+    )
+
+
+def _password(options: argparse.Namespace) -> str:
+    if options.streamer_passwd:
+        return str(options.streamer_passwd)
+    if options.streamer_passwd_file:
+        return read_secret(options.streamer_passwd_file, "controller's password")
+    if password := os.environ.get("JAYWALK_STREAMER_PASSWD"):
+        return password
+    if file := os.environ.get("JAYWALK_STREAMER_PASSWD_FILE"):
+        return read_secret(file, "controller's password")
+    raise InvalidValue(
+        "the controller's password is missing",
+        "give -streamer-passwd-file or set JAYWALK_STREAMER_PASSWD_FILE",
+    )
+
+
+def _default_state_dir() -> str:
+    if os.geteuid() == 0:
+        return STATE_DIR
+    home = os.environ.get("XDG_STATE_HOME") or str(Path("~/.local/state").expanduser())
+    return f"{home}/jaywalk-supervisor"
