@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A worker full of agents: the real follower, each with its own socket and its own copy of the zone."""
+"""A worker with simulated agents: the real follower, each with its own socket and copy of the zone."""
 
 from __future__ import annotations
 
@@ -20,44 +20,49 @@ from jaywalk_agent.zone import snapshot
 from jaywalk_agent.zone.follower import Follower
 from jaywalk_agent.zone.membership import Membership
 from tests.bench.node import Node
-from tests.bench.worker import Crowd, serve
+from tests.bench.worker import Worker, serve
 from tests.follower_support import is_settled
 
 
-class Unstopped(StopSignal):
-    """These agents end with their process, so that no signal has to find its way to them."""
+class NoSignals(StopSignal):
+    """Handles no signals: these agents end with their process."""
 
     def __init__(self) -> None:
         self._asked = self._waiting = False
 
 
 class SimulatedAgent:
-    """``Agent.run`` without its data plane; it goes on to its zone only once ``gate`` is open.
+    """``Agent.run`` without its data plane; it joins its zone only once ``gate`` is open.
 
-    Without ``memory`` it waits there connected and with a copy of the zone, and has yet to join; with one it
-    waits before it connects.  Its request has a fixed ``seq``, so that agents may share a node.
+    Without a ``snapshot_file`` it waits with a connection and a copy of the zone, before it joins. With one
+    it waits before it connects. Its request has a fixed ``seq``, so that agents may share a node.
     """
 
     def __init__(
-        self, node: Node, zone: str, where: ControllerAddress, gate: threading.Event, memory: Path | None
+        self,
+        node: Node,
+        zone: str,
+        controller: ControllerAddress,
+        gate: threading.Event,
+        snapshot_file: Path | None,
     ) -> None:
         self.at = 0.0
         self._gate = gate
-        self._where = where
-        self._gated_address = memory is not None
+        self._controller = controller
+        self._gated_address = snapshot_file is not None
         request = Request.validated(
             "join", zone, node.key, node.name, endpoint=node.endpoint, machine_id=node.machine_id
         )
         self._request = replace(request, seq=node.seq)
-        view = snapshot.load(memory, zone) if memory else None
+        view = snapshot.load(snapshot_file, zone) if snapshot_file else None
         self.rev = view.rev if view else -1
         self._membership = Membership(zone, node.key, node.machine_id)
-        self.follower = Follower(self._address, self, self._membership, Unstopped(), view)
+        self.follower = Follower(self._address, self, self._membership, NoSignals(), view)
 
     def _address(self) -> ControllerAddress:
         if self._gated_address:
             self._gate.wait()
-        return self._where
+        return self._controller
 
     def join(self) -> Request:
         self._gate.wait()
@@ -81,8 +86,11 @@ class SimulatedAgent:
             if update.view.rev != self.rev:
                 self.rev, self.at = update.view.rev, time.monotonic()
 
-    def stands(self, rev: int = 0, peers: int = 0, settled: int = 0, after: int = 0) -> bool:
-        """``after``: in a later epoch than that, with no peer that is retained from one before."""
+    def has_reached(self, rev: int = 0, peers: int = 0, settled: int = 0, after: int = 0) -> bool:
+        """Return whether the copy of the zone is at ``rev`` or later, with that many peers.
+
+        With ``after``, its epoch must be later than that, and no peer may be retained from an earlier one.
+        """
         if rev and not (peers or settled):
             return self.rev >= rev
         view = self.follower.view
@@ -93,8 +101,8 @@ class SimulatedAgent:
         return self.rev >= rev and len(view.peers) >= peers
 
 
-class Agents(Crowd):
-    """Agents that start together, or that come back together."""
+class Agents(Worker):
+    """Agents that join together, or that reconnect together."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,42 +113,45 @@ class Agents(Crowd):
         first: int,
         count: int,
         zone: str,
-        way: list[str],
+        address: list[str],
         identities: int = 0,
-        memory: str = "",
+        snapshot_file: str = "",
         base: int = 0,
     ) -> int:
-        """Starts agents up to their gate: ``identities`` nodes that they share, or (0) each its own.
+        """Start agents, which wait at their gate. They share ``identities`` nodes, or (0) each has its own.
 
-        Nodes are numbered from ``base`` on.
+        Nodes are numbered from ``base``.
         """
-        where = ControllerAddress(way[0], int(way[1]), way[2], way[3])
+        host, port, user, password = address
+        controller = ControllerAddress(host, int(port), user, password)
         first += base
         numbers = (number % identities if identities else number for number in range(first, first + count))
-        path = Path(memory) if memory else None
-        return self._start(SimulatedAgent(Node(number), zone, where, self._gate, path) for number in numbers)
+        path = Path(snapshot_file) if snapshot_file else None
+        return self._start(
+            SimulatedAgent(Node(number), zone, controller, self._gate, path) for number in numbers
+        )
 
     def join(self) -> float:
-        """Opens the gate, and returns when that was."""
+        """Open the gate; return the monotonic time of it."""
         now = time.monotonic()
         self._gate.set()
         return now
 
     def digest(self) -> str:
-        """What their copies of the zone come to; empty where they are not all equal."""
-        views = [each.follower.view for each in self.members]
+        """Return the digest of their copies of the zone, or "" if the copies differ."""
+        views = [each.follower.view for each in self.clients]
         if any(view.stream_id != views[0].stream_id or view.peers != views[0].peers for view in views):
             return ""
         return digest_of(views[0])
 
 
 def digest_of(view: ZoneView) -> str:
-    """The same for equal copies of a zone."""
+    """Return a digest of a copy of the zone; equal copies have the same."""
     records = sorted((key, json.dumps(peer.to_wire())) for key, peer in view.peers.items())
     return hashlib.sha256(json.dumps([view.stream_id, records]).encode()).hexdigest()
 
 
 if __name__ == "__main__":
-    # A thousand agents say the same of what happens to all of them.
+    # A thousand agents log the same warnings.
     logging.disable(logging.WARNING)
     serve(Agents())

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What it costs to bring an interface to a zone, beside the bare tools doing the same.
+"""The cost of applying a zone to an interface, compared with the bare tools.
 
-Runs in a network namespace of its own (`unshare --net`), so that no word of it is spent on entering one.
+Runs in its own network namespace (`unshare --net`), so that no command spends time on entering one.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ FULL_ROUNDS = 7
 
 
 def random_key() -> str:
-    """A public key is any 32 bytes (RFC 7748)."""
+    """Return a public key: any 32 bytes are one (RFC 7748)."""
     return base64.b64encode(os.urandom(32)).decode()
 
 
 def zone_with(own: str, count: int, prefixes: int) -> ZoneView:
-    """A zone of `own` and `count` others, `prefixes` of which announce a network."""
+    """Return a zone of `own` and `count` other peers, `prefixes` of which announce a prefix."""
     view = ZoneView(Zone("bench", ("10.64.0.0/16",)), 1, 1)
     view.peers[own] = Peer(own, "own", ("10.64.0.1",))
     for index in range(count):
@@ -51,14 +51,14 @@ def zone_with(own: str, count: int, prefixes: int) -> ZoneView:
 
 
 def timed(action: Callable[[], object]) -> float:
-    """Seconds that `action` takes."""
-    begun = time.perf_counter()
+    """Return the seconds that `action` takes."""
+    started = time.perf_counter()
     action()
-    return time.perf_counter() - begun
+    return time.perf_counter() - started
 
 
 def bare(*argv: str, stdin: str = "") -> None:
-    """A command as a shell script would call it."""
+    """Run a command as a shell script would."""
     subprocess.run(argv, input=stdin, text=True, check=True, capture_output=True)
 
 
@@ -68,24 +68,24 @@ def _apply_bare(configuration: str, batch: str) -> None:
 
 
 def one_peer(runner: SubprocessRunner, node: LocalNode, view: ZoneView) -> Figure:
-    """One peer more on an interface with 1,000: an event's way against the same `wg set`."""
+    """Measure one more peer on an interface with 1,000, compared with the same `wg set`."""
     plane = DataPlane(Linux(runner), node)
     plane.bring_to(view)
-    newcomer = Peer(random_key(), "new", ("10.64.200.1",), (), "192.0.2.251:51820")
-    words = ["endpoint", newcomer.endpoint, "persistent-keepalive", "25", "allowed-ips", "10.64.200.1/32"]
+    added = Peer(random_key(), "new", ("10.64.200.1",), (), "192.0.2.251:51820")
+    arguments = ["endpoint", added.endpoint, "persistent-keepalive", "25", "allowed-ips", "10.64.200.1/32"]
     ours, other = [], []
     for _ in range(ONE_ROUNDS):
-        view.peers[newcomer.key] = newcomer
-        ours.append(timed(lambda: plane.bring_to(view, {newcomer.key})))
-        del view.peers[newcomer.key]
-        plane.bring_to(view, {newcomer.key})
-        other.append(timed(lambda: bare("wg", "set", NAME, "peer", newcomer.key, *words)))
-        bare("wg", "set", NAME, "peer", newcomer.key, "remove")
+        view.peers[added.key] = added
+        ours.append(timed(lambda: plane.bring_to(view, {added.key})))
+        del view.peers[added.key]
+        plane.bring_to(view, {added.key})
+        other.append(timed(lambda: bare("wg", "set", NAME, "peer", added.key, *arguments)))
+        bare("wg", "set", NAME, "peer", added.key, "remove")
     return Figure.against(ours, other, "bare wg set")
 
 
 def full_state(runner: SubprocessRunner, node: LocalNode, view: ZoneView, private: str) -> Figure:
-    """1,000 peers and 100 routes on an empty interface, against one `wg syncconf` and one `ip -batch`."""
+    """Measure 1,000 peers and 100 routes on an empty interface, against `wg syncconf` and `ip -batch`."""
     configuration, batch = _bare_form(view, node, private)
     ours, other = [], []
     for _ in range(FULL_ROUNDS):
@@ -115,7 +115,7 @@ def _bare_form(view: ZoneView, node: LocalNode, private: str) -> tuple[str, str]
 
 
 def main() -> None:
-    """Prints the two figures as JSON."""
+    """Print the two figures as JSON."""
     runner = SubprocessRunner()
     with tempfile.TemporaryDirectory() as folder:
         key_file = Path(folder) / "key"

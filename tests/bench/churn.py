@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a hundred thousand fresh keys that join and leave cost the memory of Redis and of the supervisor."""
+"""The memory of Redis and of the supervisor after a hundred thousand fresh keys joined and left."""
 
 from __future__ import annotations
 
@@ -22,63 +22,63 @@ from tests.chaos.machines import SupervisorProcess
 KEYS = 100_000
 ZONE = Zone("bench", ("10.64.0.0/12",), "", replace(Policy(quarantine=0), forget_after=None))
 NAMES = ZoneKeys(ZONE.name)
-DEAD_AFTER_SECONDS = 900.0
+TIMEOUT_SECONDS = 900.0
 
 
 @dataclass(frozen=True)
 class Memory:
-    """MB of 10^6 bytes: of Redis's data, and of the supervisor's process."""
+    """Megabytes (10^6 bytes) of Redis's data and of the supervisor's process."""
 
     redis: float
     supervisor: float
 
 
 def memory(store: Store, process: SupervisorProcess) -> Memory:
-    """As it is now."""
+    """Return the present memory."""
     return Memory(int(store.redis.info("memory")["used_memory"]) / 1e6, resident_mb(process.pid))
 
 
 def churn(store: Store, keys: int = KEYS) -> None:
-    """So many nodes join and leave, each once, a few thousand of them at a time."""
+    """Let ``keys`` nodes join and leave, each once, in groups."""
     for begin in range(0, keys, AT_ONCE):
         joins = [request(ZONE.name, number) for number in range(begin, begin + AT_ONCE)]
         leaves = [Request.validated("leave", ZONE.name, each.key) for each in joins]
         waiting = store.redis.rpush(NAMES.inbox, *(each.to_wire() for each in (*joins, *leaves)))
         if waiting > WAITING:
-            until(lambda: store.redis.llen(NAMES.inbox) < WAITING // 2)
-    until(lambda: store.redis.llen(NAMES.inbox) == 0 and store.redis.hlen(NAMES.peers) == 0)
+            wait_until(lambda: store.redis.llen(NAMES.inbox) < WAITING // 2)
+    wait_until(lambda: store.redis.llen(NAMES.inbox) == 0 and store.redis.hlen(NAMES.peers) == 0)
 
 
-def until(done: Callable[[], bool]) -> None:
-    """Waits for it, at most ``DEAD_AFTER_SECONDS`` seconds."""
-    deadline = time.monotonic() + DEAD_AFTER_SECONDS
+def wait_until(done: Callable[[], bool]) -> None:
+    """Wait until ``done()``, at most ``TIMEOUT_SECONDS``."""
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while not done():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {DEAD_AFTER_SECONDS:.0f} s")
+            raise TimeoutError(f"not within {TIMEOUT_SECONDS:.0f} s")
         time.sleep(0.02)
 
 
-def measure(say: Callable[[str], None]) -> dict[str, Figure]:
-    """Before the churn, after it, and once the leases that it left have ended."""
+def measure(log: Callable[[str], None]) -> dict[str, Figure]:
+    """Measure before the churn, after it, and once its leases have ended."""
     assert ZONE.policy.forget_after is None
-    say(f"the memory after {KEYS} fresh keys")
+    log(f"the memory after {KEYS} fresh keys")
     with redis_with(ZONE) as (server, store), supervisor(server) as process:
         await_served(store, ZONE.name)
         before = memory(store, process)
         churn(store)
         assert store.redis.hlen(NAMES.leases) == KEYS
         after = memory(store, process)
-        log = store.redis.memory_usage(NAMES.events, samples=0) / 1e6
+        events_mb = store.redis.memory_usage(NAMES.events, samples=0) / 1e6
         zones.change(store, ZONE.name, ZonePatch(forget_after=0))
         begun = time.monotonic()
-        until(lambda: store.redis.hlen(NAMES.leases) == 0)
+        wait_until(lambda: store.redis.hlen(NAMES.leases) == 0)
         took = time.monotonic() - begun
         time.sleep(2)
         ended = memory(store, process)
     redis = f"before: {before.redis:.1f} MB; after their leases ended: {ended.redis:.1f} MB"
     own = f"before: {before.supervisor:.0f} MB; after their leases ended: {ended.supervisor:.0f} MB"
     return {
-        "churn_redis": Figure(round(after.redis, 1), "MB", KEYS, f"{redis}; {log:.1f} MB of it are the log"),
+        "churn_redis": Figure(round(after.redis, 1), "MB", KEYS, f"{redis}; {events_mb:.1f} MB are the log"),
         "churn_supervisor_rss": Figure(round(after.supervisor), "MB", KEYS, own),
         "churn_forget_s": Figure(round(took), "s", KEYS),
     }

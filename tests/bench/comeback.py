@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A thousand agents that come back at once after a week; the log was trimmed beyond where they stood."""
+"""A thousand agents reconnect at once after a week; the log no longer has the events that they missed."""
 
 from __future__ import annotations
 
@@ -12,18 +12,26 @@ from pathlib import Path
 import redis
 
 from jaywalk_agent.zone import snapshot
+from tests.bench.fixture import (
+    ZONE,
+    BenchFixture,
+    WorkerPool,
+    arguments_of,
+    bench_fixture,
+    counters,
+    request_of,
+)
 from tests.bench.node import Node
 from tests.bench.results import Figure
-from tests.bench.stage import ZONE, Crowd, Stage, counters, request_of, stage, words_of
 
 AGENTS = 1000
-WEEK = 1200
-"""Commits since they left, one node each, half of which the log still holds."""
+# Commits since the agents disconnected, one node each; the log still has half of them.
+WEEK_COMMITS = 1200
 PING_SECONDS = 0.002
 
 
 class Pinger:
-    """A client that only pings: what it waits at worst is how long Redis served nobody else."""
+    """A client that only pings: its longest wait is the longest time that Redis served no other client."""
 
     def __init__(self, client: redis.Redis) -> None:
         self.worst = 0.0
@@ -46,22 +54,27 @@ class Pinger:
             self.worst = max(self.worst, time.monotonic() - begun)
 
 
-def measure(say: Callable[[str], None]) -> dict[str, Figure]:
-    """Until all are equal to the zone: seconds, bytes, and how long Redis kept another waiting at worst."""
-    say(f"{AGENTS} agents come back after a week")
-    with stage() as ground, tempfile.TemporaryDirectory(prefix="jw-bench-") as folder:
-        memory = Path(folder) / "zone.json"
-        _a_week(ground, memory)
-        with Crowd("tests.bench.agents") as crowd, Pinger(ground.server.client()) as pinger:
-            rev = ground.view().rev
-            crowd.start(AGENTS, zone=ZONE, way=words_of(ground.agent_address), memory=str(memory))
+def measure(log: Callable[[str], None]) -> dict[str, Figure]:
+    """Measure seconds and bytes until all copies equal the zone, and the longest wait of another client."""
+    log(f"{AGENTS} agents reconnect after a week")
+    with bench_fixture() as fixture, tempfile.TemporaryDirectory(prefix="jw-bench-") as folder:
+        snapshot_file = Path(folder) / "zone.json"
+        _a_week(fixture, snapshot_file)
+        with WorkerPool("tests.bench.agents") as workers, Pinger(fixture.server.client()) as pinger:
+            rev = fixture.view().rev
+            workers.start(
+                AGENTS,
+                zone=ZONE,
+                address=arguments_of(fixture.agent_address),
+                snapshot_file=str(snapshot_file),
+            )
             time.sleep(1)
             quiet, pinger.worst = pinger.worst, 0.0
-            before = counters(ground.server)
-            begun = min(crowd.ask("join"))
-            seconds = crowd.until(rev=rev) - begun
-            after = counters(ground.server)
-            crowd.check_equal(ground.view())
+            before = counters(fixture.server)
+            begun = min(workers.call("join"))
+            seconds = workers.wait_until(rev=rev) - begun
+            after = counters(fixture.server)
+            workers.check_equal(fixture.view())
     return {
         f"snapshot_{AGENTS}": Figure(round(seconds, 2), "s", AGENTS),
         f"snapshot_{AGENTS}_bytes": Figure(
@@ -73,11 +86,11 @@ def measure(say: Callable[[str], None]) -> dict[str, Figure]:
     }
 
 
-def _a_week(ground: Stage, memory: Path) -> None:
-    """Leaves a snapshot of the zone in ``memory``, and a log that begins long after it."""
-    ground.add_nodes(range(AGENTS))
-    with ground.client() as client:
-        snapshot.save(memory, client.snapshot())
-        for number in range(WEEK):
+def _a_week(fixture: BenchFixture, snapshot_file: Path) -> None:
+    """Save a snapshot of the zone, and let a log remain that starts long after it."""
+    fixture.add_nodes(range(AGENTS))
+    with fixture.client() as client:
+        snapshot.save(snapshot_file, client.snapshot())
+        for number in range(WEEK_COMMITS):
             client.ask(request_of(Node(AGENTS + number % 10), moved=number), timeout=10).lease_or_raise()
-    ground.redis.xtrim(client.keys.events, maxlen=WEEK // 2, approximate=False)
+    fixture.redis.xtrim(client.keys.events, maxlen=WEEK_COMMITS // 2, approximate=False)

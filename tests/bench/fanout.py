@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One join until the last of M agents has applied it, beside a bare XADD to as many bare XREADs."""
+"""The time from a join until the last of M agents has applied it, compared with an XADD to M XREADs."""
 
 from __future__ import annotations
 
@@ -9,76 +9,85 @@ from typing import Any
 
 from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk_supervisor.state.zone_state import wait_ms_of
+from tests.bench.fixture import (
+    ZONE,
+    BenchFixture,
+    WorkerPool,
+    arguments_of,
+    bench_fixture,
+    max_sockets,
+    request_of,
+    workers_for,
+)
 from tests.bench.node import Node
 from tests.bench.results import Figure
-from tests.bench.stage import ZONE, Crowd, Stage, most_sockets, request_of, stage, words_of, workers_for
 
 SIZES = (100, 1000, 5000, 10000)
+# Agents and bare readers alternate this number of times, since the machine's other load varies.
 TURNS = 3
-"""How often agents and bare readers take turns, since what else runs on the machine comes and goes."""
+# Joins, or entries, of one turn.
 ROUNDS = 5
-"""Joins, or entries, of one turn."""
-QUIET = 3.0
-"""Seconds between two joins: all agents have read on, have looked after their interface, and wait again."""
-HEARD = 0.1
-"""Seconds in which the crowd's processes take in what to wait for, so that this falls into no join."""
+# Between two joins: all agents have read the event, have checked their interface, and wait again.
+QUIET_SECONDS = 3.0
+# The workers read their next goal in this time, so that no join's time includes it.
+GOAL_SECONDS = 0.1
+# Peers of the zone, which the agents share: ten thousand times ten thousand records would fill 80 GB.
 IDENTITIES = 20
-"""Peers of the zone, which the agents share: ten thousand times ten thousand records would fill 80 GB."""
 EVENTS = ZoneKeys(ZONE).events
 
 
-def agents(ground: Stage, count: int) -> list[float]:
-    """Seconds from a request to join to the last agent that has applied it, a round each."""
+def agents(fixture: BenchFixture, count: int) -> list[float]:
+    """Return for each round the seconds from a join request until the last agent has applied it."""
     times = []
-    ground.redis.hset(ZoneKeys(ZONE).meta, "wait_ms", wait_ms_of(count))
-    with Crowd("tests.bench.agents", workers_for(count)) as crowd, ground.client() as client:
-        crowd.start(count, zone=ZONE, way=words_of(ground.agent_address), identities=IDENTITIES)
-        crowd.ask("join")
-        crowd.until(settled=1)
-        rev = ground.view().rev
+    fixture.redis.hset(ZoneKeys(ZONE).meta, "wait_ms", wait_ms_of(count))
+    with WorkerPool("tests.bench.agents", workers_for(count)) as workers, fixture.client() as client:
+        workers.start(count, zone=ZONE, address=arguments_of(fixture.agent_address), identities=IDENTITIES)
+        workers.call("join")
+        workers.wait_until(settled=1)
+        rev = fixture.view().rev
         for _ in range(ROUNDS):
-            time.sleep(QUIET)
+            time.sleep(QUIET_SECONDS)
             rev += 1
             request = request_of(Node(1000 + rev))
-            crowd.tell("until", rev=rev)
-            time.sleep(HEARD)
+            workers.send("wait_until", rev=rev)
+            time.sleep(GOAL_SECONDS)
             begun = time.monotonic()
             client.submit(request)
-            times.append(max(crowd.answers()) - begun)
+            times.append(max(workers.replies()) - begun)
     return times
 
 
-def bare(ground: Stage, count: int) -> list[float]:
-    """Seconds from an XADD of the same entry to the last bare reader that has it, a round each."""
+def baseline(fixture: BenchFixture, count: int) -> list[float]:
+    """Return for each round the seconds from an XADD of the same entry until the last bare reader has it."""
     times = []
     stream = f"{{{ZONE}}}:bare"
-    newest: Any = ground.redis.xrevrange(EVENTS, count=1)
+    newest: Any = fixture.redis.xrevrange(EVENTS, count=1)
     entry = newest[0][1]
-    with Crowd("tests.bench.bare", workers_for(count)) as crowd:
+    with WorkerPool("tests.bench.baseline", workers_for(count)) as workers:
         pause = wait_ms_of(count) / 1000
-        crowd.start(count, stream=stream, way=words_of(ground.server.address), pause=pause)
+        workers.start(count, stream=stream, address=arguments_of(fixture.server.address), pause=pause)
         for round_ in range(ROUNDS):
-            time.sleep(QUIET)
-            crowd.tell("until", seen=round_ + 1)
-            time.sleep(HEARD)
+            time.sleep(QUIET_SECONDS)
+            workers.send("wait_until", received=round_ + 1)
+            time.sleep(GOAL_SECONDS)
             begun = time.monotonic()
-            ground.redis.xadd(stream, entry)
-            times.append(max(crowd.answers()) - begun)
-    ground.redis.delete(stream)
+            fixture.redis.xadd(stream, entry)
+            times.append(max(workers.replies()) - begun)
+    fixture.redis.delete(stream)
     return times
 
 
-def measure(say: Callable[[str], None]) -> dict[str, Figure]:
-    """All sizes that Redis can have as many clients for here."""
-    sizes = [size for size in SIZES if size <= most_sockets()]
+def measure(log: Callable[[str], None]) -> dict[str, Figure]:
+    """Measure all sizes for which Redis can have enough clients here."""
+    sizes = [size for size in SIZES if size <= max_sockets()]
     figures = {}
-    with stage() as ground:
-        ground.add_nodes(range(IDENTITIES))
+    with bench_fixture() as fixture:
+        fixture.add_nodes(range(IDENTITIES))
         for count in sizes:
-            say(f"one join to {count} agents")
+            log(f"one join to {count} agents")
             ours, other = [], []
             for _ in range(TURNS):
-                ours += agents(ground, count)
-                other += bare(ground, count)
+                ours += agents(fixture, count)
+                other += baseline(fixture, count)
             figures[f"fanout_last_ms_{count}"] = Figure.against(ours, other, f"bare XADD to {count} XREADs")
     return figures

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Figures of a real fleet in the lab: roll-outs, the latency of a join, and loss while others come and go."""
+"""Figures of a real fleet in the lab: roll-outs, join latency, packet loss while others join and leave."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from tests.fleet.fleet import MEMBERS, ROOT, UNIT, ZONE, Fleet
 
 JOINS = 100
 CHURN = 50
-PAUSE = 0.25
-"""Seconds between two joins: more than an agent's wait between two reads, so that each finds all idle."""
+# Between two joins: longer than an agent's wait between two reads, so that all agents are idle at each join.
+PAUSE_SECONDS = 0.25
 
 
 @contextmanager
-def fleet(say: Callable[[str], None]) -> Iterator[Fleet]:
-    """Fresh machines, nothing rolled out."""
+def fleet(log: Callable[[str], None]) -> Iterator[Fleet]:
+    """Create fresh machines without a roll-out."""
     directory = Path(os.environ.get("JAYWALK_BENCH_DIR", "/var/tmp/jaywalk-bench"))
     runs.record("lab", str(directory))
-    lab = Lab(directory, prefix="jb", report=say)
+    lab = Lab(directory, prefix="jb", report=log)
     lab.down()
     try:
         lab.up(["control", *MEMBERS])
@@ -50,7 +50,7 @@ def fleet(say: Callable[[str], None]) -> Iterator[Fleet]:
 
 
 def rollouts(fleet: Fleet) -> dict[str, Figure]:
-    """site.yml on fresh machines, with nothing to do, and on one machine more."""
+    """Measure site.yml on fresh machines, on unchanged machines, and on one more machine."""
 
     def seconds(*arguments: str) -> Figure:
         return Figure(round(timed(lambda: fleet.play(*arguments)), 1), "s", 1)
@@ -64,31 +64,31 @@ def rollouts(fleet: Fleet) -> dict[str, Figure]:
 
 
 def zone_client(fleet: Fleet) -> ZoneClient:
-    """A node's own way to the zone, from this host."""
+    """Return a client of the zone as a node has it, on this host."""
     zone = next(each for each in fleet.secrets["jaywalk_zones"] if each["name"] == ZONE)
     where = ControllerAddress(fleet.controller.address, 6379, agent_user(ZONE), zone["agent_password"])
     return ZoneClient(connect(where), where, ZONE)
 
 
 def join_latency(fleet: Fleet) -> dict[str, Figure]:
-    """From the request to the last of three agents having the peer, beside the bare way through Redis."""
+    """Measure from the request until the last of three agents has the peer, compared with bare Redis."""
     client = zone_client(fleet)
     view = client.snapshot()
-    asked: dict[str, float] = {}
+    begun_at: dict[str, float] = {}
     for index in range(JOINS):
         key = random_key()
         begun = time.time()
         client.ask(Request.validated("join", ZONE, key, name=f"bench{index}"), timeout=10).lease_or_raise()
         client.read(view, block=5)
-        asked[view.stream_id] = begun
-        time.sleep(PAUSE)
+        begun_at[view.stream_id] = begun
+        time.sleep(PAUSE_SECONDS)
         client.ask(Request.validated("leave", ZONE, key), timeout=10).lease_or_raise()
         client.read(view, block=5)
-        time.sleep(PAUSE)
+        time.sleep(PAUSE_SECONDS)
     time.sleep(1)
     applied = [_applied(fleet, name) for name in MEMBERS]
     latencies = [
-        max(_reached(times, position) for times in applied) - begun for position, begun in asked.items()
+        max(_reached(times, position) for times in applied) - begun for position, begun in begun_at.items()
     ]
     bare = bare_round_trips(fleet)
     figures = {}
@@ -105,7 +105,7 @@ def join_latency(fleet: Fleet) -> dict[str, Figure]:
 
 
 def _reached(times: dict[str, float], position: str) -> float:
-    """When a node stood at a position or beyond: on a busy machine it takes several events in one step."""
+    """Return when a node was at a position or later: on a busy machine it applies several events at once."""
     return min(at for reached, at in times.items() if _order(reached) >= _order(position))
 
 
@@ -115,19 +115,19 @@ def _order(position: str) -> tuple[int, int]:
 
 
 def _applied(fleet: Fleet, name: str) -> dict[str, float]:
-    """When a node's agent said that it stood at which position; the machines share this host's clock."""
+    """Return when a node's agent logged each position; the machines share this host's clock."""
     text = fleet[name].run(f"journalctl -u {UNIT} -o json --output-fields=MESSAGE", timeout=60).stdout
     times: dict[str, float] = {}
     for line in text.splitlines():
         entry = json.loads(line)
-        words = str(entry["MESSAGE"]).split()
-        if words[:2] == ["zone", ZONE] and words[2] == "at":
-            times.setdefault(words[3].rstrip(":"), int(entry["__REALTIME_TIMESTAMP"]) / 1_000_000)
+        message = str(entry["MESSAGE"]).split()
+        if message[:2] == ["zone", ZONE] and message[2] == "at":
+            times.setdefault(message[3].rstrip(":"), int(entry["__REALTIME_TIMESTAMP"]) / 1_000_000)
     return times
 
 
 def bare_round_trips(fleet: Fleet, rounds: int = JOINS) -> list[float]:
-    """The least that a join must pay: a request to a blocked reader, a write, and three blocked readers."""
+    """Measure the minimum of a join: a request to a blocked reader, a write, and three blocked readers."""
     password = fleet.secrets["jaywalk_controller_password"]
 
     def redis_client() -> redis.Redis:
@@ -136,36 +136,36 @@ def bare_round_trips(fleet: Fleet, rounds: int = JOINS) -> list[float]:
         )
 
     inbox, events = "{bench}:inbox", "{bench}:events"
-    with redis_client() as asker:
-        asker.delete(inbox, events)
-        times, heard, ended = [], threading.Barrier(4), threading.Event()
-        threads = [threading.Thread(target=_answer, args=(redis_client(), inbox, events, ended))]
+    with redis_client() as requester:
+        requester.delete(inbox, events)
+        times, received, ended = [], threading.Barrier(4), threading.Event()
+        threads = [threading.Thread(target=_reply, args=(redis_client(), inbox, events, ended))]
         threads += [
-            threading.Thread(target=_listen, args=(redis_client(), events, heard, ended)) for _ in range(3)
+            threading.Thread(target=_read, args=(redis_client(), events, received, ended)) for _ in range(3)
         ]
         for thread in threads:
             thread.start()
         for _ in range(rounds):
             time.sleep(0.02)
             begun = time.perf_counter()
-            asker.rpush(inbox, "x" * 250)
-            heard.wait(10)
+            requester.rpush(inbox, "x" * 250)
+            received.wait(10)
             times.append(time.perf_counter() - begun)
         ended.set()
-        asker.rpush(inbox, "end")
+        requester.rpush(inbox, "end")
         for thread in threads:
             thread.join(10)
-        asker.delete(inbox, events)
+        requester.delete(inbox, events)
     return times
 
 
-def _answer(client: redis.Redis, inbox: str, events: str, ended: threading.Event) -> None:
+def _reply(client: redis.Redis, inbox: str, events: str, ended: threading.Event) -> None:
     while not ended.is_set():
         if client.blmpop(2, 1, inbox, direction="LEFT"):
             client.xadd(events, {"o": "x" * 250})
 
 
-def _listen(client: redis.Redis, events: str, heard: threading.Barrier, ended: threading.Event) -> None:
+def _read(client: redis.Redis, events: str, received: threading.Barrier, ended: threading.Event) -> None:
     last = "0"
     while True:
         found: Any = client.xread({events: last}, block=2000)
@@ -174,11 +174,11 @@ def _listen(client: redis.Redis, events: str, heard: threading.Barrier, ended: t
         if ended.is_set():
             return
         if found:
-            heard.wait(10)
+            received.wait(10)
 
 
 def churn_loss(fleet: Fleet) -> dict[str, Figure]:
-    """Packets that a ping of 100 a second loses between two peers while 50 others join and leave."""
+    """Count the packets that 100 pings per second between two peers lose while 50 others join and leave."""
     client = zone_client(fleet)
     keys = [random_key() for _ in range(CHURN)]
     with fleet.ping("node1", "node2", per_second=100) as count:
@@ -191,15 +191,15 @@ def churn_loss(fleet: Fleet) -> dict[str, Figure]:
     return {"churn_loss": Figure(count.lost, "packets", count.sent)}
 
 
-def measure(say: Callable[[str], None]) -> dict[str, Figure]:
-    """All figures of the fleet."""
-    with fleet(say) as machines:
-        say("roll-outs: fresh machines, nothing to do, one machine more")
+def measure(log: Callable[[str], None]) -> dict[str, Figure]:
+    """Measure all figures of the fleet."""
+    with fleet(log) as machines:
+        log("roll-outs: fresh machines, unchanged machines, one more machine")
         figures = rollouts(machines)
-        say(f"the latency of {JOINS} joins")
+        log(f"the latency of {JOINS} joins")
         figures |= join_latency(machines)
-        say(f"{CHURN} nodes join and leave under a ping")
+        log(f"{CHURN} nodes join and leave during a ping")
         figures |= churn_loss(machines)
-        figures |= heal.measure(machines, say)
-        figures |= tunnels.measure(machines, say)
+        figures |= heal.measure(machines, log)
+        figures |= tunnels.measure(machines, log)
     return figures

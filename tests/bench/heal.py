@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How long a node's traffic is dead after somebody took a part of its interface away."""
+"""How long a node has no traffic after a part of its interface was removed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tests.bench.results import Figure
 from tests.fleet.fleet import INTERFACE, Fleet
 
 ROUNDS = 3
-PAUSE = 6.0
-"""Seconds between two rounds, after which a repair is no longer taken for one that somebody undoes."""
+# Between two rounds: after it, the agent does not treat the damage as a repair that another program undoes.
+PAUSE_SECONDS = 6.0
 DAMAGES = {
     "heal_link": f"ip link del {INTERFACE}",
     "heal_program": f"kill -9 $(systemctl show -P MainPID jaywalk-wireguard-{INTERFACE})",
@@ -21,6 +21,7 @@ DAMAGES = {
     "heal_route": "ip route del 10.20.0.0/20",
     "heal_peer": f"wg set {INTERFACE} peer $KEY remove",
 }
+# A killed process is gone when kill(1) returns, or shortly afterwards.
 UNTIL_ANSWERED = """
 import subprocess, sys, time
 damage, address = sys.argv[1:]
@@ -30,11 +31,10 @@ while subprocess.run(["ping", "-n", "-c", "1", "-W", "0.2", address], capture_ou
     time.sleep(0.01)
 print(time.monotonic() - begun)
 """
-"""A process that was killed is gone when kill(1) returns, or a moment later."""
 
 
-def measure(fleet: Fleet, say: Callable[[str], None]) -> dict[str, Figure]:
-    """Seconds from the damage to the first answered ping, by kind of damage."""
+def measure(fleet: Fleet, log: Callable[[str], None]) -> dict[str, Figure]:
+    """Measure the seconds from the damage to the first answered ping, for each kind of damage."""
     status, kernel = fleet.status("node1"), fleet.status("node1")["wireguard"] == "kernel"
     key = next(each["public_key"] for each in status["peers"] if each["name"] == "node2")
     facts = f"OWN={status['addresses'][0]}/20; KEY='{key}'; "
@@ -42,14 +42,14 @@ def measure(fleet: Fleet, say: Callable[[str], None]) -> dict[str, Figure]:
     for name, damage in DAMAGES.items():
         if name == "heal_program" and kernel:
             continue
-        say(f"{name}: {damage}")
+        log(f"{name}: {damage}")
         times = []
         for _ in range(ROUNDS):
             shown = fleet["node1"].run(
                 ["python3", "-c", UNTIL_ANSWERED, facts + damage, address], timeout=120
             )
             times.append(float(shown.stdout))
-            time.sleep(PAUSE)
+            time.sleep(PAUSE_SECONDS)
         figures[name] = Figure(
             round(statistics.median(times), 2), "s", len(times), f"the longest: {max(times):.2f} s"
         )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Joins that one supervisor process commits in a second, beside the bare script call of the same size.
+"""Joins that one supervisor process commits per second, compared with bare script calls of the same size.
 
-Other processes send the requests as nodes do, some joins an RPUSH, and hold the inbox well below the bound
-at which a supervisor cuts it.  All of them are made before the clock starts.
+Other processes send the requests as nodes do, several joins per RPUSH, and keep the inbox well below the
+limit at which a supervisor trims it. They create all requests before the measured time starts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from jaywalk_supervisor.store.connection import script_of
 from jaywalk_supervisor.store.store import Store, new_mark
 from tests.bench.apply import random_key
 from tests.bench.results import Figure
-from tests.bench.service import DEAD_AFTER_SECONDS, await_served, cpu_seconds, redis_with, supervisor
+from tests.bench.service import TIMEOUT_SECONDS, await_served, cpu_seconds, redis_with, supervisor
 from tests.chaos.machines import SupervisorProcess
 from tests.replies import read_reply
 
@@ -38,18 +38,18 @@ KEYS = ZoneKeys(ZONE.name)
 ROUNDS = 3
 JOINS = 20_000
 BARE_JOINS = 10_000
+# Script calls that the bare client sends before it reads their replies.
 PIPELINED = 4
-"""Script calls that the bare client has on their way at once."""
 SENDERS = 2
 AT_ONCE = 100
+# Requests in the inbox at which the senders pause; a supervisor trims it at 20,000.
 WAITING = 8_000
-"""Requests in the inbox at which the senders pause; a supervisor cuts it at 20,000."""
 SAMPLE = 500
 
 
 @dataclass(frozen=True)
 class Load:
-    """What a run came to: joins a second, processor microseconds of the supervisor a join, joins a commit."""
+    """Joins per second, the supervisor's processor microseconds per join, and joins per commit of a run."""
 
     per_second: float
     microseconds: float
@@ -57,7 +57,7 @@ class Load:
 
 
 def request(zone: str, number: int) -> Request:
-    """A join with what an agent says of an open node."""
+    """Return a join request as the agent of a public node sends it."""
     return Request.validated(
         "join",
         zone,
@@ -69,12 +69,12 @@ def request(zone: str, number: int) -> Request:
 
 
 def send(where: ControllerAddress, number: int, count: int, ready: Barrier, nonces: Any) -> None:
-    """One sender: makes its requests, waits for the others, keeps the inbox filled, and names some nonces."""
+    """Run a sender: create requests, wait for the other senders, keep the inbox filled, put some nonces."""
     requests = [request(ZONE.name, number * count + index) for index in range(count)]
     texts = [each.to_wire() for each in requests]
     client = client_to(where, f"bench-{number}")
     client.ping()
-    ready.wait(DEAD_AFTER_SECONDS)
+    ready.wait(TIMEOUT_SECONDS)
     for begin in range(0, count, AT_ONCE):
         if client.rpush(KEYS.inbox, *texts[begin : begin + AT_ONCE]) > WAITING:
             while client.llen(KEYS.inbox) > WAITING // 2:
@@ -83,7 +83,7 @@ def send(where: ControllerAddress, number: int, count: int, ready: Barrier, nonc
 
 
 def load(process: SupervisorProcess, store: Store, joins: int = JOINS) -> Load:
-    """Has the supervisor commit ``joins`` joins more, and looks at what it answered."""
+    """Let the supervisor commit ``joins`` more joins, and check its replies."""
     peers, rev = store.redis.hlen(KEYS.peers), int(store.redis.hget(KEYS.meta, "rev"))
     context = multiprocessing.get_context("spawn")
     ready, nonces = context.Barrier(SENDERS + 1), context.Queue()
@@ -94,22 +94,25 @@ def load(process: SupervisorProcess, store: Store, joins: int = JOINS) -> Load:
     ]
     for each in senders:
         each.start()
-    ready.wait(DEAD_AFTER_SECONDS)
+    ready.wait(TIMEOUT_SECONDS)
     used, begun = cpu_seconds(process.pid), time.monotonic()
     while store.redis.hlen(KEYS.peers) < peers + joins:
-        if time.monotonic() - begun > DEAD_AFTER_SECONDS:
-            raise TimeoutError(f"{joins} joins were not committed within {DEAD_AFTER_SECONDS:.0f} s")
+        if time.monotonic() - begun > TIMEOUT_SECONDS:
+            raise TimeoutError(f"{joins} joins were not committed within {TIMEOUT_SECONDS:.0f} s")
         time.sleep(0.02)
     took, used = time.monotonic() - begun, cpu_seconds(process.pid) - used
-    _check(store, [nonce for _ in senders for nonce in nonces.get(timeout=DEAD_AFTER_SECONDS)], peers + joins)
+    _check(store, [nonce for _ in senders for nonce in nonces.get(timeout=TIMEOUT_SECONDS)], peers + joins)
     for each in senders:
-        each.join(DEAD_AFTER_SECONDS)
+        each.join(TIMEOUT_SECONDS)
     commits = int(store.redis.hget(KEYS.meta, "rev")) - rev
     return Load(joins / took, used / joins * 1e6, round(joins / commits))
 
 
 def _check(store: Store, nonces: Sequence[str], peers: int) -> None:
-    """No address is given twice, and of some requests the answers are there that newer ones left."""
+    """Check that no address has two owners, and that the sampled requests got a lease.
+
+    Redis no longer has the oldest replies.
+    """
     held = [host for lease in store.load(ZONE.name).leases.values() for host in lease.addresses]
     assert len(held) == len(set(held)) == peers
     found = [reply for nonce in nonces if (reply := read_reply(store.redis, KEYS, nonce)) is not None]
@@ -118,7 +121,7 @@ def _check(store: Store, nonces: Sequence[str], peers: int) -> None:
 
 
 def bare(store: Store, batch: int, joins: int = BARE_JOINS) -> float:
-    """Joins a second of a client that only sends the script calls, ``batch`` joins each, made before."""
+    """Return the joins per second of a client that only sends prepared script calls, ``batch`` joins each."""
     calls = _calls(store, batch, joins)
     digest = store.redis.script_load(script_of("commit", when_full=False)[0])
     begun = time.monotonic()
@@ -131,27 +134,27 @@ def bare(store: Store, batch: int, joins: int = BARE_JOINS) -> float:
 
 
 def _calls(store: Store, batch: int, joins: int) -> list[CommitArgs]:
-    """The commits that a supervisor would make of ``joins`` joins."""
+    """Return the commits that a supervisor would make of ``joins`` joins."""
     state = store.load(BARE.name)
     calls = []
     for begin in range(0, joins, batch):
         changes: list[Change] = []
         replies: dict[ReplyTo, Reply] = {}
         for number in range(begin, begin + batch):
-            asked = request(BARE.name, number)
-            decision = decide(state, asked, time.time())
+            joined = request(BARE.name, number)
+            decision = decide(state, joined, time.time())
             for change in decision.changes:
                 state.apply(change, decision.peer)
             changes += decision.changes
-            replies[ReplyTo(asked.nonce)] = decision.reply
+            replies[ReplyTo(joined.nonce)] = decision.reply
         mark = new_mark()
         calls.append(commit_args(state, changes, replies, mark))
         state.rev, state.mark, state.wait_ms = state.rev + 1, mark, state.desired_wait_ms
     return calls
 
 
-def under(fsync: str) -> Figure:
-    """The figure with one of Redis's ways to bring its append-only file to the disk, medians of rounds."""
+def with_fsync(fsync: str) -> Figure:
+    """Measure with one of Redis's ``appendfsync`` policies; the figures are medians of the rounds."""
     ours, alone = [], []
     with redis_with(ZONE, BARE, appendfsync=fsync) as (server, store), supervisor(server) as process:
         await_served(store, ZONE.name)
@@ -169,10 +172,10 @@ def under(fsync: str) -> Figure:
     )
 
 
-def measure(say: Callable[[str], None]) -> dict[str, Figure]:
-    """The rate as the role sets Redis up, and with each commit on the disk before it is answered."""
+def measure(log: Callable[[str], None]) -> dict[str, Figure]:
+    """Measure the rate with the role's ``appendfsync``, and with each commit on the disk before its reply."""
     figures = {}
     for name, fsync in (("joins_per_s", "everysec"), ("joins_per_s_always", "always")):
-        say(f"{ROUNDS} x {JOINS} joins to one supervisor, appendfsync {fsync}")
-        figures[name] = under(fsync)
+        log(f"{ROUNDS} x {JOINS} joins to one supervisor, appendfsync {fsync}")
+        figures[name] = with_fsync(fsync)
     return figures

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Figures of a mesh behind NAT: how fast a pair meets, and how long it hears nothing after a change."""
+"""Figures of a mesh behind NAT: how fast a pair connects, and how long it has no traffic after a change."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from tests.fleet.nat import PAIRS, SPOKES, Meeting, NatFleet, Pair, nat_fleet
 
 FIRST, SECOND = SPOKES
 APART = Pair("cone-cone", "cone1", "cone2", direct=True)
-PROBE = 20
-"""Pings a second while a gap is measured."""
-NOTICED = 8.0
-"""Seconds after which a node knows that its path is dead, so that it no more says what was before."""
-AFTERWARDS = 2.0
-"""Seconds of answers that end a gap for good."""
+# The rate of pings while a gap is measured.
+PINGS_PER_SECOND = 20
+# A node has detected a dead path after this time, and no longer shows the former state of its path.
+DETECTED_SECONDS = 8.0
+# Time after a gap in which pings must be answered.
+AFTERWARDS_SECONDS = 2.0
 
 
-def street_round_trip(fleet: NatFleet) -> Figure:
-    """What the lab's switch makes of the round trip that it was asked for."""
-    asked = fleet.lab.nat_sites.topology.delay_ms
+def site_round_trip(fleet: NatFleet) -> Figure:
+    """Measure the round trip through the lab's switch, compared with the configured one."""
+    configured = fleet.lab.nat_sites.topology.delay_ms
     target = fleet["relay2"].address
-    said = fleet["relay1"].run(f"ping -n -q -c 50 -i 0.1 {target}").stdout
-    found = re.search(r"= [0-9.]+/([0-9.]+)/", said)
-    assert found, said
+    output = fleet["relay1"].run(f"ping -n -q -c 50 -i 0.1 {target}").stdout
+    found = re.search(r"= [0-9.]+/([0-9.]+)/", output)
+    assert found, output
     value = float(found.group(1))
-    return Figure(round(value, 1), "ms", 50, f"asked for: {asked:g} ms", round(value / asked, 3))
+    return Figure(round(value, 1), "ms", 50, f"configured: {configured:g} ms", round(value / configured, 3))
 
 
-def matrix(fleet: NatFleet, say: Callable[[str], None]) -> dict[str, Figure]:
-    """Each pair of kinds: seconds from the second agent's start to the first reply, and by what path."""
+def matrix(fleet: NatFleet, log: Callable[[str], None]) -> dict[str, Figure]:
+    """Measure for each pair of NAT kinds the seconds from the second agent's start to the first reply."""
     figures = {}
     for pair in PAIRS:
         meeting = fleet.meet(pair)
         figures[f"nat_matrix_{pair.name.replace('-', '_')}"] = Figure(
             round(meeting.first_reply, 2), "s", 1, _path(fleet, meeting)
         )
-        say(f"  {pair.name}: {meeting.first_reply:.2f} s, {_path(fleet, meeting)}")
+        log(f"  {pair.name}: {meeting.first_reply:.2f} s, {_path(fleet, meeting)}")
     return figures
 
 
@@ -60,23 +60,23 @@ def _path(fleet: NatFleet, meeting: Meeting) -> str:
 
 
 def gap(fleet: NatFleet, change: Callable[[], object], path: str) -> PingCount:
-    """The silence that a change brings to two spokes behind cones, until their path is `path`."""
+    """Measure the gap that a change causes for two spokes behind cone NATs, until their path is `path`."""
     fleet.meet(APART)
-    with fleet.ping(SECOND, FIRST, per_second=PROBE) as count:
+    with fleet.ping(SECOND, FIRST, per_second=PINGS_PER_SECOND) as count:
         change()
-        time.sleep(NOTICED)
+        time.sleep(DETECTED_SECONDS)
         fleet.wait_path(path)
-        time.sleep(AFTERWARDS)
+        time.sleep(AFTERWARDS_SECONDS)
     return count
 
 
-def gaps(fleet: NatFleet, say: Callable[[str], None]) -> dict[str, Figure]:
-    """The longest silence after a router was renumbered, a spoke moved, or the direct path was blocked."""
-    streets, figures = fleet.lab.nat_sites, {}
+def gaps(fleet: NatFleet, log: Callable[[str], None]) -> dict[str, Figure]:
+    """Measure the longest gap after a renumbered router, a moved spoke, lost NAT state, a blocked path."""
+    sites, figures = fleet.lab.nat_sites, {}
     changes: dict[str, tuple[Callable[[], object], str]] = {
-        "roam_gap_renumbered": (lambda: streets.renumber("cone1"), "direct"),
+        "roam_gap_renumbered": (lambda: sites.renumber("cone1"), "direct"),
         "roam_gap_moved": (lambda: fleet.lab.move(FIRST, "forward1"), "direct"),
-        "roam_gap_forgotten": (lambda: streets.forget("cone1"), "direct"),
+        "roam_gap_forgotten": (lambda: sites.forget("cone1"), "direct"),
         "roam_gap_blocked": (lambda: fleet.lab.block("cone1", "cone2"), "relayed"),
     }
     for name, (change, path) in changes.items():
@@ -85,17 +85,17 @@ def gaps(fleet: NatFleet, say: Callable[[str], None]) -> dict[str, Figure]:
         finally:
             fleet.lab.block("cone1", "cone2", blocked=False)
         figures[name] = Figure(round(count.gap, 2), "s", 1, f"lost {count.lost} of {count.sent} pings")
-        say(f"  {name}: {count.gap:.2f} s")
+        log(f"  {name}: {count.gap:.2f} s")
     return figures
 
 
-def measure(say: Callable[[str], None]) -> dict[str, Figure]:
-    """All figures of the streets."""
+def measure(log: Callable[[str], None]) -> dict[str, Figure]:
+    """Measure all figures of the NAT sites."""
     directory = Path(os.environ.get("JAYWALK_NAT_BENCH_DIR", "/var/tmp/jaywalk-nat-bench"))
     runs.record("lab", str(directory))
-    with nat_fleet(Lab(directory, prefix="jbn", report=say)) as made:
-        figures = {"street_round_trip": street_round_trip(made)}
-        say(f"how {len(PAIRS)} pairs of kinds meet")
-        figures |= matrix(made, say)
-        say("how long a pair hears nothing after a change")
-        return figures | gaps(made, say)
+    with nat_fleet(Lab(directory, prefix="jbn", report=log)) as made:
+        figures = {"street_round_trip": site_round_trip(made)}
+        log(f"how fast {len(PAIRS)} pairs of NAT kinds connect")
+        figures |= matrix(made, log)
+        log("how long a pair has no traffic after a change")
+        return figures | gaps(made, log)

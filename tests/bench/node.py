@@ -7,13 +7,13 @@ import base64
 import hashlib
 from dataclasses import dataclass
 
+# Microseconds since 1970, in the past, so that no request is from the future.
 FIRST_SEQ = 1_700_000_000_000_000
-"""Microseconds since 1970: a day of the past, so that no request comes from the future."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """What a machine would bring along."""
+    """The identity of a simulated machine."""
 
     number: int
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Draws fan-out and storm against the number of agents, from build/bench.json into docs/figures."""
+"""Draw fan-out and storm by number of agents, from build/bench.json into docs/figures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BLUE, GREY, RED = "#1f5fa8", "#808080", "#b03a2e"
 
 
 def points(figures: dict[str, Any], name: str) -> tuple[list[int], list[dict[str, Any]]]:
-    """The figures called ``name`` with a number in place of ``N``, by that number."""
+    """Return the figures named ``name`` with a number instead of ``N``, by that number."""
     pattern = re.compile(name.replace("N", r"(\d+)"))
     found = sorted(
         (int(match[1]), figure) for key, figure in figures.items() if (match := pattern.fullmatch(key))
@@ -26,7 +26,7 @@ def points(figures: dict[str, Any], name: str) -> tuple[list[int], list[dict[str
 
 
 def fanout(figures: dict[str, Any], path: Path) -> None:
-    """Milliseconds until the last agent has a join, and until the last bare reader has an entry."""
+    """Draw milliseconds until the last agent has a join, and until the last bare reader has an entry."""
     numbers, rows = points(figures, "fanout_last_ms_N")
     _, axes = plt.subplots(figsize=(6.4, 4))
     values = [row["value"] for row in rows]
@@ -38,7 +38,7 @@ def fanout(figures: dict[str, Any], path: Path) -> None:
 
 
 def storm(figures: dict[str, Any], path: Path) -> None:
-    """Seconds until all of N agents that joined at once are equal, beside the original's scheme."""
+    """Draw seconds until N agents that joined at once have equal copies, and the original's scheme."""
     _, axes = plt.subplots(figsize=(6.4, 4))
     numbers, rows = points(figures, "storm_N_original_time")
     axes.loglog(numbers, [row["value"] for row in rows], "s--", color=RED, label="the original's scheme")
@@ -57,7 +57,7 @@ def _finish(axes: Any, path: Path) -> None:
     axes.grid(visible=True, which="both", alpha=0.25)
     axes.legend()
     axes.figure.tight_layout()
-    # Without the program's version in it, the same figures make the same file.
+    # Without the program's version, the same figures produce the same file.
     axes.figure.savefig(path, dpi=110, metadata={"Software": None})
 
 

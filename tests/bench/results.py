@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The figures and the file they go to: one object a figure, merged into what earlier runs left."""
+"""Figures and their file: one object per figure, merged into those of earlier runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured value; `peer` says what it was held against in the same run, `ratio` is value over that."""
+    """A measured value; `peer` is what the same run compares it with, `ratio` is value divided by that."""
 
     value: float
     unit: str
@@ -22,7 +22,7 @@ class Figure:
 
     @classmethod
     def against(cls, ours: Sequence[float], bare: Sequence[float], peer: str) -> Figure:
-        """Medians of seconds, as milliseconds, and their ratio."""
+        """Return the medians of seconds, as milliseconds, and their ratio."""
         mine, other = statistics.median(ours), statistics.median(bare)
         return cls(
             round(mine * 1000, 3), "ms", len(ours), f"{peer}: {other * 1000:.3f} ms", round(mine / other, 3)
@@ -30,7 +30,7 @@ class Figure:
 
 
 def save(path: Path, figures: dict[str, Figure]) -> None:
-    """Merges figures into `path`; those of parts that did not run stay."""
+    """Merge figures into `path`; those of parts that did not run stay."""
     path.parent.mkdir(parents=True, exist_ok=True)
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     known.update({name: asdict(figure) for name, figure in figures.items()})
@@ -38,6 +38,6 @@ def save(path: Path, figures: dict[str, Figure]) -> None:
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """The value that `percent` of a hundred do not exceed (nearest rank)."""
+    """Return the percentile of the values (nearest rank)."""
     ordered = sorted(values)
     return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Measures and writes build/bench.json: `make bench`, or `make bench ARGS=apply` for one part."""
+"""Measure, and write build/bench.json: `make bench`, or `make bench ARGS=apply` for one part."""
 
 from __future__ import annotations
 
@@ -32,55 +32,59 @@ ROOT = Path(__file__).resolve().parents[2]
 OUTPUT = ROOT / "build" / "bench.json"
 
 
-def say(text: str) -> None:
-    """A line of progress."""
+def log(text: str) -> None:
+    """Print a line of progress."""
     print(f"bench: {text}", file=sys.stderr, flush=True)
 
 
-def apart(module: str) -> dict[str, Figure]:
-    """A part that needs a network namespace to itself."""
+def run_in_namespace(module: str) -> dict[str, Figure]:
+    """Run a part in its own network namespace."""
     command = ["unshare", "--net", sys.executable, "-m", module]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, text=True)
     return {name: Figure(**figure) for name, figure in json.loads(done.stdout).items()}
 
 
 def apply() -> dict[str, Figure]:
-    say("bringing an interface to a zone of 1,000 peers")
-    return apart("tests.bench.apply")
+    log("applying a zone of 1,000 peers to an interface")
+    return run_in_namespace("tests.bench.apply")
 
 
-def beats() -> dict[str, Figure]:
-    say("watching 1,000 idle paths")
-    return apart("tests.bench.beats")
+def probes() -> dict[str, Figure]:
+    log("probing 1,000 idle paths")
+    return run_in_namespace("tests.bench.probes")
 
 
 def rss() -> dict[str, Figure]:
-    say("an agent's memory in zones of 10, 1,000 and 10,000 peers")
-    return apart("tests.bench.rss")
+    log("an agent's memory in zones of 10, 1,000 and 10,000 peers")
+    return run_in_namespace("tests.bench.rss")
 
 
 PARTS = {
     "apply": apply,
-    "joins": lambda: joins.measure(say),
-    "replies": lambda: replies.measure(say),
-    "supervisor": lambda: supervisor.measure(say),
-    "churn": lambda: churn.measure(say),
-    "fanout": lambda: fanout.measure(say),
-    "storm": lambda: storm.measure(say),
-    "snapshot": lambda: comeback.measure(say),
-    "rollback": lambda: rollback.measure(say),
+    "joins": lambda: joins.measure(log),
+    "replies": lambda: replies.measure(log),
+    "supervisor": lambda: supervisor.measure(log),
+    "churn": lambda: churn.measure(log),
+    "fanout": lambda: fanout.measure(log),
+    "storm": lambda: storm.measure(log),
+    "snapshot": lambda: comeback.measure(log),
+    "rollback": lambda: rollback.measure(log),
     "rss": rss,
-    "beats": beats,
-    "chaos": lambda: chaos.measure(say),
-    "fleet": lambda: fleet.measure(say),
-    "nat": lambda: nat.measure(say),
+    "probes": probes,
+    "chaos": lambda: chaos.measure(log),
+    "fleet": lambda: fleet.measure(log),
+    "nat": lambda: nat.measure(log),
 }
+# Names of parts before their present ones.
+OLDER_NAMES = {"beats": "probes"}
 
 
 def main() -> int:
-    """Runs the parts asked for, all by default."""
+    """Run the given parts, by default all."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", nargs="*", choices=[*PARTS, []], help=f"{', '.join(PARTS)}; all by default")
+    parser.add_argument(
+        "part", nargs="*", choices=[*PARTS, *OLDER_NAMES, []], help=f"{', '.join(PARTS)}; all by default"
+    )
     chosen = parser.parse_args().part or list(PARTS)
     figures: dict[str, Figure] = {}
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: ended"))
@@ -88,16 +92,16 @@ def main() -> int:
     run.begin()
     try:
         for part in chosen:
-            figures |= PARTS[part]()
+            figures |= PARTS[OLDER_NAMES.get(part, part)]()
             save(OUTPUT, figures)
     finally:
-        for each in run.end():
-            say(f"left behind, and cleared now: {each}")
+        for remains in run.end():
+            log(f"left by the benchmarks and removed now: {remains}")
     rows = [
         (name, figure.value, figure.unit, figure.n, figure.peer, figure.ratio)
         for name, figure in figures.items()
     ]
-    print(tabulate(rows, headers=("figure", "value", "unit", "n", "held against", "ratio")))
+    print(tabulate(rows, headers=("figure", "value", "unit", "n", "compared with", "ratio")))
     print(f"written to {OUTPUT.relative_to(ROOT)}")
     return 0
 

@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""N joins at once by N agents until all of them are equal, beside the original's scheme."""
+"""N agents join at once until all copies are equal, compared with the original's scheme."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tests.bench.fixture import ZONE, WorkerPool, arguments_of, bench_fixture, counters, redis_server
 from tests.bench.original import OriginalSupervisor
 from tests.bench.results import Figure
-from tests.bench.stage import ZONE, Crowd, counters, redis_server, stage, words_of
 
+# With 5,000 agents, their copies of the zone would fill 25 GB here: 25 million records.
 SIZES = (200, 400, 1000, 2000)
-"""Of 5,000 each agent's own copy of the zone would fill 25 GB here: 25 million records."""
-BESIDE = (200, 400)
+COMPARED = (200, 400)
 
 
 @dataclass(frozen=True)
 class Storm:
-    """What one came to: seconds, bytes out of Redis an agent, and seconds of Redis's core."""
+    """The result: seconds, Redis's output bytes per agent, and Redis's processor seconds."""
 
     seconds: float
     bytes_each: float
@@ -25,28 +25,28 @@ class Storm:
 
 
 def ours(count: int) -> Storm:
-    """The agents are connected and have read the empty zone; then all of them join."""
-    with stage() as ground, Crowd("tests.bench.agents") as crowd:
-        crowd.start(count, zone=ZONE, way=words_of(ground.agent_address))
-        before = counters(ground.server)
-        begun = min(crowd.ask("join"))
-        ended = crowd.until(peers=count, settled=1)
-        after = counters(ground.server)
-        crowd.check_equal(ground.view())
+    """Measure agents that are connected, have read the empty zone, and all join then."""
+    with bench_fixture() as fixture, WorkerPool("tests.bench.agents") as workers:
+        workers.start(count, zone=ZONE, address=arguments_of(fixture.agent_address))
+        before = counters(fixture.server)
+        begun = min(workers.call("join"))
+        ended = workers.wait_until(peers=count, settled=1)
+        after = counters(fixture.server)
+        workers.check_equal(fixture.view())
     return _storm(ended - begun, count, before, after)
 
 
 def original(count: int) -> Storm:
-    """The same with the original's list at each join; Redis drops no subscriber that is slow."""
+    """Measure the same with the original's list at each join; Redis disconnects no slow subscriber."""
     with (
         redis_server(client_output_buffer_limit="pubsub 0 0 0") as server,
         OriginalSupervisor(server),
-        Crowd("tests.bench.original") as crowd,
+        WorkerPool("tests.bench.original") as workers,
     ):
-        crowd.start(count, way=words_of(server.address))
+        workers.start(count, address=arguments_of(server.address))
         before = counters(server)
-        begun = min(crowd.ask("join"))
-        ended = crowd.until(peers=count)
+        begun = min(workers.call("join"))
+        ended = workers.wait_until(peers=count)
         after = counters(server)
     return _storm(ended - begun, count, before, after)
 
@@ -55,22 +55,22 @@ def _storm(seconds: float, count: int, before: dict[str, float], after: dict[str
     return Storm(seconds, (after["bytes"] - before["bytes"]) / count, after["cpu"] - before["cpu"])
 
 
-def measure(say: Callable[[str], None]) -> dict[str, Figure]:
-    """All sizes, and the original's beside the small ones."""
+def measure(log: Callable[[str], None]) -> dict[str, Figure]:
+    """Measure all sizes, and the original's scheme with the small ones."""
     figures = {}
     for count in SIZES:
-        say(f"{count} nodes join at once")
+        log(f"{count} nodes join at once")
         mine = ours(count)
         figures[f"storm_{count}"] = Figure(round(mine.seconds, 2), "s", count)
         figures[f"storm_{count}_bytes"] = Figure(round(mine.bytes_each / 1000, 1), "kB an agent", count)
         figures[f"storm_{count}_redis_cpu"] = Figure(round(mine.redis_cpu, 2), "s", count)
-        if count in BESIDE:
-            figures |= _beside(count, mine, say)
+        if count in COMPARED:
+            figures |= _compared(count, mine, log)
     return figures
 
 
-def _beside(count: int, mine: Storm, say: Callable[[str], None]) -> dict[str, Figure]:
-    say(f"{count} nodes join at once, with the original's scheme")
+def _compared(count: int, mine: Storm, log: Callable[[str], None]) -> dict[str, Figure]:
+    log(f"{count} nodes join at once, with the original's scheme")
     other = original(count)
     return {
         f"storm_{count}_original_time": Figure(

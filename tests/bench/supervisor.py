@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a supervisor process costs that has many leases: its memory, and the time until it answers."""
+"""The cost of a supervisor process with many leases: its memory, and the time until its first reply."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jaywalk_supervisor.store.store import Store
 from tests.bench.apply import random_key
 from tests.bench.joins import request
 from tests.bench.results import Figure
-from tests.bench.service import DEAD_AFTER_SECONDS, redis_with, resident_mb, supervisor
+from tests.bench.service import TIMEOUT_SECONDS, redis_with, resident_mb, supervisor
 from tests.replies import read_reply
 
 PEERS = 10_000
@@ -26,22 +26,22 @@ PAGE = 1000
 IDLE_ZONES = 52
 IDLE_SECONDS = 30
 MANY_ZONES = 500
+# Supervisors measure each zone's log once in this time.
 SETTLE_SECONDS = 60
-"""In which supervisors measure each zone's log once."""
 REPORTS = 500
+# Commands per second of two supervisors of 500 zones at f3fb42a, which had a leader's lease per zone.
 LEASED_COMMANDS = 4120
-"""Of two supervisors of 500 zones a second, as it was at f3fb42a."""
+# Bytes per zone and day at f3fb42a.
 LEASED_BYTES_DAY = 13_900_000
-"""Of each zone, as it was at f3fb42a."""
 
 
 def zones(count: int) -> list[Zone]:
-    """Tenants with equal pools."""
+    """Return zones with equal pools."""
     return [Zone(f"bench{number}", ("10.64.0.0/12",)) for number in range(count)]
 
 
 def fill(store: Store, zone: Zone, count: int) -> None:
-    """Gives ``zone`` as many peers and their leases, in the records that a supervisor writes."""
+    """Write ``count`` peers and their leases to ``zone``, in the records of a supervisor."""
     keys, pool = ZoneKeys(zone.name), Pool(zone.pools[0])
     for begin in range(0, count, PAGE):
         peers = [peer(pool, number) for number in range(begin, min(begin + PAGE, count))]
@@ -51,7 +51,7 @@ def fill(store: Store, zone: Zone, count: int) -> None:
 
 
 def peer(pool: Pool, number: int) -> Peer:
-    """An open node, as its join left it."""
+    """Return a public node as it is after its join."""
     now = int(time.time())
     return Peer(
         random_key(),
@@ -65,34 +65,34 @@ def peer(pool: Pool, number: int) -> Peer:
     )
 
 
-def first_answer(store: Store, zone: Zone, number: int) -> None:
-    """Has a new node join ``zone``, and waits for its answer."""
-    keys, asked = ZoneKeys(zone.name), request(zone.name, number)
-    store.redis.rpush(keys.inbox, asked.to_wire())
-    deadline = time.monotonic() + DEAD_AFTER_SECONDS
-    while read_reply(store.redis, keys, asked.nonce) is None:
+def first_reply(store: Store, zone: Zone, number: int) -> None:
+    """Let a new node join ``zone``, and wait for the reply."""
+    keys, joined = ZoneKeys(zone.name), request(zone.name, number)
+    store.redis.rpush(keys.inbox, joined.to_wire())
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while read_reply(store.redis, keys, joined.nonce) is None:
         if time.monotonic() > deadline:
-            raise TimeoutError(f"zone {zone.name} did not answer a join within {DEAD_AFTER_SECONDS:.0f} s")
+            raise TimeoutError(f"zone {zone.name} did not reply to a join within {TIMEOUT_SECONDS:.0f} s")
         time.sleep(0.01)
 
 
 def memory(count: int) -> Figure:
-    """Of a supervisor that read 10,000 peers, in ``count`` zones, and answered a join in the last of them."""
+    """Measure a supervisor that has read 10,000 peers in ``count`` zones and replied to a join."""
     tenants = zones(count)
     with redis_with(*tenants) as (server, store):
         for zone in tenants:
             fill(store, zone, PEERS // count)
         with supervisor(server) as process:
-            first_answer(store, tenants[-1], PEERS)
-            held = resident_mb(process.pid)
+            first_reply(store, tenants[-1], PEERS)
+            used = resident_mb(process.pid)
     with redis_with() as (server, store), supervisor(server) as process:
-        first_answer(store, Zone("zone-red", ()), 0)
+        first_reply(store, Zone("zone-red", ()), 0)
         empty = resident_mb(process.pid)
-    return Figure(round(held, 1), "MB", 1, f"with no peers: {empty:.1f} MB", round(held / empty, 2))
+    return Figure(round(used, 1), "MB", 1, f"with no peers: {empty:.1f} MB", round(used / empty, 2))
 
 
 def start() -> Figure:
-    """From the start of the process to the answer to a join that waits for it, beside reading the hashes."""
+    """Measure from the process's start to the reply to a waiting join, compared with reading the hashes."""
     (zone,) = tenants = zones(1)
     keys = ZoneKeys(zone.name)
     with redis_with(*tenants) as (server, store):
@@ -101,7 +101,7 @@ def start() -> Figure:
         for number in range(STARTS):
             begun = time.monotonic()
             with supervisor(server):
-                first_answer(store, zone, LEASES + number)
+                first_reply(store, zone, LEASES + number)
                 took.append(time.monotonic() - begun)
             begun = time.monotonic()
             store.redis.hgetall(keys.peers), store.redis.hgetall(keys.leases)
@@ -112,10 +112,10 @@ def start() -> Figure:
 
 
 def idle() -> Figure:
-    """What two supervisors have Redis write into its append-only file while nobody asks anything."""
+    """Measure the append-only file's growth by two supervisors while there are no requests."""
     tenants = zones(IDLE_ZONES)
     with redis_with(*tenants) as (server, store), supervisor(server), supervisor(server):
-        first_answer(store, tenants[-1], 0)
+        first_reply(store, tenants[-1], 0)
         before, begun = _appended(store), time.monotonic()
         time.sleep(IDLE_SECONDS)
         written, took = _appended(store) - before, time.monotonic() - begun
@@ -125,10 +125,10 @@ def idle() -> Figure:
 
 
 def commands() -> Figure:
-    """What two idle supervisors of 500 zones ask of Redis, a second."""
+    """Measure the Redis commands per second of two idle supervisors of 500 zones."""
     tenants = zones(MANY_ZONES)
     with redis_with(*tenants) as (server, store), supervisor(server), supervisor(server):
-        first_answer(store, tenants[-1], 0)
+        first_reply(store, tenants[-1], 0)
         time.sleep(SETTLE_SECONDS)
         before, begun = _calls(store), time.monotonic()
         time.sleep(IDLE_SECONDS)
@@ -138,20 +138,20 @@ def commands() -> Figure:
 
 
 def reports() -> Figure:
-    """What the reports of an idle agent have Redis append in a day, at one a minute."""
+    """Measure the append-only file's growth per day by an idle agent's reports, one per minute."""
     (zone,) = tenants = zones(1)
     keys = ZoneKeys(zone.name)
     with redis_with(*tenants) as (server, store), supervisor(server):
         joined = request(zone.name, 0)
         store.redis.rpush(keys.inbox, joined.to_wire())
-        first_answer(store, zone, 1)
+        first_reply(store, zone, 1)
         before = _appended(store)
         for _ in range(REPORTS):
             report = Request.validated(REPORT, zone.name, joined.key, machine_id=joined.machine_id)
             store.redis.rpush(keys.inbox, report.to_wire())
             while store.redis.llen(keys.inbox):
                 time.sleep(0.001)
-        first_answer(store, zone, 2)
+        first_reply(store, zone, 2)
         written = (_appended(store) - before) / REPORTS
     return Figure(round(written * 86_400 / REPORT_SECONDS), "B", REPORTS)
 
@@ -164,13 +164,13 @@ def _appended(store: Store) -> int:
     return int(store.redis.info("persistence")["aof_current_size"])
 
 
-def measure(say: Callable[[str], None]) -> dict[str, Figure]:
-    """All figures of this page."""
-    say(f"a supervisor with {PEERS} peers, in 1 zone and in 100")
+def measure(log: Callable[[str], None]) -> dict[str, Figure]:
+    """Measure all figures of this module."""
+    log(f"a supervisor with {PEERS} peers, in 1 zone and in 100")
     figures = {"supervisor_rss_1_zone": memory(1), "supervisor_rss_100_zones": memory(100)}
-    say(f"the start of a supervisor on {LEASES} leases")
+    log(f"the start of a supervisor on {LEASES} leases")
     figures["supervisor_start_100k"] = start()
-    say(f"what {IDLE_ZONES} idle zones cost the disk")
+    log(f"the disk writes of {IDLE_ZONES} idle zones")
     figures |= {"aof_idle_bytes_day": idle(), "aof_reports_bytes_day": reports()}
-    say(f"what {MANY_ZONES} idle zones ask of Redis")
+    log(f"the Redis commands of {MANY_ZONES} idle zones")
     return figures | {"idle_commands_500_zones": commands()}

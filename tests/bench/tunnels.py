@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Figures of a fleet's tunnels: how long a move and a reboot are felt, and what a tunnel carries."""
+"""Figures of a fleet's tunnels: the gaps of a move and of a reboot, and a tunnel's throughput."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ MOVES = 3
 REBOOTS = 3
 EMPTIED = 3
 ROUNDS = 11
-SECONDS = 2
-"""Of one iperf3 run; ours and the bare one take turns."""
+# The length of one iperf3 run; ours and the bare one alternate.
+RUN_SECONDS = 2
 BARE = "bare0"
 SAME_NODE = (
     "set -a; . /etc/jaywalk/{zone}.env; set +a; export JAYWALK_PRIVATE_KEY_FILE=/root/moved/key "
@@ -28,14 +28,14 @@ SAME_NODE = (
 
 
 def gap(count: PingCount) -> float:
-    """The longest time without an answer, in seconds."""
+    """Return the longest time without an answer, in seconds."""
     missing = [number for number in count.missing if number != count.sent]
     runs = itertools.groupby(enumerate(missing), lambda pair: pair[1] - pair[0])
     return max((len(list(run)) for _, run in runs), default=0) / PER_SECOND
 
 
 def move_gap(fleet: Fleet) -> dict[str, Figure]:
-    """node1's key and address move to node2 and back again, as node3's ping of that address feels it."""
+    """Measure node3's ping of node1's address while node1's key and address move to node2 and back."""
     fleet["node2"].run(f"systemctl stop {UNIT}; jaywalk down; mkdir -p -m 700 /root/moved")
     key = fleet["node1"].run(f"cat /etc/jaywalk/{ZONE}.key").stdout
     fleet["node2"].run("umask 077; cat > /root/moved/key", stdin=key)
@@ -49,15 +49,15 @@ def move_gap(fleet: Fleet) -> dict[str, Figure]:
         gaps.append(gap(count))
         fleet["node2"].run(SAME_NODE.format(zone=ZONE, command="down"))
         fleet["node1"].run(f"systemctl restart {UNIT}; jaywalk status --wait 20")
-        eventually(lambda: fleet["node3"].run(answers, check=False).rc == 0, "node1 has its place back")
+        eventually(lambda: fleet["node3"].run(answers, check=False).rc == 0, "node1 has its address again")
     fleet["node2"].run(f"rm -rf /root/moved; systemctl start {UNIT}; jaywalk status --wait 20")
     return {"move_gap": Figure(round(statistics.median(gaps), 2), "s", len(gaps))}
 
 
 def empty_redis_gap(fleet: Fleet) -> dict[str, Figure]:
-    """Redis is emptied: the longest silence of a ping of any pair, until all nodes are in the mesh again."""
+    """Measure the longest gap of any pair's ping from an emptied Redis until all nodes are in the mesh."""
     password = "REDISCLI_AUTH=$(cat /etc/jaywalk-supervisor/controller.password)"
-    gaps, lost, whole = [], 0, []
+    gaps, lost, complete = [], 0, []
     for _ in range(EMPTIED):
         with ExitStack() as pings:
             pairs = itertools.permutations(MEMBERS, 2)
@@ -65,15 +65,15 @@ def empty_redis_gap(fleet: Fleet) -> dict[str, Figure]:
             begun = time.monotonic()
             fleet.controller.run(f"{password} redis-cli --user supervisor flushall")
             fleet.wait_until_complete()
-            whole.append(time.monotonic() - begun)
+            complete.append(time.monotonic() - begun)
         gaps.append(max(count.gap for count in counts))
         lost += sum(count.lost for count in counts)
-    against = f"{lost} pings lost; the mesh is whole after {statistics.median(whole):.1f} s"
+    against = f"{lost} pings lost; the mesh is complete after {statistics.median(complete):.1f} s"
     return {"empty_redis_gap_s": Figure(round(max(gaps), 2), "s", len(gaps), against)}
 
 
 def reboot_to_mesh(fleet: Fleet) -> dict[str, Figure]:
-    """A machine reboots with nobody to ask: how long another's ping through the tunnel has no answer."""
+    """Measure the gap of a ping through the tunnel while its target reboots without a controller."""
     gaps, boots = [], []
     fleet.controller.crash()
     try:
@@ -92,7 +92,7 @@ def reboot_to_mesh(fleet: Fleet) -> dict[str, Figure]:
 
 
 def tunnel_throughput(fleet: Fleet) -> dict[str, Figure]:
-    """TCP from node1 to node2 through the mesh, and through bare wireguard-go on the same machines."""
+    """Measure TCP between two nodes through the mesh, and through bare wireguard-go on the same machines."""
     ends = {"node1": "10.98.0.1", "node2": "10.98.0.2"}
     make_key = "umask 077; wg genkey | tee /root/bare.key | wg pubkey"
     keys = {name: fleet[name].run(make_key).stdout.strip() for name in ends}
@@ -105,34 +105,34 @@ def tunnel_throughput(fleet: Fleet) -> dict[str, Figure]:
                 f"ip addr add {ends[name]}/24 dev {BARE} && ip link set {BARE} up"
             )
         fleet["node2"].run("systemd-run -q --collect --unit=bench-iperf3 iperf3 -s")
-        ways = {"ours": fleet.address("node2"), "bare": ends["node2"]}
+        addresses = {"ours": fleet.address("node2"), "bare": ends["node2"]}
         rounds = []
         for number in range(ROUNDS):
-            order = sorted(ways, reverse=bool(number % 2))
-            rounds.append({way: _megabits(fleet, ways[way]) for way in order})
+            order = sorted(addresses, reverse=bool(number % 2))
+            rounds.append({tunnel: _megabits(fleet, addresses[tunnel]) for tunnel in order})
     finally:
         away = f"systemctl stop bench-iperf3; ip link delete {BARE}; rm -f /root/bare.key"
         for name in ends:
             fleet[name].run(away, check=False)
-    ours, bare = (statistics.median(each[way] for each in rounds) for way in ("ours", "bare"))
-    # Of the rounds' own ratios: what else the machine does changes from one round to the next.
+    ours, bare = (statistics.median(each[tunnel] for each in rounds) for tunnel in ("ours", "bare"))
+    # The median of the rounds' ratios, since the machine's other load differs between rounds.
     ratio = statistics.median(each["ours"] / each["bare"] for each in rounds)
     against = f"bare wireguard-go: {bare:.0f} Mbit/s"
     return {"tunnel_throughput": Figure(round(ours), "Mbit/s", ROUNDS, against, round(ratio, 3))}
 
 
 def _megabits(fleet: Fleet, address: str) -> float:
-    done = fleet["node1"].run(f"iperf3 -c {address} -t {SECONDS} -O 0.5 --json", timeout=60)
+    done = fleet["node1"].run(f"iperf3 -c {address} -t {RUN_SECONDS} -O 0.5 --json", timeout=60)
     return float(json.loads(done.stdout)["end"]["sum_received"]["bits_per_second"]) / 1e6
 
 
-def measure(fleet: Fleet, say: Callable[[str], None]) -> dict[str, Figure]:
-    """All figures of the tunnels."""
-    say("what a tunnel carries, beside bare wireguard-go")
+def measure(fleet: Fleet, log: Callable[[str], None]) -> dict[str, Figure]:
+    """Measure all figures of the tunnels."""
+    log("a tunnel's throughput, compared with bare wireguard-go")
     figures = tunnel_throughput(fleet)
-    say(f"{MOVES} moves of a key to another machine and back")
+    log(f"{MOVES} moves of a key to another machine and back")
     figures |= move_gap(fleet)
-    say(f"Redis is emptied {EMPTIED} times")
+    log(f"Redis is emptied {EMPTIED} times")
     figures |= empty_redis_gap(fleet)
-    say(f"{REBOOTS} reboots with the controller gone")
+    log(f"{REBOOTS} reboots without the controller")
     return figures | reboot_to_mesh(fleet)

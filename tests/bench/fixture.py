@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the simulated agents meet: a real Redis, a real supervisor, a zone, and the crowd's processes."""
+"""The fixture of simulated agents: a real Redis, a real supervisor, a zone, and the worker processes."""
 
 from __future__ import annotations
 
@@ -30,26 +30,27 @@ ZONE = "zone-bench"
 POOLS = ("10.64.0.0/16", "fd00:64::/64")
 PASSWORD = "agents-of-the-bench-0123"
 PROCESSORS = sorted(os.sched_getaffinity(0))
+# Worker processes for many clients. With fewer processes, each has more threads that wait for its
+# interpreter.
 WORKERS = 8
-"""Processes that hold a crowd: with more threads in each, those wait for its interpreter."""
-FEW = 1000
-"""So many clients are held by one process a processor: of several in turn on one, each finds its caches cold,
-which is much of the time that they all take."""
+# Up to this number of clients, one process per processor has them all. Several processes that take turns on a
+# processor find its caches cold, which is a large part of the measured time.
+FEW_CLIENTS = 1000
+# Open files of a process in addition to its sockets.
 SPARE_FILES = 500
-"""Open files that a process needs beside its sockets."""
-DEAD_AFTER_SECONDS = 240.0
-"""Seconds for a supervisor to answer."""
+# The time limit for a reply of the supervisor.
+TIMEOUT_SECONDS = 240.0
 
 
-def most_sockets() -> int:
-    """How many clients Redis can have here; raises this process's limit as far as it goes."""
+def max_sockets() -> int:
+    """Return the largest number of Redis clients here; raises this process's limit to its maximum."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return int(hard) - SPARE_FILES
 
 
-class Stage:
-    """A Redis, and one supervisor over one zone."""
+class BenchFixture:
+    """A Redis, and one supervisor with one zone."""
 
     def __init__(self, server: RedisServer, controller: Controller) -> None:
         self.server = server
@@ -61,21 +62,21 @@ class Stage:
         return self.server.address_of(f"agent-{ZONE}", PASSWORD)
 
     def add_nodes(self, numbers: Sequence[int]) -> None:
-        """Has nodes join that are nobody's agents, and waits until all are in the zone."""
-        deadline = time.monotonic() + DEAD_AFTER_SECONDS
+        """Let nodes without agents join, and wait until all are in the zone."""
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         with self.client() as client:
             for number in numbers:
                 client.submit(request_of(Node(number)))
             while int(client.client.llen(client.keys.inbox)):
                 if time.monotonic() > deadline:
-                    raise TimeoutError(f"the supervisor did not get on within {DEAD_AFTER_SECONDS:g} s")
+                    raise TimeoutError(f"the supervisor did not empty its inbox within {TIMEOUT_SECONDS:g} s")
                 time.sleep(0.05)
-            # The inbox is empty as soon as the last batch is taken: this answer comes after it.
-            client.ask(request_of(Node(numbers[-1])), timeout=DEAD_AFTER_SECONDS).lease_or_raise()
+            # The inbox is empty once the supervisor has read the last batch; this reply follows its commit.
+            client.ask(request_of(Node(numbers[-1])), timeout=TIMEOUT_SECONDS).lease_or_raise()
 
     @contextmanager
     def client(self) -> Iterator[ZoneClient]:
-        """An operator's view of the zone."""
+        """An operator's client of the zone."""
         where = self.server.address
         client = ZoneClient(connect(where, "jaywalk-bench"), where, ZONE)
         try:
@@ -89,7 +90,7 @@ class Stage:
 
 
 def request_of(node: Node, moved: int = 0) -> Request:
-    """A node's request to join, the same one each time but for how often it ``moved`` since."""
+    """Return a node's join request, always the same except for the number of its moves."""
     endpoint = Node(node.number + moved).endpoint
     return Request(
         "join", ZONE, node.key, node.name, endpoint=endpoint, seq=node.seq + moved, machine_id=node.machine_id
@@ -97,20 +98,20 @@ def request_of(node: Node, moved: int = 0) -> Request:
 
 
 def counters(server: RedisServer) -> dict[str, float]:
-    """Bytes out of Redis and its processor seconds so far."""
+    """Return Redis's output bytes and processor seconds so far."""
     with server.client() as client:
         info: Any = client.info()
     return {"bytes": info["total_net_output_bytes"], "cpu": info["used_cpu_user"] + info["used_cpu_sys"]}
 
 
 def redis_server(**options: str) -> RedisServer:
-    """With an append-only file that is synced each second, as the role sets it, and room for the crowd."""
-    return RedisServer(appendfsync="everysec", maxclients=str(most_sockets()), tcp_backlog="4096", **options)
+    """Return a Redis with ``appendfsync everysec``, like the role's, and enough client connections."""
+    return RedisServer(appendfsync="everysec", maxclients=str(max_sockets()), tcp_backlog="4096", **options)
 
 
 @contextmanager
-def stage() -> Iterator[Stage]:
-    """A fresh one; all of it is gone at the end."""
+def bench_fixture() -> Iterator[BenchFixture]:
+    """Create a fixture; the end of the block removes it."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jw-bench-")))
         server = stack.enter_context(redis_server())
@@ -120,16 +121,16 @@ def stage() -> Iterator[Stage]:
         supervisor = SupervisorProcess(controller, 0, where)
         stack.callback(supervisor.kill)
         supervisor.start()
-        yield Stage(server, controller)
+        yield BenchFixture(server, controller)
 
 
-class Crowd:
-    """Worker processes of one kind, each with its share of the clients."""
+class WorkerPool:
+    """Worker processes of one module, each with its share of the clients."""
 
     def __init__(self, module: str, workers: int = WORKERS) -> None:
         argv = [sys.executable, "-m", module]
         environment = {**ENVIRONMENT, "PYTHONPATH": f"{ENVIRONMENT['PYTHONPATH']}:{ROOT}"}
-        # In sessions of their own, so that Ctrl-C reaches them only as the end of their input.
+        # In their own sessions, so that Ctrl-C reaches them only as the end of their input.
         self._processes = [
             subprocess.Popen(
                 argv,
@@ -142,65 +143,68 @@ class Crowd:
             )
             for _ in range(workers)
         ]
-        _seat(self._processes)
+        _pin(self._processes)
 
-    def __enter__(self) -> Crowd:
+    def __enter__(self) -> WorkerPool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for each in self._processes:
-            each.kill()
-            each.communicate()
+        for process in self._processes:
+            process.kill()
+            process.communicate()
 
-    def tell(self, do: str, **words: Any) -> None:
-        self._tell([{"do": do, **words}] * len(self._processes))
+    def send(self, do: str, **arguments: Any) -> None:
+        self._send([{"do": do, **arguments}] * len(self._processes))
 
-    def _tell(self, commands: list[dict[str, Any]]) -> None:
+    def _send(self, commands: list[dict[str, Any]]) -> None:
         for process, command in zip(self._processes, commands):
             assert process.stdin is not None
             process.stdin.write(json.dumps(command) + "\n")
             process.stdin.flush()
 
-    def answers(self) -> list[Any]:
-        answers = []
+    def replies(self) -> list[Any]:
+        replies = []
         for process in self._processes:
             assert process.stdout is not None
             line = process.stdout.readline()
             if not line:
-                raise RuntimeError("a worker of the crowd ended: see what it said above")
-            answers.append(json.loads(line))
-        return answers
+                raise RuntimeError("a worker ended: see its output above")
+            replies.append(json.loads(line))
+        return replies
 
-    def ask(self, do: str, **words: Any) -> list[Any]:
-        """Has all workers do something; returns when the last has answered."""
-        self.tell(do, **words)
-        return self.answers()
+    def call(self, do: str, **arguments: Any) -> list[Any]:
+        """Let all workers run a command; return their replies."""
+        self.send(do, **arguments)
+        return self.replies()
 
-    def start(self, count: int, **words: Any) -> None:
-        """Starts ``count`` clients, spread over the workers."""
+    def start(self, count: int, **arguments: Any) -> None:
+        """Start ``count`` clients, divided between the workers."""
         workers = len(self._processes)
         shares = [count // workers + (number < count % workers) for number in range(workers)]
         firsts = [sum(shares[:number]) for number in range(workers)]
-        self._tell(
-            [{"do": "start", "first": first, "count": share, **words} for first, share in zip(firsts, shares)]
+        self._send(
+            [
+                {"do": "start", "first": first, "count": share, **arguments}
+                for first, share in zip(firsts, shares)
+            ]
         )
-        self.answers()
+        self.replies()
 
-    def until(self, **goal: int) -> float:
-        """When the last client came to the goal, by the monotonic clock."""
-        return float(max(self.ask("until", **goal)))
+    def wait_until(self, **goal: int) -> float:
+        """Wait until all clients have reached the goal; return the last one's monotonic time."""
+        return float(max(self.call("wait_until", **goal)))
 
     def check_equal(self, view: ZoneView) -> None:
-        """Raises where an agent's copy of the zone is another one than ``view``."""
-        if set(self.ask("digest")) != {digest_of(view)}:
-            raise RuntimeError("the agents' copies of the zone are not what Redis has")
+        """Raise RuntimeError if an agent's copy of the zone differs from ``view``."""
+        if set(self.call("digest")) != {digest_of(view)}:
+            raise RuntimeError("the agents' copies of the zone differ from Redis")
 
 
-def _seat(processes: Sequence[subprocess.Popen[str]]) -> None:
-    """Gives each process one processor, on which it takes none from others when it wakes (sched(7)).
+def _pin(processes: Sequence[subprocess.Popen[str]]) -> None:
+    """Pin each process to one processor, with SCHED_BATCH: a wakeup preempts no other process (sched(7)).
 
-    An agent has an interpreter to itself.  Here hundreds share one, and where a second wakes amid the turn of
-    a first, on another processor or in its place, both only wait for each other.
+    A real agent has its own interpreter. Here hundreds share one, and if a second thread wakes during the
+    turn of a first, on another processor or instead of it, both only wait for each other.
     """
     for processor, process in zip(cycle(PROCESSORS), processes):
         os.sched_setaffinity(process.pid, {processor})
@@ -208,10 +212,10 @@ def _seat(processes: Sequence[subprocess.Popen[str]]) -> None:
 
 
 def workers_for(count: int) -> int:
-    """How many processes disturb a crowd of this size least."""
-    return len(PROCESSORS) if count <= FEW else WORKERS
+    """Return the number of processes that disturbs this number of clients least."""
+    return len(PROCESSORS) if count <= FEW_CLIENTS else WORKERS
 
 
-def words_of(where: ControllerAddress) -> list[str]:
-    """An address as a worker is told it."""
+def arguments_of(where: ControllerAddress) -> list[str]:
+    """Return host, port, user and password, as a worker expects them."""
     return [where.host, str(where.port), where.user, where.password]

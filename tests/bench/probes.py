@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What it costs an agent to watch 1,000 idle paths, of nodes behind NATs and of open ones.
+"""The cost of an agent's probes on 1,000 idle paths, to nodes behind NATs and to public ones.
 
-It is the real path_manager with its socket and its clock.
+It measures the real path manager with its socket and its clock.
 
-A thousand WireGuards do not fit onto one machine, so a cable stands for the interface: at its far end one
-program answers for all peers, and asks for them too, and ``wg show dump`` is a file of as many lines.  Runs
-in a network namespace of its own (``unshare --net``); prints its figures as JSON.
+A thousand WireGuard interfaces do not fit on one machine, so a veth pair stands for the interface: at its far
+end one program replies for all peers and sends their probes, and ``wg show dump`` is a file with a line per
+peer. Runs in its own network namespace (``unshare --net``) and prints its figures as JSON.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ PEERS = 1000
 NAME, FAR = "jwbeat0", "jwbeat1"
 OWN, GATEWAY = "10.64.0.1", "10.64.0.2"
 FIRST = int(ip_address("10.64.4.0"))
-OUTER = 28
-"""Bytes of IPv4 and UDP around a sealed datagram."""
-SETTLE, SECONDS = 20.0, 90.0
+# The IPv4 and UDP headers around an encrypted datagram.
+OUTER_HEADER_BYTES = 28
+SETTLE_SECONDS, MEASURE_SECONDS = 20.0, 90.0
 PKTINFO = struct.Struct("=I4s4s")
+# From ip(7): older Pythons have no name for it.
 IP_PKTINFO = 8
-"""ip(7): of older Pythons without a name."""
 
 
 class Interface(SubprocessRunner):
-    """Has a file printed where ``wg`` would be asked, and runs all else."""
+    """Prints a file instead of running ``wg show dump``, and runs all other commands."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -62,7 +62,7 @@ class Interface(SubprocessRunner):
 
 
 class Plane(DataPlane):
-    """A data plane without a peer on its interface: nothing is to be changed there."""
+    """A data plane without a peer on its interface: there is nothing to change."""
 
     @property
     def peers(self) -> Mapping[str, WgPeer]:
@@ -74,7 +74,7 @@ def address_of(number: int) -> str:
 
 
 def record(number: int, behind_nat: bool = True) -> Peer:
-    """Behind NATs of their own all pairs are watched; open ones are asked whether they are there."""
+    """Behind NATs all pairs exchange probes; of public ones, an agent probes those without traffic."""
     node = Client(number)
     own = "192.0.2.1:51820"
     if not behind_nat:
@@ -83,24 +83,24 @@ def record(number: int, behind_nat: bool = True) -> Peer:
 
 
 def dump() -> str:
-    """What ``wg show dump`` says of peers that all have a young session (wg(8))."""
+    """Return the output of ``wg show dump`` for peers that all have a fresh session (wg(8))."""
     lines = ["(none)\t(none)\t51820\toff"]
     for number in range(1, PEERS + 1):
-        words = [Client(number).key, "(none)", record(number).observed, f"{address_of(number)}/32"]
-        lines.append("\t".join([*words, str(int(time.time())), "92", "148", "25"]))
+        fields = [Client(number).key, "(none)", record(number).observed, f"{address_of(number)}/32"]
+        lines.append("\t".join([*fields, str(int(time.time())), "92", "148", "25"]))
     return "\n".join(lines) + "\n"
 
 
-def answer() -> None:
-    """The far end: answers what is asked of any peer, and asks on behalf of each in turn."""
+def reply() -> None:
+    """Run the far end: reply to the probes of any peer, and send probes for each in turn."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
-        # A thousand machines would have a thousand queues.
+        # A thousand machines would have a thousand receive queues.
         sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 23)
         sock.bind(("", PORT))
         sock.settimeout(IDLE_PROBE_SECONDS / PEERS)
         print("ready", flush=True)
-        number, due = 0, time.monotonic() + SETTLE / 2
+        number, due = 0, time.monotonic() + SETTLE_SECONDS / 2
         while True:
             try:
                 data, found, _, where = sock.recvmsg(64, 64)
@@ -111,33 +111,33 @@ def answer() -> None:
             while due < time.monotonic():
                 number, due = number % PEERS + 1, due + IDLE_PROBE_SECONDS / PEERS
                 source = socket.inet_aton(address_of(number))
-                asks = [(socket.IPPROTO_IP, IP_PKTINFO, PKTINFO.pack(0, source, source))]
-                sock.sendmsg([PROBE + bytes(28)], asks, 0, (OWN, PORT))
+                control = [(socket.IPPROTO_IP, IP_PKTINFO, PKTINFO.pack(0, source, source))]
+                sock.sendmsg([PROBE + bytes(28)], control, 0, (OWN, PORT))
 
 
-def ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True)
+def ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True)
 
 
 def far_end() -> subprocess.Popen[str]:
-    """Starts it in a namespace of its own, at the other end of the cable."""
+    """Start the far end in its own namespace, at the other end of the veth pair."""
     start = ["unshare", "--net", "sh", "-c", 'read go; exec "$@"', "far", sys.executable, "-m", __spec__.name]
-    far = subprocess.Popen([*start, "answer"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    far = subprocess.Popen([*start, "reply"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert far.stdin is not None and far.stdout is not None
     time.sleep(0.5)
     ip("link", "add", "dev", NAME, "type", "veth", "peer", "name", FAR, "netns", str(far.pid))
     ip("address", "add", f"{OWN}/30", "dev", NAME)
     ip("link", "set", "dev", NAME, "up")
-    # By one neighbour, since a host remembers 1,024 in all of its namespaces together.
+    # By one neighbour, since a host's neighbour table has 1,024 entries for all namespaces together.
     ip("route", "add", f"{ip_address(FIRST)}/22", "via", GATEWAY, "dev", NAME)
     there = ["nsenter", "--target", str(far.pid), "--net", "ip"]
-    for words in (
+    for arguments in (
         ["link", "set", "dev", "lo", "up"],
         ["address", "add", f"{GATEWAY}/30", "dev", FAR],
         ["link", "set", "dev", FAR, "up"],
         ["route", "add", "local", f"{ip_address(FIRST)}/22", "dev", "lo"],
     ):
-        subprocess.run([*there, *words], check=True)
+        subprocess.run([*there, *arguments], check=True)
     far.stdin.write("go\n")
     far.stdin.flush()
     far.stdout.readline()
@@ -145,7 +145,7 @@ def far_end() -> subprocess.Popen[str]:
 
 
 def spent() -> float:
-    """Seconds of processor time of this process and of the programs that it ran."""
+    """Return the processor seconds of this process and its children."""
     whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     return sum(used.ru_utime + used.ru_stime for used in map(resource.getrusage, whose))
 
@@ -160,32 +160,32 @@ def measure(folder: Path, behind_nat: bool) -> dict[str, Figure]:
     (folder / "dump").write_text(dump(), encoding="ascii")
     interface = Interface(folder / "dump")
     plane = Plane(Linux(interface), LocalNode(Client(0).key, "/nowhere", NAME))
-    finder = PathManager(interface, plane, cast(BackgroundSender, _Silent()), folder / "paths")
+    manager = PathManager(interface, plane, cast(BackgroundSender, _Silent()), folder / "paths")
     view = ZoneView(
         Zone("bench", ("10.64.0.0/16",)),
         1,
         1,
         {Client(each).key: record(each, behind_nat) for each in range(PEERS + 1)},
     )
-    finder.update(view, None)
-    with finder.running():
-        time.sleep(SETTLE)
+    manager.update(view, None)
+    with manager.running():
+        time.sleep(SETTLE_SECONDS)
         cpu, count, begun = spent(), datagrams(), time.monotonic()
-        time.sleep(SECONDS)
+        time.sleep(MEASURE_SECONDS)
         cpu, count, seconds = spent() - cpu, datagrams() - count, time.monotonic() - begun
         direct = sum(
-            finder.machine.silent_seconds(each, time.monotonic()) == 0 for each in finder.machine.paths
+            manager.machine.silent_seconds(each, time.monotonic()) == 0 for each in manager.machine.paths
         )
-    for _, beat in finder._sockets.values():
-        beat.close()
+    for _, probe_socket in manager._sockets.values():
+        probe_socket.close()
     if direct != PEERS:
-        raise RuntimeError(f"{direct} of {PEERS} peers answer")
+        raise RuntimeError(f"{direct} of {PEERS} peers reply")
     rate = count / seconds
     name = "heartbeat" if behind_nat else "open"
     return {
         f"{name}_{PEERS}_cpu": Figure(round(100 * cpu / seconds, 2), "% of a core", PEERS),
         f"{name}_{PEERS}_bytes": Figure(
-            round(rate * (PROBE_WIRE_BYTES + OUTER) / 1000, 1), "kB/s", round(rate)
+            round(rate * (PROBE_WIRE_BYTES + OUTER_HEADER_BYTES) / 1000, 1), "kB/s", round(rate)
         ),
     }
 
@@ -201,8 +201,8 @@ class _Silent:
 
 
 def main() -> None:
-    if sys.argv[1:] == ["answer"]:
-        answer()
+    if sys.argv[1:] == ["reply"]:
+        reply()
         return
     far = far_end()
     try:
