@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The agent under its own systemd unit, where all of WireGuard is a kernel module that nobody loaded yet.
+"""The agent under its systemd unit, on a machine whose only WireGuard is a kernel module that is not loaded.
 
-Only for a machine that may be thrown away: it installs the unit and unloads the module.
+Only for a disposable machine: it installs the unit and unloads the module.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ UNIT_FILES = Path("/etc/systemd/system")
 
 @pytest.fixture
 def without_userspace() -> Path:
-    """A PATH on which no userspace WireGuard lies; not below /tmp, of which the unit has its own."""
+    """Return a PATH without a userspace WireGuard; not in /tmp, since the unit has its own."""
     folder = Path("/opt/without-userspace")
     folder.mkdir()
     for tool in ("cat", "ip", "modprobe", "systemctl", "systemd-run", "tee", "wg"):
@@ -41,7 +41,7 @@ def without_userspace() -> Path:
 
 @pytest.fixture
 def unit(redis_server: RedisServer, without_userspace: Path) -> Iterator[str]:
-    """The agent's unit as the role installs it, told of a controller on this machine."""
+    """Install the agent's unit as the role does, with a controller on this machine."""
     python = ":".join(str(ROOT / part) for part in ("plugins/module_utils", "agent"))
     command = Path("/usr/local/bin/jaywalk")
     command.write_text(
@@ -70,8 +70,8 @@ def run(*argv: str) -> str:
 
 
 def journal() -> str:
-    told = ["journalctl", "--no-pager", "--lines", "20", "--unit", UNIT]
-    return subprocess.run(told, capture_output=True, text=True, check=False).stdout
+    command = ["journalctl", "--no-pager", "--lines", "20", "--unit", UNIT]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
 def link() -> tuple[str, int]:
@@ -79,7 +79,7 @@ def link() -> tuple[str, int]:
     return shown["linkinfo"]["info_kind"], shown["ifindex"]
 
 
-def test_the_hardened_unit_brings_the_module_and_the_interface_up_and_leaves_it(unit: str) -> None:
+def test_the_hardened_unit_loads_the_module_and_creates_the_interface_which_stays(unit: str) -> None:
     subprocess.run(["modprobe", "--remove", "wireguard"], check=True)
     run("systemctl", "start", unit)
     kind, index = link()

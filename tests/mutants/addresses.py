@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Mutants of what a zone grants: addresses, prefixes, names."""
+"""Mutants of a zone's grants: addresses, prefixes, names."""
 
 from __future__ import annotations
 
@@ -254,4 +254,3 @@ ADDRESSES = (
         of("integration/supervisor/admin/test_zones.py", "test_pools_grow_and_hold_what_they_held"),
     ),
 )
-"""In the order in which a grant is decided."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Mutants of how decisions are written, followed and answered: scripts in Redis, the committer, the log."""
+"""Mutants of commits, of followers and of replies: scripts in Redis, the committer, the log."""
 
 from __future__ import annotations
 
@@ -267,4 +267,3 @@ COMMITS = (
         ),
     ),
 )
-"""The scripts first, then who runs and who follows them."""

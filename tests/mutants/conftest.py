@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which mutants a run has, and a table of who caught each."""
+"""The choice of mutants, and a table of the tests that detected each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 from .listed import MUTANTS
 
 CAUGHT = "caught by"
-SECONDS = "seconds"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -19,7 +18,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """All mutants, and rounds of chaos, only where they are asked for: else the quick ones by unit tests."""
+    """Choose all mutants with their chaos rounds, or by default the quick ones without chaos."""
     if "mutant" in metafunc.fixturenames:
         everything = metafunc.config.getoption("--all-mutants", False)
         quick = [replace(each, chaos=None) for each in MUTANTS if each.quick]
@@ -36,7 +35,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if not rows:
         return
     widest = max(len(str(name)) for name, *_ in rows)
-    terminalreporter.section("mutants, and what caught each")
+    terminalreporter.section("mutants, and the tests that caught each")
     for name, seconds, caught in rows:
         terminalreporter.write_line(f"{name:{widest}} {seconds:>6}  {caught}")
     survived = sum(caught == "SURVIVED" for *_, caught in rows)

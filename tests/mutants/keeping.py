@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Mutants of what survives spoilt and lost data, and of what is bounded: records, answers, passwords."""
+"""Mutants of the handling of invalid and lost data, and of limits: records, replies, passwords."""
 
 from __future__ import annotations
 
@@ -140,4 +140,3 @@ KEEPING = (
         ),
     ),
 )
-"""What stays first, then what goes."""

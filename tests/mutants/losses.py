@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Mutants of what comes back after Redis lost its data, and of what goes so that nothing grows for ever."""
+"""Mutants of the restoration after Redis lost its data, and of the removal of old data."""
 
 from __future__ import annotations
 
@@ -126,4 +126,3 @@ LOSSES = (
         of("integration/supervisor/committer/test_log_trimming.py", "test_events_go_when_their_time_is_over"),
     ),
 )
-"""What comes back first, then what goes."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Mutants of who may ask for what, and of what is done about it: nodes, operators, observers."""
+"""Mutants of the permissions and effects of requests: nodes, operators, observers."""
 
 from __future__ import annotations
 
@@ -202,4 +202,3 @@ MEMBERS = (
         ),
     ),
 )
-"""Requests of nodes first, then orders, then reports."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One supervisor that is broken on purpose, in one line, and the tests that must see it."""
+"""A supervisor with one changed line, and the tests that must detect it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ SUPERVISOR = "supervisor/jaywalk_supervisor"
 LIBRARY = "plugins/module_utils/jaywalk"
 
 
-class RottenMutant(Exception):
-    """A mutant no longer fits the code: the list is to be mended, not the code."""
+class OutdatedMutant(Exception):
+    """A mutant does not fit the code any more; correct the list, not the code."""
 
 
 @dataclass(frozen=True)
 class Chaos:
-    """A round of chaos that must fail; ``rounds`` seeds in a row may be tried, since chance decides too."""
+    """A chaos round that must fail, with up to ``rounds`` consecutive seeds, since timing has an effect."""
 
     seed: int
     kind: str = "single"
@@ -26,8 +26,8 @@ class Chaos:
     def __str__(self) -> str:
         return f"chaos {self.kind}, seed {self.seed}"
 
-    def words(self, number: int) -> tuple[str, ...]:
-        """What pytest is told for the ``number``-th round, from 0 on."""
+    def arguments(self, number: int) -> tuple[str, ...]:
+        """Return pytest's arguments for round ``number``, from 0."""
         return ("tests/chaos/test_chaos.py", "--seed", str(self.seed + number), "--kind", self.kind)
 
 
@@ -35,9 +35,9 @@ class Chaos:
 class Mutant:
     """``old`` occurs once in ``file`` and becomes ``new``, which changes, adds or removes one line.
 
-    ``broken`` says in one sentence what is wrong then.  Each test of ``tests`` must fail (a node id; for one
-    of its parameters if it names none), and the round of ``chaos``, if there is one.  A ``quick`` mutant is
-    one of the few among all tests.
+    ``broken`` describes the defect in one sentence. Each test of ``tests`` (a node id) must fail, for at
+    least one of its parameters if the id has none, and so must the round of ``chaos``, if there is one.
+    ``make test`` includes only ``quick`` mutants.
     """
 
     name: str
@@ -50,24 +50,24 @@ class Mutant:
     quick: bool = False
 
     def text(self, root: Path) -> str:
-        """The mutated text of the file below ``root``; raises ``RottenMutant``."""
+        """Return the mutated text of the file below ``root``; raise ``OutdatedMutant``."""
         path = root / self.file
         if not path.is_file():
-            raise RottenMutant(f"{self.name}: there is no file {self.file}")
+            raise OutdatedMutant(f"{self.name}: there is no file {self.file}")
         before = path.read_text(encoding="utf-8")
         if (count := before.count(self.old)) != 1:
-            raise RottenMutant(f"{self.name}: its old text occurs {count} times in {self.file}, and not once")
+            raise OutdatedMutant(f"{self.name}: its old text occurs {count} times in {self.file}, not once")
         after = before.replace(self.old, self.new)
         changed = [line[0] for line in difflib.ndiff(before.splitlines(), after.splitlines())]
         if max(changed.count("-"), changed.count("+")) != 1:
-            raise RottenMutant(f"{self.name}: it changes {self.file} in more than one line, or not at all")
+            raise OutdatedMutant(f"{self.name}: it changes {self.file} in more than one line, or not at all")
         return after
 
     def apply(self, root: Path) -> None:
-        """Breaks the tree below ``root``, a copy; raises ``RottenMutant``."""
+        """Change the tree below ``root``, a copy; raise ``OutdatedMutant``."""
         (root / self.file).write_text(self.text(root), encoding="utf-8")
 
 
 def of(file: str, *names: str) -> tuple[str, ...]:
-    """The node ids of the tests ``names`` in ``file``, a path below ``tests``."""
+    """Return the node ids of the tests ``names`` in ``file``, a path below ``tests``."""
     return tuple(f"tests/{file}::{name}" for name in names)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A plugin for the pytest that runs on a mutant: tells a test that judged from one that merely crashed."""
+"""A pytest plugin for runs on a mutant: it distinguishes tests that detect a defect from tests that crash."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from hypothesis import Phase, settings
 from jaywalk.core.errors import JaywalkError
 
 PLUGIN = "tests.mutants.outcomes"
+# The environment variable with the file of the outcomes, one per line.
 FILE = "JAYWALK_MUTANT_OUTCOMES"
-"""The environment's variable that names the file to which outcomes are written, a line each."""
-PASSED, JUDGED, CRASHED, SKIPPED = "passed", "judged", "crashed", "skipped"
-JUDGEMENTS = (AssertionError, pytest.fail.Exception, JaywalkError)
-"""What a test raises that saw something wrong: its own word, or the product's refusal of what must pass.
-So does all that its own lines raise, such as a look at the first address of a refusal."""
+PASSED, DETECTED, CRASHED, SKIPPED = "passed", "detected", "crashed", "skipped"
+# A test that detects a defect raises one of these: an assertion, or the product's refusal of a valid request.
+# Any error of the test's own lines counts too, such as access to the first address of a refusal.
+DETECTIONS = (AssertionError, pytest.fail.Exception, JaywalkError)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a test came to, and the first line of why."""
+    """The outcome of a test, and the first line of its reason."""
 
     outcome: str
-    why: str = ""
+    reason: str = ""
 
     @classmethod
     def from_line(cls, data: Mapping[str, str]) -> tuple[str, Outcome]:
-        return data["test"], cls(data["outcome"], data["why"])
+        return data["test"], cls(data["outcome"], data["reason"])
 
 
 def pytest_configure() -> None:
-    """The first example that fails will do: to look for a smaller one takes minutes."""
+    """Stop at the first example that fails, since the search for a smaller one takes minutes."""
     phases = (Phase.explicit, Phase.generate)
     settings.register_profile("mutants", settings.get_profile("jaywalk"), phases=phases, database=None)
     settings.load_profile("mutants")
@@ -59,13 +59,13 @@ def _outcome(item: pytest.Item, report: pytest.TestReport, call: pytest.CallInfo
     if not report.failed or call.excinfo is None:
         return Outcome(SKIPPED if report.skipped else PASSED)
     error = call.excinfo.value
-    why = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-    judged = _judges(error) or call.excinfo.traceback[-1].path == item.path
-    return Outcome(JUDGED if report.when == "call" and judged else CRASHED, why)
+    reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+    detects = _detects(error) or call.excinfo.traceback[-1].path == item.path
+    return Outcome(DETECTED if report.when == "call" and detects else CRASHED, reason)
 
 
-def _judges(error: BaseException) -> bool:
-    """Whether all that was raised is a judgement; hypothesis raises several at once."""
+def _detects(error: BaseException) -> bool:
+    """Return whether all raised errors are detections; hypothesis raises several at once."""
     if isinstance(error, BaseExceptionGroup):
-        return all(_judges(each) for each in error.exceptions)
-    return isinstance(error, JUDGEMENTS)
+        return all(_detects(each) for each in error.exceptions)
+    return isinstance(error, DETECTIONS)

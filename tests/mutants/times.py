@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Mutants of what a zone measures in seconds: whose clock counts, since when it listens, what is over."""
+"""Mutants of a zone's times: the clock, the begin of service, the ends of leases."""
 
 from __future__ import annotations
 
@@ -148,4 +148,3 @@ TIMES = (
         ),
     ),
 )
-"""The clock first, then what it decides."""
