@@ -55,6 +55,7 @@ class Interface(SubprocessRunner):
     """Prints a file instead of running ``wg show dump``, and runs all other commands."""
 
     def __init__(self, file: Path) -> None:
+        super().__init__()
         self._file = file
 
     def run(self, argv: Sequence[str], stdin: str | None = None) -> Finished:
