@@ -27,16 +27,14 @@ from lab.deadline import Deadline, slowness
 
 from .checker.history import History
 
+# The service manager's delay before it restarts a failed agent.
 RESTART_SECONDS = 0.2
-"""The service manager's delay before it restarts a failed agent."""
-
-
+# The time limit for replies to requests that are not the agent's own; short, so that others fail meanwhile.
 ASK_SECONDS = 1.5
-"""What is asked beside an agent's life is waited for so long: others are to fail meanwhile, too."""
 
 
 def pace() -> float:
-    """How many times longer all takes now, for all that is to be as much on a busy host as on an idle one."""
+    """Return how many times longer everything takes now than on an idle host, at most 3."""
     return min(3.0, slowness())
 
 
@@ -60,16 +58,16 @@ class _Unsent(Exception):
     """The controller has no memory for the report."""
 
 
-class Witness(Follower):
+class RecordingFollower(Follower):
     """A follower that records its replies and the times of its reports."""
 
-    tell: Callable[[Request, Reply], None]
+    record: Callable[[Request, Reply], None]
     history: History
 
     def _handle_reply(self, reply: Reply) -> None:
         outstanding = self.membership.outstanding
         assert outstanding is not None and outstanding.request is not None
-        self.tell(outstanding.request, reply)
+        self.record(outstanding.request, reply)
         super()._handle_reply(reply)
 
     def _check_in(self, client: ZoneClient) -> Iterator[Update]:
@@ -83,7 +81,7 @@ class Witness(Follower):
 
 
 class ChaosAgent:
-    """One node's agent over all its lives, and, as its disk may be replaced, with one key after the other."""
+    """One node's agent over all its restarts, with a new key after each replacement of its disk."""
 
     def __init__(self, number: int, zone: str, folder: Path, history: History | None = None) -> None:
         self.zone = zone
@@ -99,11 +97,11 @@ class ChaosAgent:
         self.operator_address: ControllerAddress
         self.granted: list[tuple[str, ...]] = []
         self.refusals: list[str] = []
-        self.trouble = ""
+        self.error = ""
         self.membership = Membership(zone, self.key, self.machine_id)
-        self.follower: Witness | None = None
+        self.follower: RecordingFollower | None = None
+        # It reports every second instead of every minute.
         self.reports_often = False
-        """Whether it reports every second instead of every minute."""
         self.former_keys: list[str] = []
         self._file = folder / f"{zone}-{self.name}.json"
         self._halt = Halt()
@@ -115,7 +113,7 @@ class ChaosAgent:
 
     def join(self) -> Request:
         known = self.membership
-        return self._noted(
+        return self._recorded(
             Request.validated(
                 "join",
                 self.zone,
@@ -131,7 +129,7 @@ class ChaosAgent:
         )
 
     def endpoint_update(self) -> Request:
-        return self._noted(
+        return self._recorded(
             Request.validated(
                 "endpoint", self.zone, self.key, endpoint=self.endpoint, machine_id=self.machine_id
             )
@@ -149,7 +147,7 @@ class ChaosAgent:
         self.prefixes = (f"172.21.{self.number}.0/24",)
         self.live("restart", pause)
 
-    def _noted(self, request: Request) -> Request:
+    def _recorded(self, request: Request) -> Request:
         own = self.membership.own
         if own is not None:
             request = replace(request, seq=max(request.seq, own.seq + 1))
@@ -187,7 +185,7 @@ class ChaosAgent:
             return
 
     def _do(self, action: str) -> None:
-        """Run an action between two lives of the agent; it may fail, like everything here."""
+        """Run an action between two runs of the agent; it may fail, like everything here."""
         if action in ("forget", "leave", "renew", "reinstall"):
             snapshot.forget(self._file)
         if action in ("leave", "renew"):
@@ -200,7 +198,7 @@ class ChaosAgent:
         if action == "reinstall":
             self.order("rekey", key=self.key, name=self.name)
 
-    def come_back(self) -> None:
+    def restart_if_released(self) -> None:
         """Start it again, as its operator does, if it stopped because of a release."""
         released = any((each.op, each.key) == ("release", self.key) for each in self.history.all_requests())
         if self.follower is not None and self.follower.membership.removed and released:
@@ -221,7 +219,7 @@ class ChaosAgent:
         return self.ask(request, self.operator_address, ZoneKeys(self.zone).operator_inbox)
 
     def ask(self, request: Request, where: ControllerAddress, to: str = "") -> Reply | None:
-        """Send one request beside those of the agent."""
+        """Send one request in addition to those of the agent."""
         self.history.ask(request)
         try:
             client = ZoneClient(connect(where), where, self.zone)
@@ -230,17 +228,17 @@ class ChaosAgent:
             finally:
                 client.client.close()
         except JaywalkError:
-            return None  # as it may be here; whether it was done all the same nobody knows
+            return None  # Errors are allowed here; the request may have been applied.
         self.history.answer(request, reply)
         return reply
 
     def _follow(self, halt: Halt) -> None:
         self.membership = Membership(self.zone, self.key, self.machine_id)
         view = snapshot.load(self._file, self.zone)
-        follower = Witness(self.agent_address, self, self.membership, halt, view)
-        follower.tell, follower.history = self._told, self.history
+        follower = RecordingFollower(self.agent_address, self, self.membership, halt, view)
+        follower.record, follower.history = self._record_reply, self.history
         self.follower = follower
-        self.trouble = ""
+        self.error = ""
         try:
             for update in follower.updates():
                 if follower.membership.removed:
@@ -250,9 +248,9 @@ class ChaosAgent:
         except RequestRefused as refusal:
             self._mend(refusal)
         except JaywalkError as error:
-            self.trouble = str(error)
+            self.error = str(error)
 
-    def _told(self, request: Request, reply: Reply) -> None:
+    def _record_reply(self, request: Request, reply: Reply) -> None:
         self.history.answer(request, reply)
         if reply.ok and request.op == "join":
             self.granted.append(reply.addresses)

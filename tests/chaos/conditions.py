@@ -17,31 +17,29 @@ from jaywalk_agent.zone import follower, membership
 from .checker.log_rules import ZoneSettings
 from .topologies import ZONES
 
+# Two more addresses than a zone has nodes, so that addresses of nodes that left are allocated again.
 TIGHT = ("10.30.0.0/28", "fd00:30::/64")
-"""Two addresses more than a zone has nodes, so that those of nodes that left are given to others."""
 ROOMY = ("10.30.0.0/27", "fd00:30::/64")
+# ``zone set`` enlarges a pool to this one during the round.
 WIDER = {"10.30.0.0/28": "10.30.0.0/27", "10.30.0.0/27": "10.30.0.0/26"}
-"""What ``zone set`` lets a pool grow to during the round."""
-QUARANTINES = (30, 5)
-"""Seconds: in one more nodes leave than the tight zone can spare addresses, the other ends within a round."""
-STALE_AFTER = 6
+# During the first, more nodes leave than the tight zone has free addresses. The second ends within a round.
+QUARANTINE_SECONDS = (30, 5)
+STALE_AFTER_SECONDS = 6
+# The effects of faults end with the waits of a supervisor (5 s) and of an agent (1 s).
 SETTLE_SECONDS = 40.0
-"""Failures last no longer than the waits of a supervisor (5 s) and of an agent (1 s)."""
-SETTLE_SECONDS_OF_REAL_LIFE = 130.0
-"""An agent may wait for 30 s before it connects, for 30 s more before it reads, and 60 s before it asks."""
-
-
-CHANCE = 0.4
-"""The share of rounds that have each of the faults beside those of the kind of Redis."""
-REAL_AGENTS = 0.5
-"""The share of rounds in which real agents with real interfaces take part."""
-ALSO = ("clock", "fill", "roll-back", "empty")
-"""Faults beside those of the kind of Redis; ``--also`` plays some of them whatever the seed says."""
+# An agent may wait for 30 s before it connects, for 30 s more before it reads, and 60 s before its request.
+SETTLE_SECONDS_WITH_REAL_WAITS = 130.0
+# The share of rounds that have each of the additional faults.
+FAULT_SHARE = 0.4
+# The share of rounds with real agents and real interfaces.
+REAL_AGENTS_SHARE = 0.5
+# Faults in addition to those of the kind of Redis. ``--also`` injects some of them with any seed.
+ADDITIONAL_FAULTS = ("clock", "fill", "roll-back", "empty")
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """``real_waits``: agents wait as long as in real life, and Redis syncs once a second, as by the role."""
+    """With ``real_waits``, agents wait as long as in production, and Redis syncs once per second."""
 
     real_waits: bool
     settings: Mapping[str, ZoneSettings]
@@ -50,22 +48,22 @@ class Conditions:
 
     @classmethod
     def of(cls, seed: int, rng: random.Random, also: Sequence[str] = ()) -> Conditions:
-        """Of eight seeds in a row, each kind of Redis has one round of either sort.
+        """Return the conditions of a seed, with the faults ``also`` in any case.
 
-        ``also`` are faults that are played whatever the seed says.
+        In eight consecutive seeds, each kind of Redis has rounds with real waits and rounds without them.
         """
-        by_chance = [fault for fault in ALSO if rng.random() < CHANCE]
-        faults = tuple(fault for fault in ALSO if fault in also or fault in by_chance)
+        by_chance = [fault for fault in ADDITIONAL_FAULTS if rng.random() < FAULT_SHARE]
+        faults = tuple(fault for fault in ADDITIONAL_FAULTS if fault in also or fault in by_chance)
         pools = rng.sample((TIGHT, ROOMY), 2)
         takeovers = [rng.choice(TAKEOVERS) for _ in ZONES]
-        has_real_agents = rng.random() < REAL_AGENTS
-        quarantine = QUARANTINES[seed // 8 % 2]
+        has_real_agents = rng.random() < REAL_AGENTS_SHARE
+        quarantine = QUARANTINE_SECONDS[seed // 8 % 2]
         settings = {
             zone: ZoneSettings(
                 each,
                 takeover,
                 quarantine,
-                STALE_AFTER,
+                STALE_AFTER_SECONDS,
                 later=(WIDER[each[0]], each[1]),
                 later_quarantine=quarantine + 1,
             )
@@ -75,13 +73,13 @@ class Conditions:
 
     @staticmethod
     def policy_of(settings: ZoneSettings) -> tuple[str, ...]:
-        """Words of ``zone add``."""
+        """Return arguments of ``zone add``."""
         seconds = ("--quarantine", f"{settings.quarantine}", "--stale-after", f"{settings.stale_after}")
         return ("--takeover", settings.takeover, *seconds)
 
     @property
     def roomy_zone(self) -> str:
-        """The zone that takes more nodes than the two that are to spare."""
+        """The zone with addresses for more than two additional nodes."""
         return next(zone for zone, settings in self.settings.items() if settings.pools == ROOMY)
 
     @property
@@ -91,12 +89,12 @@ class Conditions:
 
     @property
     def settle_seconds(self) -> float:
-        """Within which all is well again once nothing fails any more."""
-        return SETTLE_SECONDS_OF_REAL_LIFE if self.real_waits else SETTLE_SECONDS
+        """The time limit for convergence after the last fault."""
+        return SETTLE_SECONDS_WITH_REAL_WAITS if self.real_waits else SETTLE_SECONDS
 
     @contextmanager
     def waits(self) -> Iterator[None]:
-        """An agent's longest waits, 30 and 60 s, become 1 s, unless they are to be real."""
+        """Reduce an agent's longest waits, 30 and 60 s, to 1 s, unless the round has real waits."""
         with pytest.MonkeyPatch.context() as patch:
             if not self.real_waits:
                 patch.setattr(follower, "RECONNECT", FullJitterBackoff(cap=1.0, base=0.1))

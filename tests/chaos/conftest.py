@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import pytest
 
-from .conditions import ALSO
+from .conditions import ADDITIONAL_FAULTS
 from .topologies import KINDS
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("chaos")
-    group.addoption("--minutes", type=float, default=0.0, help="rounds of chaos for so long; else one round")
-    group.addoption("--kind", choices=tuple(KINDS), help="what rounds are played on, whatever the seed says")
-    group.addoption("--also", default="", help=f"faults to play in each round, of {', '.join(ALSO)}")
+    group.addoption("--minutes", type=float, default=0.0, help="the minutes of chaos; by default one round")
+    group.addoption("--kind", choices=tuple(KINDS), help="the kind of Redis, instead of the seed's")
+    group.addoption("--also", default="", help=f"faults in each round, of {', '.join(ADDITIONAL_FAULTS)}")
     group.addoption("--seed", type=int, default=None, help="the seed of a round, to run it again")

@@ -13,11 +13,11 @@ from tests.bench.results import Figure, save
 from .round import Round
 
 OUTPUT = Path(__file__).parents[2] / "build" / "bench.json"
+# Faults, without their repairs and the steps of an agent's life.
 FAULTS = {
     *("kill", "kill-agent", "pause", "cut", "freeze", "clock"),
     *("crash", "stop", "lose", "hold", "fill", "roll-back", "empty"),
 }
-"""Faults, without their repairs and the steps of an agent's life."""
 UNITS = {
     "rounds": "rounds",
     "faults": "faults injected",
@@ -27,22 +27,22 @@ UNITS = {
 
 
 class Tally:
-    """Sums up rounds that passed."""
+    """The sums of the rounds that passed."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Counter[str]] = defaultdict(Counter)
 
-    def add(self, game: Round) -> None:
-        """One round more."""
-        self._sums[game.topology.kind] += Counter(
+    def add(self, chaos: Round) -> None:
+        """Add a round."""
+        self._sums[chaos.topology.kind] += Counter(
             rounds=1,
-            faults=sum(count for action, count in game.done.items() if action in FAULTS),
-            answers=game.counts.answers,
-            events=game.counts.events,
+            faults=sum(count for action, count in chaos.done.items() if action in FAULTS),
+            answers=chaos.counts.answers,
+            events=chaos.counts.events,
         )
 
     def figures(self) -> dict[str, Figure]:
-        """A figure a kind and a sum."""
+        """Return a figure for each kind and each sum."""
         return {
             f"chaos_{what}_{kind}": Figure(sums[what], unit, sums["rounds"])
             for kind, sums in sorted(self._sums.items())
@@ -50,7 +50,7 @@ class Tally:
         }
 
     def save(self, path: Path = OUTPUT) -> None:
-        """Puts the figures beside those of other parts."""
+        """Store the figures with those of other parts."""
         save(path, self.figures())
 
     def __str__(self) -> str:

@@ -57,14 +57,14 @@ def wait_until_converged(
         if wrong := observer.observe(is_calm=True):
             return wrong
         for agent in agents:
-            agent.come_back()
+            agent.restart_if_released()
         try:
             snapshots = {
                 zone: observer.snapshot(zone) for zone in dict.fromkeys(agent.zone for agent in agents)
             }
             unequal = [text for agent in agents for text in _unequal(agent, snapshots[agent.zone], began)]
             for real_agent in real_agents:
-                real_agent.look_after()
+                real_agent.start_if_ended()
                 unequal += real_agent.unequal(snapshots[real_agent.zone])
             unequal = unequal or list(rest.unequal(snapshots))
         except redis.RedisError as error:
@@ -88,11 +88,11 @@ def _unequal(agent: ChaosAgent, snapshot: ZoneSnapshot, since: float) -> Iterato
     follower = agent.follower
     where = f"{agent.zone}/{agent.name}"
     if follower is None or follower.view is None:
-        trouble = agent.trouble or (follower.membership.error if follower else "it never started")
-        yield f"{where} has no copy of its zone: {trouble}"
+        error = agent.error or (follower.membership.error if follower else "it never started")
+        yield f"{where} has no copy of its zone: {error}"
         return
-    if follower.membership.error or agent.trouble or follower.membership.waiting:
-        yield f"{where} is not done: {agent.trouble or follower.membership.error or 'its request waits'}"
+    if follower.membership.error or agent.error or follower.membership.waiting:
+        yield f"{where} is not done: {agent.error or follower.membership.error or 'its request waits'}"
         return
     known = {
         key: (peer.name, list(peer.addresses), list(peer.prefixes), peer.endpoint, peer.rev)
@@ -110,19 +110,19 @@ def _unequal(agent: ChaosAgent, snapshot: ZoneSnapshot, since: float) -> Iterato
             yield f"{where} has {key} as {known.get(key)}, Redis as {there.get(key)}"
     yield from _record_differences(agent, where, snapshot)
     if agent.key not in snapshot.seen:
-        yield f"{where} reported, and the zone never saw it"
+        yield f"{where} reported, and the zone has no time of it"
     elif agent.reports_often and snapshot.seen[agent.key] < int(since):
-        yield f"{where} reports, and was last seen at {snapshot.seen[agent.key]}, before all was calm"
+        yield f"{where} reports, and was last seen at {snapshot.seen[agent.key]}, before the last fault ended"
 
 
 def _record_differences(agent: ChaosAgent, where: str, snapshot: ZoneSnapshot) -> Iterator[str]:
     """Yield the differences of the agent's own record from its operator's settings."""
     own = snapshot.peers[agent.key]
     if own.get("e", "") != agent.endpoint:
-        yield f"{where} is at {agent.endpoint}, and the zone says {own.get('e')}"
+        yield f"{where} is at {agent.endpoint}, and in the zone is {own.get('e')}"
     announced = [str(ip_network(prefix, strict=False)) for prefix in agent.prefixes]
     if own.get("p", []) != [*own.get("k", []), *announced]:
-        yield f"{where} announces {agent.prefixes}, and the zone says {own.get('p')}"
+        yield f"{where} announces {agent.prefixes}, and in the zone is {own.get('p')}"
 
 
 def check_zone(

@@ -38,14 +38,14 @@ class Controller:
             *("--agent-password-file", str(self.folder / "agents")),
         ]
 
-    def add_zone(self, where: str, name: str, pools: tuple[str, ...], *words: str) -> None:
-        """Create a zone with an IPv4 and an IPv6 pool; ``words`` are more arguments."""
-        failed = self.zone(where, "add", name, "--cidr", pools[0], "--cidr6", pools[1], *words)
+    def add_zone(self, where: str, name: str, pools: tuple[str, ...], *arguments: str) -> None:
+        """Create a zone with an IPv4 and an IPv6 pool; ``arguments`` are additional."""
+        failed = self.zone(where, "add", name, "--cidr", pools[0], "--cidr6", pools[1], *arguments)
         assert not failed, failed
 
-    def zone(self, where: str, *words: str) -> str:
+    def zone(self, where: str, *arguments: str) -> str:
         """Run the command ``zone``; return its error, or an empty string."""
-        argv = [*self.argv(where), "zone", *words]
+        argv = [*self.argv(where), "zone", *arguments]
         done = subprocess.run(argv, check=False, env=ENVIRONMENT, capture_output=True, text=True)
         return done.stderr or f"exit code {done.returncode}" if done.returncode else ""
 
@@ -56,9 +56,9 @@ def faketime() -> str:
 
 
 class SupervisorProcess:
-    """``jaywalk-supervisor``, started, killed, stopped in its tracks, and started again.
+    """A ``jaywalk-supervisor`` process that a test starts, kills, pauses and restarts.
 
-    Its wall clock can be set, where ``faketime`` is there; its monotonic one and the host's stay.
+    Its wall clock can be set if ``faketime`` is installed; its monotonic clock and the host's clocks stay.
     """
 
     def __init__(self, controller: Controller, number: int, where: str) -> None:
@@ -66,7 +66,7 @@ class SupervisorProcess:
         self._argv = [*controller.argv(where), "--api-address", f"127.0.0.1:{self.port}"]
         self.log = controller.folder / f"supervisor{number}.log"
         self._clock = controller.folder / f"clock{number}"
-        # Its own folder, as on its own machine.
+        # Its own folder, as on a machine of its own.
         self._environment = {**ENVIRONMENT, "STATE_DIRECTORY": str(controller.folder / f"state{number}")}
         self.is_paused = False
         self._process: subprocess.Popen[bytes] | None = None
@@ -123,7 +123,7 @@ class SupervisorProcess:
     def ended(self) -> int | None:
         """The exit code of a supervisor that ended by itself.
 
-        One that did not reach its controller for long after its start is started again, as its service is.
+        Restart it, as its service does, if it could not connect to its controller at its start.
         """
         code = None if self._process is None else self._process.poll()
         if code == 1 and _last_line(self.log).startswith("jaywalk-supervisor: the controller "):
@@ -137,7 +137,7 @@ def _last_line(file: Path) -> str:
 
 
 class Tail:
-    """The end of the append-only file of a Redis that does not run, beyond what was there at first."""
+    """The end of the append-only file of a stopped Redis, after the protected beginning."""
 
     def __init__(self, server: RedisServer) -> None:
         self._server = server
@@ -145,15 +145,15 @@ class Tail:
         self._floor = self._first.stat().st_size
 
     def _file(self) -> Path:
-        """The file that was appended to last: each rewrite begins another, ``NAME.<number>.incr.aof``."""
+        """Return Redis's current append-only file: each rewrite starts another ``NAME.<number>.incr.aof``."""
         assert self._server._folder is not None
         files = (self._server._folder / "appendonlydir").glob("*.incr.aof")
         return max(files, key=lambda file: int(file.name.split(".")[-3]))
 
     def lose(self, share: float) -> int:
-        """Cuts off that share of the tail, in the midst of a commit as it may be; returns the bytes lost.
+        """Remove that share of the tail, perhaps in the middle of a commit; return the number of lost bytes.
 
-        The rest of a torn commit is dropped, as the role has it done before each start of Redis.
+        ``aof_repair`` removes the rest of a torn commit, as in the role before each start of Redis.
         """
         file = self._file()
         size = file.stat().st_size

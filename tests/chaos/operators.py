@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Operators' requests during a round, each in its own thread, since any may wait for nothing."""
+"""Operators' requests during a round, each in its own thread, since any may get no reply."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from types import TracebackType
 
 from .agents import ChaosAgent
 
-KEEP = 0.3
-"""The share of reservations that keep a prefix, and not the address alone."""
-TIDY_TRIES = 60
+# The share of reservations that include a prefix in addition to the address.
+PREFIX_SHARE = 0.3
+RELEASE_TRIES = 60
 
 
 class Operators:
-    """Orders about agents, until the block ends."""
+    """Sends operators' requests about agents, until the block ends."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(4, thread_name_prefix="operator")
@@ -29,32 +29,32 @@ class Operators:
         self._pool.shutdown(cancel_futures=True)
 
     def reserve(self, agent: ChaosAgent, value: float) -> None:
-        """What the agent has is its own from now on, some of them with a prefix."""
-        prefixes = (f"172.22.{agent.number}.0/24",) if value % 1 < KEEP else ()
+        """Reserve the agent's lease, for some agents with a prefix."""
+        prefixes = (f"172.22.{agent.number}.0/24",) if value % 1 < PREFIX_SHARE else ()
         self._pool.submit(agent.order, "reserve", agent.key, child_prefixes=prefixes)
 
     def expect(self, agent: ChaosAgent, value: float) -> None:
-        """The agent's host is to come with another key, and finds a lease that waits for its name."""
-        wished = (f"10.30.0.{20 + agent.number % 10}",) if value % 1 < KEEP else ()
-        self._pool.submit(agent.order, "reserve", name=agent.name, request_ip=wished)
+        """Reserve a lease by name, for the agent's host with another key."""
+        requested = (f"10.30.0.{20 + agent.number % 10}",) if value % 1 < PREFIX_SHARE else ()
+        self._pool.submit(agent.order, "reserve", name=agent.name, request_ip=requested)
 
-    def run(self, order: Callable[[], object]) -> None:
-        """Something else than a request; it may fail, as all does here."""
-        self._pool.submit(order)
+    def run(self, action: Callable[[], object]) -> None:
+        """Run an action other than a request; it may fail, like everything here."""
+        self._pool.submit(action)
 
     def show(self, agent: ChaosAgent) -> None:
         self._pool.submit(agent.order, "show", agent.key)
 
     def tidy(self, agents: Iterable[ChaosAgent]) -> None:
-        """Releases the keys that no agent has any more, so that the others find room; waits for the answers.
+        """Release the former keys of agents, so that others find free addresses; wait for the replies.
 
-        Also those that the zone does not list: agents retain a peer that Redis lost until they hear of it.
+        Also release keys that the zone does not list: agents retain a peer that Redis lost until its release.
         """
         wait([self._pool.submit(_release, agent, key) for agent in agents for key in agent.former_keys])
 
 
 def _release(agent: ChaosAgent, key: str) -> None:
-    for _ in range(TIDY_TRIES):
+    for _ in range(RELEASE_TRIES):
         reply = agent.order("release", key)
         if reply is not None and reply.ok:
             return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Two nodes with real agents and real WireGuard in network namespaces, that take part in a round."""
+"""Two nodes of a round with real agents and real WireGuard, in network namespaces."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from .checker.snapshot import ZoneSnapshot
 from .machines import ENVIRONMENT
 
 COUNT = 2
+# The link between the two nodes, for their tunnels; it leads nowhere else.
 LINK = ("198.51.100.1/30", "198.51.100.2/30")
-"""What carries their tunnels; nothing else is reached from there."""
 COMMAND = "from jaywalk_agent.cli.main import main; raise SystemExit(main())"
 SHORT_WAITS = """
 from redis.backoff import FullJitterBackoff
@@ -34,12 +34,12 @@ membership.LONGEST_REPEAT_SECONDS = 1.0
 
 
 def may_run() -> bool:
-    """Whether this process may make network namespaces."""
+    """Return whether this process may create network namespaces."""
     return sys.platform == "linux" and os.geteuid() == 0
 
 
 class RealAgent:
-    """``jaywalk --agent-mode`` as a process of its own in a network namespace of its own."""
+    """``jaywalk --agent-mode`` as a process in its own network namespace."""
 
     def __init__(self, number: int, zone: str, folder: Path, where: Namespace, has_short_waits: bool) -> None:
         self.zone, self.name = zone, f"real{number}"
@@ -64,19 +64,19 @@ class RealAgent:
         }
         self._process: subprocess.Popen[bytes] | None = None
 
-    def reach(self, controller: str, password: str) -> None:
-        """Says where its controller is."""
+    def set_controller(self, controller: str, password: str) -> None:
+        """Set the address and the password of its controller."""
         self._environment |= {"JAYWALK_CONTROLLER": controller, "JAYWALK_CONTROLLER_PASSWD": password}
 
     def kill(self) -> None:
-        """Ends it without a word, and starts it again."""
+        """Kill and restart it."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-        self.look_after()
+        self.start_if_ended()
 
-    def look_after(self) -> None:
-        """Starts it where it does not run, as its service manager does."""
+    def start_if_ended(self) -> None:
+        """Start it if it does not run, as its service manager does."""
         if self._process is None or self._process.poll() is not None:
             with Path(self._folder, "log").open("ab") as log:
                 self._process = subprocess.Popen(
@@ -87,21 +87,21 @@ class RealAgent:
         if self._process is not None and self._process.poll() is None:
             processes.end(self._process)
 
-    def unequal(self, picture: ZoneSnapshot) -> Iterator[str]:
-        """Where its interface is not as the zone says."""
+    def unequal(self, snapshot: ZoneSnapshot) -> Iterator[str]:
+        """Yield the differences of its interface from the zone."""
         who = f"the interface of {self.zone}/{self.name}"
         try:
             peers, addresses = self._peers(), self._addresses()
         except JaywalkError as error:
-            yield f"{who} cannot be seen: {error}"
+            yield f"{who} cannot be read: {error}"
             return
-        for fault in unlike(self.key, addresses, peers, picture):
-            yield f"{who} {fault}"
+        for difference in interface_differences(self.key, addresses, peers, snapshot):
+            yield f"{who} {difference}"
 
     def _peers(self) -> dict[str, frozenset[str]]:
-        """The allowed IPs of each peer, as WireGuard has them."""
+        """Return the allowed IPs of each peer on the interface."""
         lines = self._where.run(["wg", "show", self._interface, "allowed-ips"]).splitlines()
-        return {key: frozenset(words) for key, *words in (line.split() for line in lines)}
+        return {key: frozenset(prefixes) for key, *prefixes in (line.split() for line in lines)}
 
     def _addresses(self) -> set[str]:
         shown = json.loads(self._where.run(["ip", "-json", "addr", "show", "dev", self._interface]))
@@ -110,14 +110,14 @@ class RealAgent:
         }
 
 
-def unlike(
-    key: str, addresses: set[str], peers: Mapping[str, frozenset[str]], picture: ZoneSnapshot
+def interface_differences(
+    key: str, addresses: set[str], peers: Mapping[str, frozenset[str]], snapshot: ZoneSnapshot
 ) -> Iterator[str]:
-    """Where an interface with these addresses and allowed IPs is not what the zone says of ``key``."""
-    own = picture.peers.get(key, {"a": []})
+    """Yield the differences of an interface with these addresses and allowed IPs from the zone."""
+    own = snapshot.peers.get(key, {"a": []})
     if addresses != set(own["a"]):
         yield f"has {sorted(addresses)}, in Redis {own['a']}"
-    there = {other: _allowed(peer["a"], peer.get("p", ())) for other, peer in picture.peers.items()}
+    there = {other: _allowed(peer["a"], peer.get("p", ())) for other, peer in snapshot.peers.items()}
     there.pop(key, None)
     for other in sorted(peers.keys() | there.keys()):
         if peers.get(other) != there.get(other):
@@ -128,9 +128,12 @@ def _allowed(addresses: Sequence[str], prefixes: Sequence[str]) -> frozenset[str
     return frozenset((*(f"{each}/{128 if ':' in each else 32}" for each in addresses), *prefixes))
 
 
-def two_real_agents(stack: ExitStack, zone: str, folder: Path, has_short_waits: bool) -> list[RealAgent]:
-    """Two nodes with a cable between them, yet to be told where their controller is."""
+def create_real_agents(stack: ExitStack, zone: str, folder: Path, has_short_waits: bool) -> list[RealAgent]:
+    """Create two nodes with a link between them, without a controller's address."""
     names = [f"jwc-{number}-{os.getpid()}" for number in range(COUNT)]
-    places = [stack.enter_context(Namespace(name)) for name in names]
-    connect(places[0], places[1], *LINK)
-    return [RealAgent(number, zone, folder, where, has_short_waits) for number, where in enumerate(places)]
+    namespaces = [stack.enter_context(Namespace(name)) for name in names]
+    connect(namespaces[0], namespaces[1], *LINK)
+    return [
+        RealAgent(number, zone, folder, namespace, has_short_waits)
+        for number, namespace in enumerate(namespaces)
+    ]

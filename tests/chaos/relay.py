@@ -15,22 +15,22 @@ from jaywalk_agent.host.netns import inside
 
 
 class Relay:
-    """Listens for each of the ``ports`` of loopback on a port of its own, in a thread of its own.
+    """Listens on one port for each of the ``ports`` of loopback, in its own thread.
 
-    What a frozen relay holds is delivered late, when it heals: answers and requests of another time.  Where
-    a sentinel or a shard names one of ``ports`` to its client, the relay names its own port in its place.
-    Its clients are on loopback, or on that of the network namespace ``netns``; ``ports`` are here.
+    After a freeze, ``heal`` delivers the held requests and replies late. If a sentinel or a shard names one
+    of ``ports`` to its client, the relay replaces it with its own port. Its clients are on loopback, or on
+    that of the network namespace ``netns``; the ``ports`` are in the namespace of this process.
     """
 
     def __init__(self, ports: Iterable[int], netns: str = "") -> None:
+        # The relay's own port for each server's port.
         self.ports = dict.fromkeys(ports, 0)
-        """The relay's port for each that it carries to."""
-        # As RESP writes a port: alone as a text or a number, or behind the address in a redirection.
+        # A port in RESP: alone as a text or a number, or after the address in a redirection.
         self._named = re.compile(rb"(?<=[\n:])(%s)(?=\r\n)" % b"|".join(b"%d" % port for port in self.ports))
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
-        self._carried: set[asyncio.Task[None]] = set()
+        self._connections: set[asyncio.Task[None]] = set()
         self._open = asyncio.Event()
         self._netns = netns
         self._is_cut = False
@@ -44,27 +44,27 @@ class Relay:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.cut()
-        self._tell(self._loop.stop)
+        self._call(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
     def cut(self) -> None:
-        """Breaks all connections and takes no new ones."""
-        self._tell(self._cut)
+        """Close all connections and accept no new ones."""
+        self._call(self._cut)
 
     def freeze(self) -> None:
-        """Leaves the connections open and carries nothing, either way."""
-        self._tell(self._open.clear)
+        """Keep the connections open and forward nothing in either direction."""
+        self._call(self._open.clear)
 
     def heal(self) -> None:
-        self._tell(self._heal)
+        self._call(self._heal)
 
-    def _tell(self, what: Callable[[], None]) -> None:
-        self._loop.call_soon_threadsafe(what)
+    def _call(self, action: Callable[[], None]) -> None:
+        self._loop.call_soon_threadsafe(action)
 
     def _cut(self) -> None:
         self._is_cut = True
-        for task in self._carried:
+        for task in self._connections:
             task.cancel()
 
     def _heal(self) -> None:
@@ -84,33 +84,33 @@ class Relay:
     async def _listen(self, port: int) -> asyncio.Server:
         with inside(self._netns):
             listener = socket.create_server(("127.0.0.1", 0))
-        server = await asyncio.start_server(partial(self._carry, port), sock=listener)
+        server = await asyncio.start_server(partial(self._forward, port), sock=listener)
         self.ports[port] = int(server.sockets[0].getsockname()[1])
         return server
 
-    async def _carry(self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward(self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writers = [writer]
         own = asyncio.current_task()
         assert own is not None
-        self._carried.add(own)
+        self._connections.add(own)
         try:
             if self._is_cut:
                 return
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
-            writers.append(far_writer)
-            ways = [
-                asyncio.create_task(self._pump(reader, far_writer)),
-                asyncio.create_task(self._pump(far_reader, writer, self._renamed)),
+            server_reader, server_writer = await asyncio.open_connection("127.0.0.1", port)
+            writers.append(server_writer)
+            directions = [
+                asyncio.create_task(self._pump(reader, server_writer)),
+                asyncio.create_task(self._pump(server_reader, writer, self._renamed)),
             ]
             try:
-                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                for way in ways:
-                    way.cancel()
+                for direction in directions:
+                    direction.cancel()
         except (OSError, asyncio.CancelledError):
             pass
         finally:
-            self._carried.discard(own)
+            self._connections.discard(own)
             for each in writers:
                 each.close()
 

@@ -23,7 +23,7 @@ from .conditions import Conditions
 from .final_checks import Counts, check_zone, wait_until_converged
 from .machines import Controller, SupervisorProcess
 from .operators import Operators
-from .real_agents import RealAgent, may_run, two_real_agents
+from .real_agents import RealAgent, create_real_agents, may_run
 from .relay import Relay
 from .schedule import Parts, Step, schedule
 from .topologies import KINDS, MORE, ZONES
@@ -85,11 +85,13 @@ class Round:
         where = self.topology.text(self.topology.direct())
         for zone, settings in self.conditions.settings.items():
             controller.add_zone(where, zone, settings.pools, *self.conditions.policy_of(settings))
-        self.topology.begin_of_tail()
+        self.topology.protect_present_data()
         ports = list(self.topology.direct())
         self.relays = [stack.enter_context(Relay(ports)) for _ in range(self._groups)]
-        ways = [self.topology.text(relay.ports) for relay in self.relays[GROUPS:]]
-        self.supervisors = [SupervisorProcess(controller, number, way) for number, way in enumerate(ways)]
+        addresses = [self.topology.text(relay.ports) for relay in self.relays[GROUPS:]]
+        self.supervisors = [
+            SupervisorProcess(controller, number, address) for number, address in enumerate(addresses)
+        ]
         for supervisor in self.supervisors:
             stack.callback(supervisor.kill)
             if "clock" in self.conditions.faults:
@@ -138,14 +140,14 @@ class Round:
 
     def _real_agents(self, stack: ExitStack) -> list[RealAgent]:
         zone, has_short_waits = self.conditions.roomy_zone, not self.conditions.real_waits
-        agents = two_real_agents(stack, zone, self.folder, has_short_waits)
+        agents = create_real_agents(stack, zone, self.folder, has_short_waits)
         for agent in agents:
             self.histories[zone].unrecorded.add(agent.key)
             stack.callback(agent.end)
             relay = stack.enter_context(Relay(self.topology.direct(), agent.netns))
             self.relays.append(relay)
-            agent.reach(self.topology.text(relay.ports), PASSWORD)
-            agent.look_after()
+            agent.set_controller(self.topology.text(relay.ports), PASSWORD)
+            agent.start_if_ended()
         return agents
 
     def _inject_faults(self) -> list[str]:
@@ -162,7 +164,7 @@ class Round:
                     next_observation = time.monotonic() + OBSERVATION_SECONDS
             self._do(step)
             for agent in self.real_agents:
-                agent.look_after()
+                agent.start_if_ended()
             self.done[step.action] += 1
         return []
 

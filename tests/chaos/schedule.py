@@ -21,8 +21,8 @@ class Step:
         return f"{self.at:6.2f} s  {self.action} {self.target} ({self.value:.2f})"
 
 
+# Each fault with its repair, and its minimum and maximum duration in seconds.
 Faults = Mapping[str, tuple[str, float, float]]
-"""Each fault with what mends it, and how many seconds it lasts: at least, and at most."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,14 @@ def schedule(rng: random.Random, seconds: float, parts: Parts) -> list[Step]:
         faults = dict.fromkeys(("cut", "freeze"), ("heal", 0.2, 4.0))
         steps += _outages(rng, seconds, target, 5.0, faults)
     for target in range(parts.real_agents):
-        steps += _deeds(rng, seconds, target, 6.0, ("kill-agent",))
+        steps += _actions(rng, seconds, target, 6.0, ("kill-agent",))
     life = ("restart", "restart", "forget", "leave", "release", "move", "move", "announce")
     actions = (*life, "renew", "renew", "reinstall", "reserve", "expect", "show")
     for target in range(parts.agents):
-        steps += _deeds(rng, seconds, target, 7.0, actions)
-    guests = random.Random(str(rng.getstate()))
+        steps += _actions(rng, seconds, target, 7.0, actions)
+    visits = random.Random(str(rng.getstate()))
     for zone in range(parts.zones):
-        steps += _deeds(guests, seconds, zone, 2.5, ("visit",))
+        steps += _actions(visits, seconds, zone, 2.5, ("visit",))
     return sorted(steps)
 
 
@@ -81,14 +81,14 @@ def _outages(
     at = rng.expovariate(1 / mean)
     while at < seconds:
         fault = rng.choice(sorted(faults))
-        mended, least, most = faults[fault]
-        until = min(at + rng.uniform(least, most), seconds)
+        repair, minimum, maximum = faults[fault]
+        until = min(at + rng.uniform(minimum, maximum), seconds)
         yield Step(at, fault, target, rng.random())
-        yield Step(until, mended, target)
+        yield Step(until, repair, target)
         at = until + rng.expovariate(1 / mean)
 
 
-def _deeds(
+def _actions(
     rng: random.Random, seconds: float, target: int, mean: float, actions: Sequence[str]
 ) -> Iterator[Step]:
     for at in _moments(rng, seconds, mean):

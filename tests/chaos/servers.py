@@ -15,17 +15,15 @@ import redis
 from lab.deadline import Deadline
 from tests.redis_server import RedisServer
 
-SECONDS = 2.0
-"""For an answer to all this; who gets none does without."""
-
+# The time limit of each command; a command without a reply is skipped.
+REPLY_SECONDS = 2.0
+# The time limit for a server to become a replica and to receive the copy.
 SYNC_SECONDS = 20.0
-"""For a server that becomes a replica and has the copy."""
-
+# The data by key: the remaining lifetime in milliseconds (0: no limit), and the output of DUMP.
 Copy = Mapping[bytes, tuple[int, bytes]]
-"""The data by key: how many milliseconds they have left, 0 for ever, and what DUMP says."""
 
 
-class Hands:
+class ServerFaults:
     """Applies faults to one server."""
 
     def __init__(self, server: RedisServer) -> None:
@@ -33,7 +31,7 @@ class Hands:
         self._copies: list[Copy] = []
 
     def fill(self, room: int) -> None:
-        """Nothing but ``room`` bytes more goes into its memory until ``free``."""
+        """Limit its memory to ``room`` more bytes, until ``free``."""
         with suppress(redis.RedisError), _client(self._server) as client:
             used: Any = client.info("memory")["used_memory"]
             client.config_set("maxmemory", used + room)
@@ -46,7 +44,7 @@ class Hands:
                 return
             time.sleep(0.1)
 
-    def remember(self) -> None:
+    def copy(self) -> None:
         """Copy all data, for a later ``roll_back``."""
         with suppress(redis.RedisError), _client(self._server) as client:
             names: Any = client.keys("*")
@@ -60,7 +58,7 @@ class Hands:
     def roll_back(self, value: float, may_follow: bool) -> None:
         """Replace the data of the running server by an older copy.
 
-        In some cases it becomes the replica of a server that has the copy for a moment, where it may.
+        If ``may_follow``, it becomes in some cases a short-lived replica of a server with the copy.
         """
         if not self._copies:
             return
@@ -110,5 +108,9 @@ class Hands:
 def _client(server: RedisServer) -> redis.Redis:
     """Return a client for binary data."""
     return redis.Redis(
-        server.host, server.port, socket_timeout=SECONDS, username="supervisor", password=server.password
+        server.host,
+        server.port,
+        socket_timeout=REPLY_SECONDS,
+        username="supervisor",
+        password=server.password,
     )

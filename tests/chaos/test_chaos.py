@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Leases stay right whatever fails: real Redis, supervisors and agents under seeded failures."""
+"""Leases stay correct under seeded faults: real Redis, supervisors and agents."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .round import Round
 from .topologies import kind_of
 
 BUILD = Path(__file__).parents[2] / "build" / "chaos"
-SECONDS = 15.0
+ROUND_SECONDS = 15.0
+# The seed of the test suite's one round, whose failures must be reproducible; `make chaos` has random seeds.
 SHORT_SEED = 1
-"""Of the one round among all tests: what stops a change must fail again; chance is for make chaos."""
 
 
 @pytest.mark.timeout(0)
-def test_leases_stay_right_whatever_fails(request: pytest.FixtureRequest) -> None:
+def test_leases_stay_correct_under_faults(request: pytest.FixtureRequest) -> None:
     seed = request.config.getoption("--seed", None)
     minutes = request.config.getoption("--minutes", 0.0)
     end = time.monotonic() + 60 * minutes
@@ -32,7 +32,7 @@ def test_leases_stay_right_whatever_fails(request: pytest.FixtureRequest) -> Non
         seed = secrets.randbelow(10**6) if minutes else SHORT_SEED
     tally = Tally()
     while True:
-        tally.add(play(seed, request.config.getoption("--kind", None) or kind_of(seed), also))
+        tally.add(run_round(seed, request.config.getoption("--kind", None) or kind_of(seed), also))
         if only or time.monotonic() >= end:
             break
         seed += 1
@@ -40,22 +40,22 @@ def test_leases_stay_right_whatever_fails(request: pytest.FixtureRequest) -> Non
     tally.save()
 
 
-def play(seed: int, kind: str, also: Sequence[str]) -> Round:
-    """Plays a round that must pass."""
+def run_round(seed: int, kind: str, also: Sequence[str]) -> Round:
+    """Run a round that must pass."""
     folder = BUILD / str(seed)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    game = Round(seed, folder, SECONDS, kind, also)
-    print(f"seed {seed}, {kind}: {game.conditions}", flush=True)
+    chaos = Round(seed, folder, ROUND_SECONDS, kind, also)
+    print(f"seed {seed}, {kind}: {chaos.conditions}", flush=True)
     began = time.monotonic()
-    wrong = game.run()
-    actions = ", ".join(f"{count} {action}" for action, count in sorted(game.done.items()))
+    wrong = chaos.run()
+    actions = ", ".join(f"{count} {action}" for action, count in sorted(chaos.done.items()))
     print(f"  {time.monotonic() - began:.0f} s; {actions}")
-    print(f"  {game.topology.losses()}; {game.observer}; {game.rest}; {game.counts}", flush=True)
+    print(f"  {chaos.topology.losses()}; {chaos.observer}; {chaos.rest}; {chaos.counts}", flush=True)
     if wrong:
-        steps = "\n".join(str(step) for step in game.steps)
+        steps = "\n".join(str(step) for step in chaos.steps)
         (folder / "steps.txt").write_text(steps + "\n", encoding="utf-8")
-        words = f"seed {seed}, {kind} (logs and steps in {folder}):\n" + "\n".join(wrong[:20])
-        pytest.fail(words, pytrace=False)
+        message = f"seed {seed}, {kind} (logs and steps in {folder}):\n" + "\n".join(wrong[:20])
+        pytest.fail(message, pytrace=False)
     shutil.rmtree(folder)
-    return game
+    return chaos

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a lost tail of Redis's append-only file leads to, one case at a time."""
+"""The effects of a lost tail of Redis's append-only file, one case per test."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def ask(server: RedisServer, request: Request) -> None:
 
 
 def test_a_node_whose_last_wish_was_lost_wishes_again(redis_server: RedisServer, tmp_path: Path) -> None:
-    """The zone comes back with the node in it, at the endpoint that it had before."""
+    """After the loss, the zone has the node with its former endpoint."""
     agent = ChaosAgent(1, "zone-blue", tmp_path)
     agent.agent_address = lambda: redis_server.address_of("agent-zone-blue", AGENT_PASSWORD)
 
-    def says(endpoint: str) -> bool:
+    def has_endpoint(endpoint: str) -> bool:
         follower = agent.follower
         if follower is None or follower.view is None or follower.membership.waiting:
             return False
@@ -43,12 +43,12 @@ def test_a_node_whose_last_wish_was_lost_wishes_again(redis_server: RedisServer,
     with committing(redis_server.address):
         agent.live()
         try:
-            until(lambda: says("192.0.2.2:51820"))
-            remembered = log_of(redis_server).stat().st_size
+            until(lambda: has_endpoint("192.0.2.2:51820"))
+            size_before = log_of(redis_server).stat().st_size
             agent.port += 1
-            until(lambda: says("192.0.2.2:51821"))
+            until(lambda: has_endpoint("192.0.2.2:51821"))
             redis_server.crash()
-            os.truncate(log_of(redis_server), remembered)
+            os.truncate(log_of(redis_server), size_before)
             redis_server.start()
             with redis_server.client() as client:
                 assert ZoneSnapshot.read(client, "zone-blue").peers[agent.key]["e"] == "192.0.2.2:51820"
@@ -60,16 +60,16 @@ def test_a_node_whose_last_wish_was_lost_wishes_again(redis_server: RedisServer,
 
 
 def test_a_commit_that_was_torn_is_not_carried_out_later(redis_server: RedisServer) -> None:
-    """The file ends inside a commit; Redis starts, the zone goes on, and Redis starts once more."""
+    """The file ends inside a commit; Redis starts, the zone continues, and Redis starts once more."""
     log = torn(redis_server)
     assert "ended inside a transaction" in aof_repair.mend(log.parent, "redis-check-aof")
-    picture = after_two_more_starts(redis_server)
-    assert set(picture.peers) == {key_of(1), key_of(3)}
-    assert faults(picture) == []
+    snapshot = after_two_more_starts(redis_server)
+    assert set(snapshot.peers) == {key_of(1), key_of(3)}
+    assert faults(snapshot) == []
 
 
 def torn(redis_server: RedisServer) -> Path:
-    """A log that ends inside the join of the second node."""
+    """Return a log that ends inside the join of the second node."""
     with committing(redis_server.address):
         ask(redis_server, join("zone-blue", 1))
         before = log_of(redis_server).stat().st_size

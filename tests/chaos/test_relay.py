@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A relay holds up all that its clients say, also what a sentinel or a shard sends them on to."""
+"""A relay forwards all traffic of its clients, also to servers that a sentinel or a shard names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .relay import Relay
 from .topologies import KINDS, ZONES, Topology
 
 
-def test_a_relay_carries_freezes_and_cuts() -> None:
+def test_a_relay_forwards_freezes_and_cuts() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, Relay([server.getsockname()[1]]) as relay:
         (port,) = relay.ports.values()
         with socket.create_connection(("127.0.0.1", port), 60) as near:
@@ -39,7 +39,7 @@ def test_a_relay_carries_freezes_and_cuts() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nobody_gets_past_a_relay(kind: str) -> None:
+def test_no_client_bypasses_a_relay(kind: str) -> None:
     with KINDS[kind]() as topology, Relay(topology.direct()) as relay:
         assert not set(relay.ports) & set(relay.ports.values())
         for zone in ZONES:

@@ -20,14 +20,11 @@ from tests.redis_server import Program, RedisServer, ServerGroup
 
 from .machines import Tail
 from .schedule import Faults
-from .servers import Hands
+from .servers import ServerFaults
 
+# Two zones with the same pools, which never affect each other. In a cluster they are on different shards.
 ZONES = ("zone-one", "zone-two")
-"""Two tenants with the same pools: what one has never matters to the other.  In a cluster they lie on
-different shards."""
 LOSSY = {"crash": ("start", 0.05, 1.5), "lose": ("start", 0.05, 1.5), "stop": ("start", 0.05, 1.5)}
-
-
 # Additional faults of a running server: full memory; a rollback to older data without a restart;
 # loss of all data.
 MORE: Faults = {
@@ -35,14 +32,14 @@ MORE: Faults = {
     "roll-back": ("go-on", 0.2, 1.0),
     "empty": ("go-on", 0.2, 1.0),
 }
-ROOM = 20_000
-"""Bytes that a full server still takes."""
+# The most bytes that a full server still accepts.
+FULL_SERVER_BYTES = 20_000
 
 
 class Topology(ServerGroup):
     """One Redis; the base of the others.
 
-    ``outages`` says how often on average, in seconds, and which, for each of its parts that fails by itself.
+    ``outages`` has, for each part that fails independently, the mean seconds between faults, and the faults.
     """
 
     kind = "single"
@@ -52,7 +49,7 @@ class Topology(ServerGroup):
         super().__init__()
         self.lost_bytes = 0
         self._is_sure = True
-        self._hands: dict[int, Hands] = {}
+        self._server_faults: dict[int, ServerFaults] = {}
 
     def _begin(self, stack: ExitStack) -> None:
         server = stack.enter_context(RedisServer())
@@ -63,7 +60,7 @@ class Topology(ServerGroup):
         """All programs with clients."""
         return self.servers
 
-    def begin_of_tail(self) -> None:
+    def protect_present_data(self) -> None:
         """Protect the present data from all faults."""
         self.tails = [Tail(server) for server in self.servers]
 
@@ -93,7 +90,7 @@ class Topology(ServerGroup):
     def losing(self, action: str, target: int) -> Collection[str]:
         """Return the zones that may lose commits by an action on the ``target``-th part.
 
-        What is synced once a second may miss what a server had not yet written when it was killed.
+        With one sync per second, a killed server may lose its latest commits.
         """
         if action in ("lose", "roll-back", "empty") or (action == "crash" and not self._is_sure):
             return [zone for zone in ZONES if self.server_of(zone) is self.servers[target]]
@@ -110,17 +107,17 @@ class Topology(ServerGroup):
 
     def _inject_into_running(self, action: str, server: RedisServer, value: float) -> bool:
         """Apply an action on a running server; return whether it was one."""
-        hands = self._hands.setdefault(server.port, Hands(server))
+        server_faults = self._server_faults.setdefault(server.port, ServerFaults(server))
         if action == "fill":
-            hands.fill(int(value * ROOM))
+            server_faults.fill(int(value * FULL_SERVER_BYTES))
         elif action == "free":
-            hands.free()
+            server_faults.free()
         elif action == "copy":
-            hands.remember()
+            server_faults.copy()
         elif action == "roll-back":
-            hands.roll_back(value, may_follow=self.kind == Topology.kind)
+            server_faults.roll_back(value, may_follow=self.kind == Topology.kind)
         elif action == "empty":
-            hands.empty(is_running=value < 0.5)
+            server_faults.empty(is_running=value < 0.5)
         return action in ("fill", "free", "copy", "roll-back", "empty", "go-on")
 
     def losses(self) -> str:
@@ -137,8 +134,8 @@ class Topology(ServerGroup):
 class SentinelTopology(Topology):
     """A primary with two replicas and three sentinels.
 
-    What a primary had not sent to the replica that takes its place is lost, and so is what one that was
-    held said before it learned that it was replaced.  "lose" sees to it that there is something to lose.
+    A promoted replica lacks what its primary had not yet sent. A paused primary loses all commits that it
+    makes before it becomes a replica. "lose" ensures that there are such commits.
     """
 
     kind = "sentinel"
@@ -157,7 +154,7 @@ class SentinelTopology(Topology):
     def programs(self) -> Collection[Program]:
         return [*self.servers, *self._sentinels.sentinels]
 
-    def begin_of_tail(self) -> None:
+    def protect_present_data(self) -> None:
         with self.servers[0].client() as client:
             client.wait(2, 5000)
 
@@ -180,7 +177,7 @@ class SentinelTopology(Topology):
         if action in ("crash", "hold", "lose", "fill"):
             self._failed = self._last
         if action in ("roll-back", "empty"):
-            value = min(value, 0.4)  # its replicas follow what it does while it runs
+            value = min(value, 0.4)  # Its replicas replicate what it does while it runs.
         if self._inject_into_running(action, self._failed if action == "free" else self._last, value):
             return
         if action == "lose":

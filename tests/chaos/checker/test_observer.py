@@ -84,11 +84,13 @@ def test_a_peer_of_rest_without_an_event_is_found() -> None:
 
 def test_a_difference_of_an_interface_is_found() -> None:
     allowed = {B: frozenset(("10.30.0.2/32", "172.20.0.0/24"))}
-    assert list(real_agents.unlike(A, {"10.30.0.1"}, allowed, PICTURE)) == []
-    assert "in Redis ['10.30.0.1']" in next(real_agents.unlike(A, {"10.30.0.9"}, allowed, PICTURE))
-    assert "sends to" in next(real_agents.unlike(A, {"10.30.0.1"}, {}, PICTURE))
+    assert list(real_agents.interface_differences(A, {"10.30.0.1"}, allowed, PICTURE)) == []
+    assert "in Redis ['10.30.0.1']" in next(
+        real_agents.interface_differences(A, {"10.30.0.9"}, allowed, PICTURE)
+    )
+    assert "sends to" in next(real_agents.interface_differences(A, {"10.30.0.1"}, {}, PICTURE))
     wider = {B: allowed[B] | {"10.30.0.9/32"}}
-    assert "sends to" in next(real_agents.unlike(A, {"10.30.0.1"}, wider, PICTURE))
+    assert "sends to" in next(real_agents.interface_differences(A, {"10.30.0.1"}, wider, PICTURE))
 
 
 def test_failed_observations_are_counted_and_limited(monkeypatch: pytest.MonkeyPatch) -> None:
