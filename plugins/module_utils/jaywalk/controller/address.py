@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The controller's address: one server, sentinels or a cluster, and the user that connects."""
+"""The address of the controller: one server, sentinels or a cluster, and the user that connects."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ DEFAULT_PORT = 6379
 SENTINEL_PORT = 26379
 SENTINELS = "sentinel://"
 CLUSTER = "cluster://"
+# To connect, and for a reply that Redis gives at once.
 TIMEOUT_SECONDS = 5.0
-"""Seconds to connect, and to wait for an answer that Redis itself gives."""
 
 
 @dataclass(frozen=True)
 class ControllerAddress:
-    """Where the controller is and as whom we come; ``password`` stays out of every text.
+    """Where the controller is, and the user that connects; no text ever contains ``password``.
 
-    Where ``sentinels`` are named, (host, port) each, they tell where the primary of ``service`` is, and
-    ``host`` and ``port`` are those of the first of them.  Where ``nodes`` are named they are servers of a
-    Redis Cluster, and ``zone`` says which zone's shard is meant.
+    ``sentinels``, (host, port) each, know the primary of ``service``; ``host`` and ``port`` are then those of
+    the first sentinel.  ``nodes`` are servers of a Redis Cluster, and ``zone`` selects the shard.
     """
 
     host: str
@@ -42,7 +41,7 @@ class ControllerAddress:
         """Reads ``HOST`` or ``HOST:PORT``, an IPv6 address in brackets when a port follows; or
         ``sentinel://HOST[:PORT],.../SERVICE``, with port 26379 unless given; or ``cluster://HOST[:PORT],...``.
         """
-        if "@" in text:  # what stands before it may be a password
+        if "@" in text:  # the text before it may be a password
             raise InvalidValue("the controller's address holds an '@'", "give HOST or HOST:PORT")
         if text.startswith(CLUSTER):
             nodes = tuple(_host_and_port(each, DEFAULT_PORT) for each in text[len(CLUSTER) :].split(","))
@@ -61,7 +60,7 @@ class ControllerAddress:
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """All hosts that are named."""
+        """All hosts in the address."""
         return tuple(host for host, _port in self.sentinels or self.nodes) or (self.host,)
 
     def __str__(self) -> str:
@@ -93,5 +92,5 @@ def _is_host(text: str) -> bool:
 
 
 def agent_user(zone: str) -> str:
-    """The Redis user of a zone's agents: it reaches this one zone and nothing else."""
+    """The Redis user of the agents of a zone, which has access to this zone only."""
     return f"agent-{zone}"

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Connections to Redis that bound what it may send: how long one reply takes, and how large it is.
+"""Connections to Redis that limit each reply: the time that it takes, and its size.
 
-redis-py waits a timeout for each piece that comes, so that a server which sends a byte now and then is read
-for ever, and hiredis makes room for as many elements as a header announces.  The bounds lie below the
-parser, in the socket, since there are several parsers and none has any.
+redis-py applies its timeout to each piece of a reply, so it reads for ever from a server that sends one byte
+at a time, and hiredis allocates as many elements as a header announces.  The limits apply below the parser,
+in the socket, since redis-py has several parsers and none has limits.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from .reply_meter import Bounds, BoundsExceeded, ReplyMeter
 
 try:
     import redis
-except ImportError:  # the edge (a module) says how to get it
+except ImportError:  # the module or command reports how to install it
     HAS_REDIS = False
 else:
     HAS_REDIS = True
 
+# A reply gets more time as it grows, at this rate, so that large replies pass on a slow network.
 MIN_BYTES_PER_SECOND = 20_000_000
-"""Bytes a second at which a reply earns more time, so that large ones pass on a slow network."""
 
 
 class BoundedSocket(socket.socket):
-    """A connected socket whose reads end by a deadline and pass a meter."""
+    """A connected socket whose reads have a deadline and pass through a :class:`.ReplyMeter`."""
 
     def __init__(self, connected: socket.socket, bounds: Bounds) -> None:
         timeout = connected.gettimeout()
@@ -50,7 +50,7 @@ class BoundedSocket(socket.socket):
         self._deadline = time.monotonic() + seconds
 
     def end(self) -> None:
-        """Ends that: what redis-py looks at between two replies has no deadline."""
+        """Removes the deadline: redis-py also reads between two replies."""
         self._deadline = math.inf
 
     def recv(self, size: int, flags: int = 0) -> bytes:
@@ -78,17 +78,16 @@ class BoundedSocket(socket.socket):
         return count
 
     def use_kernel_timeout(self) -> None:
-        """Has the kernel watch over the timeout (SO_RCVTIMEO, socket(7)).
+        """Lets the kernel apply the timeout (SO_RCVTIMEO, socket(7)).
 
-        Python does it by a poll() before each call, and an agent that wakes beside ten thousand pays for
-        each.
+        Python otherwise calls poll() before each read, which costs an agent CPU time for each event.
         """
         if self._timeout:
             self.settimeout(None)
             self._limit(self._timeout)
 
     def _limit_by_deadline(self) -> None:
-        """Has a read that is not the first of its reply end with the reply's time."""
+        """Limits a read to the time left for its reply, except for the first read of a reply."""
         if self._meter.size == 0 or self._deadline == math.inf:
             return
         left = self._deadline + self._meter.size / MIN_BYTES_PER_SECOND - time.monotonic()
@@ -113,16 +112,16 @@ class BoundedSocket(socket.socket):
 if HAS_REDIS:
 
     class UnexpectedReply(redis.ConnectionError):
-        """What was sent is no reply that Redis gives to us; says what."""
+        """The server sent something that is not a valid reply; the text describes it."""
 
     def unexpected_reply_to(command: object) -> UnexpectedReply:
-        """The error for a reply of another kind than ``command`` has."""
+        """The error for a reply of the wrong type for ``command``."""
         return UnexpectedReply(f"a reply to {command} of another kind than Redis's")
 
     class BoundedConnection(redis.Connection):
         """A connection to Redis over a :class:`BoundedSocket`.
 
-        A reply may take as long as the connection's timeout, and ``blocked`` seconds more.
+        A reply may take the connection's timeout plus ``blocked`` seconds.
         """
 
         def __init__(self, *args: Any, bounds: Bounds, **settings: Any) -> None:
@@ -133,7 +132,7 @@ if HAS_REDIS:
             self._bounded: BoundedSocket | None = None
 
         def connect(self) -> None:
-            """Connects and logs in, which together may take as long as one reply."""
+            """Connects and logs in; both together may take as long as one reply."""
             self._by = time.monotonic() + (self.socket_timeout or math.inf)
             try:
                 _untyped(super()).connect()
@@ -175,7 +174,7 @@ if HAS_REDIS:
                 connected.end()
 
     class BoundedRedis(redis.Redis):
-        """A client that refuses replies of another kind than its command has."""
+        """A client that rejects replies of the wrong type for their command."""
 
         def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
             """The reply to a command; raises ``UnexpectedReply``."""
@@ -188,12 +187,12 @@ if HAS_REDIS:
             return reply
 
     class BoundedPool(redis.ConnectionPool):
-        """The same as a pool, which is what all of redis-py's clients take."""
+        """A pool of such connections, as all clients of redis-py expect."""
 
         def __init__(self, **settings: Any) -> None:
             super().__init__(connection_class=BoundedConnection, **settings)
 
 
 def _untyped(methods: object) -> Any:
-    """The methods of a class of redis-py, some of which have no types."""
+    """The object itself; some methods of redis-py's classes have no types."""
     return methods

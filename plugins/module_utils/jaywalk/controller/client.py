@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A node's or an operator's side of one zone: snapshots, events, requests and their answers."""
+"""The client of one zone, for a node or an operator: snapshots, events, requests and their replies."""
 
 from __future__ import annotations
 
@@ -22,32 +22,31 @@ from . import bounded, reply_kinds
 from .address import ControllerAddress
 from .errors import RedisErrorTranslator, is_full
 
-with suppress(ImportError):  # the edge (a module) says how to get it
+with suppress(ImportError):  # the module or command reports how to install it
     import redis
 
+# Until an unanswered request is sent again; doubles each time (the request is idempotent).
 FIRST_REPEAT_SECONDS = 2.0
-"""Seconds until an unanswered request is sent again; doubles each time (the request is idempotent)."""
 RECORDS_PER_PAGE = 500
-"""Records read at a time."""
+# A commit has up to 256 kB of records and one more request.
 EVENTS_PER_PAGE = 100
-"""Events read at a time: a commit has up to 256 kB of records and one request more."""
+# Of one hash: a million records, far more than any zone has.
 MAX_PAGES = 2000
-"""Of one hash: a million records, and far more than any zone has."""
+# The part of a connection's timeout for which an XREAD may block.
 BLOCK_FRACTION = 0.8
-"""The part of a connection's timeout for which Redis may be had to wait for news."""
 
 _PUSH = "#!lua flags=allow-oom\nreturn redis.call('RPUSH', KEYS[1], ARGV[1])"
 
+# One entry of a stream: its id and its fields.
 Entry = tuple[str, dict[str, str]]
-"""One entry of a stream: its id and its fields."""
+# The same as Redis sends it: the name of each field, then its value.
 RawEntry = tuple[str, list[str]]
-"""The same as Redis sends it: each field's name, then its value."""
 
 
 class ZoneClient:
-    """One node's or operator's view of one zone, on one connection.
+    """Reads one zone and sends requests to it, over one connection.
 
-    ``alive`` is called before each command, which may take ``where.timeout``.
+    Calls ``alive`` before each command, which may take ``where.timeout``.
     """
 
     def __init__(
@@ -65,9 +64,9 @@ class ZoneClient:
         self._awaited: AwaitedReply | None = None
 
     def snapshot(self) -> ZoneView:
-        """The zone as it stands, read by pages; amid commits the newer record wins.
+        """The current zone, read by pages; if commits happen meanwhile, the newer record wins.
 
-        Raises ``InvalidValue`` where there is no such zone yet.
+        Raises ``InvalidValue`` if the zone does not exist yet.
         """
         view = self.head()
         for key, record in self._records(self.keys.peers):
@@ -76,7 +75,7 @@ class ZoneClient:
         return view
 
     def resync(self, before: ZoneView, own_key: str) -> tuple[ZoneView, retention.Merged]:
-        """The zone as it stands, with what the controller lost of it since ``before``; raises like
+        """The current zone, with the peers that the controller lost since ``before``; raises like
         :meth:`snapshot`.
         """
         view = self.snapshot()
@@ -96,7 +95,7 @@ class ZoneClient:
             return ""
 
     def _events(self, since: Position) -> Iterator[Event]:
-        """The part of the log after ``since``, as far as it goes back."""
+        """The events of the log after ``since``, as far back as the log reaches."""
         after = "({}-{}".format(*since) if any(since) else "-"
         while True:
             with self._asking():
@@ -111,7 +110,7 @@ class ZoneClient:
             after = f"({entries[-1][0]}"
 
     def _catch_up(self, view: ZoneView) -> None:
-        """Reads on until the log has reached the newest record, since only then the copy is of one moment."""
+        """Reads events up to the newest record, which makes the copy consistent."""
         newest = max((peer.rev for peer in view.peers.values()), default=0)
         before = ""
         while view.rev < newest and view.stream_id != before:
@@ -137,11 +136,11 @@ class ZoneClient:
         return None if record is None else Lease.from_wire(key, record)
 
     def leases(self) -> list[Lease]:
-        """All leases of the zone by key that can be read; only operators may read them."""
+        """All readable leases of the zone, sorted by key; only operators may read them."""
         return self.lease_records()[0]
 
     def lease_records(self) -> tuple[list[Lease], dict[str, str]]:
-        """As :meth:`leases`, and by their keys why the records of others do not parse."""
+        """As :meth:`leases`, and by key why the other records do not parse."""
         records = dict(self._records(self.keys.leases))
         leases: list[Lease] = []
         unreadable: dict[str, str] = {}
@@ -153,7 +152,7 @@ class ZoneClient:
         return leases, unreadable
 
     def has_unreadable_record(self, key: str) -> bool:
-        """Whether the zone has a record of ``key`` from which its lease cannot be read."""
+        """Whether the zone has a record of ``key`` that does not parse."""
         try:
             if self.lease(key) is not None:
                 return False
@@ -163,12 +162,12 @@ class ZoneClient:
             return self.client.hget(self.keys.peers, key) is not None
 
     def last_seen(self) -> dict[str, int]:
-        """When each key was last heard of, in seconds since 1970; only operators may read it."""
+        """The time of each key's last request, in seconds since 1970; only operators may read it."""
         with self._asking():
             return parse_last_seen(cast("dict[str, str]", self.client.hgetall(self.keys.last_seen)))
 
     def _records(self, name: str) -> Iterator[tuple[str, str]]:
-        """What a hash holds, read by pages; a field that is set meanwhile may come twice."""
+        """The fields of a hash, read by pages; a field that is set meanwhile may come twice."""
         cursor = 0
         for _page in range(MAX_PAGES):
             with self._asking():
@@ -181,23 +180,24 @@ class ZoneClient:
         )
 
     def log_continues_from(self, view: ZoneView) -> bool:
-        """Whether the log still goes on from where ``view`` stands; raises like :meth:`snapshot`."""
+        """Whether the log still continues from the position of ``view``; raises like :meth:`snapshot`."""
         with self._asking():
             fields = cast("list[str | None]", self.client.hmget(self.keys.meta, *HEAD_FIELDS))
         return self._log_leads_to(view, self._head(fields))
 
     def _log_leads_to(self, view: ZoneView, head: Head) -> bool:
-        """Whether the log goes on from where ``view`` stands to ``head``."""
+        """Whether the log continues from the position of ``view`` to ``head``."""
         if head.position <= view.head.position:
             return not head.is_before(view.head)
         following = f"{view.epoch}-{view.rev + 1}"
         return self._has(view, following, following) or self._has(view, f"{view.epoch + 1}-0", "+")
 
     def _has(self, view: ZoneView, first: str, last: str) -> bool:
-        """Whether the first entry from ``first`` to ``last`` follows on ``view``.
+        """Whether the first entry from ``first`` to ``last`` is the next one for ``view``.
 
-        One entry tells: who was away for long is spared a page of a log that was trimmed beyond it, and who
-        lost nothing in a restart of Redis sees that by the entry which opened the new epoch.
+        One entry is enough: a node that was away for long need not read a page of a log that was trimmed
+        beyond its position, and the entry that opened a new epoch shows a node that it lost nothing in a
+        restart of Redis.
         """
         with self._asking():
             entries = cast("list[Entry]", self.client.xrange(self.keys.events, first, last, count=1))
@@ -207,7 +207,7 @@ class ZoneClient:
             return False
 
     def _head(self, fields: Sequence[str | None]) -> Head:
-        """Where the zone stands, by the ``HEAD_FIELDS`` of its meta data; raises ``InvalidValue``."""
+        """The head of the zone, from the ``HEAD_FIELDS`` of its meta data; raises ``InvalidValue``."""
         epoch, rev, mark = (*fields, None, None, None)[: len(HEAD_FIELDS)]
         if epoch is None or rev is None:
             raise self._unknown_zone()
@@ -220,10 +220,10 @@ class ZoneClient:
         )
 
     def read(self, view: ZoneView, nonce: str = "", block: float = 0.0) -> tuple[set[str], Reply | None]:
-        """Waits up to ``block`` seconds for events and, if ``nonce`` is given, for that request's answer.
+        """Waits up to ``block`` seconds for events and, if ``nonce`` is given, for the reply to that request.
 
-        Takes the events into ``view`` and returns the keys that changed, and the reply if it came; with a
-        reply ``view`` has reached the commit that it is about.  Raises ``Gap`` where only a snapshot helps.
+        Applies the events to ``view`` and returns the keys that changed, and the reply if it arrived;
+        ``view`` then includes the commit of the reply.  Raises ``Gap`` if the reader needs a snapshot.
         """
         awaited = self._awaiting(nonce) if nonce else None
         streams: dict[str, str] = {self.keys.events: view.stream_id}
@@ -239,10 +239,10 @@ class ZoneClient:
         return changed, reply
 
     def check_in(self, view: ZoneView, report: Request | None = None) -> None:
-        """Sends a report, if there is one, and looks in the same round trip whether the log is still the one
-        that ``view`` follows: one that was emptied or put back to an older copy says nothing by itself.
+        """Sends a report, if there is one, and checks in the same round trip that the log continues from
+        ``view``.  A Redis that was emptied or put back to an older copy sends no event that shows it.
 
-        Raises ``Gap`` where it is another, and as well like :meth:`snapshot`.
+        Raises ``Gap`` if it does not, and otherwise like :meth:`snapshot`.
         """
         reports = [("RPUSH", self.keys.inbox, report.to_wire())] if report is not None else []
         fields, *refusals = self._pipelined([("HMGET", self.keys.meta, *HEAD_FIELDS), *reports])
@@ -260,7 +260,7 @@ class ZoneClient:
                     raise refusal
 
     def _pipelined(self, commands: Sequence[tuple[str, ...]]) -> list[Any]:
-        """The answers to several commands in one round trip; refusals as errors among them but for the first.
+        """The replies to several commands in one round trip, with later errors among them; raises the first.
 
         redis-py's own pipeline would open a second connection.
         """
@@ -280,7 +280,7 @@ class ZoneClient:
         return answers
 
     def submit(self, request: Request, to: str = "") -> None:
-        """Puts a request into the zone's inbox (or the list ``to``); it may be sent twice without harm."""
+        """Appends a request to the zone's inbox (or the list ``to``); a request may be sent twice."""
         name, text = to or self.keys.inbox, request.to_wire()
         with self._asking():
             try:
@@ -288,8 +288,8 @@ class ZoneClient:
             except redis.ResponseError as error:
                 if name != self.keys.operator_inbox or not is_full(error):
                     raise
-                self.client.eval(_PUSH, 1, name, text)  # an operator may have come to free memory
-        if request.nonce:  # sent again: Redis may have been put back, and ids then begin anew
+                self.client.eval(_PUSH, 1, name, text)  # the operator's request may free memory
+        if request.nonce:  # sent again: Redis may have been put back, which restarts the ids
             self._awaited = None
 
     def _awaiting(self, nonce: str) -> AwaitedReply:
@@ -298,24 +298,24 @@ class ZoneClient:
         return self._awaited
 
     def now(self) -> float | None:
-        """The controller's clock, in seconds since 1970; None for a user that may not ask for it."""
+        """The controller's clock, in seconds since 1970; None if the user may not read it."""
         try:
             with RedisErrorTranslator(self.where):
                 seconds, microseconds = self.client.time()
-        except ControllerDenied:  # of a supervisor of an older version, or made by hand
+        except ControllerDenied:  # a user that an older supervisor or an operator made
             return None
         return seconds + microseconds / 1e6
 
     def expiring(self, request: Request, timeout: float) -> Request:
-        """``request`` with the end of ``timeout`` seconds in it, less what its answer may take."""
+        """``request`` with an expiry time: ``timeout`` seconds from now, minus the time for the reply."""
         if request.op not in EXPIRING_OPS or (now := self.now()) is None:
             return request
         return replace(request, expires=int((now + timeout - min(1.0, timeout / 10)) * 1000))
 
     def ask(self, request: Request, timeout: float, to: str = "") -> Reply:
-        """Sends a request until it is answered; raises ``NoAnswer`` after ``timeout`` seconds.
+        """Sends a request until the reply arrives; raises ``NoAnswer`` after ``timeout`` seconds.
 
-        An order or a join that nobody answered by then is carried out no more.
+        No supervisor carries out a join or an operator's request after that time.
         """
         deadline = time.monotonic() + timeout
         request = self.expiring(request, timeout)
@@ -339,10 +339,10 @@ class ZoneClient:
         return RedisErrorTranslator(self.where)
 
     def _xread(self, streams: dict[str, str], block: float) -> dict[str, list[RawEntry]]:
-        """One XREAD, straight on the client's connection.
+        """One XREAD, directly on the client's connection.
 
-        Redis answers all readers of a zone in one go, so that what each of them spends counts; the way
-        through ``Redis.xread`` takes as long as all that we then do with an event.
+        Redis replies to all readers of a zone at once, so the CPU time of each reader counts;
+        ``Redis.xread`` would take as long as everything else that an agent does with an event.
         """
         wait = max(1, int(min(block, self.where.timeout * BLOCK_FRACTION) * 1000))
         connection: Any = self.client.connection
@@ -364,12 +364,12 @@ def _paired(words: list[str]) -> dict[str, str]:
 
 
 def parse_last_seen(record: Mapping[str, str]) -> dict[str, int]:
-    """``{zone}:seen`` as numbers; what is none is left out, since nothing rests on it."""
+    """``{zone}:seen`` as numbers, without invalid values, since no decision depends on it alone."""
     return {key: int(text) for key, text in record.items() if text.isascii() and text.isdigit()}
 
 
 def _take_in(view: ZoneView, entries: list[RawEntry]) -> set[str]:
-    """Applies events as Redis gave them; returns the keys that changed, raises ``Gap``."""
+    """Applies events as Redis sent them; returns the keys that changed, raises ``Gap``."""
     changed: set[str] = set()
     for entry_id, words in entries:
         try:
@@ -380,7 +380,7 @@ def _take_in(view: ZoneView, entries: list[RawEntry]) -> set[str]:
 
 
 def view_from_meta(zone: str, meta: dict[str, str]) -> ZoneView:
-    """An empty copy of a zone at the position that its meta names."""
+    """A copy of a zone without peers, at the position in its meta data."""
     try:
         epoch, rev, wait_ms = number(meta["epoch"]), number(meta["rev"]), wait_of(meta["wait_ms"])
     except (KeyError, ValueError):

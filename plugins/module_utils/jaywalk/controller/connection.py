@@ -23,19 +23,19 @@ try:
     from redis.backoff import NoBackoff
     from redis.retry import Retry
     from redis.sentinel import MasterNotFoundError, Sentinel
-except ImportError:  # the edge (a module) says how to get it; :data:`.errors.HAS_REDIS`
+except ImportError:  # the module or command reports how to install it; :data:`.errors.HAS_REDIS`
     pass
 
+# Short, since the next sentinel has the same data.
 SENTINEL_TIMEOUT_SECONDS = 1.0
-"""Seconds for one sentinel, since the next one knows the same."""
 
 
 def connect(
     where: ControllerAddress, name: str = "jaywalk", alive: Callable[[], None] = lambda: None
 ) -> redis.Redis:
-    """A connection that is proven to work; raises ``ControllerUnreachable`` or ``ControllerDenied``.
+    """A connection that was tested with a PING; raises ``ControllerUnreachable`` or ``ControllerDenied``.
 
-    ``alive`` is called between the steps, each of which may take ``where.timeout``.
+    Calls ``alive`` between the steps, each of which may take ``where.timeout``.
     """
     if not HAS_REDIS:
         raise MissingTool("redis")
@@ -50,7 +50,7 @@ def connect(
 
 
 def client_to(where: ControllerAddress, name: str, bounds: Bounds = NODE) -> redis.Redis:
-    """A client of the Redis at ``where``, on a single connection that is made by its first command."""
+    """A client of the Redis at ``where``, with a single connection that its first command opens."""
     pool = bounded.BoundedPool(
         bounds=bounds,
         host=where.host,
@@ -62,19 +62,19 @@ def client_to(where: ControllerAddress, name: str, bounds: Bounds = NODE) -> red
         socket_connect_timeout=min(where.timeout, TIMEOUT_SECONDS),
         socket_timeout=where.timeout,
         client_name=name,
-        protocol=2,  # answers have one shape in all versions of redis-py
-        retry=Retry(NoBackoff(), 0),  # whoever calls knows better when to try again
+        protocol=2,  # replies have the same form in all versions of redis-py
+        retry=Retry(NoBackoff(), 0),  # the caller decides when to try again
     )
-    # A pool mends a lost connection silently, and nobody then asks whether the log is still the same.
+    # A pool reconnects silently, and nothing then checks that the log is still the same.
     client = bounded.BoundedRedis(connection_pool=pool, single_connection_client=True)
     client.auto_close_connection_pool = True
     return client
 
 
 def locate(where: ControllerAddress) -> ControllerAddress:
-    """The Redis itself, asked of the sentinels or the cluster; to be done anew for each connection.
+    """The address of the Redis server, from the sentinels or the cluster; resolved for each connection.
 
-    Most sentinels need no login; one that does gets the controller's.  Raises ``ControllerUnreachable`` or
+    Most sentinels need no login; others get the controller's.  Raises ``ControllerUnreachable`` or
     ``ControllerDenied``.
     """
     if where.nodes:
@@ -96,9 +96,9 @@ def locate(where: ControllerAddress) -> ControllerAddress:
 
 
 def _shard(where: ControllerAddress) -> ControllerAddress:
-    """The primary of the cluster that holds the zone: whichever server is asked, it names that one.
+    """The primary that holds the zone; every server of the cluster redirects to it.
 
-    A server that does not know the zone's user is passed over; the zone's own shard does.
+    Skips a server that does not know the zone's user, which the zone's own shard does.
     """
     trouble: ControllerUnreachable | ControllerDenied | None = None
     for host, port in where.nodes:

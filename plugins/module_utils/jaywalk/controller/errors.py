@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""redis-py's errors as errors of this collection.
+"""Translates redis-py's errors into errors of this project.
 
-No caller handles redis-py's own errors, and no password gets into a message.
+Callers never handle redis-py's own errors, and no message contains a password.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from .address import ControllerAddress
 
 try:
     import redis
-except ImportError:  # the edge (a module) says how to get it
+except ImportError:  # the module or command reports how to install it
     HAS_REDIS = False
 else:
     HAS_REDIS = True
@@ -20,9 +20,9 @@ else:
 
 
 class RedisErrorTranslator:
-    """Turns redis-py's errors into ours, with the address and the user named and never the password.
+    """Translates redis-py's errors; messages name the address and the user, never the password.
 
-    A class, since a node makes one at each wake-up, and ``contextmanager`` takes four times as long.
+    A class, since an agent makes one for each read, and ``contextmanager`` takes four times as long.
     """
 
     __slots__ = ("_where",)
@@ -66,7 +66,7 @@ def _translation(where: ControllerAddress, error: BaseException) -> JaywalkError
 
 
 def _unready(where: ControllerAddress, error: BaseException) -> ControllerUnreachable | None:
-    """What is said of a server that is there, and is not the Redis that it should be, or not yet again."""
+    """The error for a server that replies but cannot serve the zone now."""
     if isinstance(error, (redis.exceptions.AskError, redis.exceptions.ClusterDownError)):
         return ControllerUnreachable(
             f"the controller {where} does not hold the zone at the moment ({error})",
@@ -97,7 +97,7 @@ def is_full(error: BaseException) -> bool:
 
 
 def memory_full(where: ControllerAddress) -> ControllerFull:
-    """What is said of a Redis whose memory is full."""
+    """The error for a Redis whose memory is full."""
     return ControllerFull(
         f"the controller {where} has no memory left",
         "give its Redis more ('maxmemory'), or remove what fills it ('redis-cli --memkeys' shows that)",
@@ -107,6 +107,6 @@ def memory_full(where: ControllerAddress) -> ControllerFull:
 def _reason(error: BaseException) -> str:
     if isinstance(error, UnicodeError):
         return "no such name"
-    if isinstance(error.__context__, BlockingIOError):  # the kernel's word for a timeout
+    if isinstance(error.__context__, BlockingIOError):  # a timeout that the kernel applied
         return "no answer in time"
     return str(error).rstrip(".") or type(error).__name__

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Of which kind the replies to commands are, by redis-py or as they come.  Nothing here talks to Redis.
+"""Checks the types of replies, as redis-py returns them or as Redis sends them.  Pure.
 
-Something else than Redis, or a proxy before it, may answer with a well-formed reply of another kind, say a
-number where a hash is due.
+A server that is not Redis, or a proxy, may send a well-formed reply of the wrong type, for example a number
+instead of a hash.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
 
 
 def fits(command: str, reply: Any) -> bool:
-    """Whether ``reply``, as redis-py returns it, is one to ``command``; of others than ours it says yes."""
+    """Whether ``reply``, as redis-py returns it, has a valid type; True for unknown commands."""
     return command not in _KINDS or _KINDS[command](reply)
 
 
 def is_news(reply: Any) -> bool:
-    """Whether ``reply`` is one to XREAD, as it comes: of each stream its name and new entries, or none."""
+    """Whether ``reply``, as Redis sends it, is one to XREAD: the name and entries of each stream."""
     return reply is None or (isinstance(reply, list) and all(map(_is_stream, reply)))
 
 

@@ -1,49 +1,50 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How much a reply of Redis has and announces, counted as it comes.  Pure."""
+"""Counts the bytes and elements that a reply of Redis has and announces, as it arrives.  Pure."""
 
 from __future__ import annotations
 
 import re
 from typing import NamedTuple
 
+# Of a header, a status or an error; hiredis accepts no longer ones.
 MAX_LINE_BYTES = 65536
-"""Bytes of a header, a status or an error; hiredis takes no longer ones."""
 STRINGS, PAIRS = frozenset(b"$=!"), frozenset(b"%|")
+# The first bytes of replies that announce a number of bytes, a number of pairs, or any number.
 COUNTED = STRINGS | PAIRS | frozenset(b"*~>")
-"""How replies begin that announce bytes, pairs of elements, or one or the other or elements."""
 
+# At most, as long as no number has four digits.
 MAX_ELEMENTS_PER_BYTE = 250
-"""Elements that a byte of a header announces at most, where no number has four digits."""
 _LARGE = re.compile(rb"[$=!%|*~>][0-9]{4}")
+# Separate, since Python searches fast for a pattern that begins with a fixed byte.
 _LARGE_LATER = re.compile(rb"\n" + _LARGE.pattern)
-"""Apart, since Python searches fast for what begins with a fixed byte."""
 _NEXT_STRING = re.compile(rb"(?:[^$=!\r][^\r]*\r\n)*[$=!]([0-9]{1,3})\r\n")
 
 
 class Bounds(NamedTuple):
-    """What one reply may have in bytes and in elements, all that is nested in it together."""
+    """The most bytes and elements of one reply, nested ones included."""
 
     size: int
     elements: int
 
 
+# For a node, an operator, a module. The largest valid replies are a page of 100 events of 256 kB and one
+# request each, 27 MB, and a page of about 500 records of 16 kB.
 NODE = Bounds(64 << 20, 1_000_000)
-"""Of a node, an operator, a module.  The largest that are honest are a page of 100 events of 256 kB and one
-request each, 27 MB, and a page of some 500 records of 16 kB."""
+# For a supervisor, which reads all records of a zone at once: 65,000 of 1 kB are 65 MB; 256 requests of 1 MB,
+# the most that Redis accepts from a sender, are 256 MB.
 SUPERVISOR = Bounds(512 << 20, 8_000_000)
-"""Of a supervisor, which reads a zone's records at once: 65,000 of 1 kB are 65 MB; 256 requests of 1 MB, as
-much as Redis takes from whoever fills an inbox, are 256 MB."""
 
 
 class BoundsExceeded(Exception):
-    """A reply is longer, larger or slower than an honest one; says what was sent."""
+    """A reply is longer, larger or slower than a valid one; the text says what arrived."""
 
 
 class ReplyMeter:
-    """Follows a stream of replies as it comes in pieces, and raises ``BoundsExceeded`` at what is too much.
+    """Follows a stream of replies that arrives in pieces; raises ``BoundsExceeded`` if a reply is too large.
 
-    It reads headers and passes over what strings contain, so that no data are taken for a header.  A piece
-    too short to announce too much it reads only where more of the same reply comes: most replies are one.
+    Reads headers and skips the content of strings, so that data never counts as a header.  Defers reading a
+    piece that is too short to announce too much until more of the same reply arrives, since most replies are
+    one piece.
     """
 
     __slots__ = ("_bounds", "_elements", "_line", "_short", "_skip", "_unread", "size")
@@ -56,7 +57,7 @@ class ReplyMeter:
         self.begin()
 
     def begin(self) -> None:
-        """Lets the next reply have all that one may have."""
+        """Starts the count of the next reply."""
         if self._unread:
             self._finish_unread()
         self.size = self._elements = 0

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What can go wrong, said so that an operator woken at night knows what to do.
+"""The errors of this project.
 
-Every error holds two halves: the problem, which names the offending value, and the remedy.  The library
-raises; only the edge (a module's ``fail_json``, a command's exit code) ends a program.
+Every error has two parts: the problem, which names the invalid value, and the remedy, which says what the
+operator can do.  The library raises; only a module's ``fail_json`` or a command's exit code ends a program.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import ClassVar
 class JaywalkError(Exception):
     """Base of all errors of this project.
 
-    ``problem`` names the value that is wrong, ``remedy`` says what to do; neither ever holds a secret.
+    ``problem`` names the invalid value, ``remedy`` says what to do; neither ever contains a secret.
     """
 
     def __init__(self, problem: str, remedy: str = "") -> None:
@@ -24,11 +24,11 @@ class JaywalkError(Exception):
 
 
 class InvalidValue(JaywalkError):
-    """A value from a person, a node or the controller does not parse or does not fit."""
+    """A value from a person, a node or the controller does not parse or is not allowed."""
 
 
 class BadRequest(InvalidValue):
-    """What lies in an inbox is no request for its zone; ``reason`` is one word, for counting."""
+    """An entry of an inbox is no request for its zone; ``reason`` is one word, for metrics."""
 
     def __init__(self, reason: str, problem: str, remedy: str = "") -> None:
         self.reason = reason
@@ -51,7 +51,7 @@ class MissingTool(JaywalkError):
 
 
 class CommandFailed(JaywalkError):
-    """A program that we ran ended with an error."""
+    """A program exited with an error."""
 
     def __init__(self, argv: Sequence[str], returncode: int, stderr: str) -> None:
         self.argv = list(argv)
@@ -62,7 +62,7 @@ class CommandFailed(JaywalkError):
 
 
 class CommandHung(JaywalkError):
-    """A program that we ran did not end, and was ended by us."""
+    """A program did not exit in time and was killed."""
 
     def __init__(self, argv: Sequence[str], seconds: float) -> None:
         shown = " ".join(argv[:6]) + (" ..." if len(argv) > 6 else "")
@@ -78,23 +78,23 @@ class CommandHung(JaywalkError):
 
 
 class ControllerUnreachable(JaywalkError):
-    """Nobody answers at the controller's address, or the connection broke."""
+    """The controller's address does not reply, or the connection broke."""
 
 
 class ControllerFull(ControllerUnreachable):
-    """The controller answers, and takes nothing in because its memory is full."""
+    """The controller replies, and accepts no writes because its memory is full."""
 
 
 class ControllerDenied(JaywalkError):
-    """The controller answers and refuses us: wrong password, unknown user, or a key out of reach."""
+    """The controller refuses access: wrong password, unknown user, or a key outside the user's ACL."""
 
 
 class NoAnswer(JaywalkError):
-    """The controller took a request and no supervisor answered it in time."""
+    """No supervisor replied to a request in time."""
 
 
 class RequestRefused(JaywalkError):
-    """A supervisor decided against a request; ``code`` is for programs, the message for people."""
+    """A supervisor refused a request; ``code`` is for programs, the message for people."""
 
     def __init__(self, code: str, message: str) -> None:
         self.code = code

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files that a crash or a full disk must not leave half written, and that only root may read."""
+"""Writes files atomically and privately, and reads secrets and settings."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from .errors import InvalidValue, JaywalkError
 
 _LIKE_KEY = re.compile(r"[A-Za-z0-9+/]{42,43}=?")
 Identity = tuple[int, int, int, int]
+# A longer line, for example of a device file, is not a secret of this project.
 MAX_SECRET_CHARACTERS = 4096
-"""Characters; a longer line, say of a device file, is no secret of ours."""
 
 
 def write_private(path: str, text: str) -> None:
     """Writes ``text`` to ``path`` with mode 0600 by a temporary file beside it and a rename.
 
-    The old content stays in force until the new one is wholly on disk.  Raises ``JaywalkError`` where the
-    file cannot be written.
+    The old content stays until the new one is completely on disk.  Raises ``JaywalkError`` if the file cannot
+    be written.
     """
     folder = os.path.dirname(os.path.abspath(path))
     temporary = ""
@@ -44,7 +44,7 @@ def write_private(path: str, text: str) -> None:
 
 
 def identity(path: Path) -> Identity | None:
-    """What another file of that name, or other content in it, does not have; None where there is no file."""
+    """A value that differs for another file of that name or other content; None if there is no file."""
     try:
         found = path.stat()
     except OSError:
@@ -53,7 +53,7 @@ def identity(path: Path) -> Identity | None:
 
 
 def _sync_folder(folder: str) -> None:
-    """Makes a rename in ``folder`` outlast a loss of power (fsync(2))."""
+    """Makes a rename in ``folder`` survive a power loss (fsync(2))."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
@@ -64,13 +64,13 @@ def _sync_folder(folder: str) -> None:
 def read_secret(path: str, what: str) -> str:
     """Returns the first line of a secret file; ``what`` names the secret in errors, never its content.
 
-    Raises ``InvalidValue`` where the file is missing, unreadable, empty or not text.
+    Raises ``InvalidValue`` if the file is missing, unreadable, empty or not text.
     """
     try:
         with open(path, encoding="utf-8") as stream:
             secret = stream.readline(MAX_SECRET_CHARACTERS).strip()
     except OSError as error:
-        # Who gives the secret in place of its file's name must not find it in an error.
+        # If somebody gives the secret instead of its file's name, the error must not contain it.
         named = path if os.sep in path and not _LIKE_KEY.fullmatch(path) else "the file that was named"
         raise InvalidValue(
             f"cannot read the {what} in {named} ({error.strerror})", "check path and mode"
@@ -83,9 +83,9 @@ def read_secret(path: str, what: str) -> str:
 
 
 def read_variables(path: str) -> dict[str, str]:
-    """The variables of a unit's ``EnvironmentFile`` (systemd.exec(5)); empty where there is no such file.
+    """The variables of a unit's ``EnvironmentFile`` (systemd.exec(5)); empty if there is no such file.
 
-    Raises ``JaywalkError`` where there is one that cannot be read.
+    Raises ``JaywalkError`` if the file cannot be read.
     """
     try:
         with open(path, encoding="utf-8") as stream:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Arithmetic with IP addresses, prefixes and endpoints that were validated before."""
+"""Arithmetic with validated IP addresses, prefixes and endpoints."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def networks(texts: Iterable[str]) -> list[Network]:
 
 @lru_cache(maxsize=4096)
 def _parsed(text: str) -> Network:
-    # A zone's pools are asked about for each of its thousands of records.
+    # Each of a zone's thousands of records is compared with the same pools.
     return ipaddress.ip_network(text)
 
 
@@ -95,5 +95,5 @@ def host_prefix(host: str) -> str:
     return f"{host}/128" if ":" in host else f"{host}/32"
 
 
+# Addresses of the documentation ranges (RFC 5737, RFC 3849), so their route is the default route.
 DEFAULT_ROUTE_TARGETS = ("192.0.2.1", "2001:db8::1")
-"""Addresses of the documentation ranges (RFC 5737, RFC 3849): their route is the default route."""

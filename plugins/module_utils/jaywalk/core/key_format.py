@@ -9,11 +9,9 @@ import re
 from . import validation
 from .errors import InvalidValue
 
+# 32 bytes in base64, but not all zeros, which mean "no key" to WireGuard. Base64 leaves two bits unused, so
+# only a quarter of the letters can end the canonical spelling of a key.
 _KEY = re.compile("(?!A{43})[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
-"""32 bytes in base64, but not all zeros: to WireGuard those say that there is no key.
-
-Base64 leaves two bits unused: a quarter of the letters end a key's one spelling.
-"""
 
 
 def public_key(text: object) -> str:
@@ -41,7 +39,7 @@ def is_key(text: str) -> bool:
 
 
 def default_name(key: str) -> str:
-    """A DNS label for a peer that brings no name: the first four bytes of its key."""
+    """A DNS label for a peer without a name: the first four bytes of its key."""
     return f"peer-{base64.b64decode(key)[:4].hex()}"
 
 

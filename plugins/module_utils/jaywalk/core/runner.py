@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How the library runs programs: through a hand that its user gives it.
+"""Runs programs, through a :class:`Runner` that the caller provides.
 
-The agent hands in :class:`SubprocessRunner`, a module wraps ``module.run_command``, a test records.
+The agent uses :class:`SubprocessRunner`, a module wraps ``module.run_command``, a test records calls.
 Secrets go in by ``stdin`` or by a file's path, never in ``argv``, which every user of a machine can read.
 """
 
@@ -18,16 +18,16 @@ from typing import Protocol
 from .errors import CommandFailed, CommandHung, InvalidValue, MissingTool
 
 NAMESPACES = "/run/netns"
+# ``wg`` or ``ip`` with thousands of peers takes less than one second on an idle machine, and the agent's
+# watchdog waits 60.
 PROGRAM_TIMEOUT_SECONDS = 20.0
-"""For one program.  A call of ``wg`` or ``ip`` with thousands of peers takes less than one on a machine that
-is not busy, and the agent's watchdog waits for 60."""
+# The exit code of nsenter(1) if the program does not exist.
 NOT_FOUND = 127
-"""The exit code of nsenter(1) where there is no such program."""
 
 
 @dataclass(frozen=True)
 class Finished:
-    """What a program left behind."""
+    """The result of a program."""
 
     returncode: int
     stdout: str
@@ -35,16 +35,16 @@ class Finished:
 
 
 class Runner(Protocol):
-    """Runs one program to its end."""
+    """Runs one program until it exits."""
 
     def run(self, argv: Sequence[str], stdin: str | None = None) -> Finished:
-        """Runs ``argv`` with ``stdin`` as its input; raises ``MissingTool`` where there is none."""
+        """Runs ``argv`` with ``stdin`` as its input; raises ``MissingTool`` if it is not installed."""
 
 
 class SubprocessRunner:
-    """A runner on plain ``subprocess``, for the agent; modules bring ``module.run_command``.
+    """A runner with ``subprocess``, for the agent; modules use ``module.run_command``.
 
-    Raises ``CommandHung`` where a program does not end within ``seconds``: ``wg`` waits for ever for a
+    Raises ``CommandHung`` if a program does not exit within ``seconds``: ``wg`` waits for ever for a
     userspace WireGuard that was stopped (SIGSTOP) or hangs.
     """
 
@@ -53,8 +53,8 @@ class SubprocessRunner:
 
     def run(self, argv: Sequence[str], stdin: str | None = None) -> Finished:
         try:
-            # A session of its own: Ctrl-C ends us, but neither a change that is half done nor a userspace
-            # WireGuard that was started here.
+            # In its own session: Ctrl-C must end neither a change that is half applied nor a userspace
+            # WireGuard that this program started.
             program = subprocess.Popen(  # pylint: disable=ansible-bad-function
                 argv,
                 stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
@@ -71,7 +71,7 @@ class SubprocessRunner:
             return self._await(program, argv, stdin)
 
     def _await(self, program: subprocess.Popen[str], argv: Sequence[str], stdin: str | None) -> Finished:
-        # A timer's thread, since subprocess's own time-out waits by polling, half a millisecond a call.
+        # A timer thread, since subprocess polls for its own timeout, which costs half a millisecond per call.
         hung = threading.Event()
 
         def end() -> None:
@@ -91,9 +91,9 @@ class SubprocessRunner:
 
 
 class NamespaceRunner:
-    """A runner whose programs live in the network namespace ``netns`` (ip-netns(8)).
+    """A runner whose programs run in the network namespace ``netns`` (ip-netns(8)).
 
-    ``outside`` is the runner that it was made of; what it runs lives in this process's own namespace.
+    ``outside`` is the underlying runner, whose programs run in this process's own namespace.
     """
 
     def __init__(self, outside: Runner, netns: str) -> None:
@@ -108,11 +108,11 @@ class NamespaceRunner:
 
 
 class MissingNamespace(InvalidValue):
-    """There is no network namespace of that name, and so no interface in it."""
+    """There is no network namespace of that name."""
 
 
 def in_namespace(runner: Runner, netns: str) -> Runner:
-    """``runner``, in the network namespace ``netns`` if that is not empty; raises ``MissingNamespace``."""
+    """``runner``, in the network namespace ``netns`` unless that is empty; raises ``MissingNamespace``."""
     if not netns:
         return runner
     if not os.path.exists(f"{NAMESPACES}/{netns}"):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Checks of single values: each returns the value in its canonical spelling or raises ``InvalidValue``.
+"""Checks single values: each function returns the canonical spelling or raises ``InvalidValue``.
 
-Both ends use them: what a node sends, the supervisor checks; what the supervisor sends, the agent checks.
+Both ends use them: the supervisor checks what a node sends, the agent checks what the supervisor sends.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _MACHINE_MARK = re.compile(r"[0-9a-f]{8}")
 _INTERFACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
 _NETNS = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+# Names that have another meaning to ``wg show`` and sysctl.
 _INTERFACE_WORDS = ("all", "default", "interfaces")
-"""Names that ``wg show`` and sysctl take for something else."""
+# Loopback and link-local (RFC 6890); a cloud serves each machine its secrets at 169.254.169.254.
 _OF_EACH_MACHINE = tuple(
     ipaddress.ip_network(text) for text in ("127.0.0.0/8", "169.254.0.0/16", "::1/128", "fe80::/10")
 )
-"""Loopback and link-local (RFC 6890); at 169.254.169.254 a cloud tells each machine its secrets."""
 _ENDPOINT = re.compile(r"(?:\[([^\[\]]*)\]|([^:]*)):([0-9]{1,10})")
 _TRUE = ("1", "t", "true", "yes", "on")
 _FALSE = ("0", "f", "false", "no", "off")
+# A longer number is out of every range, and takes time to parse.
 _DIGITS = 10
-"""A number with more digits than this is in no range, and costs time to read."""
 
 
 def dns_label(text: object, what: str = "name") -> str:
@@ -41,14 +41,14 @@ def dns_label(text: object, what: str = "name") -> str:
     )
 
 
+# The host names of machines that nobody named.
 PLACEHOLDER_NAMES = frozenset(
     {"localhost", "localdomain", "localhost-localdomain", "ip6-localhost", "ip6-loopback"}
 )
-"""What any machine calls itself that nobody named."""
 
 
 def node_name(text: object) -> str:
-    """A node's name in its zone: a DNS label that tells it from others."""
+    """A node's name in its zone: a DNS label that is not the name of an unnamed machine."""
     label = dns_label(text)
     if label in PLACEHOLDER_NAMES:
         raise InvalidValue(
@@ -63,14 +63,14 @@ def zone_name(text: object) -> str:
 
 
 def machine_id(text: object) -> str:
-    """The mark of a machine, by which two that have the same key are told apart; empty for none."""
+    """The id that distinguishes two machines with the same key; empty for none."""
     if isinstance(text, str) and (not text or _MACHINE_MARK.fullmatch(text)):
         return text
     raise InvalidValue(f"the machine id {shown(text)} is invalid", "send 8 hex digits")
 
 
 def interface_name(text: object) -> str:
-    """A network interface's name as Linux takes it: at most 15 characters."""
+    """A network interface's name that Linux accepts: at most 15 characters."""
     if isinstance(text, str) and _INTERFACE.fullmatch(text) and text not in _INTERFACE_WORDS:
         return text
     raise InvalidValue(
@@ -79,7 +79,7 @@ def interface_name(text: object) -> str:
 
 
 def netns_name(text: object) -> str:
-    """A network namespace's name, which is a file's (ip-netns(8))."""
+    """A network namespace's name, which is a file name (ip-netns(8))."""
     if isinstance(text, str) and _NETNS.fullmatch(text) and text not in (".", ".."):
         return text
     raise InvalidValue(
@@ -89,7 +89,7 @@ def netns_name(text: object) -> str:
 
 
 def boolean(text: object, what: str) -> bool:
-    """Whether ``text`` says yes: as Go's strconv.ParseBool reads it, or yes, no, on, off; in any case."""
+    """Parses what Go's strconv.ParseBool accepts, or yes, no, on, off; upper or lower case."""
     word = text.lower() if isinstance(text, str) else ""
     if word in _TRUE or word in _FALSE:
         return word in _TRUE
@@ -126,12 +126,12 @@ def seconds(value: object, what: str) -> int:
 
 
 def iso_time(seconds: float) -> str:
-    """A time (seconds since 1970) as people and programs read it: ``2026-11-22T15:47:03Z``."""
+    """A time (seconds since 1970) in ISO 8601: ``2026-11-22T15:47:03Z``."""
     return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def mtu(value: object, least: int = 1280) -> int:
-    """An interface's MTU in bytes; 1280 is the least that IPv6 runs on (RFC 8200, section 5)."""
+    """An interface's MTU in bytes; 1280 is the minimum for IPv6 (RFC 8200, section 5)."""
     number = _integer(value)
     if number is None or not least <= number <= 65535:
         raise InvalidValue(f"the MTU {shown(value)} is out of range", f"use {least} to 65535 bytes")
@@ -223,9 +223,9 @@ def endpoint(text: object) -> str:
 
 
 def _is_plain(text: str) -> bool:
-    """Whether this is, beyond doubt, a host's address in its one spelling.
+    """Whether this is certainly a host's address in canonical spelling.
 
-    Nearly all are, each node reads those of all others, and ``ipaddress`` takes ten times as long.
+    Nearly all are, each agent parses those of all peers, and ``ipaddress`` takes ten times as long.
     """
     family, foreign = (socket.AF_INET6, 0xFF) if ":" in text else (socket.AF_INET, 224)
     try:
@@ -236,7 +236,7 @@ def _is_plain(text: str) -> bool:
 
 
 def _embeds_ipv4(parsed: Address) -> bool:
-    """Whether this is an IPv4 address in IPv6 clothes (RFC 4291), which each program spells differently."""
+    """Whether this is IPv4-mapped or IPv4-compatible IPv6 (RFC 4291), which programs spell differently."""
     return parsed.version == 6 and not parsed.is_loopback and int(parsed) >> 32 in (0, 0xFFFF)
 
 
@@ -254,7 +254,7 @@ def shown(value: object) -> str:
     """``value`` as an error quotes it: printable, and no longer than a line."""
     try:
         text = value if isinstance(value, str) else repr(value)
-    except (ValueError, RecursionError):  # a number of thousands of digits, or a list as deep
+    except (ValueError, RecursionError):  # a number of thousands of digits, or a deeply nested list
         text = type(value).__name__
     printable = "".join(letter if letter.isprintable() else "?" for letter in text[:81])
     return f"'{printable[:80]}'" + ("..." if len(text) > 80 else "")

@@ -9,11 +9,11 @@ from collections.abc import Collection, Iterable
 from ..core import ip
 from ..zone.models import Peer
 
+# Peers that tell at once where they see another one. Two can show a symmetric NAT, one may be away.
 OBSERVERS_PER_PEER = 3
-"""Peers that tell at once where they see another one.  Two can show a symmetric NAT, one may be away."""
 ANY_VERSION = frozenset({4, 6})
+# Relays that a node keeps in touch with, of a zone that has more.
 MAX_RELAYS = 4
-"""Relays that a node keeps in touch with, of a zone that has more."""
 
 
 def candidates(own: Peer | None, other: Peer, versions: Collection[int] = ANY_VERSION) -> tuple[str, ...]:

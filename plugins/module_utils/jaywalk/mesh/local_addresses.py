@@ -16,8 +16,8 @@ from ..core import ip, validation
 from ..core.errors import InvalidValue
 from ..core.ip import Address, host_prefix, is_address, join_endpoint
 
+# Hosts of each IP version to which a way is looked for, of thousands.
 MAX_HOSTS_TRIED = 64
-"""Hosts of each IP version to which a way is looked for, of thousands."""
 MACHINE_ID = Path("/etc/machine-id")
 _DECLARED = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:]+))(?::([0-9]+))?")
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"

@@ -16,8 +16,8 @@ from ..zone.models import Peer
 from ..zone.view import ZoneView
 from .endpoints import ANY_VERSION, candidates
 
+# Seconds; holds a NAT's mapping open (wg(8), PersistentKeepalive).
 KEEPALIVE_SECONDS = 25
-"""Seconds; holds a NAT's mapping open (wg(8), PersistentKeepalive)."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class LocalNode:
     mtu: int | None = None
     local_networks: tuple[str, ...] = ()
     requested: tuple[str, ...] = ()
+    # Public keys that the interface may still have from before this node's key changed.
     former_keys: tuple[str, ...] = ()
-    """Public keys that the interface may still have from before this node's key changed."""
+    # The IP versions by which this machine reaches others.
     versions: frozenset[int] = ANY_VERSION
-    """The IP versions by which this machine reaches others."""
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Takes a torn commit off the end of Redis's append-only file, before Redis starts.
+"""Removes an incomplete transaction from the end of Redis's append-only file, before Redis starts.
 
-A Redis of before Valkey's pull request 4342 drops a transaction whose end is missing in memory alone.  Its
-head stays in the file, and the start after next carries it out: half a commit that was lost comes back.
-Nothing but such a tail is ever cut, and what was cut is kept; a file that is broken in another way is left to
-Redis, which says so and refuses to start.
+A Redis before Valkey's pull request 4342 drops a transaction without its end in memory only.  The beginning
+stays in the file, and the start after the next one executes it: half of a lost commit comes back.  This
+program removes only such a tail and keeps a copy of it; Redis reports a file with any other damage, and
+refuses to start.
 
-Imports nothing of ours: the role ``controller`` has Redis's unit run it as a file of its own, so that it is a
-program besides and no part of a module.
+Imports nothing of this library: the role ``controller`` makes Redis's unit run it as a separate file.
 """
 
 from __future__ import annotations
@@ -19,25 +18,25 @@ import subprocess
 import sys
 from pathlib import Path
 
+# A transaction holds one commit; a longer tail is something else.
 MAX_TAIL_BYTES = 64 * 2**20
-"""Bytes; a transaction holds one commit, and whatever is longer is something else."""
 
 _VALID_UP_TO = re.compile(r"\bok_up_to=(\d+)")
 
 
 class _Torn(Exception):
-    """The file ends here, in the midst of a command."""
+    """The file ends within a command."""
 
 
 class _Broken(Exception):
-    """Here is something that no command is."""
+    """The data is not a command."""
 
 
 def mend(folder: Path, program: str) -> str:
-    """Mends the newest file of ``folder`` (``appendonlydir``); returns a sentence if it was torn, else "".
+    """Repairs the newest file of ``folder`` (``appendonlydir``); returns a sentence if it did, else "".
 
     ``program`` is a Redis or Valkey server, or its ``redis-check-aof``.  Redis must not run.  Raises
-    ``OSError`` where the tail cannot be kept; the file is whole then.
+    ``OSError`` if the tail cannot be saved; the file is then unchanged.
     """
     file = newest(folder)
     valid = _valid_up_to(file, program) if file is not None else None
@@ -60,8 +59,8 @@ def mend(folder: Path, program: str) -> str:
 
 
 def newest(folder: Path) -> Path | None:
-    """The file that Redis appends to, by the manifest; None where there is none."""
-    # Not glob(), which takes a folder that it may not read for an empty one.
+    """The file that Redis appends to, from the manifest; None if there is none."""
+    # Not glob(), which treats an unreadable folder as empty.
     manifests = [each for each in folder.iterdir() if each.suffix == ".manifest"] if folder.exists() else []
     if len(manifests) != 1:
         return None
@@ -75,10 +74,10 @@ def newest(folder: Path) -> Path | None:
 
 
 def _valid_up_to(file: Path, program: str) -> int | None:
-    """Up to which byte the checker finds whole commands and transactions; None if it cannot say."""
+    """The offset up to which the checker finds complete commands and transactions; None if unknown."""
     with file.open("r+b"):
-        pass  # Where that fails the checker only says that it cannot open the file, and not why.
-    # A server that is called so is the checker.
+        pass  # If the open fails, the checker does not say why.
+    # A server that runs under this name is the checker.
     argv = ["redis-check-aof", str(file)]
     done = subprocess.run(  # pylint: disable=ansible-bad-function
         argv, executable=program, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
@@ -88,7 +87,7 @@ def _valid_up_to(file: Path, program: str) -> int | None:
 
 
 def is_torn(tail: bytes) -> bool:
-    """Whether ``tail`` is the beginning of one command or of one transaction, and nothing else."""
+    """Whether ``tail`` is the beginning of exactly one command or transaction."""
     place, begun = 0, False
     try:
         while place < len(tail):
@@ -104,7 +103,7 @@ def is_torn(tail: bytes) -> bool:
 
 
 def _command(data: bytes, place: int) -> tuple[bytes, int]:
-    """The name of the command at ``place``, and where it ends."""
+    """The name of the command at offset ``place``, and the offset of its end."""
     count, place = _number(data, place, b"*")
     words: list[bytes] = []
     while len(words) < count:
@@ -145,7 +144,7 @@ def damage(folder: Path, program: str) -> str:
 
 
 def main() -> int:
-    """``aof.py APPENDONLYDIR``, with ``redis-check-aof`` on the PATH; 1 where it could not look."""
+    """``aof.py APPENDONLYDIR``, with ``redis-check-aof`` on the PATH; 1 on an error."""
     if len(sys.argv) != 2:
         print("aof.py: name one folder, Redis's appendonlydir", file=sys.stderr)  # pylint: disable=ansible-bad-function
         return 2
@@ -167,7 +166,7 @@ def main() -> int:
 
 
 def _unusable(folder: Path, error: OSError) -> str:
-    """What is wrong with the folder or a file in it, and what to do."""
+    """Describes what is wrong with the folder or a file in it, and what to do."""
     what = error.filename or folder
     if what == "redis-check-aof":
         return "there is no redis-check-aof on the PATH: install redis-tools"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Command lines as the original's took them, whose errors never quote what was given.
+"""Parses command lines like the original's; errors never quote a value.
 
-A flag takes one dash or two, and its value after ``=`` or as the next word.  A private key and a password may
-stand on the line, so that an error names the flag or the position of a word, and never the word itself.
+A flag has one dash or two, and its value after ``=`` or as the next word.  A private key or a password may be
+on the line, so an error names the flag or the position of a word, and never the word itself.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any, NoReturn
 from ..core import validation
 from ..core.errors import InvalidValue
 
+# The exit code for a command line that does not parse.
 USAGE = 2
-"""Exit code of a command line that does not parse."""
 _FLAG = re.compile(r"--?([A-Za-z][A-Za-z0-9-]*)(=.*)?", re.DOTALL)
+# A flag's name, and not the end of a password.
 _PLAIN_FLAG = re.compile(r"--[a-z]+(-[a-z]+)*")
-"""What is a flag's name and not the end of a password."""
 _WORD = "word {} of the command line"
 
 
@@ -104,7 +104,7 @@ class ArgumentParser(argparse.ArgumentParser):
             if flag not in flags:
                 self.error(_unknown(position, word, list(flags)))
             action, number = flags[flag], position
-            # Written out, so that no switch takes the next word for its value.
+            # Explicit, so that a switch does not consume the next word as its value.
             if action.nargs == "?" and not rest and _is_number(words[position : position + 1]):
                 rest = f"={words[position]}"
                 position += 1
@@ -147,7 +147,7 @@ def _choose(text: str, choices: Iterable[str]) -> str:
 
 
 def switch(text: str) -> bool:
-    """The type of a flag that is on or off."""
+    """The type of a boolean flag."""
     try:
         return validation.boolean(text, "flag")
     except InvalidValue as error:
@@ -179,12 +179,12 @@ def _split(word: str) -> tuple[str, str]:
 
 
 def _is_value(following: Sequence[str], flags: Mapping[str, argparse.Action]) -> bool:
-    """Whether the word after a flag is its value: any word, as in Go, that is no flag itself."""
+    """Whether the word after a flag is its value: as in Go, any word that is not a flag."""
     return bool(following) and _split(following[0])[0] not in flags
 
 
 def _is_number(following: Sequence[str]) -> bool:
-    """Whether the word after a flag is its value, where it may have none; no command is a number."""
+    """Whether the word after a flag with an optional value is its value; no command is a number."""
     return bool(following) and following[0].replace(".", "", 1).isdecimal()
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Log lines of both programs: for the journal (sd-daemon(3) priorities) or, elsewhere, for a terminal."""
+"""Formats log lines of both programs, for the journal (sd-daemon(3) priorities) or a terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNI
 
 
 class OneLine(logging.Formatter):
-    """Nothing that a node sent can begin a line of its own; a traceback's lines each carry the priority."""
+    """Prevents line breaks in messages, which a node could send; each line of a traceback has a priority."""
 
     def __init__(self, journal: bool) -> None:
         super().__init__("%(message)s" if journal else "%(asctime)s %(levelname)-7s %(message)s")
@@ -40,7 +40,7 @@ def _priority(level: int) -> int:
 
 
 def set_up(level: str) -> None:
-    """Logs to standard error from ``level`` on; raises ``InvalidValue`` where there is no such level."""
+    """Logs to standard error from ``level`` on; raises ``InvalidValue`` if there is no such level."""
     if level.lower() not in LEVELS:
         raise InvalidValue(f"the log level '{level}' is unknown", f"use one of {', '.join(LEVELS)}")
     handler = logging.StreamHandler(sys.stderr)

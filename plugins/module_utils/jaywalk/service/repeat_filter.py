@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 
 PERIOD_SECONDS = 3600.0
+# Subjects. Beyond that, the filter forgets the oldest one, whose next message is logged again.
 MAX_REMEMBERED = 1000
-"""Subjects; beyond that the one that came longest ago is forgotten, and is news again."""
 
 
 class RepeatFilter:

@@ -1,24 +1,24 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Words to systemd about ourselves, after sd_notify(3) and sd_watchdog_enabled(3); silent elsewhere."""
+"""Notifies systemd: sd_notify(3) and sd_watchdog_enabled(3); does nothing without systemd."""
 
 from __future__ import annotations
 
 import os
 import socket
 
+# Short, since a stop must not hang on a busy systemd.
 SEND_TIMEOUT_SECONDS = 0.5
-"""How long a word may wait for a systemd that is busy; being stopped must not hang on that."""
 
 
 def notify(*lines: str) -> bool:
-    """Sends lines such as ``READY=1`` or ``STATUS=...``; returns whether systemd listens and was told.
+    """Sends lines such as ``READY=1`` or ``STATUS=...``; returns whether systemd received them.
 
-    A lost word must not end the program that speaks it, so errors of the socket only make it False.
+    A lost notification must not end the program, so errors of the socket only return False.
     """
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return False
-    # A leading @ stands for the abstract namespace, whose names begin with a zero byte (unix(7)).
+    # A leading @ means the abstract namespace, whose names begin with a zero byte (unix(7)).
     where = "\0" + address[1:] if address.startswith("@") else address
     text = "\n".join(line.replace("\n", " ") for line in lines)
     try:
@@ -32,7 +32,7 @@ def notify(*lines: str) -> bool:
 
 
 def watchdog_seconds() -> float | None:
-    """How often to send ``WATCHDOG=1``: half of what systemd grants, or None where it does not watch us."""
+    """The interval of ``WATCHDOG=1``: half of systemd's limit, or None without a watchdog."""
     micros, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", "")
     if not micros.isdigit() or int(micros) == 0 or (pid and pid != str(os.getpid())):
         return None

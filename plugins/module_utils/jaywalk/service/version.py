@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which release this is; collection and wheel share one version."""
+"""The version, which the collection and the wheel share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def installed_version() -> str:
-    """The version of the installed wheel, or words for a checkout."""
+    """The version of the installed wheel, or a text for a checkout."""
     try:
         return version("jaywalk")
     except PackageNotFoundError:

@@ -10,8 +10,8 @@ from typing import Any
 from ..core import validation
 from ..core.errors import InvalidValue
 
+# A value as JSON without spaces, since most of what a zone consists of is such text.
 compact = json.JSONEncoder(separators=(",", ":")).encode
-"""A value as JSON without spaces, since most of what a zone consists of is such text."""
 
 
 _decode = json.JSONDecoder().raw_decode

@@ -20,13 +20,13 @@ EPOCH = re.compile(r"[0-9]{1,18}")
 NUMBER = re.compile(r"0|[1-9][0-9]{0,14}")
 # Revisions are below it, as of NUMBER.
 REV_LIMIT = 10**15
+# Marks that a reader remembers before it drops some.
 MAX_MARKS = 256
-"""Marks that a reader remembers before it drops some."""
+# How many revisions back a reader remembers each one, each 64th and each 4,096th.
 MARK_INTERVALS = ((64, 1), (4096, 64), (262_144, 4096))
-"""How many revisions back a reader remembers each one, each 64th and each 4,096th."""
 
+# An epoch and a revision in it. Along one history both only grow.
 Position = tuple[int, int]
-"""An epoch and a revision in it.  Along one history both only grow."""
 
 
 def readable(text: str | None) -> str:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 ZONES = "jw:zones"
+# Which supervisor serves all zones of a single server; in a cluster each zone has a key of its own.
 LEADER = "jw:leader"
-"""Which supervisor serves all zones of a single server; in a cluster each zone has a key of its own."""
+# Fields of a zone's meta data that say where it stands.
 HEAD_FIELDS = ("epoch", "rev", "mark")
-"""Fields of a zone's meta data that say where it stands."""
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from typing import NamedTuple
 
 from .redis_keys import ZoneKeys
 
+# A stream takes 4 kB at least, and an entry wakes all who wait on its stream.
 STREAMS = 1024
-"""A stream takes 4 kB at least, and an entry wakes all who wait on its stream."""
+# The one field of a stream that holds one answer only.
 OWN_FIELD = "reply"
-"""The one field of a stream that holds one answer only."""
 
 
 class ReplyTo(NamedTuple):

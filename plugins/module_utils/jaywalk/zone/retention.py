@@ -21,16 +21,16 @@ from .marks import Position, agree
 from .models import Peer
 from .view import Retained, ZoneView
 
+# How long a peer that the zone lost stays in force. A day gives whoever is on call time to start its agent or
+# to restore the controller, and bounds how long a machine that nobody lists has a tunnel.
 RETAIN_SECONDS = 86_400.0
-"""How long a peer that the zone lost stays in force.  A day gives whoever is on call time to start its agent
-or to restore the controller, and bounds how long a machine that nobody lists has a tunnel."""
 
+# The start of 2025, before there was this program: a clock that shows less was not set yet.
 UNSET_BEFORE = 1_735_689_600.0
-"""The start of 2025, before there was this program: a clock that shows less was not set yet."""
 
+# How long after the start of an epoch the release of a key that the zone does not list goes into the log all
+# the same, for nodes that retain it; longer than such a peer stays, since a node may have been off.
 RELEASE_SECONDS = 7 * RETAIN_SECONDS
-"""How long after the start of an epoch the release of a key that the zone does not list goes into the log all
-the same, for nodes that retain it; longer than such a peer stays, since a node may have been off."""
 
 
 class Shared(NamedTuple):

@@ -18,8 +18,8 @@ from .events import Change, Event, Gap
 from .marks import Head, Position, remember
 from .models import Peer, Zone
 
+# Epochs whose end a zone remembers; its scripts keep as many.
 MAX_HISTORY = 16
-"""Epochs whose end a zone remembers; its scripts keep as many."""
 
 
 class Retained(NamedTuple):
