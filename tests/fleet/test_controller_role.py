@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The controller beside other programs, after damage and from an older version; changes of declared zones."""
+"""The controller on a machine with another Redis, after damage, after an upgrade, and with changed zones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def started(fleet: Fleet) -> list[str]:
 
 @pytest.fixture
 def foreign_redis(fleet: Fleet) -> Iterator[str]:
-    """The distribution's Redis, configured by somebody else, with its own port and key."""
+    """The distribution's Redis as another administrator configured it, with its own port and one key."""
     configured = (
         f"cp -a /etc/redis/redis.conf /root/; sed -i 's/^port .*/port {OTHER_PORT}/' /etc/redis/redis.conf"
     )
@@ -36,7 +36,7 @@ def foreign_redis(fleet: Fleet) -> Iterator[str]:
 
 
 def test_a_foreign_redis_stays_unchanged(fleet: Fleet, foreign_redis: str) -> None:
-    """If it has the configured port, the play names it and changes nothing; beside ours it stays as it is."""
+    """If it has the configured port, the play reports it and changes nothing; else it stays unchanged."""
     before = started(fleet)
     refused = fleet.play(*CENTER, "-e", f"jaywalk_controller_port={OTHER_PORT}", check=False)
     assert refused.rc != 0
@@ -44,15 +44,15 @@ def test_a_foreign_redis_stays_unchanged(fleet: Fleet, foreign_redis: str) -> No
     assert "set jaywalk_controller_port to a free port" in refused.output
     assert refused.changed["control"] == 0
     text = f"127.0.0.1,{fleet.controller.address}"
-    beside = fleet.play(*CENTER, "-e", f"jaywalk_controller_bind={text} jaywalk_purge=false")
-    assert beside.changed["control"] == 0, beside.output[-4000:]
+    other_port = fleet.play(*CENTER, "-e", f"jaywalk_controller_bind={text} jaywalk_purge=false")
+    assert other_port.changed["control"] == 0, other_port.output[-4000:]
     assert started(fleet) == before
     assert fleet.controller.run("systemctl show -P InvocationID redis-server").stdout == foreign_redis
     assert fleet.controller.run(f"{OTHER_CLI} get shop").stdout.strip() == "open"
 
 
 def test_the_next_run_applies_what_an_aborted_run_wrote(fleet: Fleet) -> None:
-    """An aborted run left newer settings; also, the services are not enabled."""
+    """An aborted run left newer settings, and services that are not enabled."""
     before = started(fleet)
     settings = "/etc/jaywalk-redis/redis.conf /etc/jaywalk-supervisor/supervisor.env"
     fleet.controller.run(f"systemctl disable {' '.join(UNITS)}; touch {settings}")
@@ -92,14 +92,14 @@ def declared(fleet: Fleet, **extra: object) -> str:
     return json.dumps({"jaywalk_zones": zones})
 
 
-def test_a_declared_pool_grows_and_never_shrinks_and_a_zone_that_is_declared_no_more_is_named(
+def test_a_declared_pool_grows_and_never_shrinks_and_an_undeclared_zone_is_reported(
     fleet: Fleet,
 ) -> None:
     add = "jaywalk-supervisor zone add zone-more --cidr 10.77.0.0/24"
     fleet.controller.run(add)
     grown = declared(fleet, cidr="10.77.0.0/23,10.79.0.0/24", cidr6=["fd77::/64"])
     play = fleet.play("--limit", "control,node1", "-e", grown)
-    assert play.changed["node1"] == 0, "the agents' play was reached"
+    assert play.changed["node1"] == 0, "the agents' play ran"
     pools = [pool["cidr"] for pool in zones_of(fleet)["zone-more"]["pools"]]
     assert pools == ["10.77.0.0/23", "10.79.0.0/24", "fd77::/64"]
 
@@ -109,16 +109,17 @@ def test_a_declared_pool_grows_and_never_shrinks_and_a_zone_that_is_declared_no_
         "zone zone-more exists with 10.77.0.0/23, 10.79.0.0/24, fd77::/64 and is declared with"
         in shrunk.output
     )
-    assert "Run the controller" not in shrunk.output, "nothing was touched"
+    assert "Run the controller" not in shrunk.output, "nothing was changed"
 
-    left = fleet.play(*CENTER, "-e", declared(fleet))
-    assert "zone-more is not in jaywalk_zones, and has 0 peers and 0 leases" in left.output
-    assert left.changed["control"] == 0
+    undeclared = fleet.play(*CENTER, "-e", declared(fleet))
+    assert "zone-more is not in jaywalk_zones, and has 0 peers and 0 leases" in undeclared.output
+    assert undeclared.changed["control"] == 0
     removed = fleet.play(*CENTER, "-e", declared(fleet), "-e", "jaywalk_undeclared=remove")
     assert removed.changed["control"] == 1
     assert sorted(zones_of(fleet)) == sorted(zone["name"] for zone in fleet.secrets["jaywalk_zones"])
 
 
+# Configures the controller as the role did when it used the distribution's Redis.
 OLDER = """
 set -e
 systemctl stop jaywalk-supervisor jaywalk-redis
@@ -137,10 +138,9 @@ systemctl daemon-reload
 systemctl enable -q --now redis-server
 systemctl start jaywalk-supervisor
 """
-"""The controller as the role set it up when it used the distribution's Redis."""
 
 
-def test_an_older_installation_is_moved_over_with_its_leases(fleet: Fleet) -> None:
+def test_an_older_installation_is_upgraded_with_its_leases(fleet: Fleet) -> None:
     before = zones_of(fleet)[ZONE]
     with fleet.ping("node1", "node2") as count:
         fleet.controller.run(OLDER, timeout=60)
@@ -148,9 +148,9 @@ def test_an_older_installation_is_moved_over_with_its_leases(fleet: Fleet) -> No
     assert play.changed["control"] > 0
     after = zones_of(fleet)[ZONE]
     assert (after["peers"], after["leases"]) == (before["peers"], before["leases"])
-    asked = "systemctl is-enabled redis-server; grep -c jaywalk /etc/redis/redis.conf; "
-    asked += "ls -A /etc/redis /var/lib/redis"
-    found = fleet.controller.run(asked, check=False).stdout.split()
+    command = "systemctl is-enabled redis-server; grep -c jaywalk /etc/redis/redis.conf; "
+    command += "ls -A /etc/redis /var/lib/redis"
+    found = fleet.controller.run(command, check=False).stdout.split()
     assert found == ["disabled", "0", "/etc/redis:", "redis.conf", "/var/lib/redis:"]
     assert fleet.play(*CENTER).changed["control"] == 0
     fleet.wait_until_complete()

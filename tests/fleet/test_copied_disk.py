@@ -15,7 +15,7 @@ DISK = "/etc/jaywalk/zone-blue.key /var/lib/jaywalk /etc/machine-id"
 
 @pytest.fixture
 def copy(fleet: Fleet) -> Iterator[None]:
-    """On node3 lies what node2's disk holds; each has its own again at the end."""
+    """Copy node2's key, state and machine-id to node3; restore node3's own at the end."""
     fleet["node3"].run(
         f"systemctl stop {UNIT}; tar -cf /root/own.tar {DISK}; jaywalk down; rm -rf /var/lib/jaywalk/*"
     )
@@ -31,7 +31,7 @@ def copy(fleet: Fleet) -> Iterator[None]:
 
 
 def journal(node: Node) -> str:
-    """All that lies there: journald files by the machine-id, which a copy has had for a moment only."""
+    """Return the journals of all machine-ids on the node; journald stores one for each."""
     return node.run(f"journalctl --merge -u {UNIT} -o cat").stdout
 
 
@@ -40,12 +40,12 @@ def test_both_machines_and_the_supervisor_detect_a_copied_disk(fleet: Fleet) -> 
     fleet["node3"].run(f"systemctl start {UNIT}")
     eventually(
         lambda: "from another machine, node3" in " ".join(fleet.status("node2")["reasons"]),
-        "the first machine stands down and names the second",
+        "the first machine stops and reports the second",
     )
     assert fleet.has_logged("node2", "joined from another machine, node3")
     eventually(
         lambda: "was another machine's until now, node2 at " in journal(fleet["node3"]),
-        "the second machine names the owner of its key",
+        "the second machine reports the owner of its key",
     )
     assert "this one is a copy" in journal(fleet["node3"])
     assert fleet.has_logged("control", "was another machine's until now, node2 at ", "jaywalk-supervisor")

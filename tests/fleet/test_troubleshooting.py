@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Each entry of docs/troubleshooting.md on machines where just that is wrong: typed, said and cured."""
+"""Each entry of docs/troubleshooting.md on machines with that fault: commands, their output, and cure."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ REDIS = "jaywalk-redis"
 ENV = f"/etc/jaywalk/{ZONE}.env"
 RESTART = f"systemctl restart {UNIT}"
 STATE = "/var/lib/jaywalk"
+# The settings of a member's service, with another state, key and interface.
 AS_OUTSIDER = (
     f"set -a; . {ENV}; set +a; export JAYWALK_STATE_DIR=/root/other JAYWALK_INTERFACE=wg9 "
     "JAYWALK_LISTEN_PORT=51829 JAYWALK_PRIVATE_KEY_FILE=/root/other.key; "
 )
-"""By hand on a member: the service's settings, with a state, a key and an interface of its own."""
 LEAVE = f"set -a; . {ENV}; set +a; jaywalk leave"
 AS_SUPERVISOR = "set -a; . /etc/jaywalk-supervisor/supervisor.env; set +a;"
 OUTSIDER_LEAVES = "jaywalk leave; jaywalk down; rm -rf /root/other*"
@@ -37,14 +37,14 @@ time.time = lambda: clock() + 2 * 86400
 time.time_ns = lambda: exact() + 2 * 86400 * 10**9
 END
 export PYTHONPATH=/root/future; """
+# Rewrites the append-only file: its base has all data of Redis, and its log is empty.
 NEW_LOG = r"""
 export REDISCLI_AUTH=$(cat /etc/jaywalk-supervisor/controller.password)
-asked="redis-cli --user supervisor"
-$asked bgrewriteaof
-ended='^aof_rewrite_\(scheduled\|in_progress\):0'
-until [ "$($asked info persistence | grep -c "$ended")" = 2 ]; do sleep 0.1; done
+cli="redis-cli --user supervisor"
+$cli bgrewriteaof
+idle='^aof_rewrite_\(scheduled\|in_progress\):0'
+until [ "$($cli info persistence | grep -c "$idle")" = 2 ]; do sleep 0.1; done
 """
-"""Puts all that Redis holds into the base of its append-only file, and begins with an empty log."""
 DAMAGE = (
     f"systemctl stop {REDIS}; file=$(ls /var/lib/{REDIS}/appendonlydir/*.incr.aof | tail -n 1); "
     'at=$(($(stat -c %s "$file") * 3 / 4)); yes garbage | head -c 2000 | '
@@ -55,18 +55,18 @@ AS_REDIS = (
     "export REDISCLI_AUTH=$(cat /etc/jaywalk-supervisor/controller.password); "
     "cli='redis-cli --user supervisor --raw'; "
 )
+# Makes the peer record of node2 unreadable.
 SPOIL = (
     f"key=$($cli hgetall '{{{ZONE}}}:peers' | grep -B1 '\"n\":\"node2\"' | head -n 1); "
     f"$cli hset '{{{ZONE}}}:peers' \"$key\" '{{'"
 )
-"""Makes the peer record of node2 unreadable."""
 SUPERVISOR_CLOCK = "/run/systemd/system/jaywalk-supervisor.service.d/clock.conf"
+# Sets the supervisor's clock two days ahead, from its next start.
 AHEAD = (
     FUTURE.replace("/root/future", "/opt/future")
     + f"mkdir -p $(dirname {SUPERVISOR_CLOCK}); "
     + f"printf '[Service]\nEnvironment=PYTHONPATH=/opt/future\n' > {SUPERVISOR_CLOCK}; "
 )
-"""Puts the clock of the supervisor two days ahead, once it is started again."""
 RELOAD = "systemctl daemon-reload; systemctl restart jaywalk-supervisor"
 SMALL_PASSWORD = "small-zone-of-the-tests-0123"
 IN_SMALL_ZONE = (
@@ -77,18 +77,18 @@ IN_SMALL_ZONE = (
 
 @dataclass(frozen=True)
 class Case:
-    """What is wrong where; the commands that undo it come after the page's own cure, if it has one."""
+    """The commands of a fault and of its repair by machine; the repair runs after the page's cure, if any."""
 
-    breaks: Mapping[str, str] = field(default_factory=dict)
-    mends: Mapping[str, str] = field(default_factory=dict)
+    faults: Mapping[str, str] = field(default_factory=dict)
+    repairs: Mapping[str, str] = field(default_factory=dict)
     typed_on: str = "node1"
+    # Commands before the page's commands in the same shell.
     before: str = ""
-    """What comes before the page's words in the same shell."""
+    # The command with the page's commands as an argument.
     around: str = "{}"
-    """The command that the page's words are an argument of."""
     cured_on: str = ""
-    mended_first: bool = False
-    """Whether the cause goes away by hand before the page's cure is typed."""
+    # The repair runs before the page's cure.
+    repaired_first: bool = False
 
 
 CASES = {
@@ -116,7 +116,7 @@ CASES = {
         {"node1": f"cp -a {ENV} /root/kept; echo JAYWALK_LISTEN_PORT=70000 >> {ENV}; {RESTART}"},
         {"node1": f"mv /root/kept {ENV}"},
         cured_on="node1",
-        mended_first=True,
+        repaired_first=True,
     ),
     "the port is in use": Case(
         {
@@ -155,6 +155,7 @@ CASES = {
         typed_on="control",
     ),
 }
+# Entries about a machine that is in no zone.
 OUTSIDERS = {
     "the zone is not known": Case(typed_on="node3", before=AS_OUTSIDER),
     "the clock is wrong": Case(typed_on="node3", before=AS_OUTSIDER + FUTURE),
@@ -165,7 +166,6 @@ OUTSIDERS = {
         around="unshare --mount sh -c 'mount -t tmpfs none /dev/net && {}'",
     ),
 }
-"""What somebody types on a machine that is in no zone."""
 OTHERS = (
     "a requested address is taken",
     "ipv6 is missing",
@@ -175,8 +175,8 @@ OTHERS = (
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _whole_again(fleet: Fleet) -> Iterator[None]:
-    """Damage to Redis's log loses what tests of this file did, and lists no peer of an earlier one again."""
+def _complete_again(fleet: Fleet) -> Iterator[None]:
+    """Rewrite the log first, so that damage to it affects only nodes of this file's tests."""
     fleet.controller.run(NEW_LOG)
     yield
     fleet.wait_until_complete()
@@ -184,55 +184,55 @@ def _whole_again(fleet: Fleet) -> Iterator[None]:
 
 @pytest.fixture
 def values(fleet: Fleet) -> dict[str, str]:
-    """What stands for the page's words about the controller."""
+    """Return the values of the page's placeholders."""
     return {"CONTROLLER_ADDRESS": fleet.controller.address}
 
 
 def shows(fleet: Fleet, title: str, values: Mapping[str, str], case: Case) -> None:
-    """Types an entry's commands until they say what the page says."""
-    words = case.before + case.around.format(PAGE.commands(title, **values).strip())
+    """Run an entry's commands until their output is as on the page."""
+    commands = case.before + case.around.format(PAGE.commands(title, **values).strip())
     last = ""
 
-    def said() -> bool:
+    def has_output() -> bool:
         nonlocal last
-        done = fleet[case.typed_on].run(words, check=False, timeout=60)
+        done = fleet[case.typed_on].run(commands, check=False, timeout=60)
         last = done.stdout + done.stderr
         return not PAGE.missing(title, last, **values)
 
     try:
-        eventually(said, f"{title}: it is said")
+        eventually(has_output, f"{title}: the output is as on the page")
     finally:
-        print(last)  # pytest shows it where the test failed
+        print(last)  # pytest shows it if the test fails
 
 
 def cure(fleet: Fleet, title: str, values: Mapping[str, str], where: str) -> None:
     fleet[where].run(PAGE.commands(f"cure: {title}", **values), timeout=60)
 
 
-def test_each_entry_of_the_page_is_typed_here() -> None:
+def test_each_entry_of_the_page_has_a_case() -> None:
     entries = {title for title in PAGE.titles if not title.startswith("cure: ")}
     assert entries == {*CASES, *OUTSIDERS, *OTHERS}
 
 
 @pytest.mark.parametrize("title", CASES)
-def test_an_entry_says_what_is_wrong_and_its_cure_cures(
+def test_an_entry_shows_the_fault_and_its_cure_works(
     fleet: Fleet, values: dict[str, str], title: str
 ) -> None:
     case = CASES[title]
-    for name, command in case.breaks.items():
+    for name, command in case.faults.items():
         fleet[name].run(command, check=False)
     try:
         shows(fleet, title, values, case)
     finally:
         steps: list[Callable[[], object]] = [
             lambda name=name, command=command: fleet[name].run(command, timeout=60)
-            for name, command in case.mends.items()
+            for name, command in case.repairs.items()
         ]
         if case.cured_on:
-            steps.insert(len(steps) * case.mended_first, lambda: cure(fleet, title, values, case.cured_on))
+            steps.insert(len(steps) * case.repaired_first, lambda: cure(fleet, title, values, case.cured_on))
         for step in steps:
             step()
-    if case.breaks:
+    if case.faults:
         fleet.wait_until_in_order("node1")
 
 
@@ -266,7 +266,7 @@ def test_a_node_that_was_removed(fleet: Fleet, values: dict[str, str]) -> None:
 
 @pytest.fixture(scope="module")
 def outsider(fleet: Fleet) -> Iterator[None]:
-    """node3 is out of the zone until the last test of this file."""
+    """Remove node3 from the zone until the last test of this file."""
     fleet["node3"].run(f"systemctl stop {UNIT}; jaywalk down; rm -rf /root/other*")
     yield
     fleet["node3"].run(f"{AS_OUTSIDER} {OUTSIDER_LEAVES}", check=False)
@@ -275,9 +275,7 @@ def outsider(fleet: Fleet) -> Iterator[None]:
 
 @pytest.mark.usefixtures("outsider")
 @pytest.mark.parametrize("title", OUTSIDERS)
-def test_an_entry_says_why_a_machine_does_not_get_in(
-    fleet: Fleet, values: dict[str, str], title: str
-) -> None:
+def test_an_entry_shows_why_a_machine_cannot_join(fleet: Fleet, values: dict[str, str], title: str) -> None:
     if title == "there is no tun device" and kernel_has_wireguard():
         pytest.skip("this kernel has WireGuard")
     shows(fleet, title, values, OUTSIDERS[title])
@@ -285,7 +283,7 @@ def test_an_entry_says_why_a_machine_does_not_get_in(
 
 @pytest.fixture
 def small_zone(fleet: Fleet, outsider: None) -> Iterator[str]:
-    """A zone where no address is taken from its holder; what a node there types first."""
+    """Create a zone without takeovers; return the commands that a node of it runs first."""
     add = "add zone-small --cidr 10.66.0.0/24 --cidr6 fd66::/64 --takeover never"
     make = f"jaywalk-supervisor zone {add} --agent-password-file /root/small.password"
     fleet.controller.run(f"{AS_SUPERVISOR} umask 077; echo {SMALL_PASSWORD} > /root/small.password; {make}")
@@ -301,7 +299,7 @@ def test_a_requested_address_that_is_taken(fleet: Fleet, values: dict[str, str],
     shows(fleet, "a requested address is taken", values, Case(typed_on="node3", before=small_zone))
 
 
-def test_ipv6_that_the_kernel_does_not_take(fleet: Fleet, values: dict[str, str], small_zone: str) -> None:
+def test_ipv6_that_the_kernel_refuses(fleet: Fleet, values: dict[str, str], small_zone: str) -> None:
     off = "net.ipv6.conf.default.disable_ipv6"
     fleet["node3"].run(f"sysctl -qw {off}=1")
     try:
