@@ -222,11 +222,11 @@ class Round:
     def _grow(self, zone: str) -> None:
         """Give the zone larger pools and a longer quarantine."""
         settings, where = self.conditions.settings[zone], self.topology.text(self.topology.direct())
-        words = ("set", zone, "--cidr", settings.later[0], "--quarantine", f"{settings.later_quarantine}")
+        arguments = ("set", zone, "--cidr", settings.later[0], "--quarantine", f"{settings.later_quarantine}")
 
         def grow() -> None:
             era = self.histories[zone].era
-            self.grown[zone] = (era, self.controller.zone(where, *words))
+            self.grown[zone] = (era, self.controller.zone(where, *arguments))
 
         self.operators.run(grow)
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Holds each change of a log against what was asked before it: nothing may change without a cause.
+"""Checks each change of a log against the earlier requests: nothing may change without a cause.
 
-The rules are those of ``docs/zones-and-leases.md``, told anew.  They lean on what was asked and not on what
-was answered, so that a request whose answer was lost counts, too.
+The rules are those of ``docs/zones-and-leases.md``, implemented independently. They read the requests and not
+the replies, so that a request whose reply was lost counts too.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ class ZoneSettings:
 def settings_faults(meta: Mapping[str, str], settings: ZoneSettings, is_later: bool) -> Iterator[str]:
     """Yield differences of a zone from its first or later settings, or only from the later ones."""
     pools, policy = tuple(json.loads(meta["pools"])), json.loads(meta["policy"])
-    for field, wanted in (("takeover", settings.takeover), ("stale_after", settings.stale_after)):
-        if policy[field] != wanted:
-            yield f"{field} is {policy[field]}, and was set to {wanted}"
-    told = [(settings.later, settings.later_quarantine)]
+    for field, expected_value in (("takeover", settings.takeover), ("stale_after", settings.stale_after)):
+        if policy[field] != expected_value:
+            yield f"{field} is {policy[field]}, and was set to {expected_value}"
+    expected = [(settings.later, settings.later_quarantine)]
     if not is_later:
-        told.append((settings.pools, settings.quarantine))
-    if (pools, policy["quarantine"]) not in told:
-        yield f"the pools are {pools}, the quarantine is {policy['quarantine']} s, and it was told {told}"
+        expected.append((settings.pools, settings.quarantine))
+    if (pools, policy["quarantine"]) not in expected:
+        yield f"the pools are {pools}, the quarantine is {policy['quarantine']} s, expected: {expected}"
 
 
 def waiting_key(name: str) -> str:
@@ -144,13 +144,13 @@ class LogRules:
             own = [each for each in self._by_key[key] if each.seq == record["s"]]
             joins = [each for each in own if each.op == "join"]
             if is_new and not joins:
-                yield f"{key} came into the zone with the seq {record['s']} of no join"
+                yield f"{key} joined the zone with the seq {record['s']} of no join"
             elif not own:
                 yield f"{key} has the seq {record['s']} of no request"
             elif joins and not any(set(each.addresses) <= set(record["a"]) for each in joins):
-                yield f"{key} asked for {joins[0].addresses} and was given {record['a']}"
+                yield f"{key} requested {joins[0].addresses} and was given {record['a']}"
             if joins and not any(_announces(record, each) for each in joins):
-                yield f"{key} announced {joins[0].prefixes} and the zone says {record.get('p')}"
+                yield f"{key} announced {joins[0].prefixes} and the zone has {record.get('p')}"
         if lease is not None and record["s"] < lease["s"]:
             yield f"{key} went back from the request {lease['s']} to {record['s']}"
         yield from self._moved(step, record)
@@ -164,9 +164,9 @@ class LogRules:
             if now.get(version) == address:
                 continue
             new = now.get(version, "")
-            wished = any(new in each.addresses for each in self._by_key[key] if each.seq == record["s"])
+            requested = any(new in each.addresses for each in self._by_key[key] if each.seq == record["s"])
             claimed = any(new in lease["a"] for lease in step.waiting(record.get("h", "")))
-            if not wished and not claimed and not self._is_order(step, ("reserve", "rekey"), record, new):
+            if not requested and not claimed and not self._is_order(step, ("reserve", "rekey"), record, new):
                 yield from self._taken(step, address)
 
     def _taken(self, step: ChangeContext, address: str) -> Iterator[str]:
@@ -177,7 +177,7 @@ class LogRules:
         )
         asked = [each for each in self._by_key[taker or ""] if address in each.addresses]
         if taker is None or not asked:
-            yield f"{key} lost {address}, for which nobody asked"
+            yield f"{key} lost {address}, which no node requested"
             return
         if lease.get("t") == 0:
             yield f"{key} lost {address} to {taker} although it is reserved"
@@ -187,7 +187,7 @@ class LogRules:
         """With ``never`` no key takes an address, with ``stale`` only one of a key without recent reports."""
         wait, key = self._settings.stale_after, step.change.key
         if self._settings.takeover == "never":
-            yield f"{what} although nobody may take it"
+            yield f"{what} although takeovers are not allowed"
         is_kept = self._settings.trusts_clocks and (step.lease or {}).get("t")
         if is_kept and self._away(step) <= self._settings.quarantine:
             yield f"{what} although it left {self._away(step):.1f} s before"
@@ -201,7 +201,7 @@ class LogRules:
             # With such frequent reports, there was a recent one at any moment of the decision.
             waited = silence if silence < wait / 3 else wait
         if waited < wait:
-            yield f"{what} although it was silent for {waited:.1f} s alone"
+            yield f"{what} although its last report was only {waited:.1f} s before"
 
     def _away(self, step: ChangeContext) -> float:
         """Return the longest possible time in seconds since the key of ``step`` left."""
@@ -211,12 +211,12 @@ class LogRules:
 
     def _reserved_prefixes(self, step: ChangeContext, record: Record) -> Iterator[str]:
         """The prefixes that an operator reserved for a key stay until an operator changes them."""
-        before = (step.lease or {}).get("k", [])
-        if record.get("k", []) == before or self._is_order(step, ("reserve", "rekey", "release"), record):
+        before, now = (step.lease or {}).get("k", []), record.get("k", [])
+        if now == before or self._is_order(step, ("reserve", "rekey", "release"), record):
             return
         if any(True for _ in step.waiting(record.get("h", ""))):
             return
-        yield f"{step.change.key} kept {before} and keeps {record.get('k', [])}, and no operator said so"
+        yield f"{step.change.key} had {before} reserved and has {now}, without an operator's request"
 
     # Peers that leave, and leases that end.
 
@@ -227,19 +227,19 @@ class LogRules:
         if any(each.op == "leave" and each.seq == record.get("s") for each in self._by_key[key]):
             return
         if not self._is_ordered_away(step, consume=False):
-            yield f"{key} left, and nobody asked for that"
+            yield f"{key} left without a request"
 
     def _ended(self, step: ChangeContext) -> Iterator[str]:
         key, lease = step.change.key, step.lease
         if lease is None or self._is_ordered_away(step) or self._is_claimed(step):
             return
         if not lease.get("t"):
-            yield f"the lease of {key} ended, and nobody asked for that"
+            yield f"the lease of {key} ended without a request"
             return
         gets = {each for other in step.later if other.record for each in other.record.get("a", ())}
         taken = [each for each in lease["a"] if each in gets]
         if not taken:
-            yield f"the lease of {key} ended, and nobody got {lease['a']}"
+            yield f"the lease of {key} ended, and no other key got {lease['a']}"
         elif asked := self._requests_for(step, taken):
             yield from self._taken_over(step, f"the lease of {key} ended for {asked[0].key}", asked)
         else:
@@ -270,7 +270,7 @@ class LogRules:
         if step.lease is None and record.get("t") and (step.change.key, tuple(record["a"])) in self._restored:
             return
         if step.lease is None or {**step.lease, "a": 0, "i": 0} != {**record, "a": 0, "i": 0}:
-            yield f"the lease of {step.change.key} is {dict(record)}, and no operator said so"
+            yield f"the lease of {step.change.key} is {dict(record)}, without an operator's request"
 
     def _is_order(self, step: ChangeContext, ops: Sequence[str], record: Record, address: str = "") -> bool:
         """Return whether an operator requested the key's new record."""

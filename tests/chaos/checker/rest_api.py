@@ -72,7 +72,7 @@ class RestChecker:
         }
         for zone, key, held in self._listed - known:
             if zone in log_readers and not log_readers[zone].readings[-1].era:
-                yield f"{zone}: REST told of {key} with {held}, of which the log never told"
+                yield f"{zone}: REST listed {key} with {held}, which the log never had"
 
     def unequal(self, snapshots: Mapping[str, ZoneSnapshot]) -> Iterator[str]:
         """Yield the differences between a supervisor's API and Redis."""

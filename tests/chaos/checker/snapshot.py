@@ -101,7 +101,7 @@ def _members(snapshot: ZoneSnapshot) -> Iterator[str]:
         elif lease.get("t") is not None:
             yield f"the peer {key} is in the mesh and its lease is not live"
         elif (peer["a"], peer.get("p", [])) != (lease["a"], lease.get("p", [])):
-            yield f"the peer {key} says {peer} and its lease {lease}"
+            yield f"the peer {key} is {peer} and its lease {lease}"
     for key, lease in snapshot.leases.items():
         if lease.get("t") is None and key not in snapshot.peers:
             yield f"the lease of {key} is live and it is no peer"
@@ -113,16 +113,16 @@ def _log(snapshot: ZoneSnapshot) -> Iterator[str]:
     # A zone that supervisors restore into an empty Redis continues at its position, with a new log.
     is_new = snapshot.meta["rev"] == "0" or "restored" in snapshot.meta
     if ends != here or (not snapshot.events and not is_new):
-        yield f"the zone stands at {here} and its log of {len(snapshot.events)} events ends at {ends}"
+        yield f"the zone is at {here} and its log of {len(snapshot.events)} events ends at {ends}"
     for (first, _), (second, fields) in pairwise(snapshot.events):
         before, after = position(first), position(second)
         # An epoch may begin after a gap, behind all revisions that an older copy has used.
         is_next = after[1] == before[1] + 1 or ("prev" in fields and after[1] > before[1])
         if not is_next:
-            yield f"between {first} and {second} of the log lies a gap"
-        says_so = fields.get("prev") == str(before[0]) or "zone" in fields
-        if after[0] != before[0] and (not says_so or after[0] < before[0]):
-            yield f"{second} opens an epoch after {first} and says {dict(fields)}"
+            yield f"between {first} and {second} of the log is a gap"
+        names_former_epoch = fields.get("prev") == str(before[0]) or "zone" in fields
+        if after[0] != before[0] and (not names_former_epoch or after[0] < before[0]):
+            yield f"{second} opens an epoch after {first} with {dict(fields)}"
 
 
 def position(entry: str) -> tuple[int, int]:

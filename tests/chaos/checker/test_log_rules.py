@@ -17,13 +17,13 @@ from .replies import ReplyChecker, checkable
 
 A, B, C = ("A" * 43 + "=", "B" * 43 + "=", "C" * 43 + "=")
 ONE, TWO = "10.30.0.1", "10.30.0.2"
+# A zone with two addresses, which two nodes fill.
 SMALLEST = ZoneSettings(("10.30.0.0/30",), quarantine=10.0, stale_after=6.0)
-"""A zone of two addresses, which two nodes fill."""
 
 
 @dataclass
 class Story:
-    """A zone's log and what was asked and answered, a second apart unless a line says ``after`` how many."""
+    """A zone's log with its requests and replies, one second apart, or ``after`` seconds."""
 
     settings: ZoneSettings = SMALLEST
     history: History = field(default_factory=History)
@@ -192,26 +192,29 @@ PLANTED: dict[str, tuple[Plant, str]] = {
     "refusal without a reason": (_answered("join", ok=False, code="exhausted"), "no reason"),
     "refusal as expired": (_answered("join", ok=False, code="expired"), "no reason"),
     "refusal as too old": (_answered("join", ok=False, code="stale"), "no reason"),
-    "refusal that nobody knows": (_answered("join", ok=False, code="internal"), "no reason"),
+    "refusal with an unknown code": (_answered("join", ok=False, code="internal"), "no reason"),
     "requested address ignored": (
         _event(["+", B, record(TWO, 1)], asked=("join", B, 1), addresses=("10.30.0.3",)),
-        "asked for",
+        "requested",
     ),
     "address that changes at each join": (
         _event(["+", A, record(TWO, 2)], asked=("join", A, 2)),
-        "for which nobody asked",
+        "which no node requested",
     ),
-    "address taken by nobody": (_event(["+", A, record(TWO, 1)]), "for which nobody asked"),
-    "robbed though it reports": (_stale, "silent for"),
-    "robbed though nobody may": (_never, "nobody may take it"),
+    "address that no other node took": (_event(["+", A, record(TWO, 1)]), "which no node requested"),
+    "taken over although it reports": (_stale, "its last report was only"),
+    "taken over although that is not allowed": (_never, "takeovers are not allowed"),
     "reservation taken": (_reserved, "it is reserved"),
-    "member that nobody asked for": (_event(["+", B, record(TWO, 1)]), "of no join"),
-    "change that nobody asked for": (_event(["+", A, record(ONE, 9)]), "of no request"),
+    "member without a request": (_event(["+", B, record(TWO, 1)]), "of no join"),
+    "change without a request": (_event(["+", A, record(ONE, 9)]), "of no request"),
     "older request": (_event(["+", A, record(ONE, 0)], asked=("join", A, 0)), "went back"),
-    "leave that nobody asked for": (_event(["-", A, {"t": 5.0, "s": 2}]), "nobody asked for that"),
-    "end that nobody asked for": (_event(["=", A]), "nobody asked for that"),
-    "lease that nobody ordered": (_event(["=", B, lease(TWO, 0, t=0)]), "no operator said so"),
-    "prefix that nobody announced": (
+    "leave without a request": (_event(["-", A, {"t": 5.0, "s": 2}]), "without a request"),
+    "end without a request": (_event(["=", A]), "without a request"),
+    "lease without an operator's request": (
+        _event(["=", B, lease(TWO, 0, t=0)]),
+        "without an operator's request",
+    ),
+    "prefix that was not announced": (
         _event(["+", A, record(ONE, 2, p=["172.20.0.0/24"])], asked=("join", A, 2)),
         "announced",
     ),
@@ -219,8 +222,11 @@ PLANTED: dict[str, tuple[Plant, str]] = {
         _event(["+", A, record(ONE, 2)], asked=("join", A, 2), prefixes=("172.20.0.0/24",)),
         "announced",
     ),
-    "prefix that nobody keeps": (_event(["+", A, record(ONE, 1, **KEPT)]), "no operator said so"),
-    "lease that makes no room": (_no_room, "nobody got"),
+    "prefix that was not reserved": (
+        _event(["+", A, record(ONE, 1, **KEPT)]),
+        "without an operator's request",
+    ),
+    "lease that makes no room": (_no_room, "no other key got"),
     "room where there is enough": (_enough_room, "although only 1 addresses are held"),
 }
 
@@ -272,4 +278,4 @@ def test_a_lease_may_be_restored_to_its_key() -> None:
     put_back = LogRules(story.history, story.settings, {(A, (ONE,))})
     other = LogRules(story.history, story.settings, {(A, (TWO,))})
     assert list(put_back.violations(story.entries)) == []
-    assert "no operator said so" in next(other.violations(story.entries))
+    assert "without an operator's request" in next(other.violations(story.entries))

@@ -22,8 +22,8 @@ PEERS = {
     A: {"n": "one", "a": ["10.30.0.1"], "s": 1, "r": 1, "e": "192.0.2.1:51820"},
     B: {"n": "two", "a": ["10.30.0.2"], "s": 1, "r": 2, "p": ["172.20.0.0/24"]},
 }
-PICTURE = ZoneSnapshot({"pools": '["10.30.0.0/30"]'}, PEERS, PEERS, [], {A: 1_700_000_000})
-TOLD = {
+SNAPSHOT = ZoneSnapshot({"pools": '["10.30.0.0/30"]'}, PEERS, PEERS, [], {A: 1_700_000_000})
+LISTED = {
     A: {
         "PublicKey": A,
         "Zone": "zone-one",
@@ -50,8 +50,8 @@ POOL = {
 
 
 def test_rest_equal_to_redis_has_no_fault() -> None:
-    assert list(rest_api.peer_differences("zone-one", TOLD, PICTURE)) == []
-    assert list(rest_api.lease_differences([POOL], PICTURE)) == []
+    assert list(rest_api.peer_differences("zone-one", LISTED, SNAPSHOT)) == []
+    assert list(rest_api.lease_differences([POOL], SNAPSHOT)) == []
 
 
 def test_a_difference_of_rest_is_found() -> None:
@@ -62,12 +62,12 @@ def test_a_difference_of_rest_is_found() -> None:
         (B, "ChildPrefix"),
         (A, "LastSeen"),
     ):
-        told = {**TOLD, key: {**TOLD[key], field: "" if field == "LastSeen" else "other"}}
-        assert len(list(rest_api.peer_differences("zone-one", told, PICTURE))) == 1, field
-    assert len(list(rest_api.peer_differences("zone-one", {A: TOLD[A]}, PICTURE))) == 1
+        listed = {**LISTED, key: {**LISTED[key], field: "" if field == "LastSeen" else "other"}}
+        assert len(list(rest_api.peer_differences("zone-one", listed, SNAPSHOT))) == 1, field
+    assert len(list(rest_api.peer_differences("zone-one", {A: LISTED[A]}, SNAPSHOT))) == 1
     fewer = {**POOL, "IPs": {"10.30.0.1": True}}
-    assert "10.30.0.2" in next(rest_api.lease_differences([fewer], PICTURE))
-    assert "its pools are" in next(rest_api.lease_differences([], PICTURE))
+    assert "10.30.0.2" in next(rest_api.lease_differences([fewer], SNAPSHOT))
+    assert "its pools are" in next(rest_api.lease_differences([], SNAPSHOT))
 
 
 def test_a_peer_of_rest_without_an_event_is_found() -> None:
@@ -75,22 +75,22 @@ def test_a_peer_of_rest_without_an_event_is_found() -> None:
     reader.add_entries(
         reader.begin_reading(0), [("7-1", {"o": f'[["+","{A}",{{"a":["10.30.0.1"]}}]]'})], 1.0, 2.0
     )
-    asked = RestChecker([])
-    asked.record([TOLD[A]])
-    assert list(asked.peers_without_event({"zone-one": reader})) == []
-    asked.record([TOLD[B]])
-    assert "REST told of" in next(asked.peers_without_event({"zone-one": reader}))
+    checker = RestChecker([])
+    checker.record([LISTED[A]])
+    assert list(checker.peers_without_event({"zone-one": reader})) == []
+    checker.record([LISTED[B]])
+    assert "REST listed" in next(checker.peers_without_event({"zone-one": reader}))
 
 
 def test_a_difference_of_an_interface_is_found() -> None:
     allowed = {B: frozenset(("10.30.0.2/32", "172.20.0.0/24"))}
-    assert list(real_agents.interface_differences(A, {"10.30.0.1"}, allowed, PICTURE)) == []
+    assert list(real_agents.interface_differences(A, {"10.30.0.1"}, allowed, SNAPSHOT)) == []
     assert "in Redis ['10.30.0.1']" in next(
-        real_agents.interface_differences(A, {"10.30.0.9"}, allowed, PICTURE)
+        real_agents.interface_differences(A, {"10.30.0.9"}, allowed, SNAPSHOT)
     )
-    assert "sends to" in next(real_agents.interface_differences(A, {"10.30.0.1"}, {}, PICTURE))
+    assert "sends to" in next(real_agents.interface_differences(A, {"10.30.0.1"}, {}, SNAPSHOT))
     wider = {B: allowed[B] | {"10.30.0.9/32"}}
-    assert "sends to" in next(real_agents.interface_differences(A, {"10.30.0.1"}, wider, PICTURE))
+    assert "sends to" in next(real_agents.interface_differences(A, {"10.30.0.1"}, wider, SNAPSHOT))
 
 
 def test_failed_observations_are_counted_and_limited(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,7 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
     "kept lease": (lambda p: p.leases.update({"D": dict(p.leases[C], a=["10.30.0.9"])}), "to the leases"),
     "no peer": (lambda p: p.peers.pop(A), "is live and it is no peer"),
     "lost join": (lambda p: (p.peers.pop(A), p.leases.pop(A)), "does not come to the peers"),
-    "gap": (lambda p: p.events.pop(3), "lies a gap"),
+    "gap": (lambda p: p.events.pop(3), "log is a gap"),
     "no end": (lambda p: p.events.pop(), "its log of 4 events ends at 9-4"),
     "no beginning": (lambda p: (p.events.clear(), p.meta.update(rev="5")), "its log of 0 events"),
     "no log": (lambda p: p.events.clear(), "its log of 0 events"),
