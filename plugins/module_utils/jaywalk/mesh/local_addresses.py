@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a machine knows of its own place in the network: its name, and where its peers reach it."""
+"""This machine's own name and addresses, and the endpoint at which peers reach it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..core import ip, validation
 from ..core.errors import InvalidValue
 from ..core.ip import Address, host_prefix, is_address, join_endpoint
 
-# Hosts of each IP version to which a way is looked for, of thousands.
+# Per IP version, of possibly thousands of hosts.
 MAX_HOSTS_TRIED = 64
 MACHINE_ID = Path("/etc/machine-id")
 _DECLARED = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:]+))(?::([0-9]+))?")
@@ -26,9 +26,9 @@ _NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\.?")
 
 @dataclass
 class DeclaredEndpoint:
-    """Where the operator says that peers reach this node: an address or a DNS name, and a port.
+    """The endpoint that the operator set: an address or a DNS name, and a port.
 
-    ``problem`` says why a name has no address at the moment; the last one that it had stays meanwhile.
+    ``problem`` says why a name has no address now; its last address stays in use.
     """
 
     host: str
@@ -38,7 +38,7 @@ class DeclaredEndpoint:
 
     @classmethod
     def parse(cls, text: str, listen_port: int) -> DeclaredEndpoint:
-        """Reads ADDRESS, NAME, ADDRESS:PORT, [IPV6]:PORT or NAME:PORT; the port is else ``listen_port``."""
+        """Parses ADDRESS, NAME, ADDRESS:PORT, [IPV6]:PORT or NAME:PORT; default port is ``listen_port``."""
         if is_address(text):
             return cls(validation.address(text, "local endpoint"), listen_port)
         parts = _DECLARED.fullmatch(text)
@@ -54,15 +54,15 @@ class DeclaredEndpoint:
         )
 
     def endpoint(self, known: str = "") -> str:
-        """The endpoint as it is now, or empty; a name is looked up anew, and may hold up the caller.
+        """The current endpoint, or empty; resolves a name, which may block.
 
-        ``known`` is the address that the name had as far as anybody remembers.
+        ``known`` is the last known address of the name.
         """
         if is_address(self.host):
             return join_endpoint(self.host, self.port)
         found = _usable_addresses(self.host)
         self._last = self._last or known
-        # Of several addresses the one that peers know already; some servers turn them with each answer.
+        # Of several addresses the one that peers know; some servers rotate them in each response.
         if found and self._last not in found:
             self._last = found[0]
         self.problem = "" if found else self._lost()
@@ -76,12 +76,12 @@ class DeclaredEndpoint:
 
 
 def _is_like_an_address(text: str) -> bool:
-    """Whether somebody meant an address: no name ends in a number (RFC 3696, section 2)."""
+    """Whether the text is meant as an address: no name ends in a number (RFC 3696, section 2)."""
     return text.rstrip(".").rpartition(".")[2].isdigit()
 
 
 def _usable_addresses(name: str) -> list[str]:
-    """The addresses of ``name`` at which others may reach this machine, in the resolver's order."""
+    """The addresses of ``name`` that other machines may reach, in the resolver's order."""
     try:
         found = socket.getaddrinfo(name, 9, type=socket.SOCK_DGRAM)
     except (OSError, UnicodeError):
@@ -91,7 +91,7 @@ def _usable_addresses(name: str) -> list[str]:
 
 
 def host_label() -> str:
-    """This machine's name as a DNS label; one made of its machine-id where nobody named it."""
+    """This machine's name as a DNS label; derived from its machine-id if it has no name."""
     label = (
         re.sub(r"[^a-z0-9-]+", "-", socket.gethostname().split(".")[0].lower()).strip("-")[:63].rstrip("-")
     )
@@ -99,7 +99,7 @@ def host_label() -> str:
 
 
 def _nameless() -> str:
-    """The machine-id itself is confidential (machine-id(5)), so that a hash of it goes into the name."""
+    """A name with a hash of the machine-id, which itself is confidential (machine-id(5))."""
     try:
         number = MACHINE_ID.read_text(encoding="ascii").strip()
     except (OSError, ValueError):
@@ -108,9 +108,9 @@ def _nameless() -> str:
 
 
 def endpoint_fields(controller_host: str, listen_port: int, declared: str = "") -> dict[str, Any]:
-    """What a request says of where peers reach this node: its operator's word ``declared``, else its own.
+    """The fields of a request for this node's endpoint: the operator's ``declared`` one, else its own.
 
-    The endpoint is empty where it has no address to offer; its peers then wait for it to speak first.
+    The endpoint is empty if this node has no address; its peers then wait for its first packet.
     """
     if declared:
         return {"endpoint": declared, "fixed": True}
@@ -119,9 +119,9 @@ def endpoint_fields(controller_host: str, listen_port: int, declared: str = "") 
 
 
 def own_addresses(controller_host: str) -> list[str]:
-    """The addresses from which this machine speaks to others, none twice.
+    """This machine's source addresses, without duplicates.
 
-    The one that faces the controller comes first, then those of the default routes.
+    The one towards the controller comes first, then those of the default routes.
     """
     sources = (source_address(target) for target in (controller_host, *ip.DEFAULT_ROUTE_TARGETS) if target)
     found = [each for each in sources if each and _of_a_network(ipaddress.ip_address(each))]
@@ -129,9 +129,9 @@ def own_addresses(controller_host: str) -> list[str]:
 
 
 def ip_versions(hosts: Iterable[str]) -> frozenset[int]:
-    """The IP versions by which this machine reaches ``hosts``, or the rest of the world.
+    """The IP versions with a route to ``hosts`` or a default route.
 
-    Both where there is none at all, since a machine without a network may soon have one.
+    Both if there is none, since a machine without a network may soon have one.
     """
     left: dict[int, list[str]] = {4: [], 6: []}
     for host in (*ip.DEFAULT_ROUTE_TARGETS, *hosts):
@@ -148,7 +148,7 @@ def _is_way(host: str) -> bool:
 
 
 def source_address(target: str) -> str:
-    """The address from which this machine would speak to ``target``; no packet is sent."""
+    """The source address for packets to ``target``; sends no packet."""
     try:
         family, kind, _proto, _name, where = socket.getaddrinfo(target, 9, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, kind) as probe:
@@ -159,7 +159,7 @@ def source_address(target: str) -> str:
 
 
 def host_prefixes(host: str) -> list[str]:
-    """The addresses of ``host`` as prefixes; none while it does not resolve, nor for this machine's own."""
+    """The addresses of ``host`` as prefixes; none if it does not resolve or is this machine."""
     if not host:
         return []
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From a zone to the interface that a node should have: the pure heart of agent and modules."""
+"""Computes a node's desired interface from its zone.  Pure; the agent and the modules use it."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from ..zone.models import Peer
 from ..zone.view import ZoneView
 from .endpoints import ANY_VERSION, candidates
 
-# Seconds; holds a NAT's mapping open (wg(8), PersistentKeepalive).
+# Keeps a NAT's mapping open (wg(8), PersistentKeepalive).
 KEEPALIVE_SECONDS = 25
 
 
 @dataclass(frozen=True)
 class LocalNode:
-    """What a node brings to the mesh: its key, and how its interface is to be called and heard.
+    """This node: its key, the name of its interface and its listen port.
 
-    ``local_networks`` are the networks that it has without the mesh, and the controller's own address:
-    nothing that the zone says may cover them.  ``requested`` are addresses that it asks of the zone, and may
-    have already by the interface of another mesh that it is to leave.
+    ``local_networks`` are the networks that it has without the mesh, and the controller's own address: no
+    prefix of the zone may cover them.  ``requested`` are the addresses that it requests; the interface of
+    another mesh that it leaves may still have them.
     """
 
     public_key: str
@@ -36,15 +36,15 @@ class LocalNode:
     mtu: int | None = None
     local_networks: tuple[str, ...] = ()
     requested: tuple[str, ...] = ()
-    # Public keys that the interface may still have from before this node's key changed.
+    # Earlier public keys of this node, which the interface may still have.
     former_keys: tuple[str, ...] = ()
-    # The IP versions by which this machine reaches others.
+    # The IP versions that this machine can use.
     versions: frozenset[int] = ANY_VERSION
 
 
 @dataclass(frozen=True)
 class PeerEndpoint:
-    """How a peer is tried at the moment; an empty ``endpoint`` leaves to WireGuard the one that it has."""
+    """The endpoint to try for a peer; if it is empty, WireGuard keeps its own."""
 
     endpoint: str
     keepalive: int = KEEPALIVE_SECONDS
@@ -56,7 +56,7 @@ def desired(
     """The interface that ``node`` should have, or None while it is not in the zone.
 
     ``peer_endpoints`` are those of the path manager; other peers are tried at their best candidate.
-    Raises ``InvalidValue`` where the zone's pool and a network of the machine overlap.
+    Raises ``InvalidValue`` if a pool of the zone and a network of the machine overlap.
     """
     own = view.peers.get(node.public_key)
     if own is None:
@@ -75,7 +75,7 @@ def desired(
 
 
 def _pools_beside(view: ZoneView, own: Peer) -> list[str]:
-    """The pools that the interface's own prefixes leave out, of the IP versions that it speaks."""
+    """The pools, of the interface's IP versions, that its own prefixes do not cover."""
     pools = view.zone.networks
     own_pools = {ip.holding(pools, host) for host in own.addresses}
     versions = {pool.version for pool in own_pools if pool is not None}
@@ -89,10 +89,10 @@ def with_peers(
     keys: Iterable[str],
     peer_endpoints: Mapping[str, PeerEndpoint] = MappingProxyType({}),
 ) -> Interface:
-    """``current`` with the peers of ``keys`` as the zone has them now; costs what the change costs."""
+    """``current`` with the peers of ``keys`` as in the zone; takes time proportional to the change."""
     changed, own = [key for key in keys if key != node.public_key], view.peers.get(node.public_key)
     peers, routes, local = dict(current.peers), set(current.routes), _local(view, node)
-    # First all that goes, then all that comes: a prefix may move from one peer to another.
+    # Remove first, then add: a prefix may move from one peer to another.
     for key in changed:
         before = peers.pop(key, None)
         if before is not None:
@@ -110,7 +110,7 @@ def with_peers(
 
 
 def _refused(view: ZoneView, node: LocalNode, record: Peer, local: Sequence[Network]) -> dict[str, str]:
-    """Which allowed IPs of ``record`` this node does not take, and who has them."""
+    """The allowed IPs of ``record`` that this node does not configure, each with the reason."""
     own = view.peers.get(node.public_key)
     refused: dict[str, str] = {}
     for each in record.allowed_ips:
@@ -124,7 +124,7 @@ def _refused(view: ZoneView, node: LocalNode, record: Peer, local: Sequence[Netw
 
 
 def check_no_overlap(pools: Sequence[str], node: LocalNode) -> None:
-    """Raises ``InvalidValue`` where a pool overlaps a network that the machine already has."""
+    """Raises ``InvalidValue`` if a pool overlaps a network that the machine already has."""
     own = {ip.host_prefix(host) for host in node.requested}
     local = [network for network in _machine(node) if str(network) not in own]
     for pool in pools:
@@ -137,7 +137,7 @@ def check_no_overlap(pools: Sequence[str], node: LocalNode) -> None:
 
 
 def refused_prefixes(view: ZoneView, node: LocalNode) -> list[str]:
-    """Sentences about what peers claim and this node does not take, since it is another's or its own."""
+    """Sentences about the allowed IPs of peers that this node does not configure."""
     local = _local(view, node)
     return [
         f"{prefix} of peer {peer.name} is left out: {reason}"
@@ -152,6 +152,6 @@ def _machine(node: LocalNode) -> list[Network]:
 
 
 def _local(view: ZoneView, node: LocalNode) -> list[Network]:
-    """The networks that this machine has, and those that it announces."""
+    """The networks of this machine, and those that it announces."""
     own = view.peers.get(node.public_key)
     return _machine(node) + ip.networks(own.prefixes if own else ())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""JSON as it travels: written, and read from a stranger, each part of the right kind or ``InvalidValue``."""
+"""JSON codec with type checks for untrusted input; raises ``InvalidValue``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from ..core import validation
 from ..core.errors import InvalidValue
 
-# A value as JSON without spaces, since most of what a zone consists of is such text.
+# JSON without spaces, since most data of a zone is such text.
 compact = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -18,9 +18,9 @@ _decode = json.JSONDecoder().raw_decode
 
 
 def decoded(text: str) -> Any:
-    """The value in a text as ``compact`` writes it; raises ``ValueError`` and ``RecursionError``.
+    """Parses a text that ``compact`` wrote; raises ``ValueError`` and ``RecursionError``.
 
-    Short of ``json.loads`` by its search for spaces, since every node does it for every event.
+    Does not search for spaces as ``json.loads`` does, since every agent parses every event.
     """
     value, end = _decode(text)
     if end != len(text):
@@ -29,7 +29,7 @@ def decoded(text: str) -> Any:
 
 
 def parsed(text: str, kind: type, what: str) -> Any:
-    """The JSON value in ``text``, which is to be a ``kind``."""
+    """The JSON value in ``text``, which must be a ``kind``."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -56,21 +56,21 @@ def a_list(value: object, what: str) -> list[object]:
 
 
 def each(check: Any, value: object, what: str, limit: int) -> tuple[str, ...]:
-    """A list of at most ``limit`` values, each as ``check`` returns it, none twice."""
+    """A list of at most ``limit`` values, each checked by ``check``, without duplicates."""
     if len(found := a_list(value, what)) > limit:
         raise InvalidValue(f"there are {len(found)} {what}", f"send at most {limit}")
     return tuple(dict.fromkeys(map(check, found)))
 
 
 def text(value: object, what: str) -> str:
-    """A string that can be shown on one line."""
+    """A printable string, which fits on one line."""
     if isinstance(value, str) and value.isprintable():
         return value
     raise InvalidValue(f"the {what} is no printable text", "send a string")
 
 
 def natural(value: object, what: str) -> int:
-    """A whole number that JSON readers of any kind keep exactly (RFC 8259, section 6)."""
+    """A natural number that every JSON parser represents exactly (RFC 8259, section 6)."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53:
         return value
     raise InvalidValue(

@@ -16,18 +16,18 @@ MAX_WAIT_MS = 60_000
 
 
 class Gap(JaywalkError):
-    """The log does not go on where the reader stands: take a snapshot."""
+    """The log does not continue from the reader's position: it needs a snapshot."""
 
 
 class Fork(Gap):
-    """Redis holds another history than the one that the reader followed: it was put back to an older copy."""
+    """Redis has another history than the reader followed: it was put back to an older copy."""
 
 
 @dataclass
 class Change:
-    """One line of an event: ``+`` a peer is there or differs, ``-`` it left, ``=`` only its lease changed.
+    """One change of an event: ``+`` a peer is new or changed, ``-`` it left, ``=`` only its lease changed.
 
-    Not frozen, since every node makes one of each, and that takes twice as long.
+    Not frozen, since every agent makes one per change, and frozen takes twice as long.
     """
 
     sign: str
@@ -36,11 +36,11 @@ class Change:
 
     @cached_property
     def text(self) -> str:
-        """The record as JSON, which the event and the hash of the records both hold; empty for none."""
+        """The record as JSON, for the event and for the hash of the records; empty for none."""
         return "" if self.record is None else codec.compact(self.record)
 
     def to_wire(self) -> str:
-        """The line as JSON; nothing in a key needs an escape there."""
+        """The change as JSON; no character of a key needs an escape."""
         return f'["{self.sign}","{self.key}",{self.text}]' if self.text else f'["{self.sign}","{self.key}"]'
 
     @classmethod
@@ -53,10 +53,10 @@ class Change:
 
 
 class Event(NamedTuple):
-    """One entry of the log: a commit's changes, the bump to a new epoch after Redis restarted, or the
-    word that the zone itself was changed, which supervisors then read anew.
+    """One entry of the log: a commit's changes, a new epoch after a restart of Redis, or the notice that the
+    zone itself changed, after which supervisors read it again.
 
-    ``mark`` is its own and ``previous_mark`` that of the revision before (see :mod:`.marks`).
+    ``mark`` is its own mark and ``previous_mark`` that of the revision before (see :mod:`.marks`).
     """
 
     epoch: int
@@ -89,9 +89,10 @@ class Event(NamedTuple):
         return cls(epoch, rev, parsed, wait, previous, "zone" in fields, readable(own), readable(before))
 
     def is_next(self, head: Head) -> bool:
-        """Whether this is the entry after ``head``: of its epoch, or the one that ended it with nothing lost.
+        """Whether this is the next entry after ``head``: of the same epoch, or the start of the next epoch if
+        nothing was lost.
 
-        Raises ``Fork`` where the number follows and the mark says that the history is another one.
+        Raises ``Fork`` if the revision follows but the mark belongs to another history.
         """
         if head.epoch not in (self.epoch, self.previous_epoch) or self.rev != head.rev + 1:
             return False
@@ -104,5 +105,5 @@ class Event(NamedTuple):
 
 
 def wait_of(text: str) -> int:
-    """How long to wait between two reads, in ms, within reason; raises ``ValueError``."""
+    """The pause between two reads in ms, at most ``MAX_WAIT_MS``; raises ``ValueError``."""
     return min(max(int(text), 0), MAX_WAIT_MS)

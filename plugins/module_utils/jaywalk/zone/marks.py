@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Marks of revisions: each commit has a random one, which tells two histories of one zone apart.
+"""Marks of revisions: each commit has a random mark, which distinguishes two histories of one zone.
 
-A Redis that runs may be put back to an older copy and count on from there, so that a revision is given out
-twice and its number says nothing.  The newest mark is in ``{zone}:meta``; each event names the mark before it
-and its own.  What an older version wrote has no mark: an unknown mark equals every other.  Pure.
+A running Redis may be put back to an older copy and continue from there, so that two commits have the same
+revision.  The newest mark is in ``{zone}:meta``; each event names the mark before it and its own.  Data of an
+older version has no mark: an unknown mark equals every other.  Pure.
 """
 
 from __future__ import annotations
@@ -15,39 +15,39 @@ from ..core.errors import InvalidValue
 
 MARK = re.compile(r"[0-9a-f]{8,32}")
 EPOCH = re.compile(r"[0-9]{1,18}")
-# An epoch or a revision, in its one spelling: scripts in Redis compare the texts, and Lua's numbers are exact
-# up to 2^53.
+# An epoch or a revision in canonical spelling: scripts in Redis compare the texts, and Lua's numbers are
+# exact up to 2^53.
 NUMBER = re.compile(r"0|[1-9][0-9]{0,14}")
-# Revisions are below it, as of NUMBER.
+# Revisions are below this limit, which matches NUMBER.
 REV_LIMIT = 10**15
-# Marks that a reader remembers before it drops some.
+# Beyond this number a reader drops some marks.
 MAX_MARKS = 256
-# How many revisions back a reader remembers each one, each 64th and each 4,096th.
+# (age in revisions, interval): up to which age a reader remembers each mark, each 64th and each 4,096th.
 MARK_INTERVALS = ((64, 1), (4096, 64), (262_144, 4096))
 
-# An epoch and a revision in it. Along one history both only grow.
+# An epoch and a revision in it; both only grow along one history.
 Position = tuple[int, int]
 
 
 def readable(text: str | None) -> str:
-    """A mark as Redis holds it; empty, which is unknown, for what is none."""
+    """A mark in Redis; empty, which means unknown, if it is invalid."""
     return text if text and MARK.fullmatch(text) else ""
 
 
 def number(text: str) -> int:
-    """An epoch or a revision as ``{zone}:meta`` has it; raises ``ValueError``."""
+    """Parses an epoch or a revision of ``{zone}:meta``; raises ``ValueError``."""
     if not NUMBER.fullmatch(text):
         raise ValueError(f"{text[:32]!r} is no number of a zone's history")
     return int(text)
 
 
 def agree(one: str, other: str) -> bool:
-    """Whether two marks of one revision may be of the same history."""
+    """Whether two marks of one revision may belong to the same history."""
     return one == other or not one or not other
 
 
 def remember(marks: dict[Position, str], position: Position, mark: str) -> None:
-    """Adds the newest mark, and keeps the older ones ever more sparsely."""
+    """Adds the newest mark, and drops older ones with increasing intervals."""
     if not mark:
         return
     marks[position] = mark
@@ -62,7 +62,7 @@ def _is_kept(rev: int, age: int) -> bool:
 
 
 class Head(NamedTuple):
-    """Where a zone's history stands, or a reader of it; ``mark`` is empty where it is unknown."""
+    """The position of a zone's history, or of a reader, with its mark; ``mark`` is empty if unknown."""
 
     epoch: int
     rev: int
@@ -81,7 +81,7 @@ class Head(NamedTuple):
         return self.epoch, self.rev
 
     def is_before(self, known: Head) -> bool:
-        """Whether a history that stands here lacks what ``known`` has: it went back, or forked."""
+        """Whether a history with this head lacks ``known``: Redis went back, or the history forked."""
         return self.position < known.position or (
             self.position == known.position and not agree(self.mark, known.mark)
         )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a zone consists of, typed and checked at both ends: its pools, its peers, their leases.
+"""The models of a zone: its pools, its peers, their leases.
 
-Each model turns into plain JSON by ``to_wire`` and comes back by ``from_wire``, which raises
-``InvalidValue`` on anything that is not exactly such a thing.  Times are seconds since 1970.
+``to_wire`` returns plain JSON values; ``from_wire`` checks and parses them, and raises ``InvalidValue``.
+Times are seconds since 1970.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Zone:
-    """A tenant: its name and its own address pools, which may equal another zone's."""
+    """A tenant: its name, and its own address pools, which may equal another zone's."""
 
     name: str
     pools: tuple[str, ...]
@@ -39,7 +39,7 @@ class Zone:
     def validated(
         cls, name: object, pools: Sequence[object], description: str = "", policy: Policy = policies.DEFAULT
     ) -> Zone:
-        """A zone from a person's words: every pool normalised, none overlapping, at least one."""
+        """A zone of unchecked values: at least one pool, each normalised, none overlapping."""
         networks = [validation.network(pool, "pool") for pool in pools]
         for index, pool in enumerate(networks):
             other = ip.overlapping(ip.networks(networks[:index]), pool)
@@ -75,19 +75,19 @@ class Zone:
 
     @cached_property
     def networks(self) -> tuple[ip.Network, ...]:
-        """The pools, ready for arithmetic."""
+        """The pools, parsed."""
         return tuple(ip.networks(self.pools))
 
     @cached_property
     def _bounds(self) -> tuple[tuple[int, bytes, bytes], ...]:
-        """Bytes of an address, first and last one of each pool: all addresses are held against them."""
+        """Per pool: bytes of an address, its first and its last address."""
         return tuple(
             (each.max_prefixlen // 8, each.network_address.packed, each.broadcast_address.packed)
             for each in self.networks
         )
 
     def contains(self, host: str) -> bool:
-        """Whether ``host``, an address that was checked before, lies in a pool."""
+        """Whether ``host``, a validated address, lies in a pool."""
         number = ip.packed(host)
         # Each node checks each address of its zone, and any() takes twice as long.
         for size, first, last in self._bounds:  # noqa: SIM110
@@ -96,7 +96,7 @@ class Zone:
         return False
 
     def prefix_length(self, host: str) -> int | None:
-        """The length of the pool that ``host`` lies in, or None if it lies in none."""
+        """The prefix length of the pool that contains ``host``, or None."""
         pool = ip.holding(self.networks, host)
         return None if pool is None else pool.prefixlen
 
@@ -104,15 +104,15 @@ class Zone:
 class Peer(NamedTuple):
     """A node in a zone, identified by its public key; one value of the hash ``{zone}:peers``.
 
-    ``endpoint`` is what the node says of itself, ``fixed`` that its operator said so; ``local`` are its other
-    addresses, on the same port.  ``observed`` is where reachable peers see it, empty where that is
-    ``endpoint``, and ``symmetric`` tells that its NAT shows each of them another port.  A relay has the port
-    of its second interface in ``relay``, others 0.
-    ``since`` is when it got its addresses.  ``host`` is the name under which an operator reserved them, and
-    ``reserved_prefixes`` are those of its prefixes that are the operator's and not the node's to give up.
-    ``requested_name`` is the name that it asked for, where another node has that and it is called otherwise.
+    ``endpoint`` is the one that the node reports, or that its operator set (``fixed``); ``local`` are its
+    other addresses, with the same port.  ``observed`` is the endpoint that reachable peers observe, empty if
+    it equals ``endpoint``; ``symmetric`` means that its NAT shows each of them another port.  A relay has the
+    port of its second interface in ``relay``, others 0.
+    ``since`` is when it got its addresses.  ``host`` is the name for which an operator reserved them, and
+    ``reserved_prefixes`` are those of its prefixes that the operator reserved, so that the node keeps them.
+    ``requested_name`` is the name that it requested, if another node has that name.
 
-    A tuple, since every node makes one of each record, and a frozen dataclass takes three times as long.
+    A tuple, since every agent makes one per record, and a frozen dataclass takes three times as long.
     """
 
     key: str
@@ -139,7 +139,7 @@ class Peer(NamedTuple):
 
     @classmethod
     def from_wire(cls, key: object, record: object, zone: Zone) -> Peer:
-        """A record as a node accepts it: addresses in the zone's pools, prefixes outside of them."""
+        """Parses a record; its addresses must lie in the zone's pools, its prefixes outside of them."""
         data = codec.mapping(record, "a peer")
         peer = cls._make(_PEER.read(key_format.public_key(key), data))
         if not peer.addresses:
@@ -159,16 +159,16 @@ class Peer(NamedTuple):
 
     @property
     def allowed_ips(self) -> tuple[str, ...]:
-        """What may come from and go to this peer: its own addresses and its child prefixes."""
+        """The allowed IPs of this peer: its own addresses and its child prefixes."""
         return (*map(ip.host_prefix, self.addresses), *self.prefixes)
 
 
 @dataclass(frozen=True)
 class Lease:
-    """The addresses and prefixes given to a key; sticky: ``released`` keeps them for its return.
+    """The addresses and prefixes of a key, which a released lease keeps for its return.
 
-    ``released`` is the time of leaving, None while the peer is in the mesh, and 0 for a reservation that
-    an operator made and that waits for its node.
+    ``released`` is the time of the leave, None while the peer is in the mesh, and 0 for an operator's
+    reservation whose node did not join yet.
     """
 
     key: str
@@ -216,13 +216,13 @@ _lease_values = attrgetter(*_LEASE_FIELDS)
 
 
 def lease_of(peer: Peer) -> Lease:
-    """The lease of a peer that is in the mesh: it follows from the peer's record."""
+    """The lease of a peer in the mesh, which follows from its record."""
     return Lease(**{name: getattr(peer, name) for name in _LEASE_FIELDS if name != "released"})
 
 
 def reservation_key(name: str) -> str:
-    """The key under which a reservation for the host ``name`` waits for the host's own.
+    """The placeholder key of a reservation for the host ``name``, until the host joins with its own key.
 
-    A hash in the place of a Curve25519 point: nobody has its private key.
+    A hash instead of a Curve25519 point: nobody has its private key.
     """
     return base64.b64encode(hashlib.sha256(f"jaywalk reservation {name}".encode()).digest()).decode()

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 ZONES = "jw:zones"
-# Which supervisor serves all zones of a single server; in a cluster each zone has a key of its own.
+# The supervisor that serves all zones of a single server; in a cluster each zone has its own key.
 LEADER = "jw:leader"
-# Fields of a zone's meta data that say where it stands.
+# The fields of a zone's meta data for its head.
 HEAD_FIELDS = ("epoch", "rev", "mark")
 
 

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where the answer to a request stands in Redis, and how its reader finds it.  Nothing here talks to Redis.
+"""Where the reply to a request is in Redis, and how its reader finds it.  Pure.
 
-The answers of a zone stand in a fixed number of streams, each of which keeps the newest few, so that they
-cost a bounded amount of memory whoever asks how often.  An entry has one field, whose name is a digest of the
-request's nonce: all nodes of a zone can read it, and none may learn from it the nonce of another's request,
-by which it could cause a second answer to it.
+The replies of a zone are in a fixed number of streams, each of which keeps the newest few, so that any
+number of requests uses a bounded amount of memory.  An entry has one field, whose name is a digest of the
+request's nonce: all nodes of a zone can read it, and must not learn the nonce of another node's request, with
+which they could cause a second reply to it.
 
-An older version wrote each answer into a stream of its own, named by the nonce.  Who asks says by
-:attr:`ReplyTo.shared` where it looks; a reader looks in both places.
+An older version wrote each reply into a separate stream, named by the nonce.  The sender declares with
+:attr:`ReplyTo.shared` which stream it reads; a reader reads both.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from typing import NamedTuple
 
 from .redis_keys import ZoneKeys
 
-# A stream takes 4 kB at least, and an entry wakes all who wait on its stream.
+# A stream uses 4 kB at least, and an entry wakes all readers that wait on its stream.
 STREAMS = 1024
-# The one field of a stream that holds one answer only.
+# The only field of a stream that holds one reply.
 OWN_FIELD = "reply"
 
 
 class ReplyTo(NamedTuple):
-    """Who awaits an answer: its request's nonce, and whether it looks in the shared streams."""
+    """The address of a reply: its request's nonce, and whether the sender reads the shared streams."""
 
     nonce: str
     shared: bool = True
 
     def stream_and_field(self, keys: ZoneKeys) -> tuple[str, str]:
-        """The stream for the answer, and the name of the field in its entry."""
+        """The stream for the reply, and the name of the field in its entry."""
         if not self.shared:
             return keys.reply(self.nonce), OWN_FIELD
         digest = hashlib.sha256(self.nonce.encode()).hexdigest()
@@ -39,7 +39,7 @@ class ReplyTo(NamedTuple):
 
 
 class AwaitedReply:
-    """The answer to one request, looked for by repeated reads from ``positions``: stream -> last id seen."""
+    """Finds the reply to one request by repeated reads from ``positions``: stream -> last id read."""
 
     def __init__(self, keys: ZoneKeys, nonce: str) -> None:
         self.nonce = nonce
@@ -48,7 +48,7 @@ class AwaitedReply:
         self._fields = {field for _stream, field in places}
 
     def find(self, batches: Mapping[str, Sequence[tuple[str, Sequence[str]]]]) -> str | None:
-        """The answer's text if it is among the entries that were read; the first one counts.
+        """The text of the first reply among the entries that were read, or None.
 
         ``batches`` maps a stream to its new entries, each an id and the names and values of its fields.
         """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What nodes and operators ask of the supervisors, and the answers; checked at both ends.
+"""Requests of nodes and operators to the supervisors, and the replies; checked at both ends.
 
-Both turn into JSON text by ``to_wire`` and come back by ``from_wire``, which raises ``InvalidValue``.
+``to_wire`` returns JSON text; ``from_wire`` checks and parses it, and raises ``InvalidValue``.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from .reply_streams import ReplyTo
 
 MAX_REQUEST_BYTES = 16384
 
-# Endpoints in one report; with IPv6 ones it then still is no larger than a request may be.
+# Endpoints in one report, which then has less than MAX_REQUEST_BYTES, even with IPv6 endpoints.
 MAX_OBSERVED = 128
 
-# The word of a node that it is there. Nobody answers it, so it has no nonce.
+# Says that a node is alive. It gets no reply, so it has no nonce.
 REPORT = "report"
-# How often an agent reports, on average. Of 10,000 agents that is 170 requests a second, a fiftieth of what a
-# supervisor commits, and what is shown as last seen is never older than the pause that an agent has anyway
-# between two full looks at its interface.
+# The mean interval of an agent's reports. 10,000 agents send 170 requests a second, a fiftieth of what a
+# supervisor can commit, and a shown last-seen time is never older than the agent's interval between two full
+# checks of its interface.
 REPORT_SECONDS = 60.0
-# The question whether a supervisor answers. It changes nothing, nor when a node was last heard of.
+# Tests whether a supervisor replies. It changes nothing, not even the node's last-seen time.
 CHECK = "check"
 AGENT_OPS = ("join", "leave", "endpoint", REPORT, CHECK)
 OPERATOR_OPS = ("reserve", "release", "rekey", "show")
-# What is not to happen once its sender gave up: it may take an address that is another's by then. A leave is
-# not among them, since who leaves wants to be gone.
+# Requests that expire when their sender stops waiting, since they may take an address that another node has
+# by then. A leave does not expire: it should happen in any case.
 EXPIRING_OPS = ("join", *OPERATOR_OPS)
 
 _NONCE = re.compile(r"[0-9a-f]{32}")
@@ -45,7 +45,7 @@ _SHARED = "shared"
 
 
 def new_nonce() -> str:
-    """128 random bits in hex: whoever knows it may read the answer."""
+    """128 random bits in hex; its holder can find the reply."""
     return secrets.token_hex(16)
 
 
@@ -56,7 +56,7 @@ def new_seq() -> int:
 
 @dataclass(frozen=True)
 class Request:
-    """What a node (``{zone}:inbox``) or an operator (``{zone}:orders``) asks of the supervisors.
+    """A request of a node (``{zone}:inbox``) or an operator (``{zone}:orders``) to the supervisors.
 
     ``request_ip`` holds at most one address a pool, ``child_prefixes`` is the whole list that the peer
     announces; in a ``release`` those to give back, the lease itself staying.  An operator's request may have
@@ -112,9 +112,7 @@ class Request:
         shared: bool = True,
         expires: int = 0,
     ) -> Request:
-        """A request from a person's or a node's words, each of them checked; a new one unless ``nonce`` and
-        ``seq``, checked before, say which.
-        """
+        """A request of unchecked values; new unless checked ``nonce`` and ``seq`` are given."""
         return cls(
             op=op,
             zone=validation.zone_name(zone),
@@ -141,7 +139,7 @@ class Request:
 
     @property
     def reply_to(self) -> ReplyTo | None:
-        """Where the answer goes; None for a report, which nobody answers."""
+        """Where the reply goes; None for a report, which gets none."""
         return ReplyTo(self.nonce, self.shared) if self.nonce else None
 
     def to_wire(self) -> str:
@@ -173,7 +171,7 @@ class Request:
 
     @classmethod
     def from_wire(cls, text: str, zone: str, ops: Sequence[str]) -> Request:
-        """A request as a supervisor takes it from the list of ``zone`` where ``ops`` may be asked for."""
+        """Parses a request from a list of ``zone`` that accepts the operations ``ops``."""
         data = _envelope(text, zone, ops)
         return cls.validated(
             op=data["op"],
@@ -198,7 +196,7 @@ class Request:
 
 
 def _envelope(text: str, zone: str, ops: Sequence[str]) -> dict[str, Any]:
-    """A request's fields, once it is one for ``zone``; raises ``BadRequest`` with the reason."""
+    """The fields of a request for ``zone``; raises ``BadRequest`` with the reason."""
     if len(text) > MAX_REQUEST_BYTES:
         raise BadRequest(
             "too-large", f"the request has {len(text)} bytes", f"send at most {MAX_REQUEST_BYTES}"
@@ -225,7 +223,7 @@ def _envelope(text: str, zone: str, ops: Sequence[str]) -> dict[str, Any]:
 
 
 def nonce_of(data: Mapping[str, Any]) -> str:
-    """The nonce of a request that may be wrong in all else; raises ``InvalidValue``."""
+    """The nonce of a request that may be invalid otherwise; raises ``InvalidValue``."""
     nonce = data.get("nonce")
     if isinstance(nonce, str) and _NONCE.fullmatch(nonce):
         return nonce
@@ -233,12 +231,12 @@ def nonce_of(data: Mapping[str, Any]) -> str:
 
 
 def _own_name(name: str) -> str:
-    """The name that a node asks for; empty for one of which an older agent did not know that it is none."""
+    """The name that a node requests; empty for a placeholder, which an older agent may send."""
     return "" if name in validation.PLACEHOLDER_NAMES else name
 
 
 def _awaited(data: Mapping[str, Any]) -> str:
-    """The nonce by which a request's answer goes; empty for a report, which may name none."""
+    """The nonce of a request; empty for a report, which must not have one."""
     if data["op"] != REPORT:
         return nonce_of(data)
     if "nonce" in data:
@@ -247,7 +245,7 @@ def _awaited(data: Mapping[str, Any]) -> str:
 
 
 def readable_reply_to(text: str) -> ReplyTo | None:
-    """Where a request that was refused can still be answered, or None."""
+    """Where to reply to a request that does not parse, or None."""
     try:
         data = codec.parsed(text[: MAX_REQUEST_BYTES + 1], dict, "the request")
         return ReplyTo(nonce_of(data), data.get("answer") == _SHARED)
@@ -257,7 +255,7 @@ def readable_reply_to(text: str) -> ReplyTo | None:
 
 @dataclass(frozen=True)
 class Reply:
-    """The answer to one request: a lease, or why not."""
+    """The reply to one request: a lease, or an error."""
 
     ok: bool
     code: str = ""
@@ -320,7 +318,7 @@ class Reply:
         )
 
     def lease_or_raise(self) -> Reply:
-        """The reply itself if it grants; raises ``RequestRefused`` with the supervisor's words if not."""
+        """The reply itself if it grants a lease; raises ``RequestRefused`` otherwise."""
         if not self.ok:
             raise RequestRefused(self.code, self.error)
         return self

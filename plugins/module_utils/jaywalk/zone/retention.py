@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Peers that a controller lost stay in force: the pure merge of a fresh snapshot with the copy before it.
+"""Retains peers that a controller lost: the pure merge of a new snapshot with the copy before it.
 
-A Redis that was emptied or put back to an older state lists fewer peers than the node knows.  Which of the
-others were removed on purpose, and which were lost, follows from the histories of the two copies: up to the
-last revision that both share nothing was lost, so that a peer of that part that is not listed was removed.
-A peer that came later was lost, unless the log says since then that it left.  That revision is not always
-known exactly (see :mod:`.marks`); an earlier one only has more of the log read.
+A Redis that was emptied or put back to an older state lists fewer peers than the node knows.  The histories
+of the two copies show which of the others were removed and which were lost: nothing was lost up to the last
+shared revision, so an unlisted peer of that part was removed.  A later peer was lost, unless the log has its
+leave.  The last shared revision is not always known exactly (see :mod:`.marks`); with an earlier one the node
+only reads more of the log.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from .marks import Position, agree
 from .models import Peer
 from .view import Retained, ZoneView
 
-# How long a peer that the zone lost stays in force. A day gives whoever is on call time to start its agent or
-# to restore the controller, and bounds how long a machine that nobody lists has a tunnel.
+# How long a lost peer stays. A day gives the operator time to start its agent or to restore the controller,
+# and limits how long an unlisted machine has a tunnel.
 RETAIN_SECONDS = 86_400.0
 
-# The start of 2025, before there was this program: a clock that shows less was not set yet.
+# The start of 2025, before the first version: a clock with an earlier time is not set yet.
 UNSET_BEFORE = 1_735_689_600.0
 
-# How long after the start of an epoch the release of a key that the zone does not list goes into the log all
-# the same, for nodes that retain it; longer than such a peer stays, since a node may have been off.
+# How long after the start of an epoch the log also gets the release of a key that the zone does not list, for
+# nodes that retain it; longer than RETAIN_SECONDS, since a node may have been off.
 RELEASE_SECONDS = 7 * RETAIN_SECONDS
 
 
 class Shared(NamedTuple):
-    """How far two histories are one: ``least`` is of both, with all that came before it, and what comes after
-    ``most`` is not.  The same where it is known exactly.
+    """The shared part of two histories: it reaches ``least`` at least and ``most`` at most; both are equal if
+    its end is known exactly.
     """
 
     least: Position
@@ -44,8 +44,8 @@ class Shared(NamedTuple):
 
 @dataclass(frozen=True)
 class Merged:
-    """What :func:`merge` came to: the keys that are ``retained`` from now on, whether this node's own record
-    is gone because somebody removed it, and how far both histories are ``shared``.
+    """The result of :func:`merge`: the keys that are ``retained`` now, whether somebody removed this node's
+    own record, and the ``shared`` part of both histories.
     """
 
     retained: frozenset[str]
@@ -62,7 +62,7 @@ def _unknown(_place: Position) -> str:
 
 
 def shared_by(view: ZoneView, before: ZoneView, mark_at: Callable[[Position], str] = _unknown) -> Shared:
-    """How far the histories of two copies are one; least is (0, 0) where nothing is known to be shared.
+    """The shared part of the histories of two copies; least is (0, 0) if nothing is known to be shared.
 
     ``mark_at`` returns the mark at a position of the log behind ``view``; empty where the log does not go
     back as far, or where an older version wrote it.
@@ -85,7 +85,7 @@ def shared_by(view: ZoneView, before: ZoneView, mark_at: Callable[[Position], st
 def _narrowed(
     shared: Shared, marks: Mapping[Position, str], known: Sequence[Position], mark: Callable[[Position], str]
 ) -> Shared:
-    """``shared`` by the marks at the places ``known``: two histories differ from some position on."""
+    """``shared``, narrowed by a binary search over the marks at the positions ``known``."""
     low, high, middle = 0, len(known), len(known) - 1
     while low < high:
         position = known[middle]
@@ -100,7 +100,7 @@ def _narrowed(
 
 
 def missing(view: ZoneView, before: ZoneView, shared: Shared) -> set[str]:
-    """The keys of ``before`` that ``view`` does not list, and may have lost."""
+    """The keys of ``before`` that ``view`` does not list, which the controller may have lost."""
     rev = shared.least[1]
     return {
         key
@@ -110,7 +110,7 @@ def missing(view: ZoneView, before: ZoneView, shared: Shared) -> set[str]:
 
 
 def relisted(view: ZoneView, before: ZoneView, shared: Shared) -> set[str]:
-    """The keys that were removed as ``before`` knows, and that ``view``, an older copy, still lists."""
+    """The keys that were removed before ``before``, and that ``view``, an older copy, still lists."""
     gone = view.peers.keys() - before.peers.keys() - before.rejected.keys()
     return {key for key in gone if view.peers[key].rev <= shared.least[1] < before.rev}
 
@@ -121,9 +121,9 @@ def may_be_retained(epoch: int, now: float) -> bool:
 
 
 def departed(events: Iterable[Event], before: ZoneView, shared: Shared) -> set[str]:
-    """The keys that left last, and did not come back, in the part of a log after ``shared.least``.
+    """The keys that left, and did not come back, in the part of a log after ``shared.least``.
 
-    A departure that both histories may have, before ``before``'s record of the key was made, is none.
+    Ignores a leave that both histories may have, from before ``before``'s record of the key.
     """
     last: dict[str, tuple[Change, Position]] = {}
     for event in events:
@@ -156,10 +156,10 @@ def _was_before(departure: Change, position: Position, peer: Peer | None) -> boo
 def merge(
     view: ZoneView, before: ZoneView, shared: Shared, left: Collection[str], own_key: str, now: float
 ) -> Merged:
-    """Takes into the snapshot ``view`` what ``before`` knows and the controller lost.
+    """Adds to the snapshot ``view`` the peers of ``before`` that the controller lost.
 
-    ``left`` are keys that left since, as the log says.  This node's own record is never retained: it asks for
-    its lease again.
+    ``left`` are the keys that left since, according to the log.  This node's own record is never retained: it
+    requests its lease again.
     """
     if shared.least[1] >= before.rev:
         view.keep(before)
@@ -175,16 +175,16 @@ def merge(
 
 
 def redate(view: ZoneView, now: float, jump: float) -> None:
-    """Has the marks of retained peers agree with the node's clock, which was just set by ``jump`` seconds."""
+    """Adjusts the times of retained peers after the node's clock was set by ``jump`` seconds."""
     for key, mark in view.retained.items():
         view.retained[key] = mark._replace(since=redated(mark.since, now, jump))
 
 
 def redated(since: float, now: float, jump: float) -> float:
-    """When a peer was missed, by the clock as it goes ``now``, after it was set by ``jump`` seconds.
+    """When a peer was missed, by the clock ``now``, after it was set by ``jump`` seconds.
 
-    What was counted by a clock that nobody had set yet, or by one that was ahead, counts from now; as long as
-    the clock is not set nothing is said about what an earlier start of the machine wrote.
+    A time of a clock that was not set yet, or that was ahead, becomes now; as long as the clock is not set,
+    times of an earlier boot of the machine stay.
     """
     before = now - jump
     of_this_clock = since <= before and (since >= UNSET_BEFORE or before < UNSET_BEFORE)
@@ -196,7 +196,7 @@ def redated(since: float, now: float, jump: float) -> float:
 def expired(view: ZoneView, now: float) -> set[str]:
     """The retained peers whose time is over.
 
-    One that the zone lists with a record that cannot be believed stays, as it does without a loss.
+    A peer that the zone lists with an invalid record stays, as it does without a loss.
     """
     return {
         key

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A reader's copy of a zone, which follows the zone's log in Redis.
 
-Entries of ``{zone}:events`` have the id ``<epoch>-<rev>``.  A reader keeps (epoch, rev) beside its copy and
-applies the entry that follows its own; anything else is a gap and asks for a snapshot.  Nothing here talks
-to Redis.
+Entries of ``{zone}:events`` have the id ``<epoch>-<rev>``.  A reader has (epoch, rev) with its copy and
+applies the entry that follows; any other entry is a gap and requires a snapshot.  Pure.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from .events import Change, Event, Gap
 from .marks import Head, Position, remember
 from .models import Peer, Zone
 
-# Epochs whose end a zone remembers; its scripts keep as many.
+# Epochs of whose end a zone remembers the revision; its scripts keep as many.
 MAX_HISTORY = 16
 
 
 class Retained(NamedTuple):
-    """Why a peer that the zone does not list stays in force: ``epoch`` is the one that last listed it, and
-    ``since`` is when this node missed it, in seconds since 1970.
+    """Why a peer that the zone does not list stays: ``epoch`` is the last one that listed it, and ``since``
+    is when this node missed it, in seconds since 1970.
     """
 
     epoch: int
@@ -32,9 +31,9 @@ class Retained(NamedTuple):
 
 
 def history_of(text: str) -> tuple[tuple[int, int], ...]:
-    """The epochs before the present one as (epoch, its last revision), from ``meta.history``.
+    """The earlier epochs as (epoch, its last revision), from ``meta.history``.
 
-    Empty where the text is none: nothing is then known to be shared with another copy of the log.
+    Empty if the text is invalid: the shared part with another copy of the log is then unknown.
     """
     pairs = (word.partition("-") for word in text.split()[-MAX_HISTORY:])
     try:
@@ -45,12 +44,12 @@ def history_of(text: str) -> tuple[tuple[int, int], ...]:
 
 @dataclass
 class ZoneView:
-    """A reader's copy of a zone at (epoch, rev): its peers, and how long to wait between two reads.
+    """A reader's copy of a zone at (epoch, rev): its peers, and the pause between two reads.
 
-    ``rejected`` holds what was read and not believed, a reason a key; the last good record stays in force.
-    ``history`` holds the epochs before with the last revision of each, and ``marks`` those of the revisions
-    that this reader knows.  ``retained`` names those of ``peers`` that the zone lost and does not list any
-    more (see :mod:`.retention`); the zone's own records win.
+    ``rejected`` holds the reason per key of each invalid record; the last valid record stays.  ``history``
+    holds the earlier epochs with their last revisions, and ``marks`` the known marks.  ``retained`` names
+    those of ``peers`` that the zone lost and does not list any more (see :mod:`.retention`); the zone's own
+    records win.
     """
 
     zone: Zone
@@ -71,18 +70,18 @@ class ZoneView:
 
     @property
     def stream_id(self) -> str:
-        """The stream id after which this reader reads on."""
+        """The id of the last entry that was read."""
         return f"{self.epoch}-{self.rev}"
 
     @property
     def head(self) -> Head:
-        """Where this reader stands, with the mark if it knows it."""
+        """The position of this reader, with the mark if it is known."""
         return Head(self.epoch, self.rev, self.marks.get((self.epoch, self.rev), ""))
 
     def apply(self, event: Event) -> set[str]:
-        """Takes one event in and returns the keys whose peers changed, or may now have what others had.
+        """Applies one event; returns the keys whose peers changed, or may now own what others had.
 
-        Raises ``Gap``, and ``Fork`` where Redis was put back.
+        Raises ``Gap``, and ``Fork`` if Redis was put back.
         """
         if not event.is_next(self.head):
             raise Gap(
@@ -100,22 +99,22 @@ class ZoneView:
         return changed
 
     def owner_of(self, allowed_ip: str) -> Peer | None:
-        """The peer that has ``allowed_ip``: of several that claim it the one whose record is the oldest.
+        """The peer that owns ``allowed_ip``: of several that claim it, the one with the oldest record.
 
-        A retained peer has only what nobody claims whom the zone lists.
+        A retained peer owns only what no peer claims that the zone lists.
         """
         claimants = [self.peers[key] for key in self._claims.get(allowed_ip, ()) if key in self.peers]
         return min(claimants, key=lambda peer: (peer.key in self.retained, peer.rev, peer.key), default=None)
 
     def keep(self, before: ZoneView) -> None:
-        """Leaves ``before``'s good records in force where this snapshot holds what cannot be believed."""
+        """Keeps the valid records of ``before`` for keys whose records in this snapshot are invalid."""
         for key, reason in list(self.rejected.items()):
             if key in before.peers and key not in self.peers and key not in before.retained:
                 self.put(key, before.peers[key].to_wire())
                 self.rejected[key] = reason
 
     def retain(self, peer: Peer, mark: Retained) -> None:
-        """Leaves ``peer`` in force although the zone does not list it.
+        """Keeps ``peer`` although the zone does not list it.
 
         A record that the zone's pools do not allow any more goes into ``rejected`` instead.
         """
@@ -129,7 +128,7 @@ class ZoneView:
         self._claim(peer)
 
     def drop_retained(self, keys: Iterable[str]) -> set[str]:
-        """Removes retained peers; returns the keys whose peers changed, or may now have what these had."""
+        """Removes retained peers; returns the keys whose peers changed, or may now own what these had."""
         changed: set[str] = set()
         for key in keys:
             if self.retained.pop(key, None) is not None:
@@ -137,9 +136,9 @@ class ZoneView:
         return changed
 
     def _yield_prefixes(self, peer: Peer) -> set[str]:
-        """Takes from retained peers the prefixes that overlap those of ``peer``, whom the zone lists.
+        """Removes from retained peers the prefixes that overlap those of ``peer``, which the zone lists.
 
-        Equal ones are decided by :meth:`owner_of`; a narrower one would take a part of the peer's traffic.
+        Equal prefixes are decided by :meth:`owner_of`; a narrower one would take part of the peer's traffic.
         """
         changed: set[str] = set()
         networks = ip.networks(peer.prefixes)
@@ -152,7 +151,7 @@ class ZoneView:
         return changed
 
     def _claim(self, peer: Peer) -> set[str]:
-        """Enters what ``peer`` claims; returns the keys of others that claim the same."""
+        """Adds the claims of ``peer``; returns the keys of other peers with the same claims."""
         rivals: set[str] = set()
         alone = (peer.key,)
         for each in peer.allowed_ips:
@@ -163,7 +162,7 @@ class ZoneView:
         return rivals
 
     def _unclaim(self, peer: Peer) -> set[str]:
-        """Takes back what ``peer`` claimed; returns the keys of those who may now have it."""
+        """Removes the claims of ``peer``; returns the keys of peers that may now own them."""
         rivals: set[str] = set()
         for each in peer.allowed_ips:
             rest = tuple(key for key in self._claims.pop(each, ()) if key != peer.key)
@@ -179,16 +178,16 @@ class ZoneView:
             return set()
         self.rejected.pop(change.key[:64], None)
         known = self.peers.get(change.key)
-        # A snapshot taken amid commits may already hold the peer's return.
+        # A snapshot that was read during commits may already hold the peer's return.
         if known is None or (known.rev > rev and change.key not in self.retained):
             return set()
         self.retained.pop(change.key, None)
         return {change.key, *self._unclaim(self.peers.pop(change.key))}
 
     def put(self, key: str, record: object) -> set[str]:
-        """Believes a peer's record if it is valid and not older than ours.
+        """Accepts a peer's record if it is valid and not older than the known one.
 
-        Returns the keys whose peers changed, or may now have what others had: none if ours stays as it was.
+        Returns the keys whose peers changed, or may now own what others had: none if nothing changed.
         """
         try:
             peer = Peer.from_wire(key, record, self.zone)
