@@ -101,7 +101,7 @@ class Agent:
         Raises ``JaywalkError`` before the agent is ready.
         """
         try:
-            with self.dataplane.lock:
+            with self.path_manager.paused():
                 done = self._tear_down() if self.membership.ended else self._bring_up(update)
         except JaywalkError as error:
             if not self.health.ready:
@@ -111,8 +111,8 @@ class Agent:
         return ""
 
     def _bring_up(self, update: Update) -> plan.Plan:
-        self.path_manager.update(update.view, update.changed)
-        done = self.dataplane.bring_to(update.view, update.changed)
+        peer_endpoints = self.path_manager.update(update.view, update.changed)
+        done = self.dataplane.apply(update.view, update.changed, peer_endpoints)
         self._record_interface()
         self._forward(update)
         return done
@@ -150,7 +150,7 @@ class Agent:
             request = self.requests.join()
             lease = client.ask(request, timeout).lease_or_raise()
             view = self._take_snapshot(client)
-        self.dataplane.bring_to(view)
+        self.dataplane.apply(view)
         self._record_interface()
         self._forward(Update(view))
         snapshot.keep(self.config, view)

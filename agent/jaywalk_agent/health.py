@@ -52,7 +52,7 @@ class Health:
     @property
     def error(self) -> str:
         """What is wrong with this node, in a sentence; empty if nothing is."""
-        repair = self.repairer.trouble if self.repairer else ""
+        repair = self.repairer.error if self.repairer else ""
         return self._apply_error or repair or self._membership.error or refused_text(self._dataplane.refused)
 
     def record_interface(self, record: InterfaceRecord) -> None:

@@ -12,7 +12,7 @@ from jaywalk.wireguard import describe, plan
 from jaywalk.wireguard.backend import Backend
 from jaywalk.wireguard.steps import PeerStep
 
-from .dataplane.interface import DataPlane, names_of
+from .dataplane.interface import DataPlane, peer_names
 from .paths.silence import OwnAddresses
 from .zone.follower import Update
 
@@ -65,4 +65,4 @@ class UpdateLog:
 def _summary(update: Update, done: plan.Plan) -> str:
     """The changes with the names of peers, since nobody knows peers by their keys."""
     keys = {step.key for step in done.steps if isinstance(step, PeerStep)}
-    return describe.changes(done, names_of(update.view, keys))
+    return describe.changes(done, peer_names(update.view, keys))

@@ -384,7 +384,7 @@ def with_endpoints_and_routes(
         key: resolved(peer, known[key].endpoint if key in known else "")
         for key, peer in interface.peers.items()
     }
-    taken = routes.elsewhere(runner, interface.name)
+    taken = routes.other_routes(runner, interface.name)
     mesh_interfaces.check_outside_mesh(interface.addresses, interface.routes, taken, zones)
     routes.refuse_taken(interface.routes, taken)
     routes.refuse_loops(

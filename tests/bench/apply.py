@@ -70,15 +70,15 @@ def _apply_bare(configuration: str, batch: str) -> None:
 def one_peer(runner: SubprocessRunner, node: LocalNode, view: ZoneView) -> Figure:
     """Measure one more peer on an interface with 1,000, compared with the same `wg set`."""
     plane = DataPlane(Linux(runner), node)
-    plane.bring_to(view)
+    plane.apply(view)
     added = Peer(random_key(), "new", ("10.64.200.1",), (), "192.0.2.251:51820")
     arguments = ["endpoint", added.endpoint, "persistent-keepalive", "25", "allowed-ips", "10.64.200.1/32"]
     ours, other = [], []
     for _ in range(ONE_ROUNDS):
         view.peers[added.key] = added
-        ours.append(timed(lambda: plane.bring_to(view, {added.key})))
+        ours.append(timed(lambda: plane.apply(view, {added.key})))
         del view.peers[added.key]
-        plane.bring_to(view, {added.key})
+        plane.apply(view, {added.key})
         other.append(timed(lambda: bare("wg", "set", NAME, "peer", added.key, *arguments)))
         bare("wg", "set", NAME, "peer", added.key, "remove")
     return Figure.against(ours, other, "bare wg set")
@@ -90,7 +90,7 @@ def full_state(runner: SubprocessRunner, node: LocalNode, view: ZoneView, privat
     ours, other = [], []
     for _ in range(FULL_ROUNDS):
         _fresh(runner)
-        ours.append(timed(lambda: DataPlane(Linux(runner), node).bring_to(view)))
+        ours.append(timed(lambda: DataPlane(Linux(runner), node).apply(view)))
         _fresh(runner)
         other.append(timed(lambda: _apply_bare(configuration, batch)))
     Linux(runner).delete(NAME)

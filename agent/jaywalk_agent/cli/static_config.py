@@ -173,7 +173,7 @@ def _check_conflicts(interface: Interface, local_networks: Sequence[str], runner
                 f"the allowed IP {prefix} overlaps {network}, which this machine already has",
                 "leave it out, or put the interface into a network namespace (--netns)",
             )
-    taken = routes.elsewhere(runner, interface.name)
+    taken = routes.other_routes(runner, interface.name)
     routes.refuse_taken(interface.routes, taken)
     endpoints = {key: peer.endpoint for key, peer in interface.peers.items() if peer.endpoint}
     routes.refuse_loops(interface.routes, taken, endpoints)

@@ -65,5 +65,5 @@ def _remove(config: AgentConfig, public_key: str) -> bool:
     node = config.node(public_key, former)
     relays = RelayPlane(runner, node).remove()
     removed = bool(DataPlane(backend, node).remove()) or relays
-    Forwarding(runner, config.interface, wanted=False).remove()
+    Forwarding(runner, config.interface, enabled=False).remove()
     return removed

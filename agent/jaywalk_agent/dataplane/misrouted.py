@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Peers and networks whose packets this machine sends elsewhere than into the tunnel, by a route or a rule.
+"""Finds peers and networks whose packets this machine does not send into the tunnel, by a route or a rule.
 
-A route or a rule of the machine's owner goes first, and stays: this only says so.
+A route or a rule of the machine's owner takes precedence and stays; this module only reports it.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ from jaywalk.wireguard.interface import Interface, is_relays
 
 
 @dataclass(frozen=True)
-class Astray:
-    """Sentences about what does not come into the tunnel: addresses of peers, and networks behind them."""
+class Misrouted:
+    """Sentences about packets that do not enter the tunnel: for peers, and for networks behind them."""
 
     peers: str = ""
     prefixes: str = ""
 
 
-def find(runner: Runner, desired: Interface, names: Mapping[str, str]) -> Astray:
-    """Asks the kernel for the way to each peer and network of ``desired``; one call of ``ip``."""
+def find(runner: Runner, desired: Interface, names: Mapping[str, str]) -> Misrouted:
+    """Looks up the kernel's route to each peer and network of ``desired``, in one call of ``ip``."""
     targets = list(_targets(desired))
-    devices = routes.devices(runner, [host for _, _, host in targets])
+    devices = routes.devices_to(runner, [host for _, _, host in targets])
     peers: list[tuple[str, str]] = []
     prefixes: list[tuple[str, str]] = []
     for key, prefix, host in targets:
         device = devices.get(host, "")
         if device == desired.name or is_relays(desired.name, device):
             continue
-        way = f"by {device}" if device else "nowhere"
+        shown = f"by {device}" if device else "nowhere"
         is_address = ipaddress.ip_network(prefix).num_addresses == 1
         found = peers if is_address else prefixes
-        found.append((f"{describe.peer_name(key, names)} ({host if is_address else prefix} {way})", host))
-    return Astray(
+        found.append((f"{describe.peer_name(key, names)} ({host if is_address else prefix} {shown})", host))
+    return Misrouted(
         _sentence(desired.name, "peers", peers), _sentence(desired.name, "networks behind", prefixes)
     )
 
 
 def _targets(desired: Interface) -> Iterator[tuple[str, str, str]]:
-    """A key, one of the prefixes that are routed for it, and a host in that."""
+    """Yields a key, a prefix that is routed for it, and a host in that prefix."""
     for key in sorted(desired.peers):
         for prefix in desired.peers[key].allowed_ips:
             network = ipaddress.ip_network(prefix)
@@ -54,7 +54,7 @@ def _targets(desired: Interface) -> Iterator[tuple[str, str, str]]:
 def _sentence(interface: str, what: str, found: Sequence[tuple[str, str]]) -> str:
     if not found:
         return ""
-    shown = describe.listed([each for each, _ in found])
+    shown = describe.listed([sentence for sentence, _ in found])
     return (
         f"this machine sends the packets for these {what} elsewhere than into {interface}: {shown}. "
         f"See 'ip route get {found[0][1]}' and 'ip rule'"

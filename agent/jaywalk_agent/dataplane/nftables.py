@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What nftables must say so that peers reach the networks behind this node, and see their addresses.
+"""The nftables rules by which peers reach the networks behind this node, with their own addresses.
 
 An accept in a table of ours would not keep another table from dropping the packet, so the accepting rules go
-into the chains of others, marked by a comment each: where there is Docker into its chain DOCKER-USER.  A
-table of ours keeps masquerading, which container engines do, away from what enters the tunnel.
+into the chains of others, each marked by a comment; into the chain DOCKER-USER where there is Docker.  A
+table of ours keeps packets that enter the tunnel from being masqueraded, as container engines do.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class Chain:
     def __str__(self) -> str:
         return f"{self.family} {self.table} {self.name}"
 
-    def takes(self, prefix: str) -> bool:
-        """Whether packets of the prefix's IP version come along here."""
+    def covers(self, prefix: str) -> bool:
+        """Whether the chain gets packets of the prefix's IP version."""
         return self.family in ("inet", _family(prefix))
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule of ours; two in one place with one comment are equal."""
+    """A rule of ours; two in one chain with one comment are the same rule."""
 
     chain: Chain
     comment: str
@@ -52,10 +52,11 @@ class Rule:
         return self.chain, self.comment
 
 
-def bring(runner: Runner, interface: str, prefixes: Sequence[str]) -> list[str]:
-    """Makes the machine's rules for ``interface`` those that ``prefixes`` need, and returns what was done.
+def apply(runner: Runner, interface: str, prefixes: Sequence[str]) -> list[str]:
+    """Makes the rules for ``interface`` those that ``prefixes`` need; returns the lines for ``nft``.
 
-    No prefixes: all of ours are taken away.  Raises ``CommandFailed``, and ``MissingTool`` without ``nft``.
+    Without prefixes it removes all rules of ours.  Raises ``CommandFailed``, and ``MissingTool`` without
+    ``nft``.
     """
     lines = missing(runner, interface, prefixes)
     if lines:
@@ -64,12 +65,12 @@ def bring(runner: Runner, interface: str, prefixes: Sequence[str]) -> list[str]:
 
 
 def missing(runner: Runner, interface: str, prefixes: Sequence[str]) -> list[str]:
-    """What :func:`bring` would do, as lines for ``nft -f``; changes nothing."""
+    """The lines for ``nft -f`` that :func:`apply` would execute; changes nothing."""
     return plan(_ruleset(runner), interface, prefixes)
 
 
-def kept(runner: Runner, interface: str) -> list[str]:
-    """The prefixes that the machine has our rules for; none without ``nft`` or a kernel that has it."""
+def rule_prefixes(runner: Runner, interface: str) -> list[str]:
+    """The prefixes for which the machine has our rules; none without ``nft`` or a kernel that has it."""
     try:
         tables = runner.run(["nft", "list", "tables"])
     except MissingTool:
@@ -80,26 +81,27 @@ def kept(runner: Runner, interface: str) -> list[str]:
 
 
 def plan(ruleset: Sequence[dict[str, Any]], interface: str, prefixes: Sequence[str]) -> list[str]:
-    """The lines for ``nft -f`` from what ``nft -j list ruleset`` shows to what ``prefixes`` need."""
-    wanted = {rule.key: rule for rule in _wanted(ruleset, interface, prefixes)}
+    """The lines for ``nft -f`` from ``ruleset`` (``nft -j list ruleset``) to the rules for ``prefixes``."""
+    desired = {rule.key: rule for rule in _desired(ruleset, interface, prefixes)}
     present = {rule.key: rule for rule in _present(ruleset, interface)}
     table = _own_table(interface)
     lines = [
         f"delete rule {rule.chain} handle {rule.handle}"
         for key, rule in present.items()
-        if key not in wanted and (prefixes or f"{rule.chain.family} {rule.chain.table}" != table)
+        if key not in desired and (prefixes or f"{rule.chain.family} {rule.chain.table}" != table)
     ]
-    has_table = any(table == f"{each['family']} {each['name']}" for each in _each(ruleset, "table"))
+    tables = {f"{found['family']} {found['name']}" for found in _objects(ruleset, "table")}
+    has_table = table in tables
     if not prefixes:
         return [*lines, *([f"delete table {table}"] if has_table else [])]
-    absent = [rule for key, rule in wanted.items() if key not in present]
+    absent = [rule for key, rule in desired.items() if key not in present]
     if absent and not has_table:
         hook = f"type nat hook postrouting priority {BEFORE_MASQUERADING};"
         lines += [f"add table {table}", f"add chain {table} postrouting {{ {hook} }}"]
     return lines + [f'insert rule {rule.chain} {rule.text} comment "{rule.comment}"' for rule in absent]
 
 
-def _wanted(ruleset: Sequence[dict[str, Any]], interface: str, prefixes: Sequence[str]) -> Iterator[Rule]:
+def _desired(ruleset: Sequence[dict[str, Any]], interface: str, prefixes: Sequence[str]) -> Iterator[Rule]:
     family, table = _own_table(interface).split()
     own = Chain(family, table, "postrouting")
     for prefix in prefixes:
@@ -110,7 +112,7 @@ def _wanted(ruleset: Sequence[dict[str, Any]], interface: str, prefixes: Sequenc
             f'oifname "{interface}" {version} saddr {prefix} snat {version} to {version} saddr',
         )
         for chain in _forwarding(ruleset):
-            if chain.takes(prefix):
+            if chain.covers(prefix):
                 into = f'iifname "{interface}" {version} daddr {prefix} accept'
                 back = f'oifname "{interface}" {version} saddr {prefix} accept'
                 yield Rule(chain, f"{mark} to {prefix}", into)
@@ -118,25 +120,25 @@ def _wanted(ruleset: Sequence[dict[str, Any]], interface: str, prefixes: Sequenc
 
 
 def _forwarding(ruleset: Sequence[dict[str, Any]]) -> list[Chain]:
-    """The chains of others that decide on forwarded packets; Docker's own in place of those around it."""
-    docker = {_chain(each) for each in _each(ruleset, "chain") if each["name"] == DOCKER}
+    """The chains of others that filter forwarded packets; DOCKER-USER in place of the others of its table."""
+    docker = {_chain(found) for found in _objects(ruleset, "chain") if found["name"] == DOCKER}
     tables = {(chain.family, chain.table) for chain in docker}
-    found = [
-        _chain(each)
-        for each in _each(ruleset, "chain")
-        if (each.get("hook"), each.get("type")) == ("forward", "filter")
-        and each["family"] in ("ip", "ip6", "inet")
-        and (each["family"], each["table"]) not in tables
+    chains = [
+        _chain(found)
+        for found in _objects(ruleset, "chain")
+        if (found.get("hook"), found.get("type")) == ("forward", "filter")
+        and found["family"] in ("ip", "ip6", "inet")
+        and (found["family"], found["table"]) not in tables
     ]
-    return [*found, *sorted(docker, key=str)]
+    return [*chains, *sorted(docker, key=str)]
 
 
 def _present(ruleset: Sequence[dict[str, Any]], interface: str) -> Iterator[Rule]:
-    for each in _each(ruleset, "rule"):
-        comment = str(each.get("comment", ""))
+    for found in _objects(ruleset, "rule"):
+        comment = str(found.get("comment", ""))
         if comment.startswith(f"{MARK} {interface} "):
-            place = Chain(each["family"], each["table"], each["chain"])
-            yield Rule(place, comment, handle=int(each["handle"]))
+            chain = Chain(found["family"], found["table"], found["chain"])
+            yield Rule(chain, comment, handle=int(found["handle"]))
 
 
 def _ruleset(runner: Runner) -> list[dict[str, Any]]:
@@ -144,8 +146,8 @@ def _ruleset(runner: Runner) -> list[dict[str, Any]]:
     return shown["nftables"]
 
 
-def _each(ruleset: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    return [each[kind] for each in ruleset if kind in each]
+def _objects(ruleset: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [item[kind] for item in ruleset if kind in item]
 
 
 def _chain(found: dict[str, Any]) -> Chain:

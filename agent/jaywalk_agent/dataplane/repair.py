@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Puts back what others take from this node's interfaces, as soon as the kernel tells of it.
+"""Restores this node's interfaces after changes of others, as soon as the kernel reports them.
 
-A thread of its own, since an interface may go while the agent waits for its controller.  It knows nothing of
-the zone: an interface becomes again what it was last brought to.  What the kernel does not tell of (peers,
-rules of a firewall) is left to the looks of the agent and of the path manager.
+It has its own thread, because an interface may disappear while the agent waits for its controller.  It does
+not use the zone: an interface becomes as last applied.  Changes that the kernel does not report (peers, rules
+of a firewall) are left to the checks of the agent and of the path manager.
 """
 
 from __future__ import annotations
@@ -36,54 +36,54 @@ from .rtnetlink import LinkEvent, Monitor, differs
 
 log = logging.getLogger(__name__)
 
-SETTLE = 0.1
-"""Seconds from the first event to the look: what goes together is told of one by one."""
-POLL = 5.0
-"""Seconds between two looks at whether the network namespace is still the one of before."""
-AFTER_TROUBLE = 5.0
+# From the first event to the check: the kernel reports the parts of one change one by one.
+SETTLE_SECONDS = 0.1
+# The interval of checks whether the network namespace is still the same.
+POLL_SECONDS = 5.0
+RETRY_SECONDS = 5.0
 
 
 class RepairedPaths(Protocol):
-    """The path manager, as far as the repair of its interfaces concerns it."""
+    """The part of the path manager that the repair needs."""
 
     relay_plane: RelayPlane
     request_repair: Callable[[], None]
 
     def restored(self) -> None:
-        """Called after an interface was made anew."""
+        """Called after an interface was recreated or repaired."""
 
 
 class Owner(Protocol):
-    """Whoever knows what some interfaces should be, and can make them so."""
+    """The owner of some interfaces; nobody changes them while ``lock`` is held."""
+
+    lock: threading.RLock
 
     def interfaces(self) -> Mapping[str, Interface]:
-        """The interfaces by name as they were last brought to be."""
+        """The desired interfaces by name."""
 
     def restore(self, name: str) -> Plan:
-        """Makes one of them so again; raises ``JaywalkError``."""
+        """Makes one of them as desired; raises ``JaywalkError``."""
 
 
 class Repairer:
-    """Watches over the interfaces of ``owners``, in the network namespace of ``runner``.
+    """Repairs the interfaces of ``owners``, in the network namespace of ``runner``.
 
-    ``lock`` is held while owners are asked, and while ``restored`` is told what was done.  ``publish`` is
-    called when :attr:`trouble` has changed, and ``keep_marks`` every :data:`POLL` seconds at least.
+    It calls ``restored`` with the plan of each repair, ``publish`` when :attr:`error` changes, and
+    ``restore_files`` every :data:`POLL_SECONDS` at least.
     """
 
     def __init__(
         self,
         runner: Runner,
         owners: tuple[Owner, ...],
-        lock: threading.RLock,
         restored: Callable[[Plan], None],
         publish: Callable[[], None],
-        keep_marks: Callable[[], None] = lambda: None,
+        restore_files: Callable[[], None] = lambda: None,
     ) -> None:
         self._runner = runner
-        self._keep_marks = keep_marks
+        self._restore_files = restore_files
         self._netns = runner.netns if isinstance(runner, NamespaceRunner) else ""
         self._owners = owners
-        self._lock = lock
         self._restored = restored
         self._publish = publish
         self._monitor: Monitor | None = None
@@ -92,11 +92,11 @@ class Repairer:
         self._due: dict[str, float] = {}
         self._backoffs: dict[str, RepairBackoff] = {}
         self._failed: dict[str, str] = {}
+        # Names of our interfaces that other interfaces have.
         self._occupied: set[str] = set()
-        """Interfaces whose name somebody else's interface has."""
         self._wake = os.eventfd(0, os.EFD_NONBLOCK)
         self._end = threading.Event()
-        self.trouble = ""
+        self.error = ""
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -108,10 +108,10 @@ class Repairer:
         finally:
             self._end.set()
             self.request()
-            thread.join(AFTER_TROUBLE)
+            thread.join(RETRY_SECONDS)
 
     def request(self) -> None:
-        """Asks for a look at all interfaces, where something else than the kernel says that one is amiss."""
+        """Requests a check of all interfaces, for differences that the kernel does not report."""
         os.eventfd_write(self._wake, 1)
 
     def _run(self) -> None:
@@ -121,43 +121,42 @@ class Repairer:
             except OSError as error:
                 log.debug("repair: %s", error)
                 self._close()
-                self._end.wait(AFTER_TROUBLE)
+                self._end.wait(RETRY_SECONDS)
             except Exception:
-                log.exception("the interfaces could not be watched")
+                log.exception("unexpected error while watching the interfaces")
                 self._close()
-                self._end.wait(AFTER_TROUBLE)
+                self._end.wait(RETRY_SECONDS)
         self._close()
 
     def _watch(self) -> None:
         """Waits for one batch of events, or for what is due."""
-        monitor = self._opened()
-        pause = min([POLL, *(due - time.monotonic() for due in self._due.values())])
+        monitor = self._current_monitor()
+        pause = min([POLL_SECONDS, *(due - time.monotonic() for due in self._due.values())])
         sources: list[int] = [monitor.socket.fileno(), self._wake]
         ready, _, _ = select.select(sources, [], [], max(0.0, pause))
         if self._end.is_set():
             return
-        self._keep_marks()
+        self._restore_files()
         if self._wake in ready:
             os.eventfd_read(self._wake)
-            self._look_at_all(time.monotonic())
+            self._check_all(time.monotonic())
         if sources[0] in ready:
             self._receive(monitor)
         now = time.monotonic()
         for name in [name for name, due in self._due.items() if due <= now]:
             del self._due[name]
-            self._look(name)
-        self._tell(time.monotonic())
+            self._check(name)
+        self._publish_error(time.monotonic())
 
-    def _opened(self) -> Monitor:
-        """The socket, opened anew where somebody removed the namespace and made one of the same name."""
+    def _current_monitor(self) -> Monitor:
+        """The monitor; a new one if somebody removed the namespace and made another one of its name."""
         namespace = Path(NAMESPACES, self._netns).stat().st_ino if self._netns else 0
         if self._monitor is None or namespace != self._namespace:
             self._close()
             self._monitor, self._namespace = Monitor(self._netns), namespace
-            with self._lock:
-                # Whoever has sockets in the one of before keeps it and its interfaces alive.
-                self._restored(Plan(""))
-            self._look_at_all(time.monotonic())
+            # Open sockets would keep the previous namespace and its interfaces alive.
+            self._restored(Plan(""))
+            self._check_all(time.monotonic())
         return self._monitor
 
     def _close(self) -> None:
@@ -169,30 +168,28 @@ class Repairer:
         events = monitor.receive()
         now = time.monotonic()
         if events is None:
-            log.debug("repair: the kernel had more to tell than it kept; looking at all interfaces")
-            self._look_at_all(now + SETTLE)
+            log.debug("repair: the kernel dropped events; checking all interfaces")
+            self._check_all(now + SETTLE_SECONDS)
             return
-        # At once, since others may hold the lock until the link has another name.
+        # At once, since the owners' locks may be held until the link has another name.
         for event in events:
             if isinstance(event, LinkEvent) and not event.gone:
                 self._indexes.setdefault(event.name, event.index)
-        with self._lock:
-            watched = self._interfaces()
-            for name, interface in watched.items():
-                if differs(events, interface, self._index(name)):
-                    self._schedule(name, now + SETTLE)
+        watched = self._interfaces()
+        for name, interface in watched.items():
+            if differs(events, interface, self._index(name)):
+                self._schedule(name, now + SETTLE_SECONDS)
         for event in events:
             if isinstance(event, LinkEvent) and event.gone:
                 if event.name not in watched:
                     self._indexes.pop(event.name, None)
                 elif event.name in self._occupied:
                     self._occupied.remove(event.name)
-                    self._due[event.name] = now + SETTLE
+                    self._due[event.name] = now + SETTLE_SECONDS
 
-    def _look_at_all(self, moment: float) -> None:
-        with self._lock:
-            for name in self._interfaces():
-                self._schedule(name, moment)
+    def _check_all(self, moment: float) -> None:
+        for name in self._interfaces():
+            self._schedule(name, moment)
 
     def _schedule(self, name: str, moment: float) -> None:
         backoff = self._backoffs.setdefault(name, RepairBackoff())
@@ -204,42 +201,48 @@ class Repairer:
             found |= owner.interfaces()
         return found
 
-    def _look(self, name: str) -> None:
-        """Looks at an interface and repairs it; a failure is repeated, ever more seldom."""
+    def _check(self, name: str) -> None:
+        """Checks an interface and repairs it; retries after a failure, at growing intervals."""
         started = time.monotonic()
         try:
-            with self._lock:
-                owner = next((each for each in self._owners if name in each.interfaces()), None)
-                if owner is None:
-                    self._failed.pop(name, None)
-                    return
-                self._rename_back(name)
-                done = owner.restore(name)
-                self._indexes.pop(name, None)
-                self._index(name)
-                if done:
-                    self._restored(done)
+            done = self._restore(name)
+            if done:
+                self._restored(done)
         except JaywalkError as error:
-            self._failed[name] = f"{name} could not be put right: {error}"
+            self._failed[name] = f"{name} could not be repaired: {error}"
             if isinstance(error, InvalidValue):
                 self._occupied.add(name)
             self._backoffs[name].tried(time.monotonic())
             self._schedule(name, 0.0)
             return
         self._failed.pop(name, None)
+        if done is None:
+            return
         self._occupied.discard(name)
         if done.found:
-            self._repaired(name, done, started)
+            self._log_repair(name, done, started)
+
+    def _restore(self, name: str) -> Plan | None:
+        """The executed plan, or None if no owner has an interface of that name any more."""
+        for owner in self._owners:
+            with owner.lock:
+                if name in owner.interfaces():
+                    self._rename_back(name)
+                    done = owner.restore(name)
+                    self._indexes.pop(name, None)
+                    self._index(name)
+                    return done
+        return None
 
     def _index(self, name: str) -> int:
-        """The number of the link as it was last seen; 0 for none."""
+        """The last known index of the link; 0 for none."""
         if name not in self._indexes:
             with inside(self._netns), suppress(OSError):
                 self._indexes[name] = socket.if_nametoindex(name)
         return self._indexes.get(name, 0)
 
     def _rename_back(self, name: str) -> None:
-        """Gives an interface its name again, which keeps its sessions; raises ``JaywalkError``."""
+        """Gives a renamed interface its name again, which keeps its sessions; raises ``JaywalkError``."""
         with inside(self._netns):
             try:
                 found = socket.if_indextoname(self._index(name))
@@ -250,10 +253,10 @@ class Repairer:
             run_checked(self._runner, ["ip", "link", "set", "dev", found, "down"])
             run_checked(self._runner, ["ip", "link", "set", "dev", found, "name", name])
 
-    def _repaired(self, name: str, done: Plan, started: float) -> None:
+    def _log_repair(self, name: str, done: Plan, started: float) -> None:
         now = time.monotonic()
         backoff = self._backoffs[name]
-        # What is told as trouble is not told again each time.
+        # A change that is reported as an error is no warning each time.
         level = logging.INFO if backoff.complaint else logging.WARNING
         backoff.repaired(name, done.found, now)
         peers = sum(isinstance(step, PeerStep) for step in done.steps)
@@ -262,20 +265,20 @@ class Repairer:
         for line in Linux(self._runner).commands(done):
             log.debug("%s", line)
 
-    def _tell(self, now: float) -> None:
-        """Publishes what is wrong, and for how long it was, once it has changed."""
+    def _publish_error(self, now: float) -> None:
+        """Publishes the error of the repairs, if it has changed."""
         for name in [name for name, each in self._backoffs.items() if each.calm(now)]:
             if name not in self._due:
                 del self._backoffs[name]
         complaints = (each.complaint for each in self._backoffs.values() if each.complaint)
-        trouble = next(chain(complaints, self._failed.values()), "")
-        if trouble != self.trouble:
-            self.trouble = trouble
+        error = next(chain(complaints, self._failed.values()), "")
+        if error != self.error:
+            self.error = error
             self._publish()
 
 
 def _is_anew(done: Plan) -> bool:
-    """Whether the interface is another one now; systemd may have made it, bare."""
+    """Whether the interface was recreated; systemd may have created it, bare."""
     return any(sentence.startswith("interface ") for sentence in done.found)
 
 
@@ -285,9 +288,9 @@ def repairer_of(
     paths: RepairedPaths,
     forwarding: Forwarding,
     publish: Callable[[], None],
-    keep_marks: Callable[[], None],
+    restore_files: Callable[[], None],
 ) -> Repairer:
-    """The repairer of a node's own interface and of those to and of relays."""
+    """The repairer of a node's own interface and of its relay interfaces."""
 
     def restored(done: Plan) -> None:
         if _is_anew(done):
@@ -295,6 +298,6 @@ def repairer_of(
         paths.restored()
 
     owners = (dataplane, paths.relay_plane)
-    repairer = Repairer(runner, owners, dataplane.lock, restored, publish, keep_marks)
+    repairer = Repairer(runner, owners, restored, publish, restore_files)
     paths.request_repair = repairer.request
     return repairer

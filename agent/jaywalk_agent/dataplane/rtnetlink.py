@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Receives what the kernel says about links, addresses and routes of one network namespace (rtnetlink(7)).
+"""Receives the kernel's events of links, addresses and routes of one network namespace (rtnetlink(7)).
 
 :class:`Monitor` is the socket; :func:`parse` and :func:`differs` are pure.
 """
@@ -12,19 +12,20 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from jaywalk.core.ip import version_of
 from jaywalk.wireguard.interface import Interface
 
 from ..host.netns import inside
 
+# Links, and addresses and routes of both IP versions (RTMGRP_LINK, RTMGRP_IPV4_IFADDR, ...).
 GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
-"""Links, and addresses and routes of both IP versions (RTMGRP_LINK, RTMGRP_IPV4_IFADDR, ...)."""
+# A machine that loads a routing table causes thousands of messages at a time.
 BUFFER_BYTES = 1 << 20
-"""Of the socket; a machine that loads a routing table makes thousands of messages at a time."""
+# socket(7); beyond net.core.rmem_max, by CAP_NET_ADMIN.
 SO_RCVBUFFORCE = 33
-"""socket(7); beyond net.core.rmem_max, by CAP_NET_ADMIN."""
 MESSAGE_BYTES = 1 << 16
+# A flood of other programs' changes must not keep Monitor.receive from returning.
 MESSAGES_PER_CALL = 4096
-"""So that a flood of other programs' changes cannot keep :meth:`Monitor.receive` from ending."""
 
 RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_DELADDR, RTM_NEWROUTE, RTM_DELROUTE = 16, 17, 20, 21, 24, 25
 NLM_F_REPLACE = 0x100
@@ -45,7 +46,7 @@ NUMBER = struct.Struct("=I")
 
 @dataclass(frozen=True)
 class LinkEvent:
-    """A link as it is now, or was when it went (``gone``)."""
+    """A link as it is now, or as it was when it was deleted (``gone``)."""
 
     index: int
     name: str
@@ -56,7 +57,7 @@ class LinkEvent:
 
 @dataclass(frozen=True)
 class AddressEvent:
-    """An address that came to a link or went from it; ``address`` has its prefix length."""
+    """An address that was added to a link or deleted (``gone``); ``address`` has its prefix length."""
 
     index: int
     address: str
@@ -65,9 +66,9 @@ class AddressEvent:
 
 @dataclass(frozen=True)
 class RouteEvent:
-    """A route that came or went, in the main table, or the machine's route to one of its own addresses.
+    """A route that was added or deleted: in the main table, or a local route to an own address.
 
-    ``replaces``: it took the place of an equal one.
+    ``replaces``: it replaced a route to the same prefix.
     """
 
     index: int
@@ -80,7 +81,7 @@ Event = LinkEvent | AddressEvent | RouteEvent
 
 
 def parse(data: bytes) -> Iterator[Event]:
-    """The events in one datagram of the kernel; kinds that nobody here asks about are left out."""
+    """The events in one datagram of the kernel, without the kinds that the repair does not need."""
     while len(data) >= HEADER.size:
         length, kind, flags, _, _ = HEADER.unpack_from(data)
         if length < HEADER.size:
@@ -104,7 +105,7 @@ def _event(kind: int, flags: int, body: bytes) -> Event | None:
 def _link(body: bytes, gone: bool) -> LinkEvent | None:
     family, _, index, flags, _ = LINK.unpack_from(body)
     if family != socket.AF_UNSPEC:
-        # A port that leaves a bridge is told of in the same way.
+        # The kernel reports a port that leaves a bridge by the same message.
         return None
     found = dict(_attributes(body[LINK.size :]))
     name = found.get(IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="replace")
@@ -146,14 +147,14 @@ def _aligned(length: int) -> int:
 
 
 def differs(events: Sequence[Event], desired: Interface, index: int) -> bool:
-    """Whether ``events`` say that ``desired`` is not as it should be; ``index`` is its link's, 0 for none."""
-    # Only the last word about a link counts: one that is being made is down at first.
+    """Whether the events change something of ``desired``; ``index`` is that of its link, 0 for none."""
+    # Only the last event of a link counts: a new link is down at first.
     links = {event.index: event for event in events if isinstance(event, LinkEvent)}
     if any(_link_differs(event, desired, index) for event in links.values()):
         return True
-    own = [ipaddress.ip_interface(each) for each in desired.addresses]
-    prefixes = desired.routes | {str(each.network) for each in own}
-    prefixes |= {str(ipaddress.ip_network(each.ip)) for each in own}
+    own = [ipaddress.ip_interface(address) for address in desired.addresses]
+    prefixes = desired.routes | {str(address.network) for address in own}
+    prefixes |= {str(ipaddress.ip_network(address.ip)) for address in own}
     return any(
         _address_differs(event, desired, index)
         if isinstance(event, AddressEvent)
@@ -167,13 +168,13 @@ def _address_differs(event: AddressEvent, desired: Interface, index: int) -> boo
         return False
     if event.gone:
         return event.address in desired.addresses
-    # A userspace interface gets a link-local address as soon as the kernel takes IPv6 there again; the
-    # kernel's own WireGuard gets none, and waits for the look of the minute.
-    return not desired.ipv6 and ":" in event.address
+    # A userspace interface gets a link-local address as soon as the kernel takes IPv6 there again; kernel
+    # WireGuard gets none, and waits for the next full check.
+    return not desired.ipv6 and version_of(event.address) == 6
 
 
 def _is_lost(event: RouteEvent, index: int) -> bool:
-    """Whether a route of ours went, or another program's route took its place."""
+    """Whether a route of ours was deleted, or replaced by another program's."""
     return event.index == index if event.gone else event.replaces and event.index != index
 
 
@@ -181,14 +182,14 @@ def _link_differs(event: LinkEvent, desired: Interface, index: int) -> bool:
     if event.gone:
         return event.index == index if index else event.name == desired.name
     if event.name != desired.name:
-        # A link that was renamed keeps its index.
+        # A renamed link keeps its index.
         return event.index == index
     other_mtu = desired.mtu is not None and event.mtu != desired.mtu
     return not event.up or event.index != index or other_mtu
 
 
 class Monitor:
-    """A socket that hears of all changes in the network namespace ``netns``; "" is this process's own.
+    """A socket that receives all changes in the network namespace ``netns``; "" is this process's own.
 
     Raises ``OSError`` where there is no such namespace.
     """
@@ -205,7 +206,7 @@ class Monitor:
             raise
 
     def receive(self) -> list[Event] | None:
-        """What happened since the last call; None where it was more than the kernel keeps for us."""
+        """The events since the last call; None if the kernel dropped some."""
         events: list[Event] = []
         for _ in range(MESSAGES_PER_CALL):
             try:

@@ -25,7 +25,7 @@ from jaywalk.wireguard.interface import Interface
 from ..config import AgentConfig
 from ..dataplane import misrouted
 from ..dataplane.forwarding import Forwarding
-from ..dataplane.interface import DataPlane, names_of
+from ..dataplane.interface import DataPlane, peer_names
 from ..host import runtime_state, stun
 from ..host.platform import PLATFORM
 from ..paths import path_status
@@ -195,7 +195,7 @@ def _routes(node: DoctorContext) -> Iterator[tuple[str, str]]:
     _, desired, commands = _plan(node)
     if commands or desired is None:
         return  # another finding reports this, and it explains the rest
-    others = misrouted.find(node.runner, desired, names_of(node.view, desired.peers))
+    others = misrouted.find(node.runner, desired, peer_names(node.view, desired.peers))
     if others.peers:
         yield BAD, others.peers
     else:
@@ -209,7 +209,7 @@ def _forwarding(node: DoctorContext) -> Iterator[tuple[str, str]]:
     config = node.config
     if node.own is None or not config.forward or not node.own.prefixes:
         return
-    lines = Forwarding(node.runner, config.interface, wanted=True).missing(node.own.prefixes)
+    lines = Forwarding(node.runner, config.interface, enabled=True).missing(node.own.prefixes)
     if lines:
         missing = describe.listed(lines, most=1)
         yield BAD, f"peers cannot reach {', '.join(node.own.prefixes)}, since this is missing: {missing}"

@@ -21,6 +21,7 @@ from pathlib import Path
 from jaywalk.core.errors import JaywalkError
 from jaywalk.core.runner import NamespaceRunner, Runner
 from jaywalk.mesh import endpoints
+from jaywalk.mesh.node_interface import PeerEndpoint
 from jaywalk.wireguard.interface import WgPeer, client_name, server_name
 from jaywalk.wireguard.linux import Linux
 from jaywalk.zone.models import Peer
@@ -94,14 +95,30 @@ class PathManager:
         self._next_mtu_observe = 0.0
         self._error = ""
         self._end = threading.Event()
+        self._lock = threading.RLock()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stops the thread until the block ends, so that the endpoints of ``update`` stay valid."""
+        with self._lock:
+            yield
 
     @property
     def own(self) -> Peer | None:
         """This node's record."""
         return self._records.get(self._dataplane.node.public_key)
 
-    def update(self, view: ZoneView, changed: Collection[str] | None) -> None:
-        """Handles the zone before the data plane applies it; the caller holds the data plane's lock."""
+    def update(self, view: ZoneView, changed: Collection[str] | None) -> Mapping[str, PeerEndpoint]:
+        """Handles the zone; returns the endpoints at which the data plane should try its peers.
+
+        The caller applies them before it ends :meth:`paused`.
+        """
+        with self._lock:
+            self._update(view, changed)
+            os.eventfd_write(self._wake, 1)
+            return self.machine.peer_endpoints()
+
+    def _update(self, view: ZoneView, changed: Collection[str] | None) -> None:
         keys = set(self._records) | set(view.peers) if changed is None else set(changed)
         relays_before, own_before = self._relays(), self.own
         for key in keys:
@@ -121,8 +138,6 @@ class PathManager:
         self._before = {}
         if changed is None:
             self._observe(now)
-        self._dataplane.peer_endpoints = self.machine.peer_endpoints()
-        os.eventfd_write(self._wake, 1)
 
     def _retarget_all(self) -> None:
         others = self._records.keys() - {self._dataplane.node.public_key}
@@ -188,7 +203,7 @@ class PathManager:
         return pause
 
     def _turn(self) -> float:
-        with self._dataplane.lock:
+        with self._lock:
             now, spent = time.monotonic(), time.thread_time()
             self._links_changed |= self._network_monitor.due(now)
             if self._network_monitor.address_changed(now):
@@ -200,7 +215,7 @@ class PathManager:
             actions = self.machine.tick(now)
             resets = dict(actions.reset_endpoints)
             if resets or actions.changed:
-                done = self._dataplane.rewire(self.machine.peer_endpoints(), actions.changed, resets)
+                done = self._dataplane.set_endpoints(self.machine.peer_endpoints(), actions.changed, resets)
                 for line in self._backend.commands(done):
                     log.debug("%s", line)
             self._open_sockets()
@@ -218,7 +233,7 @@ class PathManager:
         stats = {key: PeerStats(peer.handshake, peer.received, peer.sent) for key, peer in peers.items()}
         self.machine.on_stats(stats, now, time.time())
         self.endpoint_reporter.observe(self._records, self.own, peers, now)
-        if self._dataplane.lacks(peers):
+        if self._dataplane.peers_differ(peers):
             self.request_repair()
         self._next_observe = now + min(self.machine.poll_interval(now), MAX_POLL_SECONDS)
 
@@ -239,7 +254,7 @@ class PathManager:
             return
         self._applied = (None, None)
         self._next_full_observe = now + FULL_CHECK_SECONDS if full else self._next_full_observe
-        for done in self.relay_plane.bring_to(desired, look=full):
+        for done in self.relay_plane.apply(desired, full=full):
             for difference in done.found:
                 log.warning("%s: %s; restored", done.name, difference)
             for line in self._backend.commands(done):
@@ -251,7 +266,7 @@ class PathManager:
         log.info("this node has another address")
         if self._dataplane.find_versions(self._records.values()):
             self._retarget_all()
-        self._dataplane.touch_endpoints()
+        self._dataplane.refresh_endpoints()
         self.machine.on_address_change()
         self._sender.update_endpoint()
 
@@ -262,13 +277,14 @@ class PathManager:
             log.info("a link to the peers carries smaller packets than before: %s", line)
 
     def restored(self) -> None:
-        """Checks all paths after an interface was recreated or repaired; call it with the data plane's lock.
+        """Checks all paths after an interface was recreated or repaired.
 
         Sockets, kernel settings and sessions of the previous interface may be gone.
         """
-        self.machine.on_address_change()
-        self._next_observe = self._next_full_observe = 0.0
-        os.eventfd_write(self._wake, 1)
+        with self._lock:
+            self.machine.on_address_change()
+            self._next_observe = self._next_full_observe = 0.0
+            os.eventfd_write(self._wake, 1)
 
     def _publish(self, now: float) -> None:
         """Logs silent peers, and writes the path status file."""
@@ -349,7 +365,7 @@ class PathManager:
             sockets = {probe.socket.fileno(): (key, probe) for key, (_, probe) in self._sockets.items()}
             others = [self._network_monitor.socket.fileno(), self._wake]
             ready, _, _ = select.select([*sockets, *others], [], [], min(left, 1.0))
-            with self._dataplane.lock:
+            with self._lock:
                 news = [self._receive(*sockets[number]) for number in ready if number in sockets]
                 if self._network_monitor.socket.fileno() in ready:
                     self._network_monitor.receive(time.monotonic())
@@ -377,9 +393,10 @@ class PathManager:
 
     def remove(self) -> None:
         """Removes the relay interfaces of a node that is no longer a member."""
-        self._records.clear()
-        self._relaying.clear()
-        self._hosts.clear()
-        self.machine = PathStateMachine(self._dataplane.node.public_key)
-        self.relay_plane.remove()
-        self._file.unlink(missing_ok=True)
+        with self._lock:
+            self._records.clear()
+            self._relaying.clear()
+            self._hosts.clear()
+            self.machine = PathStateMachine(self._dataplane.node.public_key)
+            self.relay_plane.remove()
+            self._file.unlink(missing_ok=True)

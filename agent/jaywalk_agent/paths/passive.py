@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 from jaywalk.core.runner import Runner
+from jaywalk.mesh.node_interface import PeerEndpoint
 from jaywalk.zone.view import ZoneView
 
 from ..host.platform import PLATFORM
@@ -32,12 +33,18 @@ class PassivePathManager:
         self._own_key = own_key
         self.endpoint_reporter = EndpointReporter(sender.report)
 
-    def update(self, view: ZoneView, changed: Collection[str] | None) -> None:
-        """Observes the interface if ``changed`` is None, which is once a minute."""
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing to pause: there is no background thread."""
+        yield
+
+    def update(self, view: ZoneView, changed: Collection[str] | None) -> Mapping[str, PeerEndpoint]:
+        """Observes the interface if ``changed`` is None, which is once a minute; chooses no endpoint."""
         if changed is None:
             peers = self._backend.observe_peers(self._interface)
             own = view.peers.get(self._own_key)
             self.endpoint_reporter.observe(view.peers, own, peers, time.monotonic())
+        return {}
 
     @contextmanager
     def running(self) -> Iterator[None]:

@@ -18,7 +18,7 @@ from jaywalk.zone.view import ZoneView
 
 from ..config import AgentConfig
 from ..dataplane import misrouted
-from ..dataplane.interface import DataPlane, names_of
+from ..dataplane.interface import DataPlane, peer_names
 from ..host import runtime_state
 from ..host.platform import PLATFORM
 from ..paths import path_status
@@ -177,7 +177,7 @@ def _differences(
         _, desired, steps = plan_now(config, runner, public_key, view, statuses)
         if steps or desired is None or not PLATFORM.supports_paths:
             return PLATFORM.backend(runner).commands(steps) or (["create the interface"] if steps else [])
-        others = misrouted.find(runner, desired, names_of(view, desired.peers))
+        others = misrouted.find(runner, desired, peer_names(view, desired.peers))
         return [others.peers] if others.peers else []
     except JaywalkError as error:
         return [str(error)]
@@ -191,8 +191,8 @@ def plan_now(
     Changes nothing.  Raises ``JaywalkError``, for example if a network of this machine overlaps the zone's.
     """
     plane = DataPlane(PLATFORM.backend(runner), config.node(public_key), config.controller_hosts())
-    plane.peer_endpoints = {key: status.peer_endpoint for key, status in statuses.items()}
-    return plane, *plane.plan(view)
+    peer_endpoints = {key: status.peer_endpoint for key, status in statuses.items()}
+    return plane, *plane.plan(view, peer_endpoints=peer_endpoints)
 
 
 def _peer(record: Peer, observed: Observed | None, now: float) -> dict[str, Any]:

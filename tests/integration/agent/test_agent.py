@@ -203,7 +203,7 @@ def test_files_that_somebody_removes_are_back_and_no_second_agent_starts(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(repair, "POLL", 0.1)
+    monkeypatch.setattr(repair, "POLL_SECONDS", 0.1)
     monkeypatch.setattr(follower, "TICK_SECONDS", 1.0)
 
     def act() -> None:

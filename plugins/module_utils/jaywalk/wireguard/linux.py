@@ -17,7 +17,7 @@ from typing import Any
 from ..core.errors import CommandFailed, JaywalkError, MissingTool
 from ..core.ip import version_of
 from ..core.runner import NamespaceRunner, Runner, run_checked
-from . import userspace, wg
+from . import sysctl, userspace, wg
 from .backend import Backend, Failure
 from .interface import Observed, ObservedPeer, is_relays, networks_of
 from .mtu import PathMtu
@@ -38,7 +38,6 @@ from .steps import (
     Step,
     WgStep,
 )
-from .sysctl import kept
 
 # After this time a missing local IPv6 route was removed, and is not one that the kernel has yet to add.
 LOCAL_ROUTE_SECONDS = 0.5
@@ -108,10 +107,10 @@ class Linux(Backend):
 
         An interface that does not exist yet gets the setting of ``default``, which ``all`` sets too.
         """
-        of_all = kept(self.runner, f"{_IPV6}/default/disable_ipv6")
+        of_all = sysctl.read(self.runner, f"{_IPV6}/default/disable_ipv6")
         if not of_all:
             return "this kernel has no IPv6: boot it without 'ipv6.disable=1'"
-        own = kept(self.runner, f"{_IPV6}/{name}/disable_ipv6") if exists else of_all
+        own = sysctl.read(self.runner, f"{_IPV6}/{name}/disable_ipv6") if exists else of_all
         if not own:
             return f"IPv6 needs an MTU of 1280 bytes: give {name} that much (--mtu, jaywalk_mtu)"
         if own == "0":

@@ -21,7 +21,7 @@ class Route:
     device: str
 
 
-def elsewhere(runner: Runner, interface: str) -> list[Route]:
+def other_routes(runner: Runner, interface: str) -> list[Route]:
     """The main table's routes that do not lead into ``interface``."""
     found = []
     for family, default in (("-4", "0.0.0.0/0"), ("-6", "::/0")):
@@ -42,7 +42,7 @@ def _shown(runner: Runner, family: str) -> str:
     return done.stdout if done.returncode == 0 else ""
 
 
-def devices(runner: Runner, hosts: Sequence[str]) -> dict[str, str]:
+def devices_to(runner: Runner, hosts: Sequence[str]) -> dict[str, str]:
     """The interface that the kernel sends a packet to each host by; a host to which no way leads is left out.
 
     One call of ``ip`` asks for all of them.  The rules of the machine count, too (ip-rule(8)).

@@ -41,7 +41,7 @@ def brought(config: AgentConfig, inside: Namespace) -> str:
     """The interface as the agent makes it; returns its public key."""
     public, _ = keys.ensure_key_file(inside.runner, str(config.private_key_file))
     view = view_of(peer(0)._replace(key=public), peer(1))
-    DataPlane(Linux(inside.runner), config.node(public)).bring_to(view)
+    DataPlane(Linux(inside.runner), config.node(public)).apply(view)
     snapshot.save(config.snapshot_file, view)
     return public
 
@@ -107,11 +107,11 @@ def test_an_agent_whose_key_file_changed_beneath_it_is_told_to_restart(
     public, _ = keys.ensure_key_file(inside.runner, str(config.private_key_file))
     view = view_of(peer(0)._replace(key=public), peer(1))
     plane = DataPlane(Linux(inside.runner), config.node(public))
-    plane.bring_to(view)
+    plane.apply(view)
     another_key(config, inside)
     inside.run(["wg", "set", NAME, "private-key", str(config.private_key_file)])
     with pytest.raises(InvalidValue, match=f"{config.private_key_file} since it changed: restart the agent"):
-        plane.bring_to(view)
+        plane.apply(view)
 
 
 def test_a_record_that_nobody_can_read_is_none(config: AgentConfig) -> None:

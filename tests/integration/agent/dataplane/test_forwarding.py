@@ -43,35 +43,35 @@ def forwarding(machine: Namespace) -> list[str]:
 
 
 def test_only_the_devices_on_the_way_forward_and_only_for_so_long(machine: Namespace) -> None:
-    forward = Forwarding(machine.runner, "jwt", wanted=True)
-    assert forward.bring((PREFIX,)) != []
+    forward = Forwarding(machine.runner, "jwt", enabled=True)
+    assert forward.reconcile((PREFIX,)) != []
     assert forwarding(machine) == ["jwt", "jwbr"]
-    assert forward.bring((PREFIX,)) == []
+    assert forward.reconcile((PREFIX,)) == []
     machine.run(["ip", "link", "delete", "jwt"])
     # A command that the operator types later knows nothing of the wish.
-    assert Forwarding(machine.runner, "jwt", wanted=False).remove() != []
+    assert Forwarding(machine.runner, "jwt", enabled=False).remove() != []
     assert machine.run(["sysctl", "-n", "net.ipv4.conf.jwbr.forwarding"]) == "0\n"
     assert "jaywalk" not in machine.run(["nft", "list", "ruleset"])
 
 
 def test_what_is_missing_is_told_without_a_change(machine: Namespace) -> None:
-    forward = Forwarding(machine.runner, "jwt", wanted=True)
+    forward = Forwarding(machine.runner, "jwt", enabled=True)
     before = machine.run(["nft", "list", "ruleset"]), forwarding(machine)
     lines = forward.missing((PREFIX,))
     assert "net/ipv4/conf/jwbr/forwarding=1" in lines
     assert (machine.run(["nft", "list", "ruleset"]), forwarding(machine)) == before
-    assert forward.bring((PREFIX,)) == lines
+    assert forward.reconcile((PREFIX,)) == lines
     assert forward.missing((PREFIX,)) == []
     machine.run(["nft", "flush", "ruleset"])
     assert any("insert rule" in line for line in forward.missing((PREFIX,)))
-    assert Forwarding(machine.runner, "jwt", wanted=False).missing((PREFIX,)) == []
+    assert Forwarding(machine.runner, "jwt", enabled=False).missing((PREFIX,)) == []
 
 
 def test_rules_and_settings_that_somebody_flushed_are_restored_and_told_of(
     machine: Namespace, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    forward = Forwarding(machine.runner, "jwt", wanted=True)
+    forward = Forwarding(machine.runner, "jwt", enabled=True)
     forward.restore()
     assert forwarding(machine) == [], "nothing was wished for yet"
     forward.apply((PREFIX,))
@@ -90,21 +90,21 @@ def test_rules_and_settings_that_somebody_flushed_are_restored_and_told_of(
 
 
 def test_nothing_is_touched_without_the_wish(machine: Namespace) -> None:
-    assert Forwarding(machine.runner, "jwt", wanted=False).bring((PREFIX,)) == []
+    assert Forwarding(machine.runner, "jwt", enabled=False).reconcile((PREFIX,)) == []
     assert forwarding(machine) == []
     assert machine.run(["nft", "list", "ruleset"]) == ""
 
 
 def test_what_an_earlier_start_left_goes_when_the_wish_is_gone(machine: Namespace) -> None:
-    Forwarding(machine.runner, "jwt", wanted=True).bring((PREFIX,))
-    assert Forwarding(machine.runner, "jwt", wanted=False).bring((PREFIX,)) != []
+    Forwarding(machine.runner, "jwt", enabled=True).reconcile((PREFIX,))
+    assert Forwarding(machine.runner, "jwt", enabled=False).reconcile((PREFIX,)) != []
     assert machine.run(["nft", "list", "ruleset"]) == ""
 
 
 def test_a_machine_that_forwards_anyway_goes_on(machine: Namespace) -> None:
     machine.run(["sysctl", "-qw", "net.ipv4.ip_forward=1"])
-    forward = Forwarding(machine.runner, "jwt", wanted=True)
-    forward.bring((PREFIX,))
+    forward = Forwarding(machine.runner, "jwt", enabled=True)
+    forward.reconcile((PREFIX,))
     forward.remove()
     assert forwarding(machine) == ["jwt", "jwbr", "jwlan"]
 
@@ -155,26 +155,26 @@ def pings(provider: Namespace) -> bool:
 def test_ipv6_is_forwarded_and_the_default_route_of_a_router_stays(
     machine: Namespace, provider: Namespace, container: Namespace
 ) -> None:
-    forward = Forwarding(machine.runner, "jwt", wanted=True)
+    forward = Forwarding(machine.runner, "jwt", enabled=True)
     assert hears(machine, provider)
     assert not pings(provider)
-    done = forward.bring((PREFIX, "fd20:1::/64"))
+    done = forward.reconcile((PREFIX, "fd20:1::/64"))
     assert pings(provider)
     assert "proto ra" in machine.run(["ip", "-6", "route", "show", "default"])
     machine.run(["ip", "-6", "route", "delete", "default"])
     assert hears(machine, provider), "also what its router says from now on"
     assert done[-1] == "net/ipv6/conf/all/forwarding=1"
-    assert forward.bring((PREFIX, "fd20:1::/64")) == []
+    assert forward.reconcile((PREFIX, "fd20:1::/64")) == []
 
 
 def test_a_device_that_was_to_be_deaf_stays_so(machine: Namespace) -> None:
     machine.run(["sysctl", "-qw", "net.ipv6.conf.jwlan.accept_ra=0", "net.ipv6.conf.jwbr.forwarding=1"])
-    done = Forwarding(machine.runner, "jwt", wanted=True).bring(("fd20:1::/64",))
+    done = Forwarding(machine.runner, "jwt", enabled=True).reconcile(("fd20:1::/64",))
     assert {each for each in done if "/jw" in each and "accept_ra" in each} == {
         "net/ipv6/conf/jwt/accept_ra=2"
     }
 
 
 def test_without_ipv6_prefixes_ipv6_is_left_alone(machine: Namespace) -> None:
-    Forwarding(machine.runner, "jwt", wanted=True).bring((PREFIX,))
+    Forwarding(machine.runner, "jwt", enabled=True).reconcile((PREFIX,))
     assert not forwards_ipv6(machine.runner)

@@ -89,12 +89,12 @@ def test_a_delta_ends_where_a_full_look_ends(log: list[list[Any]]) -> None:
     by_delta, by_look = machine(), machine()
     with by_delta.looked_at(LOCAL):
         delta = DataPlane(Linux(by_delta), OWN)
-        delta.bring_to(view)
-        DataPlane(Linux(by_look), OWN).bring_to(view)
+        delta.apply(view)
+        DataPlane(Linux(by_look), OWN).apply(view)
         for batch in log:
             changed = set().union(*(commit(view, word) for word in batch))
-            delta.bring_to(view, changed)
-            DataPlane(Linux(by_look), OWN).bring_to(view)
+            delta.apply(view, changed)
+            DataPlane(Linux(by_look), OWN).apply(view)
             assert without_endpoints(by_delta) == without_endpoints(by_look)
             assert not delta.plan(view)[1], "a look finds nothing left to do"
 
@@ -108,9 +108,9 @@ def test_one_change_is_one_command_that_names_one_peer() -> None:
     model = machine()
     with model.looked_at([]):
         plane = DataPlane(Linux(model), OWN)
-        plane.bring_to(view)
+        plane.apply(view)
         model.words.clear()
-        plane.bring_to(view, event(view, peer(50, endpoint="192.0.2.5:51820")))
+        plane.apply(view, event(view, peer(50, endpoint="192.0.2.5:51820")))
     assert model.words[:5] == ["wg", "set", NAME, "peer", key(50)]
     assert model.words.count("peer") == 1
     assert "ip" not in model.words
@@ -121,10 +121,10 @@ def test_no_change_is_no_command() -> None:
     model = machine()
     with model.looked_at([]):
         plane = DataPlane(Linux(model), OWN)
-        plane.bring_to(view)
+        plane.apply(view)
         model.words.clear()
-        assert not plane.bring_to(view, set())
-        assert not plane.bring_to(view)
+        assert not plane.apply(view, set())
+        assert not plane.apply(view)
     assert model.words == []
 
 
@@ -133,12 +133,12 @@ def test_after_an_error_it_looks_anew() -> None:
     model = machine()
     with model.looked_at([]):
         plane = DataPlane(Linux(model), OWN)
-        plane.bring_to(view)
+        plane.apply(view)
         changed = event(view, peer(2))
         failing = mock.patch.object(wg, "set_many", side_effect=CommandFailed(["wg", "set"], 1, "busy"))
         with failing, pytest.raises(CommandFailed):
-            plane.bring_to(view, changed)
-        plane.bring_to(view, event(view, peer(3)))
+            plane.apply(view, changed)
+        plane.apply(view, event(view, peer(3)))
     assert set(model.peers) == {key(1), key(2), key(3)}
 
 
@@ -148,7 +148,7 @@ def test_a_pool_over_a_network_of_the_machine_is_refused_even_before_the_join(me
     model = machine()
     refused = pytest.raises(InvalidValue, match=r"10\.20\.0\.0/20 overlaps 10\.20\.9\.0/24")
     with model.looked_at(["10.20.9.1/24"]), refused:
-        DataPlane(Linux(model), OWN).bring_to(view)
+        DataPlane(Linux(model), OWN).apply(view)
     assert not model.exists
 
 
@@ -159,7 +159,7 @@ def test_an_interface_with_another_key_is_left_alone(member: bool) -> None:
     model.exists, model.public_key = True, key(9)
     plane = DataPlane(Linux(model), OWN)
     with model.looked_at([]):
-        for act in (lambda: plane.bring_to(view), plane.remove):
+        for act in (lambda: plane.apply(view), plane.remove):
             with pytest.raises(InvalidValue, match=f"{NAME} is in use with another key"):
                 act()
     assert model.words == []
@@ -169,7 +169,7 @@ def test_a_prefix_over_the_controller_is_not_taken() -> None:
     view = view_of(peer(0), peer(1, prefixes=("192.0.2.0/24", "172.20.1.0/24")))
     model = machine()
     with model.looked_at([]):
-        DataPlane(Linux(model), OWN, ["192.0.2.9"]).bring_to(view)
+        DataPlane(Linux(model), OWN, ["192.0.2.9"]).apply(view)
     assert model.routes == {"172.20.1.0/24"}
     assert model.peers[key(1)].allowed == {"10.20.0.2/32", "172.20.1.0/24"}
 
@@ -178,7 +178,7 @@ def test_a_network_of_any_kind_on_this_machine_is_no_trouble() -> None:
     view = view_of(peer(0), peer(1))
     model = machine()
     with model.looked_at(["::192.0.2.1/96", "127.8.0.1/8"]):
-        DataPlane(Linux(model), OWN).bring_to(view)
+        DataPlane(Linux(model), OWN).apply(view)
     assert set(model.peers) == {key(1)}
 
 
@@ -189,13 +189,13 @@ def test_what_a_peer_or_this_node_has_no_newcomer_takes() -> None:
     model = machine()
     with model.looked_at([]):
         plane = DataPlane(Linux(model), OWN)
-        plane.bring_to(view)
-        plane.bring_to(view, event(view, greedy))
+        plane.apply(view)
+        plane.apply(view, event(view, greedy))
         assert model.peers[key(1)].allowed == {"10.20.0.2/32", "172.20.1.0/24"}
         assert model.peers[key(2)].allowed == {"10.20.0.3/32", "172.20.2.0/24"}
-        assert not plane.bring_to(view)
+        assert not plane.apply(view)
         assert len(node_interface.refused_prefixes(view, plane.node)) == 4
-        plane.bring_to(view, event(view, gone=(key(1),)))
+        plane.apply(view, event(view, gone=(key(1),)))
         assert model.peers[key(2)].allowed == {"10.20.0.2/32", "10.20.0.3/32", *claimed[1:]}
         assert model.routes == {*claimed[1:]}
 
@@ -205,9 +205,9 @@ def test_while_this_node_is_not_in_the_zone_the_interface_stays() -> None:
     model = machine()
     with model.looked_at([]):
         plane = DataPlane(Linux(model), OWN)
-        plane.bring_to(view)
+        plane.apply(view)
         before = model.facts()
-        plane.bring_to(view, event(view, gone=(key(0),)))
+        plane.apply(view, event(view, gone=(key(0),)))
     assert model.facts() == before
 
 
@@ -222,11 +222,11 @@ def test_makes_mends_and_removes_a_real_interface(
     own = peer(0)._replace(key=public)
     view = view_of(own, peer(1, prefixes=("172.20.1.0/24",), endpoint="192.0.2.1:51820"))
     plane = DataPlane(Linux(inside.runner), LocalNode(public, str(file), "jwuplane0", 51999))
-    assert plane.bring_to(view)
-    assert not plane.bring_to(view)
+    assert plane.apply(view)
+    assert not plane.apply(view)
     inside.run(["ip", "route", "del", "172.20.1.0/24"])
     inside.run(["wg", "set", "jwuplane0", "peer", key(1), "remove"])
-    assert plane.bring_to(view)
+    assert plane.apply(view)
     assert "172.20.1.0/24" in inside.run(["ip", "route"])
     assert key(1) in inside.run(["wg", "show", "jwuplane0", "peers"])
     assert plane.remove()
@@ -242,7 +242,7 @@ def test_an_interface_gets_no_key_of_a_file_that_changed_since_the_start(
     file = tmp_path / "key"
     before, _ = keys.ensure_key_file(inside.runner, str(file))
     plane = DataPlane(Linux(inside.runner), LocalNode(before, str(file), "jwunit0"))
-    plane.bring_to(view_of(peer(0)._replace(key=before), peer(1)))
+    plane.apply(view_of(peer(0)._replace(key=before), peer(1)))
     kept = file.read_text()
     file.write_text(keys.generate(inside.runner) + "\n")
     inside.run(["ip", "link", "delete", "jwunit0"])
@@ -262,7 +262,7 @@ def test_without_any_wireguard_nothing_is_touched(
     monkeypatch.setattr(userspace, "TUN", "/nonexistent/tun")
     plane = DataPlane(Linux(inside.runner), LocalNode(key(0), "/etc/key0", "jwunotun0"))
     with pytest.raises(JaywalkError, match="/nonexistent/tun is missing"):
-        plane.bring_to(view_of())
+        plane.apply(view_of())
     assert not any("add" in call for call in inside.runner.calls)
 
 
@@ -275,10 +275,10 @@ def test_two_interfaces_on_one_port_are_refused_by_name(
     file = tmp_path / "key"
     public, _ = keys.ensure_key_file(inside.runner, str(file))
     view = view_of(peer(0)._replace(key=public))
-    DataPlane(Linux(inside.runner), LocalNode(public, str(file), "jwuport0", 51999)).bring_to(view)
+    DataPlane(Linux(inside.runner), LocalNode(public, str(file), "jwuport0", 51999)).apply(view)
     other = DataPlane(Linux(inside.runner), LocalNode(public, str(file), "jwuport1", 51999))
     with pytest.raises(InvalidValue, match="UDP port 51999 is the interface jwuport0's"):
-        other.bring_to(view_of(peer(0)._replace(key=public)))
+        other.apply(view_of(peer(0)._replace(key=public)))
     assert "jwuport1" not in inside.run(["ip", "link"])
 
 
@@ -292,16 +292,16 @@ def test_a_preshared_key_that_somebody_gave_a_peer_is_taken_away_and_told(
     public, _ = keys.ensure_key_file(inside.runner, str(file))
     view = view_of(peer(0)._replace(key=public), peer(1), peer(2))
     plane = DataPlane(Linux(inside.runner), LocalNode(public, str(file), "jwupsk0", 51999))
-    plane.bring_to(view)
-    assert not plane.lacks(Linux(inside.runner).observe_peers("jwupsk0"))
+    plane.apply(view)
+    assert not plane.peers_differ(Linux(inside.runner).observe_peers("jwupsk0"))
     (tmp_path / "psk").write_text(keys.generate(inside.runner) + "\n")
     inside.run(["wg", "set", "jwupsk0", "peer", key(1), "preshared-key", str(tmp_path / "psk")])
-    assert plane.lacks(Linux(inside.runner).observe_peers("jwupsk0"))
+    assert plane.peers_differ(Linux(inside.runner).observe_peers("jwupsk0"))
     done = plane.restore("jwupsk0")
     assert done.found == ("peer node1 had a preshared key",)
     assert len(done.steps) == 1
     assert not any(each.preshared for each in Linux(inside.runner).observe_peers("jwupsk0").values())
-    assert not plane.bring_to(view)
+    assert not plane.apply(view)
 
 
 @pytest.mark.wireguard
@@ -314,7 +314,7 @@ def test_what_others_did_to_a_real_interface_is_put_right_and_told(
     public, _ = keys.ensure_key_file(inside.runner, str(file))
     view = view_of(peer(0)._replace(key=public), peer(1, prefixes=("172.20.1.0/24",)))
     plane = DataPlane(Linux(inside.runner), LocalNode(public, str(file), "jwudrift0", 51999))
-    assert plane.bring_to(view).found == ()
+    assert plane.apply(view).found == ()
     for damage, found in {
         "ip route del 10.20.0.0/20": "route 10.20.0.0/20 was gone",
         "ip link set jwudrift0 down": "link jwudrift0 was down",
@@ -325,10 +325,10 @@ def test_what_others_did_to_a_real_interface_is_put_right_and_told(
         "ip link del jwudrift0": "interface jwudrift0 was gone",
     }.items():
         inside.run(damage.split())
-        assert any(found in sentence for sentence in plane.bring_to(view).found), damage
-        assert not plane.bring_to(view), damage
+        assert any(found in sentence for sentence in plane.apply(view).found), damage
+        assert not plane.apply(view), damage
     event(view, gone=(key(1),))
-    done = plane.bring_to(view)
+    done = plane.apply(view)
     assert done and done.found == (), "the zone removed the peer"
 
 
@@ -342,14 +342,14 @@ def test_a_route_that_is_refused_keeps_no_peer_away_and_comes_when_it_may(
     inside.run(["ip", "route", "add", "172.20.1.0/24", "dev", "lo", "metric", "2048"])
     view = view_of(peer(0)._replace(key=public), peer(1, prefixes=("172.20.1.0/24", "172.20.2.0/24")))
     plane = DataPlane(Linux(inside.runner), LocalNode(public, str(file), "jwurefuse0", 51999))
-    plane.bring_to(view)
+    plane.apply(view)
     assert plane.refused == {"route 172.20.1.0/24": "route 172.20.1.0/24 was refused: File exists"}
-    plane.bring_to(view, event(view, peer(2, prefixes=("172.20.3.0/24",))))
+    plane.apply(view, event(view, peer(2, prefixes=("172.20.3.0/24",))))
     assert plane.refused, "an event about another peer says nothing about this one"
-    assert plane.bring_to(view).found == (), "what never came about nobody took away"
+    assert plane.apply(view).found == (), "what never came about nobody took away"
     assert "172.20.3.0/24" in inside.run(["ip", "route", "show", "dev", "jwurefuse0"])
     inside.run(["ip", "route", "del", "172.20.1.0/24", "dev", "lo"])
-    plane.bring_to(view)
+    plane.apply(view)
     assert plane.refused == {}
     assert "172.20.1.0/24" in inside.run(["ip", "route", "show", "dev", "jwurefuse0"])
 
@@ -370,21 +370,21 @@ def test_a_peer_that_is_refused_keeps_no_other_away_be_it_by_look_or_by_event() 
     model = RefusesPeer(key_files={OWN.private_key_file: OWN.public_key})
     with model.looked_at([]):
         plane = DataPlane(Linux(model), OWN)
-        plane.bring_to(view)
+        plane.apply(view)
         assert set(model.peers) == {key(number) for number in range(1, 20)} - {model.bad}
         sentence = f"peer {model.bad} was refused: Unable to modify interface: Invalid argument"
         assert list(plane.refused.values()) == [sentence]
         model.words.clear()
-        plane.bring_to(view, event(view, peer(20)))
+        plane.apply(view, event(view, peer(20)))
         assert model.bad not in model.words, "an event is about its own peer alone"
         assert key(20) in model.peers and list(plane.refused.values()) == [sentence]
-        plane.bring_to(view, event(view, peer(2, endpoint="192.0.2.2:51820"), peer(21)))
+        plane.apply(view, event(view, peer(2, endpoint="192.0.2.2:51820"), peer(21)))
         assert key(21) in model.peers and plane.refused
-        plane.rewire(
+        plane.set_endpoints(
             {key(n): node_interface.PeerEndpoint("192.0.2.9:1") for n in (2, 3)}, [key(2), key(3)], {}
         )
         assert model.peers[key(3)].endpoint == "192.0.2.9:1"
-        plane.bring_to(view, event(view, gone=(model.bad,)))
+        plane.apply(view, event(view, gone=(model.bad,)))
         assert plane.refused == {}
 
 
@@ -403,7 +403,7 @@ def test_what_is_refused_is_not_told_as_taken_away(
     with mock.patch.object(Linux, "why_no_ipv6", return_value=""):
         switch_ipv6(inside, "all", "1")
         for _ in range(3):
-            assert plane.bring_to(view).found == ()
+            assert plane.apply(view).found == ()
             assert plane.refused.keys() == {"address fd20::1/64", "route 172.20.1.0/24"}
 
 
@@ -416,7 +416,7 @@ def test_without_a_port_there_is_no_tunnel_and_that_is_an_error() -> None:
 
     model = NoPort(key_files={OWN.private_key_file: OWN.public_key})
     with model.looked_at([]), pytest.raises(CommandFailed, match="Address already in use"):
-        DataPlane(Linux(model), OWN).bring_to(view_of(peer(0), peer(1)))
+        DataPlane(Linux(model), OWN).apply(view_of(peer(0), peer(1)))
     assert not model.exists
 
 
@@ -440,27 +440,27 @@ def test_where_the_kernel_takes_no_ipv6_ipv4_comes_up_and_ipv6_follows_when_it_m
     view.zone = replace(view.zone, pools=("10.20.0.0/20", "fd20::/64"))
     plane = DataPlane(Linux(inside.runner), LocalNode(public, str(file), "jwuno6", 51999))
     if setting == "jwuno6":
-        plane.bring_to(view)
+        plane.apply(view)
         assert plane.without_ipv6 == ""
     switch_ipv6(inside, setting, "1")
-    plane.bring_to(view)
+    plane.apply(view)
     shown = setting if setting == "jwuno6" else "default"
     assert f"left out of jwuno6, since net.ipv6.conf.{shown}.disable_ipv6 is 1" in plane.without_ipv6
     assert plane.refused == {}
-    assert not plane.bring_to(view), "nothing is left to do"
+    assert not plane.apply(view), "nothing is left to do"
     assert "net.ipv6.conf.jwuno6.disable_ipv6=0' allows it" in plane.without_ipv6
     third = Peer(key(2), "node2", ("10.20.0.3", "fd20::3"), ("fd21:2::/64",))
-    plane.bring_to(view, event(view, third))
+    plane.apply(view, event(view, third))
     assert plane.refused == {}
     assert "10.20.0.1/20" in inside.run(["ip", "addr", "show", "dev", "jwuno6"])
     assert "172.20.1.0/24" in inside.run(["ip", "route", "show", "dev", "jwuno6"])
     assert "fd21:2::/64" in inside.run(["wg", "show", "jwuno6", "allowed-ips"])
     switch_ipv6(inside, "jwuno6", "0")
-    plane.bring_to(view)
+    plane.apply(view)
     assert plane.without_ipv6 == "" and plane.refused == {}
     routes = inside.run(["ip", "-6", "route", "show", "dev", "jwuno6"])
     assert all(prefix in routes for prefix in ("fd20::/64", "fd21:1::/64", "fd21:2::/64"))
-    assert not plane.bring_to(view)
+    assert not plane.apply(view)
 
 
 @pytest.mark.wireguard
@@ -472,11 +472,11 @@ def test_a_pool_that_a_zone_adds_later_is_left_out_too_where_it_cannot_be(
     public, _ = keys.ensure_key_file(inside.runner, str(file))
     view = view_of(peer(0)._replace(key=public), peer(1))
     plane = DataPlane(Linux(inside.runner), LocalNode(public, str(file), "jwuadd6", 51999, mtu=1200))
-    plane.bring_to(view)
+    plane.apply(view)
     assert plane.without_ipv6 == "", "an IPv4 zone asks for none"
     view.zone = replace(view.zone, pools=("10.20.0.0/20", "fd20::/64"))
     changed = event(view, peer(0)._replace(key=public, addresses=("10.20.0.1", "fd20::1")), peer(2))
-    plane.bring_to(view, changed)
+    plane.apply(view, changed)
     assert "its MTU is 1200, and IPv6 needs 1280 bytes" in plane.without_ipv6
     assert plane.refused == {}
     assert key(2) in inside.run(["wg", "show", "jwuadd6", "peers"])

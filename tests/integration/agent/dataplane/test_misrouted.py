@@ -13,7 +13,7 @@ from jaywalk.wireguard import keys
 from jaywalk.wireguard.interface import client_name
 from jaywalk.wireguard.linux import Linux
 from jaywalk_agent.dataplane import misrouted
-from jaywalk_agent.dataplane.interface import DataPlane, names_of
+from jaywalk_agent.dataplane.interface import DataPlane, peer_names
 from tests.agent_support import peer, view_of
 from tests.netns import Namespace
 from tests.strategies import key
@@ -26,17 +26,17 @@ def inside(namespace: Callable[[str], Namespace]) -> Namespace:
     return namespace("jwu-astray")
 
 
-def looked(inside: Namespace, folder: Path) -> misrouted.Astray:
+def looked(inside: Namespace, folder: Path) -> misrouted.Misrouted:
     """What is astray on an interface that is as it should be."""
     public, _ = keys.ensure_key_file(inside.runner, str(folder / "key"))
     view = view_of(
         peer(0)._replace(key=public), *(peer(n) for n in range(1, 6)), peer(6, prefixes=("172.20.1.0/24",))
     )
     plane = DataPlane(Linux(inside.runner), LocalNode(public, str(folder / "key"), NAME, 51999))
-    plane.bring_to(view)
+    plane.apply(view)
     desired, left = plane.plan(view)
     assert desired is not None and not left
-    return misrouted.find(inside.runner, desired, names_of(view, desired.peers))
+    return misrouted.find(inside.runner, desired, peer_names(view, desired.peers))
 
 
 @pytest.mark.wireguard
@@ -54,7 +54,7 @@ def test_a_route_or_a_rule_before_the_tunnels_is_named_with_its_peer(
 ) -> None:
     inside.run(["ip", "link", "add", "elsewhere", "type", "veth"])
     inside.run(["ip", "link", "set", "dev", "elsewhere", "up"])
-    assert looked(inside, tmp_path) == misrouted.Astray()
+    assert looked(inside, tmp_path) == misrouted.Misrouted()
     inside.run(["ip", *words.split()])
     found = looked(inside, tmp_path)
     assert found.prefixes == ""
@@ -83,4 +83,4 @@ def test_what_goes_by_a_relay_is_not_astray(inside: Namespace, tmp_path: Path) -
     for name in (relay, "switch"):
         inside.run(["ip", "link", "set", "dev", name, "up"])
     inside.run(["ip", "route", "add", "10.20.0.3/32", "dev", relay])
-    assert looked(inside, tmp_path) == misrouted.Astray()
+    assert looked(inside, tmp_path) == misrouted.Misrouted()

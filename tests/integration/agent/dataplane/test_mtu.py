@@ -60,30 +60,30 @@ def small_link(pair: Tunnel) -> None:
 @pytest.mark.wireguard
 def test_the_interface_follows_the_link_down_and_up_again(pair: Tunnel) -> None:
     own = plane(pair.one)
-    own.bring_to(pair.view)
+    own.apply(pair.view)
     assert mtu_of(pair.one) == 1420
     small_link(pair)
     assert "mtu 1220" in plane(pair.one).plan(pair.view)[1].diff()["after"]
-    done = own.bring_to(pair.view)
+    done = own.apply(pair.view)
     assert Linux(pair.one.where.runner).commands(done) == [f"ip link set dev {own.node.interface} mtu 1220"]
     assert mtu_of(pair.one) == 1220
     pair.one.where.run(["ip", "link", "set", "dev", "link0", "mtu", "1500"])
     assert not plane(pair.one).plan(pair.view)[1], "who only looks does not raise it"
-    own.bring_to(pair.view)
+    own.apply(pair.view)
     assert mtu_of(pair.one) == 1420
-    assert not own.bring_to(pair.view)
+    assert not own.apply(pair.view)
 
 
 @pytest.mark.wireguard
 def test_a_link_that_shrinks_is_followed_at_once_one_that_grows_at_the_next_look(pair: Tunnel) -> None:
     own = plane(pair.one)
     assert not own.lower_mtu(), "not before it is known what the interface should be"
-    own.bring_to(pair.view)
+    own.apply(pair.view)
     assert not own.lower_mtu()
     small_link(pair)
     assert own.lower_mtu()
     assert mtu_of(pair.one) == 1220
-    assert not own.bring_to(pair.view)
+    assert not own.apply(pair.view)
     pair.one.where.run(["ip", "link", "set", "dev", "link0", "mtu", "1500"])
     assert not own.lower_mtu()
 
@@ -92,7 +92,7 @@ def test_a_link_that_shrinks_is_followed_at_once_one_that_grows_at_the_next_look
 def test_a_route_with_an_mtu_of_its_own_counts(pair: Tunnel) -> None:
     route = ["198.51.100.0/24", "via", "192.0.2.1", "mtu", "1400"]
     pair.one.where.run(["ip", "route", "add", *route])
-    plane(pair.one).bring_to(pair.view)
+    plane(pair.one).apply(pair.view)
     assert mtu_of(pair.one) == 1320
 
 
@@ -105,15 +105,15 @@ def test_what_a_router_tells_of_its_next_link_counts(pair: Tunnel) -> None:
     while "mtu 1300" not in pair.one.where.run(["ip", "route", "get", "198.51.100.2"]):
         pair.one.where.runner.run([*large, "-M", "do"])
         assert time.monotonic() < deadline
-    plane(pair.one).bring_to(pair.view)
+    plane(pair.one).apply(pair.view)
     assert mtu_of(pair.one) == 1220
 
 
 @pytest.mark.wireguard
 def test_tcp_moves_bytes_over_a_small_link(pair: Tunnel) -> None:
     small_link(pair)
-    plane(pair.other).bring_to(pair.view)
-    plane(pair.one).bring_to(pair.view)
+    plane(pair.other).apply(pair.view)
+    plane(pair.one).apply(pair.view)
     server = pair.other.where.start(["python3", "-c", COUNT])
     assert server.stdout is not None
     server.stdout.readline()
@@ -124,7 +124,7 @@ def test_tcp_moves_bytes_over_a_small_link(pair: Tunnel) -> None:
 @pytest.mark.wireguard
 def test_an_mtu_that_was_given_stays(pair: Tunnel) -> None:
     pair.one.config = replace(pair.one.config, mtu=1300)
-    plane(pair.one).bring_to(pair.view)
+    plane(pair.one).apply(pair.view)
     assert mtu_of(pair.one) == 1300
 
 
@@ -171,13 +171,13 @@ def test_an_mtu_below_what_ipv6_needs_leaves_ipv6_out_and_says_why(tmp_path: Pat
     with tunnel(tmp_path, "jwul", pools=(*ZONE.pools, POOL6)) as pair:
         pair.one.config = replace(pair.one.config, mtu=1200)
         own = plane(pair.one)
-        own.bring_to(pair.view)
+        own.apply(pair.view)
         assert "its MTU is 1200, and IPv6 needs 1280 bytes" in own.without_ipv6
         assert mtu_of(pair.one) == 1200
         pair.one.config = replace(pair.one.config, mtu=None)
         other = plane(pair.one)
         for _ in range(2):  # the kernel takes IPv6 once the MTU is large enough
-            other.bring_to(pair.view)
+            other.apply(pair.view)
         assert other.without_ipv6 == ""
         assert mtu_of(pair.one) == 1420
 

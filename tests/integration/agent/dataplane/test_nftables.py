@@ -49,42 +49,42 @@ def ours(machine: Namespace, chain: str) -> set[str]:
 
 def test_rules_come_where_packets_are_dropped_and_go_without_a_trace(machine: Namespace) -> None:
     before = machine.run(["nft", "list", "ruleset"])
-    assert nftables.kept(machine.runner, "wg0") == []
-    nftables.bring(machine.runner, "wg0", (V4, V6))
+    assert nftables.rule_prefixes(machine.runner, "wg0") == []
+    nftables.apply(machine.runner, "wg0", (V4, V6))
     into = {f"{word} {prefix}" for word in ("to", "from") for prefix in (V4, V6)}
     assert ours(machine, "inet filter forward") == into
     assert ours(machine, "ip filter DOCKER-USER") == {f"to {V4}", f"from {V4}"}
     assert ours(machine, "ip filter FORWARD") == set()
     assert ours(machine, "inet filter input") == set()
     assert ours(machine, "inet jaywalk_wg0 postrouting") == {f"keeps {V4}", f"keeps {V6}"}
-    assert nftables.kept(machine.runner, "wg0") == [V4, V6]
-    assert nftables.bring(machine.runner, "wg0", (V4, V6)) == []
-    nftables.bring(machine.runner, "wg0", ())
+    assert nftables.rule_prefixes(machine.runner, "wg0") == [V4, V6]
+    assert nftables.apply(machine.runner, "wg0", (V4, V6)) == []
+    nftables.apply(machine.runner, "wg0", ())
     assert machine.run(["nft", "list", "ruleset"]) == before
-    assert nftables.bring(machine.runner, "wg0", ()) == []
+    assert nftables.apply(machine.runner, "wg0", ()) == []
 
 
 def test_a_prefix_that_changes_changes_its_rules_alone(machine: Namespace) -> None:
-    nftables.bring(machine.runner, "wg0", (V4,))
-    done = nftables.bring(machine.runner, "wg0", (V4, V6))
+    nftables.apply(machine.runner, "wg0", (V4,))
+    done = nftables.apply(machine.runner, "wg0", (V4, V6))
     assert [line for line in done if V4 in line or line.startswith("delete")] == []
-    nftables.bring(machine.runner, "wg0", (V6,))
-    assert nftables.kept(machine.runner, "wg0") == [V6]
+    nftables.apply(machine.runner, "wg0", (V6,))
+    assert nftables.rule_prefixes(machine.runner, "wg0") == [V6]
     assert ours(machine, "ip filter DOCKER-USER") == set()
 
 
 def test_what_a_reload_of_the_firewall_took_away_comes_back(machine: Namespace) -> None:
-    nftables.bring(machine.runner, "wg0", (V4,))
+    nftables.apply(machine.runner, "wg0", (V4,))
     machine.run(["nft", "flush", "chain", "inet", "filter", "forward"])
-    assert len(nftables.bring(machine.runner, "wg0", (V4,))) == 2
+    assert len(nftables.apply(machine.runner, "wg0", (V4,))) == 2
     assert ours(machine, "inet filter forward") == {f"to {V4}", f"from {V4}"}
 
 
 def test_the_rules_of_another_interface_are_left_alone(machine: Namespace) -> None:
-    nftables.bring(machine.runner, "wg1", (V4,))
-    nftables.bring(machine.runner, "wg0", (V4,))
-    nftables.bring(machine.runner, "wg0", ())
-    assert nftables.kept(machine.runner, "wg1") == [V4]
+    nftables.apply(machine.runner, "wg1", (V4,))
+    nftables.apply(machine.runner, "wg0", (V4,))
+    nftables.apply(machine.runner, "wg0", ())
+    assert nftables.rule_prefixes(machine.runner, "wg1") == [V4]
 
 
 @pytest.mark.parametrize("nft", [None, "#!/bin/sh\nexit 1\n"])
@@ -95,4 +95,4 @@ def test_a_machine_that_has_no_nftables_has_no_rules_of_ours(
         (tmp_path / "nft").write_text(nft)
         (tmp_path / "nft").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert nftables.kept(machine.runner, "wg0") == []
+    assert nftables.rule_prefixes(machine.runner, "wg0") == []

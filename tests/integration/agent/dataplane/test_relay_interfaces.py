@@ -82,11 +82,11 @@ def test_relay_interfaces_come_and_go_without_a_trace(
     before = traces(inside)
     plane = RelayPlane(inside.runner, LocalNode(public, str(file), "jwurly"))
     want = wanted(me(relay=51899), relays=(RELAY,), carried={SPOKE: RELAY.key})
-    assert len(plane.bring_to(want)) == 2
+    assert len(plane.apply(want)) == 2
     assert "172.20.1.0/24" in inside.run(["ip", "route", "show", "dev", client_name("jwurly", RELAY.key)])
     assert "lookup 51899" in inside.run(["ip", "rule", "show"])
     assert setting(inside, "jwurly") == "2"
-    assert plane.bring_to(want) == plane.bring_to(want, look=True) == []
+    assert plane.apply(want) == plane.apply(want, full=True) == []
     assert not forwards_ipv6(inside.runner)
     assert RelayPlane(inside.runner, LocalNode(public, str(file), "jwurly")).remove(), "also another agent's"
     assert traces(inside) == before
@@ -102,7 +102,7 @@ def test_a_relay_passes_ipv6_on_where_a_peer_has_it_and_sees_to_it_again(
     plane, own = RelayPlane(inside.runner, LocalNode(public, str(file), "jwurl6")), me(relay=51898)
     pools, spoke = ("10.20.0.0/20", "fd20::/64"), {SPOKE: ("10.20.0.3/32", "fd20::3/128")}
     for _ in range(2):
-        plane.bring_to(RelayState(own, pools, spoke), look=True)
+        plane.apply(RelayState(own, pools, spoke), full=True)
         assert forwards_ipv6(inside.runner)
         inside.run(["sysctl", "-qw", "net.ipv6.conf.all.forwarding=0"])
     plane.remove()
@@ -119,15 +119,15 @@ def test_without_ipv6_a_relay_carries_ipv4_and_what_is_deleted_of_it_comes_back(
     own = Peer(key(0), "node0", ("10.20.0.1", "fd20::1"), endpoint="192.0.2.1:51820", relay=51897)
     want = RelayState(own, ("10.20.0.0/20", "fd20::/64"), ALLOWED, (RELAY,), {SPOKE: RELAY.key})
     plane = RelayPlane(inside.runner, LocalNode(public, str(file), "jwurl4"))
-    plane.bring_to(want, look=True)
-    assert plane.bring_to(want, look=True) == plane.bring_to(want) == []
+    plane.apply(want, full=True)
+    assert plane.apply(want, full=True) == plane.apply(want) == []
     inside.run(["ip", "link", "delete", server_name("jwurl4")])
     inside.run(["ip", "rule", "del", "lookup", "51897"])
-    plane.bring_to(want, look=True)
+    plane.apply(want, full=True)
     assert "default" in inside.run(["ip", "route", "show", "table", "51897"])
     assert "lookup 51897" in inside.run(["ip", "rule", "show"])
     inside.run(["tee", "/proc/sys/net/ipv6/conf/all/disable_ipv6"], "0")
-    plane.bring_to(want, look=True)
+    plane.apply(want, full=True)
     assert "fd20::/64" in inside.run(["ip", "-6", "route", "show", "dev", server_name("jwurl4")])
     assert "lookup 51897" in inside.run(["ip", "-6", "rule", "show"])
     plane.remove()

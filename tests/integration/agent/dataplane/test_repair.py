@@ -228,7 +228,7 @@ def test_who_keeps_undoing_it_is_answered_ever_more_seldom_and_told_of(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(repair_backoff, "FIRST_PAUSE", 0.2)
+    monkeypatch.setattr(repair_backoff, "FIRST_PAUSE_SECONDS", 0.2)
     tries: list[float] = []
 
     def told() -> bool:
@@ -251,7 +251,7 @@ def test_who_keeps_undoing_it_is_answered_ever_more_seldom_and_told_of(
 def test_a_name_that_somebody_else_gives_up_is_taken_at_once(
     agent: Agent, inside: Namespace, config: AgentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(repair_backoff, "FIRST_PAUSE", 600.0)
+    monkeypatch.setattr(repair_backoff, "FIRST_PAUSE_SECONDS", 600.0)
     foreign = tmp_path / "foreign.key"
     foreign.write_text(inside.run(["wg", "genkey"]))
 
@@ -274,7 +274,7 @@ def test_a_name_that_somebody_else_gives_up_is_taken_at_once(
 def test_a_network_namespace_that_is_made_anew_gets_its_interface_again(
     agent: Agent, inside: Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(repair, "POLL", 0.2)
+    monkeypatch.setattr(repair, "POLL_SECONDS", 0.2)
     monkeypatch.setattr(userspace, "END_SECONDS", 0.5)
 
     def act() -> None:
@@ -290,7 +290,7 @@ def test_a_network_namespace_that_is_made_anew_gets_its_interface_again(
 def test_a_node_that_left_is_not_repaired(agent: Agent, inside: Namespace) -> None:
     def act() -> None:
         until(lambda: len(facts(inside)) == WHOLE)
-        with agent.dataplane.lock:
+        with agent.path_manager.paused():
             agent.follower.membership.removed = True
             agent.dataplane.remove()
         assert agent.repairer is not None

@@ -158,7 +158,7 @@ def test_routes_around_the_tunnel_and_disabled_ipv6_are_findings(
     view = snapshot.load(config.snapshot_file, config.zone)
     assert view is not None
     public = keys.read_key_file(inside.runner, str(config.private_key_file))
-    DataPlane(Linux(inside.runner), config.node(public)).bring_to(view)
+    DataPlane(Linux(inside.runner), config.node(public)).apply(view)
     assert [finding.grade for finding in findings_of(config, inside)["routes"]] == [GOOD]
     inside.run(["ip", "route", "add", "blackhole", "10.20.0.2/32"])
     inside.run(["ip", "rule", "add", "to", "172.20.1.0/24", "prohibit"])

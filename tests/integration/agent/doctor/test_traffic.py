@@ -42,7 +42,7 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tunnel]:
     with tunnel(tmp_path, "jwudt") as made, ExitStack() as stack:
         made.up()
         config = made.one.config
-        DataPlane(Linux(config.runner()), config.node(made.one.record.key)).bring_to(made.view)
+        DataPlane(Linux(config.runner()), config.node(made.one.record.key)).apply(made.view)
         for end in (made.one, made.other):
             stack.enter_context(made.agent(end))
         stack.enter_context(runtime_state.only_one(made.one.config.lock_file, "zone-blue"))
@@ -87,8 +87,8 @@ def test_disabled_forwarding_is_bad(pair: Tunnel) -> None:
     snapshot.save(pair.one.config.snapshot_file, pair.view)
     pair.one.config = replace(pair.one.config, forward=True)
     assert prefix in bad(pair)["forwarding"]
-    forwarding = Forwarding(pair.one.where.runner, "jwudt0", wanted=True)
-    forwarding.bring((prefix,))
+    forwarding = Forwarding(pair.one.where.runner, "jwudt0", enabled=True)
+    forwarding.reconcile((prefix,))
     assert [finding.grade for finding in found(pair)["forwarding"]] == [GOOD]
     pair.one.where.run(["nft", "flush", "ruleset"])
     assert "insert rule" in bad(pair)["forwarding"] or "add table" in bad(pair)["forwarding"]

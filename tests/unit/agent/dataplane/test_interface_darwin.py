@@ -26,16 +26,16 @@ def mac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorded:
 
 def test_a_zone_is_brought_up_followed_and_left(mac: Recorded, tmp_path: Path) -> None:
     view, plane = view_of(OWN, peer(1, endpoint="192.0.2.1:51820")), DataPlane(backend(mac), NODE)
-    plane.bring_to(view)
+    plane.apply(view)
     assert ("ifconfig", "utun3", "inet", "10.20.0.5/20", "10.20.0.5", "alias") in mac.calls
     mac.calls.clear()
-    plane.bring_to(view, event(view, peer(2, endpoint="192.0.2.2:51820", prefixes=("172.20.9.0/24",))))
+    plane.apply(view, event(view, peer(2, endpoint="192.0.2.2:51820", prefixes=("172.20.9.0/24",))))
     endpoint = ("endpoint", "192.0.2.2:51820", "persistent-keepalive", "25")
     assert mac.calls == [
         ("wg", "set", "utun3", "peer", key(2), *endpoint, "allowed-ips", "10.20.0.3/32,172.20.9.0/24"),
         ("route", "-q", "-n", "add", "-inet", "172.20.9.0/24", "-interface", "utun3"),
     ]
-    plane.touch_endpoints()
+    plane.refresh_endpoints()
     assert mac.calls[-1] == ("wg", "set", "utun3", "peer", key(1), "endpoint", "192.0.2.1:51820")
     plane.remove()
     assert list(tmp_path.iterdir()) == []
@@ -43,7 +43,7 @@ def test_a_zone_is_brought_up_followed_and_left(mac: Recorded, tmp_path: Path) -
 
 def test_a_port_that_another_tunnel_has_is_refused_before_anything_is_made(mac: Recorded) -> None:
     with pytest.raises(InvalidValue, match="UDP port 41414 is the interface utun9's"):
-        DataPlane(backend(mac), replace(NODE, listen_port=41414)).bring_to(view_of(OWN))
+        DataPlane(backend(mac), replace(NODE, listen_port=41414)).apply(view_of(OWN))
     assert not any("wireguard-go" in call for call in mac.calls)
 
 
@@ -51,4 +51,4 @@ def test_a_zone_that_overlaps_a_network_of_the_mac_is_refused(mac: Recorded) -> 
     view = view_of(OWN)
     view.zone = replace(view.zone, pools=("192.168.0.0/16",))
     with pytest.raises(InvalidValue, match=r"192\.168\.0\.0/16 overlaps 192\.168\.7\.0/24"):
-        DataPlane(backend(mac), NODE).bring_to(view)
+        DataPlane(backend(mac), NODE).apply(view)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from jaywalk_agent.dataplane.repair_backoff import CALM, LONGEST_PAUSE, UNDONE, RepairBackoff
+from jaywalk_agent.dataplane.repair_backoff import CALM_SECONDS, MAX_PAUSE_SECONDS, MAX_REPAIRS, RepairBackoff
 
 GONE = ("interface wg0 was gone",)
 
@@ -22,7 +22,7 @@ def test_what_is_undone_at_once_is_repaired_ever_more_seldom() -> None:
     moments = undone_at_once(RepairBackoff(), 100.0, 400.0)
     pauses = [later - earlier for earlier, later in zip(moments, moments[1:], strict=False)]
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
-    assert max(pauses) == LONGEST_PAUSE
+    assert max(pauses) == MAX_PAUSE_SECONDS
 
 
 def test_what_happens_now_and_then_is_repaired_at_once_each_time() -> None:
@@ -43,7 +43,7 @@ def test_one_accident_after_the_other_is_no_program_at_work() -> None:
 
 def test_what_happens_again_and_again_is_complained_of_and_repaired_at_once_all_the_same() -> None:
     backoff = RepairBackoff()
-    for number in range(UNDONE):
+    for number in range(MAX_REPAIRS):
         assert backoff.complaint == ""
         assert backoff.next <= 100.0 + 3 * number
         backoff.repaired("wg0", GONE, 100.0 + 3 * number)
@@ -65,8 +65,8 @@ def test_after_some_calm_all_is_forgotten() -> None:
     backoff = RepairBackoff()
     undone_at_once(backoff, 100.0, 108.0)
     assert backoff.complaint
-    assert not backoff.calm(backoff.last + CALM - 1)
-    assert backoff.calm(backoff.last + CALM)
+    assert not backoff.calm(backoff.last + CALM_SECONDS - 1)
+    assert backoff.calm(backoff.last + CALM_SECONDS)
     backoff.repaired("wg0", GONE, 1000.0)
     assert (backoff.count, backoff.complaint, backoff.next) == (1, "", 1001.0)
 

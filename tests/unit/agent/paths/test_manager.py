@@ -44,7 +44,7 @@ class Relays:
     def __init__(self, *_: object) -> None:
         self.applied: list[RelayState | None] = []
 
-    def bring_to(self, desired: RelayState | None, look: bool = False) -> list[plan.Plan]:
+    def apply(self, desired: RelayState | None, full: bool = False) -> list[plan.Plan]:
         self.applied.append(desired)
         return []
 

@@ -80,7 +80,7 @@ class Tables:
 
 
 def test_own_routes_are_not_the_machines_others() -> None:
-    assert routes.elsewhere(Tables(), "wg0") == [
+    assert routes.other_routes(Tables(), "wg0") == [
         Route("0.0.0.0/0", "eth0"),
         Route("192.0.2.7/32", "eth0"),
         Route("10.66.0.0/16", ""),
