@@ -386,8 +386,8 @@ def with_endpoints_and_routes(
     }
     taken = routes.other_routes(runner, interface.name)
     mesh_interfaces.check_outside_mesh(interface.addresses, interface.routes, taken, zones)
-    routes.refuse_taken(interface.routes, taken)
-    routes.refuse_loops(
+    routes.check_not_taken(interface.routes, taken)
+    routes.check_no_loops(
         interface.routes, taken, {key: peer.endpoint for key, peer in peers.items() if peer.endpoint}
     )
     return replace(interface, peers=peers)

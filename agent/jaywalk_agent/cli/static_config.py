@@ -174,9 +174,9 @@ def _check_conflicts(interface: Interface, local_networks: Sequence[str], runner
                 "leave it out, or put the interface into a network namespace (--netns)",
             )
     taken = routes.other_routes(runner, interface.name)
-    routes.refuse_taken(interface.routes, taken)
+    routes.check_not_taken(interface.routes, taken)
     endpoints = {key: peer.endpoint for key, peer in interface.peers.items() if peer.endpoint}
-    routes.refuse_loops(interface.routes, taken, endpoints)
+    routes.check_no_loops(interface.routes, taken, endpoints)
 
 
 def _hosts(own: Entry) -> Iterator[ipaddress.IPv4Interface | ipaddress.IPv6Interface]:

@@ -267,10 +267,10 @@ class Repairer:
 
     def _publish_error(self, now: float) -> None:
         """Publishes the error of the repairs, if it has changed."""
-        for name in [name for name, each in self._backoffs.items() if each.calm(now)]:
+        for name in [name for name, backoff in self._backoffs.items() if backoff.calm(now)]:
             if name not in self._due:
                 del self._backoffs[name]
-        complaints = (each.complaint for each in self._backoffs.values() if each.complaint)
+        complaints = (backoff.complaint for backoff in self._backoffs.values() if backoff.complaint)
         error = next(chain(complaints, self._failed.values()), "")
         if error != self.error:
             self.error = error

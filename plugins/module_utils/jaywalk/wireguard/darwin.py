@@ -66,7 +66,6 @@ class Darwin(Backend):
         self._folder = folder
 
     def observe(self, name: str) -> Observed | None:
-        """The interface as it is, or None."""
         real = self._real_name(name)
         if real is None:
             return None
@@ -89,35 +88,33 @@ class Darwin(Backend):
         )
 
     def observe_peers(self, name: str) -> dict[str, ObservedPeer]:
-        """The interface's peers as they are at this moment; none where it is not there."""
         real = self._real_name(name)
         return wg.observe_peers(self.runner, real) if real is not None else {}
 
     def listen_ports(self) -> dict[str, int]:
-        """The UDP port of each WireGuard interface, by our name where it is ours."""
+        """As :meth:`.Backend.listen_ports`, by our name for a tunnel of ours."""
         ours = {self._real_name(name): name for name in self._named()}
         return {ours.get(real, real): port for real, port in wg.listen_ports(self.runner).items()}
 
     def path_mtus(self, hosts: Collection[str]) -> dict[str, PathMtu]:
-        """How packets leave this machine by its default routes, as wg-quick(8) has it on macOS.
+        """As :meth:`.Backend.path_mtus`, but for the default routes only, as wg-quick(8) does on macOS.
 
-        There is no program that looks up many hosts at once.
+        No program of macOS looks up many hosts at once.
         """
         found = {host: self._path_mtu(host) for host in ip.DEFAULT_ROUTE_TARGETS} if hosts else {}
         return {host: path for host, path in found.items() if path is not None}
 
     def _path_mtu(self, host: str) -> PathMtu | None:
-        family = "-inet6" if ":" in host else "-inet"
-        found = _DEVICE.search(self.runner.run(["route", "-n", "get", family, host]).stdout)
+        argv = ["route", "-n", "get", f"-{_family(host)}", host]
+        found = _DEVICE.search(self.runner.run(argv).stdout)
         shown = self.runner.run(["ifconfig", found[1]]).stdout if found else ""
         return next((PathMtu(name, link.mtu, routed=True) for name, link in links(shown).items()), None)
 
     def why_no_ipv6(self, name: str, exists: bool) -> str:
-        """Nothing: macOS switches IPv6 off for a network service alone, and a tunnel is none."""
+        """Empty: macOS disables IPv6 for network services only, and a tunnel is none."""
         return ""
 
     def create(self, name: str) -> None:
-        """Makes a tunnel."""
         self.require_wireguard()
         os.makedirs(self._folder, mode=0o755, exist_ok=True)
         run_checked(self.runner, self._create_command(name))
@@ -126,7 +123,7 @@ class Darwin(Backend):
         return ["env", f"WG_TUN_NAME_FILE={self._name_file(name)}", PROGRAM, "utun"]
 
     def delete(self, name: str) -> None:
-        """Ends the program, and with it the tunnel: it watches its control socket."""
+        """Ends the program by removing its control socket, which it watches; the tunnel ends with it."""
         real = self._existing(name)
         run_checked(self.runner, ["rm", "-f", self._socket(real), self._name_file(name)])
 
@@ -151,7 +148,7 @@ class Darwin(Backend):
         return CommandFailed(argv, done.returncode, done.stderr)
 
     def commands(self, plan: Plan) -> list[str]:
-        # Before the tunnel is made its name is anybody's guess.
+        # macOS chooses the number when the tunnel is created.
         real = self._real_name(plan.name) or "utun"
         if plan.deletes:
             return [f"rm -f {self._socket(real)} {self._name_file(plan.name)}"]
@@ -171,19 +168,16 @@ class Darwin(Backend):
         ]
 
     def require_tools(self) -> None:
-        """Raises ``MissingTool`` before anything is touched on a machine without ``wg``."""
         if self.runner.run(["wg", "--version"]).returncode != 0:
             raise MissingTool("wg")
 
     def require_wireguard(self) -> None:
-        """Raises ``JaywalkError`` on a machine where :meth:`create` cannot succeed."""
         if shutil.which(PROGRAM) is None:
             raise JaywalkError(
                 f"there is no {PROGRAM} on this machine", f"install it: 'brew install {PROGRAM}'"
             )
 
     def local_networks(self, without: str) -> list[str]:
-        """The networks that this machine has by its other interfaces."""
         own = self._real_name(without)
         found = links(run_checked(self.runner, ["ifconfig", "-a"]))
         return [
@@ -197,7 +191,7 @@ class Darwin(Backend):
         return f"{self._folder}/{name}{_NAME}"
 
     def _named(self) -> list[str]:
-        """Our names of all tunnels that were made here, also of those that are gone."""
+        """Our names of all tunnels that were created here, also of those that are gone."""
         found = os.listdir(self._folder) if os.path.isdir(self._folder) else []
         return [file[: -len(_NAME)] for file in found if file.endswith(_NAME)]
 
@@ -205,7 +199,7 @@ class Darwin(Backend):
         return f"{self._folder}/{real}.sock"
 
     def _real_name(self, name: str) -> str | None:
-        """What the system calls a tunnel of ours; None where it is gone, which leaves its file behind."""
+        """The system's name of a tunnel of ours; None if it is gone, which leaves its file behind."""
         try:
             with open(self._name_file(name), encoding="ascii") as file:
                 real = file.read().strip()
@@ -224,8 +218,8 @@ class Darwin(Backend):
         return real
 
     def _routes(self, real: str, addresses: Sequence[str], up: bool) -> dict[str, frozenset[str]]:
-        """As :class:`Observed` has them; a route inside of an address's network belongs to that address."""
-        own = [ipaddress.ip_interface(each).network for each in addresses]
+        """The routes as fields of :class:`Observed`, without routes inside of an address's network."""
+        own = [ipaddress.ip_interface(address).network for address in addresses]
         found = {
             network
             for family in ("inet", "inet6")
@@ -235,7 +229,7 @@ class Darwin(Backend):
         other = {
             str(network)
             for network in found
-            if not any(network.version == each.version and network.subnet_of(each) for each in own)  # type: ignore[arg-type]
+            if not any(network.version == part.version and network.subnet_of(part) for part in own)  # type: ignore[arg-type]
         }
         lost = networks_of(addresses).keys() - set(map(str, found)) if up else set()
         return {"routes": frozenset(other), "lost_networks": frozenset(lost)}
@@ -246,7 +240,7 @@ def _is_done_already(stderr: str) -> bool:
 
 
 def links(shown: str) -> dict[str, Link]:
-    """What ``ifconfig`` shows, by interface."""
+    """The interfaces in the output of ``ifconfig``, by name."""
     found: dict[str, Link] = {}
     current = None
     for line in shown.splitlines():
@@ -277,7 +271,7 @@ def routes(shown: str, device: str) -> Iterator[ipaddress.IPv4Network | ipaddres
     for line in shown.splitlines():
         words = line.split()
         if words[:1] == ["Destination"]:
-            column = words.index("Netif")  # its place differs between releases of macOS
+            column = words.index("Netif")  # its column differs between releases of macOS
         elif column and len(words) > column and words[column] == device and "%" not in words[0]:
             network = _network(words[0], ipv6=":" in words[0])
             if not network.is_multicast and str(network) != "255.255.255.255/32":

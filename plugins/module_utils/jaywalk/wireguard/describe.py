@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans in words for the journal: what a plan changes, and what others did to an interface before it."""
+"""Describes plans for the log: the changes of a plan, and changes that others made before it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
+from ..core.ip import version_of
 from .interface import Interface, Observed, WgPeer, networks_of
 from .plan import Plan
 from .steps import Create, Delete, PeerStep, RemovePeer, ResetPeer, SetPeer, Step
@@ -20,7 +21,7 @@ _NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
 
 def changes(plan: Plan, names: Mapping[str, str] = _NO_NAMES) -> str:
-    """What the plan changes, in one line; ``names`` are the peers' names by public key."""
+    """The changes of a plan in one line; ``names`` are the peers' names by public key."""
     grouped: dict[str, list[str]] = {}
     for step in plan.steps:
         for verb, thing in _changes(step, names):
@@ -29,7 +30,7 @@ def changes(plan: Plan, names: Mapping[str, str] = _NO_NAMES) -> str:
 
 
 def listed(things: Sequence[str], separator: str = ", ", most: int = LISTED) -> str:
-    """The first ``most`` of ``things`` by name and the number of the others."""
+    """The first ``most`` of ``things``, and the number of the others."""
     more = len(things) - most
     return separator.join(things[:most]) + (f" and {more} more" if more > 0 else "")
 
@@ -78,13 +79,13 @@ def drift(
     zone: str,
     names: Mapping[str, str] = _NO_NAMES,
 ) -> tuple[str, ...]:
-    """What others did to the interface since it was brought to ``last``, a sentence each.
+    """The changes that others made to the interface since ``last`` was applied, a sentence each.
 
-    Of what the zone itself changed since (``desired`` differs from ``last``) nothing is said, and neither is
-    what follows from an interface or a link that is gone.
+    Leaves out changes of the zone itself (``desired`` differs from ``last``), and consequences of an
+    interface or a link that is gone.
     """
     if observed is None or not (observed.public_key or observed.peers or observed.addresses):
-        # A bare one is of a userspace program that was killed and started again.
+        # A bare interface belongs to a userspace program that was killed and restarted.
         return (f"interface {last.name} was gone",)
     return (
         *_lost_settings(observed, last, desired),
@@ -106,14 +107,16 @@ def _lost_settings(observed: Observed, last: Interface, desired: Interface) -> I
 def _lost_link(observed: Observed, last: Interface, desired: Interface) -> Iterator[str]:
     if not observed.up:
         yield f"link {last.name} was down"
-    addresses = [each for each in last.addresses if each in desired.addresses]
-    gone = [each for each in addresses if each not in observed.addresses and (observed.up or "." in each)]
-    yield from (f"address {each} was gone" for each in gone)
+    addresses = [address for address in last.addresses if address in desired.addresses]
+    for address in addresses:
+        # A link that is down has no IPv6 address.
+        if address not in observed.addresses and (observed.up or version_of(address) == 4):
+            yield f"address {address} was gone"
     if observed.up:
         networks = observed.lost_networks & networks_of(addresses).keys()
         lost = sorted(((last.routes & desired.routes) - observed.routes) | networks)
-        yield from (f"route {each} was gone" for each in lost)
-        yield from (f"the local route of address {each} was gone" for each in sorted(observed.lost_hosts))
+        yield from (f"route {prefix} was gone" for prefix in lost)
+        yield from (f"the local route of address {host} was gone" for host in sorted(observed.lost_hosts))
 
 
 def _lost_peers(
@@ -124,13 +127,13 @@ def _lost_peers(
     if gone:
         yield f"{_peers(gone)} {listed(gone)} {'were' if len(gone) > 1 else 'was'} gone"
     for key in kept:
-        wanted, found = last.peers[key].allowed_ips, observed.peers.get(key)
+        allowed_ips, found = last.peers[key].allowed_ips, observed.peers.get(key)
         if found is not None and found.preshared:
             yield f"peer {peer_name(key, names)} had a preshared key"
         if (
             found is not None
-            and wanted == desired.peers[key].allowed_ips
-            and set(found.allowed_ips) != set(wanted)
+            and allowed_ips == desired.peers[key].allowed_ips
+            and set(found.allowed_ips) != set(allowed_ips)
         ):
             others = listed(found.allowed_ips) or "none"
             yield f"the allowed IPs of peer {peer_name(key, names)} were {others}"
@@ -146,12 +149,12 @@ def _foreign(observed: Observed, last: Interface, desired: Interface, zone: str)
     if peers:
         shown = listed([_key_and_endpoint(observed.peers[key]) for key in peers])
         yield f"removed {_peers(peers)} {shown}, {reason}"
-    for each in observed.addresses:
-        if each not in last.addresses and each not in desired.addresses:
-            yield f"removed address {each}, {reason}"
+    for address in observed.addresses:
+        if address not in last.addresses and address not in desired.addresses:
+            yield f"removed address {address}, {reason}"
     known = last.routes | desired.routes | desired.accepted_routes
-    for each in sorted(observed.routes - known):
-        yield f"removed route {each}, {reason}"
+    for prefix in sorted(observed.routes - known):
+        yield f"removed route {prefix}, {reason}"
 
 
 def _key_and_endpoint(peer: WgPeer) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A WireGuard interface as it should be and as it is: the two ends of every plan."""
+"""A WireGuard interface as desired and as observed: the two ends of every plan."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from ..core import key_format, validation
+from ..core.ip import version_of
 
 # Higher than that of other routes (0 and 1024 by default, 100 to 1024 by DHCP): those go first.
 ROUTE_METRIC = 2048
@@ -20,34 +21,34 @@ LINK_LOCAL = "fe80::/64"
 
 
 def networks_of(addresses: Iterable[str]) -> dict[str, str]:
-    """The networks of an interface's addresses, and an address in each of them.
+    """The networks of an interface's addresses, with an address in each of them.
 
-    The kernel routes them into the interface as long as it is up; there is none for a lone host (/32).
+    The kernel routes them into the interface as long as it is up.  A single host (/32, /128) has no network.
     """
     found: dict[str, str] = {}
-    for each in _parsed(addresses):
-        if each.network.prefixlen < each.network.max_prefixlen:
-            found.setdefault(str(each.network), str(each.ip))
+    for address in _parsed(addresses):
+        if address.network.prefixlen < address.network.max_prefixlen:
+            found.setdefault(str(address.network), str(address.ip))
     return found
 
 
 def _parsed(addresses: Iterable[str]) -> Iterator[ipaddress.IPv4Interface | ipaddress.IPv6Interface]:
-    """The addresses but for one that the zone has yet to assign, which a preview has in words."""
-    return (ipaddress.ip_interface(each) for each in addresses if "/" in each)
+    """The addresses, without the placeholders of a preview for addresses that the zone has yet to assign."""
+    return (ipaddress.ip_interface(address) for address in addresses if "/" in address)
 
 
 def server_name(interface: str) -> str:
-    """The interface on which a relay listens for those that it carries, beside its own ``interface``."""
+    """The name of the interface on which a relay listens for other nodes, beside its own ``interface``."""
     return f"{interface[:9]}-relay"
 
 
 def client_name(interface: str, relay: str) -> str:
-    """The interface to the relay with the public key ``relay``, beside ``interface``."""
+    """The name of the interface to the relay with the public key ``relay``, beside ``interface``."""
     return f"{interface[:8]}-{hashlib.sha256(f'{interface} {relay}'.encode()).hexdigest()[:6]}"
 
 
 def is_relays(interface: str, name: str) -> bool:
-    """Whether ``name`` is a relay's interface, or one to a relay, beside ``interface``."""
+    """Whether ``name`` is a relay's own interface or an interface to a relay, beside ``interface``."""
     client = re.fullmatch(re.escape(interface[:8]) + "-[0-9a-f]{6}", name)
     return name == server_name(interface) or client is not None
 
@@ -73,7 +74,7 @@ class WgPeer:
     def validated(
         cls, key: object, allowed_ips: list[object], endpoint: str = "", keepalive: object = 0
     ) -> WgPeer:
-        """A peer from a person's words; raises ``InvalidValue``."""
+        """A peer from unvalidated input; raises ``InvalidValue``."""
         prefixes = sorted({validation.network(prefix, "allowed IP") for prefix in allowed_ips})
         return cls(
             key_format.public_key(key),
@@ -83,7 +84,7 @@ class WgPeer:
         )
 
     def lines(self) -> tuple[str, ...]:
-        """The peer in words, a fact a line, as diffs and status show it."""
+        """The peer as lines of a diff, a fact each."""
         facts = [f"peer {self.key}"]
         if self.endpoint:
             facts.append(f"peer {self.key} endpoint {self.endpoint}")
@@ -95,9 +96,10 @@ class WgPeer:
 
 @dataclass(frozen=True)
 class ObservedPeer(WgPeer):
-    """A peer as the interface shows it; ``handshake`` is the time of the last one (seconds, 0 for never).
+    """A peer as observed; ``handshake`` is the time of the last one (seconds since 1970, 0 for never).
 
-    ``preshared``: whether it has a preshared key, which is not kept here.
+    ``received`` and ``sent`` are bytes.  ``preshared``: whether the peer has a preshared key; the key itself
+    is not kept here.
     """
 
     handshake: int = 0
@@ -112,12 +114,12 @@ class ObservedPeer(WgPeer):
 
 @dataclass(frozen=True)
 class Interface:
-    """A WireGuard interface as it should be.
+    """A WireGuard interface as desired.
 
-    ``private_key_file`` is where ``wg`` reads the key; only its public half is compared.  ``mtu`` and
-    ``listen_port`` of None leave the machine's choice alone.  ``routes`` are all the prefixes that are
-    routed into the interface, beside those that its own addresses bring; they have ``metric``.  Without
-    ``ipv6`` it has no address and no route of that version, which the kernel would refuse.
+    ``wg`` reads the key from ``private_key_file``; a plan compares only public keys.  ``mtu`` and
+    ``listen_port`` of None leave the machine's values.  ``routes`` are the prefixes that are routed into the
+    interface with ``metric``, beside the networks of its own addresses.  Without ``ipv6`` it has no address
+    and no route of that version, which the kernel would refuse.
     """
 
     name: str
@@ -132,29 +134,29 @@ class Interface:
     ipv6: bool = True
 
     def without_ipv6(self) -> Interface:
-        """The interface where the kernel takes no IPv6; allowed IPs stay, which WireGuard takes."""
-        addresses = tuple(each for each in self.addresses if ":" not in each)
-        routes = frozenset(each for each in self.routes if ":" not in each)
+        """The interface where the kernel takes no IPv6; allowed IPs stay, since WireGuard takes them."""
+        addresses = tuple(address for address in self.addresses if version_of(address) == 4)
+        routes = frozenset(prefix for prefix in self.routes if version_of(prefix) == 4)
         return replace(self, addresses=addresses, routes=routes, ipv6=False)
 
     @property
     def has_ipv6(self) -> bool:
         """Whether there is an address or a route of that version."""
-        return any(":" in each for each in (*self.addresses, *self.routes))
+        return any(version_of(text) == 6 for text in (*self.addresses, *self.routes))
 
     @property
     def accepted_routes(self) -> frozenset[str]:
-        """Prefixes to which a route into the interface is right, whoever made it: those of its addresses."""
-        return frozenset((*(str(each.network) for each in _parsed(self.addresses)), LINK_LOCAL))
+        """The networks of its addresses: a route to them into the interface is right, whoever made it."""
+        return frozenset((*(str(address.network) for address in _parsed(self.addresses)), LINK_LOCAL))
 
 
 @dataclass(frozen=True)
 class Observed:
-    """A WireGuard interface as it is; ``kind`` is ``kernel`` or ``userspace``.
+    """A WireGuard interface as observed; ``kind`` is ``kernel`` or ``userspace``.
 
-    ``routes`` are those that lead into it and that the kernel did not make.  ``lost_networks`` and
-    ``lost_hosts`` are what follows from its addresses while it is up, and is gone: the networks that no route
-    leads to, and the addresses that the machine does not take for its own.
+    ``routes`` lead into it and were not made by the kernel.  ``lost_networks`` are networks of its addresses
+    without a route, and ``lost_hosts`` are its addresses without a local route: the kernel made those routes
+    while the interface is up, and somebody deleted them.
     """
 
     name: str

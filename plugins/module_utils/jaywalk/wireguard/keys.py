@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """WireGuard keys: 32 bytes, in base64 (wg(8)).
 
-Keys are made and derived by ``wg`` itself, so that a node needs no cryptography library and we hold no
-cryptography of our own.  A private key travels by standard input or by a 0600 file.
+``wg`` itself generates and derives keys, so that a node needs no cryptography library and this package has no
+cryptography of its own.  A private key is passed by standard input or by a 0600 file.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def read_key_file(runner: Runner, path: str) -> str:
 
 
 def ensure_key_file(runner: Runner, path: str) -> tuple[str, bool]:
-    """Makes a key in ``path`` unless one is there; returns its public key and whether it was made.
+    """Generates a key in ``path`` unless the file exists; returns its public key and whether it is new.
 
-    A file that is there and holds no key is an error and stays as it is.
+    Raises ``InvalidValue`` for a file that holds no key, and leaves it as it is.
     """
     if os.path.exists(path):
         return read_key_file(runner, path), False

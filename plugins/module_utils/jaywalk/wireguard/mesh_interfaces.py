@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The interfaces of this machine that are the mesh's, so that nothing else configures them."""
+"""Finds the interfaces of this machine that belong to the mesh, so that nothing else configures them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DEFAULT_INTERFACE = "wg0"
 def zones_by_interface(run_dir: str = RUN_DIR, settings_dir: str = SETTINGS_DIR) -> dict[str, str]:
     """The zone of each interface outside of network namespaces.
 
-    From what agents wrote down about those that they made, and from the settings of agents that may start.
+    Reads the records of agents about their interfaces, and the settings of agents that may start.
     """
     found: dict[str, str] = {}
     for path in sorted(glob.glob(os.path.join(settings_dir, "*.env"))):
@@ -40,7 +40,7 @@ def zones_by_interface(run_dir: str = RUN_DIR, settings_dir: str = SETTINGS_DIR)
 
 
 def check_not_mesh(name: str, zones: Mapping[str, str]) -> None:
-    """Raises ``InvalidValue`` where ``name`` is an interface of the mesh, or one to or of a relay."""
+    """Raises ``InvalidValue`` if ``name`` is an interface of the mesh, or a relay interface of one."""
     for interface, zone in zones.items():
         if name == interface or is_relays(interface, name):
             raise InvalidValue(
@@ -52,15 +52,15 @@ def check_not_mesh(name: str, zones: Mapping[str, str]) -> None:
 def check_outside_mesh(
     addresses: Iterable[str], routes: Iterable[str], taken: Sequence[Route], zones: Mapping[str, str]
 ) -> None:
-    """Raises ``InvalidValue`` where an address or a route would take traffic from an interface of the mesh.
+    """Raises ``InvalidValue`` if an address or a route would take traffic from an interface of the mesh.
 
-    ``taken`` are the machine's other routes.  A wider route, such as the default route, takes nothing.
+    ``taken`` are the machine's other routes.  A wider route, such as the default route, takes no traffic.
     """
-    wanted = [("address", each, str(ipaddress.ip_interface(each).ip)) for each in addresses]
-    wanted += [("route", each, each) for each in sorted(routes)]
+    desired = [("address", address, str(ipaddress.ip_interface(address).ip)) for address in addresses]
+    desired += [("route", prefix, prefix) for prefix in sorted(routes)]
     for route, zone in _of_the_mesh(taken, zones):
         outer = ipaddress.ip_network(route.prefix)
-        for kind, shown, prefix in wanted:
+        for kind, shown, prefix in desired:
             if within(ipaddress.ip_network(prefix), outer):
                 whose = f"which is the mesh's (zone {zone}, {route.device})"
                 raise InvalidValue(

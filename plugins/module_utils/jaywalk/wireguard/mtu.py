@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The MTU of a mesh interface: as large as the links that lead to its peers let it be.  Pure."""
+"""The MTU of a mesh interface: the largest that fits into the links to its peers.  Pure."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from typing import NamedTuple
 from ..core import ip
 from .interface import Interface, Observed, WgPeer, is_relays
 
+# Bytes that WireGuard adds to a packet over IPv6, 20 more than over IPv4; wg-quick(8) subtracts as many.
 OVERHEAD = 80
-"""Bytes that WireGuard adds to a packet over IPv6, 20 more than over IPv4; wg-quick(8) counts as many."""
+# The smallest MTU of a zone without and with IPv6 inside (RFC 791, RFC 8200).
 LEAST, LEAST_IPV6 = 576, 1280
-"""The smallest MTU that a zone works with, without and with IPv6 inside (RFC 791, RFC 8200)."""
 MOST = 65535 - OVERHEAD
+# The Internet carries no larger packets, even where a cloud's own network does.
 INTERNET = 1500
-"""What the Internet carries, however large the packets are that a cloud's own network takes."""
+# The MTU of a new interface, of kernel and userspace WireGuard alike.
 DEFAULT = INTERNET - OVERHEAD
-"""Of a new interface, by the kernel and by userspace WireGuard alike."""
 LOOPBACK = "lo"
 
 
 class PathMtu(NamedTuple):
     """How packets to one host leave this machine, and how large they may be.
 
-    ``mtu`` is the link's or the route's.  ``routed``: by a gateway.  ``learnt``: a router on the way told the
-    kernel so, which forgets it again within minutes.
+    ``mtu`` is that of the link or the route, in bytes.  ``routed``: by a gateway.  ``learnt``: the kernel has
+    it from a router (path MTU discovery), and forgets it within minutes.
     """
 
     device: str
@@ -37,7 +37,7 @@ class PathMtu(NamedTuple):
 
 
 def endpoint_hosts(*peers: Mapping[str, WgPeer]) -> set[str]:
-    """The addresses at which peers are reached; of a key in several mappings the first endpoint counts."""
+    """The addresses of the peers' endpoints; for a key in several mappings the first endpoint counts."""
     found: dict[str, str] = {}
     for mapping in peers:
         for key, peer in mapping.items():
@@ -49,8 +49,8 @@ def endpoint_hosts(*peers: Mapping[str, WgPeer]) -> set[str]:
 def fitting(paths: Mapping[str, PathMtu], interface: str, addresses: Iterable[str]) -> int | None:
     """The MTU that fits into each path, or None where no path is known.
 
-    ``paths`` are by the address of the endpoint.  Those by the mesh's own interfaces say nothing.
-    ``addresses`` are the interface's own: IPv6 needs 1,280 bytes at least, which may be more than fit.
+    ``paths`` are by the address of the endpoint; those by the mesh's own interfaces do not count.
+    ``addresses`` are the interface's own: IPv6 needs 1,280 bytes at least, which may be more than fits.
     """
     found = [
         _carried(host, path)
@@ -63,23 +63,23 @@ def fitting(paths: Mapping[str, PathMtu], interface: str, addresses: Iterable[st
 
 
 def applied(
-    wanted: Interface, observed: Observed | None, paths: Mapping[str, PathMtu], raises: bool = False
+    desired: Interface, observed: Observed | None, paths: Mapping[str, PathMtu], raises: bool = False
 ) -> Interface:
-    """``wanted`` with the MTU that fits, unless it has one.
+    """``desired`` with the MTU that fits, unless it has one.
 
-    An interface that is there gets a larger one only with ``raises``: by the agent, which remembers more
-    than the moment shows (:class:`LearntMtus`).
+    An existing interface gets a larger MTU only with ``raises``: from the agent, which remembers smaller ones
+    that the kernel has forgotten (:class:`LearntMtus`).
     """
-    if wanted.mtu is not None:
-        return wanted
-    size = fitting(paths, wanted.name, wanted.addresses)
+    if desired.mtu is not None:
+        return desired
+    size = fitting(paths, desired.name, desired.addresses)
     kept = size == DEFAULT if observed is None else (not raises and (size or 0) > observed.mtu)
-    return wanted if kept else replace(wanted, mtu=size)
+    return desired if kept else replace(desired, mtu=size)
 
 
 def least(addresses: Iterable[str]) -> int:
     """The smallest MTU of an interface with these addresses."""
-    return LEAST_IPV6 if any(":" in each for each in addresses) else LEAST
+    return LEAST_IPV6 if any(ip.version_of(address) == 6 for address in addresses) else LEAST
 
 
 def _carried(host: str, path: PathMtu) -> int:
@@ -88,10 +88,10 @@ def _carried(host: str, path: PathMtu) -> int:
 
 
 class LearntMtus:
-    """Remembers for an hour what routers told the kernel, which forgets it after ten minutes.
+    """Remembers learnt MTUs for an hour; the kernel forgets them after ten minutes.
 
-    An interface that was made to fit sends nothing large, so nothing would tell again, and its MTU would go
-    up and down.
+    An interface with a fitting MTU sends no large packets, so that no router would report the MTU again, and
+    the interface's MTU would go up and down.
     """
 
     SECONDS = 3600.0
@@ -100,7 +100,7 @@ class LearntMtus:
         self._found: dict[str, tuple[PathMtu, float]] = {}
 
     def recall(self, paths: Mapping[str, PathMtu], now: float) -> dict[str, PathMtu]:
-        """``paths``, and for those that lead the same way as before the smallest MTU of the last hour."""
+        """``paths``, with the smallest MTU of the last hour where device and kind of route are the same."""
         recalled = {}
         for host, path in paths.items():
             before, until = self._found.pop(host, (path, 0.0))
@@ -116,4 +116,4 @@ class LearntMtus:
         return recalled
 
     def _forget(self, hosts: Collection[str]) -> None:
-        self._found = {host: each for host, each in self._found.items() if host in hosts}
+        self._found = {host: found for host, found in self._found.items() if host in hosts}

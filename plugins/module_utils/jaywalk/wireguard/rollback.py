@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A change of an interface that is taken back where it fails, so that the interface is as it was."""
+"""Restores an interface after a change that failed."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .steps import LinkStep
 
 @contextmanager
 def restored_on_failure(runner: Runner, before: Observed | None) -> Iterator[None]:
-    """Puts the interface ``before``, if there was one, back where the block raises ``JaywalkError``."""
+    """Restores the interface ``before``, if there was one, when the block raises ``JaywalkError``."""
     if before is None:
         yield
         return
-    # With keys, which therefore stay in memory. Not by plan: that knows no preshared keys.
+    # With keys, which therefore stay in memory. Not by a plan, which has no preshared keys.
     settings = run_checked(runner, ["wg", "showconf", before.name])
     try:
         yield
@@ -31,7 +31,7 @@ def restored_on_failure(runner: Runner, before: Observed | None) -> Iterator[Non
 
 
 def _restore(runner: Runner, before: Observed, settings: str) -> None:
-    # What stays the same loses no packet by 'syncconf' (wg(8)).
+    # A peer that stays the same loses no packet by 'syncconf' (wg(8)).
     runner.run(["wg", "syncconf", before.name, "/dev/stdin"], settings)
     now = Linux(runner).observe(before.name)
     former = Interface(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Routes that may go into a tunnel: not one that the machine has already, not one to a peer's endpoint."""
+"""Checks routes into a tunnel: none that the machine has already, none to a peer's endpoint."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from ..core import ip
 from ..core.errors import CommandFailed, InvalidValue
 from ..core.runner import Runner
+from .interface import LINK_LOCAL
 
 
 @dataclass(frozen=True)
 class Route:
-    """A route of the machine's main table; ``device`` is empty for one that leads nowhere or many ways."""
+    """A route of the machine's main table; ``device`` is empty for a blackhole or a multipath route."""
 
     prefix: str
     device: str
@@ -25,49 +26,49 @@ def other_routes(runner: Runner, interface: str) -> list[Route]:
     """The main table's routes that do not lead into ``interface``."""
     found = []
     for family, default in (("-4", "0.0.0.0/0"), ("-6", "::/0")):
-        for each in json.loads(_shown(runner, family) or "[]"):
-            if each.get("dev") != interface:
+        for route in json.loads(_shown(runner, family) or "[]"):
+            if route.get("dev") != interface:
                 # Of any kind: a machine may route multicast or loopback in its main table.
-                prefix = default if each["dst"] == "default" else str(ipaddress.ip_network(each["dst"]))
-                found.append(Route(prefix, each.get("dev", "")))
+                prefix = default if route["dst"] == "default" else str(ipaddress.ip_network(route["dst"]))
+                found.append(Route(prefix, route.get("dev", "")))
     return found
 
 
 def _shown(runner: Runner, family: str) -> str:
     argv = ["ip", "-json", family, "route", "show"]
     done = runner.run(argv)
-    # A kernel without IPv6 says so, and has no such route.
+    # A kernel without IPv6 fails, and has no such route.
     if done.returncode != 0 and (family == "-4" or "not supported" not in done.stderr):
         raise CommandFailed(argv, done.returncode, done.stderr)
     return done.stdout if done.returncode == 0 else ""
 
 
 def devices_to(runner: Runner, hosts: Sequence[str]) -> dict[str, str]:
-    """The interface that the kernel sends a packet to each host by; a host to which no way leads is left out.
+    """The interface by which the kernel sends a packet to each host; hosts without a route are left out.
 
-    One call of ``ip`` asks for all of them.  The rules of the machine count, too (ip-rule(8)).
+    One call of ``ip`` looks up all of them.  The rules of the machine count, too (ip-rule(8)).
     """
     if not hosts:
         return {}
     lines = "".join(f"route get {host}\n" for host in hosts)
-    # It fails for each host without a way, and answers for the others.
+    # It fails for each host without a route, and answers for the others.
     shown = runner.run(["ip", "-force", "-json", "-batch", "-"], lines).stdout
     found: dict[str, str] = {}
     decoder = json.JSONDecoder()
     position = shown.find("[")
     while position >= 0:
         answers, end = decoder.raw_decode(shown, position)
-        found |= {str(each["dst"]): str(each.get("dev", "")) for each in answers if "dst" in each}
+        found |= {str(route["dst"]): str(route.get("dev", "")) for route in answers if "dst" in route}
         position = shown.find("[", end)
     return found
 
 
 def needed(prefixes: Iterable[str], addresses: Iterable[str]) -> frozenset[str]:
-    """The prefixes that need a route of their own: those that no interface address already brings.
+    """The prefixes that need a route of their own: those outside of the networks of the addresses.
 
-    A second route beside the kernel's own would hide behind it, and to delete it would delete that one.
+    A second route beside the kernel's own would have no effect, and its deletion would delete the kernel's.
     """
-    own = [ipaddress.ip_interface(each).network for each in (*addresses, "fe80::/64")]
+    own = [ipaddress.ip_interface(address).network for address in (*addresses, LINK_LOCAL)]
     return frozenset(
         prefix
         for prefix in prefixes
@@ -75,20 +76,20 @@ def needed(prefixes: Iterable[str], addresses: Iterable[str]) -> frozenset[str]:
     )
 
 
-def refuse_taken(wanted: Iterable[str], taken: Sequence[Route]) -> None:
-    """Raises ``InvalidValue`` where the machine already routes one of ``wanted`` another way."""
+def check_not_taken(desired: Iterable[str], taken: Sequence[Route]) -> None:
+    """Raises ``InvalidValue`` if the machine already routes one of ``desired`` another way."""
     devices = {route.prefix: route.device for route in taken}
-    for prefix in sorted(set(wanted) & set(devices)):
-        way = f"by {devices[prefix]}" if devices[prefix] else "another way"
+    for prefix in sorted(set(desired) & set(devices)):
+        path = f"by {devices[prefix]}" if devices[prefix] else "another way"
         raise InvalidValue(
-            f"the machine already routes {prefix} {way}, so that nothing would go into the tunnel",
+            f"the machine already routes {prefix} {path}, so that nothing would go into the tunnel",
             "remove that route, or leave this prefix out of the tunnel",
         )
 
 
-def refuse_loops(wanted: Iterable[str], taken: Sequence[Route], endpoints: Mapping[str, str]) -> None:
-    """Raises ``InvalidValue`` where a tunnel's own packets to an endpoint (peer: endpoint) would enter it."""
-    into = ip.networks(wanted)
+def check_no_loops(desired: Iterable[str], taken: Sequence[Route], endpoints: Mapping[str, str]) -> None:
+    """Raises ``InvalidValue`` if a tunnel's own packets to an endpoint (peer: endpoint) would enter it."""
+    into = ip.networks(desired)
     other = ip.networks(route.prefix for route in taken)
     for key, endpoint in endpoints.items():
         host = ipaddress.ip_address(ip.host_of(endpoint))

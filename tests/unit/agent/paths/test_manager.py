@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -11,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from jaywalk.core.runner import Finished
-from jaywalk.mesh.node_interface import LocalNode
+from jaywalk.mesh.node_interface import KEEPALIVE_SECONDS, LocalNode, PeerEndpoint
 from jaywalk.wireguard import plan
 from jaywalk.wireguard.interface import WgPeer
 from jaywalk.wireguard.linux import Linux
@@ -159,3 +160,30 @@ def test_a_silent_peer_leads_to_a_repair_request(
     turn(path_manager)
     turn(path_manager)
     assert len(requests) == 1
+
+
+def test_an_update_returns_the_endpoints_for_the_data_plane(relay: tuple[PathManager, Plane, Relays]) -> None:
+    path_manager, _, _ = relay
+    own = peer(0, endpoint="192.0.2.1:51820", relay=51821)
+    endpoints = path_manager.update(view_of(own, peer(1, endpoint="192.0.2.7:51820")), None)
+    assert endpoints == {key(1): PeerEndpoint("192.0.2.7:51820", KEEPALIVE_SECONDS)}
+
+
+def test_while_it_is_paused_no_other_thread_changes_its_endpoints(
+    relay: tuple[PathManager, Plane, Relays],
+) -> None:
+    """So the data plane applies no older endpoints over newer ones."""
+    path_manager, _, _ = relay
+    acted: list[str] = []
+
+    def act() -> None:
+        path_manager._turn()
+        acted.append("turn")
+
+    with path_manager.paused():
+        other = threading.Thread(target=act)
+        other.start()
+        other.join(0.2)
+        assert acted == []
+    other.join()
+    assert acted == ["turn"]

@@ -35,11 +35,11 @@ TAKEN = [Route("0.0.0.0/0", "eth0"), Route("192.0.2.0/24", "eth0"), Route("198.5
 )
 def test_same_prefix_is_refused(wanted: str, says: str) -> None:
     with pytest.raises(InvalidValue, match=says):
-        routes.refuse_taken([wanted], TAKEN)
+        routes.check_not_taken([wanted], TAKEN)
 
 
 def test_other_prefixes_pass() -> None:
-    routes.refuse_taken(["192.0.2.0/25", "192.0.0.0/16", "::/0"], TAKEN)
+    routes.check_not_taken(["192.0.2.0/25", "192.0.0.0/16", "::/0"], TAKEN)
 
 
 @pytest.mark.parametrize(
@@ -55,10 +55,10 @@ def test_other_prefixes_pass() -> None:
 )
 def test_route_over_an_endpoint_is_refused(wanted: str, endpoint: str, loops: bool) -> None:
     if not loops:
-        routes.refuse_loops([wanted], TAKEN, {"key": endpoint})
+        routes.check_no_loops([wanted], TAKEN, {"key": endpoint})
         return
     with pytest.raises(InvalidValue) as refusal:
-        routes.refuse_loops([wanted], TAKEN, {"key": endpoint})
+        routes.check_no_loops([wanted], TAKEN, {"key": endpoint})
     assert wanted in str(refusal.value)
     assert endpoint in str(refusal.value)
 
