@@ -44,7 +44,7 @@ class ControllerAddress:
         if "@" in text:  # the text before it may be a password
             raise InvalidValue("the controller's address holds an '@'", "give HOST or HOST:PORT")
         if text.startswith(CLUSTER):
-            nodes = tuple(_host_and_port(each, DEFAULT_PORT) for each in text[len(CLUSTER) :].split(","))
+            nodes = tuple(_host_and_port(server, DEFAULT_PORT) for server in text[len(CLUSTER) :].split(","))
             return cls(*nodes[0], user, password, nodes=nodes)
         if not text.startswith(SENTINELS):
             host, port = _host_and_port(text, DEFAULT_PORT)
@@ -55,7 +55,7 @@ class ControllerAddress:
                 f"the controller {validation.shown(text)} names no service of its sentinels",
                 "give sentinel://HOST[:PORT],HOST[:PORT]/SERVICE",
             )
-        sentinels = tuple(_host_and_port(each, SENTINEL_PORT) for each in listed.split(","))
+        sentinels = tuple(_host_and_port(server, SENTINEL_PORT) for server in listed.split(","))
         return cls(*sentinels[0], user, password, sentinels=sentinels, service=service)
 
     @property
@@ -64,7 +64,7 @@ class ControllerAddress:
         return tuple(host for host, _port in self.sentinels or self.nodes) or (self.host,)
 
     def __str__(self) -> str:
-        listed = ",".join(ip.join_endpoint(*each) for each in self.sentinels or self.nodes)
+        listed = ",".join(ip.join_endpoint(*server) for server in self.sentinels or self.nodes)
         if self.sentinels:
             return f"{SENTINELS}{listed}/{self.service}"
         return f"{CLUSTER}{listed}" if self.nodes else ip.join_endpoint(self.host, self.port)

@@ -117,12 +117,12 @@ def _shard(where: ControllerAddress) -> ControllerAddress:
 
 def _primary(where: ControllerAddress, **login: Any) -> tuple[str, int]:
     asked: Any = cast("Any", Sentinel)([])
-    asked.sentinels = [_sentinel(*each, **login) for each in where.sentinels]
+    asked.sentinels = [_sentinel(*sentinel, **login) for sentinel in where.sentinels]
     try:
         return cast("tuple[str, int]", asked.discover_master(where.service))
     finally:
-        for each in asked.sentinels:
-            each.close()
+        for sentinel in asked.sentinels:
+            sentinel.close()
 
 
 def _sentinel(host: str, port: int, **login: Any) -> redis.Redis:

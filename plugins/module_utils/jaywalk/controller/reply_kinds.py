@@ -28,7 +28,7 @@ def _is_pair(reply: Any) -> bool:
 
 
 def _is_time(reply: Any) -> bool:
-    return _is_pair(reply) and all(isinstance(each, int) for each in reply)
+    return _is_pair(reply) and all(isinstance(part, int) for part in reply)
 
 
 def _is_page(reply: Any) -> bool:
@@ -37,7 +37,7 @@ def _is_page(reply: Any) -> bool:
 
 def _is_range(reply: Any) -> bool:
     return isinstance(reply, list) and all(
-        _is_pair(each) and _is_text(each[0]) and _is_hash(each[1]) for each in reply
+        _is_pair(entry) and _is_text(entry[0]) and _is_hash(entry[1]) for entry in reply
     )
 
 
@@ -71,6 +71,6 @@ def _is_stream(stream: Any) -> bool:
 
 def _are_entries(entries: Any) -> bool:
     return isinstance(entries, list) and all(
-        _is_pair(each) and _is_text(each[0]) and isinstance(each[1], list) and all(map(_is_text, each[1]))
-        for each in entries
+        _is_pair(entry) and _is_text(entry[0]) and isinstance(entry[1], list) and all(map(_is_text, entry[1]))
+        for entry in entries
     )

@@ -87,7 +87,9 @@ def integer_of(host: str) -> int:
 def overlapping(taken: Iterable[Network], prefix: str) -> Network | None:
     """The first of ``taken`` that shares an address with ``prefix``, or None."""
     wanted = ipaddress.ip_network(prefix)
-    return next((each for each in taken if each.version == wanted.version and each.overlaps(wanted)), None)
+    return next(
+        (network for network in taken if network.version == wanted.version and network.overlaps(wanted)), None
+    )
 
 
 def host_prefix(host: str) -> str:

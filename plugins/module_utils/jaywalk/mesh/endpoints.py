@@ -29,7 +29,7 @@ def candidates(own: Peer | None, other: Peer, versions: Collection[int] = ANY_VE
     seen = (other.observed,) if other.observed else ()
     local_first = other.fixed or same_nat(own, other)
     found = dict.fromkeys(nearby + seen if local_first else seen + nearby)
-    return tuple(each for each in found if ip.version_of(ip.host_of(each)) in versions)
+    return tuple(endpoint for endpoint in found if ip.version_of(ip.host_of(endpoint)) in versions)
 
 
 def declared_endpoints(peer: Peer) -> tuple[str, ...]:
@@ -63,9 +63,9 @@ def relay_endpoint(own: Peer, relay: Peer, versions: Collection[int] = ANY_VERSI
 
     Those are the versions of the endpoints that this node declares, as far as it can use them (``versions``).
     """
-    named = {ip.version_of(ip.host_of(each)) for each in declared_endpoints(own)}
+    named = {ip.version_of(ip.host_of(endpoint)) for endpoint in declared_endpoints(own)}
     usable = named & set(versions) or named
-    hosts = [ip.host_of(each) for each in declared_endpoints(relay)]
+    hosts = [ip.host_of(endpoint) for endpoint in declared_endpoints(relay)]
     reached = (host for host in hosts if ip.version_of(host) in usable)
     return ip.join_endpoint(next(reached, hosts[0]), relay.relay)
 

@@ -86,8 +86,12 @@ def _usable_addresses(name: str) -> list[str]:
         found = socket.getaddrinfo(name, 9, type=socket.SOCK_DGRAM)
     except (OSError, UnicodeError):
         return []
-    addresses = dict.fromkeys(str(each[4][0]) for each in found)
-    return [each for each in addresses if "%" not in each and _of_a_network(ipaddress.ip_address(each))]
+    addresses = dict.fromkeys(str(info[4][0]) for info in found)
+    return [
+        address
+        for address in addresses
+        if "%" not in address and _of_a_network(ipaddress.ip_address(address))
+    ]
 
 
 def host_label() -> str:
@@ -124,7 +128,7 @@ def own_addresses(controller_host: str) -> list[str]:
     The one towards the controller comes first, then those of the default routes.
     """
     sources = (source_address(target) for target in (controller_host, *ip.DEFAULT_ROUTE_TARGETS) if target)
-    found = [each for each in sources if each and _of_a_network(ipaddress.ip_address(each))]
+    found = [address for address in sources if address and _of_a_network(ipaddress.ip_address(address))]
     return list(dict.fromkeys(found))
 
 
@@ -166,8 +170,8 @@ def host_prefixes(host: str) -> list[str]:
         found = socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)
     except (OSError, UnicodeError):
         return []
-    addresses = {ipaddress.ip_address(str(each[4][0])) for each in found}
-    return sorted(host_prefix(str(each)) for each in addresses if _of_a_network(each))
+    addresses = {ipaddress.ip_address(str(info[4][0])) for info in found}
+    return sorted(host_prefix(str(address)) for address in addresses if _of_a_network(address))
 
 
 def _of_a_network(address: Address) -> bool:

@@ -99,13 +99,13 @@ def with_peers(
             routes.difference_update(before.allowed_ips)
     for record in (view.peers[key] for key in changed if key in view.peers):
         refused = _refused(view, node, record, local)
-        allowed = tuple(sorted(each for each in record.allowed_ips if each not in refused))
+        allowed = tuple(sorted(prefix for prefix in record.allowed_ips if prefix not in refused))
         tried = peer_endpoints.get(record.key) or PeerEndpoint(
             next(iter(candidates(own, record, node.versions)), "")
         )
         peers[record.key] = WgPeer(record.key, allowed, tried.endpoint, tried.keepalive)
-        routed = (each for each in allowed if each in record.prefixes)
-        routes.update(routed if current.ipv6 else (each for each in routed if ":" not in each))
+        routed = (prefix for prefix in allowed if prefix in record.prefixes)
+        routes.update(routed if current.ipv6 else (prefix for prefix in routed if ":" not in prefix))
     return replace(current, peers=peers, routes=frozenset(routes))
 
 
@@ -113,13 +113,13 @@ def _refused(view: ZoneView, node: LocalNode, record: Peer, local: Sequence[Netw
     """The allowed IPs of ``record`` that this node does not configure, each with the reason."""
     own = view.peers.get(node.public_key)
     refused: dict[str, str] = {}
-    for each in record.allowed_ips:
-        holder = own if own and each in own.allowed_ips else view.owner_of(each)
-        taken = ip.overlapping(local, each) if each in record.prefixes else None
+    for prefix in record.allowed_ips:
+        holder = own if own and prefix in own.allowed_ips else view.owner_of(prefix)
+        taken = ip.overlapping(local, prefix) if prefix in record.prefixes else None
         if taken is not None:
-            refused[each] = f"it overlaps {taken} on this machine"
+            refused[prefix] = f"it overlaps {taken} on this machine"
         elif holder is not None and holder.key != record.key:
-            refused[each] = f"it belongs to peer {holder.name}"
+            refused[prefix] = f"it belongs to peer {holder.name}"
     return refused
 
 
@@ -148,7 +148,7 @@ def refused_prefixes(view: ZoneView, node: LocalNode) -> list[str]:
 
 
 def _machine(node: LocalNode) -> list[Network]:
-    return [ipaddress.ip_network(each, strict=False) for each in node.local_networks]
+    return [ipaddress.ip_network(network, strict=False) for network in node.local_networks]
 
 
 def _local(view: ZoneView, node: LocalNode) -> list[Network]:

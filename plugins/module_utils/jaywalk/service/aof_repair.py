@@ -61,7 +61,7 @@ def mend(folder: Path, program: str) -> str:
 def newest(folder: Path) -> Path | None:
     """The file that Redis appends to, from the manifest; None if there is none."""
     # Not glob(), which treats an unreadable folder as empty.
-    manifests = [each for each in folder.iterdir() if each.suffix == ".manifest"] if folder.exists() else []
+    manifests = [file for file in folder.iterdir() if file.suffix == ".manifest"] if folder.exists() else []
     if len(manifests) != 1:
         return None
     found: list[tuple[int, str]] = []

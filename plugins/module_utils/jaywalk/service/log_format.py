@@ -23,7 +23,7 @@ class OneLine(logging.Formatter):
         """The record as text, with a priority in front of each line for the journal."""
         message = record.getMessage()
         if not message.isprintable():
-            message = "".join(each if each.isprintable() else "?" for each in message)
+            message = "".join(letter if letter.isprintable() else "?" for letter in message)
         record.msg, record.args = message, ()
         text = super().format(record)
         if not self.journal:

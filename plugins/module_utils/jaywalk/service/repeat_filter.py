@@ -39,7 +39,7 @@ class RepeatFilter:
 
     def news(self, sentences: Iterable[str], now: float) -> list[str]:
         """The sentences to log at ``now``, each with how often it was suppressed."""
-        return [text for text in (self._passed(each, now) for each in sentences) if text]
+        return [text for text in (self._passed(sentence, now) for sentence in sentences) if text]
 
     def _passed(self, sentence: str, now: float) -> str:
         count = self.suppressed_count(sentence, sentence, now)

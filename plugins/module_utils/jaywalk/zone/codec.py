@@ -55,7 +55,7 @@ def a_list(value: object, what: str) -> list[object]:
     raise InvalidValue(f"the {what} are no list", "send a JSON list")
 
 
-def each(check: Any, value: object, what: str, limit: int) -> tuple[str, ...]:
+def checked_list(check: Any, value: object, what: str, limit: int) -> tuple[str, ...]:
     """A list of at most ``limit`` values, each checked by ``check``, without duplicates."""
     if len(found := a_list(value, what)) > limit:
         raise InvalidValue(f"there are {len(found)} {what}", f"send at most {limit}")

@@ -52,9 +52,9 @@ def remember(marks: dict[Position, str], position: Position, mark: str) -> None:
         return
     marks[position] = mark
     if len(marks) > MAX_MARKS:
-        for each in list(marks):
-            if not _is_kept(each[1], position[1] - each[1]):
-                del marks[each]
+        for known in list(marks):
+            if not _is_kept(known[1], position[1] - known[1]):
+                del marks[known]
 
 
 def _is_kept(rev: int, age: int) -> bool:

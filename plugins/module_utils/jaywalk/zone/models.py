@@ -82,8 +82,8 @@ class Zone:
     def _bounds(self) -> tuple[tuple[int, bytes, bytes], ...]:
         """Per pool: bytes of an address, its first and its last address."""
         return tuple(
-            (each.max_prefixlen // 8, each.network_address.packed, each.broadcast_address.packed)
-            for each in self.networks
+            (network.max_prefixlen // 8, network.network_address.packed, network.broadcast_address.packed)
+            for network in self.networks
         )
 
     def contains(self, host: str) -> bool:
@@ -208,9 +208,9 @@ class Lease:
 
 
 _PEER = RecordCodec(Peer._fields, Peer._field_defaults)
-_LEASE_FIELDS = [each.name for each in fields(Lease)]
+_LEASE_FIELDS = [item.name for item in fields(Lease)]
 _LEASE = RecordCodec(
-    _LEASE_FIELDS, {each.name: each.default for each in fields(Lease) if each.default is not MISSING}
+    _LEASE_FIELDS, {item.name: item.default for item in fields(Lease) if item.default is not MISSING}
 )
 _lease_values = attrgetter(*_LEASE_FIELDS)
 

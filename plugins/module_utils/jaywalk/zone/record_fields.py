@@ -41,7 +41,7 @@ class Field(NamedTuple):
 
 
 def _list_of(check: Callable[[Any], str], limit: int) -> Parser:
-    return lambda value, meaning: codec.each(check, value, meaning, limit)
+    return lambda value, meaning: codec.checked_list(check, value, meaning, limit)
 
 
 def _or(empty: object, parse: Parser) -> Parser:
@@ -111,12 +111,19 @@ class RecordCodec:
         index = {name: position for position, name in enumerate(names)}
         self.fields = tuple(field for field in FIELDS if field.name in index)
         self._defaults = [defaults.get(name) for name in names]
-        self._required = {each.letter: each for each in self.fields if each.name not in defaults}
-        self._readers = {each.letter: (index[each.name], each.parse, each.meaning) for each in self.fields}
+        self._required = {field.letter: field for field in self.fields if field.name not in defaults}
+        self._readers = {
+            field.letter: (index[field.name], field.parse, field.meaning) for field in self.fields
+        }
         self._writers = [
             # Nothing equals a new object().
-            (index[each.name], each.letter, object() if each.always else defaults[each.name], each.render)
-            for each in self.fields
+            (
+                index[field.name],
+                field.letter,
+                object() if field.always else defaults[field.name],
+                field.render,
+            )
+            for field in self.fields
         ]
 
     def read(self, key: str, data: Mapping[str, Any]) -> list[Any]:

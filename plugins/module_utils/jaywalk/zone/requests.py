@@ -118,15 +118,15 @@ class Request:
             zone=validation.zone_name(zone),
             key="" if op in OPERATOR_OPS and name and not key else key_format.public_key(key),
             name=validation.node_name(name) if name else "",
-            request_ip=codec.each(_requested, list(request_ip), "requested addresses", MAX_REQUESTED),
-            former_ip=codec.each(_requested, list(former_ip), "former addresses", MAX_REQUESTED),
+            request_ip=codec.checked_list(_requested, list(request_ip), "requested addresses", MAX_REQUESTED),
+            former_ip=codec.checked_list(_requested, list(former_ip), "former addresses", MAX_REQUESTED),
             former_name=validation.dns_label(former_name, "former name") if former_name else "",
-            child_prefixes=codec.each(
+            child_prefixes=codec.checked_list(
                 validation.child_prefix, list(child_prefixes), "child prefixes", MAX_PREFIXES
             ),
             endpoint=validation.endpoint(endpoint) if endpoint else "",
             fixed=fixed,
-            local=codec.each(validation.local_address, list(local), "local addresses", MAX_LOCAL),
+            local=codec.checked_list(validation.local_address, list(local), "local addresses", MAX_LOCAL),
             relay=validation.port(relay, "relay's port") if relay else 0,
             nonce=("" if op == REPORT else new_nonce()) if nonce is None else nonce,
             seq=new_seq() if seq is None else seq,
@@ -307,13 +307,15 @@ class Reply:
             ok=True,
             state=codec.text(data.get("state", ""), "state"),
             name=validation.dns_label(data["name"]) if data.get("name") else "",
-            addresses=codec.each(validation.address, data.get("addresses", []), "addresses", MAX_REQUESTED),
-            prefixes=codec.each(
+            addresses=codec.checked_list(
+                validation.address, data.get("addresses", []), "addresses", MAX_REQUESTED
+            ),
+            prefixes=codec.checked_list(
                 validation.child_prefix, data.get("prefixes", []), "child prefixes", MAX_PREFIXES
             ),
             changed=data.get("changed") is True,
-            notes=codec.each(
-                lambda each: codec.text(each, "note"), data.get("notes", []), "notes", MAX_PREFIXES
+            notes=codec.checked_list(
+                lambda note: codec.text(note, "note"), data.get("notes", []), "notes", MAX_PREFIXES
             ),
         )
 
@@ -339,7 +341,7 @@ def _observed(endpoints: object) -> dict[str, str]:
         raise InvalidValue("what was observed is no JSON object", "send public keys and endpoints")
     if len(endpoints) > MAX_OBSERVED:
         raise InvalidValue(f"there are {len(endpoints)} observed endpoints", f"send at most {MAX_OBSERVED}")
-    return {key_format.public_key(key): validation.endpoint(each) for key, each in endpoints.items()}
+    return {key_format.public_key(key): validation.endpoint(endpoint) for key, endpoint in endpoints.items()}
 
 
 def _requested(text: object) -> str:

@@ -169,7 +169,7 @@ def merge(
     taken = ip.networks(prefix for peer in view.peers.values() for prefix in peer.prefixes)
     for key in lost - {own_key}:
         peer = before.peers[key]
-        free = tuple(each for each in peer.prefixes if ip.overlapping(taken, each) is None)
+        free = tuple(prefix for prefix in peer.prefixes if ip.overlapping(taken, prefix) is None)
         view.retain(peer._replace(prefixes=free), before.retained.get(key) or Retained(before.epoch, now))
     return Merged(frozenset(lost & view.retained.keys()), own_removed, shared)
 

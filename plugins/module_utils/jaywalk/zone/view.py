@@ -143,7 +143,7 @@ class ZoneView:
         changed: set[str] = set()
         networks = ip.networks(peer.prefixes)
         for other in [self.peers[key] for key in self.retained] if networks else ():
-            rest = tuple(each for each in other.prefixes if ip.overlapping(networks, each) is None)
+            rest = tuple(prefix for prefix in other.prefixes if ip.overlapping(networks, prefix) is None)
             if rest != other.prefixes:
                 changed |= {other.key, *self._unclaim(other)}
                 self.peers[other.key] = other._replace(prefixes=rest)
@@ -154,20 +154,20 @@ class ZoneView:
         """Adds the claims of ``peer``; returns the keys of other peers with the same claims."""
         rivals: set[str] = set()
         alone = (peer.key,)
-        for each in peer.allowed_ips:
-            others = self._claims.setdefault(each, alone)
+        for allowed_ip in peer.allowed_ips:
+            others = self._claims.setdefault(allowed_ip, alone)
             if others is not alone:
-                self._claims[each] = others + alone
+                self._claims[allowed_ip] = others + alone
                 rivals.update(others)
         return rivals
 
     def _unclaim(self, peer: Peer) -> set[str]:
         """Removes the claims of ``peer``; returns the keys of peers that may now own them."""
         rivals: set[str] = set()
-        for each in peer.allowed_ips:
-            rest = tuple(key for key in self._claims.pop(each, ()) if key != peer.key)
+        for allowed_ip in peer.allowed_ips:
+            rest = tuple(key for key in self._claims.pop(allowed_ip, ()) if key != peer.key)
             if rest:
-                self._claims[each] = rest
+                self._claims[allowed_ip] = rest
                 rivals.update(rest)
         return rivals
 
