@@ -124,13 +124,13 @@ class Recorded:
             (self.folder / "utun3.sock").touch()
         if words[0] == "rm":
             return SubprocessRunner().run(words)
-        said = self.refused.get(words, "")
-        if said == REFUSED:
+        stderr = self.refused.get(words, "")
+        if stderr == REFUSED:
             (self.folder / "utun3.sock").unlink()
         answer = ANSWERS.get(words, "")
         if words in OF_THE_TUNNEL and (self.folder / "utun3.sock").exists():
             answer += OF_THE_TUNNEL[words]
-        return Finished(1 if said else 0, answer, said)
+        return Finished(1 if stderr else 0, answer, stderr)
 
 
 def a_mac(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Recorded:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A WireGuard interface in memory, which does what ``wg set`` and ``ip -batch`` say, as Linux does it.
+"""A WireGuard interface in memory, which executes ``wg set`` and ``ip -batch`` as Linux does.
 
 The traits that matter to a plan are in it: allowed IPs belong to one peer at a time, a primary IPv4 address
 takes its secondaries along, the last IPv4 address takes all IPv4 routes along, a command that does not fit
@@ -19,7 +19,7 @@ NAME = "wg0"
 
 
 class Refused(Exception):
-    """The kernel's word to a line of ``ip``."""
+    """The kernel refused a line of ``ip``."""
 
 
 @dataclass
@@ -43,9 +43,9 @@ class ModelInterface:
     peers: dict[str, ModelPeer] = field(default_factory=dict)
     routes: set[str] = field(default_factory=set)
     networks: set[str] = field(default_factory=set)
-    """To which the kernel's own routes lead, as long as the link is up and has the addresses."""
+    """Networks with a route of the kernel, as long as the link is up and has the addresses."""
     hosts: set[str] = field(default_factory=set)
-    """Which the machine takes for its own, by the table of local routes."""
+    """Hosts with a route in the table of local routes."""
     key_files: Mapping[str, str] = field(default_factory=dict)
     words: list[str] = field(default_factory=list)
     """All words of all commands so far."""
@@ -71,7 +71,7 @@ class ModelInterface:
         )
         if model.up:
             for each in model.addresses:
-                model._bring_routes(each)
+                model._add_kernel_routes(each)
         model.networks -= observed.lost_networks
         model.hosts -= observed.lost_hosts
         return model
@@ -122,13 +122,13 @@ class ModelInterface:
         if head == ("wg", "set") and rest[0] == NAME and self.exists:
             self._wg_set(rest[1:])
         elif tuple(argv) == ("ip", "-force", "-batch", "-") and self.exists:
-            said = ""
+            stderr = ""
             for number, line in enumerate((stdin or "").splitlines(), 1):
                 try:
                     self._ip(line.split())
                 except Refused as refused:
-                    said += f"RTNETLINK answers: {refused}\nCommand failed -:{number}\n"
-            return Finished(int(bool(said)), "", said)
+                    stderr += f"RTNETLINK answers: {refused}\nCommand failed -:{number}\n"
+            return Finished(int(bool(stderr)), "", stderr)
         elif tuple(argv) == ("ip", "link", "add", "dev", NAME, "type", "wireguard") and not self.exists:
             self.exists = True
         elif tuple(argv) == ("ip", "link", "delete", "dev", NAME) and self.exists:
@@ -172,7 +172,7 @@ class ModelInterface:
             if not self.up:
                 self.up = True
                 for each in self.addresses:
-                    self._bring_routes(each)
+                    self._add_kernel_routes(each)
         elif (kind, verb) == ("link", "set"):
             assert rest[0] == "mtu"
             self.mtu = int(rest[1])
@@ -205,8 +205,8 @@ class ModelInterface:
             assert verb == "replace" or (verb == "add" and prefix not in self.routes), prefix
             self.routes.add(prefix)
 
-    def _bring_routes(self, cidr: str) -> None:
-        """What the kernel does for an address that comes, and for each when the link goes up."""
+    def _add_kernel_routes(self, cidr: str) -> None:
+        """Adds the kernel's routes for a new address, and for each address when the link goes up."""
         self.networks.add(_network(cidr))
         self.hosts.add(cidr.split("/")[0])
 
@@ -214,7 +214,7 @@ class ModelInterface:
         if cidr not in self.addresses:
             self.addresses.append(cidr)
             if self.up:
-                self._bring_routes(cidr)
+                self._add_kernel_routes(cidr)
         elif ":" in cidr and self.up:
             # addrconf puts the prefix's route back, for IPv4 nobody does.
             self.networks.add(_network(cidr))
@@ -239,7 +239,7 @@ def _network(cidr: str) -> str:
 
 
 def settled(desired: Interface, before: Observed | None, now: float) -> dict[str, tuple[set[str], str, int]]:
-    """What each peer should be in the end: a live peer that roamed keeps its endpoint."""
+    """Each peer as it should be in the end: a peer with a session that roamed keeps its endpoint."""
     result = {}
     for key, peer in desired.peers.items():
         old = before.peers.get(key) if before is not None else None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The driver for macOS against recorded programs (tests/mac.py)."""
+"""The backend for macOS against recorded programs (tests/mac.py)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.strategies import key
 
 ADD = ("route", "-q", "-n", "add")
 DELETE = ("route", "-q", "-n", "delete")
-WISH = Interface(
+DESIRED = Interface(
     "wg0",
     key(0),
     "/usr/local/etc/wireguard/zone-blue.key",
@@ -55,12 +55,12 @@ def observe(mac: Recorded) -> Observed | None:
 
 def test_an_interface_is_made_set_up_and_then_left_alone(mac: Recorded, tmp_path: Path) -> None:
     assert observe(mac) is None
-    backend(mac).apply(plan.diff(None, WISH))
+    backend(mac).apply(plan.diff(None, DESIRED))
     peer = ("endpoint", "192.0.2.1:51820", "persistent-keepalive", "25")
     assert mac.calls == [
         ("env", f"WG_TUN_NAME_FILE={tmp_path}/wg0.name", "wireguard-go", "utun"),
         (
-            *("wg", "set", "utun3", "private-key", WISH.private_key_file, "listen-port", "51820"),
+            *("wg", "set", "utun3", "private-key", DESIRED.private_key_file, "listen-port", "51820"),
             *("peer", key(1), *peer, "allowed-ips", "10.20.0.1/32,172.20.1.0/24"),
         ),
         ("ifconfig", "utun3", "mtu", "1420"),
@@ -72,20 +72,20 @@ def test_an_interface_is_made_set_up_and_then_left_alone(mac: Recorded, tmp_path
         (*ADD, "-inet", "172.20.1.0/24", "-interface", "utun3"),
         (*ADD, "-inet6", "fd21:1::/64", "-interface", "utun3"),
     ]
-    assert not plan.diff(observe(mac), WISH)
+    assert not plan.diff(observe(mac), DESIRED)
 
 
 def test_what_differs_is_changed_and_nothing_else(mac: Recorded) -> None:
-    backend(mac).apply(plan.diff(None, WISH))
-    newcomer = WgPeer(key(2), ("10.20.0.2/32",), "", 25)
+    backend(mac).apply(plan.diff(None, DESIRED))
+    added = WgPeer(key(2), ("10.20.0.2/32",), "", 25)
     changed = Interface(
-        WISH.name,
-        WISH.public_key,
-        WISH.private_key_file,
-        WISH.listen_port,
+        DESIRED.name,
+        DESIRED.public_key,
+        DESIRED.private_key_file,
+        DESIRED.listen_port,
         ("10.20.0.6/20", "fd20::5/64"),
-        WISH.mtu,
-        {**WISH.peers, newcomer.key: newcomer},
+        DESIRED.mtu,
+        {**DESIRED.peers, added.key: added},
         frozenset({"fd21:1::/64"}),
     )
     steps = plan.diff(observe(mac), changed)
@@ -104,10 +104,10 @@ def test_what_differs_is_changed_and_nothing_else(mac: Recorded) -> None:
 def test_the_pools_route_that_somebody_deleted_is_put_back(
     mac: Recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backend(mac).apply(plan.diff(None, WISH))
+    backend(mac).apply(plan.diff(None, DESIRED))
     without = "".join(line for line in INET.splitlines(keepends=True) if not line.startswith("10.20/20"))
     monkeypatch.setitem(ANSWERS, ("netstat", "-nr", "-f", "inet"), without)
-    steps = plan.diff(observe(mac), WISH)
+    steps = plan.diff(observe(mac), DESIRED)
     assert steps.diff()["after"] == "route 10.20.0.0/20\n"
     mac.calls.clear()
     backend(mac).apply(steps)
@@ -115,12 +115,12 @@ def test_the_pools_route_that_somebody_deleted_is_put_back(
 
 
 def test_the_commands_for_people_are_those_of_the_mac(mac: Recorded, tmp_path: Path) -> None:
-    create, *_, last = backend(mac).commands(plan.diff(None, WISH))
+    create, *_, last = backend(mac).commands(plan.diff(None, DESIRED))
     assert create == f"env WG_TUN_NAME_FILE={tmp_path}/wg0.name wireguard-go utun"
     assert last == "route -q -n add -inet6 fd21:1::/64 -interface utun"
-    backend(mac).apply(plan.diff(None, WISH))
+    backend(mac).apply(plan.diff(None, DESIRED))
     mac.calls.clear()
-    steps = plan.diff(observe(mac), replace(WISH, listen_port=51821, routes=frozenset({"fd21:1::/64"})))
+    steps = plan.diff(observe(mac), replace(DESIRED, listen_port=51821, routes=frozenset({"fd21:1::/64"})))
     shown = backend(mac).commands(steps)
     backend(mac).apply(steps)
     assert shown == [
@@ -159,11 +159,11 @@ def kinds_of(base: type) -> set[type]:
 def test_a_route_that_the_machine_has_elsewhere_stays_and_another_fault_is_named(mac: Recorded) -> None:
     taken = (*ADD, "-inet", "172.20.1.0/24", "-interface", "utun3")
     mac.refused[taken] = "route: writing to routing socket: File exists"
-    backend(mac).apply(plan.diff(None, WISH))
+    backend(mac).apply(plan.diff(None, DESIRED))
     down = ("ifconfig", "utun3", "up")
     mac.refused[down] = "ifconfig: ioctl (SIOCSIFFLAGS): Operation not permitted"
     with pytest.raises(CommandFailed, match=r"ifconfig utun3 up.*not permitted"):
-        backend(mac).apply(plan.diff(None, WISH))
+        backend(mac).apply(plan.diff(None, DESIRED))
     assert mac.calls[-2][:4] == ADD, "the lines behind it were tried"
     assert mac.calls[-1][0] == "rm", "a tunnel that cannot be set up is taken away"
     assert observe(mac) is None
@@ -172,7 +172,7 @@ def test_a_route_that_the_machine_has_elsewhere_stays_and_another_fault_is_named
 def test_a_port_is_known_by_our_name_for_its_tunnel(mac: Recorded) -> None:
     macos = backend(mac)
     assert (macos.listen_ports(), macos.observe_peers("wg0")) == ({"utun9": 41414}, {})
-    backend(mac).apply(plan.diff(None, WISH))
+    backend(mac).apply(plan.diff(None, DESIRED))
     assert macos.listen_ports() == {"wg0": 51820, "utun9": 41414}
     assert macos.observe_peers("wg0")[key(1)].endpoint == "192.0.2.1:51820"
 
@@ -184,7 +184,7 @@ def test_the_links_of_the_default_routes_are_found_with_their_mtu(mac: Recorded)
 
 
 def test_a_tunnel_that_is_taken_down_leaves_no_file(mac: Recorded, tmp_path: Path) -> None:
-    backend(mac).apply(plan.diff(None, WISH))
+    backend(mac).apply(plan.diff(None, DESIRED))
     backend(mac).apply(plan.diff(observe(mac), None))
     assert list(tmp_path.iterdir()) == []
 
@@ -199,7 +199,7 @@ def test_a_name_whose_program_died_is_no_interface(mac: Recorded, tmp_path: Path
 
 
 def test_a_tunnel_whose_program_was_killed_is_made_anew(mac: Recorded) -> None:
-    backend(mac).apply(plan.diff(None, WISH))
+    backend(mac).apply(plan.diff(None, DESIRED))
     shown = ("wg", "show", "utun3", "dump")
     mac.refused[shown] = "Unable to access interface: Operation not permitted"
     with pytest.raises(CommandFailed, match="not permitted"):
@@ -207,34 +207,37 @@ def test_a_tunnel_whose_program_was_killed_is_made_anew(mac: Recorded) -> None:
     mac.refused[shown] = REFUSED
     assert observe(mac) is None
     mac.refused.clear()
-    backend(mac).apply(plan.diff(None, WISH))
-    assert not plan.diff(observe(mac), WISH)
+    backend(mac).apply(plan.diff(None, DESIRED))
+    assert not plan.diff(observe(mac), DESIRED)
 
 
-def test_who_may_not_look_is_told_so(mac: Recorded, tmp_path: Path) -> None:
+def test_without_the_rights_to_observe_the_error_says_so(mac: Recorded, tmp_path: Path) -> None:
     (tmp_path / "wg0.name").mkdir()
     with pytest.raises(JaywalkError, match=r"wg0\.name cannot be read .*run as root"):
         observe(mac)
 
 
 def test_own_networks_are_those_of_the_other_interfaces(mac: Recorded) -> None:
-    backend(mac).apply(plan.diff(None, WISH))
+    backend(mac).apply(plan.diff(None, DESIRED))
     macos, others = backend(mac), ["192.168.7.20/24", "2001:db8:7::20/64"]
     assert macos.local_networks(without="wg0") == others
     assert macos.local_networks(without="wg1") == [*others, "10.20.0.5/20", "fd20::5/64"]
 
 
 def test_routes_are_read_in_the_columns_of_every_release() -> None:
-    assert [str(each) for each in darwin.routes(INET_OF_OLD, "utun3")] == ["172.20.1.0/24", "172.20.2.9/32"]
-    assert [str(each) for each in darwin.routes(INET, "en0")] == [
+    assert [str(network) for network in darwin.routes(INET_OF_OLD, "utun3")] == [
+        "172.20.1.0/24",
+        "172.20.2.9/32",
+    ]
+    assert [str(network) for network in darwin.routes(INET, "en0")] == [
         *("0.0.0.0/0", "169.254.0.0/16", "192.168.7.0/24", "192.168.7.1/32")
     ]
 
 
-def test_a_mac_without_wireguard_is_told_what_to_install(
+def test_without_wireguard_the_error_names_what_to_install(
     mac: Recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda _program: None)
     with pytest.raises(JaywalkError, match="brew install wireguard-go"):
-        backend(mac).apply(plan.diff(None, WISH))
+        backend(mac).apply(plan.diff(None, DESIRED))
     assert mac.calls == []

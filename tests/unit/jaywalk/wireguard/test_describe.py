@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans in words: each line of the journal names what was changed, lost or put there by others."""
+"""Descriptions of plans: each line of the log names what was changed, and what others changed before."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ FOREIGN = "which zone zone-blue does not have: another program put it there"
         ),
     ],
 )
-def test_what_others_did_is_said_in_a_sentence_each(found: Observed | None, sentences: list[str]) -> None:
+def test_each_change_of_others_is_one_sentence(found: Observed | None, sentences: list[str]) -> None:
     assert drift(found) == sentences
 
 
@@ -103,14 +103,14 @@ def test_many_foreign_peers_are_one_sentence() -> None:
     assert sentence.startswith("removed peers ") and sentence.endswith(f" and 7 more, {FOREIGN}")
 
 
-def test_what_the_zone_changed_is_no_word_about_others() -> None:
+def test_a_change_of_the_zone_is_no_change_of_others() -> None:
     without_node1 = {each: peer for each, peer in PEERS.items() if each != key(1)}
     moved = replace(LAST, peers=without_node1, addresses=("10.20.0.10/20",), routes=frozenset(), mtu=1380)
     assert drift(observed(), moved) == []
     assert drift(observed(peers=peers_but(1), routes=frozenset(), addresses=("10.20.0.10/20",)), moved) == []
 
 
-def test_a_change_is_told_by_names_and_a_storm_by_a_number() -> None:
+def test_changes_are_listed_by_name_and_many_by_number() -> None:
     assert describe.changes(plan.diff(None, LAST), NAMES) == (
         f"created the interface, set public-key {LAST.public_key}, set listen-port 51820, "
         "added peer node1, node2, node3 and 2 more, set mtu 1420, added address 10.20.0.9/20, fd20::9/64, "

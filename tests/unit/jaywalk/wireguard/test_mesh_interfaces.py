@@ -54,7 +54,7 @@ TAKEN = [Route("10.20.0.0/20", "wg0"), Route("172.20.1.0/24", "wg0"), Route("192
 
 
 @pytest.mark.parametrize(
-    ("addresses", "routes", "said"),
+    ("addresses", "routes", "message"),
     [
         (["10.20.0.9/32"], [], "the address 10.20.0.9/32 lies in 10.20.0.0/20, which is the mesh's"),
         (["10.20.1.1/24"], [], "the address 10.20.1.1/24 lies in"),
@@ -64,9 +64,9 @@ TAKEN = [Route("10.20.0.0/20", "wg0"), Route("172.20.1.0/24", "wg0"), Route("192
     ],
 )
 def test_what_would_take_traffic_from_the_mesh_is_refused(
-    addresses: list[str], routes: list[str], said: str
+    addresses: list[str], routes: list[str], message: str
 ) -> None:
-    with pytest.raises(InvalidValue, match=said):
+    with pytest.raises(InvalidValue, match=message):
         check_outside_mesh(addresses, routes, TAKEN, ZONES)
 
 

@@ -56,14 +56,14 @@ def test_of_a_peer_the_endpoint_that_it_has_counts_before_the_one_that_it_should
     assert mtu.endpoint_hosts(has, should) == {"192.0.2.1", "2001:db8::2"}
 
 
-def test_what_a_router_told_is_remembered_for_an_hour_and_on_the_same_way_only() -> None:
+def test_a_learnt_mtu_is_remembered_for_an_hour_and_for_the_same_path_only() -> None:
     memory = LearntMtus()
-    told, forgotten = PathMtu("eth0", 1300, True, True), PathMtu("eth0", 1500, True)
-    assert memory.recall({HOST: told}, 0.0) == {HOST: told}
-    assert memory.recall({HOST: forgotten}, 700.0) == {HOST: told}
-    assert memory.recall({HOST: forgotten}, 3599.0) == {HOST: told}
+    learnt, forgotten = PathMtu("eth0", 1300, True, True), PathMtu("eth0", 1500, True)
+    assert memory.recall({HOST: learnt}, 0.0) == {HOST: learnt}
+    assert memory.recall({HOST: forgotten}, 700.0) == {HOST: learnt}
+    assert memory.recall({HOST: forgotten}, 3599.0) == {HOST: learnt}
     assert memory.recall({HOST: forgotten}, 3601.0) == {HOST: forgotten}
-    memory.recall({HOST: told}, 4000.0)
+    memory.recall({HOST: learnt}, 4000.0)
     other = PathMtu("lte0", 1400, True)
     assert memory.recall({HOST: other}, 4001.0) == {HOST: other}
     assert memory.recall({HOST: forgotten}, 4002.0) == {HOST: forgotten}

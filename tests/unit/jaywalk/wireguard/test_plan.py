@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans: from any state to any other, by nothing more than what differs."""
+"""Plans: lead from any state to any other, with no step for what does not differ."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ADDRESSES = [
 ]
 ROUTES = ["172.20.1.0/24", "172.20.2.0/24", "172.20.3.7/32", "fd21:1::/64", "fd21:2::/64"]
 OWN_ROUTES = ["10.20.0.0/20", "10.21.0.0/24", "10.20.0.1/32", "fd20::/64", "fe80::/64"]
-"""What the kernel routes for some of the addresses, and a person may route by hand."""
+"""Networks of some of the addresses, which the kernel routes, and a person may route by hand."""
 PREFIXES = [f"10.20.0.{n}/32" for n in range(10, 18)] + ["fd20::a/128", "172.20.1.0/24", "172.20.2.0/24"]
 
 subsets_of_addresses = st.lists(st.sampled_from(ADDRESSES), unique=True).map(tuple)
@@ -44,7 +44,7 @@ handshakes = st.sampled_from([0, NOW - 5, NOW - 179, NOW - 181, NOW - 9999])
 
 @pytest.fixture(scope="module", autouse=True)
 def no_program_holds_the_name(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Whoever deletes an interface waits for its program, and this host may have one of that name."""
+    """A deletion waits for the end of the interface's program, and this host may have one of that name."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(userspace, "CONTROL_SOCKETS", str(tmp_path_factory.mktemp("sockets")))
         yield
@@ -92,7 +92,7 @@ def observations(draw: st.DrawFn) -> Observed | None:
 
 
 @st.composite
-def wishes(draw: st.DrawFn) -> Interface:
+def desired_interfaces(draw: st.DrawFn) -> Interface:
     path = draw(st.sampled_from(sorted(KEY_FILES)))
     return Interface(
         name=NAME,
@@ -106,7 +106,7 @@ def wishes(draw: st.DrawFn) -> Interface:
     )
 
 
-@given(observations(), wishes())
+@given(observations(), desired_interfaces())
 def test_plan_leads_from_any_state_to_any_other_and_then_there_is_nothing_left(
     observed: Observed | None, desired: Interface
 ) -> None:
@@ -126,7 +126,7 @@ def test_plan_leads_from_any_state_to_any_other_and_then_there_is_nothing_left(
     assert not plan.diff(model.observed(), desired, NOW)
 
 
-@given(observations(), wishes())
+@given(observations(), desired_interfaces())
 def test_diff_is_what_changes_no_more_and_no_less(observed: Observed | None, desired: Interface) -> None:
     model = ModelInterface.of(observed, KEY_FILES)
     before = model.facts()
@@ -157,14 +157,14 @@ def test_an_address_with_two_prefix_lengths_gets_one_local_route() -> None:
 
 
 def _lost_lines(observed: Observed | None) -> set[str]:
-    """What the kernel made of itself and others took away; it is in no list of facts while it is there."""
+    """The routes that the kernel made and others deleted; they are no facts of the model while they exist."""
     if observed is None:
         return set()
     networks = {f"route {each}" for each in observed.lost_networks}
     return networks | {f"local route {each}" for each in observed.lost_hosts}
 
 
-@given(observations(), wishes())
+@given(observations(), desired_interfaces())
 def test_peer_that_did_not_change_is_in_no_command(observed: Observed | None, desired: Interface) -> None:
     model = ModelInterface.of(observed, KEY_FILES)
     before = {key: (peer.allowed, peer.endpoint, peer.keepalive) for key, peer in model.peers.items()}
@@ -173,7 +173,7 @@ def test_peer_that_did_not_change_is_in_no_command(observed: Observed | None, de
     assert same.isdisjoint(model.words)
 
 
-@given(observations(), wishes())
+@given(observations(), desired_interfaces())
 def test_interface_is_never_deleted_to_be_changed(observed: Observed | None, desired: Interface) -> None:
     steps = plan.diff(observed, desired, NOW)
     assert not steps.deletes
@@ -197,7 +197,7 @@ def test_interface_that_should_not_be_is_deleted_in_one_step(observed: Observed 
 def test_steps_for_the_changed_peers_are_the_steps_for_all(
     before: dict[str, WgPeer], after: dict[str, WgPeer]
 ) -> None:
-    """What an event names is what differs: the short way of the agent leads where the long one does."""
+    """An event names what differs: the delta of an event leads to the result of the full check."""
     changed = {key for key in {*before, *after} if before.get(key) != after.get(key)}
     assert list(plan.peer_steps(before, after, NOW, only=changed)) == list(
         plan.peer_steps(before, after, NOW)
@@ -209,27 +209,27 @@ NEW = "192.0.2.2:51820"
 
 
 @pytest.mark.parametrize(
-    ("seen", "handshake", "declared", "told"),
+    ("observed_endpoint", "handshake", "declared", "sets_endpoint"),
     [
-        ("", 0, NEW, True),  # it never had one
-        (OLD, 0, NEW, True),  # it never spoke
+        ("", 0, NEW, True),  # it has no endpoint yet
+        (OLD, 0, NEW, True),  # it never had a handshake
         (OLD, NOW - 181, NEW, True),  # its session is over
-        (OLD, NOW - 179, NEW, False),  # it roamed and speaks from there
+        (OLD, NOW - 179, NEW, False),  # it roamed and has a session there
         (OLD, NOW + 50, NEW, False),  # the clock went back
         (OLD, 0, OLD, False),  # nothing differs
-        (OLD, 0, "", False),  # nobody declares one, so what WireGuard learnt stays
+        (OLD, 0, "", False),  # none is declared, so the learnt one stays
     ],
 )
-def test_peer_that_roamed_and_speaks_keeps_its_endpoint(
-    seen: str, handshake: int, declared: str, told: bool
+def test_peer_that_roamed_and_has_a_session_keeps_its_endpoint(
+    observed_endpoint: str, handshake: int, declared: str, sets_endpoint: bool
 ) -> None:
     key = mesh.key(1)
-    observed = {key: ObservedPeer(key, ("10.20.0.1/32",), seen, 25, handshake)}
+    observed = {key: ObservedPeer(key, ("10.20.0.1/32",), observed_endpoint, 25, handshake)}
     desired = {key: WgPeer(key, ("10.20.0.1/32",), declared, 25)}
     words = [
         wg.set_arguments(step) for step in plan.peer_steps(observed, desired, NOW) if isinstance(step, WgStep)
     ]
-    assert words == ([("peer", key, "endpoint", declared)] if told else [])
+    assert words == ([("peer", key, "endpoint", declared)] if sets_endpoint else [])
 
 
 def test_live_peer_that_gets_a_prefix_keeps_the_endpoint_in_the_diff_too() -> None:
@@ -315,8 +315,13 @@ class RefusesSome(ModelInterface):
         super()._ip(words)
 
 
-@given(wishes(), st.frozensets(mesh.keys), st.frozensets(st.sampled_from(ROUTES)), st.sampled_from(ADDRESSES))
-def test_all_but_what_is_refused_is_done_and_told(
+@given(
+    desired_interfaces(),
+    st.frozensets(mesh.keys),
+    st.frozensets(st.sampled_from(ROUTES)),
+    st.sampled_from(ADDRESSES),
+)
+def test_all_steps_but_the_refused_ones_are_done_and_those_are_returned(
     desired: Interface, bad_keys: frozenset[str], bad_routes: frozenset[str], bad_address: str
 ) -> None:
     model = RefusesSome(key_files=KEY_FILES)

@@ -27,15 +27,15 @@ TAKEN = [Route("0.0.0.0/0", "eth0"), Route("192.0.2.0/24", "eth0"), Route("198.5
 
 
 @pytest.mark.parametrize(
-    ("wanted", "says"),
+    ("desired", "message"),
     [
         ("0.0.0.0/0", "the machine already routes 0.0.0.0/0 by eth0"),
         ("198.51.100.0/24", "the machine already routes 198.51.100.0/24 another way"),
     ],
 )
-def test_same_prefix_is_refused(wanted: str, says: str) -> None:
-    with pytest.raises(InvalidValue, match=says):
-        routes.check_not_taken([wanted], TAKEN)
+def test_same_prefix_is_refused(desired: str, message: str) -> None:
+    with pytest.raises(InvalidValue, match=message):
+        routes.check_not_taken([desired], TAKEN)
 
 
 def test_other_prefixes_pass() -> None:
@@ -43,7 +43,7 @@ def test_other_prefixes_pass() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "endpoint", "loops"),
+    ("desired", "endpoint", "loops"),
     [
         ("203.0.113.0/24", "203.0.113.9:1", True),  # the default route would have carried it
         ("192.0.0.0/16", "192.0.2.9:1", False),  # the machine's own route is more specific
@@ -53,13 +53,13 @@ def test_other_prefixes_pass() -> None:
         ("203.0.113.0/24", "[2001:db8::9]:1", False),
     ],
 )
-def test_route_over_an_endpoint_is_refused(wanted: str, endpoint: str, loops: bool) -> None:
+def test_route_over_an_endpoint_is_refused(desired: str, endpoint: str, loops: bool) -> None:
     if not loops:
-        routes.check_no_loops([wanted], TAKEN, {"key": endpoint})
+        routes.check_no_loops([desired], TAKEN, {"key": endpoint})
         return
     with pytest.raises(InvalidValue) as refusal:
-        routes.check_no_loops([wanted], TAKEN, {"key": endpoint})
-    assert wanted in str(refusal.value)
+        routes.check_no_loops([desired], TAKEN, {"key": endpoint})
+    assert desired in str(refusal.value)
     assert endpoint in str(refusal.value)
 
 
