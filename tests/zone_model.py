@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from jaywalk.core.runner import Finished
-from jaywalk.wireguard.interface import Interface, Observed, ObservedPeer, WgPeer, networks_of
+from jaywalk.wireguard.interface import Interface, ObservedInterface, ObservedPeer, WgPeer, networks_of
 
 NAME = "wg0"
 
@@ -51,7 +51,7 @@ class ModelInterface:
     """All words of all commands so far."""
 
     @classmethod
-    def of(cls, observed: Observed | None, key_files: Mapping[str, str]) -> ModelInterface:
+    def of(cls, observed: ObservedInterface | None, key_files: Mapping[str, str]) -> ModelInterface:
         if observed is None:
             return cls(key_files=key_files)
         peers = {
@@ -76,14 +76,14 @@ class ModelInterface:
         model.hosts -= observed.lost_hosts
         return model
 
-    def observed(self) -> Observed | None:
+    def observed(self) -> ObservedInterface | None:
         if not self.exists:
             return None
         peers = {
             key: ObservedPeer(key, tuple(sorted(peer.allowed)), peer.endpoint, peer.keepalive, peer.handshake)
             for key, peer in self.peers.items()
         }
-        return Observed(
+        return ObservedInterface(
             name=NAME,
             kind="kernel",
             public_key=self.public_key,
@@ -238,7 +238,9 @@ def _network(cidr: str) -> str:
     return str(ipaddress.ip_interface(cidr).network)
 
 
-def settled(desired: Interface, before: Observed | None, now: float) -> dict[str, tuple[set[str], str, int]]:
+def settled(
+    desired: Interface, before: ObservedInterface | None, now: float
+) -> dict[str, tuple[set[str], str, int]]:
     """Each peer as it should be in the end: a peer with a session that roamed keeps its endpoint."""
     result = {}
     for key, peer in desired.peers.items():

@@ -22,7 +22,7 @@ from .jaywalk.core import validation
 from .jaywalk.core.errors import InvalidValue, JaywalkError, MissingTool
 from .jaywalk.core.files import read_secret
 from .jaywalk.core.runner import Finished
-from .jaywalk.wireguard.interface import Observed
+from .jaywalk.wireguard.interface import ObservedInterface
 from .jaywalk.wireguard.steps import Step
 from .jaywalk.zone.models import Lease, reservation_key
 
@@ -159,7 +159,7 @@ def changed_lines(before: Sequence[str], after: Sequence[str]) -> list[Step]:
     return [LineChange(removed, added)] if removed or added else []
 
 
-def interface_facts(observed: Observed | None) -> dict[str, Any] | None:
+def interface_facts(observed: ObservedInterface | None) -> dict[str, Any] | None:
     """Returns an interface in the form of the modules' return value; it contains no secret."""
     if observed is None:
         return None

@@ -287,7 +287,7 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard 
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard.backend import Failure
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard.interface import (
     Interface,
-    Observed,
+    ObservedInterface,
 )
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard.linux import Linux
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.models import Peer
@@ -321,7 +321,7 @@ class JoinContext:
     client: ZoneClient
     node: LocalNode
     new_key: bool
-    observed: Observed | None
+    observed: ObservedInterface | None
     request: Request
     no_ipv6: str = ""
 

@@ -251,7 +251,7 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard 
 )
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard.interface import (
     Interface,
-    Observed,
+    ObservedInterface,
     WgPeer,
 )
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard.linux import Linux
@@ -373,7 +373,7 @@ def own_public_key(params: dict[str, Any], runner: ModuleRunner) -> str:
 
 
 def with_endpoints_and_routes(
-    interface: Interface, observed: Observed | None, runner: ModuleRunner, zones: dict[str, str]
+    interface: Interface, observed: ObservedInterface | None, runner: ModuleRunner, zones: dict[str, str]
 ) -> Interface:
     """Returns ``interface`` with resolved endpoints; checks its routes against the machine's other routes.
 

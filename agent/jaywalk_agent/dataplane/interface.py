@@ -16,7 +16,7 @@ from jaywalk.mesh import endpoints, local_addresses, node_interface
 from jaywalk.mesh.node_interface import LocalNode, PeerEndpoint
 from jaywalk.wireguard import describe, keys, mtu, plan
 from jaywalk.wireguard.backend import Backend, Failure
-from jaywalk.wireguard.interface import Interface, Observed, ObservedPeer, WgPeer
+from jaywalk.wireguard.interface import Interface, ObservedInterface, ObservedPeer, WgPeer
 from jaywalk.wireguard.plan import Plan
 from jaywalk.wireguard.steps import ResetPeer, SetEndpoint, SetKey, SetMtu, Step
 from jaywalk.zone.models import Peer
@@ -320,7 +320,7 @@ class DataPlane:
         self.node = replace(self.node, versions=versions)
         return changed
 
-    def _with_mtu(self, observed: Observed | None, desired: Interface, raises: bool) -> Interface:
+    def _with_mtu(self, observed: ObservedInterface | None, desired: Interface, raises: bool) -> Interface:
         """``desired`` with the MTU that fits the links to its peers, unless the node's settings have one."""
         if desired.mtu is not None:
             return desired
@@ -328,12 +328,12 @@ class DataPlane:
         paths = self._backend.path_mtus(hosts or ip.DEFAULT_ROUTE_TARGETS)
         return mtu.applied(desired, observed, self._learnt_mtus.recall(paths, time.monotonic()), raises)
 
-    def _drift(self, observed: Observed | None, desired: Interface) -> tuple[str, ...]:
+    def _drift(self, observed: ObservedInterface | None, desired: Interface) -> tuple[str, ...]:
         if self._applied is None:
             return ()
         return describe.drift(observed, self._applied, desired, self._zone, self._names)
 
-    def _diff(self, observed: Observed | None, desired: Interface) -> Plan:
+    def _diff(self, observed: ObservedInterface | None, desired: Interface) -> Plan:
         """The plan; a peer that is added again gets its last endpoint, if it has no other."""
         present = observed.peers if observed is not None else {}
         peers = {
@@ -363,7 +363,7 @@ class DataPlane:
                 f"give {self.node.interface} another --listen-port",
             )
 
-    def _observe(self) -> Observed | None:
+    def _observe(self) -> ObservedInterface | None:
         """The interface; raises ``InvalidValue`` if it has a key that never was ours."""
         observed = self._backend.observe(self.node.interface)
         ours = ("", self.node.public_key, *self.node.former_keys)
@@ -382,7 +382,7 @@ class DataPlane:
                 "put that back, or restart the agent to join with the new one",
             )
 
-    def _other_key(self, observed: Observed) -> InvalidValue:
+    def _other_key(self, observed: ObservedInterface) -> InvalidValue:
         """The error about an interface with a foreign key, which may be the new one of our key file."""
         problem = f"the interface {observed.name} is in use with another key"
         file = self.node.private_key_file

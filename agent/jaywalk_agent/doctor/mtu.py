@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from jaywalk.wireguard import mtu
 from jaywalk.wireguard.backend import Backend
-from jaywalk.wireguard.interface import Observed
+from jaywalk.wireguard.interface import ObservedInterface
 from jaywalk.zone.models import Peer
 from jaywalk.zone.view import ZoneView
 
@@ -21,7 +21,7 @@ PROBES = 2
 TIMEOUT_SECONDS = 1.5
 
 
-def too_small_link(observed: Observed, backend: Backend) -> str:
+def too_small_link(observed: ObservedInterface, backend: Backend) -> str:
     """A sentence about a link that carries less than the interface sends, or "" for none."""
     live = {key: peer for key, peer in observed.peers.items() if peer.handshake}
     paths = backend.path_mtus(mtu.endpoint_hosts(live))
@@ -34,7 +34,7 @@ def too_small_link(observed: Observed, backend: Backend) -> str:
     )
 
 
-def _fragments(observed: Observed, paths: dict[str, mtu.PathMtu], fits: int | None) -> str:
+def _fragments(observed: ObservedInterface, paths: dict[str, mtu.PathMtu], fits: int | None) -> str:
     without_ipv6 = mtu.fitting(paths, observed.name, ())
     if fits is None or without_ipv6 is None or without_ipv6 >= min(fits, observed.mtu):
         return ""
@@ -44,7 +44,7 @@ def _fragments(observed: Observed, paths: dict[str, mtu.PathMtu], fits: int | No
     )
 
 
-def black_holes(config: AgentConfig, view: ZoneView, own: Peer, observed: Observed) -> Iterator[str]:
+def black_holes(config: AgentConfig, view: ZoneView, own: Peer, observed: ObservedInterface) -> Iterator[str]:
     """A sentence about peers that reply to small packets only, and not to those of the MTU, if there are any.
 
     Raises ``JaywalkError`` if this node cannot probe its peers.
@@ -67,7 +67,9 @@ def _probe(
     return ping.probe_peers(config, view, own, keys, size=size, count=PROBES, timeout=TIMEOUT_SECONDS)
 
 
-def _sentence(observed: Observed, small: list[PingResult], passing: dict[str, int], own: Peer) -> str:
+def _sentence(
+    observed: ObservedInterface, small: list[PingResult], passing: dict[str, int], own: Peer
+) -> str:
     named = [f"{result.name} receives {passing[result.key]}" for result in small if result.key in passing]
     more = f" and {len(small) - len(named)} more peers receive less" if len(small) > len(named) else ""
     smallest = min(passing.values())

@@ -10,7 +10,7 @@ from typing import Any
 from jaywalk.core.errors import JaywalkError
 from jaywalk.core.runner import Runner
 from jaywalk.service.version import installed_version
-from jaywalk.wireguard.interface import SESSION_SECONDS, Interface, Observed, ObservedPeer
+from jaywalk.wireguard.interface import SESSION_SECONDS, Interface, ObservedInterface, ObservedPeer
 from jaywalk.wireguard.plan import Plan
 from jaywalk.zone.models import Peer
 from jaywalk.zone.retention import RETAIN_SECONDS
@@ -70,7 +70,7 @@ def gather(config: AgentConfig, runner: Runner, now: float | None = None) -> dic
 
 def _document(
     config: AgentConfig,
-    observed: Observed | None,
+    observed: ObservedInterface | None,
     own: Peer | None,
     agent: Mapping[str, Any],
     reasons: Sequence[str],
@@ -122,7 +122,7 @@ def not_a_member(config: AgentConfig) -> JaywalkError:
 
 def _reasons(
     config: AgentConfig,
-    observed: Observed | None,
+    observed: ObservedInterface | None,
     own: Peer | None,
     agent: Mapping[str, Any],
     differences: Sequence[str],
@@ -195,7 +195,7 @@ def plan_now(
     return plane, *plane.plan(view, peer_endpoints=peer_endpoints)
 
 
-def _peer(record: Peer, observed: Observed | None, now: float) -> dict[str, Any]:
+def _peer(record: Peer, observed: ObservedInterface | None, now: float) -> dict[str, Any]:
     peer = observed.peers.get(record.key) if observed else None
     age = round(now - peer.handshake) if peer and peer.handshake else None
     return {
@@ -213,7 +213,7 @@ def _peer(record: Peer, observed: Observed | None, now: float) -> dict[str, Any]
 
 def _path(
     record: Peer,
-    observed: Observed | None,
+    observed: ObservedInterface | None,
     now: float,
     view: ZoneView,
     statuses: Mapping[str, PathStatus],
@@ -237,7 +237,7 @@ def _consistent(peer: dict[str, Any]) -> dict[str, Any]:
     return peer | {"state": "silent"} if silent else peer
 
 
-def _has_session(observed: Observed | None, key: str, now: float) -> bool:
+def _has_session(observed: ObservedInterface | None, key: str, now: float) -> bool:
     peer = observed.peers.get(key) if observed else None
     return peer is not None and peer.has_session(now)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ..core.errors import CommandFailed, JaywalkError
 from ..core.runner import Runner
-from .interface import Observed, ObservedPeer
+from .interface import ObservedInterface, ObservedPeer
 from .mtu import PathMtu
 from .plan import Plan
 from .steps import SetKey, SetListenPort, Step
@@ -44,7 +44,7 @@ class Backend(ABC):
         self.runner = runner
 
     @abstractmethod
-    def observe(self, name: str) -> Observed | None:
+    def observe(self, name: str) -> ObservedInterface | None:
         """The interface as it is, or None; raises where ``name`` is something else."""
 
     @abstractmethod

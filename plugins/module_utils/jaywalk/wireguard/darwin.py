@@ -22,7 +22,7 @@ from ..core.ip import version_of
 from ..core.runner import Runner, run_checked
 from . import wg
 from .backend import Backend, Failure
-from .interface import Observed, ObservedPeer, networks_of
+from .interface import ObservedInterface, ObservedPeer, networks_of
 from .mtu import PathMtu
 from .plan import Plan
 from .steps import (
@@ -65,7 +65,7 @@ class Darwin(Backend):
         super().__init__(runner)
         self._folder = folder
 
-    def observe(self, name: str) -> Observed | None:
+    def observe(self, name: str) -> ObservedInterface | None:
         real = self._real_name(name)
         if real is None:
             return None
@@ -218,7 +218,7 @@ class Darwin(Backend):
         return real
 
     def _routes(self, real: str, addresses: Sequence[str], up: bool) -> dict[str, frozenset[str]]:
-        """The routes as fields of :class:`Observed`, without routes inside of an address's network."""
+        """The routes as fields of :class:`ObservedInterface`, without those inside an address's network."""
         own = [ipaddress.ip_interface(address).network for address in addresses]
         found = {
             network

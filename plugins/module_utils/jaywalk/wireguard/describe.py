@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from ..core.ip import version_of
-from .interface import Interface, Observed, WgPeer, networks_of
+from .interface import Interface, ObservedInterface, WgPeer, networks_of
 from .plan import Plan
 from .steps import Create, Delete, PeerStep, RemovePeer, ResetPeer, SetPeer, Step
 
@@ -73,7 +73,7 @@ def peer_name(key: str, names: Mapping[str, str]) -> str:
 
 
 def drift(
-    observed: Observed | None,
+    observed: ObservedInterface | None,
     last: Interface,
     desired: Interface,
     zone: str,
@@ -95,7 +95,7 @@ def drift(
     )
 
 
-def _lost_settings(observed: Observed, last: Interface, desired: Interface) -> Iterator[str]:
+def _lost_settings(observed: ObservedInterface, last: Interface, desired: Interface) -> Iterator[str]:
     if last.public_key == desired.public_key and observed.public_key != desired.public_key:
         yield "the private key was another one" if observed.public_key else "the private key was gone"
     if last.listen_port == desired.listen_port and desired.listen_port not in (None, observed.listen_port):
@@ -104,7 +104,7 @@ def _lost_settings(observed: Observed, last: Interface, desired: Interface) -> I
         yield f"the MTU was {observed.mtu}"
 
 
-def _lost_link(observed: Observed, last: Interface, desired: Interface) -> Iterator[str]:
+def _lost_link(observed: ObservedInterface, last: Interface, desired: Interface) -> Iterator[str]:
     if not observed.up:
         yield f"link {last.name} was down"
     addresses = [address for address in last.addresses if address in desired.addresses]
@@ -120,7 +120,7 @@ def _lost_link(observed: Observed, last: Interface, desired: Interface) -> Itera
 
 
 def _lost_peers(
-    observed: Observed, last: Interface, desired: Interface, names: Mapping[str, str]
+    observed: ObservedInterface, last: Interface, desired: Interface, names: Mapping[str, str]
 ) -> Iterator[str]:
     kept = [key for key in last.peers if key in desired.peers]
     gone = sorted(peer_name(key, names) for key in kept if key not in observed.peers)
@@ -143,7 +143,7 @@ def _peers(names: Sequence[str]) -> str:
     return "peers" if len(names) > 1 else "peer"
 
 
-def _foreign(observed: Observed, last: Interface, desired: Interface, zone: str) -> Iterator[str]:
+def _foreign(observed: ObservedInterface, last: Interface, desired: Interface, zone: str) -> Iterator[str]:
     reason = f"which zone {zone} does not have: another program put it there"
     peers = sorted(observed.peers.keys() - last.peers.keys() - desired.peers.keys())
     if peers:

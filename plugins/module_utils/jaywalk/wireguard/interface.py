@@ -151,7 +151,7 @@ class Interface:
 
 
 @dataclass(frozen=True)
-class Observed:
+class ObservedInterface:
     """A WireGuard interface as observed; ``kind`` is ``kernel`` or ``userspace``.
 
     ``routes`` lead into it and were not made by the kernel.  ``lost_networks`` are networks of its addresses

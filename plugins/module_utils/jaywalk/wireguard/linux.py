@@ -19,7 +19,7 @@ from ..core.ip import version_of
 from ..core.runner import NamespaceRunner, Runner, run_checked
 from . import sysctl, userspace, wg
 from .backend import Backend, Failure
-from .interface import Observed, ObservedPeer, is_relays, networks_of
+from .interface import ObservedInterface, ObservedPeer, is_relays, networks_of
 from .mtu import PathMtu
 from .plan import Plan
 from .steps import (
@@ -54,7 +54,7 @@ _DONE_ALREADY = {
 class Linux(Backend):
     """WireGuard interfaces of a Linux machine, in the runner's network namespace."""
 
-    def observe(self, name: str) -> Observed | None:
+    def observe(self, name: str) -> ObservedInterface | None:
         found = self.runner.run(["ip", "-json", "-details", "addr", "show", "dev", name])
         if found.returncode != 0:
             if "does not exist" in found.stderr:
@@ -350,7 +350,7 @@ def _settled_routes(runner: Runner, name: str, addresses: Sequence[str]) -> dict
 
 
 def _routes(runner: Runner, name: str, addresses: Sequence[str]) -> dict[str, frozenset[str]]:
-    """The routes of an interface, as fields of :class:`Observed`; ``addresses`` are its own."""
+    """The routes of an interface, as fields of :class:`ObservedInterface`; ``addresses`` are its own."""
     prefixes: set[str] = set()
     by_kernel: set[str] = set()
     local: set[str] = set()

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from ..core import ip
-from .interface import Interface, Observed, WgPeer, is_relays
+from .interface import Interface, ObservedInterface, WgPeer, is_relays
 
 # Bytes that WireGuard adds to a packet over IPv6, 20 more than over IPv4; wg-quick(8) subtracts as many.
 OVERHEAD = 80
@@ -63,7 +63,7 @@ def fitting(paths: Mapping[str, PathMtu], interface: str, addresses: Iterable[st
 
 
 def applied(
-    desired: Interface, observed: Observed | None, paths: Mapping[str, PathMtu], raises: bool = False
+    desired: Interface, observed: ObservedInterface | None, paths: Mapping[str, PathMtu], raises: bool = False
 ) -> Interface:
     """``desired`` with the MTU that fits, unless it has one.
 

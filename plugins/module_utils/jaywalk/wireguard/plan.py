@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ..core.ip import version_of
-from .interface import Interface, Observed, ObservedPeer, WgPeer, networks_of
+from .interface import Interface, ObservedInterface, ObservedPeer, WgPeer, networks_of
 from .steps import (
     AddAddress,
     AddConnectedRoute,
@@ -74,7 +74,7 @@ def _text(lines: Iterable[str]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def diff(observed: Observed | None, desired: Interface | None, now: float | None = None) -> Plan:
+def diff(observed: ObservedInterface | None, desired: Interface | None, now: float | None = None) -> Plan:
     """The plan from ``observed`` to ``desired``; None stands for no interface.
 
     ``now`` (seconds since 1970) tells live sessions from dead ones: a peer that roamed and has a session
@@ -83,7 +83,7 @@ def diff(observed: Observed | None, desired: Interface | None, now: float | None
     if desired is None:
         return Plan("") if observed is None else Plan(observed.name, (Delete(observed),))
     moment = time.time() if now is None else now
-    current = observed or Observed(desired.name, "", "", 0, (), 0, up=False)
+    current = observed or ObservedInterface(desired.name, "", "", 0, (), 0, up=False)
     routes = list(route_steps(desired, current.routes - (desired.accepted_routes - desired.routes)))
     steps = [
         *([Create(desired.name)] if observed is None else []),
@@ -149,14 +149,14 @@ def _keeps_endpoint(before: WgPeer, after: WgPeer, now: float) -> bool:
     return bool(before.endpoint) and before.endpoint != after.endpoint and has_session
 
 
-def _settings(current: Observed, desired: Interface) -> Iterator[Step]:
+def _settings(current: ObservedInterface, desired: Interface) -> Iterator[Step]:
     if current.public_key != desired.public_key:
         yield SetKey(current.public_key, desired.public_key, desired.private_key_file)
     if desired.listen_port is not None and current.listen_port != desired.listen_port:
         yield SetListenPort(current.listen_port, desired.listen_port)
 
 
-def _link(current: Observed, desired: Interface) -> Iterator[Step]:
+def _link(current: ObservedInterface, desired: Interface) -> Iterator[Step]:
     if desired.mtu is not None and current.mtu != desired.mtu:
         yield SetMtu(current.mtu, desired.mtu)
     # Backwards, since a primary address is listed first and takes its secondaries along.
@@ -170,7 +170,7 @@ def _link(current: Observed, desired: Interface) -> Iterator[Step]:
         yield LinkUp()
 
 
-def _restored(current: Observed, desired: Interface) -> Iterator[Step]:
+def _restored(current: ObservedInterface, desired: Interface) -> Iterator[Step]:
     """Restores the desired addresses and routes that leave with an IPv4 address that is deleted.
 
     A primary address takes its secondaries (ip-address(8)), the last address of an interface takes all
@@ -187,7 +187,7 @@ def _restored(current: Observed, desired: Interface) -> Iterator[Step]:
             yield RestoreRoute(prefix, desired.metric)
 
 
-def _lost(current: Observed, desired: Interface) -> Iterator[Step]:
+def _lost(current: ObservedInterface, desired: Interface) -> Iterator[Step]:
     """Restores what the kernel made for an address that stays, and somebody deleted."""
     kept = [address for address in desired.addresses if address in current.addresses]
     for network, host in networks_of(kept).items():

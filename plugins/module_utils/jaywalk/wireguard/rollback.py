@@ -9,13 +9,13 @@ from contextlib import contextmanager, suppress
 from ..core.errors import JaywalkError
 from ..core.runner import Runner, run_checked
 from . import plan
-from .interface import Interface, Observed
+from .interface import Interface, ObservedInterface
 from .linux import Linux
 from .steps import LinkStep
 
 
 @contextmanager
-def restored_on_failure(runner: Runner, before: Observed | None) -> Iterator[None]:
+def restored_on_failure(runner: Runner, before: ObservedInterface | None) -> Iterator[None]:
     """Restores the interface ``before``, if there was one, when the block raises ``JaywalkError``."""
     if before is None:
         yield
@@ -30,7 +30,7 @@ def restored_on_failure(runner: Runner, before: Observed | None) -> Iterator[Non
         raise
 
 
-def _restore(runner: Runner, before: Observed, settings: str) -> None:
+def _restore(runner: Runner, before: ObservedInterface, settings: str) -> None:
     # A peer that stays the same loses no packet by 'syncconf' (wg(8)).
     runner.run(["wg", "syncconf", before.name, "/dev/stdin"], settings)
     now = Linux(runner).observe(before.name)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .interface import Observed, WgPeer
+from .interface import ObservedInterface, WgPeer
 
 
 class Step:
@@ -44,7 +44,7 @@ class Create(Step):
 class Delete(Step):
     """Deletes the interface with everything on it."""
 
-    observed: Observed
+    observed: ObservedInterface
 
     @property
     def removed(self) -> tuple[str, ...]:

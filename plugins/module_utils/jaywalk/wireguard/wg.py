@@ -12,7 +12,7 @@ from typing import Any
 from ..core.errors import CommandFailed
 from ..core.runner import Runner
 from .backend import Failure
-from .interface import Observed, ObservedPeer, WgPeer
+from .interface import ObservedInterface, ObservedPeer, WgPeer
 from .steps import (
     RemovePeer,
     RemovePresharedKey,
@@ -33,11 +33,11 @@ MAX_CALLS = 200
 _OF_ALL_PEERS = ("No such device", "Operation not permitted", "Protocol not supported")
 
 
-def observed_from_dump(name: str, dump: str, **link: Any) -> Observed:
+def observed_from_dump(name: str, dump: str, **link: Any) -> ObservedInterface:
     """The interface from the output of ``wg show dump``, and ``link``, its other fields."""
     own, *peers = dump.splitlines()
     public, listen_port = own.split("\t")[1:3]
-    return Observed(
+    return ObservedInterface(
         name=name,
         public_key="" if public == "(none)" else public,
         listen_port=int(listen_port),

@@ -11,7 +11,7 @@ import pytest
 
 from jaywalk.core.errors import CommandFailed, JaywalkError
 from jaywalk.wireguard import darwin, linux, plan
-from jaywalk.wireguard.interface import Interface, Observed, WgPeer
+from jaywalk.wireguard.interface import Interface, ObservedInterface, WgPeer
 from jaywalk.wireguard.mtu import PathMtu
 from jaywalk.wireguard.steps import (
     AddAddress,
@@ -49,7 +49,7 @@ def mac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorded:
     return a_mac(tmp_path, monkeypatch)
 
 
-def observe(mac: Recorded) -> Observed | None:
+def observe(mac: Recorded) -> ObservedInterface | None:
     return backend(mac).observe("wg0")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jaywalk.wireguard import describe, plan
-from jaywalk.wireguard.interface import Interface, Observed, ObservedPeer, WgPeer
+from jaywalk.wireguard.interface import Interface, ObservedInterface, ObservedPeer, WgPeer
 from tests.strategies import key
 
 PEERS = {key(n): WgPeer(key(n), (f"10.20.0.{n}/32",), f"192.0.2.{n}:51820", 25) for n in range(1, 6)}
@@ -26,7 +26,7 @@ LAST = Interface(
 )
 
 
-def observed(**changed: Any) -> Observed:
+def observed(**changed: Any) -> ObservedInterface:
     peers = {
         each.key: ObservedPeer(each.key, each.allowed_ips, each.endpoint, each.keepalive)
         for each in LAST.peers.values()
@@ -42,14 +42,14 @@ def observed(**changed: Any) -> Observed:
         "peers": peers,
         "routes": LAST.routes,
     }
-    return Observed(**{**as_brought, **changed})
+    return ObservedInterface(**{**as_brought, **changed})
 
 
 def peers_but(*numbers: int) -> dict[str, ObservedPeer]:
     return {each: peer for each, peer in observed().peers.items() if each not in set(map(key, numbers))}
 
 
-def drift(found: Observed | None, desired: Interface = LAST) -> list[str]:
+def drift(found: ObservedInterface | None, desired: Interface = LAST) -> list[str]:
     return list(describe.drift(found, LAST, desired, "zone-blue", NAMES))
 
 
@@ -93,7 +93,7 @@ FOREIGN = "which zone zone-blue does not have: another program put it there"
         ),
     ],
 )
-def test_each_change_of_others_is_one_sentence(found: Observed | None, sentences: list[str]) -> None:
+def test_each_change_of_others_is_one_sentence(found: ObservedInterface | None, sentences: list[str]) -> None:
     assert drift(found) == sentences
 
 

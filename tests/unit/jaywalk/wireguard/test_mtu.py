@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from jaywalk.wireguard import mtu
-from jaywalk.wireguard.interface import Interface, Observed, WgPeer, client_name
+from jaywalk.wireguard.interface import Interface, ObservedInterface, WgPeer, client_name
 from jaywalk.wireguard.mtu import LearntMtus, PathMtu
 from tests.strategies import key
 
@@ -41,7 +41,7 @@ def test_the_smallest_link_counts_less_what_wireguard_adds(
 
 def test_an_interface_is_raised_by_the_agent_alone_and_a_new_one_keeps_its_default() -> None:
     wanted, fits = Interface("wg0", key(0), "/key", addresses=IPV4), {HOST: PathMtu("eth0", 1500)}
-    small = Observed("wg0", "kernel", key(0), 1, IPV4, 1220, up=True)
+    small = ObservedInterface("wg0", "kernel", key(0), 1, IPV4, 1220, up=True)
     assert mtu.applied(wanted, None, fits).mtu is None
     assert mtu.applied(wanted, None, {HOST: PathMtu("eth0", 1300)}).mtu == 1220
     assert mtu.applied(wanted, small, fits).mtu is None

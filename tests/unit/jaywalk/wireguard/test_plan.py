@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jaywalk.core.errors import CommandFailed
 from jaywalk.core.runner import Finished
 from jaywalk.wireguard import plan, userspace, wg
-from jaywalk.wireguard.interface import Interface, Observed, ObservedPeer, WgPeer, networks_of
+from jaywalk.wireguard.interface import Interface, ObservedInterface, ObservedPeer, WgPeer, networks_of
 from jaywalk.wireguard.linux import Linux
 from jaywalk.wireguard.steps import SetPeer, WgStep
 from tests import strategies as mesh
@@ -63,7 +63,7 @@ def peer_sets(draw: st.DrawFn) -> dict[str, WgPeer]:
 
 
 @st.composite
-def observations(draw: st.DrawFn) -> Observed | None:
+def observations(draw: st.DrawFn) -> ObservedInterface | None:
     if draw(st.integers(0, 9)) == 0:
         return None
     peers = draw(peer_sets())
@@ -73,7 +73,7 @@ def observations(draw: st.DrawFn) -> Observed | None:
     hosts = sorted({each.split("/")[0] for each in addresses})
     networks = sorted(networks_of(addresses))
     lost = draw(st.frozensets(st.sampled_from(networks))) if networks else frozenset()
-    return Observed(
+    return ObservedInterface(
         name=NAME,
         kind=draw(st.sampled_from(["kernel", "userspace"])),
         public_key=draw(st.sampled_from(["", *KEY_FILES.values()])),
@@ -108,7 +108,7 @@ def desired_interfaces(draw: st.DrawFn) -> Interface:
 
 @given(observations(), desired_interfaces())
 def test_plan_leads_from_any_state_to_any_other_and_then_there_is_nothing_left(
-    observed: Observed | None, desired: Interface
+    observed: ObservedInterface | None, desired: Interface
 ) -> None:
     model = ModelInterface.of(observed, KEY_FILES)
     Linux(model).apply(plan.diff(observed, desired, NOW))
@@ -127,7 +127,9 @@ def test_plan_leads_from_any_state_to_any_other_and_then_there_is_nothing_left(
 
 
 @given(observations(), desired_interfaces())
-def test_diff_is_what_changes_no_more_and_no_less(observed: Observed | None, desired: Interface) -> None:
+def test_diff_is_what_changes_no_more_and_no_less(
+    observed: ObservedInterface | None, desired: Interface
+) -> None:
     model = ModelInterface.of(observed, KEY_FILES)
     before = model.facts()
     steps = plan.diff(observed, desired, NOW)
@@ -156,7 +158,7 @@ def test_an_address_with_two_prefix_lengths_gets_one_local_route() -> None:
     assert not plan.diff(model.observed(), desired, NOW)
 
 
-def _lost_lines(observed: Observed | None) -> set[str]:
+def _lost_lines(observed: ObservedInterface | None) -> set[str]:
     """The routes that the kernel made and others deleted; they are no facts of the model while they exist."""
     if observed is None:
         return set()
@@ -165,7 +167,9 @@ def _lost_lines(observed: Observed | None) -> set[str]:
 
 
 @given(observations(), desired_interfaces())
-def test_peer_that_did_not_change_is_in_no_command(observed: Observed | None, desired: Interface) -> None:
+def test_peer_that_did_not_change_is_in_no_command(
+    observed: ObservedInterface | None, desired: Interface
+) -> None:
     model = ModelInterface.of(observed, KEY_FILES)
     before = {key: (peer.allowed, peer.endpoint, peer.keepalive) for key, peer in model.peers.items()}
     same = {key for key, wanted in settled(desired, observed, NOW).items() if before.get(key) == wanted}
@@ -174,14 +178,16 @@ def test_peer_that_did_not_change_is_in_no_command(observed: Observed | None, de
 
 
 @given(observations(), desired_interfaces())
-def test_interface_is_never_deleted_to_be_changed(observed: Observed | None, desired: Interface) -> None:
+def test_interface_is_never_deleted_to_be_changed(
+    observed: ObservedInterface | None, desired: Interface
+) -> None:
     steps = plan.diff(observed, desired, NOW)
     assert not steps.deletes
     assert steps.creates == (observed is None)
 
 
 @given(observations())
-def test_interface_that_should_not_be_is_deleted_in_one_step(observed: Observed | None) -> None:
+def test_interface_that_should_not_be_is_deleted_in_one_step(observed: ObservedInterface | None) -> None:
     model = ModelInterface.of(observed, KEY_FILES)
     steps = plan.diff(observed, None, NOW)
     assert bool(steps) == model.exists
