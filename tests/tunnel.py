@@ -73,22 +73,22 @@ class Tunnel:
         """Run the part of an agent that replies to probes."""
         stop = threading.Event()
         with inside(end.where.name):
-            beats = [ProbeSocket(end.config.interface, host) for host in end.record.addresses]
+            sockets = [ProbeSocket(end.config.interface, host) for host in end.record.addresses]
 
-        def answer() -> None:
+        def reply() -> None:
             while not stop.wait(0.005):
-                for beat in beats:
-                    list(beat.receive())
+                for sock in sockets:
+                    list(sock.receive())
 
-        thread = threading.Thread(target=answer)
+        thread = threading.Thread(target=reply)
         thread.start()
         try:
             yield
         finally:
             stop.set()
             thread.join()
-            for beat in beats:
-                beat.close()
+            for sock in sockets:
+                sock.close()
 
 
 def drop_larger_than(router: Namespace, size: int) -> None:

@@ -75,7 +75,7 @@ PARTS = {
     "fleet": lambda: fleet.measure(log),
     "nat": lambda: nat.measure(log),
 }
-# Names of parts before their present ones.
+# Former names of parts, which the command still accepts.
 OLDER_NAMES = {"beats": "probes"}
 
 
