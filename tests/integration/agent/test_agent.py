@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The whole agent on a real interface, with a real controller and a systemd that listens."""
+"""The whole agent on a real interface, with a real controller and a simulated systemd."""
 
 from __future__ import annotations
 
@@ -49,27 +49,27 @@ INTERFACE = "jwuagent0"
 
 @dataclass
 class Systemd:
-    """Hears what a service says, and ends it when it has said what the test waits for."""
+    """Receives the notifications of a service."""
 
     path: Path
-    said: list[str] = field(default_factory=list)
+    received: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.link = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.link.bind(str(self.path))
         self.link.settimeout(120)
 
-    def hear(self, wanted: str) -> None:
-        while not any(wanted in line for line in self.said):
-            self.said += self.link.recv(4096).decode().splitlines()
+    def wait_for(self, text: str) -> None:
+        while not any(text in line for line in self.received):
+            self.received += self.link.recv(4096).decode().splitlines()
 
 
 @pytest.fixture
 def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Systemd]:
-    heard = Systemd(tmp_path / "notify")
-    monkeypatch.setenv("NOTIFY_SOCKET", str(heard.path))
-    yield heard
-    heard.link.close()
+    made = Systemd(tmp_path / "notify")
+    monkeypatch.setenv("NOTIFY_SOCKET", str(made.path))
+    yield made
+    made.link.close()
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_is_ready_when_the_interface_is_and_leaves_it_up(
     agent = Agent(config, inside.runner, stop)
 
     def act() -> None:
-        systemd.hear("READY=1")
+        systemd.wait_for("READY=1")
         assert "10.20.0.1/20" in inside.run(["ip", "addr", "show", "dev", INTERFACE])
         kept = snapshot.load(config.snapshot_file, "zone-blue")
         assert kept is not None
@@ -118,17 +118,17 @@ def test_is_ready_when_the_interface_is_and_leaves_it_up(
         operator(redis_server).ask(join("zone-blue", 1), 20)
         until(lambda: key_of(1) in peers(inside))
         until(lambda: key_of(1) in config.snapshot_file.read_text())
-        systemd.hear("WATCHDOG=1")
+        systemd.wait_for("WATCHDOG=1")
 
     run(agent, act)
     assert peers(inside) == {key_of(1)}
-    states = [line for line in systemd.said if line.startswith("STATUS=")]
+    states = [line for line in systemd.received if line.startswith("STATUS=")]
     assert states[-1] == "STATUS=following zone zone-blue"
-    assert systemd.said.count("READY=1") == 1
+    assert systemd.received.count("READY=1") == 1
 
 
 @pytest.mark.parametrize("conduct", [trickles(0.2), sends(b"*1000000000\r\n")])
-def test_the_watchdog_is_fed_beside_a_controller_that_trickles_or_lies(
+def test_the_watchdog_is_fed_with_a_slow_or_broken_controller(
     inside: Namespace,
     config: AgentConfig,
     stop: StopSignal,
@@ -144,15 +144,15 @@ def test_the_watchdog_is_fed_beside_a_controller_that_trickles_or_lies(
         def act() -> None:
             for tries in range(1, 4):
                 until(lambda tries=tries: server.connections >= tries)
-                systemd.said.clear()
-                systemd.hear("WATCHDOG=1")
+                systemd.received.clear()
+                systemd.wait_for("WATCHDOG=1")
             until(lambda: "is it Redis? Check what listens there" in agent.follower.membership.error)
 
         run(agent, act)
 
 
 @pytest.mark.usefixtures("supervisor")
-def test_who_loses_an_address_to_another_node_says_so(
+def test_an_address_that_went_to_another_node_is_logged(
     redis_server: RedisServer,
     inside: Namespace,
     config: AgentConfig,
@@ -163,7 +163,7 @@ def test_who_loses_an_address_to_another_node_says_so(
     agent = Agent(config, inside.runner, stop)
 
     def act() -> None:
-        systemd.hear("READY=1")
+        systemd.wait_for("READY=1")
         operator(redis_server).ask(join("zone-blue", 1, request_ip=["10.20.0.1"]), 20)
         until(lambda: "this node lost 10.20.0.1 to peer node1, and has " in caplog.text)
 
@@ -171,7 +171,7 @@ def test_who_loses_an_address_to_another_node_says_so(
 
 
 @pytest.mark.usefixtures("supervisor")
-def test_on_a_disk_that_takes_nothing_commands_know_what_the_running_agent_knows(
+def test_on_a_full_disk_commands_have_the_copy_of_the_running_agent(
     redis_server: RedisServer, inside: Namespace, config: AgentConfig, stop: StopSignal, systemd: Systemd
 ) -> None:
     agent = Agent(config, inside.runner, stop)
@@ -181,7 +181,7 @@ def test_on_a_disk_that_takes_nothing_commands_know_what_the_running_agent_knows
         return status.gather(config, inside.runner)
 
     def act() -> None:
-        systemd.hear("READY=1")
+        systemd.wait_for("READY=1")
         operator(redis_server).ask(join("zone-blue", 1), 20)
         until(lambda: [each["public_key"] for each in shown()["peers"]] == [key_of(1)])
         until(lambda: not shown()["agent"]["trouble"])
@@ -195,7 +195,7 @@ def test_on_a_disk_that_takes_nothing_commands_know_what_the_running_agent_knows
 
 
 @pytest.mark.usefixtures("supervisor")
-def test_files_that_somebody_removes_are_back_and_no_second_agent_starts(
+def test_removed_files_are_restored_and_no_second_agent_starts(
     inside: Namespace,
     config: AgentConfig,
     stop: StopSignal,
@@ -207,7 +207,7 @@ def test_files_that_somebody_removes_are_back_and_no_second_agent_starts(
     monkeypatch.setattr(follower, "TICK_SECONDS", 1.0)
 
     def act() -> None:
-        systemd.hear("READY=1")
+        systemd.wait_for("READY=1")
         until(config.interface_file.exists)
         config.run_dir.rename(config.run_dir.with_name("removed"))
         config.snapshot_file.unlink()
@@ -224,7 +224,7 @@ def test_files_that_somebody_removes_are_back_and_no_second_agent_starts(
 
 
 @pytest.mark.usefixtures("supervisor")
-def test_a_node_whose_password_file_is_gone_comes_up_from_the_snapshot_and_says_so(
+def test_a_node_without_its_password_file_comes_up_from_the_snapshot_and_reports_the_error(
     inside: Namespace, config: AgentConfig, stop: StopSignal, systemd: Systemd, tmp_path: Path
 ) -> None:
     Agent(config, inside.runner, stop).up(20)
@@ -232,7 +232,7 @@ def test_a_node_whose_password_file_is_gone_comes_up_from_the_snapshot_and_says_
     config = replace(config, controller_password="", controller_password_file=str(tmp_path / "gone"))
 
     def act() -> None:
-        systemd.hear("READY=1")
+        systemd.wait_for("READY=1")
         assert "10.20.0.1/20" in inside.run(["ip", "addr", "show", "dev", INTERFACE])
         until(lambda: "cannot read the controller's password" in (trouble_of(config) or ""))
 
@@ -240,7 +240,7 @@ def test_a_node_whose_password_file_is_gone_comes_up_from_the_snapshot_and_says_
 
 
 @pytest.mark.usefixtures("supervisor")
-def test_a_prefix_that_is_taken_as_its_network_is_told_of(
+def test_a_normalised_prefix_is_logged(
     inside: Namespace, stop: StopSignal, config: AgentConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -251,7 +251,7 @@ def test_a_prefix_that_is_taken_as_its_network_is_told_of(
     run(Agent(odd, inside.runner, stop), lambda: until(lambda: note in caplog.messages))
 
 
-def test_comes_up_from_its_snapshot_with_nobody_to_ask(
+def test_comes_up_from_its_snapshot_without_a_controller(
     redis_server: RedisServer, inside: Namespace, config: AgentConfig, stop: StopSignal, systemd: Systemd
 ) -> None:
     with committing(redis_server.address):
@@ -261,9 +261,9 @@ def test_comes_up_from_its_snapshot_with_nobody_to_ask(
     redis_server.stop()
 
     def act() -> None:
-        systemd.hear("READY=1")
+        systemd.wait_for("READY=1")
         assert peers(inside) == {key_of(1)}
-        systemd.hear("cannot be reached")
+        systemd.wait_for("cannot be reached")
         report = runtime_state.Report.read(config.status_file)
         assert report is not None and "cannot be reached" in report.trouble
 
@@ -272,24 +272,24 @@ def test_comes_up_from_its_snapshot_with_nobody_to_ask(
 
 
 @pytest.mark.usefixtures("supervisor")
-def test_what_fails_later_is_tried_again(
+def test_a_failed_update_is_retried(
     redis_server: RedisServer, inside: Namespace, config: AgentConfig, stop: StopSignal, systemd: Systemd
 ) -> None:
     def act() -> None:
-        systemd.hear("READY=1")
+        systemd.wait_for("READY=1")
         with mock.patch("jaywalk.wireguard.wg.set_many", side_effect=CommandFailed(["wg", "set"], 1, "busy")):
             operator(redis_server).ask(join("zone-blue", 1), 20)
-            systemd.hear("busy")
+            systemd.wait_for("busy")
         until(lambda: key_of(1) in peers(inside))
-        systemd.said.clear()
-        systemd.hear("STATUS=following")
+        systemd.received.clear()
+        systemd.wait_for("STATUS=following")
 
     run(Agent(config, inside.runner, stop), act)
 
 
 @pytest.mark.usefixtures("supervisor")
 @pytest.mark.kernel_wireguard
-def test_a_route_that_somebody_deleted_comes_back(
+def test_a_deleted_route_is_restored(
     redis_server: RedisServer,
     inside: Namespace,
     config: AgentConfig,
@@ -301,7 +301,7 @@ def test_a_route_that_somebody_deleted_comes_back(
     operator(redis_server).ask(join("zone-blue", 1, child_prefixes=["172.20.1.0/24"]), 20)
 
     def act() -> None:
-        systemd.hear("READY=1")
+        systemd.wait_for("READY=1")
         inside.run(["ip", "route", "del", "172.20.1.0/24"])
         until(lambda: "172.20.1.0/24" in inside.run(["ip", "route"]))
 
@@ -315,11 +315,11 @@ def test_a_removed_node_takes_its_tunnels_down(
     agent = Agent(config, inside.runner, stop)
 
     def act() -> None:
-        systemd.hear("READY=1")
+        systemd.wait_for("READY=1")
         operator(redis_server).ask(
             Request.validated("release", "zone-blue", agent.public_key), 20, to=KEYS.operator_inbox
         )
-        systemd.hear("was removed from zone zone-blue")
+        systemd.wait_for("was removed from zone zone-blue")
 
     run(agent, act)
     assert INTERFACE not in inside.run(["ip", "link"])
@@ -331,7 +331,7 @@ def test_a_removed_node_takes_its_tunnels_down(
 @pytest.mark.parametrize(
     "conflict", ["network", pytest.param("interface", marks=pytest.mark.kernel_wireguard), "tun"]
 )
-def test_what_this_machine_refuses_the_zone_never_hears_of(
+def test_what_this_machine_refuses_is_not_requested(
     way: str,
     conflict: str,
     redis_server: RedisServer,
@@ -369,18 +369,18 @@ def test_a_refused_join_leaves_no_interface(
     stop: StopSignal,
     tmp_path: Path,
 ) -> None:
-    words = {"controller": config.controller, "controller_password": AGENT_PASSWORD, "interface": INTERFACE}
-    agent = Agent(config_in(tmp_path, request_ip="192.0.2.7", **words), inside.runner, stop)
+    options = {"controller": config.controller, "controller_password": AGENT_PASSWORD, "interface": INTERFACE}
+    agent = Agent(config_in(tmp_path, request_ip="192.0.2.7", **options), inside.runner, stop)
     with pytest.raises(RequestRefused, match=r"192\.0\.2\.7 lies outside"):
         agent.up(20) if way == "up" else agent.run()
     assert INTERFACE not in inside.run(["ip", "link"])
     assert not config.snapshot_file.exists()
 
 
-def test_up_says_at_once_that_nobody_is_there(inside: Namespace, stop: StopSignal, tmp_path: Path) -> None:
-    words = {"controller": "127.0.0.1:1", "controller_password": "secret-word", "interface": INTERFACE}
+def test_up_reports_an_unreachable_controller(inside: Namespace, stop: StopSignal, tmp_path: Path) -> None:
+    options = {"controller": "127.0.0.1:1", "controller_password": "secret-word", "interface": INTERFACE}
     with pytest.raises(ControllerUnreachable, match=r"127\.0\.0\.1:1") as caught:
-        Agent(config_in(tmp_path, **words), inside.runner, stop).up(20)
+        Agent(config_in(tmp_path, **options), inside.runner, stop).up(20)
     assert "secret-word" not in str(caught.value)
 
 
@@ -411,10 +411,10 @@ def test_a_superseded_machine_takes_its_tunnels_down(
     agent = Agent(config, inside.runner, stop)
 
     def act() -> None:
-        systemd.hear("READY=1")
+        systemd.wait_for("READY=1")
         other = Request.validated("join", "zone-blue", agent.public_key, machine_id="000000bb")
         assert operator(redis_server).ask(other, 20).addresses == ("10.20.0.1", "fd00:20::1")
-        systemd.hear("superseded: the key of this node joined zone zone-blue from another machine")
+        systemd.wait_for("superseded: the key of this node joined zone zone-blue from another machine")
 
     run(agent, act)
     assert INTERFACE not in inside.run(["ip", "link"])
@@ -424,7 +424,7 @@ def test_a_superseded_machine_takes_its_tunnels_down(
     assert operator(redis_server).snapshot().peers[agent.public_key].machine_id == "000000bb"
 
 
-def test_wants_a_controller(inside: Namespace, stop: StopSignal, tmp_path: Path) -> None:
+def test_needs_a_controller(inside: Namespace, stop: StopSignal, tmp_path: Path) -> None:
     with pytest.raises(InvalidValue, match="--controller"):
         Agent(config_in(tmp_path), inside.runner, stop)
     assert not (tmp_path / "key").exists()
@@ -451,7 +451,7 @@ def test_a_zone_in_disorder_does_not_fill_the_journal(
 
 
 @pytest.mark.usefixtures("supervisor")
-def test_without_ipv6_the_agent_is_ready_follows_the_zone_and_takes_it_when_it_may(
+def test_without_ipv6_the_agent_follows_the_zone_and_adds_it_once_the_kernel_accepts_it(
     redis_server: RedisServer,
     inside: Namespace,
     config: AgentConfig,
@@ -465,14 +465,14 @@ def test_without_ipv6_the_agent_is_ready_follows_the_zone_and_takes_it_when_it_m
     zone = operator(redis_server)
 
     def act() -> None:
-        systemd.hear("READY=1")
+        systemd.wait_for("READY=1")
         until(lambda: f"the zone's IPv6 is left out of {INTERFACE}" in caplog.text)
         inside.run(["ip", "route", "add", "172.20.1.0/24", "dev", "lo", "metric", "2048"])
         prefixes = ("172.20.1.0/24", "172.20.2.0/24")
         zone.ask(join("zone-blue", 1, child_prefixes=prefixes), 20.0).lease_or_raise()
         until(lambda: key_of(1) in peers(inside))
         until(lambda: "172.20.2.0/24" in inside.run(["ip", "route", "show", "dev", INTERFACE]))
-        systemd.hear("STATUS=route 172.20.1.0/24 was refused: File exists")
+        systemd.wait_for("STATUS=route 172.20.1.0/24 was refused: File exists")
         zone.ask(join("zone-blue", 2), 20.0).lease_or_raise()
         until(lambda: key_of(2) in peers(inside))
         until(lambda: snapshot_peers(config) >= {key_of(1), key_of(2)})
@@ -517,7 +517,7 @@ def test_a_tool_that_keeps_adding_a_peer_is_named_and_does_not_fill_the_journal(
     add = ["wg", "set", INTERFACE, "peer", key_of(9), "endpoint", "192.0.2.99:51820"]
 
     def act() -> None:
-        systemd.hear("READY=1")
+        systemd.wait_for("READY=1")
         for _ in range(4):
             inside.run(add)
             until(lambda: key_of(9) not in peers(inside))

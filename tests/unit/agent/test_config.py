@@ -35,7 +35,7 @@ def test_defaults_follow_the_zone() -> None:
     assert config.name == host_label()
 
 
-def test_a_local_endpoint_name_is_told_of_when_it_is_lost_and_found(
+def test_a_lost_and_a_found_name_of_the_local_endpoint_are_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -72,7 +72,7 @@ def test_a_bad_value_is_named(option: str, value: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["AAAA", "4GgaQCy68nzNsUE5aJ9fuLzHhB65tAlwbmA72MWnOm8"])
-def test_a_public_key_that_is_none_is_not_quoted_since_it_may_be_the_private_one(text: str) -> None:
+def test_an_invalid_public_key_is_not_quoted_since_it_may_be_the_private_one(text: str) -> None:
     with pytest.raises(InvalidValue, match="--public-key holds no WireGuard public key") as raised:
         AgentConfig.read({"public_key": text})
     assert text not in str(raised.value)

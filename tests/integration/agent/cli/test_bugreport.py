@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The archive for a maintainer: all that is asked for, no secret, and never stuck."""
+"""The archive for a maintainer: it has all parts, no secret, and a limit of time."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def unpacked(path: Path) -> dict[str, str]:
 
 
 @pytest.mark.wireguard
-def test_one_archive_holds_all_and_no_secret(
+def test_the_archive_has_all_parts_and_no_secret(
     inside: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     configuration = tmp_path / "etc"
@@ -111,7 +111,7 @@ def test_one_archive_holds_all_and_no_secret(
     assert "Python 3" in parts["versions.txt"]
 
 
-def test_a_part_that_fails_hangs_or_is_too_large_keeps_no_other_away(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_that_fails_hangs_or_is_too_large_affects_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bugreport, "MAX_PART_BYTES", 1000)
 
     def fails() -> tuple[str, str]:
@@ -132,7 +132,7 @@ def test_a_part_that_fails_hangs_or_is_too_large_keeps_no_other_away(monkeypatch
 def test_what_is_missing_on_the_machine_is_noted_in_the_archive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Such as all that is systemd's in a container."""
+    """Such as systemd in a container."""
     monkeypatch.setenv("PATH", "/nonexistent")
     monkeypatch.setattr(bugreport, "CONFIG_DIR", tmp_path / "none")
     config = config_in(tmp_path)
@@ -152,7 +152,7 @@ def test_an_archive_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> Non
     assert [each.name for each in tmp_path.iterdir()] == ["report.tar.gz"]
 
 
-def test_its_name_tells_node_zone_and_time(tmp_path: Path) -> None:
+def test_the_file_name_has_node_zone_and_time(tmp_path: Path) -> None:
     name = bugreport.default_name(config_in(tmp_path))
     assert name.startswith("jaywalk-bugreport-node0-zone-blue-2")
     assert name.endswith(".tar.gz")
@@ -174,11 +174,11 @@ def test_its_name_tells_node_zone_and_time(tmp_path: Path) -> None:
         ("the word known is hidden", "the word (hidden) is hidden"),
     ],
 )
-def test_what_stands_where_a_secret_would_is_hidden(text: str, hidden: str) -> None:
+def test_a_value_in_the_place_of_a_secret_is_hidden(text: str, hidden: str) -> None:
     assert redaction.without_secrets(text, {"known"}) == hidden
 
 
-def test_of_a_dump_only_public_keys_are_left() -> None:
+def test_a_dump_keeps_only_public_keys() -> None:
     private, public = keys.generate(SubprocessRunner()), key(1)
     dump = (
         f"wg0\t{private}\t{public}\t51820\toff\nwg0\t{key(2)}\t{private}\t(none)\t10.0.0.1/32\t0\t0\t0\toff\n"
@@ -192,7 +192,7 @@ def test_of_a_dump_only_public_keys_are_left() -> None:
     assert "wg1\t(none)" in shown
 
 
-def test_it_asks_the_program_that_it_is_part_of(tmp_path: Path) -> None:
+def test_it_runs_the_program_that_it_is_part_of(tmp_path: Path) -> None:
     text, error = bugreport._own_command({"state_dir": str(tmp_path), "interface": "jwunone"}, "status")
     assert "has not joined" in text
     assert error == ""

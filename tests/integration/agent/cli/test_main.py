@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command: what it does, what it prints, and how it ends."""
+"""The command: its effects, its output and its exit codes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ COMMANDS = ("up", "down", "leave", "status", "doctor", "ping", "bugreport", "key
 
 @pytest.fixture(autouse=True)
 def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stop: StopSignal) -> None:
-    """No variable but those that keep the test's files in its folder; signals are put back at the end."""
+    """Only variables that keep the test's files in its folder; restores signals at the end."""
     for variable in (*(option.variable for option in OPTIONS.values()), "NOTIFY_SOCKET"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("JAYWALK_STATE_DIR", str(tmp_path))
@@ -92,7 +92,7 @@ def test_help_names_each_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["status"], {"JAYWALK_AGENT_MODE": "1", "JAYWALK_CONTROLLER": "c"}, "status"),
     ],
 )
-def test_chooses_the_command(
+def test_the_flags_select_the_command(
     argv: list[str], environment: dict[str, str], called: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for variable, value in environment.items():
@@ -108,7 +108,7 @@ def test_chooses_the_command(
     assert ran == [called]
 
 
-def test_without_a_word_it_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_arguments_the_error_names_the_flags(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main.main([])
     assert ended.value.code == 2
@@ -131,7 +131,7 @@ def test_without_a_word_it_says_what_to_do(capsys: pytest.CaptureFixture[str]) -
     ],
 )
 @pytest.mark.wireguard
-def test_a_bad_value_is_named_with_its_remedy_and_touches_nothing(
+def test_an_invalid_value_is_named_with_its_remedy_and_changes_nothing(
     argv: list[str],
     words: list[str],
     controller: RedisServer,
@@ -139,12 +139,12 @@ def test_a_bad_value_is_named_with_its_remedy_and_touches_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main.main(argv) == main.BAD_VALUE
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith("jaywalk: ")
-    assert len(said.err.splitlines()) == 1
-    assert all(word in said.err for word in words), said.err
-    assert AGENT_PASSWORD not in said.err
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("jaywalk: ")
+    assert len(output.err.splitlines()) == 1
+    assert all(word in output.err for word in words), output.err
+    assert AGENT_PASSWORD not in output.err
     assert zone(controller).snapshot().peers == {}
     assert INTERFACE not in inside.run(["ip", "link"])
 
@@ -163,7 +163,7 @@ def test_a_bad_value_is_named_with_its_remedy_and_touches_nothing(
     ],
 )
 @pytest.mark.wireguard
-def test_a_refusal_is_one_sentence_and_touches_nothing(
+def test_a_refusal_is_one_sentence_and_changes_nothing(
     argv: list[str],
     words: list[str],
     controller: RedisServer,
@@ -172,11 +172,11 @@ def test_a_refusal_is_one_sentence_and_touches_nothing(
 ) -> None:
     zone(controller).ask(join("zone-blue", 1), 20)
     assert main.main(argv) == main.FAILURE
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert len(said.err.splitlines()) == 1
-    assert all(word in said.err for word in words), said.err
-    assert not any(secret in said.err for secret in (AGENT_PASSWORD, "Not-The-Password"))
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert len(output.err.splitlines()) == 1
+    assert all(word in output.err for word in words), output.err
+    assert not any(secret in output.err for secret in (AGENT_PASSWORD, "Not-The-Password"))
     assert len(zone(controller).snapshot().peers) == 1
     assert INTERFACE not in inside.run(["ip", "link"])
 
@@ -202,7 +202,7 @@ def test_a_missing_tool_is_named(
 
 
 @pytest.mark.wireguard
-def test_a_node_comes_is_looked_at_goes_down_comes_back_and_leaves(
+def test_a_node_goes_up_and_down_and_up_and_leaves(
     controller: RedisServer, inside: Namespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main.main(["up"]) == 0
@@ -226,7 +226,7 @@ def test_a_node_comes_is_looked_at_goes_down_comes_back_and_leaves(
 
 
 @pytest.mark.wireguard
-def test_up_does_what_it_can_and_says_what_this_machine_refused_or_leaves_out(
+def test_up_applies_what_it_can_and_reports_what_this_machine_refused(
     controller: RedisServer, inside: Namespace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = join("zone-blue", 1, child_prefixes=("172.20.1.0/24", "172.20.2.0/24"))
@@ -234,8 +234,8 @@ def test_up_does_what_it_can_and_says_what_this_machine_refused_or_leaves_out(
     taken = ["172.20.1.0/24", "dev", "lo", "metric", "2048"]
     inside.run(["ip", "route", "add", *taken])
     assert main.main(["up"]) == main.FAILURE
-    said = capsys.readouterr().err
-    assert f"{INTERFACE} is up, but route 172.20.1.0/24 was refused: File exists" in said
+    errors = capsys.readouterr().err
+    assert f"{INTERFACE} is up, but route 172.20.1.0/24 was refused: File exists" in errors
     assert "172.20.2.0/24" in inside.run(["ip", "route", "show", "dev", INTERFACE])
     inside.run(["ip", "route", "del", *taken])
     inside.run(["tee", "/proc/sys/net/ipv6/conf/all/disable_ipv6"], "1")
@@ -269,14 +269,14 @@ def test_a_node_changes_its_key_as_the_documents_say(
 
 
 @pytest.mark.wireguard
-def test_the_agent_ends_well_on_a_signal_and_locks_its_zone_while_it_runs(
+def test_the_agent_ends_on_a_signal_and_locks_its_zone_while_it_runs(
     controller: RedisServer,
     inside: Namespace,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    heard: list[str] = []
+    received: list[str] = []
     codes: list[int] = []
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
@@ -284,8 +284,8 @@ def test_the_agent_ends_well_on_a_signal_and_locks_its_zone_while_it_runs(
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
 
         def act() -> None:
-            while "READY=1" not in heard:
-                heard.extend(systemd.recv(4096).decode().splitlines())
+            while "READY=1" not in received:
+                received.extend(systemd.recv(4096).decode().splitlines())
             codes.extend(main.main([command]) for command in ("down", "leave"))
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -293,8 +293,8 @@ def test_the_agent_ends_well_on_a_signal_and_locks_its_zone_while_it_runs(
         thread.start()
         assert main.main(["--agent-mode"]) == 0
         thread.join()
-        while "STOPPING=1" not in heard:
-            heard.extend(systemd.recv(4096).decode().splitlines())
+        while "STOPPING=1" not in received:
+            received.extend(systemd.recv(4096).decode().splitlines())
     assert codes == [main.FAILURE, main.FAILURE]
     assert "systemctl stop jaywalk-agent@zone-blue" in capsys.readouterr().err
     assert INTERFACE in inside.run(["ip", "link"])

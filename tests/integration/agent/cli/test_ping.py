@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``jaywalk ping``: whom it asks, what it shows, and its exit code."""
+"""``jaywalk ping``: the peers that it probes, its output and its exit code."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def ran(pair: Tunnel, capsys: pytest.CaptureFixture[str], *peers: str, **more: A
 
 
 @pytest.mark.wireguard
-def test_a_peer_is_asked_by_name_address_or_key(pair: Tunnel, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_peer_is_given_by_name_address_or_key(pair: Tunnel, capsys: pytest.CaptureFixture[str]) -> None:
     with pair.agent(pair.other):
         for word in ("node1", "NODE1", "10.20.0.2", pair.other.record.key):
             code, shown = ran(pair, capsys, word)
@@ -54,7 +54,7 @@ def test_a_peer_is_asked_by_name_address_or_key(pair: Tunnel, capsys: pytest.Cap
 
 
 @pytest.mark.wireguard
-def test_a_silent_peer_among_others_makes_it_fail(pair: Tunnel, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_silent_peer_makes_it_fail(pair: Tunnel, capsys: pytest.CaptureFixture[str]) -> None:
     gone = peer(7)
     pair.view.peers[gone.key] = gone
     snapshot.save(pair.one.config.snapshot_file, pair.view)
@@ -66,7 +66,7 @@ def test_a_silent_peer_among_others_makes_it_fail(pair: Tunnel, capsys: pytest.C
 
 
 @pytest.mark.wireguard
-def test_a_black_hole_is_named_with_the_size_that_passes(
+def test_a_black_hole_is_reported_with_the_size_that_passes(
     pair: Tunnel, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert ran(pair, capsys, "node1", size=1420)[0] == 0
@@ -92,7 +92,7 @@ def test_a_black_hole_is_named_with_the_size_that_passes(
     ],
 )
 @pytest.mark.wireguard
-def test_a_word_that_means_no_peer_is_refused(
+def test_a_name_of_no_peer_is_refused(
     peers: tuple[str, ...], more: dict[str, Any], sentence: str, tmp_path: Path
 ) -> None:
     config = config_in(tmp_path)
@@ -103,7 +103,7 @@ def test_a_word_that_means_no_peer_is_refused(
         ping.run(config, words(*peers, **more))
 
 
-def test_who_has_not_joined_is_told_so(tmp_path: Path) -> None:
+def test_a_node_that_has_not_joined_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(JaywalkError, match="has not joined zone zone-blue"):
         ping.run(config_in(tmp_path), words("node1"))
 
@@ -121,7 +121,7 @@ def result(number: int, **fields: Any) -> PingResult:
     return replace(found, **fields)
 
 
-def test_many_peers_get_a_map_and_a_line_for_each_in_trouble() -> None:
+def test_many_peers_have_a_map_and_a_line_for_each_silent_one() -> None:
     others = [result(number) for number in range(97)]
     silent = result(97, path="none", round_trips=())
     relayed, bare = result(98, path="relayed", relay="relay1"), result(99, agent=False)
@@ -133,7 +133,7 @@ def test_many_peers_get_a_map_and_a_line_for_each_in_trouble() -> None:
 
 
 @pytest.mark.wireguard
-def test_a_thousand_peers_are_asked_at_once(
+def test_a_thousand_peers_are_probed_at_once(
     namespace: Callable[[str], Namespace], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     inside = namespace("jwu-many")

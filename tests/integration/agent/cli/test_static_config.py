@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An interface from a file of peers, as the original's ``--config`` had it."""
+"""An interface from a file of peers, as with the original's ``--config``."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def inside(namespace: Callable[[str], Namespace], monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.wireguard
-def test_the_file_brings_the_interface_up_again_and_again_and_down_takes_it_down(
+def test_the_file_brings_the_interface_up_repeatedly_and_down_takes_it_down(
     node: Node, inside: Namespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = ["--config", str(node.file)]
@@ -101,7 +101,7 @@ def test_the_file_brings_the_interface_up_again_and_again_and_down_takes_it_down
 
 
 @pytest.mark.wireguard
-def test_where_the_kernel_takes_no_ipv6_the_rest_of_the_file_comes_up(
+def test_without_ipv6_in_the_kernel_the_rest_of_the_file_comes_up(
     node: Node, inside: Namespace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     inside.run(["sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1", "net.ipv6.conf.all.disable_ipv6=1"])
@@ -116,7 +116,7 @@ def test_where_the_kernel_takes_no_ipv6_the_rest_of_the_file_comes_up(
 
 
 @pytest.mark.wireguard
-def test_what_the_machine_has_is_not_led_into_the_tunnel(
+def test_networks_of_the_machine_are_not_routed_into_the_tunnel(
     node: Node, inside: Namespace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for prefix in ("192.0.2.0/25", "0.0.0.0/0"):
@@ -127,7 +127,7 @@ def test_what_the_machine_has_is_not_led_into_the_tunnel(
 
 
 @pytest.mark.wireguard
-def test_the_interface_of_a_running_agent_and_a_foreign_one_are_left_alone(
+def test_the_interface_of_a_running_agent_and_a_foreign_one_stay(
     node: Node, inside: Namespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main.main(["--config", str(node.file)]) == 0
@@ -146,7 +146,7 @@ def own(node: Node, tmp_path: Path, **words: str) -> str:
     return static_config.own_entry(node.file, entries, config, SubprocessRunner()).name
 
 
-def test_this_node_is_the_entry_of_its_key(node: Node, tmp_path: Path) -> None:
+def test_the_entry_with_the_nodes_key_is_this_node(node: Node, tmp_path: Path) -> None:
     assert own(node, tmp_path) == "me"
     node.write(key=False)
     assert own(node, tmp_path, private_key=node.private) == "me"
@@ -188,7 +188,7 @@ def test_this_node_is_the_entry_of_its_key(node: Node, tmp_path: Path) -> None:
         ("[Peers.x]\nPrivateKey = 4GgaQCy68nzNsUE5aJ9fuLzHhB65tAlwbmA72MWnOm8=", ["no TOML"]),
     ],
 )
-def test_an_entry_that_cannot_be_is_named(node: Node, others: str, words: list[str]) -> None:
+def test_an_invalid_entry_is_named(node: Node, others: str, words: list[str]) -> None:
     node.write(others=others)
     with pytest.raises(JaywalkError) as raised:
         static_config.load(node.file)
@@ -198,7 +198,7 @@ def test_an_entry_that_cannot_be_is_named(node: Node, others: str, words: list[s
 
 
 @pytest.mark.usefixtures("node")
-def test_the_file_of_the_docs_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_in_the_docs_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = DOCS.read_text(encoding="utf-8")
     private = keys.generate(SubprocessRunner())
     file = tmp_path / "endpoints.toml"
@@ -216,7 +216,7 @@ def test_the_file_of_the_docs_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert files == ["/etc/jaywalk/endpoints.toml"]
 
 
-def test_a_file_without_peers_and_one_that_is_not_there_are_named(node: Node) -> None:
+def test_a_file_without_peers_and_a_missing_one_are_named(node: Node) -> None:
     node.file.write_text("peers = 1\n")
     with pytest.raises(InvalidValue, match=r"endpoints.toml has no table \[Peers.NAME\]"):
         static_config.load(node.file)
@@ -225,7 +225,7 @@ def test_a_file_without_peers_and_one_that_is_not_there_are_named(node: Node) ->
         static_config.load(node.file)
 
 
-def test_a_file_that_others_may_read_is_warned_of(node: Node) -> None:
+def test_a_file_that_others_may_read_causes_a_warning(node: Node) -> None:
     node.file.chmod(0o644)
     assert "chmod 600" in next(static_config.warnings(node.file, static_config.load(node.file)))
 
@@ -234,7 +234,7 @@ def test_no_private_key_is_in_what_it_prints(node: Node) -> None:
     assert node.private not in repr(static_config.load(node.file))
 
 
-def test_with_agent_mode_the_file_is_left_aside(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_agent_mode_the_file_is_ignored(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[str] = []
 
     def note(name: str, *_: object) -> int:

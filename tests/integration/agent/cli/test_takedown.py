@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the agent made goes, whatever became of its key and its name; what others made stays."""
+"""Takedown removes the interfaces of the agent, also after a change of key or name, and no others."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def is_there(inside: Namespace, name: str = NAME) -> bool:
     return name in inside.run(["ip", "link"])
 
 
-def test_a_key_that_changed_since_keeps_nothing_up(config: AgentConfig, inside: Namespace) -> None:
+def test_an_interface_with_the_former_key_is_taken_down(config: AgentConfig, inside: Namespace) -> None:
     InterfaceRecord(NAME, brought(config, inside)).write(config.interface_file)
     snapshot.forget(config.snapshot_file)
     assert take_down(config, another_key(config, inside))
@@ -86,7 +86,7 @@ def test_an_interface_of_somebody_else_stays(config: AgentConfig, inside: Namesp
     assert is_there(inside), "another zone says that it is its own"
 
 
-def test_an_interface_under_its_former_name_goes_and_its_port_is_free(
+def test_an_interface_with_its_former_name_is_removed_and_its_port_is_free(
     config: AgentConfig, inside: Namespace
 ) -> None:
     InterfaceRecord(NAME, brought(config, inside)).write(config.interface_file)
@@ -101,9 +101,7 @@ def test_an_interface_under_its_former_name_goes_and_its_port_is_free(
     assert not is_there(inside, "jwudown1")
 
 
-def test_an_agent_whose_key_file_changed_beneath_it_is_told_to_restart(
-    config: AgentConfig, inside: Namespace
-) -> None:
+def test_an_agent_whose_key_file_changed_asks_for_a_restart(config: AgentConfig, inside: Namespace) -> None:
     public, _ = keys.ensure_key_file(inside.runner, str(config.private_key_file))
     view = view_of(peer(0)._replace(key=public), peer(1))
     plane = DataPlane(Linux(inside.runner), config.node(public))
@@ -114,14 +112,14 @@ def test_an_agent_whose_key_file_changed_beneath_it_is_told_to_restart(
         plane.apply(view)
 
 
-def test_a_record_that_nobody_can_read_is_none(config: AgentConfig) -> None:
+def test_an_invalid_record_is_none(config: AgentConfig) -> None:
     config.run_dir.mkdir()
     config.interface_file.write_text("[]")
     assert InterfaceRecord.read(config.interface_file) is None
 
 
 def test_with_its_network_namespace_an_interface_is_gone(tmp_path: Path) -> None:
-    """Also one that was never made, since the run that named it was ended: there is nothing to take down."""
+    """Also a namespace that was never made, because the run ended before: there is nothing to take down."""
     config = config_in(tmp_path, interface=NAME, netns="jwu-never-was")
     InterfaceRecord(NAME, key(0), "jwu-never-was").write(config.interface_file)
     assert not take_down(config, key(0))

@@ -64,7 +64,7 @@ def client(where: ControllerAddress) -> ZoneClient:
 
 
 @pytest.mark.usefixtures("supervisor")
-def test_zones_lie_on_different_shards_and_all_are_served(cluster: Cluster) -> None:
+def test_zones_on_different_shards_are_all_served(cluster: Cluster) -> None:
     ports = {locate(agent_of(cluster, zone.name)).port for zone in ZONES}
     assert ports == {server.port for server in cluster.servers}
     for zone in ZONES:
@@ -93,7 +93,7 @@ def test_a_zone_that_appears_is_served(cluster: Cluster, supervisor: ClusterComm
     assert client(agent_of(cluster, "zone-new")).ask(join("zone-new", 1), 20).addresses == ("10.30.0.1",)
 
 
-def test_a_shard_that_is_away_stops_its_own_zones_alone(
+def test_an_unreachable_shard_stops_only_its_own_zones(
     cluster: Cluster, supervisor: ClusterCommitter
 ) -> None:
     replica, gone = Replica(cluster.address_of("supervisor", cluster.password)), cluster.shard_of("zone-red")
@@ -114,21 +114,21 @@ def test_a_shard_that_is_away_stops_its_own_zones_alone(
     until(lambda: _answers(agent_of(cluster, "zone-red")))
 
 
-def test_an_agent_outlives_a_restart_of_its_shard(
+def test_an_agent_follows_its_zone_after_a_restart_of_its_shard(
     cluster: Cluster, supervisor: ClusterCommitter, stop: StopSignal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follow, "RECONNECT", Backoff(0.2))
     follower, updates = joined(cluster, stop)
     epoch = follower.view.epoch  # type: ignore[union-attr]
     cluster.shard_of("zone-blue").restart()
-    goes_on(cluster, follower, updates)
+    check_follows(cluster, follower, updates)
     assert follower.view.epoch > epoch  # type: ignore[union-attr]
 
 
 def test_all_follow_a_zone_to_another_shard(
     cluster: Cluster, supervisor: ClusterCommitter, stop: StopSignal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its slot is moved key by key, as ``redis-cli --cluster reshard`` does, while requests come in."""
+    """Its slot moves key by key, as with ``redis-cli --cluster reshard``, while nodes send requests."""
     monkeypatch.setattr(follow, "RECONNECT", Backoff(0.2))
     follower, updates = joined(cluster, stop)
     before, address = locate(follower.address()).port, follower.view.peers[key_of(0)].addresses  # type: ignore[union-attr]
@@ -139,7 +139,7 @@ def test_all_follow_a_zone_to_another_shard(
     stopped.set()
     asking.join()
     assert locate(follower.address()).port == cluster.servers[0].port != before
-    goes_on(cluster, follower, updates)
+    check_follows(cluster, follower, updates)
     assert follower.view.peers[key_of(0)].addresses == address  # type: ignore[union-attr]
     operator = replace(cluster.address_of("supervisor", cluster.password), zone="zone-blue")
     leases = client(operator).leases()
@@ -147,7 +147,7 @@ def test_all_follow_a_zone_to_another_shard(
 
 
 def _ask_on(cluster: Cluster, stopped: threading.Event) -> None:
-    """Has nodes join, one after another; some come at a moment when nobody can take them in."""
+    """Nodes join one after another, some while no supervisor can commit."""
     number = 100
     while not stopped.is_set():
         with suppress(ControllerUnreachable, NoAnswer):
@@ -166,7 +166,7 @@ def joined(cluster: Cluster, stop: StopSignal) -> tuple[Follower, Iterator[Updat
     return follower, updates
 
 
-def goes_on(cluster: Cluster, follower: Follower, updates: Iterator[Update]) -> None:
+def check_follows(cluster: Cluster, follower: Follower, updates: Iterator[Update]) -> None:
     """Another node joins, and the agent receives its record."""
     operator = replace(cluster.address_of("supervisor", cluster.password), zone="zone-blue")
     until(lambda: _answers(operator))
@@ -189,10 +189,10 @@ def _answers(where: ControllerAddress) -> bool:
         return False
 
 
-def test_a_shard_that_lost_all_gets_its_zone_back_and_one_that_is_away_is_not_empty(
+def test_a_shard_that_lost_everything_gets_its_zone_back_and_an_unreachable_one_is_not_empty(
     cluster: Cluster, supervisor: ClusterCommitter
 ) -> None:
-    """The list of zones, those that were removed and the tokens lie on other shards than the zone."""
+    """The list of zones, the removed zones and the tokens are on other shards than the zone."""
     store = Store.open(cluster.address_of("supervisor", cluster.password), "test")
     zones.add(store, "zone-new", ZonePatch(cidr=["10.30.0.0/24"]), "password-of-zone-new")
     until(lambda: "zone-new" in supervisor.health.led)

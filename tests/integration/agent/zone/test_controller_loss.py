@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A controller that comes back empty: real agents on real WireGuard, pinged all the while."""
+"""A controller that returns empty: real agents on real WireGuard, which are pinged throughout."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def internet(tmp_path: Path) -> Iterator[EmulatedInternet]:
 
 
 def empty(internet: EmulatedInternet, folder: Path) -> None:
-    """Redis forgets all, and its clients come back to that."""
+    """Empties Redis; its clients connect again."""
     secret = (folder / "password").read_text()
     for words in (["flushall"], ["client", "kill", "type", "normal", "skipme", "yes"]):
         internet.hub.run(["redis-cli", "-h", CONTROLLER, "-a", secret, "--no-auth-warning", *words])

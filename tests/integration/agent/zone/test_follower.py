@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Following a zone over a real Redis, with a real committer at its other end."""
+"""A follower with a real Redis and a real committer."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ OWN = key_of(0)
 
 
 class Backoff:
-    """Waits shortly, and remembers how often it was asked."""
+    """A short pause; records its calls."""
 
     def __init__(self, seconds: float = 0.02) -> None:
         self.seconds = seconds
-        self.asked: list[int] = []
+        self.calls: list[int] = []
 
     def compute(self, failures: int) -> float:
-        self.asked.append(failures)
+        self.calls.append(failures)
         return self.seconds
 
 
@@ -75,7 +75,7 @@ def supervisor(redis_server: RedisServer) -> Iterator[Callable[[], None]]:
 
 @dataclass
 class Node:
-    """A follower, and the other side's means to make it see things."""
+    """A follower, and what a test needs to send it events and replies."""
 
     server: RedisServer
     stop: StopSignal
@@ -84,15 +84,15 @@ class Node:
     updates: Iterator[Update]
 
     def until(self, true: Callable[[Follower], object], most: int = 200) -> list[Update]:
-        """Steps on until ``true`` holds, and returns what was yielded on the way."""
-        seen: list[Update] = []
+        """Takes updates until ``true`` holds; returns them."""
+        taken: list[Update] = []
         while not true(self.follower):
-            assert len(seen) < most, "it did not come true"
-            seen.append(next(self.updates))
-        return seen
+            assert len(taken) < most, "the condition never held"
+            taken.append(next(self.updates))
+        return taken
 
     def alive_until(self, true: Callable[[], object]) -> None:
-        """As :meth:`until`, for what happens while no update comes."""
+        """As :meth:`until`, for conditions that hold while there is no update."""
 
         class Reached(Exception):
             pass
@@ -126,8 +126,8 @@ def node(redis_server: RedisServer, stop: StopSignal) -> Iterator[Callable[..., 
         return made[-1]
 
     yield make
-    for each in made:
-        each.updates.close()  # type: ignore[attr-defined]
+    for created in made:
+        created.updates.close()  # type: ignore[attr-defined]
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def commit(joined: Node, number: int) -> None:
     assert joined.ask(join("zone-blue", number)).ok
 
 
-def test_joins_and_hears_of_others_one_by_one(joined: Node) -> None:
+def test_a_node_joins_and_receives_the_records_of_others_one_by_one(joined: Node) -> None:
     assert joined.follower.membership.error == ""
     commit(joined, 1)
     assert next(joined.updates).changed == {key_of(1)}
@@ -164,20 +164,20 @@ def test_a_join_waits_for_a_supervisor(
 ) -> None:
     zone_without_supervisor(redis_server)
     lonely = node()
-    said = []
+    errors = []
 
     def alive() -> None:
         if "no supervisor of zone zone-blue has answered yet" in lonely.follower.membership.error:
-            said.append(lonely.follower.membership.error)
+            errors.append(lonely.follower.membership.error)
             supervisor()
 
     lonely.follower.alive = alive
     lonely.until(is_well)
-    assert said
+    assert errors
     assert redis_server.client().llen(KEYS.inbox) == 0
 
 
-def test_a_first_start_outlasts_a_redis_that_returns_without_its_users(
+def test_a_first_start_waits_for_a_redis_that_returns_without_its_users(
     redis_server: RedisServer, node: Callable[..., Node], supervisor: Callable[[], None]
 ) -> None:
     redis_server.stop()
@@ -199,7 +199,7 @@ def test_the_first_refusal_ends_it(node: Callable[..., Node], supervisor: Callab
         node(request_ip="192.0.2.7").until(lambda follower: follower.membership.member)
 
 
-def test_a_later_refusal_keeps_the_mesh(node: Callable[..., Node], joined: Node) -> None:
+def test_a_later_refusal_keeps_the_lease(node: Callable[..., Node], joined: Node) -> None:
     view = joined.follower.view
     again = node(view=view, request_ip="192.0.2.7")
     again.until(lambda follower: "the zone refused a request" in follower.membership.error)
@@ -209,7 +209,7 @@ def test_a_later_refusal_keeps_the_mesh(node: Callable[..., Node], joined: Node)
     assert "192.0.2.7" in again.follower.membership.error
 
 
-def test_a_refused_wish_is_granted_once_somebody_mended_it(
+def test_a_refused_request_is_granted_once_the_obstacle_is_gone(
     node: Callable[..., Node], joined: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(membership, "LONGEST_REPEAT_SECONDS", 0.2)
@@ -223,18 +223,18 @@ def test_a_refused_wish_is_granted_once_somebody_mended_it(
     assert "10.20.0.50" in again.follower.view.peers[OWN].addresses
 
 
-def test_says_now_and_then_that_it_is_there(joined: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_member_reports_periodically(joined: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "REPORT_SECONDS", 0.05)
-    # Between the event and its answer it may have reported, and waits for the next minute.
+    # Between the event and its reply it may have reported, and waits for the next minute.
     joined.follower._next_report = 0.0
     server = Store.open(joined.server.address, "test")
     server.record_last_seen("zone-blue", {OWN: 1})
     joined.alive_until(lambda: server.last_seen("zone-blue") != {OWN: 1})
 
 
-def test_says_on_each_connection_that_it_is_there(joined: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_member_reports_on_each_connection(joined: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "REPORT_SECONDS", 3600)
-    monkeypatch.setattr(follow, "TICK_SECONDS", 0.1)  # how soon the test looks again
+    monkeypatch.setattr(follow, "TICK_SECONDS", 0.1)  # how soon the test checks again
     reports: list[Request] = []
     check_in = ZoneClient.check_in
 
@@ -261,14 +261,14 @@ def test_a_gap_is_closed_by_a_snapshot(joined: Node) -> None:
     assert next(joined.updates).changed == {key_of(5)}
 
 
-def test_garbage_in_the_log_makes_no_storm_of_snapshots(joined: Node, backoffs: dict[str, Backoff]) -> None:
+def test_garbage_in_the_log_causes_no_storm_of_snapshots(joined: Node, backoffs: dict[str, Backoff]) -> None:
     view = joined.follower.view
     assert view is not None
     with joined.server.client() as redis:
         redis.xadd(KEYS.events, {"o": "no JSON {"}, id=f"{view.epoch}-{view.rev + 1}")
-        joined.until(lambda _: len(backoffs["RESYNC"].asked) == 5)
+        joined.until(lambda _: len(backoffs["RESYNC"].calls) == 5)
         redis.hset(KEYS.meta, "rev", view.rev + 1)
-    assert backoffs["RESYNC"].asked == [1, 2, 3, 4, 5]
+    assert backoffs["RESYNC"].calls == [1, 2, 3, 4, 5]
     commit(joined, 1)
     joined.until(lambda follower: follower.view and key_of(1) in follower.view.peers)
     commit(joined, 2)
@@ -276,7 +276,7 @@ def test_garbage_in_the_log_makes_no_storm_of_snapshots(joined: Node, backoffs: 
     assert joined.follower._resyncs == 0
 
 
-def test_a_record_that_cannot_be_believed_harms_nobody_else(joined: Node) -> None:
+def test_an_invalid_record_affects_no_other(joined: Node) -> None:
     bad = f'[["+","{key_of(1)}",{{"n":"node1","a":["192.0.2.7"],"s":1,"r":9}}],["+","no key",{{}}]]'
     view = joined.follower.view
     assert view is not None
@@ -302,7 +302,7 @@ def test_a_broken_record_of_this_node_is_no_removal(joined: Node) -> None:
     assert not joined.follower.membership.removed
 
 
-def test_pools_that_are_suddenly_others_remove_nobody(joined: Node) -> None:
+def test_other_pools_remove_nobody(joined: Node) -> None:
     view = joined.follower.view
     assert view is not None
     with joined.server.client() as redis:
@@ -354,7 +354,7 @@ def test_a_node_that_was_removed_joins_again_when_it_starts(
 def test_a_node_that_the_zone_lost_joins_again(joined: Node) -> None:
     empty(joined.server)
     with joined.server.client() as redis:
-        # All is there again before the node looks: nothing but the log itself tells that it is another one.
+        # All is there again before the node checks: only the log itself shows that it is another one.
         until(lambda: redis.exists(KEYS.meta) and "agent-zone-blue" in redis.acl_users())
     old = joined.follower.view
     joined.until(lambda follower: follower.view is not old and is_well(follower))
@@ -382,14 +382,14 @@ def test_a_node_that_the_zone_lost_gets_its_address_again_if_it_is_free(
 
 
 def empty(server: RedisServer) -> None:
-    """Redis comes back with nothing."""
+    """Restarts Redis without its data."""
     server.stop()
     assert server._folder is not None
     shutil.rmtree(server._folder / "appendonlydir")
     server.start()
 
 
-def test_two_nodes_of_one_name_are_both_told(joined: Node, caplog: pytest.LogCaptureFixture) -> None:
+def test_two_nodes_that_request_one_name_are_logged(joined: Node, caplog: pytest.LogCaptureFixture) -> None:
     reply = joined.ask(join("zone-blue", 1, name="node0"))
     assert reply.name == "node0-2"
     joined.until(lambda follower: follower.view and key_of(1) in follower.view.peers)
@@ -399,7 +399,7 @@ def test_two_nodes_of_one_name_are_both_told(joined: Node, caplog: pytest.LogCap
     )
 
 
-def test_a_node_of_a_name_that_another_one_has_is_told(
+def test_a_node_with_the_name_of_another_one_gets_a_warning(
     supervisor: Callable[[], None], node: Callable[..., Node], caplog: pytest.LogCaptureFixture
 ) -> None:
     supervisor()
@@ -412,7 +412,7 @@ def test_a_node_of_a_name_that_another_one_has_is_told(
     )
 
 
-def test_peers_that_redis_lost_stay_until_they_join_again_or_are_released(
+def test_peers_that_redis_lost_are_retained_until_they_join_again_or_are_released(
     joined: Node, caplog: pytest.LogCaptureFixture
 ) -> None:
     for number in (1, 2, 3):
@@ -459,7 +459,9 @@ def test_an_operators_release_reaches_a_node_that_was_away_when_redis_was_emptie
     assert key_of(2) not in late.follower.view.peers
 
 
-def test_peers_whose_joins_an_older_copy_lacks_stay_and_those_removed_do_not_return(joined: Node) -> None:
+def test_peers_that_an_older_copy_lacks_are_retained_and_removed_ones_do_not_return(
+    joined: Node,
+) -> None:
     commit(joined, 1)
     joined.until(lambda follower: follower.view and key_of(1) in follower.view.peers)
     restore = copied(joined.server)
@@ -477,7 +479,7 @@ def test_peers_whose_joins_an_older_copy_lacks_stay_and_those_removed_do_not_ret
     assert view.peers.keys() == {OWN, key_of(1), key_of(2)}
 
 
-def test_a_damaged_append_only_file_is_cut_as_the_docs_say_and_nodes_go_on(joined: Node) -> None:
+def test_nodes_follow_a_redis_whose_damaged_append_only_file_was_cut_as_documented(joined: Node) -> None:
     server = joined.server
     assert server._folder is not None
     commit(joined, 1)
@@ -502,7 +504,7 @@ def test_a_damaged_append_only_file_is_cut_as_the_docs_say_and_nodes_go_on(joine
     assert view.retained.keys() == {key_of(2)}
 
 
-def test_a_peer_that_redis_lost_goes_when_its_time_is_over(
+def test_a_peer_that_redis_lost_is_removed_after_its_retention(
     joined: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     commit(joined, 1)
@@ -518,8 +520,8 @@ def test_a_peer_that_redis_lost_goes_when_its_time_is_over(
     assert "did not join again: node1" in caplog.text
 
 
-def test_a_node_that_was_removed_while_its_log_was_trimmed_is_not_taken_for_lost(joined: Node) -> None:
-    """Redis started anew since, so that the epoch is another one and yet nothing was lost."""
+def test_a_node_that_was_removed_while_its_log_was_trimmed_is_not_lost(joined: Node) -> None:
+    """Redis has restarted, so that the epoch is another one although nothing was lost."""
     joined.server.client().execute_command("CLIENT", "KILL", "USER", "agent-zone-blue")
     joined.ask(Request.validated("release", "zone-blue", OWN), to=KEYS.operator_inbox)
     joined.server.restart()
@@ -529,7 +531,7 @@ def test_a_node_that_was_removed_while_its_log_was_trimmed_is_not_taken_for_lost
 
 
 def copied(server: RedisServer) -> Callable[[], None]:
-    """Copies what Redis holds; returns what has it come back with that."""
+    """Copies Redis's data; returns a function that restarts Redis with the copy."""
     assert server._folder is not None
     folder, copy = server._folder / "appendonlydir", server._folder / "copy"
     server.stop()
@@ -545,7 +547,7 @@ def copied(server: RedisServer) -> Callable[[], None]:
     return restore
 
 
-def test_a_zone_that_was_emptied_and_made_anew_is_joined_again(
+def test_a_node_joins_again_after_its_zone_was_emptied_and_created_again(
     joined: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follow, "REPORT_SECONDS", 0.2)
@@ -558,7 +560,7 @@ def test_a_zone_that_was_emptied_and_made_anew_is_joined_again(
     assert not joined.follower.membership.removed
 
 
-def test_goes_on_after_redis_was_away(joined: Node, backoffs: dict[str, Backoff]) -> None:
+def test_a_node_follows_its_zone_after_redis_returns(joined: Node, backoffs: dict[str, Backoff]) -> None:
     joined.server.stop()
     joined.alive_until(lambda: "cannot be reached" in joined.follower.membership.error)
     assert joined.follower.membership.member
@@ -566,22 +568,22 @@ def test_goes_on_after_redis_was_away(joined: Node, backoffs: dict[str, Backoff]
     joined.until(lambda follower: not follower.membership.waiting and not follower.membership.error)
     commit(joined, 1)
     joined.until(lambda follower: follower.view and key_of(1) in follower.view.peers)
-    assert backoffs["RECONNECT"].asked
+    assert backoffs["RECONNECT"].calls
 
 
-def test_a_redis_that_refuses_writes_is_asked_ever_less_often(
+def test_a_redis_that_refuses_writes_gets_requests_ever_less_often(
     node: Callable[..., Node], redis_server: RedisServer, backoffs: dict[str, Backoff]
 ) -> None:
     store = zone_without_supervisor(redis_server)
     store.redis.config_set("min-replicas-to-write", 1)
     refused = node()
-    refused.alive_until(lambda: len(backoffs["RECONNECT"].asked) >= 12)
+    refused.alive_until(lambda: len(backoffs["RECONNECT"].calls) >= 12)
     assert "has too few replicas" in refused.follower.membership.error
-    assert backoffs["RECONNECT"].asked[-3:] == [10, 10, 10], "the backoff stops growing, and overflows never"
+    assert backoffs["RECONNECT"].calls[-3:] == [10, 10, 10], "the backoff stops growing, and overflows never"
 
 
 @pytest.mark.parametrize("field", ["rev", "epoch", "wait_ms", "pools"])
-def test_meta_that_does_not_parse_ends_nobody_who_was_in_the_zone(
+def test_invalid_meta_data_end_no_member(
     node: Callable[..., Node], redis_server: RedisServer, field: str
 ) -> None:
     store = zone_without_supervisor(redis_server)
@@ -593,41 +595,41 @@ def test_meta_that_does_not_parse_ends_nobody_who_was_in_the_zone(
     assert member.follower.membership.member
 
 
-def test_an_answer_that_does_not_parse_is_asked_for_again(
+def test_a_request_with_an_invalid_reply_is_sent_again(
     node: Callable[..., Node], redis_server: RedisServer, supervisor: Callable[[], None]
 ) -> None:
     store = zone_without_supervisor(redis_server)
     asking = node(view=None)
-    spoilt: list[str] = []
+    broken: list[str] = []
 
     def alive() -> None:
         outstanding = asking.follower.membership.outstanding
-        if not spoilt and outstanding is not None and outstanding.tries:
-            spoilt.append(outstanding.nonce)
+        if not broken and outstanding is not None and outstanding.tries:
+            broken.append(outstanding.nonce)
             write_reply(store.redis, KEYS, outstanding.nonce, "{garbage")
-        elif spoilt and asking.follower.membership.error:
+        elif broken and asking.follower.membership.error:
             supervisor()
 
     asking.follower.alive = alive
     asking.until(is_well)
-    assert spoilt
+    assert broken
 
 
 def test_a_node_waits_for_a_controller_without_memory(
     node: Callable[..., Node], joined: Node, redis_server: RedisServer
 ) -> None:
-    newcomer = node(view=None)
+    second = node(view=None)
     with redis_server.client() as redis:
         redis.config_set("maxmemory", 1)
         joined.follower._next_report = 0.0
         joined.alive_until(lambda: joined.follower.membership.error)
         assert "no memory left: give its Redis more ('maxmemory')" in joined.follower.membership.error
-        newcomer.alive_until(lambda: "no memory left" in newcomer.follower.membership.error)
+        second.alive_until(lambda: "no memory left" in second.follower.membership.error)
         redis.config_set("maxmemory", 0)
     joined.follower._next_report = 0.0
     joined.alive_until(lambda: not joined.follower.membership.error)
-    newcomer.alive_until(lambda: is_settled(newcomer.follower))
-    assert not newcomer.follower.membership.error
+    second.alive_until(lambda: is_settled(second.follower))
+    assert not second.follower.membership.error
 
 
 @pytest.mark.parametrize(("password", "error"), [("wrong", ControllerDenied), (AGENT_PASSWORD, InvalidValue)])
@@ -644,21 +646,21 @@ def test_a_wrong_password_or_zone_ends_it_only_at_the_first_start(
     assert member.follower.membership.member
 
 
-def test_a_new_address_of_this_node_is_told(joined: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_endpoint_of_this_node_is_sent(joined: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     joined.server.client().execute_command("CLIENT", "KILL", "USER", "agent-zone-blue")
     joined.requests.configure(endpoint="192.0.2.99:51820")
     joined.until(lambda follower: follower.view and follower.view.peers[OWN].endpoint == "192.0.2.99:51820")
     joined.until(lambda follower: not follower.membership.waiting)
 
 
-def test_a_burst_is_followed_by_a_full_look(joined: Node) -> None:
+def test_a_burst_is_followed_by_a_full_check(joined: Node) -> None:
     commit(joined, 1)
     assert next(joined.updates).changed == {key_of(1)}
     assert next(joined.updates).changed is None
 
 
-def test_an_epoch_in_which_nobody_changed_is_followed_by_a_full_look_too(joined: Node) -> None:
-    """So that the snapshot and the status stand where the zone does."""
+def test_an_epoch_without_changes_is_followed_by_a_full_check(joined: Node) -> None:
+    """So that the snapshot and the status are up to date."""
     joined.until(lambda follower: follower._next_tick - time.monotonic() > follow.SETTLE_SECONDS)
     assert joined.follower.view is not None
     epoch = joined.follower.view.epoch
@@ -682,7 +684,7 @@ def twin(node: Callable[..., Node]) -> Node:
     return other
 
 
-def test_the_newest_machine_with_a_key_has_its_lease(node: Callable[..., Node], joined: Node) -> None:
+def test_the_newest_machine_with_a_key_gets_its_lease(node: Callable[..., Node], joined: Node) -> None:
     before = joined.follower.view.peers[OWN]  # type: ignore[union-attr]
     other = twin(node)
     joined.until(lambda follower: follower.membership.superseded)
@@ -696,12 +698,12 @@ def test_the_newest_machine_with_a_key_has_its_lease(node: Callable[..., Node], 
     commit(joined, 1)
     joined.until(lambda follower: follower.view and key_of(1) in follower.view.peers)
     other.until(lambda follower: follower.view and key_of(1) in follower.view.peers)
-    assert joined.follower.membership.superseded, "it does not take the place back by itself"
+    assert joined.follower.membership.superseded, "only a restart takes the membership back"
     assert other.follower.membership.member
     assert not other.follower.membership.error
 
 
-def test_a_machine_that_was_cut_off_finds_itself_superseded(node: Callable[..., Node], joined: Node) -> None:
+def test_a_machine_that_was_disconnected_is_superseded(node: Callable[..., Node], joined: Node) -> None:
     joined.server.client().execute_command("CLIENT", "KILL", "USER", "agent-zone-blue")
     twin(node)
     for number in range(1, 4):
@@ -711,8 +713,8 @@ def test_a_machine_that_was_cut_off_finds_itself_superseded(node: Callable[..., 
     assert not joined.follower.membership.removed
 
 
-def test_a_superseded_machine_moves_nobody(node: Callable[..., Node], joined: Node) -> None:
-    """It asks for its new endpoint at the moment in which the other joins."""
+def test_a_superseded_machine_changes_no_endpoint(node: Callable[..., Node], joined: Node) -> None:
+    """It sends its new endpoint at the moment in which the other machine joins."""
     other = twin(node)
     joined.requests.configure(endpoint="192.0.2.11:51820")
     joined.follower._check_endpoint()
@@ -725,7 +727,7 @@ def test_a_superseded_machine_moves_nobody(node: Callable[..., Node], joined: No
     assert other.follower.view.peers[OWN].endpoint == "192.0.2.20:51820"  # type: ignore[union-attr]
 
 
-def test_a_restart_takes_the_place_back(node: Callable[..., Node], joined: Node) -> None:
+def test_a_restart_takes_the_membership_back(node: Callable[..., Node], joined: Node) -> None:
     other = twin(node)
     again = node()
     again.until(is_settled)
@@ -733,7 +735,7 @@ def test_a_restart_takes_the_place_back(node: Callable[..., Node], joined: Node)
     other.until(lambda follower: follower.membership.superseded)
 
 
-def test_a_restart_on_one_machine_is_no_event(node: Callable[..., Node], joined: Node) -> None:
+def test_a_restart_on_the_same_machine_causes_no_event(node: Callable[..., Node], joined: Node) -> None:
     rev = joined.follower.view.rev  # type: ignore[union-attr]
     again = node()
     again.until(is_settled)

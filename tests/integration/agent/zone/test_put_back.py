@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A Redis that is put back to an older copy while it runs: what live agents and supervisors make of it."""
+"""A Redis that is put back to an older copy while agents and supervisors run."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Mesh:
         stack.callback(self.end)
 
     def grow(self, count: int) -> list[ChaosAgent]:
-        """Starts agents and waits until all know all."""
+        """Starts agents and waits until each has the records of all."""
         # Those of odd numbers keep each state of the zone on their disk.
         fresh = [self._agent(2 * (len(self.agents) + number) + 1) for number in range(count)]
         self.agents += fresh
@@ -68,7 +68,7 @@ class Mesh:
             each.end()
 
     def settles(self) -> None:
-        """Waits until all agents are in the zone, equal to Redis, and content."""
+        """Waits until all agents are in the zone, equal to Redis, and without an error."""
         eventually(lambda: all(self.is_equal(each) for each in self.agents), "all agents equal Redis")
         zone = self.store.load("zone-blue")
         own = [address for each in self.agents for address in zone.peers[each.key].addresses]
@@ -92,7 +92,7 @@ class Mesh:
         return ZoneClient(connect(where), where, "zone-blue").ask(request, 20, to)
 
     def epochs(self) -> int:
-        """How many epochs the log begins."""
+        """The number of epochs that the log has."""
         entries = self.store.redis.xrange(KEYS.events)
         return sum(Event.from_entry(*entry).previous_epoch is not None for entry in entries)
 
@@ -119,8 +119,8 @@ def supervised(server: RedisServer, count: int = 1) -> Iterator[None]:
 
 @ways
 @pytest.mark.parametrize("supervisors", [1, 2])
-def test_agents_equal_redis_again_though_nobody_commits(mesh: Mesh, way: str, supervisors: int) -> None:
-    """A supervisor notices by itself; one new epoch tells all agents, who ask again with what they had."""
+def test_agents_equal_redis_again_without_a_commit(mesh: Mesh, way: str, supervisors: int) -> None:
+    """A supervisor detects it; one new epoch makes all agents join again with their former addresses."""
     with supervised(mesh.server, supervisors):
         mesh.grow(3)
         with ROLLBACKS[way](mesh.server) as put_back:
@@ -135,10 +135,10 @@ def test_agents_equal_redis_again_though_nobody_commits(mesh: Mesh, way: str, su
 
 @ways
 @pytest.mark.parametrize("commits", [1, 8])
-def test_who_lost_its_address_to_another_takes_a_new_one(
+def test_a_node_whose_address_went_to_another_one_gets_a_new_one(
     mesh: Mesh, way: str, commits: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody was there who knew better: the revisions are given out twice, fewer and more than there were."""
+    """No newer copy was there: revisions are used twice, fewer and more than there were."""
     monkeypatch.setattr(follow, "REPORT_SECONDS", 2.0)
     with supervised(mesh.server):
         mesh.grow(3)
@@ -162,7 +162,7 @@ def test_who_lost_its_address_to_another_takes_a_new_one(
 def test_nodes_that_joined_later_are_lost_and_not_removed(
     mesh: Mesh, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They notice without a supervisor, keep one another, and ask until one is there."""
+    """They detect it without a supervisor, retain one another, and repeat their joins until one is there."""
     monkeypatch.setattr(follow, "REPORT_SECONDS", 1.0)
     with supervised(mesh.server):
         mesh.grow(2)
@@ -190,8 +190,8 @@ def retained(view: ZoneView | None) -> set[str]:
 
 
 @ways
-def test_nodes_that_were_off_meanwhile_come_back_by_their_old_snapshots(mesh: Mesh, way: str) -> None:
-    """They were released in the new history, and one address went to another node; a start is a join."""
+def test_nodes_that_were_off_meanwhile_join_again_with_their_old_snapshots(mesh: Mesh, way: str) -> None:
+    """They were released in the new history, and another node has one of the addresses; a start is a join."""
     with supervised(mesh.server):
         early = mesh.grow(3)
         with ROLLBACKS[way](mesh.server) as put_back:

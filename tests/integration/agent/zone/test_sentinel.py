@@ -29,7 +29,7 @@ def sentinels(request: pytest.FixtureRequest) -> Iterator[Sentinels]:
         yield started
 
 
-def test_all_go_on_after_a_failover(
+def test_supervisor_and_agent_continue_after_a_failover(
     sentinels: Sentinels, stop: StopSignal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follow, "RECONNECT", Backoff(0.2))
@@ -65,7 +65,7 @@ def test_all_go_on_after_a_failover(
     assert USER in store.redis.acl_users()
 
 
-def test_trouble_with_sentinels_is_told(sentinels: Sentinels) -> None:
+def test_errors_of_sentinels_are_reported(sentinels: Sentinels) -> None:
     where = sentinels.address_of(USER, "not-the-password")
     with pytest.raises((ControllerDenied, ControllerUnreachable)) as caught:
         connect(where)

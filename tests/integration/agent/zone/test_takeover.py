@@ -19,7 +19,7 @@ from tests.chaos.agents import ChaosAgent
 from tests.redis_server import RedisServer
 from tests.supervisor_support import AGENT_PASSWORD, BLUE, committing, until
 
-WANTED = "10.20.0.9"
+REQUESTED = "10.20.0.9"
 STALE_AFTER = math.ceil(2 * slowness())
 
 
@@ -28,45 +28,45 @@ def agent(redis_server: RedisServer, tmp_path: Path) -> Iterator[Callable[[int],
     made: list[ChaosAgent] = []
 
     def make(number: int) -> ChaosAgent:
-        each = ChaosAgent(number, "zone-blue", tmp_path)
-        each.agent_address = lambda: redis_server.address_of("agent-zone-blue", AGENT_PASSWORD)
-        made.append(each)
-        return each
+        created = ChaosAgent(number, "zone-blue", tmp_path)
+        created.agent_address = lambda: redis_server.address_of("agent-zone-blue", AGENT_PASSWORD)
+        made.append(created)
+        return created
 
     yield make
-    for each in made:
-        each.end()
+    for created in made:
+        created.end()
 
 
-def asks(agent: ChaosAgent) -> str:
-    """Starts the agent with its wish, given up when refused; returns the address that it gets."""
-    agent.requested = (WANTED,)
+def requested(agent: ChaosAgent) -> str:
+    """Starts the agent with a requested address, which it drops if refused; returns its address."""
+    agent.requested = (REQUESTED,)
     agent.granted.clear()
     agent.live()
     until(lambda: agent.granted)
     return agent.granted[-1][0]
 
 
-def test_an_address_moves_only_from_a_node_that_is_not_heard_of(
+def test_an_address_moves_only_from_a_node_that_does_not_report(
     redis_server: RedisServer,
     agent: Callable[[int], ChaosAgent],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(follower, "REPORT_SECONDS", 0.3)
     store = Store.open(redis_server.address, "test")
-    holder, asker = agent(1), agent(2)
+    holder, other = agent(1), agent(2)
     with committing(redis_server.address, (BLUE,)):
         zones.change(store, "zone-blue", ZonePatch(takeover="stale", stale_after=str(STALE_AFTER)))
-        assert asks(holder) == WANTED
+        assert requested(holder) == REQUESTED
         time.sleep(STALE_AFTER + 1)
-        assert asks(asker) != WANTED
-        assert "node1 (active since" in asker.refusals[0] and "last seen" in asker.refusals[0]
-        assert store.load("zone-blue").leases[holder.key].addresses[0] == WANTED
+        assert requested(other) != REQUESTED
+        assert "node1 (active since" in other.refusals[0] and "last seen" in other.refusals[0]
+        assert store.load("zone-blue").leases[holder.key].addresses[0] == REQUESTED
         holder.end()
         time.sleep(STALE_AFTER + 1)
-        assert asks(asker) == WANTED
+        assert requested(other) == REQUESTED
         holder.requested = ()
         holder.live()
-        until(lambda: holder.granted[-1][0] != WANTED)
-        assert store.load("zone-blue").leases[asker.key].addresses[0] == WANTED
+        until(lambda: holder.granted[-1][0] != REQUESTED)
+        assert store.load("zone-blue").leases[other.key].addresses[0] == REQUESTED
     store.close()

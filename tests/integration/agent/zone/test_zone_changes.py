@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What agents make of a zone that an operator changes or removes, over a real Redis and a real committer."""
+"""Agents of a zone that an operator changes or removes, with a real Redis and a real committer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NODE = node_interface.LocalNode(OWN, "/etc/key")
 
 
 class AtOnce:
-    """No pause worth waiting for."""
+    """A pause that is too short to matter."""
 
     def compute(self, failures: int) -> float:
         return 0.02
@@ -45,7 +45,7 @@ def following(server: RedisServer, stop: StopSignal) -> Iterator[Follower]:
     yield follower_of(lambda: address, stop)
 
 
-def test_an_agent_takes_up_grown_and_further_pools(redis_server: RedisServer, stop: StopSignal) -> None:
+def test_an_agent_applies_larger_and_additional_pools(redis_server: RedisServer, stop: StopSignal) -> None:
     store = Store.open(redis_server.address, "test")
     with committing(redis_server.address, (BLUE,)), following(redis_server, stop) as follower:
         updates = follower.updates()
@@ -63,7 +63,7 @@ def test_an_agent_takes_up_grown_and_further_pools(redis_server: RedisServer, st
     store.close()
 
 
-def test_agents_of_a_removed_zone_keep_their_tunnels_and_say_so(
+def test_agents_of_a_removed_zone_keep_their_tunnels_and_report_it(
     redis_server: RedisServer, stop: StopSignal
 ) -> None:
     store = Store.open(redis_server.address, "test")

@@ -14,7 +14,7 @@ from jaywalk_agent.cli import privileges
 NOBODY = 65534
 
 
-def test_the_capability_is_as_good_as_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_capability_is_enough_without_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: NOBODY)
     monkeypatch.setattr(privileges, "STATUS", tmp_path / "status")
     (tmp_path / "status").write_text("Name:\tjaywalk\nCapEff:\t0000000000001000\n")

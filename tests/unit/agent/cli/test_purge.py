@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a zone left on a machine goes, and nothing of another zone or of the machine's owner."""
+"""Purge removes the files of one zone, and none of another zone or of the machine's owner."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.agent_support import config_in
 
 
 class Systemctl:
-    """A systemd that is asked to disable units; this test must not touch the machine's own."""
+    """Stands in for systemd, since this test must not disable the machine's own units."""
 
     def __init__(self, returncode: int = 0) -> None:
         self.asked: list[str] = []
@@ -28,7 +28,7 @@ class Systemctl:
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Path:
-    """The folders of a machine that is in two zones, the key of one of them where its owner keeps it."""
+    """The folders of a machine in two zones, with the key of one of them in its owner's folder."""
     files = [f"etc/zone-{zone}.{kind}" for zone in ("red", "blue") for kind in ("env", "password", "key")]
     files += [f"lib/{name}" for name in ("zone-red.json", "zone-blue.json", "instance")]
     files += [f"lib/run/zone-{zone}.{kind}" for zone in ("red", "blue") for kind in ("lock", "status")]
@@ -42,7 +42,7 @@ def left(machine: Path) -> set[str]:
     return {str(each.relative_to(machine)) for each in machine.rglob("*")}
 
 
-def test_a_zone_goes_and_the_other_stays_and_with_the_last_one_all_goes(machine: Path) -> None:
+def test_one_zone_is_removed_and_the_other_stays_until_it_is_the_last(machine: Path) -> None:
     systemctl = Systemctl()
     before = left(machine)
     for zone in ("zone-blue", "zone-red", "zone-red"):
@@ -54,7 +54,7 @@ def test_a_zone_goes_and_the_other_stays_and_with_the_last_one_all_goes(machine:
     assert systemctl.asked == [f"systemctl disable --quiet jaywalk-agent@zone-{z}" for z in ("blue", "red")]
 
 
-def test_a_unit_that_stays_keeps_its_settings(machine: Path) -> None:
+def test_a_unit_that_cannot_be_disabled_keeps_its_service_file(machine: Path) -> None:
     before = left(machine)
     with pytest.raises(JaywalkError, match=r"zone-blue cannot be disabled \(Access denied\)"):
         purge(config_in(machine / "lib"), Systemctl(returncode=1), machine / "etc")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The snapshot: what was saved comes back, and nothing worse than that."""
+"""The snapshot: it is loaded as it was saved, or not at all."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ VIEW = view_of(
 )
 
 
-def test_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
     file = tmp_path / "zone-blue.json"
     snapshot.save(file, VIEW)
     assert snapshot.load(file, "zone-blue") == VIEW
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_peers_that_the_controller_lost_stay_marked_since_when(tmp_path: Path) -> None:
+def test_lost_peers_are_saved_with_the_time_of_the_loss(tmp_path: Path) -> None:
     file = tmp_path / "zone-blue.json"
     view = view_of(peer(0), rev=2)
     view.history = ((3, 40), (5, 61))
@@ -48,7 +48,7 @@ def test_there_is_none_before_the_first_join(tmp_path: Path) -> None:
     assert snapshot.load(tmp_path / "none.json", "zone-blue") is None
 
 
-def test_another_zones_is_not_taken(tmp_path: Path) -> None:
+def test_the_snapshot_of_another_zone_is_ignored(tmp_path: Path) -> None:
     snapshot.save(tmp_path / "zone-red.json", VIEW)
     assert snapshot.load(tmp_path / "zone-red.json", "zone-red") is None
 
@@ -56,7 +56,7 @@ def test_another_zones_is_not_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"zone": "zone-blue"}', b"[" * 9999]
 )
-def test_one_that_is_broken_is_left_aside(
+def test_a_broken_snapshot_is_ignored(
     tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "zone-blue.json"
@@ -81,7 +81,7 @@ def test_any_field_may_be_wrong(tmp_path_factory: pytest.TempPathFactory, field:
         assert 0 <= loaded.wait_ms <= 60_000
 
 
-def test_a_peer_that_cannot_be_believed_is_left_out(tmp_path: Path) -> None:
+def test_an_invalid_peer_is_left_out(tmp_path: Path) -> None:
     file = tmp_path / "zone-blue.json"
     snapshot.save(file, VIEW)
     document = json.loads(file.read_text())
@@ -104,10 +104,10 @@ def test_a_full_disk_keeps_the_old_one(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert snapshot.load(file, "zone-blue") == VIEW
-    assert [each.name for each in tmp_path.iterdir()] == ["zone-blue.json"]
+    assert [file.name for file in tmp_path.iterdir()] == ["zone-blue.json"]
 
 
-def test_is_forgotten_once_and_again(tmp_path: Path) -> None:
+def test_is_forgotten_repeatedly(tmp_path: Path) -> None:
     file = tmp_path / "zone-blue.json"
     snapshot.save(file, VIEW)
     snapshot.forget(file)
@@ -115,7 +115,7 @@ def test_is_forgotten_once_and_again(tmp_path: Path) -> None:
     assert snapshot.load(file, "zone-blue") is None
 
 
-def test_what_a_full_disk_does_not_take_is_kept_in_memory_until_it_does(tmp_path: Path) -> None:
+def test_with_a_full_disk_the_snapshot_is_in_memory(tmp_path: Path) -> None:
     config = config_in(tmp_path)
     snapshot.save(config.snapshot_file, view_of(peer(1), rev=1))
     full = tmp_path / "full"
