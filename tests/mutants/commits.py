@@ -231,7 +231,7 @@ COMMITS = (
         "if not event.is_next(self.head) or event.zone_changed:",
         "if not event.is_next(self.head):",
         "a supervisor decides by a policy that was changed",
-        of("integration/supervisor/admin/test_zones.py", "test_a_running_supervisor_learns_of_a_policy"),
+        of("integration/supervisor/admin/test_zones.py", "test_a_running_supervisor_uses_a_changed_policy"),
     ),
     Mutant(
         "inbox-cut-from-the-wrong-end",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""All zones of an inventory at once: made, grown, refused before any is changed; others are named."""
+"""All zones of an inventory at once: created, grown, refused before any changes; others are listed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Declare = Callable[..., Any]
 
 @pytest.fixture
 def declared(command: Command, tmp_path: Path) -> Declare:
-    """Types ``zone declare`` with a file of those zones."""
+    """Runs ``zone declare`` with a file of those zones."""
 
     def run(*entries: dict[str, Any], check: bool = False, supervisors: list[str] | None = None) -> Any:
         file = tmp_path / "zones.json"
@@ -37,16 +37,16 @@ def pools_of(store: Store, name: str) -> tuple[str, ...]:
     return store.load(name).zone.pools
 
 
-def test_zones_are_made_once_with_their_passwords(store: Store, declared: Declare, tmp_path: Path) -> None:
+def test_zones_are_created_once_with_their_passwords(store: Store, declared: Declare, tmp_path: Path) -> None:
     (tmp_path / "a.password").write_text("a-password-of-agents\n")
     entries = (
         {"name": "zone-a", "cidr": "10.7.0.0/24", "agent_password_file": str(tmp_path / "a.password")},
         {"name": "zone-b", "cidr": ["10.7.0.0/24", "10.8.0.0/24"], "cidr6": "fd07::/64", "quarantine": 60},
     )
-    foretold = declared(*entries, check=True)
-    assert foretold["changed"] and store.zones() == []
+    preview = declared(*entries, check=True)
+    assert preview["changed"] and store.zones() == []
     done = declared(*entries)
-    assert done["diff"] == foretold["diff"]
+    assert done["diff"] == preview["diff"]
     assert pools_of(store, "zone-b") == ("10.7.0.0/24", "10.8.0.0/24", "fd07::/64")
     assert not declared(*entries)["changed"]
     (tmp_path / "a.password").write_text("another-password-of-agents\n")
@@ -64,9 +64,9 @@ def test_zones_are_made_once_with_their_passwords(store: Store, declared: Declar
 def test_a_declared_pool_may_grow(store: Store, declared: Declare, grown: dict[str, str]) -> None:
     declared({"name": "zone-a", "cidr": "10.7.0.0/24", "description": "A"})
     entry = {"name": "zone-a", **grown}
-    foretold = declared(entry, check=True)
-    assert foretold["changed"] and pools_of(store, "zone-a") == ("10.7.0.0/24",)
-    assert declared(entry)["diff"] == foretold["diff"]
+    preview = declared(entry, check=True)
+    assert preview["changed"] and pools_of(store, "zone-a") == ("10.7.0.0/24",)
+    assert declared(entry)["diff"] == preview["diff"]
     assert len(pools_of(store, "zone-a")) == len(",".join(grown.values()).split(","))
     assert store.load("zone-a").zone.description == "A"
     assert not declared(entry)["changed"]
@@ -75,24 +75,24 @@ def test_a_declared_pool_may_grow(store: Store, declared: Declare, grown: dict[s
 @pytest.mark.parametrize(
     "declaration", [{"cidr": "10.7.0.0/25"}, {"cidr": "10.8.0.0/24"}, {"cidr6": "fd07::/64"}]
 )
-def test_a_pool_that_shrinks_or_moves_is_refused_before_any_zone_is_touched(
+def test_a_pool_that_shrinks_or_moves_is_refused_before_any_zone_changes(
     store: Store, declared: Declare, declaration: dict[str, str]
 ) -> None:
     declared({"name": "zone-a", "cidr": "10.7.0.0/24"})
     for check in (True, False):
-        said = declared(
+        error = declared(
             {"name": "zone-new", "cidr": "10.1.0.0/24"}, {"name": "zone-a", **declaration}, check=check
         )
-        assert "zone zone-a exists with 10.7.0.0/24 and is declared with" in said
-        assert "pools may grow, and neither shrink nor move" in said
+        assert "zone zone-a exists with 10.7.0.0/24 and is declared with" in error
+        assert "pools may grow, and neither shrink nor move" in error
     assert store.zones() == ["zone-a"]
     assert pools_of(store, "zone-a") == ("10.7.0.0/24",)
 
 
-def test_all_refusals_are_said_at_once(declared: Declare) -> None:
+def test_all_refusals_are_reported_at_once(declared: Declare) -> None:
     declared({"name": "zone-a", "cidr": "10.7.0.0/24"}, {"name": "zone-b", "cidr": "10.7.0.0/24"})
-    said = declared({"name": "zone-a", "cidr": "10.8.0.0/24"}, {"name": "zone-b", "cidr": "10.7.0.0/25"})
-    assert "zone zone-a exists" in said and "zone zone-b exists" in said
+    error = declared({"name": "zone-a", "cidr": "10.8.0.0/24"}, {"name": "zone-b", "cidr": "10.7.0.0/25"})
+    assert "zone zone-a exists" in error and "zone zone-b exists" in error
 
 
 def test_a_pool_that_grows_over_a_child_prefix_is_refused(
@@ -102,11 +102,11 @@ def test_a_pool_that_grows_over_a_child_prefix_is_refused(
     with committing(redis_server.address):
         request = join("zone-a", 1, child_prefixes=["10.7.1.0/24"])
         assert client_of(store, "zone-a").ask(request, 20).ok
-    said = declared({"name": "zone-a", "cidr": "10.7.0.0/16"}, check=True)
-    assert "overlaps the child prefix 10.7.1.0/24" in said
+    error = declared({"name": "zone-a", "cidr": "10.7.0.0/16"}, check=True)
+    assert "overlaps the child prefix 10.7.1.0/24" in error
 
 
-def test_what_nobody_declares_is_named(
+def test_undeclared_zones_and_supervisors_are_listed(
     redis_server: RedisServer, store: Store, declared: Declare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JAYWALK_SUPERVISOR_NAME", "old control")
@@ -120,11 +120,11 @@ def test_what_nobody_declares_is_named(
             assert "zone-a" not in {zone["name"] for zone in found["zones"]}
             assert found["supervisors"] == ["old-control"]
         assert declared(*here, supervisors=["old-control"])["undeclared"]["supervisors"] == []
-        assert declared(*here)["undeclared"]["supervisors"] == [], "nobody said which there should be"
+        assert declared(*here)["undeclared"]["supervisors"] == [], "the declaration names no supervisors"
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("{", "cannot read zones from"),
         ("[]", "has no list of zones"),
@@ -134,17 +134,17 @@ def test_what_nobody_declares_is_named(
         ('{"zones": [{"name": "zone-a"}]}', "has no pool"),
     ],
 )
-def test_a_file_that_makes_no_sense_is_one_sentence(
-    command: Command, tmp_path: Path, text: str, said: str
+def test_an_invalid_file_is_reported_in_one_sentence(
+    command: Command, tmp_path: Path, text: str, expected: str
 ) -> None:
     file = tmp_path / "zones.json"
     file.write_text(text)
     answer = command("zone", "declare", str(file))
-    assert said in answer
+    assert expected in answer
     assert "Traceback" not in answer
 
 
-def test_people_read_the_changes_and_what_is_undeclared(store: Store) -> None:
+def test_undeclared_zones_and_supervisors_are_sentences_for_people(store: Store) -> None:
     zones.add(store, "zone-old", ZonePatch(cidr=["10.7.0.0/24"]), None)
     found = declare.find_undeclared(store, Declaration((), ("control",)))
     assert declare.undeclared_lines({**found, "supervisors": ["spare"]}) == [
@@ -153,7 +153,7 @@ def test_people_read_the_changes_and_what_is_undeclared(store: Store) -> None:
     ]
 
 
-def test_a_supervisor_is_called_by_its_name_or_its_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_supervisor_has_its_configured_name_or_its_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JAYWALK_SUPERVISOR_NAME", raising=False)
     assert client_name().startswith("jaywalk-supervisor@")
     monkeypatch.setenv("JAYWALK_SUPERVISOR_NAME", "mesh control\n")

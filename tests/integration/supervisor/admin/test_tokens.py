@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tokens made, listed and ended by the command, over a real Redis that knows only their hashes."""
+"""Tokens added, listed and removed by the command, over a real Redis that has only their hashes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jaywalk_supervisor.store.store import Store
 from tests.supervisor_support import BLUE, Command
 
 
-def test_a_token_is_shown_once_and_kept_as_its_hash(store: Store, command: Command) -> None:
+def test_a_token_is_printed_once_and_stored_as_its_hash(store: Store, command: Command) -> None:
     store.create(BLUE)
     made = command("token", "add", "ci", "--role", "operator", "--zone", "zone-blue")
     assert made["name"] == "ci"
@@ -32,19 +32,21 @@ def test_a_token_is_shown_once_and_kept_as_its_hash(store: Store, command: Comma
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "expected"),
     [
         (["Not_A_Label"], "is no DNS label"),
         (["ci", "--zone", "zone-none"], "the zone 'zone-none' is unknown"),
         (["ci", "--role", "god"], "argument --role: choose from read, operator, admin"),
     ],
 )
-def test_no_token_is_made_of_bad_words(store: Store, command: Command, words: list[str], says: str) -> None:
-    assert says in command("token", "add", *words)
+def test_an_invalid_token_is_not_created(
+    store: Store, command: Command, words: list[str], expected: str
+) -> None:
+    assert expected in command("token", "add", *words)
     assert tokens.list_tokens(store) == []
 
 
-def test_a_zones_tokens_end_with_it(store: Store, command: Command) -> None:
+def test_the_tokens_of_a_zone_are_removed_with_it(store: Store, command: Command) -> None:
     store.create(BLUE)
     command("token", "add", "tenant", "--zone", "zone-blue")
     command("token", "add", "all")
@@ -52,7 +54,7 @@ def test_a_zones_tokens_end_with_it(store: Store, command: Command) -> None:
     assert [token.name for token in tokens.list_tokens(store)] == ["all"]
 
 
-def test_a_record_that_does_not_parse_opens_nothing(store: Store) -> None:
+def test_a_record_that_does_not_parse_is_no_token(store: Store) -> None:
     text = tokens.add(store, "good", "read")
     for bad in ("", "[]", "{}", '{"role":"god","zone":"","digest":"","created":1}', '{"role":7}', "[" * 9999):
         store.redis.hset(tokens.TOKENS, "bad", bad)
@@ -69,12 +71,12 @@ EVERYWHERE = ("", "zone-a", "zone-b")
 @pytest.mark.parametrize(
     ("role", "zone", "may"),
     [
-        ("admin", "", {(each, where) for each in tokens.ROLES for where in EVERYWHERE}),
+        ("admin", "", {(role_asked, zone_asked) for role_asked in tokens.ROLES for zone_asked in EVERYWHERE}),
         ("operator", "zone-a", {("operator", "zone-a"), ("read", "zone-a")}),
-        ("read", "", {("read", where) for where in EVERYWHERE}),
+        ("read", "", {("read", zone_asked) for zone_asked in EVERYWHERE}),
     ],
 )
-def test_what_a_role_may(role: str, zone: str, may: set[tuple[str, str]]) -> None:
+def test_the_rights_of_a_role(role: str, zone: str, may: set[tuple[str, str]]) -> None:
     token = Token("t", role, zone, "", 0)
-    asked = {(each, where) for each in tokens.ROLES for where in EVERYWHERE}
+    asked = {(role_asked, zone_asked) for role_asked in tokens.ROLES for zone_asked in EVERYWHERE}
     assert {pair for pair in asked if token.may(*pair)} == may

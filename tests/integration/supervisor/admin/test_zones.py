@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Zones made, changed, removed and filled from the original's file, by the command and over a real Redis."""
+"""Zones added, changed, removed and filled from the original's file, by the command and a real Redis."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from tests.supervisor_support import BLUE, RED, Command, client_of, committing, 
 
 
 def declare(store: Store, text: str) -> None:
-    entries = [DeclaredZone.parse(each) for each in json.loads(text)["zones"]]
+    entries = [DeclaredZone.parse(entry) for entry in json.loads(text)["zones"]]
     apply(store, Declaration(tuple(entries)))
 
 
-def test_policy_is_set_shown_and_kept(command: Command) -> None:
+def test_a_policy_is_set_shown_and_stored(command: Command) -> None:
     made = command("zone", "add", "zone-a", "--cidr", "10.7.0.0/24", "--takeover", "never")
     assert made["zone"]["policy"] == {
         "takeover": "never",
@@ -46,7 +46,7 @@ def test_policy_is_set_shown_and_kept(command: Command) -> None:
     assert "the zone 'zone-b' is unknown" in command("zone", "set", "zone-b", "--quarantine", "60")
 
 
-def test_default_zones_are_made_where_they_are_missing(store: Store) -> None:
+def test_missing_default_zones_are_created(store: Store) -> None:
     for _ in range(2):
         assert sorted(create_missing_zones(store, (BLUE, RED))) == ["zone-blue", "zone-red"]
     zones.remove(store, "zone-red", force=False)
@@ -55,7 +55,7 @@ def test_default_zones_are_made_where_they_are_missing(store: Store) -> None:
     assert store.load("zone-blue").zone == BLUE
 
 
-def test_add_says_before_what_it_would_change(store: Store, command: Command) -> None:
+def test_add_with_check_prints_what_it_would_change(store: Store, command: Command) -> None:
     words = ("zone", "add", "zone-a", "--cidr", "10.7.0.0/24")
     made = command(*words, "--check")
     assert made["changed"] and made["diff"]["before"] == []
@@ -71,7 +71,7 @@ def test_add_says_before_what_it_would_change(store: Store, command: Command) ->
     assert "exists with 10.7.0.0/24" in command("zone", "add", "zone-a", "--cidr", "10.8.0.0/24", "--check")
 
 
-def test_show_says_who_was_not_heard_of(redis_server: RedisServer, store: Store, command: Command) -> None:
+def test_show_lists_unseen_peers(redis_server: RedisServer, store: Store, command: Command) -> None:
     with committing(redis_server.address):
         for number in (1, 2, 3):
             assert client_of(store, "zone-blue").ask(join("zone-blue", number), 20).ok
@@ -86,7 +86,7 @@ def test_show_says_who_was_not_heard_of(redis_server: RedisServer, store: Store,
     ]
 
 
-def test_a_running_supervisor_learns_of_a_policy(
+def test_a_running_supervisor_uses_a_changed_policy(
     redis_server: RedisServer, store: Store, command: Command
 ) -> None:
     with committing(redis_server.address):
@@ -103,7 +103,7 @@ def test_a_running_supervisor_learns_of_a_policy(
     assert view.peers == client.snapshot().peers, "agents go on from there, without a snapshot"
 
 
-def test_a_gateways_address_is_no_nodes(redis_server: RedisServer, store: Store, command: Command) -> None:
+def test_no_node_gets_an_excluded_address(redis_server: RedisServer, store: Store, command: Command) -> None:
     assert command("zone", "add", "zone-a", "--cidr", "10.7.0.0/29", "--exclude", "10.7.0.1")["changed"]
     with committing(redis_server.address):
         client = client_of(store, "zone-a")
@@ -144,7 +144,7 @@ def test_pools_grow_and_hold_what_they_held(
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "expected"),
     [
         (["--cidr", "10.20.1.0/24"], "10.20.0.1 of node1 (active) would lie outside them"),
         (["--cidr", "10.20.0.0/32"], "would lie outside them"),
@@ -157,13 +157,13 @@ def test_pools_grow_and_hold_what_they_held(
     ],
 )
 def test_no_pool_cuts_what_it_held(
-    redis_server: RedisServer, store: Store, command: Command, words: list[str], says: str
+    redis_server: RedisServer, store: Store, command: Command, words: list[str], expected: str
 ) -> None:
     with committing(redis_server.address, (BLUE,)):
         client = client_of(store, "zone-blue")
         assert client.ask(join("zone-blue", 1, child_prefixes=["172.20.1.0/24"]), 10).ok
     before = store.redis.hgetall(client.keys.meta)
-    assert says in command("zone", "set", "zone-blue", *words)
+    assert expected in command("zone", "set", "zone-blue", *words)
     assert store.redis.hgetall(client.keys.meta) == before
 
 
@@ -215,7 +215,7 @@ def test_a_change_reads_the_zone_once_and_returns_what_is_there_then(
     assert zone == zones.get_zone(store, "zone-blue")
 
 
-def test_a_grown_pool_keeps_its_place(store: Store) -> None:
+def test_a_grown_pool_keeps_its_position(store: Store) -> None:
     store.create(BLUE)
     zones.change(store, "zone-blue", ZonePatch(cidr=["10.20.0.0/19"]))
     assert store.load("zone-blue").zone.pools == ("10.20.0.0/19", "fd00:20::/64")
@@ -251,7 +251,7 @@ def test_fill_is_logged_once(
         client = client_of(store, "zone-red")
         for number in range(6):
             assert client.ask(join("zone-red", number), 10).ok
-    warned = [each for each in caplog.records if "% full" in each.getMessage()]
+    warned = [record for record in caplog.records if "% full" in record.getMessage()]
     assert len(warned) == 1
     assert "zone zone-red: the pool 10.20.0.0/29 is 83% full (5 of 6)" in warned[0].getMessage()
 
@@ -271,7 +271,7 @@ SAVED = [
 ]
 
 
-def test_the_originals_addresses_are_kept_for_who_requests_them(
+def test_the_originals_addresses_are_reserved_for_their_nodes(
     redis_server: RedisServer, store: Store, command: Command, tmp_path: Path
 ) -> None:
     file = tmp_path / "ipam-red.json"
@@ -295,7 +295,7 @@ def test_the_originals_addresses_are_kept_for_who_requests_them(
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "expected"),
     [
         ("{", "is no JSON"),
         ("{}", "no list of prefixes"),
@@ -305,23 +305,23 @@ def test_the_originals_addresses_are_kept_for_who_requests_them(
     ],
 )
 def test_a_file_of_another_kind_is_refused(
-    redis_server: RedisServer, store: Store, command: Command, tmp_path: Path, text: str, says: str
+    redis_server: RedisServer, store: Store, command: Command, tmp_path: Path, text: str, expected: str
 ) -> None:
     store.create(BLUE)
     file = tmp_path / "ipam-red.json"
     file.write_text(text)
-    assert says in command("import", str(file), "--zone", "zone-blue")
+    assert expected in command("import", str(file), "--zone", "zone-blue")
     assert "cannot read" in command("import", str(tmp_path / "none"), "--zone", "zone-blue")
     assert client_of(store, "zone-blue").leases() == []
 
 
-def test_default_zones_are_made_by_nobody_once_zones_were_declared(store: Store) -> None:
+def test_no_default_zone_is_created_once_zones_were_declared(store: Store) -> None:
     declared = json.dumps({"zones": [{"name": "zone-a", "cidr": "10.7.0.0/24"}]})
     declare(store, declared)
     assert create_missing_zones(store, (BLUE, RED)) == ["zone-a"]
 
 
-def test_a_default_zone_that_nobody_uses_becomes_what_is_declared(store: Store) -> None:
+def test_an_unused_default_zone_becomes_the_declared_one(store: Store) -> None:
     """A supervisor may have made it in an emptied Redis, before the play could say what it should be."""
     create_missing_zones(store, DEFAULT_ZONES)
     declared = json.dumps({"zones": [{"name": "zone-blue", "cidr": "10.20.0.0/24"}]})
@@ -329,7 +329,7 @@ def test_a_default_zone_that_nobody_uses_becomes_what_is_declared(store: Store) 
     assert store.load("zone-blue").zone.pools == ("10.20.0.0/24",)
 
 
-def test_a_default_zone_that_somebody_uses_stays(store: Store, redis_server: RedisServer) -> None:
+def test_a_default_zone_in_use_stays(store: Store, redis_server: RedisServer) -> None:
     with committing(redis_server.address, DEFAULT_ZONES):
         assert client_of(store, "zone-blue").ask(join("zone-blue", 1), timeout=20).ok
     with pytest.raises(Conflict, match="pools may grow"):

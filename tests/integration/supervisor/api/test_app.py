@@ -104,13 +104,13 @@ def test_leases_hold_network_and_broadcast(redis_server: RedisServer, store: Sto
         ("/nowhere", 404, None),
     ],
 )
-def test_what_is_not_there(api: FlaskClient, path: str, status: int, message: str | None) -> None:
+def test_a_missing_resource_is_404(api: FlaskClient, path: str, status: int, message: str | None) -> None:
     answer = api.get(path)
     assert answer.status_code == status
     assert answer.get_json()["message"] == message or message is None
 
 
-def test_a_fault_of_ours_is_json_without_its_inside(
+def test_an_internal_error_is_json_without_its_cause(
     replica: Replica, api: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replica, "zones", lambda: 1 / 0)
@@ -131,7 +131,7 @@ def test_a_fault_of_ours_is_json_without_its_inside(
         ("localhost.evil.example", 421),
     ],
 )
-def test_only_own_names_are_answered(api: FlaskClient, host: str, status: int) -> None:
+def test_a_host_header_of_another_name_is_refused(api: FlaskClient, host: str, status: int) -> None:
     answer = api.get("/peers", headers={"Host": host})
     assert answer.status_code == status
     assert (status == 200) == isinstance(answer.get_json(), list)
@@ -151,7 +151,7 @@ def test_without_redis_the_last_known_state_is_served(
     assert len(api.get("/peers").get_json()) == 2
 
 
-def test_a_state_never_read_is_no_empty_answer() -> None:
+def test_without_any_state_the_answer_is_503_and_not_an_empty_list() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         address = RedisServer().address_of("supervisor", "x")
@@ -161,7 +161,7 @@ def test_a_state_never_read_is_no_empty_answer() -> None:
     assert "cannot be reached" in answer.get_json()["message"]
 
 
-def test_health_tells_by_its_status(replica: Replica) -> None:
+def test_health_sets_the_status_code(replica: Replica) -> None:
     failing = create_app(replica, lambda: ({"status": "failing"}, False)).test_client().get("/healthz")
     assert (failing.status_code, failing.get_json()) == (503, {"status": "failing"})
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The API's own document against the API: each operation with values that fit it and values that do not."""
+"""The API's own document against the API: each operation with valid and with invalid values."""
 
 from __future__ import annotations
 
@@ -85,10 +85,10 @@ OPERATIONS = [
 
 
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
-def test_the_api_does_as_its_document_says(
+def test_the_api_conforms_to_its_document(
     document: Any, served: tuple[Flask, dict[str, str]], path: str, method: str
 ) -> None:
-    """Values that fit are about a zone and a peer that are there, so that each operation does its work."""
+    """Valid values name a zone and a peer that exist, so that each operation does its work."""
     operation = document[path][method]
     statuses = set()
     home = {"zone": "zone-doomed" if (path, method) == ("/zones/{zone}", "delete") else "zone-blue"}
@@ -110,7 +110,7 @@ def test_the_api_does_as_its_document_says(
     assert 200 in statuses
 
 
-def test_document_and_routes_name_the_same(served: tuple[Flask, dict[str, str]]) -> None:
+def test_the_document_lists_the_routes_and_options(served: tuple[Flask, dict[str, str]]) -> None:
     app, _ = served
     document = app.test_client().get("/openapi.json").get_json()
     told = {(path, method.upper()) for path, method in OPERATIONS}

@@ -47,10 +47,10 @@ def test_the_page_runs_as_written(redis_server: RedisServer, tmp_path: Path, sta
         text=True,
         check=True,
     )
-    said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"')]
-    changes = [each for each in said if "changed" in each]
-    assert [each["changed"] for each in changes] == [True] * 7
+    answers = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"')]
+    changes = [answer for answer in answers if "changed" in answer]
+    assert [answer["changed"] for answer in changes] == [True] * 7
     assert changes[4]["lease"]["addresses"] == ["10.20.0.30"]
-    assert [each["message"] for each in said if "message" in each] == ["peer not found"]
+    assert [answer["message"] for answer in answers if "message" in answer] == ["peer not found"]
     assert (tmp_path / "automation.token").stat().st_mode & 0o077 == 0
     assert (tmp_path / "automation.token").read_text().strip() not in served.log.read_text()

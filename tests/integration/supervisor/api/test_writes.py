@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Zones, leases and peers changed through the REST API, by who may, over a real Redis and committer."""
+"""Zones, leases and peers changed through the REST API by roles, over a real Redis and committer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Call = Callable[..., TestResponse]
 
 @pytest.fixture
 def bearer(store: Store) -> dict[str, dict[str, str]]:
-    """The headers of a token of each role, and of a tenant who may order leases in zone-red alone."""
+    """The headers of a token of each role, and of a tenant, an operator of zone-red only."""
     texts = {role: tokens.add(store, f"its-{role}", role) for role in tokens.ROLES}
     texts["tenant"] = tokens.add(store, "its-tenant", "operator", "zone-red")
     return {role: {"Authorization": f"Bearer {text}"} for role, text in texts.items()}
@@ -43,20 +43,20 @@ def call(api: FlaskClient, bearer: dict[str, dict[str, str]]) -> Call:
     return ask
 
 
-def test_a_zone_from_its_making_to_its_end(redis_server: RedisServer, store: Store, call: Call) -> None:
-    wish = {
+def test_a_zone_is_added_changed_and_removed(redis_server: RedisServer, store: Store, call: Call) -> None:
+    body = {
         "name": "zone-new",
         "cidr": ["10.40.0.9/24"],
         "description": "New",
         "agent_password": "four words",
     }
-    made = call("admin", "POST", "/zones", wish)
+    made = call("admin", "POST", "/zones", body)
     assert (made.status_code, made.get_json()["changed"]) == (200, True)
     shown = call("read", "GET", "/zones/zone-new").get_json()
     assert shown == {**made.get_json()["zone"], "seen": [], "unseen": []}
     assert made.get_json()["zone"]["pools"][0]["cidr"] == "10.40.0.0/24"
     assert store.redis.acl_getuser("agent-zone-new") is not None
-    assert call("admin", "POST", "/zones", wish).get_json()["changed"] is False
+    assert call("admin", "POST", "/zones", body).get_json()["changed"] is False
     grown = call("admin", "PATCH", "/zones/zone-new", {"cidr": ["10.40.0.0/23"], "quarantine": 60})
     assert grown.get_json()["zone"]["policy"]["quarantine"] == 60
     with committing(redis_server.address, ()):
@@ -73,7 +73,7 @@ def test_a_zone_from_its_making_to_its_end(redis_server: RedisServer, store: Sto
     assert call("admin", "DELETE", "/zones/zone-new?force=true").status_code == 404
 
 
-def test_command_and_api_say_the_same(call: Call, command: Command) -> None:
+def test_command_and_api_report_the_same_error(call: Call, command: Command) -> None:
     for words, body in (
         (["--cidr", "10.99.0.0/24"], {"cidr": ["10.99.0.0/24"]}),
         (["--cidr", "10.99.0.0/40"], {"cidr": ["10.99.0.0/40"]}),
@@ -88,8 +88,8 @@ def test_a_lease_is_reserved_claimed_rekeyed_and_released(
     redis_server: RedisServer, store: Store, call: Call
 ) -> None:
     with committing(redis_server.address):
-        wish = {"name": "db1", "request_ip": ["10.20.0.30"], "child_prefixes": ["172.20.1.9/24"]}
-        made = call("operator", "POST", "/ipam/leases/zone-blue", wish).get_json()
+        body = {"name": "db1", "request_ip": ["10.20.0.30"], "child_prefixes": ["172.20.1.9/24"]}
+        made = call("operator", "POST", "/ipam/leases/zone-blue", body).get_json()
         assert made == {
             "changed": True,
             "lease": {
@@ -102,12 +102,12 @@ def test_a_lease_is_reserved_claimed_rekeyed_and_released(
             "notes": made["notes"],
         }
         assert "172.20.1.0/24" in made["notes"][0]
-        assert call("operator", "POST", "/ipam/leases/zone-blue", wish).get_json()["changed"] is False
+        assert call("operator", "POST", "/ipam/leases/zone-blue", body).get_json()["changed"] is False
         assert (
             client_of(store, "zone-blue").ask(join("zone-blue", 1, name="db1"), 10).addresses[0]
             == "10.20.0.30"
         )
-        taken = call("operator", "POST", "/ipam/leases/zone-blue", {**wish, "name": "db2"})
+        taken = call("operator", "POST", "/ipam/leases/zone-blue", {**body, "name": "db2"})
         assert taken.status_code == 409
         assert (taken.get_json()["code"], "db1" in taken.get_json()["message"]) == ("address-taken", True)
         again = {"public_key": key_of(2), "name": "db1", "rekey": True}
@@ -154,7 +154,7 @@ NEW = {"name": "zone-x", "cidr": ["10.0.0.0/24"]}
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "body", "may"),
+    ("method", "path", "body", "roles"),
     [
         ("POST", "/zones", NEW, {"admin"}),
         ("PATCH", "/zones/zone-red", {"description": "x"}, {"admin"}),
@@ -169,22 +169,22 @@ NEW = {"name": "zone-x", "cidr": ["10.0.0.0/24"]}
         ("GET", "/peers", None, {"admin", "operator", "read", "tenant"}),
     ],
 )
-def test_who_may(
-    store: Store, api: FlaskClient, call: Call, method: str, path: str, body: object, may: set[str]
+def test_each_operation_requires_its_role(
+    store: Store, api: FlaskClient, call: Call, method: str, path: str, body: object, roles: set[str]
 ) -> None:
     for role in (*tokens.ROLES, "tenant"):
         answer = call(role, method, path, body)
-        assert (answer.status_code != 403) == (role in may), role
+        assert (answer.status_code != 403) == (role in roles), role
         assert answer.status_code in (200, 400, 403)
     if method != "GET":
         answer = api.open(path, method=method, json=body)
         assert answer.status_code == 401
         assert answer.headers["WWW-Authenticate"] == "Bearer"
-    if "admin" not in may:
+    if "admin" not in roles:
         assert store.redis.smembers("jw:zones") == {"zone-blue", "zone-red"}
 
 
-def test_a_tenant_sees_its_own_zone_alone(redis_server: RedisServer, store: Store, call: Call) -> None:
+def test_a_tenant_reads_its_own_zone_only(redis_server: RedisServer, store: Store, call: Call) -> None:
     with committing(redis_server.address):
         for zone in ("zone-red", "zone-blue"):
             assert client_of(store, zone).ask(join(zone, 1 if zone == "zone-red" else 2), 10).ok
@@ -197,27 +197,27 @@ def test_a_tenant_sees_its_own_zone_alone(redis_server: RedisServer, store: Stor
     "header",
     ["", "Bearer", "Bearer x", "Bearer \u00e4", "Basic YTpi", "bearer", "Digest a=b", "Bearer a=b, c=d"],
 )
-def test_a_token_that_is_none(api: FlaskClient, header: str) -> None:
-    """Who shows a token means to be known: a wrong one does not even read."""
+def test_an_invalid_token_is_refused(api: FlaskClient, header: str) -> None:
+    """A request with an invalid token may not even read."""
     answer = api.get("/peers", headers={"Authorization": header})
     assert answer.status_code == 401
     assert answer.get_json()["message"]
 
 
-def test_peers_are_made_by_joining_alone(call: Call) -> None:
+def test_a_peer_cannot_be_added_by_rest(call: Call) -> None:
     answer = call("admin", "POST", "/peers", {"PublicKey": key_of(1)})
     assert answer.status_code == 405
     assert answer.get_json()["message"]
     assert "GET" in answer.headers["Allow"]
 
 
-def test_a_token_ends_at_once(store: Store, call: Call) -> None:
+def test_a_removed_token_is_invalid_at_once(store: Store, call: Call) -> None:
     assert call("read", "GET", "/peers").status_code == 200
     tokens.remove(store, "its-read")
     assert call("read", "GET", "/peers").status_code == 401
 
 
-def test_who_comes_from_elsewhere_needs_a_token(
+def test_requests_from_other_machines_need_a_token(
     replica: Replica, api: FlaskClient, bearer: dict[str, dict[str, str]]
 ) -> None:
     closed = create_app(replica, well, open_reads=False).test_client()
@@ -230,7 +230,7 @@ def test_who_comes_from_elsewhere_needs_a_token(
 
 
 @pytest.mark.parametrize(
-    ("body", "kind", "status", "says"),
+    ("body", "kind", "status", "expected"),
     [
         ("{}", "text/plain", 415, "Content-Type: application/json"),
         ("", "application/json", 400, "no JSON object"),
@@ -253,29 +253,29 @@ def test_who_comes_from_elsewhere_needs_a_token(
         (json.dumps({"name": "x" * MAX_BODY_BYTES}), "application/json", 413, "exceeds the capacity limit"),
     ],
 )
-def test_bodies_that_are_none(
+def test_an_invalid_body_is_refused(
     store: Store,
     api: FlaskClient,
     bearer: dict[str, dict[str, str]],
     body: str,
     kind: str,
     status: int,
-    says: str,
+    expected: str,
 ) -> None:
     answer = api.post("/zones", data=body, content_type=kind, headers=bearer["admin"])
-    assert (answer.status_code, says in answer.get_json()["message"]) == (status, True), answer.get_json()
+    assert (answer.status_code, expected in answer.get_json()["message"]) == (status, True), answer.get_json()
     assert store.redis.smembers("jw:zones") == {"zone-blue", "zone-red"}
 
 
 @pytest.mark.parametrize("password", ["", " ", "a\nb", " padded"])
-def test_an_agents_password_that_is_none_is_refused_and_not_repeated(call: Call, password: str) -> None:
+def test_an_invalid_agents_password_is_refused_and_not_repeated(call: Call, password: str) -> None:
     answer = call("admin", "PATCH", "/zones/zone-red", {"agent_password": password})
     assert answer.status_code == 400
     assert "padded" not in answer.get_json()["message"]
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "says"),
+    ("method", "path", "expected"),
     [
         ("DELETE", "/zones/zone-red?force=yes", "force is 'yes'"),
         ("DELETE", "/zones/zone-red?farce=true", "the argument 'farce' is unknown here: there are force"),
@@ -285,12 +285,12 @@ def test_an_agents_password_that_is_none_is_refused_and_not_repeated(call: Call,
         ("DELETE", f"/peers/{SLASHES}?force=true", "the argument 'force' is unknown here"),
     ],
 )
-def test_arguments_that_are_none(call: Call, method: str, path: str, says: str) -> None:
+def test_invalid_arguments_are_refused(call: Call, method: str, path: str, expected: str) -> None:
     answer = call("admin", method, path)
-    assert (answer.status_code, says in answer.get_json()["message"]) == (400, True), answer.get_json()
+    assert (answer.status_code, expected in answer.get_json()["message"]) == (400, True), answer.get_json()
 
 
-def test_without_a_supervisor_or_redis_the_answer_says_so(
+def test_without_a_supervisor_or_redis_the_answer_names_the_cause(
     redis_server: RedisServer, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jaywalk_supervisor.api.writes.DECISION_TIMEOUT_SECONDS", 0.2)
@@ -308,7 +308,7 @@ def test_without_a_supervisor_or_redis_the_answer_says_so(
     assert call("read", "GET", "/zones").status_code == 200
 
 
-def test_the_log_says_who_changed_what_and_no_secret(
+def test_the_log_names_each_write_and_its_token_but_no_secret(
     call: Call, bearer: dict[str, dict[str, str]], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG):
