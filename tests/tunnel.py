@@ -19,7 +19,7 @@ from jaywalk.zone.models import Peer
 from jaywalk.zone.view import ZoneView
 from jaywalk_agent.config import AgentConfig
 from jaywalk_agent.host.netns import inside
-from jaywalk_agent.paths.probe import ProbeSocket
+from jaywalk_agent.paths.probe_socket import ProbeSocket
 from jaywalk_agent.zone import snapshot
 from tests.agent_support import ZONE, config_in
 from tests.netns import Namespace, connect

@@ -34,7 +34,7 @@ from jaywalk_agent.dataplane.interface import DataPlane
 from jaywalk_agent.paths.liveness import IDLE_PROBE_SECONDS
 from jaywalk_agent.paths.manager import PathManager
 from jaywalk_agent.paths.path import PROBE_WIRE_BYTES
-from jaywalk_agent.paths.probe import PORT, PROBE, REPLY, SO_RCVBUFFORCE
+from jaywalk_agent.paths.probe_socket import PORT, PROBE, REPLY, SO_RCVBUFFORCE
 from jaywalk_agent.zone.background_sender import BackgroundSender
 from tests.bench.node import Node as Client
 from tests.bench.results import Figure

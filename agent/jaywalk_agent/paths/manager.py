@@ -36,7 +36,7 @@ from .endpoint_reporter import EndpointReporter
 from .network_monitor import NetworkMonitor
 from .path import PeerStats, Target
 from .path_status import PathStatus
-from .probe import ProbeSocket, Received
+from .probe_socket import ProbeSocket, Received
 from .silence import Silences
 from .state_machine import PathActions, PathStateMachine
 

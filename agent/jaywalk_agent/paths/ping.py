@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Probes peers now, from any process of a node: which of them reply, how fast, and up to which packet size.
 
-Each probe is a pair of packets: a datagram to the peer's agent (:mod:`.probe`), and an ICMP echo request to
-its kernel.  The pair distinguishes a dead peer from one whose tunnel works without an agent.  The packets
-follow the routes of this machine, as all traffic to the peer does, directly or by a relay.
+Each probe is a pair of packets: a datagram to the peer's agent (:mod:`.probe_socket`), and an ICMP echo
+request to its kernel.  The pair distinguishes a dead peer from one whose tunnel works without an agent.  The
+packets follow the routes of this machine, as all traffic to the peer does, directly or by a relay.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from jaywalk.zone.view import ZoneView
 from ..config import AgentConfig
 from ..host.netns import inside
 from . import icmp_echo, path_status
-from .probe import COOKIE, HEADERS, PORT, PROBE, REPLY, SIZE, never_fragment
+from .probe_socket import COOKIE, HEADERS, PORT, PROBE, REPLY, SIZE, never_fragment
 
 # Replies of a thousand peers that are probed at once fit into the queues of both ends.
 PACKETS_PER_SECOND = 2000

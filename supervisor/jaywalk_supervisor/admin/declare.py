@@ -14,10 +14,10 @@ from jaywalk.core.errors import InvalidValue
 from jaywalk.core.files import read_secret
 from jaywalk.zone.options import ZONE_OPTIONS, NetworksOption
 from jaywalk.zone.patch import ZonePatch
+from jaywalk.zone.redis_keys import DECLARED
 
 from ..store.store import Store
 from . import zones
-from .default_zones import DECLARED_KEY
 from .zones import Conflict
 
 FIELDS = {"name", "agent_password_file", *(option.name for option in ZONE_OPTIONS)}
@@ -88,7 +88,7 @@ def apply(store: Store, declaration: Declaration, check: bool = False) -> dict[s
     before, after = _preview(store, declaration.zones)
     changed = before != after
     if not check:
-        store.redis.set(DECLARED_KEY, "1")
+        store.redis.set(DECLARED, "1")
         for zone in declaration.zones:
             changed = zones.add(store, zone.name, zone.patch(), zone.password(), grow=True)[0] or changed
     return {

@@ -10,16 +10,13 @@ import redis
 
 from jaywalk.controller.errors import is_full
 from jaywalk.zone.models import Zone
+from jaywalk.zone.redis_keys import DECLARED, REMOVED_ZONES
 
 from ..store.connection import REDIS_UNAVAILABLE
 from ..store.store import Origin, Store
 
 log = logging.getLogger(__name__)
 
-# The set of zones that an operator removed, so that no supervisor creates them again by itself.
-REMOVED_ZONES_KEY = "jw:removed"
-# Exists once an operator declared the zones: supervisors then create no default zones.
-DECLARED_KEY = "jw:declared"
 DEFAULT_ZONES = (
     Zone("zone-red", ("10.20.0.0/20",), "Tenancy Zone Red"),
     Zone("zone-blue", ("10.20.0.0/20",), "Tenancy Zone Blue"),
@@ -36,9 +33,9 @@ def create_missing_zones(store: Store, defaults: Sequence[Zone]) -> list[str]:
     """
     names = store.zones()
     missing = [zone for zone in defaults if zone.name not in names]
-    if missing and store.redis.exists(DECLARED_KEY):
+    if missing and store.redis.exists(DECLARED):
         return names
-    removed = store.redis.smembers(REMOVED_ZONES_KEY) if missing else ()
+    removed = store.redis.smembers(REMOVED_ZONES) if missing else ()
     for zone in missing:
         if zone.name not in removed and _create(store, zone):
             names.append(zone.name)

@@ -18,14 +18,13 @@ import redis
 
 from jaywalk.core import validation
 from jaywalk.core.errors import InvalidValue
+from jaywalk.zone.redis_keys import TOKENS
 
 from ..state.wrong_type import is_wrong_type
 from ..store.store import Store
 
-# The hash of all tokens: name -> JSON record.
-TOKENS = "jw:tokens"
-# Fields of that hash that are no tokens (no DNS label begins so): the count of changes, and the copy that
-# it was restored from.
+# Fields of the hash of all tokens that are no tokens (no DNS label begins so): the count of changes, and the
+# copy that it was restored from.
 GENERATION = "#generation"
 RESTORED = "#restored"
 # Each role has the rights of those before it: read; change leases and remove peers; add, change and remove

@@ -14,13 +14,13 @@ from jaywalk.core import ip
 from jaywalk.core.errors import InvalidValue, JaywalkError
 from jaywalk.zone.models import Zone
 from jaywalk.zone.patch import ZonePatch
-from jaywalk.zone.redis_keys import ZONES, ZoneKeys
+from jaywalk.zone.redis_keys import REMOVED_ZONES, ZONES, ZoneKeys
 
 from ..state.zone_state import ZoneState
 from ..store.acl import password_hash, set_password, write_user
 from ..store.store import Origin, Store, ZoneGone
 from . import tokens
-from .default_zones import DEFAULT_ZONES, REMOVED_ZONES_KEY
+from .default_zones import DEFAULT_ZONES
 from .zone_view_models import diff_lines, zone_detail, zone_summary
 
 # Names that an error lists before it says that there are more.
@@ -92,9 +92,9 @@ def add(
     larger, or more.
     """
     zone = patch.new_zone(name)
-    readded = bool(store.redis.sismember(REMOVED_ZONES_KEY, zone.name))
+    readded = bool(store.redis.sismember(REMOVED_ZONES, zone.name))
     created = store.create(zone, Origin(readded=readded))
-    store.redis.srem(REMOVED_ZONES_KEY, zone.name)
+    store.redis.srem(REMOVED_ZONES, zone.name)
     keys = ZoneKeys(zone.name)
     store.run("mark", [keys.meta, keys.credentials], ["", "", "1"])
     updated, state = update_zone(
@@ -204,9 +204,9 @@ def remove(store: Store, name: str, force: bool) -> dict[str, Any]:
         keys.credentials,
     ]
     # First, so that a supervisor that misses the zone finds that an operator removed it.
-    store.redis.sadd(REMOVED_ZONES_KEY, name)
+    store.redis.sadd(REMOVED_ZONES, name)
     if store.run("remove", [*everything, keys.last_seen, keys.leader], ["1" if force else ""]) != "OK":
-        store.redis.srem(REMOVED_ZONES_KEY, name)
+        store.redis.srem(REMOVED_ZONES, name)
         raise ZoneInUse(zone, sorted(peer.name for peer in store.load(name).peers.values()))
     store.redis.srem(ZONES, name)
     tokens.remove_zone(store, name)

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Authorisation of the REST API: by a bearer token; reads from this machine may need none."""
+"""Authorisation of the REST API: by a bearer token; reads from this machine may need none.
+
+Each view of a write names the role that it needs (``need("admin", ...)``), and :mod:`..admin.tokens` orders
+the roles.
+"""
 
 from __future__ import annotations
 

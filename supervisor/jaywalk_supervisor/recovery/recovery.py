@@ -30,10 +30,9 @@ import redis
 from jaywalk.controller.address import ControllerAddress
 from jaywalk.core.errors import InvalidValue
 from jaywalk.zone.marks import number
-from jaywalk.zone.redis_keys import ZoneKeys
+from jaywalk.zone.redis_keys import REMOVED_ZONES, ZoneKeys
 from jaywalk.zone.view import history_of
 
-from ..admin.default_zones import REMOVED_ZONES_KEY
 from ..state.zone_state import ZoneState
 from ..store.acl import password_lost
 from ..store.store import Store, ZoneGone
@@ -264,7 +263,7 @@ class Recovery:
             )
 
     def _removed(self, store: Store, name: str) -> bool:
-        return bool(store.redis.sismember(REMOVED_ZONES_KEY, name))
+        return bool(store.redis.sismember(REMOVED_ZONES, name))
 
     def _note_locked(self, name: str, status: ZoneStatus) -> None:
         if status.digest or not status.own_password:

@@ -8,12 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from jaywalk.core.errors import InvalidValue
-from jaywalk.zone.redis_keys import ZONES, ZoneKeys
+from jaywalk.zone.redis_keys import DECLARED, REMOVED_ZONES, TOKENS, ZONES, ZoneKeys
 from jaywalk.zone.view import history_of
 
 from ..admin import zones
-from ..admin.default_zones import DECLARED_KEY, REMOVED_ZONES_KEY
-from ..admin.tokens import GENERATION, RESTORED, TOKENS, Token
+from ..admin.tokens import GENERATION, RESTORED, Token
 from ..state.wrong_type import members
 from ..store.store import Store
 from .copies import NOWHERE, Position, SharedCopy
@@ -52,9 +51,9 @@ class SharedRecovery:
             self._written = self._copy
 
     def _restore_declared(self, store: Store) -> None:
-        declared = bool(store.redis.exists(DECLARED_KEY))
+        declared = bool(store.redis.exists(DECLARED))
         if self._copy.declared and not declared:
-            store.redis.set(DECLARED_KEY, "1")
+            store.redis.set(DECLARED, "1")
         self._copy = replace(self._copy, declared=declared or self._copy.declared)
 
     def _restore_zones(self, store: Store, copies: Mapping[str, Position]) -> set[str]:
@@ -63,7 +62,7 @@ class SharedRecovery:
         The list of zones is read before the removals: a removal is recorded before the zone leaves the list.
         """
         names = members(store.redis, ZONES)
-        gone = members(store.redis, REMOVED_ZONES_KEY)
+        gone = members(store.redis, REMOVED_ZONES)
         removed = dict(self._copy.removed)
         for name in gone - names - removed.keys():
             removed[name] = max(int(store.time() * 1000), copies.get(name, NOWHERE)[0] + 1)
@@ -71,7 +70,7 @@ class SharedRecovery:
             if self._was_made_again(store, name, removed[name]):
                 del removed[name]
         if lost := removed.keys() - names - gone:
-            store.redis.sadd(REMOVED_ZONES_KEY, *lost)
+            store.redis.sadd(REMOVED_ZONES, *lost)
             log.warning(
                 "the controller lost the record that %s were removed: it is restored", _join_names(lost)
             )

@@ -7,6 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 ZONES = "jw:zones"
+# The set of zones that an operator removed, so that no supervisor creates them again by itself.
+REMOVED_ZONES = "jw:removed"
+# Exists once an operator declared the zones: supervisors then create no default zones.
+DECLARED = "jw:declared"
+# The hash of all tokens of the REST API: name -> JSON record.
+TOKENS = "jw:tokens"
 # The supervisor that serves all zones of a single server; in a cluster each zone has its own key.
 LEADER = "jw:leader"
 # The fields of a zone's meta data for its head.

@@ -9,6 +9,7 @@ import json
 import pytest
 
 from jaywalk.core.errors import InvalidValue
+from jaywalk.zone import redis_keys
 from jaywalk_supervisor.admin import tokens
 from jaywalk_supervisor.admin.tokens import Token
 from jaywalk_supervisor.store.store import Store
@@ -19,7 +20,7 @@ def test_a_token_is_printed_once_and_stored_as_its_hash(store: Store, command: C
     store.create(BLUE)
     made = command("token", "add", "ci", "--role", "operator", "--zone", "zone-blue")
     assert made["name"] == "ci"
-    kept = json.dumps(store.redis.hgetall(tokens.TOKENS))
+    kept = json.dumps(store.redis.hgetall(redis_keys.TOKENS))
     assert made["token"] not in kept
     assert hashlib.sha256(made["token"].encode()).hexdigest() in kept
     (listed,) = command("token", "list")
@@ -57,7 +58,7 @@ def test_the_tokens_of_a_zone_are_removed_with_it(store: Store, command: Command
 def test_a_record_that_does_not_parse_is_no_token(store: Store) -> None:
     text = tokens.add(store, "good", "read")
     for bad in ("", "[]", "{}", '{"role":"god","zone":"","digest":"","created":1}', '{"role":7}', "[" * 9999):
-        store.redis.hset(tokens.TOKENS, "bad", bad)
+        store.redis.hset(redis_keys.TOKENS, "bad", bad)
         assert [token.name for token in tokens.list_tokens(store)] == ["good"]
     assert tokens.find(tokens.list_tokens(store), text) is not None
     assert tokens.find(tokens.list_tokens(store), "") is None

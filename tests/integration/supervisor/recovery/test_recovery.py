@@ -16,10 +16,9 @@ from jaywalk.controller.address import ControllerAddress
 from jaywalk.controller.connection import connect
 from jaywalk.zone.models import Lease, Zone, reservation_key
 from jaywalk.zone.patch import ZonePatch
-from jaywalk.zone.redis_keys import ZONES, ZoneKeys
+from jaywalk.zone.redis_keys import REMOVED_ZONES, TOKENS, ZONES, ZoneKeys
 from jaywalk.zone.requests import Reply, Request
 from jaywalk_supervisor.admin import tokens, zones
-from jaywalk_supervisor.admin.default_zones import REMOVED_ZONES_KEY
 from jaywalk_supervisor.committer.committer import Committer
 from jaywalk_supervisor.recovery import restore
 from jaywalk_supervisor.recovery.copies import ZoneCopy
@@ -107,7 +106,7 @@ def test_an_empty_redis_gets_back_what_the_supervisor_knows(
         assert not opens(redis_server, ZONE, AGENT_PASSWORD)
         assert tokens.find(tokens.list_tokens(store), token) is not None
         assert store.zones() == [ZONE]
-        assert store.redis.smembers(REMOVED_ZONES_KEY) == {"zone-old"}
+        assert store.redis.smembers(REMOVED_ZONES) == {"zone-old"}
         assert joined(store, 3).addresses not in {("10.7.0.7",), ("10.7.0.9",)}
         assert joined(store, 2, name="db").addresses == ("10.7.0.7",)
         assert committer.health.failing_zones == {}
@@ -142,9 +141,7 @@ def test_addresses_of_nodes_that_are_down_go_to_no_newcomer_after_a_loss(
         assert joined(store, 1, name="web").addresses == ("10.7.0.2",)
 
 
-@pytest.mark.parametrize(
-    "lost", [(KEYS.meta,), (ZONES,), (KEYS.credentials,), (tokens.TOKENS,), (REMOVED_ZONES_KEY,)]
-)
+@pytest.mark.parametrize("lost", [(KEYS.meta,), (ZONES,), (KEYS.credentials,), (TOKENS,), (REMOVED_ZONES,)])
 def test_a_part_that_was_lost_comes_back_alone(
     redis_server: RedisServer, store: Store, lost: tuple[str, ...]
 ) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 from flask.testing import FlaskClient
 
-from jaywalk.zone.redis_keys import ZoneKeys
+from jaywalk.zone.redis_keys import TOKENS, ZoneKeys
 from jaywalk.zone.requests import Reply, Request
 from jaywalk_supervisor.admin import tokens
 from jaywalk_supervisor.api.replica import Replica
@@ -227,15 +227,15 @@ def test_a_token_that_does_not_parse_opens_nothing_and_is_named(
         ("spoilt", "{"),
         ("newer", '{"role":"read","zone":"","digest":"","created":1,"until":2}'),
     ):
-        store.redis.hset(tokens.TOKENS, name, record)
+        store.redis.hset(TOKENS, name, record)
     assert tokens.find(tokens.list_tokens(store), text)
     assert [token.name for token in tokens.list_tokens(store)] == ["good"]
     tokencli.run(store, argparse.Namespace(command="token", verb="list", json=True))
     assert "the token 'spoilt' does not parse" in capsys.readouterr().err
-    store.redis.delete(tokens.TOKENS)
-    store.redis.set(tokens.TOKENS, "spoilt")
+    store.redis.delete(TOKENS)
+    store.redis.set(TOKENS, "spoilt")
     assert not tokens.list_tokens(store)
-    assert tokens.TOKENS in tokens.list_errors(store)[0]
+    assert TOKENS in tokens.list_errors(store)[0]
 
 
 def test_the_api_names_a_record_that_was_spoilt_since_it_read_the_zone(
