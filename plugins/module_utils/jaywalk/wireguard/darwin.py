@@ -302,7 +302,7 @@ def _set_mtu(step: SetMtu, real: str) -> list[list[str]]:
 
 
 @link_commands.register
-def _link_up(step: LinkUp, real: str) -> list[list[str]]:  # pylint: disable=unused-argument
+def _link_up(step: LinkUp, real: str) -> list[list[str]]:  # pylint: disable=unused-argument  # for dispatch
     return [["ifconfig", real, "up"]]
 
 

@@ -236,7 +236,7 @@ def _set_mtu(step: SetMtu, name: str) -> tuple[str, ...]:
 
 
 @ip_lines.register
-def _link_up(step: LinkUp, name: str) -> tuple[str, ...]:  # pylint: disable=unused-argument
+def _link_up(step: LinkUp, name: str) -> tuple[str, ...]:  # pylint: disable=unused-argument  # for dispatch
     return (f"link set dev {name} up",)
 
 
