@@ -58,7 +58,7 @@ def gathered(config: AgentConfig, host: Host) -> dict[str, object]:
         mock.patch.object(Linux, "local_networks", return_value=[]),
         mock.patch.object(Linux, "require_wireguard"),
         mock.patch.object(Linux, "path_mtus", return_value={}),
-        mock.patch.object(routes, "devices", lambda _, hosts: dict.fromkeys(hosts, host.device)),
+        mock.patch.object(routes, "devices_to", lambda _, hosts: dict.fromkeys(hosts, host.device)),
     ):
         return report.gather(config, SubprocessRunner(), NOW)
 
