@@ -8,16 +8,18 @@ module ``jaywalk_lease``, even to the committer in this very process.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import NotFound
 
-from jaywalk.controller.address import TIMEOUT_SECONDS
+from jaywalk.controller.address import TIMEOUT_SECONDS, ControllerAddress
 from jaywalk.controller.client import ZoneClient
 from jaywalk.controller.connection import connect
+from jaywalk.controller.errors import RedisErrorTranslator
 from jaywalk.core import key_format, validation
 from jaywalk.core.errors import InvalidValue
 from jaywalk.zone.patch import ZonePatch
@@ -26,10 +28,10 @@ from jaywalk.zone.retention import may_be_retained
 
 from ..admin import zones
 from ..admin.zones import Conflict
+from ..store.store import Store
 from .auth import READS, need, token_name, visible
 from .bodies import LeaseRequest, NewZone, ZonePatchBody, parse_body
 from .replica import Replica
-from .write_connection import WriteConnection
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +41,7 @@ DECISION_TIMEOUT_SECONDS = 10.0
 
 def add_views(app: Flask, replica: Replica) -> None:
     """Adds the views, and logs each write with the name of its token."""
-    _add_zones(app, WriteConnection(replace(replica.where, timeout=TIMEOUT_SECONDS)))
+    _add_zones(app, replace(replica.where, timeout=TIMEOUT_SECONDS))
     _add_leases(app, replica)
 
     @app.after_request
@@ -51,13 +53,27 @@ def add_views(app: Flask, replica: Replica) -> None:
         return answer
 
 
-def _add_zones(app: Flask, connection: WriteConnection) -> None:
+@contextmanager
+def _store(where: ControllerAddress) -> Iterator[Store]:
+    """Opens a store for one write.
+
+    A connection of an earlier write may lead to a server that is no primary any more.
+    """
+    store = Store.open(where, "jaywalk-api")
+    try:
+        with RedisErrorTranslator(where):
+            yield store
+    finally:
+        store.close()
+
+
+def _add_zones(app: Flask, where: ControllerAddress) -> None:
     @app.post("/zones")
     def add_zone() -> Response:
         need("admin")
         fields = parse_body(NewZone)
         name, password = fields.pop("name"), _agent_password(fields)
-        with connection.store() as store:
+        with _store(where) as store:
             return _zone_change(*zones.add(store, name, ZonePatch(**fields), password))
 
     @app.patch("/zones/<name>")
@@ -65,7 +81,7 @@ def _add_zones(app: Flask, connection: WriteConnection) -> None:
         need("admin", name)
         fields = parse_body(ZonePatchBody)
         password = _agent_password(fields)
-        with connection.store() as store:
+        with _store(where) as store:
             return _zone_change(*zones.change(store, name, ZonePatch(**fields), password))
 
     @app.delete("/zones/<name>")
@@ -74,7 +90,7 @@ def _add_zones(app: Flask, connection: WriteConnection) -> None:
         force = _arguments("force").get("force", "false")
         if force not in ("true", "false"):
             raise InvalidValue(f"force is {validation.shown(force)}", "give true or false")
-        with connection.store() as store:
+        with _store(where) as store:
             return _zone_change(True, zones.remove(store, validation.zone_name(name), force == "true"))
 
 
