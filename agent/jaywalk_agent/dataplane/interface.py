@@ -200,14 +200,17 @@ class DataPlane:
     @property
     def peers(self) -> Mapping[str, WgPeer] | None:
         """The peers as the last plan left them; None if only a full check can tell."""
-        last = self._last
-        return last.peers if last is not None else None
+        return self.peers_and_mtu()[0]
 
     @property
     def mtu(self) -> int | None:
         """The MTU of the last plan; None if it left the MTU as it was."""
+        return self.peers_and_mtu()[1]
+
+    def peers_and_mtu(self) -> tuple[Mapping[str, WgPeer] | None, int | None]:
+        """``peers`` and ``mtu`` of one and the same plan; another thread may replace the plan in between."""
         last = self._last
-        return last.mtu if last is not None else None
+        return (last.peers, last.mtu) if last is not None else (None, None)
 
     @serialised
     def set_endpoints(

@@ -238,14 +238,14 @@ class PathManager:
         self._next_observe = now + min(self.machine.poll_interval(now), MAX_POLL_SECONDS)
 
     def _apply_relays(self, now: float) -> None:
-        peers = self._dataplane.peers
+        peers, mtu = self._dataplane.peers_and_mtu()
         if self.own is None or peers is None:
             # While the desired interface is unknown, it stays as it is, and so do the relay interfaces.
             return
         relays = [relay for relay in self._relays() if relay.key != self._dataplane.node.public_key]
         if relays and self.machine.needs_relays(now):
             self._relays_until = now + RELAY_INTERFACE_SECONDS
-        desired = self._relay_state(self.own, peers, relays if now < self._relays_until else [])
+        desired = self._relay_state(self.own, peers, mtu, relays if now < self._relays_until else [])
         self.machine.use_relays([relay.key for relay in desired.relays] if desired is not None else [])
         full = now >= self._next_full_observe
         facts = desired and (desired.own, desired.relays, desired.carried, desired.mtu, desired.versions)
@@ -305,7 +305,9 @@ class PathManager:
         tried = self.machine.paths[key].peer_endpoint()
         return PathStatus(path, relay or "", tried.endpoint, tried.keepalive)
 
-    def _relay_state(self, own: Peer, peers: Mapping[str, WgPeer], relays: list[Peer]) -> RelayState | None:
+    def _relay_state(
+        self, own: Peer, peers: Mapping[str, WgPeer], mtu: int | None, relays: list[Peer]
+    ) -> RelayState | None:
         if not peers or not (relays or own.relay):
             return None
         allowed = {key: peer.allowed_ips for key, peer in peers.items()}
@@ -315,7 +317,7 @@ class PathManager:
             allowed,
             tuple(relays),
             self.machine.relayed_peers(),
-            self._dataplane.mtu,
+            mtu,
             self._dataplane.node.versions,
             self._zone,
             self._records,

@@ -144,7 +144,7 @@ def _reasons(
     if differences and observed is not None:
         # Commands, or the error that occurred in the search for them.
         more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
-        is_command = differences[0].startswith(("wg ", "ip ", "ifconfig ", "route "))
+        is_command = differences[0].startswith(("wg ", "ip ", "ifconfig ", "route ", "env ", "rm "))
         reasons.append(f"differs from the zone: {differences[0]}{more}" if is_command else differences[0])
     return list(dict.fromkeys(reasons))
 

@@ -34,9 +34,8 @@ class Plane(DataPlane):
     def __init__(self) -> None:
         super().__init__(Linux(Nothing()), LocalNode(key(0), "/nowhere", "jwunone"))
 
-    @property
-    def peers(self) -> Mapping[str, WgPeer] | None:
-        return self.given
+    def peers_and_mtu(self) -> tuple[Mapping[str, WgPeer] | None, int | None]:
+        return self.given, None
 
 
 class Relays:
