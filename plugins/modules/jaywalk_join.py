@@ -438,10 +438,12 @@ def preview_join(context: JoinContext, view: ZoneView, known: tuple[str, ...]) -
     return replace(view, peers={**view.peers, request.key: peer})
 
 
-def check_predictable(context: JoinContext, view: ZoneView, after: ZoneView) -> None:
+def check_predictable(context: JoinContext, view: ZoneView, after: ZoneView, check_mode: bool) -> None:
     """Raises the refusals that the supervisor would send, as far as the zone's peers show them.
 
-    A node cannot read the leases of nodes that left, or reservations, so the supervisor knows more.
+    A node cannot read the leases of nodes that left, or reservations, so the supervisor knows more: it grants
+    a reserved prefix also where that covers an endpoint.  For a node without a record a run therefore leaves
+    this check to the supervisor.
     """
     request, own = context.request, context.own_record(view)
     prefixes = after.peers[request.key].prefixes
@@ -450,7 +452,8 @@ def check_predictable(context: JoinContext, view: ZoneView, after: ZoneView) -> 
     takeover = view.zone.policy.takeover != "never"
     preview.check_not_taken(view.peers.values(), request, takeover=takeover)
     fresh = [prefix for prefix in prefixes if own is None or prefix not in own.prefixes]
-    preview.check_endpoints_outside(fresh, request, view.peers.values())
+    if own is not None or check_mode:
+        preview.check_endpoints_outside(fresh, request, view.peers.values())
 
 
 def _endpoint_hosts(view: ZoneView) -> set[str]:
@@ -521,10 +524,11 @@ def join(context: JoinContext, params: dict[str, Any], check_mode: bool) -> Modu
     )
     known = preview.expected_addresses(context.own_record(view), context.request)
     after = preview_join(context, view, known)
-    check_predictable(context, view, after)
     node_interface.check_no_overlap(view.zone.pools, context.node)
     held = held_lines(context, context.own_record(view))
     is_granted = not changed_lines(held, granted_lines(context, after, known))
+    if not is_granted:
+        check_predictable(context, view, after, check_mode)
     steps = shown(context, held, after, known)
     observed = context.observed
     if steps and not check_mode:

@@ -267,6 +267,7 @@ def planned_changes(
     zone: Zone, leases: Leases, request: Request, lease: Lease | None, check_mode: bool
 ) -> list[Step]:
     """Returns the changes of a granted request; raises the refusals that can be known before it is sent."""
+    check_host_is_free(leases, request)
     source = source_lease(leases, request)
     after = predict(leases, request, lease, source)
     before = (*lease_lines(source), *lease_lines(lease))
@@ -287,7 +288,6 @@ def check_predictable(leases: Leases, request: Request, own: set[str]) -> None:
     ``own`` are the keys whose leases belong to the requested one.  The supervisor knows more: which
     addresses are in quarantine, which records it cannot read, and whether a pool is full.
     """
-    check_host_is_free(leases, request)
     preview.check_not_taken([lease for lease in leases.values() if lease.key not in own], request)
 
 

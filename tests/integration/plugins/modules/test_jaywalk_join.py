@@ -100,6 +100,17 @@ def test_an_unchanged_node_sends_no_request(
     assert machine.calls == []
 
 
+def test_a_reserved_prefix_is_granted_although_a_peer_has_its_endpoint_in_it(
+    run_module: RunModule, controller: Controller, options: dict[str, Any], tmp_path: Path
+) -> None:
+    run_module(jaywalk_join, **options)
+    where = {**controller.as_operator, "name": "node2", "child_prefixes": ["192.0.2.0/28"]}
+    run_module(jaywalk_lease, **where)
+    other = {**options, "private_key_file": str(tmp_path / "other.key"), "name": "node2"}
+    done = run_module(jaywalk_join, **{**other, "endpoint": "198.51.100.2"}, child_prefixes=["192.0.2.0/28"])
+    assert done["lease"]["child_prefixes"] == ["192.0.2.0/28"]
+
+
 def test_changed_options_are_requested_and_shown(
     run_module: RunModule, machine: Machine, options: dict[str, Any]
 ) -> None:

@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.jaywalking.mesh.plugins.modules import jaywalk_lease, jaywalk_lease_info
+from ansible_collections.jaywalking.mesh.plugins.modules import (
+    jaywalk_join,
+    jaywalk_lease,
+    jaywalk_lease_info,
+)
 
 from tests.ansible_modules import Result, RunModule
 from tests.supervisor_support import until
@@ -61,6 +66,20 @@ def test_lease_is_reserved_changed_and_released(run_module: RunModule, controlle
     assert gone["lease"] is None
     assert f"lease {ONE} state reserved\n" in gone["diff"]["before"]
     assert gone["diff"]["after"] == ""
+
+
+def test_the_name_of_a_host_with_another_key_is_refused_also_for_a_numbered_node(
+    run_module: RunModule, controller: Controller, tmp_path: Path
+) -> None:
+    operator = controller.as_operator
+    run_module(jaywalk_lease, **operator, name="db1")
+    run_module(jaywalk_lease, **operator, public_key=ONE, name="db1")
+    node = {"private_key_file": str(tmp_path / "key"), "name": "db1", "endpoint": "192.0.2.1"}
+    joined = run_module(jaywalk_join, **controller.as_agent, **node)["lease"]
+    assert joined["name"] == "db1-2"
+    for check in (True, False):
+        done = run_module(jaywalk_lease, check=check, **operator, public_key=joined["public_key"], name="db1")
+        assert f"the host db1 of zone zone-blue has the key {ONE}" in done["msg"]
 
 
 def test_a_release_of_a_key_that_redis_lost_reaches_the_nodes_that_retain_it(

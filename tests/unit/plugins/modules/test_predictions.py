@@ -164,7 +164,7 @@ def test_check_mode_of_jaywalk_join_agrees_with_the_decision(
     known = preview.expected_addresses(own, request)
     after, refusal = jaywalk_join.preview_join(context, view, known), ""
     try:
-        jaywalk_join.check_predictable(context, view, after)
+        jaywalk_join.check_predictable(context, view, after, check_mode=True)
     except JaywalkError as error:
         refusal = str(error)
     reply = carry_out(state, sent(request))
