@@ -131,7 +131,8 @@ class NetworksOption(ZoneOption):
     """A list of addresses and networks; ``none`` in it stands for nothing, so that a flag can empty it."""
 
     def parse(self, value: object) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(self._networks(value)))
+        given = [text for text in self._listed(value) if text != NONE]
+        return tuple(dict.fromkeys(self._networks(given)))
 
     def to_json(self, value: tuple[str, ...]) -> list[str]:
         return list(value)
@@ -139,10 +140,13 @@ class NetworksOption(ZoneOption):
     def texts(self, value: tuple[str, ...]) -> list[str]:
         return list(value)
 
-    def _networks(self, value: object) -> Iterable[str]:
+    def _listed(self, value: object) -> Iterable[object]:
         if not isinstance(value, (list, tuple)):
             raise InvalidValue(f"the {self.subject}s are no list", "send a JSON list")
-        return (validation.network(text, self.subject) for text in value if text != NONE)
+        return value
+
+    def _networks(self, value: object) -> Iterable[str]:
+        return (validation.network(text, self.subject) for text in self._listed(value))
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,13 @@ def test_a_zone_of_all_options_survives_redis() -> None:
     assert ZonePatch().apply(zone) == zone
 
 
+def test_none_empties_the_excluded_addresses_and_is_no_pool() -> None:
+    assert OPTION_BY_NAME["exclude"].parse(["none"]) == ()
+    for pools in ("cidr", "cidr6"):
+        with pytest.raises(InvalidValue, match="pool"):
+            OPTION_BY_NAME[pools].parse(["none"])
+
+
 def test_a_patch_without_an_option_keeps_the_others() -> None:
     patch = ZonePatch(**OTHER_VALUES).without("cidr")
     assert patch.options == {
