@@ -43,7 +43,7 @@ demo: setup wheelhouse ## install a mesh on machines of the lab with the playboo
 	@$(PY) scripts/demo
 
 # The longest tests start first; the fleet tests are divided between two fleets (see tests/workers.py).
-test: setup wheelhouse ## run all tests: unit, chaos (one round), integration, kernel, fleet, a few mutants ## 35 min
+test: setup wheelhouse ## run all tests: unit, chaos (one round), integration, kernel, fleet, a few mutants ## 21 min
 	@$(PY) -m pytest -n $(WORKERS) --no-loadscope-reorder \
 		tests/kernel tests/fleet tests/integration tests/chaos tests/mutants tests/unit $(ARGS)
 
@@ -62,10 +62,10 @@ chaos: setup ## fail supervisors, Redis and the network at random; MINUTES=60, o
 chaos-mutants: setup ## break the supervisor in each way of a list; the tests must notice; ARGS='-k quarantine'
 	@$(PY) -m pytest -n $(WORKERS) tests/mutants -v --all-mutants $(ARGS)
 
-test-kernel: setup ## run the interface's tests on kernel WireGuard in a virtual machine; INSIDE='-k handshake'
+test-kernel: setup ## run the interface's tests on kernel WireGuard in a virtual machine; INSIDE='-k handshake' ## 12 min
 	@$(PY) -m pytest tests/kernel -s $(ARGS)
 
-lint: setup ## run all checkers; scripts/lint NAME runs one ## 4 min
+lint: setup ## run all checkers; scripts/lint NAME runs one ## 90 s
 	@scripts/lint
 
 format: setup ## format the code with ruff ## 1 s
@@ -98,7 +98,7 @@ changelog: setup ## print the changelog of the next release ## 5 s
 dist: setup ## build the collection into build/dist ## 5 s
 	@scripts/dist
 
-release: setup ## make a release: VERSION=0.2.0, first with DRY_RUN=1 (RELEASING.md) ## 45 min
+release: setup ## make a release: VERSION=0.2.0, first with DRY_RUN=1 (RELEASING.md) ## 25 min
 	@scripts/release $(if $(DRY_RUN),--dry-run) $(VERSION)
 
 constraints: setup ## write requirements/constraints.txt again from the dependency group dev ## 2 min
