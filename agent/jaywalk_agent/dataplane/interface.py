@@ -16,7 +16,7 @@ from jaywalk.mesh import endpoints, local_addresses, node_interface
 from jaywalk.mesh.node_interface import LocalNode, PeerEndpoint
 from jaywalk.wireguard import describe, keys, mtu, plan
 from jaywalk.wireguard.backend import Backend, Failure
-from jaywalk.wireguard.interface import Interface, ObservedInterface, ObservedPeer, WgPeer
+from jaywalk.wireguard.interface import Interface, ObservedInterface, ObservedPeer
 from jaywalk.wireguard.plan import Plan
 from jaywalk.wireguard.steps import ResetPeer, SetEndpoint, SetKey, SetMtu, Step
 from jaywalk.zone.models import Peer
@@ -147,7 +147,7 @@ class DataPlane:
         self._last_endpoints |= {key: peer.endpoint for key, peer in observed.items() if peer.endpoint}
         return any(
             key not in observed or observed[key].allowed_ips != peer.allowed_ips or observed[key].preshared
-            for key, peer in (self.peers or {}).items()
+            for key, peer in (self._last.peers if self._last is not None else {}).items()
         )
 
     def _remember_refused(
@@ -198,19 +198,9 @@ class DataPlane:
         return desired, Plan(desired.name, tuple(steps))
 
     @property
-    def peers(self) -> Mapping[str, WgPeer] | None:
-        """The peers as the last plan left them; None if only a full check can tell."""
-        return self.peers_and_mtu()[0]
-
-    @property
-    def mtu(self) -> int | None:
-        """The MTU of the last plan; None if it left the MTU as it was."""
-        return self.peers_and_mtu()[1]
-
-    def peers_and_mtu(self) -> tuple[Mapping[str, WgPeer] | None, int | None]:
-        """``peers`` and ``mtu`` of one and the same plan; another thread may replace the plan in between."""
-        last = self._last
-        return (last.peers, last.mtu) if last is not None else (None, None)
+    def last(self) -> Interface | None:
+        """The interface as the last plan left it; None if only a full check can tell."""
+        return self._last
 
     @serialised
     def set_endpoints(

@@ -22,7 +22,7 @@ from jaywalk.core.errors import JaywalkError
 from jaywalk.core.runner import NamespaceRunner, Runner
 from jaywalk.mesh import endpoints
 from jaywalk.mesh.node_interface import PeerEndpoint
-from jaywalk.wireguard.interface import WgPeer, client_name, server_name
+from jaywalk.wireguard.interface import Interface, WgPeer, client_name, server_name
 from jaywalk.wireguard.linux import Linux
 from jaywalk.zone.models import Peer
 from jaywalk.zone.view import ZoneView
@@ -238,19 +238,19 @@ class PathManager:
         self._next_observe = now + min(self.machine.poll_interval(now), MAX_POLL_SECONDS)
 
     def _apply_relays(self, now: float) -> None:
-        peers, mtu = self._dataplane.peers_and_mtu()
-        if self.own is None or peers is None:
+        interface = self._dataplane.last
+        if self.own is None or interface is None:
             # While the desired interface is unknown, it stays as it is, and so do the relay interfaces.
             return
         relays = [relay for relay in self._relays() if relay.key != self._dataplane.node.public_key]
         if relays and self.machine.needs_relays(now):
             self._relays_until = now + RELAY_INTERFACE_SECONDS
-        desired = self._relay_state(self.own, peers, mtu, relays if now < self._relays_until else [])
+        desired = self._relay_state(self.own, interface, relays if now < self._relays_until else [])
         self.machine.use_relays([relay.key for relay in desired.relays] if desired is not None else [])
         full = now >= self._next_full_observe
         facts = desired and (desired.own, desired.relays, desired.carried, desired.mtu, desired.versions)
         # The mapping itself is kept and compared, since another one may have the id of a freed one.
-        if facts == self._applied[0] and peers is self._applied[1] and not full:
+        if facts == self._applied[0] and interface.peers is self._applied[1] and not full:
             return
         self._applied = (None, None)
         self._next_full_observe = now + FULL_CHECK_SECONDS if full else self._next_full_observe
@@ -259,7 +259,7 @@ class PathManager:
                 log.warning("%s: %s; restored", done.name, difference)
             for line in self._backend.commands(done):
                 log.debug("%s", line)
-        self._applied = (facts, peers)
+        self._applied = (facts, interface.peers)
 
     def _on_address_change(self) -> None:
         """Probes all peers and updates the zone at once, since this machine has another address."""
@@ -305,19 +305,17 @@ class PathManager:
         tried = self.machine.paths[key].peer_endpoint()
         return PathStatus(path, relay or "", tried.endpoint, tried.keepalive)
 
-    def _relay_state(
-        self, own: Peer, peers: Mapping[str, WgPeer], mtu: int | None, relays: list[Peer]
-    ) -> RelayState | None:
-        if not peers or not (relays or own.relay):
+    def _relay_state(self, own: Peer, interface: Interface, relays: list[Peer]) -> RelayState | None:
+        if not interface.peers or not (relays or own.relay):
             return None
-        allowed = {key: peer.allowed_ips for key, peer in peers.items()}
+        allowed = {key: peer.allowed_ips for key, peer in interface.peers.items()}
         return RelayState(
             own,
             self._pools,
             allowed,
             tuple(relays),
             self.machine.relayed_peers(),
-            mtu,
+            interface.mtu,
             self._dataplane.node.versions,
             self._zone,
             self._records,

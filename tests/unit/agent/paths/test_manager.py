@@ -14,7 +14,7 @@ import pytest
 from jaywalk.core.runner import Finished
 from jaywalk.mesh.node_interface import KEEPALIVE_SECONDS, LocalNode, PeerEndpoint
 from jaywalk.wireguard import plan
-from jaywalk.wireguard.interface import WgPeer
+from jaywalk.wireguard.interface import Interface, WgPeer
 from jaywalk.wireguard.linux import Linux
 from jaywalk_agent.dataplane.interface import DataPlane
 from jaywalk_agent.dataplane.relay_interfaces import RelayState
@@ -34,8 +34,9 @@ class Plane(DataPlane):
     def __init__(self) -> None:
         super().__init__(Linux(Nothing()), LocalNode(key(0), "/nowhere", "jwunone"))
 
-    def peers_and_mtu(self) -> tuple[Mapping[str, WgPeer] | None, int | None]:
-        return self.given, None
+    @property
+    def last(self) -> Interface | None:
+        return None if self.given is None else Interface("jwunone", key(0), "/nowhere", peers=self.given)
 
 
 class Relays:
