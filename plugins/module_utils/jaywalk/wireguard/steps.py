@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -106,13 +107,13 @@ class SetListenPort(WgStep):
         return "listen-port"
 
 
-class PeerStep(WgStep):
+class PeerStep(WgStep, ABC):
     """A step about one peer."""
 
     @property
+    @abstractmethod
     def key(self) -> str:
         """The peer's public key."""
-        raise NotImplementedError
 
     @property
     def subject(self) -> str:

@@ -8,6 +8,7 @@ argument_specs and the documentation with it.  Pure.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ NONE = "none"
 
 
 @dataclass(frozen=True)
-class ZoneOption:
+class ZoneOption(ABC):
     """One option of a zone.
 
     ``name`` is its name in REST bodies, inventories and declarations; :attr:`flag` is the command's.
@@ -54,9 +55,9 @@ class ZoneOption:
     def flag(self) -> str:
         return f"--{self.name.replace('_', '-')}"
 
+    @abstractmethod
     def parse(self, value: object) -> Any:
         """Returns the value of an operator's, or of a record's, text or JSON; raises ``InvalidValue``."""
-        raise NotImplementedError
 
     def to_json(self, value: Any) -> Any:
         """Returns a parsed value as JSON has it."""
