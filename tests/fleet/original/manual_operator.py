@@ -138,4 +138,7 @@ class ManualOperator:
             self[name].run(f"{back}; rm -f /root/redis.password; systemctl start {UNIT}")
         for name in MEMBERS:
             others = set(MEMBERS) - {name}
-            eventually(lambda: self.fleet.peers_of(name) >= others, f"{name} is in the mesh again")  # noqa: B023
+            eventually(
+                lambda name=name, others=others: self.fleet.peers_of(name) >= others,
+                f"{name} is in the mesh again",
+            )

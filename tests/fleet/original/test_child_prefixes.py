@@ -40,7 +40,7 @@ def test_loopbacks_inside_child_prefixes_are_reachable_and_routes_follow_the_zon
     first.stop()
     operator.start("node1", "zone red", **keys["node1"])
     for name in ("node2", "node3"):
-        eventually(lambda: not routes(operator, name) & set(PREFIXES), f"{name} drops the routes")  # noqa: B023
+        eventually(lambda name=name: not routes(operator, name) & set(PREFIXES), f"{name} drops the routes")
     assert routes(operator, "node3") >= {"172.20.3.0/24", "fd20:3::/64"}
 
 

@@ -79,7 +79,10 @@ def test_containers_of_two_nodes_and_a_third_node_reach_each_other(
     ping = "ping -n -q -c 2 -i 0.2 -W 2"
     for name, other in (("node1", "node2"), ("node2", "node1")):
         answer = f"{box} {ping} {NETWORKS[other]}.2"
-        eventually(lambda: operator[name].run(answer, check=False).rc == 0, f"{name}'s container pings")  # noqa: B023
+        eventually(
+            lambda name=name, answer=answer: operator[name].run(answer, check=False).rc == 0,
+            f"{name}'s container pings",
+        )
     for network in NETWORKS.values():
         operator.will_reach("node3", f"{network}.2")
 

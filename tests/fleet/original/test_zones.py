@@ -27,7 +27,9 @@ def test_two_zones_with_the_same_pool_and_address_are_separate(operator: ManualO
     operator.start("node3", "join with files")
     operator.start("node3", "one more zone with the same pool")
     for name in ("node1", "node2"):
-        eventually(lambda: SHARED_ADDRESS in operator.addresses(name), f"{name} has {SHARED_ADDRESS}")  # noqa: B023
+        eventually(
+            lambda name=name: SHARED_ADDRESS in operator.addresses(name), f"{name} has {SHARED_ADDRESS}"
+        )
     operator.will_reach("node3", SHARED_ADDRESS)
     in_red = f"ip netns exec red ping -n -q -c 20 -i 0.05 -W 2 {SHARED_ADDRESS}"
     eventually(lambda: operator["node3"].run(in_red, check=False).rc == 0, f"{SHARED_ADDRESS} answers in red")
