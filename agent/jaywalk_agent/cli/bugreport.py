@@ -69,9 +69,6 @@ class Part:
         return len(self.data)
 
 
-Collect = Callable[[], Part]
-
-
 def collect(config: AgentConfig, options: Mapping[str, str]) -> list[Part]:
     """Collects all parts, without secrets."""
     secrets = redaction.secrets_of(options, CONFIG_DIR, [config.private_key_file])
