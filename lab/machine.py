@@ -11,10 +11,9 @@ import signal
 import time
 from pathlib import Path
 
-from lab import cgroup, detached, host, naming, network
+from lab import cgroup, detached, machine_supervisor, naming, network
 from lab.deadline import Deadline
 from lab.errors import LabError
-from lab.machine_supervisor import LOCK
 from lab.records import Interface, MachineSpec, Running
 from lab.settings import control_sockets
 
@@ -38,7 +37,7 @@ class Machine:
     def is_on(self) -> bool:
         """Whether a supervisor holds the machine's lock."""
         try:
-            with (self.folder / LOCK).open("r", encoding="ascii") as lock:
+            with (self.folder / machine_supervisor.LOCK).open("r", encoding="ascii") as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
@@ -119,13 +118,7 @@ class Machine:
     def clean_up(self) -> None:
         """Remove what a killed supervisor left; only for a machine that is off."""
         running = Running.load(self.folder)
-        if running is not None:
-            cgroup.kill(running.cgroups)
-            cgroup.remove(running.cgroups)
-        network.remove_machine_network(self.spec)
-        root = self.folder / "root"
-        while root.is_mount():
-            host.run(["umount", str(root)])
+        machine_supervisor.clean_up(self.folder, running.cgroups if running else ())
 
     @property
     def state(self) -> str:

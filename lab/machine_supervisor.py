@@ -107,7 +107,7 @@ def clean_up(folder: Path, cgroups: tuple[str, ...]) -> None:
     cgroup.remove(cgroups)
     network.remove_machine_network(MachineSpec.load(folder))
     root = folder / "root"
-    if root.is_mount():
+    while root.is_mount():
         host.run(["umount", str(root)])
 
 
