@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
 import sys
 import threading
@@ -24,6 +22,7 @@ from jaywalk_supervisor.recovery.recovery import Recovery
 from jaywalk_supervisor.state.zone_state import ZoneState
 from jaywalk_supervisor.store.acl import password_hash
 from jaywalk_supervisor.store.store import Store
+from tests.strategies import key as key_of
 from tests.waiting import eventually
 
 until = eventually
@@ -35,11 +34,6 @@ Command = Callable[..., Any]
 AGENT_PASSWORD = "agents-of-the-tests-0123"
 BLUE = Zone("zone-blue", ("10.20.0.0/20", "fd00:20::/64"), "Tenancy Zone Blue")
 RED = Zone("zone-red", ("10.20.0.0/29",), "Tenancy Zone Red")
-
-
-def key_of(number: int) -> str:
-    """A valid public key, another for each number."""
-    return base64.b64encode(hashlib.sha256(str(number).encode()).digest()).decode()
 
 
 def join(zone: str, number: int, **fields: Any) -> Request:

@@ -239,8 +239,7 @@ def _patch_for_existing(state: ZoneState, zone: Zone, patch: ZonePatch, grow: bo
 
 def _is_unused_default(state: ZoneState) -> bool:
     """Returns whether a supervisor created the zone by itself, and it has no lease and no peer."""
-    default = {zone.name: zone for zone in DEFAULT_ZONES}.get(state.zone.name)
-    return not state.leases and not state.peers and default == state.zone
+    return not state.leases and not state.peers and state.zone in DEFAULT_ZONES
 
 
 def _check_fit(state: ZoneState, zone: Zone) -> None:

@@ -8,7 +8,7 @@ module ``jaywalk_lease``, even to the committer in this very process.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -179,16 +179,12 @@ def _agent_password(fields: dict[str, Any]) -> str | None:
 
 def _arguments(*known: str) -> dict[str, str]:
     """Returns the arguments of the query; raises ``InvalidValue`` for one that is not among ``known``."""
-    _check_known_arguments(request.args, known)
+    unknown = [name for name in request.args if name not in known]
+    if unknown:
+        there = f"there are {', '.join(known)}" if known else "there are none"
+        raise InvalidValue(f"the argument {validation.shown(unknown[0])} is unknown here", there)
     return dict(request.args.items())
 
 
 def _child_prefixes() -> list[str]:
     return request.args.getlist("child_prefix")
-
-
-def _check_known_arguments(given: Iterable[str], known: Collection[str]) -> None:
-    unknown = [name for name in given if name not in known]
-    if unknown:
-        there = f"there are {', '.join(known)}" if known else "there are none"
-        raise InvalidValue(f"the argument {validation.shown(unknown[0])} is unknown here", there)

@@ -32,12 +32,11 @@ def run(options: argparse.Namespace) -> int:
     embedded = embedded_server(options)
     try:
         where = embedded.start()
-        password = (
+        digest = password_hash(
             read_secret(options.agent_password_file, "agents' password")
             if options.agent_password_file
-            else ""
+            else embedded.agent_password()
         )
-        digest = password_hash(password or embedded.agent_password())
         log.info("embedded server on %s, agents' password in %s/agents.password", where, embedded.folder)
         config = ServerConfig(where, digest, api, default_zones, embedded.state_dir)
         return Supervisor(config, embedded).run()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from jaywalk.core.errors import RequestRefused
@@ -121,9 +122,7 @@ def _other_machine_notes(before: Peer | None, request: Request) -> tuple[str, ..
 
 
 def _name(state: ZoneState, keys: Collection[str], request: Request, lease: Lease | None) -> tuple[str, str]:
-    def is_taken(name: str) -> bool:
-        return bool(state.other_keys_named(name, keys))
-
+    is_taken = partial(state.is_taken, keys)
     return unique_name(_requested_name(request, lease), lease, is_taken, request.former_name)
 
 

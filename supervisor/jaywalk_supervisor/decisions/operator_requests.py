@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from jaywalk.core.errors import RequestRefused
 from jaywalk.zone.events import Change
@@ -47,10 +48,7 @@ def _settle(state: ZoneState, request: Request, now: float) -> Decision:
     held = source or lease
     keys = frozenset({key, source.key} if source else {key})
     grant = choose(state, Claimant(held.addresses if held else (), keys), request.request_ip, now)
-
-    def is_taken(name: str) -> bool:
-        return bool(state.other_keys_named(name, keys))
-
+    is_taken = partial(state.is_taken, keys)
     desired = reserved_lease(request, key, lease, source, grant.addresses, is_taken)
     desired = replace(desired, since=grant_time(lease, grant, now))
     check_prefixes(state, keys, desired.prefixes)

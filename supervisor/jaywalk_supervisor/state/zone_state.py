@@ -165,6 +165,10 @@ class ZoneState:
         """Returns the other keys than ``keys`` with this name, joined or reserved by an operator."""
         return self._names.get(name, set()) - set(keys)
 
+    def is_taken(self, keys: Collection[str], name: str) -> bool:
+        """Whether a key other than ``keys`` has ``name``."""
+        return bool(self.other_keys_named(name, keys))
+
     def _unname(self, key: str, before: Undo) -> None:
         for name in _names_of(before.peer, before.lease, before.unreadable):
             keys = self._names.get(name, set())

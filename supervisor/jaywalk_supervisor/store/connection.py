@@ -60,7 +60,6 @@ class Connection:
         self.where = where
         # redis-py types each command for its synchronous and its asynchronous client at once.
         self.redis: Any = client
-        self.run_id = ""
         self.version: tuple[int, ...] = ()
         self.evicts_answers = False
 
@@ -88,7 +87,6 @@ class Connection:
             raise ControllerUnreachable(
                 f"the controller {self.where} still loads its data", "wait until it is done"
             ) from None
-        self.run_id = server["run_id"]
         self.version = tuple(int(part) for part in server["redis_version"].split(".")[:2])
         if self.version < OLDEST_REDIS:
             raise InvalidValue(

@@ -12,17 +12,13 @@
 if redis.call('EXISTS', KEYS[1]) == 1 then return 'EXISTS' end
 local epoch = math.max(now_ms(), tonumber(ARGV[7]) + 1)
 local rev = tonumber(ARGV[8])
--- No supervisor writes a number larger than marks.py accepts.
-local function latest(known, digits)
-  return math.max(known, digits and #digits <= 15 and tonumber(digits) or 0)
-end
 for _, record in ipairs(redis.call('HVALS', KEYS[2])) do
-  rev = latest(rev, string.match(record, '"r":(%d+)'))
+  rev = math.max(rev, natural(string.match(record, '"r":(%d+)')) or 0)
 end
 local last = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)[1]
 if last then
   local ends, number = string.match(last[1], '(%d+)-(%d+)')
-  epoch, rev = latest(epoch, ends) + 1, latest(rev, number)
+  epoch, rev = math.max(epoch, natural(ends) or 0) + 1, math.max(rev, natural(number) or 0)
 end
 if redis.call('EXISTS', KEYS[2], KEYS[4]) == 0 then
   for at = 12, #ARGV, 2 do redis.call('HSET', KEYS[4], ARGV[at], ARGV[at + 1]) end

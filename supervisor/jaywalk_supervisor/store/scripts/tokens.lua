@@ -26,9 +26,7 @@ if ARGV[1] == 'add' then
 elseif ARGV[1] == 'remove' then
   if redis.call('HDEL', tokens, unpack(ARGV, 2)) == 0 then return 'NONE' end
 end
-local now = redis.call('TIME')
-local millis = tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)
-local generation = math.max(millis, (tonumber(redis.call('HGET', tokens, GENERATION)) or 0) + 1)
+local generation = math.max(now_ms(), (tonumber(redis.call('HGET', tokens, GENERATION)) or 0) + 1)
 redis.call('HSET', tokens, GENERATION, string.format('%.0f', generation))
 redis.call('HDEL', tokens, RESTORED)
 return 'OK'
