@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
-from .jaywalk.controller import connection, errors
+from .jaywalk.controller import bounded, connection
 from .jaywalk.controller.address import ControllerAddress
 from .jaywalk.controller.client import ZoneClient
 from .jaywalk.core import validation
@@ -24,7 +24,7 @@ from .jaywalk.core.files import read_secret
 from .jaywalk.core.runner import Finished
 from .jaywalk.wireguard.interface import ObservedInterface
 from .jaywalk.wireguard.steps import Step
-from .jaywalk.zone.models import Lease, reservation_key
+from .jaywalk.zone.models import Lease
 
 
 class ModuleRunner:
@@ -117,7 +117,7 @@ def controller_address(params: dict[str, Any], default_user: str) -> ControllerA
 
 def zone_client(module: AnsibleModule, where: ControllerAddress, zone: str) -> ZoneClient:
     """Connects to the controller and checks the connection; exits if the redis library is missing."""
-    if not errors.HAS_REDIS:
+    if not bounded.HAS_REDIS:
         module.fail_json(msg=missing_required_lib("redis"))
     where = replace(where, zone=zone)
     return ZoneClient(connection.connect(where, name="jaywalk-ansible"), where, zone)
@@ -186,10 +186,9 @@ def interface_facts(observed: ObservedInterface | None) -> dict[str, Any] | None
 
 def lease_facts(zone: str, lease: Lease) -> dict[str, Any]:
     """Returns a lease in the form of the modules' return value; an unclaimed reservation has no key."""
-    unclaimed = bool(lease.host) and lease.key == reservation_key(lease.host)
     return {
         "zone": zone,
-        "public_key": None if unclaimed else lease.key,
+        "public_key": None if lease.is_unclaimed else lease.key,
         "name": lease.name,
         "addresses": list(lease.addresses),
         "child_prefixes": list(lease.prefixes),

@@ -169,6 +169,7 @@ lease:
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -189,7 +190,6 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone impor
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.models import (
     Lease,
     Zone,
-    reservation_key,
 )
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.requests import Request
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.reservations import (
@@ -226,21 +226,19 @@ def declared_request(params: dict[str, Any]) -> Request:
 
 
 class LeaseReader:
-    """The leases of a zone; reads all of them at most once, and only if they are needed."""
+    """The leases of a zone; reads each one, or all of them, at most once, and only if they are needed."""
 
     def __init__(self, client: ZoneClient) -> None:
-        self._client = client
-        self._all: list[Lease] | None = None
+        self._lease = lru_cache(maxsize=None)(client.lease)
+        self._leases = lru_cache(maxsize=None)(client.leases)
 
     def get(self, key: str, /) -> Lease | None:
         """Returns the lease of ``key``, or None."""
-        return self._client.lease(key)
+        return self._lease(key)
 
     def values(self) -> list[Lease]:
         """Returns all leases that can be read."""
-        if self._all is None:
-            self._all = self._client.leases()
-        return self._all
+        return self._leases()
 
 
 def predict(leases: Leases, request: Request, lease: Lease | None, source: Lease | None) -> Lease | None:
@@ -295,8 +293,7 @@ def lease_lines(lease: Lease | None, hosts: Sequence[str] | None = None) -> tupl
     """Returns the lines of a diff for ``lease``, with ``hosts`` as its addresses if they are given."""
     if lease is None:
         return ()
-    unclaimed = bool(lease.host) and lease.key == reservation_key(lease.host)
-    about = f"lease {lease.host if unclaimed else lease.key}"
+    about = f"lease {lease.host if lease.is_unclaimed else lease.key}"
     addresses = lease.addresses if hosts is None else hosts
     announced = (
         f"{prefix} announced by the node"
@@ -306,7 +303,7 @@ def lease_lines(lease: Lease | None, hosts: Sequence[str] | None = None) -> tupl
     lines = preview.lines(
         about, lease.name, addresses, (*lease.reserved_prefixes, *announced), state=lease.state
     )
-    facts = [f"host {lease.host}"] * bool(lease.host and not unclaimed)
+    facts = [f"host {lease.host}"] * bool(lease.host and not lease.is_unclaimed)
     facts += [f"requested-name {lease.requested_name}"] * bool(lease.requested_name)
     return (*lines, *(f"{about} {fact}" for fact in facts))
 
@@ -333,7 +330,8 @@ def work(module: AnsibleModule, runner: ModuleRunner) -> ModuleResult:
         client.submit(client.expiring(request, module.params["timeout"]), to=client.keys.operator_inbox)
     if steps and not module.check_mode:
         client.ask(request, module.params["timeout"], to=client.keys.operator_inbox).lease_or_raise()
-        lease = leases.get(requested_key(LeaseReader(client), request))
+        leases = LeaseReader(client)
+        lease = leases.get(requested_key(leases, request))
     diff = Plan(f"zone {head.zone.name}", tuple(steps)).diff()
     facts = {"lease": lease_facts(head.zone.name, lease) if lease else None}
     return ModuleResult(bool(steps), diff, facts, request.notes)

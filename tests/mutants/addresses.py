@@ -70,8 +70,8 @@ ADDRESSES = (
     Mutant(
         "stale-is-always",
         IPAM,
-        'if policy.takeover != "stale" or _is_imported(lease):',
-        'if policy.takeover != "never" or _is_imported(lease):',
+        'if policy.takeover != "stale" or lease.has_placeholder_key:',
+        'if policy.takeover != "never" or lease.has_placeholder_key:',
         "under the policy 'stale' a node that is heard of loses its address",
         of(
             "unit/supervisor/decisions/test_agent_requests.py",

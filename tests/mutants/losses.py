@@ -87,7 +87,7 @@ LOSSES = (
     Mutant(
         "imported-addresses-expire",
         EXPIRY,
-        "        if lease.key != reservation_key(lease.name):",
+        "        if not lease.has_placeholder_key:",
         "        if lease.key:",
         "an imported address is given away before its node came",
         of(

@@ -106,8 +106,8 @@ TIMES = (
     Mutant(
         "quarantined-granted-on-request",
         IPAM,
-        "if (until := state.quarantined_until(lease)) > now and not _is_imported(lease):",
-        "if (until := state.quarantined_until(lease)) > 2 * now and not _is_imported(lease):",
+        "if (until := state.quarantined_until(lease)) > now and not lease.has_placeholder_key:",
+        "if (until := state.quarantined_until(lease)) > 2 * now and not lease.has_placeholder_key:",
         "whoever asks for it gets an address that peers still know as another one's",
         of(
             "unit/supervisor/decisions/test_agent_requests.py",

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from jaywalk.zone.events import Change
-from jaywalk.zone.models import reservation_key
 
 from ..state.zone_state import ZoneState
 
@@ -26,16 +25,16 @@ MAX_ZONES = 20
 MAX_COMMITS = 4
 
 
-def due(state: ZoneState, now: float, most: int = BATCH) -> list[Change]:
-    """Returns changes that end at most ``most`` leases which have expired by ``now``."""
+def due(state: ZoneState, now: float) -> list[Change]:
+    """Returns changes that end at most ``BATCH`` leases which have expired by ``now``."""
     after = state.zone.policy.lease_ends_after
     if after is None:
         return []
     ended: dict[str, None] = {}
     for lease in state.released_before(now - after):
-        if lease.key != reservation_key(lease.name):
+        if not lease.has_placeholder_key:
             ended[lease.key] = None
-        if len(ended) == most:
+        if len(ended) == BATCH:
             break
     return [Change("=", key) for key in ended]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from jaywalk.core import ip, validation
 from jaywalk.core.errors import RequestRefused
-from jaywalk.zone.models import Lease, reservation_key
+from jaywalk.zone.models import Lease
 
 from ..state.pool import Pool
 from ..state.prefix_index import PrefixIndex
@@ -122,7 +122,7 @@ def _displaced(
             continue
         fresh = _lowest_free(state, version) or own.get(version)
         lease = state.leases[owner]
-        if _is_imported(lease) or (fresh is None and lease.released is not None):
+        if lease.has_placeholder_key or (fresh is None and lease.released is not None):
             evicted.append(owner)
             continue
         if fresh is None:
@@ -218,7 +218,7 @@ def _check_free(state: ZoneState, claimant: Claimant, address: str, now: float) 
             f"the requested address {address} belongs to {_describe(state, owner)}: "
             "request another one, or have an operator release that lease",
         )
-    if (until := state.quarantined_until(lease)) > now and not _is_imported(lease):
+    if (until := state.quarantined_until(lease)) > now and not lease.has_placeholder_key:
         raise RequestRefused(
             "address-quarantined",
             f"the requested address {address} is kept for {_describe(state, owner)}, which left "
@@ -240,7 +240,7 @@ def _stale(state: ZoneState, lease: Lease, now: float) -> bool:
     No node counts as silent for longer than requests were received without a gap.
     """
     policy = state.zone.policy
-    if policy.takeover != "stale" or _is_imported(lease):
+    if policy.takeover != "stale" or lease.has_placeholder_key:
         return True
     return now - max(state.last_seen(lease, now), state.listening_since) >= policy.stale_after
 
@@ -267,11 +267,6 @@ def _reuse_oldest(state: ZoneState, version: int, now: float) -> tuple[str, str]
 
 def _pools(state: ZoneState, version: int) -> list[Pool]:
     return [pool for pool in state.pools if pool.version == version]
-
-
-def _is_imported(lease: Lease) -> bool:
-    """Whether a lease was imported and has no owner yet."""
-    return lease.key == reservation_key(lease.name)
 
 
 def owner_of(state: ZoneState, address: str) -> str | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from jaywalk.zone.events import Change
-from jaywalk.zone.models import Lease, Peer, reservation_key
+from jaywalk.zone.models import Lease, Peer
 from jaywalk.zone.requests import Reply
 from jaywalk.zone.retention import may_be_retained
 
@@ -85,7 +85,7 @@ def _renamed(peer: Peer, name: str | None) -> Peer:
 def end_lease(state: ZoneState, lease: Lease, now: float) -> tuple[Change, ...]:
     """Returns the changes that end a lease; a peer that is joined, or that nodes may retain, leaves first."""
     gone = Change("=", lease.key)
-    waits = lease.key == reservation_key(lease.name)
+    waits = lease.has_placeholder_key
     listed = lease.key in state.peers or lease.key in state.unreadable
     if listed or (may_be_retained(state.epoch, now) and not waits):
         return Change("-", lease.key, {"t": now, "s": lease.seq}), gone

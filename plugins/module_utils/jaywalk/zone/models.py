@@ -206,6 +206,16 @@ class Lease:
             return "active"
         return "released" if self.released else "reserved"
 
+    @property
+    def is_unclaimed(self) -> bool:
+        """Whether it is the reservation for a host that did not join yet."""
+        return bool(self.host) and self.key == reservation_key(self.host)
+
+    @property
+    def has_placeholder_key(self) -> bool:
+        """Whether no node has its key yet: a reservation by name, or an imported address."""
+        return self.key == reservation_key(self.name)
+
 
 _PEER = RecordCodec(Peer._fields, Peer._field_defaults)
 _LEASE_FIELDS = [item.name for item in fields(Lease)]
