@@ -21,11 +21,11 @@ import jaywalk
 names = [each.name for each in pkgutil.walk_packages(jaywalk.__path__, "jaywalk.")]
 for name in names:
     importlib.import_module(name)
-from jaywalk.controller import connection, errors
+from jaywalk.controller import bounded, connection
 from jaywalk.controller.address import ControllerAddress
 from jaywalk.core import validation
 from jaywalk.core.errors import MissingTool
-assert not errors.HAS_REDIS
+assert not bounded.HAS_REDIS
 try:
     connection.connect(ControllerAddress("192.0.2.1"))
 except MissingTool as error:

@@ -15,7 +15,7 @@ from ..core.errors import (
 from ..zone.redis_keys import ZoneKeys
 from . import bounded
 from .address import TIMEOUT_SECONDS, ControllerAddress
-from .errors import HAS_REDIS, RedisErrorTranslator
+from .errors import RedisErrorTranslator
 from .reply_meter import NODE, Bounds
 
 try:
@@ -23,7 +23,7 @@ try:
     from redis.backoff import NoBackoff
     from redis.retry import Retry
     from redis.sentinel import MasterNotFoundError, Sentinel
-except ImportError:  # the module or command reports how to install it; :data:`.errors.HAS_REDIS`
+except ImportError:  # the module or command reports how to install it; :data:`.bounded.HAS_REDIS`
     pass
 
 # Short, since the next sentinel has the same data.
@@ -37,7 +37,7 @@ def connect(
 
     Calls ``alive`` between the steps, each of which may take ``where.timeout``.
     """
-    if not HAS_REDIS:
+    if not bounded.HAS_REDIS:
         raise MissingTool("redis")
     where = locate(where)
     alive()

@@ -10,12 +10,9 @@ from ..core.errors import ControllerDenied, ControllerFull, ControllerUnreachabl
 from . import bounded
 from .address import ControllerAddress
 
-try:
+if bounded.HAS_REDIS:
     import redis
-except ImportError:  # the module or command reports how to install it
-    HAS_REDIS = False
-else:
-    HAS_REDIS = True
+
     UNANSWERED = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.RedisClusterException)
 
 

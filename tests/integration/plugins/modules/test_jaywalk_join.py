@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.controller import (
     address,
+    bounded,
     connection,
-    errors,
 )
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.controller.client import ZoneClient
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.mesh import local_addresses
@@ -314,7 +314,7 @@ def test_an_interface_of_another_key_is_unchanged(
 def test_a_missing_redis_library_is_reported(
     run_module: RunModule, machine: Machine, refused_options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(errors, "HAS_REDIS", False)
+    monkeypatch.setattr(bounded, "HAS_REDIS", False)
     result = run_module(jaywalk_join, **refused_options)
     assert "Failed to import the required Python library (redis)" in result["msg"]
     assert machine.calls == []
