@@ -46,7 +46,7 @@ def gather(config: AgentConfig, runner: Runner, now: float | None = None) -> dic
     public_key = config.existing_key(runner)
     own = view.peers.get(public_key)
     statuses = path_status.load(config.paths_file)
-    differences = _differences(config, runner, view, public_key, statuses)
+    differences, are_commands = _differences(config, runner, view, public_key, statuses)
     peers = [
         _consistent(
             _peer(record, observed, moment)
@@ -56,7 +56,7 @@ def gather(config: AgentConfig, runner: Runner, now: float | None = None) -> dic
         for record in sorted(view.peers.values(), key=lambda peer: (peer.name, peer.key))
         if record.key != public_key
     ]
-    reasons = _reasons(config, observed, own, agent, differences)
+    reasons = _reasons(config, observed, own, agent, differences, are_commands)
     shown = _document(config, observed, own, agent, reasons)
     return shown | {
         "public_key": public_key,
@@ -126,6 +126,7 @@ def _reasons(
     own: Peer | None,
     agent: Mapping[str, Any],
     differences: Sequence[str],
+    are_commands: bool,
 ) -> list[str]:
     """The reasons why this node is not in order: differences from the zone, and errors of its agent."""
     reasons = []
@@ -142,10 +143,8 @@ def _reasons(
     elif agent["waiting"]:
         reasons.append(f"the agent waits for zone {config.zone} to answer its request")
     if differences and observed is not None:
-        # Commands, or the error that occurred in the search for them.
         more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
-        is_command = differences[0].startswith(("wg ", "ip ", "ifconfig ", "route ", "env ", "rm "))
-        reasons.append(f"differs from the zone: {differences[0]}{more}" if is_command else differences[0])
+        reasons.append(f"differs from the zone: {differences[0]}{more}" if are_commands else differences[0])
     return list(dict.fromkeys(reasons))
 
 
@@ -171,16 +170,19 @@ def _agent(config: AgentConfig) -> dict[str, Any]:
 
 def _differences(
     config: AgentConfig, runner: Runner, view: ZoneView, public_key: str, statuses: Mapping[str, PathStatus]
-) -> list[str]:
-    """The commands of a plan of this moment; empty while the interface equals the zone."""
+) -> tuple[Sequence[str], bool]:
+    """The commands of a plan of this moment, none while the interface equals the zone, and True.
+
+    If packets to peers leave by another interface, or an error occurs: a sentence, and False.
+    """
     try:
         _, desired, steps = plan_now(config, runner, public_key, view, statuses)
         if steps or desired is None or not PLATFORM.supports_paths:
-            return PLATFORM.backend(runner).commands(steps) or (["create the interface"] if steps else [])
+            return PLATFORM.backend(runner).commands(steps), True
         others = misrouted.find(runner, desired, peer_names(view, desired.peers))
-        return [others.peers] if others.peers else []
+        return [others.peers] if others.peers else [], False
     except JaywalkError as error:
-        return [str(error)]
+        return [str(error)], False
 
 
 def plan_now(
