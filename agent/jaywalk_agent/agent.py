@@ -58,7 +58,7 @@ class Agent:
         self.requests = NodeRequests(config, self.membership)
         sender = BackgroundSender(config.controller_address, self.requests)
         record = InterfaceRecord.read(config.interface_file)
-        former = former_keys(record, config.interface, config.netns, view, backend)
+        former = former_keys(record, config.interface, config.netns, lambda: view, backend)
         self.dataplane = DataPlane(backend, config.node(self.public_key, former), config.controller_hosts())
         self.forwarding = Forwarding(runner, config.interface, config.forward)
         self.health = Health(config, self.membership, self.dataplane, lock)

@@ -181,7 +181,7 @@ class AgentConfig:
         """
         if self.private_key:
             private = key_format.private_key(self.private_key, "--private-key")
-            if keys.derive(runner, private) != self._key_on_disk(runner):
+            if keys.derive(runner, private) != self.key_on_disk(runner):
                 write_private(str(self.private_key_file), private + "\n")
         public, _ = keys.ensure_key_file(runner, str(self.private_key_file))
         if self.public_key and self.public_key != public:
@@ -200,7 +200,8 @@ class AgentConfig:
             )
         return keys.read_key_file(runner, str(self.private_key_file))
 
-    def _key_on_disk(self, runner: Runner) -> str:
+    def key_on_disk(self, runner: Runner) -> str:
+        """The public key of the key file, or empty if there is no such file."""
         return self.existing_key(runner) if self.private_key_file.exists() else ""
 
 

@@ -34,8 +34,7 @@ class UpdateLog:
 
     def log_applied(self, update: Update, done: plan.Plan) -> None:
         """Logs the steps of ``done``, and what they are for."""
-        for line in self._backend.commands(done):
-            log.debug("%s", line)
+        self._backend.log_commands(log, done)
         news = self._repeats.news(done.found[:MAX_WARNINGS], time.monotonic())
         for sentence in news:
             log.warning("%s: %s", self._dataplane.node.interface, sentence)

@@ -284,7 +284,7 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard 
     mtu,
     plan,
 )
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard.backend import Failure
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard.backend import raise_fatal
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard.interface import (
     Interface,
     ObservedInterface,
@@ -565,7 +565,7 @@ def admitted(context: JoinContext, view: ZoneView, timeout: int | None) -> ZoneV
             view = context.client.snapshot()
         steps = plan.diff(Linux(context.runner).observe(name), desired_interface(context, view))
         failures = Linux(context.runner).attempt(steps)
-        raise_fatal_failure(failures)
+        raise_fatal(failures)
     except JaywalkError:
         if created:
             Linux(context.runner).delete(name)
@@ -573,13 +573,6 @@ def admitted(context: JoinContext, view: ZoneView, timeout: int | None) -> ZoneV
     if failures:
         raise failures[0].error
     return view
-
-
-def raise_fatal_failure(failures: Iterable[Failure]) -> None:
-    """Raises the error of a failed step that no tunnel can work without."""
-    for failure in failures:
-        if failure.is_fatal:
-            raise failure.error
 
 
 def leave(context: JoinContext, params: dict[str, Any], check_mode: bool) -> ModuleResult:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from jaywalk.core.errors import JaywalkError
+from jaywalk.core.files import remove
 from jaywalk.core.runner import Runner
 
 from ..config import AgentConfig
@@ -27,17 +28,9 @@ def purge(config: AgentConfig, runner: Runner, config_dir: Path = CONFIG_DIR) ->
     own = [config_dir / f"{config.zone}.{kind}" for kind in ("env", "password", "key")]
     state = (config.snapshot_file, config.volatile_snapshot_file)
     running = (config.status_file, config.paths_file, config.interface_file, config.lock_file)
-    for path in [*own, *state, *running]:
-        _remove(path)
+    remove(*own, *state, *running)
     if not list(config.state_dir.glob("*.json")):
-        _remove(config.state_dir / "instance")
+        remove(config.state_dir / "instance")
     for folder in (config.run_dir, config.state_dir, config_dir):
         if folder.is_dir() and not list(folder.iterdir()):
             folder.rmdir()
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise JaywalkError(f"cannot remove {path} ({error.strerror})", "remove it by hand") from None

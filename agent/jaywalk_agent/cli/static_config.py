@@ -269,7 +269,7 @@ def _given_key(config: AgentConfig, runner: Runner) -> str:
     """The public key of this node's private key; empty without one."""
     if config.private_key:
         return keys.derive(runner, key_format.private_key(config.private_key, "--private-key"))
-    return config.existing_key(runner) if config.private_key_file.exists() else ""
+    return config.key_on_disk(runner)
 
 
 @contextmanager

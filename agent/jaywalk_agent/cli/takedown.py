@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from jaywalk.core.errors import InvalidValue
 from jaywalk.core.runner import MissingNamespace
@@ -30,7 +31,7 @@ def take_down(config: AgentConfig, public_key: str) -> bool:
     removed = record is not None and _remove_recorded(config, record)
     # The interface is gone with its network namespace.
     with suppress(MissingNamespace):
-        removed |= _remove(config, public_key)
+        removed |= _remove(config, public_key, record)
     config.interface_file.unlink(missing_ok=True)
     return removed
 
@@ -53,15 +54,15 @@ def _remove_recorded(config: AgentConfig, record: InterfaceRecord) -> bool:
     # Raised for an interface with another key, and for a missing network namespace.
     with suppress(InvalidValue):
         before = replace(config, interface=record.name, netns=record.netns)
-        return _remove(before, record.public_key)
+        return _remove(before, record.public_key, record)
     return False
 
 
-def _remove(config: AgentConfig, public_key: str) -> bool:
+def _remove(config: AgentConfig, public_key: str, record: InterfaceRecord | None) -> bool:
     runner = config.runner()
     backend = PLATFORM.backend(runner)
-    record, view = InterfaceRecord.read(config.interface_file), snapshot.current(config)
-    former = former_keys(record, config.interface, config.netns, view, backend)
+    last_view = partial(snapshot.current, config)
+    former = former_keys(record, config.interface, config.netns, last_view, backend)
     node = config.node(public_key, former)
     relays = RelayPlane(runner, node).remove()
     removed = bool(DataPlane(backend, node).remove()) or relays

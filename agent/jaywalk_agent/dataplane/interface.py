@@ -15,7 +15,7 @@ from jaywalk.core.errors import InvalidValue, JaywalkError
 from jaywalk.mesh import endpoints, local_addresses, node_interface
 from jaywalk.mesh.node_interface import LocalNode, PeerEndpoint
 from jaywalk.wireguard import describe, keys, mtu, plan
-from jaywalk.wireguard.backend import Backend, Failure
+from jaywalk.wireguard.backend import Backend, Failure, raise_fatal
 from jaywalk.wireguard.interface import Interface, ObservedInterface, ObservedPeer
 from jaywalk.wireguard.plan import Plan
 from jaywalk.wireguard.steps import ResetPeer, SetEndpoint, SetKey, SetMtu, Step
@@ -88,9 +88,7 @@ class DataPlane:
             self._check_key_file()
         failures = self._backend.attempt(steps)
         self._remember_refused(failures, steps, changed)
-        for failure in failures:
-            if failure.is_fatal:
-                raise failure.error
+        raise_fatal(failures)
         # If all steps of an event were refused, the interface may be gone, which only a full check can tell.
         lost = changed is not None and failures and len(failures) == len(steps.steps)
         if desired is None or lost:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -49,18 +50,23 @@ class InterfaceRecord:
 
 
 def former_keys(
-    record: InterfaceRecord | None, name: str, netns: str, view: ZoneView | None, backend: Backend
+    record: InterfaceRecord | None,
+    name: str,
+    netns: str,
+    last_view: Callable[[], ZoneView | None],
+    backend: Backend,
 ) -> tuple[str, ...]:
     """The public keys that the interface ``name`` may still have from before its key file changed.
 
     ``record`` of the last agent has one.  Without it, an interface with the key and an address of a member of
-    ``view``, the last copy of the zone, is ours: nobody else has a reason to make one.
+    the zone, by the last copy of it, is ours: nobody else has a reason to make one.
     """
     if record is not None and record.is_of(name, netns):
         return (record.public_key,)
     observed = None
     with suppress(JaywalkError):
         observed = backend.observe(name)
+    view = last_view() if observed is not None else None
     member = view.peers.get(observed.public_key) if view is not None and observed is not None else None
     if member is None or observed is None:
         return ()

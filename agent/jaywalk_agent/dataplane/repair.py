@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Protocol
 
 from jaywalk.core.errors import InvalidValue, JaywalkError
-from jaywalk.core.runner import NAMESPACES, NamespaceRunner, Runner, run_checked
+from jaywalk.core.runner import NAMESPACES, Runner, netns_of, run_checked
 from jaywalk.wireguard.interface import Interface
 from jaywalk.wireguard.linux import Linux
 from jaywalk.wireguard.plan import Plan
@@ -82,7 +82,7 @@ class Repairer:
     ) -> None:
         self._runner = runner
         self._restore_files = restore_files
-        self._netns = runner.netns if isinstance(runner, NamespaceRunner) else ""
+        self._netns = netns_of(runner)
         self._owners = owners
         self._restored = restored
         self._publish = publish

@@ -49,7 +49,7 @@ def examine(config: AgentConfig, runner: Runner, servers: Sequence[str] = ()) ->
     ``servers`` are STUN servers to query as well.
     """
     view = snapshot.current(config)
-    key = config.existing_key(runner) if config.private_key_file.exists() else ""
+    key = config.key_on_disk(runner)
     node = DoctorContext(config, runner, key, view, view.peers.get(key) if view is not None else None)
     findings = []
     for about, check in CHECKS.items():

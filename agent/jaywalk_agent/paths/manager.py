@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from jaywalk.core.errors import JaywalkError
-from jaywalk.core.runner import NamespaceRunner, Runner
+from jaywalk.core.runner import Runner, netns_of
 from jaywalk.mesh import endpoints
 from jaywalk.mesh.node_interface import PeerEndpoint
 from jaywalk.wireguard.interface import Interface, WgPeer, client_name, server_name
@@ -216,8 +216,7 @@ class PathManager:
             resets = dict(actions.reset_endpoints)
             if resets or actions.changed:
                 done = self._dataplane.set_endpoints(self.machine.peer_endpoints(), actions.changed, resets)
-                for line in self._backend.commands(done):
-                    log.debug("%s", line)
+                self._backend.log_commands(log, done)
             self._open_sockets()
             self._send_probes(actions)
             self._publish(now)
@@ -257,8 +256,7 @@ class PathManager:
         for done in self.relay_plane.apply(desired, full=full):
             for difference in done.found:
                 log.warning("%s: %s; restored", done.name, difference)
-            for line in self._backend.commands(done):
-                log.debug("%s", line)
+            self._backend.log_commands(log, done)
         self._applied = (facts, interface.peers)
 
     def _on_address_change(self) -> None:
@@ -332,7 +330,7 @@ class PathManager:
             names[OWN_RELAY_INTERFACE] = server_name(name)
         for key in [key for key in self._sockets if key not in names]:
             self._close_socket(key)
-        netns = self._runner.netns if isinstance(self._runner, NamespaceRunner) else ""
+        netns = netns_of(self._runner)
         with inside(netns):
             for key, interface in names.items():
                 self._open_socket(key, interface, own.addresses[0])

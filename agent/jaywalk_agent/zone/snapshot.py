@@ -10,7 +10,7 @@ from pathlib import Path
 
 from jaywalk.core import files
 from jaywalk.core.errors import InvalidValue, JaywalkError
-from jaywalk.core.files import write_private
+from jaywalk.core.files import remove, write_private
 from jaywalk.service.repeat_filter import RepeatFilter
 from jaywalk.zone.events import MAX_WAIT_MS
 from jaywalk.zone.marks import Head, readable
@@ -93,11 +93,7 @@ def current(config: AgentConfig) -> ZoneView | None:
 
 def forget(*paths: Path) -> None:
     """Removes snapshots, from which a former member must not come up; raises ``JaywalkError``."""
-    for path in paths:
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise JaywalkError(f"cannot remove {path} ({error.strerror})", "remove it by hand") from None
+    remove(*paths)
 
 
 def load(path: Path, zone: str) -> ZoneView | None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes files atomically and privately, and reads secrets and settings."""
+"""Writes files atomically and privately, removes them, and reads secrets and settings."""
 
 from __future__ import annotations
 
@@ -15,6 +15,15 @@ _LIKE_KEY = re.compile(r"[A-Za-z0-9+/]{42,43}=?")
 Identity = tuple[int, int, int, int]
 # A longer line, for example of a device file, is not a secret of this project.
 MAX_SECRET_CHARACTERS = 4096
+
+
+def remove(*paths: Path) -> None:
+    """Removes files, as far as they are there; raises ``JaywalkError``."""
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise JaywalkError(f"cannot remove {path} ({error.strerror})", "remove it by hand") from None
 
 
 def write_private(path: str, text: str) -> None:

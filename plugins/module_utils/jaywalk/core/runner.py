@@ -111,6 +111,11 @@ class MissingNamespace(InvalidValue):
     """There is no network namespace of that name."""
 
 
+def netns_of(runner: Runner) -> str:
+    """The network namespace of ``runner``; empty for that of this process."""
+    return runner.netns if isinstance(runner, NamespaceRunner) else ""
+
+
 def in_namespace(runner: Runner, netns: str) -> Runner:
     """``runner``, in the network namespace ``netns`` unless that is empty; raises ``MissingNamespace``."""
     if not netns:

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -31,6 +32,13 @@ class Failure:
     def __str__(self) -> str:
         reason = self.error.stderr if isinstance(self.error, CommandFailed) else ""
         return f"{self.step.subject} was refused: {reason or self.error}"
+
+
+def raise_fatal(failures: Iterable[Failure]) -> None:
+    """Raises the error of the first failed step without which no tunnel works."""
+    for failure in failures:
+        if failure.is_fatal:
+            raise failure.error
 
 
 class Backend(ABC):
@@ -103,6 +111,12 @@ class Backend(ABC):
             self._delete_if_possible(plan.name)
         raise failures[0].error
 
+    def log_commands(self, log: logging.Logger, plan: Plan) -> None:
+        """Logs the commands of ``plan`` at level debug; renders them only if that level is enabled."""
+        if log.isEnabledFor(logging.DEBUG):
+            for line in self.commands(plan):
+                log.debug("%s", line)
+
     def attempt(self, plan: Plan) -> tuple[Failure, ...]:
         """Executes all steps that the machine accepts; returns those that it refused.
 
@@ -117,9 +131,7 @@ class Backend(ABC):
         self.create(plan.name)
         try:
             failures = self.execute(plan.name, plan.steps)
-            fatal = next((failure.error for failure in failures if failure.is_fatal), None)
-            if fatal is not None:
-                raise fatal
+            raise_fatal(failures)
         except JaywalkError:
             self._delete_if_possible(plan.name)
             raise

@@ -25,6 +25,7 @@ from .backend import Backend, Failure
 from .interface import ObservedInterface, ObservedPeer, networks_of
 from .mtu import PathMtu
 from .plan import Plan
+from .routes import within
 from .steps import (
     AddAddress,
     AddConnectedRoute,
@@ -225,12 +226,7 @@ class Darwin(Backend):
             for family in ("inet", "inet6")
             for network in routes(run_checked(self.runner, ["netstat", "-nr", "-f", family]), real)
         }
-        # mypy does not see that two networks of one version are of one type.
-        other = {
-            str(network)
-            for network in found
-            if not any(network.version == part.version and network.subnet_of(part) for part in own)  # type: ignore[arg-type]
-        }
+        other = {str(network) for network in found if not any(within(network, part) for part in own)}
         lost = networks_of(addresses).keys() - set(map(str, found)) if up else set()
         return {"routes": frozenset(other), "lost_networks": frozenset(lost)}
 
@@ -309,20 +305,18 @@ def _link_up(step: LinkUp, real: str) -> list[list[str]]:  # pylint: disable=unu
 @link_commands.register(AddAddress)
 @link_commands.register(RestoreAddress)
 def _add_address(step: AddAddress | RestoreAddress, real: str) -> list[list[str]]:
-    host = step.address.partition("/")[0]
-    other_end = [host] if version_of(host) == 4 else []
+    other_end = [step.host] if version_of(step.host) == 4 else []
     return [
-        ["ifconfig", real, _family(host), step.address, *other_end, "alias"],
+        ["ifconfig", real, _family(step.host), step.address, *other_end, "alias"],
         _route_command("add", _network_of(step.address), real),
     ]
 
 
 @link_commands.register
 def _delete_address(step: DelAddress, real: str) -> list[list[str]]:
-    host = step.address.partition("/")[0]
     return [
         _route_command("delete", _network_of(step.address), real),
-        ["ifconfig", real, _family(host), host, "-alias"],
+        ["ifconfig", real, _family(step.host), step.host, "-alias"],
     ]
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from ..core.errors import CommandFailed, JaywalkError, MissingTool
 from ..core.ip import version_of
 from ..core.runner import NamespaceRunner, Runner, run_checked
-from . import sysctl, userspace, wg
+from . import routes, sysctl, userspace, wg
 from .backend import Backend, Failure
 from .interface import ObservedInterface, ObservedPeer, is_relays, networks_of
 from .mtu import PathMtu
@@ -355,7 +355,7 @@ def _routes(runner: Runner, name: str, addresses: Sequence[str]) -> dict[str, fr
     by_kernel: set[str] = set()
     local: set[str] = set()
     for family in ("-4", "-6"):
-        for route in _shown_routes(runner, name, family):
+        for route in routes.shown(runner, family, "table", "all", "dev", name):
             kind, of_kernel = route.get("type", "unicast"), route.get("protocol") == "kernel"
             # The kernel puts its own into the table of a VRF, if the interface is in one.
             if kind == "local":
@@ -369,16 +369,6 @@ def _routes(runner: Runner, name: str, addresses: Sequence[str]) -> dict[str, fr
         "lost_networks": frozenset(networks_of(addresses).keys() - by_kernel - prefixes),
         "lost_hosts": frozenset(_lost_hosts(addresses, local)),
     }
-
-
-def _shown_routes(runner: Runner, name: str, family: str) -> list[dict[str, Any]]:
-    argv = ["ip", "-json", family, "route", "show", "table", "all", "dev", name]
-    shown = runner.run(argv)
-    if shown.returncode == 0:
-        return list(json.loads(shown.stdout or "[]"))
-    if family == "-6" and "not supported" in shown.stderr:
-        return []  # a kernel without IPv6
-    raise CommandFailed(argv, shown.returncode, shown.stderr)
 
 
 def _lost_hosts(addresses: Sequence[str], local: set[str]) -> set[str]:

@@ -7,6 +7,7 @@ import ipaddress
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..core import ip
 from ..core.errors import CommandFailed, InvalidValue
@@ -26,7 +27,7 @@ def other_routes(runner: Runner, interface: str) -> list[Route]:
     """The main table's routes that do not lead into ``interface``."""
     found = []
     for family, default in (("-4", "0.0.0.0/0"), ("-6", "::/0")):
-        for route in json.loads(_shown(runner, family) or "[]"):
+        for route in shown(runner, family):
             if route.get("dev") != interface:
                 # Of any kind: a machine may route multicast or loopback in its main table.
                 prefix = default if route["dst"] == "default" else str(ipaddress.ip_network(route["dst"]))
@@ -34,13 +35,15 @@ def other_routes(runner: Runner, interface: str) -> list[Route]:
     return found
 
 
-def _shown(runner: Runner, family: str) -> str:
-    argv = ["ip", "-json", family, "route", "show"]
+def shown(runner: Runner, family: str, *selector: str) -> list[dict[str, Any]]:
+    """The routes of one IP version (``-4`` or ``-6``) that ``ip route show`` lists for ``selector``."""
+    argv = ["ip", "-json", family, "route", "show", *selector]
     done = runner.run(argv)
-    # A kernel without IPv6 fails, and has no such route.
-    if done.returncode != 0 and (family == "-4" or "not supported" not in done.stderr):
-        raise CommandFailed(argv, done.returncode, done.stderr)
-    return done.stdout if done.returncode == 0 else ""
+    if done.returncode == 0:
+        return list(json.loads(done.stdout or "[]"))
+    if family == "-6" and "not supported" in done.stderr:
+        return []  # a kernel without IPv6
+    raise CommandFailed(argv, done.returncode, done.stderr)
 
 
 def devices_to(runner: Runner, hosts: Sequence[str]) -> dict[str, str]:
@@ -52,14 +55,14 @@ def devices_to(runner: Runner, hosts: Sequence[str]) -> dict[str, str]:
         return {}
     lines = "".join(f"route get {host}\n" for host in hosts)
     # It fails for each host without a route, and answers for the others.
-    shown = runner.run(["ip", "-force", "-json", "-batch", "-"], lines).stdout
+    output = runner.run(["ip", "-force", "-json", "-batch", "-"], lines).stdout
     found: dict[str, str] = {}
     decoder = json.JSONDecoder()
-    position = shown.find("[")
+    position = output.find("[")
     while position >= 0:
-        answers, end = decoder.raw_decode(shown, position)
+        answers, end = decoder.raw_decode(output, position)
         found |= {str(route["dst"]): str(route.get("dev", "")) for route in answers if "dst" in route}
-        position = shown.find("[", end)
+        position = output.find("[", end)
     return found
 
 

@@ -261,6 +261,11 @@ class AddressStep(LinkStep):
     address: str
 
     @property
+    def host(self) -> str:
+        """The address without its prefix length."""
+        return self.address.partition("/")[0]
+
+    @property
     def subject(self) -> str:
         return f"address {self.address}"
 
@@ -291,10 +296,6 @@ class RestoreAddress(AddressStep):
 @dataclass(frozen=True)
 class AddLocalRoute(AddressStep):
     """Adds the machine's local route to its own address again."""
-
-    @property
-    def host(self) -> str:
-        return self.address.partition("/")[0]
 
     @property
     def added(self) -> tuple[str, ...]:

@@ -25,8 +25,8 @@ END_SECONDS = 5.0
 POLL_SECONDS = 0.02
 
 
-def create(runner: Runner, name: str, restarts: bool) -> str:
-    """Starts a program for the interface and returns the program's name.
+def create(runner: Runner, name: str, restarts: bool) -> None:
+    """Starts a program for the interface.
 
     With ``restarts`` systemd starts a program again that was killed; its interface is bare then.
     """
@@ -43,7 +43,6 @@ def create(runner: Runner, name: str, restarts: bool) -> str:
         # Around the error stands a box that advertises the kernel's WireGuard.
         lines = [line for line in started.stderr.strip().splitlines() if line.isascii()]
         raise CommandFailed(argv, started.returncode, lines[-1] if lines else "")
-    return program
 
 
 def stop(runner: Runner, name: str) -> None:

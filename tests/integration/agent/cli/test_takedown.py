@@ -79,7 +79,8 @@ def test_an_interface_of_somebody_else_stays(config: AgentConfig, inside: Namesp
     InterfaceRecord(NAME, key(7)).write(config.interface_file)
     with pytest.raises(InvalidValue, match=f"{NAME} is in use with another key"):
         take_down(config, key(8))
-    assert former_keys(InterfaceRecord(NAME, key(7)), NAME, "", None, Linux(inside.runner)) == (key(7),)
+    record = InterfaceRecord(NAME, key(7))
+    assert former_keys(record, NAME, "", lambda: None, Linux(inside.runner)) == (key(7),)
     InterfaceRecord(NAME, before).write(config.interface_file)
     InterfaceRecord(NAME, before).write(config.run_dir / "zone-red.interface")
     retire_former(replace(config, interface="jwudown1"))
