@@ -45,13 +45,16 @@ demo: setup wheelhouse ## install a mesh on machines of the lab with the playboo
 # The longest tests start first; the fleet tests are divided between two fleets (see tests/workers.py).
 test: setup wheelhouse ## run all tests: unit, chaos (one round), integration, kernel, fleet, a few mutants ## 21 min
 	@$(PY) -m pytest -n $(WORKERS) --no-loadscope-reorder \
-		tests/kernel tests/fleet tests/integration tests/chaos tests/mutants tests/unit $(ARGS)
+		tests/kernel tests/fleet tests/attacks tests/integration tests/chaos tests/mutants tests/unit $(ARGS)
 
 unit: setup ## run the pure tests: no root, Redis or network namespaces needed ## 1 min
 	@$(PY) -m pytest $(call tests_of,unit) $(ARGS)
 
 integration: setup ## run the parts on real WireGuard and Redis, and the modules through ansible-test
 	@$(PY) -m pytest $(call tests_of,integration) $(ARGS)
+
+attacks: setup wheelhouse ## try what must not be possible, against a real installation
+	@$(PY) -m pytest $(call tests_of,attacks) $(ARGS)
 
 fleet: setup wheelhouse ## run the roles and the agent on machines of the lab
 	@$(PY) -m pytest $(call tests_of,fleet) $(ARGS)

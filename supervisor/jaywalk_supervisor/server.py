@@ -132,6 +132,8 @@ class Supervisor:
                 threads=4,
                 ident="jaywalk-supervisor",
                 max_request_body_size=max_body_bytes,
+                # The headers of proxies have to reach the API, which then requires a token.
+                clear_untrusted_proxy_headers=False,
             )
         except OSError as error:
             raise JaywalkError(

@@ -21,8 +21,11 @@ from ..admin.tokens import Token
 from .replica import Replica
 
 READS = ("GET", "HEAD", "OPTIONS")
-# Headers of requests that a proxy on this machine forwards from another one.
-PROXY_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Real-Ip", "Via")
+# Headers of requests that a proxy on this machine forwards from another one; each also begins longer names.
+PROXY_HEADERS = (
+    *("forwarded", "x-forwarded", "x-original", "x-real-ip", "via"),
+    *("x-client-ip", "x-cluster-client-ip", "true-client-ip", "cf-connecting-ip", "x-envoy-external-address"),
+)
 
 UNAUTHENTICATED = "this needs a token: send 'Authorization: Bearer TOKEN'"
 
@@ -45,7 +48,7 @@ def guard(app: Flask, replica: Replica, open_reads: bool) -> None:
         if (
             not open_reads
             or request.method not in READS
-            or any(name in request.headers for name in PROXY_HEADERS)
+            or any(name.lower().startswith(PROXY_HEADERS) for name, _ in request.headers)
         ):
             raise _unauthorized(UNAUTHENTICATED)
         _check_host_header()

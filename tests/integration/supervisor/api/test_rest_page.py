@@ -9,11 +9,10 @@ import re
 import subprocess
 from pathlib import Path
 
-from tests.integration.supervisor.test_server import Process, password_file, started
 from tests.redis_server import RedisServer
+from tests.supervisor_process import Process, password_file
+from tests.supervisor_process import started as started
 from tests.supervisor_support import COMMAND, IMPORTS, ROOT
-
-__all__ = ["started"]
 
 PAGE = ROOT / "docs" / "rest.md"
 
