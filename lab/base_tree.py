@@ -23,6 +23,7 @@ from lab.records import write_atomically
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 # python3-apt: Ansible's apt module needs it, and a lab machine cannot download it.
+# python3-cryptography: the agent as one file needs it (docs/install.md).
 # python3, not python3-minimal: the latter has no json.
 PACKAGES = (
     "systemd",
@@ -32,6 +33,7 @@ PACKAGES = (
     "python3",
     "python3-venv",
     "python3-apt",
+    "python3-cryptography",
     "iproute2",
     "iputils-ping",
     "nftables",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The library stands alone: it loads without Ansible and redis-py, and on its oldest Python."""
+"""The library stands alone: it loads without Ansible, redis-py and cryptography, and on its oldest Python."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LIBRARY = Path(__file__).parents[3] / "plugins" / "module_utils"
 LOAD_ALL = """
 import importlib, pkgutil, sys, warnings
 warnings.simplefilter("error")
-for name in ("ansible", "ansible_collections", "redis", "hiredis", "flask", "netaddr"):
+for name in ("ansible", "ansible_collections", "redis", "hiredis", "flask", "netaddr", "cryptography"):
     sys.modules[name] = None
 import jaywalk
 names = [each.name for each in pkgutil.walk_packages(jaywalk.__path__, "jaywalk.")]
@@ -32,6 +32,8 @@ except MissingTool as error:
     assert "python3-redis" in str(error)
 else:
     raise SystemExit("connected without redis-py")
+from jaywalk.trust import secrets
+assert not secrets.HAS_CRYPTOGRAPHY
 assert validation.endpoint("[2001:DB8::1]:51820") == "[2001:db8::1]:51820"
 print(*names)
 """

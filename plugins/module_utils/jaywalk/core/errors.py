@@ -44,6 +44,8 @@ class MissingTool(JaywalkError):
         "nft": "install the package nftables",
         "redis": "install the Python library redis (Debian: python3-redis), or run the module with the "
         "agent's own interpreter",
+        "cryptography": "install the Python library cryptography (Debian: python3-cryptography), or run the "
+        "module with the agent's own interpreter",
     }
 
     def __init__(self, tool: str) -> None:
