@@ -28,7 +28,7 @@ WORKERS ?= 4
 tests_of = $(if $(filter tests/%,$(ARGS)),,tests/$(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit integration fleet chaos chaos-mutants test-kernel lint \
+.PHONY: help setup demo test unit integration attacks fleet chaos chaos-mutants test-kernel lint \
 	format bench plot lab lab-down wheel zipapp wheelhouse changelog dist release constraints clean
 
 # `target: prerequisites ## what it does ## how long it takes`
@@ -43,7 +43,7 @@ demo: setup wheelhouse ## install a mesh on machines of the lab with the playboo
 	@$(PY) scripts/demo
 
 # The longest tests start first; the fleet tests are divided between two fleets (see tests/workers.py).
-test: setup wheelhouse ## run all tests: unit, chaos (one round), integration, kernel, fleet, a few mutants ## 21 min
+test: setup wheelhouse ## run all tests: unit, chaos (one round), integration, attacks, kernel, fleet, a few mutants ## 21 min
 	@$(PY) -m pytest -n $(WORKERS) --no-loadscope-reorder \
 		tests/kernel tests/fleet tests/attacks tests/integration tests/chaos tests/mutants tests/unit $(ARGS)
 
@@ -53,7 +53,7 @@ unit: setup ## run the pure tests: no root, Redis or network namespaces needed #
 integration: setup ## run the parts on real WireGuard and Redis, and the modules through ansible-test
 	@$(PY) -m pytest $(call tests_of,integration) $(ARGS)
 
-attacks: setup wheelhouse ## try what must not be possible, against a real installation
+attacks: setup wheelhouse ## try what docs/security.md says that nobody can, on a real installation and a fleet
 	@$(PY) -m pytest $(call tests_of,attacks) $(ARGS)
 
 fleet: setup wheelhouse ## run the roles and the agent on machines of the lab

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -14,6 +14,9 @@ from hypothesis import HealthCheck, settings
 from tests import runs
 from tests.netns import Namespace, kernel_has_wireguard
 from tests.redis_server import RedisServer
+
+if TYPE_CHECKING:
+    from tests.fleet.fleet import Fleet
 
 # The time of an example depends more on this machine's load than on the code.
 settings.register_profile("jaywalk", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -66,6 +69,15 @@ def namespace() -> Iterator[Callable[[str], Namespace]]:
     """Create network namespaces with the given names plus our process id; remove them after the test."""
     with ExitStack() as stack:
         yield lambda name: stack.enter_context(Namespace(f"{name}-{os.getpid()}"))
+
+
+@pytest.fixture(scope="session")
+def fleet() -> Iterator[Fleet]:
+    """A controller and three members, rolled out once per process; see :func:`rolled_out_fleet`."""
+    from tests.fleet.fleet import rolled_out_fleet  # the virtual machine has no lab
+
+    with rolled_out_fleet() as made:
+        yield made
 
 
 @pytest.fixture

@@ -8,7 +8,9 @@ from pathlib import PurePath
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-# Files of tests/fleet that boot their own machines; all others share a fleet, and so a worker.
+# Folders of tests on machines of the lab.
+FLEET_FOLDERS = ("tests/fleet/", "tests/attacks/fleet/")
+# Files of these that boot their own machines; all others share a fleet, and so a worker.
 OWN_LAB = ("test_lab", "test_nat", "test_nat_sites")
 # Files with about half of the time of all that share a fleet: these share a second one.
 SECOND_FLEET = ("test_rollout", "test_leave", "test_troubleshooting")
@@ -29,7 +31,7 @@ class ByFile(LoadScopeScheduling):
 def group_of(file: str) -> str:
     """Return the group of a file's tests; all tests of a group run on one worker."""
     name = PurePath(file).stem
-    if not file.startswith("tests/fleet/") or name in OWN_LAB:
+    if not file.startswith(FLEET_FOLDERS) or name in OWN_LAB:
         return file
     return "tests/fleet, second" if name in SECOND_FLEET else "tests/fleet"
 

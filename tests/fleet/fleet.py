@@ -17,10 +17,12 @@ from typing import Any
 import pytest
 import yaml
 
+from lab import playbook_variables
 from lab.deadline import Deadline
 from lab.fleet import Lab
 from lab.node import Node
 from tests import processes
+from tests.fleet.labs import lab_of_this_run
 from tests.waiting import becomes
 from tests.waiting import eventually as eventually
 
@@ -231,6 +233,30 @@ class Fleet:
             while max(_answered(running.stdout), default=0) < goal and not deadline.passed:
                 time.sleep(0.05)
             count.read(running.stop().stdout, goal)
+
+
+@contextmanager
+def rolled_out_fleet() -> Iterator[Fleet]:
+    """Boot a controller and three members, and roll the mesh out; remove them at the end of the block.
+
+    JAYWALK_FLEET_TEST_KEEP keeps them running.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    directory = Path(os.environ.get("JAYWALK_FLEET_TEST_DIR", "/var/tmp/jaywalk-fleet-test") + worker)
+    prefix = os.environ.get("JAYWALK_FLEET_TEST_PREFIX", "jt")
+    lab = lab_of_this_run(directory, prefix + worker)
+    keep = "JAYWALK_FLEET_TEST_KEEP" in os.environ
+    if not keep:
+        lab.down()
+    try:
+        lab.up(["control", *MEMBERS])
+        fleet = Fleet(
+            lab, lab.write_inventory(directory / "inventory", variables=playbook_variables.variables(ROOT))
+        )
+        fleet.play()
+        yield fleet
+    finally:
+        lab.close() if keep else lab.down()
 
 
 def _answered(output: str) -> set[int]:

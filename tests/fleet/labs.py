@@ -4,10 +4,21 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
+
+import pytest
 
 from lab import Lab
 from tests import runs
+
+
+def mark_fleet_tests(items: Iterable[pytest.Item], folder: Path) -> None:
+    """Mark all tests of a folder: they need machines, and time."""
+    for item in items:
+        if folder in item.path.parents:
+            item.add_marker(pytest.mark.fleet)
+            item.add_marker(pytest.mark.timeout(3600))
 
 
 def lab_of_this_run(directory: Path, prefix: str | None = None) -> Lab:

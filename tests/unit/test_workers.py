@@ -6,13 +6,14 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from tests.workers import OWN_LAB, SECOND_FLEET, group_of
+from tests.workers import FLEET_FOLDERS, OWN_LAB, SECOND_FLEET, group_of
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_each_fleet_test_file_has_its_own_lab_or_is_in_one_of_two_fleets() -> None:
-    files = [str(path.relative_to(ROOT)) for path in ROOT.glob("tests/fleet/**/test_*.py")]
+    found = [path for folder in FLEET_FOLDERS for path in (ROOT / folder).glob("**/test_*.py")]
+    files = [str(path.relative_to(ROOT)) for path in found]
     groups = Counter(map(group_of, files))
     assert {group: count for group, count in groups.items() if count > 1} == {
         "tests/fleet": len(files) - len(OWN_LAB) - len(SECOND_FLEET),
