@@ -16,6 +16,7 @@ from functools import cache
 from typing import NamedTuple
 
 from ..core import ip
+from ..core.times import UNSET_BEFORE
 from .events import Change, Event
 from .marks import Position, agree
 from .models import Peer
@@ -24,9 +25,6 @@ from .view import Retained, ZoneView
 # How long a lost peer stays. A day gives the operator time to start its agent or to restore the controller,
 # and limits how long an unlisted machine has a tunnel.
 RETAIN_SECONDS = 86_400.0
-
-# The start of 2025, before the first version: a clock with an earlier time is not set yet.
-UNSET_BEFORE = 1_735_689_600.0
 
 # How long after the start of an epoch the log also gets the release of a key that the zone does not list, for
 # nodes that retain it; longer than RETAIN_SECONDS, since a node may have been off.
