@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .models import Zone
 
 TAKEOVERS = ("always", "stale", "never")
+PROOFS = ("required", "optional")
 # An agent that lost its zone sends its request again within a minute.  After an hour no node routes to a
 # node that left.
 QUARANTINE_SECONDS = 3600
@@ -40,8 +41,9 @@ class ZoneOption(ABC):
 
     ``name`` is its name in REST bodies, inventories and declarations; :attr:`flag` is the command's.
     ``field`` is its name in the zone's policy, in Redis and in answers, empty for an option that is no part
-    of the policy.  ``default`` is its value in a new zone.  ``help`` is one sentence without its end.
-    ``subject`` names it in errors, ``label`` in diffs and in ``zone show``.
+    of the policy.  ``default`` is its value in a new zone.  ``unstored`` is its value in a zone that was made
+    before the option existed, whose record lacks it, if that is not the default.  ``help`` is one sentence
+    without its end.  ``subject`` names it in errors, ``label`` in diffs and in ``zone show``.
     """
 
     name: str
@@ -50,6 +52,12 @@ class ZoneOption(ABC):
     label: str
     field: str = ""
     default: Any = None
+    unstored: Any = None
+
+    @property
+    def stored_default(self) -> Any:
+        """The value of a stored policy that lacks the option."""
+        return self.default if self.unstored is None else self.unstored
 
     @property
     def flag(self) -> str:
@@ -230,6 +238,17 @@ ZONE_OPTIONS: tuple[ZoneOption, ...] = (
         label="excluded",
         field="excluded",
         default=(),
+    ),
+    ChoiceOption(
+        name="proof",
+        help="whether a request without a proof of its node's key is refused; optional, while agents of an "
+        "older version are updated, refuses it only from keys that have proven before",
+        subject="proof policy",
+        label="proof",
+        field="proof",
+        default=PROOFS[1],
+        unstored=PROOFS[1],
+        choices=PROOFS,
     ),
 )
 

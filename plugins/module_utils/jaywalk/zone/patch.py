@@ -40,7 +40,7 @@ class ZonePatch:
     def new_zone(self, name: object) -> Zone:
         """Returns the zone ``name`` with these options, and defaults for the others."""
         pools = [pool for option in POOL_OPTIONS for pool in self.options.get(option.name, ())]
-        return Zone.validated(name, pools, self.options.get("description", ""), self._policy(Policy()))
+        return Zone.validated(name, pools, self.options.get("description", ""), self._policy(Policy.parse()))
 
     def apply(self, zone: Zone) -> Zone:
         """Returns ``zone`` with these options; given pools replace those of the same IP version."""

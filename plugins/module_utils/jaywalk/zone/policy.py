@@ -11,6 +11,7 @@ from ..core.errors import InvalidValue
 from .options import (
     FORGET_AFTER_SECONDS,
     POLICY_OPTIONS,
+    PROOFS,
     QUARANTINE_SECONDS,
     STALE_AFTER_SECONDS,
     TAKEOVERS,
@@ -21,12 +22,16 @@ from .options import (
 class Policy:
     """A zone's choices; its fields are those of :data:`~.options.POLICY_OPTIONS`.
 
+    The defaults of the fields are those of a zone whose record lacks them, since it was made before they
+    existed; :meth:`parse` has the defaults of a new zone.
+
     ``takeover``: whether a node that requests an address gets it although another node has it, which then
     gets a new one (``always``, as the original did; ``stale``, if that node was not seen for
     ``stale_after`` seconds).  ``quarantine``: seconds for which the lease of a node that left is not given
     to others, even if the pool is full.  ``excluded``: networks within the zone's pools of which no peer
     gets an address, since a gateway or another machine has it.  ``forget_after``: seconds after which the
-    lease of a node that left ends, None for never; a longer quarantine counts instead.
+    lease of a node that left ends, None for never; a longer quarantine counts instead.  ``proof``: whether
+    every request must prove its node's key, or only those of keys that have proven before (``optional``).
     """
 
     takeover: str = TAKEOVERS[0]
@@ -34,6 +39,7 @@ class Policy:
     excluded: tuple[str, ...] = ()
     stale_after: int = STALE_AFTER_SECONDS
     forget_after: int | None = FORGET_AFTER_SECONDS
+    proof: str = PROOFS[1]
 
     @classmethod
     def parse(cls, **fields: object) -> Policy:
@@ -47,7 +53,7 @@ class Policy:
 
     @classmethod
     def from_wire(cls, text: str) -> Policy:
-        """Returns the policy in ``{zone}:meta``; a zone made before policies existed has the default."""
+        """Returns the policy in ``{zone}:meta``; a zone made before an option existed lacks it."""
         try:
             data = json.loads(text) if text else {}
         except (ValueError, RecursionError):
@@ -57,7 +63,7 @@ class Policy:
                 "the zone's policy is no JSON object", "set it with 'jaywalk-supervisor zone set'"
             )
         return cls.parse(
-            **{option.field: data[option.field] for option in POLICY_OPTIONS if option.field in data}
+            **{option.field: data.get(option.field, option.stored_default) for option in POLICY_OPTIONS}
         )
 
     def to_wire(self) -> str:

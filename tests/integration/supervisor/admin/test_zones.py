@@ -36,6 +36,7 @@ def test_a_policy_is_set_shown_and_stored(command: Command) -> None:
         "excluded": [],
         "stale_after": 900,
         "forget_after": 2_592_000,
+        "proof": "optional",
     }
     assert not command("zone", "add", "zone-a", "--cidr", "10.7.0.0/24")["changed"]
     done = command("zone", "set", "zone-a", "--quarantine", "60")

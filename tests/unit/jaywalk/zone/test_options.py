@@ -32,6 +32,7 @@ OTHER_VALUES = {
     "quarantine": "70",
     "forget_after": NEVER,
     "exclude": ["10.7.0.9"],
+    "proof": "required",
 }
 
 
@@ -67,9 +68,15 @@ def test_a_patch_without_an_option_keeps_the_others() -> None:
 
 def test_the_policy_has_the_fields_and_defaults_of_the_table() -> None:
     assert {field.name: field.default for field in fields(Policy)} == {
-        option.field: option.default for option in POLICY_OPTIONS
+        option.field: option.stored_default for option in POLICY_OPTIONS
     }
-    assert Policy.parse() == Policy()
+    assert Policy.parse() == Policy(**{option.field: option.default for option in POLICY_OPTIONS})
+
+
+def test_a_zone_that_was_made_before_an_option_keeps_what_it_had() -> None:
+    assert Policy.from_wire("") == Policy.from_wire("{}") == Policy()
+    assert Policy.from_wire('{"takeover": "stale"}') == Policy(takeover="stale")
+    assert Policy.from_wire(Policy.parse().to_wire()) == Policy.parse()
 
 
 @pytest.mark.parametrize(
