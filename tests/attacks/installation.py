@@ -20,6 +20,7 @@ import redis
 from jaywalk.controller.address import ControllerAddress, agent_user
 from jaywalk.controller.client import ZoneClient
 from jaywalk.controller.connection import connect
+from jaywalk.zone.requests import Reply, Request
 from tests.chaos.machines import ENVIRONMENT, Controller, SupervisorProcess
 from tests.chaos.real_agents import RealAgent, create_real_agents
 from tests.chaos.relay import Relay
@@ -27,6 +28,7 @@ from tests.redis_server import RedisServer
 from tests.waiting import eventually
 
 ZONES = ("zone-blue", "zone-red")
+ANSWER_SECONDS = 20.0
 POOLS = ("10.20.0.0/20", "fd00:20::/64")
 
 
@@ -135,6 +137,10 @@ class Installation:
         client = ZoneClient(connect(self.server.address), self.server.address, zone)
         self._stack.callback(client.client.close)
         return client
+
+    def ask(self, request: Request) -> Reply:
+        """Send a node's request with the password of its zone, and return the answer."""
+        return self.attacker_client(request.zone).ask(request, ANSWER_SECONDS)
 
     def agents(self, zone: str = ZONES[0]) -> list[RealAgent]:
         """Start two real agents with real WireGuard, in network namespaces that a link connects.

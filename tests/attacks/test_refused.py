@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import redis
 
 from jaywalk.zone.redis_keys import TOKENS, ZONES, ZoneKeys
 from tests.attacks.installation import Installation
-from tests.supervisor_support import join
+from tests.supervisor_support import join, key_of
 
 # What an agent's user may call without naming a key: about its own connection, and the time.
 ABOUT_THE_CONNECTION = {"ping", "time", "client|id", "client|setname", "client|setinfo"}
@@ -105,7 +106,7 @@ def test_no_command_of_redis_reaches_another_zone_or_the_server(
     installation: Installation, commands: list[RedisCommand]
 ) -> None:
     """The password of zone-blue, with every command of the server, at every kind of key of zone-red."""
-    installation.operator_client("zone-red").ask(join("zone-red", 1), 20)
+    assert installation.ask(join("zone-red", 1)).ok
     server = installation.server.raw()
     before = dump(server, "{zone-red}:*"), dump(server, "jw:[tz]*")
     keys = keys_of("zone-red")
@@ -135,3 +136,47 @@ def test_a_user_of_a_zone_can_not_become_another_user(installation: Installation
     calls = [["AUTH", user, word] for user in others for word in (password, "", "nopass")]
     replies = answers(installation.attacker_redis("zone-blue"), calls)
     assert all(isinstance(reply, redis.AuthenticationError) for reply in replies), replies
+
+
+HOSTILE = (
+    *(
+        "../../etc/passwd",
+        "$(reboot)",
+        "`reboot`",
+        "a;reboot",
+        "a b",
+        "--help",
+        "a\nb",
+        "a\r\n<3>b",
+        "\x1b[2J",
+    ),
+    *("<script>alert(1)</script>", "{zone-red}", "zone\x00blue", "\u202egnp", "\ud800", "a" * 64, "*"),
+)
+FIELDS = (
+    "name",
+    "former_name",
+    "endpoint",
+    "request_ip",
+    "former_ip",
+    "child_prefixes",
+    "local",
+    "machine_id",
+)
+
+
+def test_a_hostile_text_in_a_request_reaches_no_record_and_no_line_of_the_log(
+    installation: Installation,
+) -> None:
+    """Each text field of a join in turn, with what a shell, a terminal or a web page would act on."""
+    for number, (field, text) in enumerate(itertools.product(FIELDS, HOSTILE)):
+        request = join("zone-red", 10)
+        value: Any = (text,) if isinstance(getattr(request, field), tuple) else text
+        fields: dict[str, Any] = {field: value}
+        reply = installation.ask(replace(request, **fields))
+        assert not reply.ok, (number, field, text)
+        assert text not in reply.error or text.isprintable()
+    assert key_of(10) not in installation.server.client().hgetall(ZoneKeys("zone-red").leases)
+    assert [line for line in installation.log().splitlines() if not line.isprintable()] == []
+    assert [
+        line for line in installation.log().split("\n") if "reboot" in line and "zone-red" not in line
+    ] == []
