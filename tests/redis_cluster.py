@@ -11,6 +11,7 @@ from redis.crc import key_slot
 
 from jaywalk.controller.address import ControllerAddress
 from lab.deadline import slowness
+from tests.certificates import address
 from tests.ports import free_port
 from tests.redis_server import RedisServer, ServerGroup
 from tests.waiting import eventually
@@ -25,17 +26,18 @@ class Cluster(ServerGroup):
         for _ in range(3):
             bus = str(free_port())
             options = {
+                **({"tls_cluster": "yes"} if self.tls else {}),
                 "cluster_node_timeout": f"{2000 * slowness():.0f}",
                 "cluster_require_full_coverage": "no",
             }
-            server = RedisServer(cluster_enabled="yes", cluster_port=bus, **options)
+            server = RedisServer(tls=self.tls, cluster_enabled="yes", cluster_port=bus, **options)
             server.password = self.password
             self.servers.append(stack.enter_context(server))
         self._meet()
 
     def address_of(self, user: str, password: str) -> ControllerAddress:
         listed = ",".join(f"127.0.0.1:{server.port}" for server in self.servers)
-        return ControllerAddress.parse(f"cluster://{listed}", user, password)
+        return address(f"cluster://{listed}", user, password, self.tls)
 
     def shard_of(self, zone: str) -> RedisServer:
         """Return the server that first had the zone's slot."""

@@ -11,6 +11,7 @@ import redis
 
 from jaywalk.controller.address import ControllerAddress
 from lab.deadline import slowness
+from tests.certificates import Certificates, address
 from tests.redis_server import READY_SECONDS, Program, RedisServer, ServerGroup
 from tests.waiting import eventually
 
@@ -26,6 +27,7 @@ class Sentinel(Program):
 
     def __init__(self, primary: RedisServer, login: tuple[str, str] | None) -> None:
         super().__init__("redis-server")
+        self._tls = primary.tls
         self._primary = primary
         self._login = login
 
@@ -36,7 +38,8 @@ class Sentinel(Program):
         if self._login is not None:
             own = f"user default off\nuser {self._login[0]} on >{self._login[1]} {LOCATE_COMMANDS}"
         lines = (
-            f"port {self.port}\nbind {self.host}\ndir {folder}",
+            *self._ports(),
+            f"bind {self.host}\ndir {folder}",
             own,
             f"user sentinel on >{password} ~* &* +@all",
             f"user supervisor on >{password} {LOCATE_COMMANDS}",
@@ -48,8 +51,15 @@ class Sentinel(Program):
         )
         return "\n".join(lines) + "\n"
 
+    def _ports(self) -> list[str]:
+        if self._tls is None:
+            return [f"port {self.port}"]
+        options = {**self._tls.redis_options(self.port), "tls_replication": "yes"}
+        return [f"{name.replace('_', '-')} {value}" for name, value in options.items()]
+
     def client(self) -> redis.Redis:
-        return redis.Redis(self.host, self.port, username="sentinel", password=self._primary.password)
+        tls: Any = self._tls.client_options() if self._tls else {}
+        return redis.Redis(self.host, self.port, username="sentinel", password=self._primary.password, **tls)
 
     def state(self) -> dict[str, Any]:
         """Return its state of the primary."""
@@ -60,8 +70,8 @@ class Sentinel(Program):
 class Sentinels(ServerGroup):
     """``login`` is the user and password of an agent, for sentinels that require a login."""
 
-    def __init__(self, login: tuple[str, str] | None = None) -> None:
-        super().__init__()
+    def __init__(self, login: tuple[str, str] | None = None, tls: Certificates | None = None) -> None:
+        super().__init__(tls)
         self.sentinels: list[Sentinel] = []
         self._login = login
 
@@ -75,7 +85,7 @@ class Sentinels(ServerGroup):
 
     def address_of(self, user: str, password: str) -> ControllerAddress:
         listed = ",".join(f"{sentinel.host}:{sentinel.port}" for sentinel in self.sentinels)
-        return ControllerAddress.parse(f"sentinel://{listed}/{SERVICE}", user, password)
+        return address(f"sentinel://{listed}/{SERVICE}", user, password, self.tls)
 
     @property
     def primary(self) -> RedisServer:
@@ -98,7 +108,9 @@ class Sentinels(ServerGroup):
 
     def _server(self, stack: ExitStack, **options: str) -> RedisServer:
         replicated = {"masteruser": "supervisor", "masterauth": self.password, "min_replicas_to_write": "1"}
-        server = RedisServer(**replicated, repl_diskless_sync_delay="0", **options)
+        if self.tls:
+            replicated["tls_replication"] = "yes"
+        server = RedisServer(tls=self.tls, **replicated, repl_diskless_sync_delay="0", **options)
         server.password = self.password
         self.servers.append(stack.enter_context(server))
         return server

@@ -18,8 +18,10 @@ from typing import Any, Self
 import redis
 
 from jaywalk.controller.address import ControllerAddress, agent_user
+from jaywalk.controller.tls import NO_FILES
 from lab.deadline import Deadline
 from tests import processes
+from tests.certificates import Certificates
 from tests.ports import free_port
 
 AGENT_COMMANDS = (
@@ -123,12 +125,15 @@ class RedisServer(Program):
     """A Redis without a default user, and with a user ``supervisor`` that has all permissions.
 
     It writes an append-only file, so :meth:`restart` loses nothing. ``options`` are options of
-    ``redis.conf``, with a ``_`` for each ``-``.
+    ``redis.conf``, with a ``_`` for each ``-``.  With ``tls`` it speaks TLS only.
     """
 
-    def __init__(self, program: str = "redis-server", **options: str) -> None:
+    def __init__(
+        self, program: str = "redis-server", tls: Certificates | None = None, **options: str
+    ) -> None:
         super().__init__(program)
         self.password = secrets.token_hex(16)
+        self.tls = tls
         self.options = options
 
     def configuration(self, folder: Path) -> str:
@@ -136,7 +141,7 @@ class RedisServer(Program):
         users = f"{DEFAULT_USER_OFF}\nuser supervisor on >{self.password} ~* &* +@all\n"
         (folder / "users.acl").write_text(users, encoding="ascii")
         words = {
-            "port": str(self.port),
+            **(self.tls.redis_options(self.port) if self.tls else {"port": str(self.port)}),
             "bind": self.host,
             "dir": str(folder),
             "aclfile": str(folder / "users.acl"),
@@ -161,7 +166,10 @@ class RedisServer(Program):
         return self.address_of("supervisor", self.password)
 
     def address_of(self, user: str, password: str) -> ControllerAddress:
-        return ControllerAddress(self.host, self.port, user, password)
+        files = self.tls.client_files() if self.tls else NO_FILES
+        return ControllerAddress(
+            self.host, self.port, user, password, encrypted=self.tls is not None, tls=files
+        )
 
     def client(self, timeout: float | None = None) -> redis.Redis:
         """Return a client of the supervisor that waits ``timeout`` seconds for a reply."""
@@ -173,6 +181,7 @@ class RedisServer(Program):
             password=self.password,
             decode_responses=True,
             protocol=2,
+            **(self.tls.client_options() if self.tls else {}),
         )
 
     def raw(self) -> redis.Redis:
@@ -199,8 +208,9 @@ class RedisServer(Program):
 class ServerGroup:
     """Programs that start and end together; ``_begin`` starts them, and the stack ends them."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: Certificates | None = None) -> None:
         self.password = secrets.token_hex(16)
+        self.tls = tls
         self.servers: list[RedisServer] = []
         self._stack = ExitStack()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jaywalk.controller.address import ControllerAddress, agent_user
+from jaywalk.controller.tls import TlsFiles
 from jaywalk.core import key_format, validation
 from jaywalk.core.errors import InvalidValue
 from jaywalk.core.files import read_secret, write_private
@@ -47,6 +48,9 @@ class AgentConfig:
     controller_user: str = ""
     controller_password: str = ""
     controller_password_file: str = ""
+    controller_ca: str = ""
+    controller_cert: str = ""
+    controller_key: str = ""
     private_key: str = ""
     public_key: str = ""
     request_ip: tuple[str, ...] = ()
@@ -128,7 +132,8 @@ class AgentConfig:
                 "no controller password was given",
                 "give --controller-password-file FILE or JAYWALK_CONTROLLER_PASSWD",
             )
-        parsed = ControllerAddress.parse(self.controller, self.controller_user, password)
+        tls = TlsFiles(self.controller_ca, self.controller_cert, self.controller_key)
+        parsed = ControllerAddress.parse(self.controller, self.controller_user, password, tls)
         return replace(parsed, timeout=READ_TIMEOUT_SECONDS, zone=self.zone)
 
     def controller_hosts(self) -> tuple[str, ...]:

@@ -106,7 +106,7 @@ _TABLE = (
         "JAYWALK_CONTROLLER",
         "HOST",
         "HOST[:PORT] of the controller, port 6379, or sentinel://HOST[:PORT],.../SERVICE, or "
-        "cluster://HOST[:PORT],...",
+        "cluster://HOST[:PORT],...; with TLS rediss://HOST[:PORT], rediss+sentinel://..., rediss+cluster://...",
     ),
     Option("controller_user", "JAYWALK_CONTROLLER_USER", "USER", "its user, agent-<zone>"),
     Option("controller_password_file", "JAYWALK_CONTROLLER_PASSWD_FILE", "FILE", "file with its password"),
@@ -116,6 +116,9 @@ _TABLE = (
         "TEXT",
         "its password; every user of this machine can read it here, prefer the file",
     ),
+    Option("controller_ca", "JAYWALK_CONTROLLER_CA", "FILE", "CA of its certificate for TLS, the system's"),
+    Option("controller_cert", "JAYWALK_CONTROLLER_CERT", "FILE", "TLS certificate of this node, if demanded"),
+    Option("controller_key", "JAYWALK_CONTROLLER_KEY", "FILE", "private key of that certificate"),
     Option(
         "zone", "JAYWALK_ZONE", "ZONE", "the zone to join", default=DEFAULT_ZONE, parse=validation.zone_name
     ),

@@ -17,6 +17,8 @@ options:
       - The default port is V(6379).
       - For a Redis Cluster V(cluster://HOST:PORT,HOST:PORT,HOST:PORT).
       - For Sentinel V(sentinel://HOST,HOST,HOST/SERVICE). The default port is V(26379).
+      - With TLS V(rediss://HOST:PORT), V(rediss+cluster://HOST:PORT,HOST:PORT,HOST:PORT), or
+        V(rediss+sentinel://HOST,HOST,HOST/SERVICE).
     type: str
     required: true
   controller_user:
@@ -31,6 +33,22 @@ options:
     description:
       - A file whose first line is the password of O(controller_user), on the machine where the module runs.
     type: path
+  controller_ca:
+    description:
+      - A file with the CA that issued the controller's TLS certificate, in PEM format, on the machine where
+        the module runs. The default is the CAs that this machine trusts.
+    type: path
+    version_added: 0.2.0
+  controller_cert:
+    description:
+      - A file with a TLS certificate, for a controller that demands one of its clients.
+    type: path
+    version_added: 0.2.0
+  controller_key:
+    description:
+      - A file with the private key of O(controller_cert).
+    type: path
+    version_added: 0.2.0
   zone:
     description:
       - The zone. It must exist already.

@@ -18,6 +18,7 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from .jaywalk.controller import bounded, connection
 from .jaywalk.controller.address import ControllerAddress
 from .jaywalk.controller.client import ZoneClient
+from .jaywalk.controller.tls import TlsFiles
 from .jaywalk.core import validation
 from .jaywalk.core.errors import InvalidValue, JaywalkError, MissingTool
 from .jaywalk.core.files import read_secret
@@ -92,6 +93,9 @@ def controller_arguments() -> dict[str, Any]:
         "controller_user": {"type": "str"},
         "controller_password": {"type": "str", "no_log": True},
         "controller_password_file": {"type": "path", "no_log": False},
+        "controller_ca": {"type": "path"},
+        "controller_cert": {"type": "path"},
+        "controller_key": {"type": "path", "no_log": False},
         "zone": {"type": "str", "required": True},
         "timeout": {"type": "int", "default": 30},
     }
@@ -112,7 +116,8 @@ def controller_address(params: dict[str, Any], default_user: str) -> ControllerA
     if params["controller_password_file"]:
         password = read_secret(params["controller_password_file"], "controller's password")
     user = params["controller_user"] or default_user
-    return ControllerAddress.parse(params["controller"], user, password)
+    tls = TlsFiles(*(params[f"controller_{name}"] or "" for name in ("ca", "cert", "key")))
+    return ControllerAddress.parse(params["controller"], user, password, tls)
 
 
 def zone_client(module: AnsibleModule, where: ControllerAddress, zone: str) -> ZoneClient:

@@ -23,6 +23,7 @@ from jaywalk.zone.requests import Request
 from jaywalk.zone.view import ZoneView
 from tests.bench.agents import digest_of
 from tests.bench.node import Node
+from tests.certificates import Certificates
 from tests.chaos.machines import ENVIRONMENT, ROOT, Controller, SupervisorProcess
 from tests.redis_server import RedisServer
 
@@ -104,9 +105,10 @@ def counters(server: RedisServer) -> dict[str, float]:
     return {"bytes": info["total_net_output_bytes"], "cpu": info["used_cpu_user"] + info["used_cpu_sys"]}
 
 
-def redis_server(**options: str) -> RedisServer:
+def redis_server(tls: Certificates | None = None, **options: str) -> RedisServer:
     """Return a Redis with ``appendfsync everysec``, like the role's, and enough client connections."""
-    return RedisServer(appendfsync="everysec", maxclients=str(max_sockets()), tcp_backlog="4096", **options)
+    limits = {"maxclients": str(max_sockets()), "tcp_backlog": "4096"}
+    return RedisServer(tls=tls, appendfsync="everysec", **limits, **options)
 
 
 @contextmanager

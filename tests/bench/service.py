@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from jaywalk.zone.models import Zone
 from jaywalk.zone.redis_keys import LEADER, ZoneKeys
@@ -21,7 +22,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
-def redis_with(*zones: Zone, **options: str) -> Iterator[tuple[RedisServer, Store]]:
+def redis_with(*zones: Zone, **options: Any) -> Iterator[tuple[RedisServer, Store]]:
     """Start a Redis with ``zones`` that are empty; ``options`` are those of redis.conf."""
     with RedisServer(**options) as server:
         store = Store.open(server.address, "bench")

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from jaywalk.controller.address import ControllerAddress
+from jaywalk.controller.tls import TlsFiles
 from jaywalk.core import validation
 from jaywalk.core.errors import InvalidValue
 from jaywalk.core.files import read_secret
@@ -16,6 +17,12 @@ from ..store.embedded import Embedded
 
 STATE_DIR = "/var/lib/jaywalk-supervisor"
 EMBEDDED_PORT = 6379
+# The files of the supervisor's TLS to Redis, by the end of their option and variable.
+TLS_FILES = {
+    "ca": "file with the CA of Redis's TLS certificate; by default the system's CAs",
+    "cert": "file with the supervisor's TLS certificate, for a Redis that demands one",
+    "key": "file with the private key of that certificate",
+}
 
 
 def add_option(
@@ -27,7 +34,12 @@ def add_option(
 
 def add_controller_options(to: argparse.ArgumentParser, default: str | None) -> None:
     """Adds the options; ``default`` is the value of an option that is not given."""
-    add_option(to, "streamer-address", default, "HOST[:PORT] of Redis (JAYWALK_STREAMER_ADDRESS)")
+    add_option(
+        to,
+        "streamer-address",
+        default,
+        "HOST[:PORT] of Redis, with TLS rediss://HOST[:PORT] (JAYWALK_STREAMER_ADDRESS)",
+    )
     add_option(to, "streamer-user", default, "Redis user (JAYWALK_STREAMER_USER, default 'default')", "USER")
     add_option(
         to, "streamer-passwd-file", default, "file with its password (JAYWALK_STREAMER_PASSWD_FILE)", "FILE"
@@ -40,6 +52,9 @@ def add_controller_options(to: argparse.ArgumentParser, default: str | None) -> 
         "JAYWALK_STREAMER_PASSWD",
         "PASSWORD",
     )
+    for name, text in TLS_FILES.items():
+        variable = f"JAYWALK_STREAMER_{name.upper()}"
+        add_option(to, f"streamer-{name}", default, f"{text} ({variable})", "FILE")
     add_option(
         to,
         "agent-password-file",
@@ -68,7 +83,7 @@ def controller_address(options: argparse.Namespace) -> ControllerAddress | None:
     if not address:
         return None
     user = options.streamer_user or os.environ.get("JAYWALK_STREAMER_USER") or "default"
-    return ControllerAddress.parse(address, user, _password(options))
+    return ControllerAddress.parse(address, user, _password(options), _tls_files(options))
 
 
 def embedded_server(options: argparse.Namespace) -> Embedded:
@@ -99,6 +114,15 @@ def _password(options: argparse.Namespace) -> str:
     raise InvalidValue(
         "the controller's password is missing",
         "give -streamer-passwd-file or set JAYWALK_STREAMER_PASSWD_FILE",
+    )
+
+
+def _tls_files(options: argparse.Namespace) -> TlsFiles:
+    return TlsFiles(
+        *(
+            getattr(options, f"streamer_{name}") or os.environ.get(f"JAYWALK_STREAMER_{name.upper()}") or ""
+            for name in TLS_FILES
+        )
     )
 
 

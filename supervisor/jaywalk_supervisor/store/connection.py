@@ -17,7 +17,7 @@ from redis.cluster import ClusterNode, RedisCluster
 
 from jaywalk.controller.address import ControllerAddress
 from jaywalk.controller.bounded import BoundedPool
-from jaywalk.controller.connection import client_to, locate
+from jaywalk.controller.connection import client_to, locate, tls_context
 from jaywalk.controller.errors import RedisErrorTranslator
 from jaywalk.controller.reply_meter import SUPERVISOR
 from jaywalk.core.errors import ControllerUnreachable, InvalidValue
@@ -182,7 +182,7 @@ def _cluster(where: ControllerAddress, name: str) -> RedisCluster:
     return RedisCluster(
         # redis-py accepts a connection pool class only together with a URL.
         url=f"redis://{join_endpoint(*where.nodes[0])}",
-        connection_pool_class=partial(BoundedPool, bounds=SUPERVISOR),
+        connection_pool_class=partial(BoundedPool, bounds=SUPERVISOR, tls=tls_context(where)),
         startup_nodes=[cast("Any", ClusterNode)(*node) for node in where.nodes],
         username=where.user or None,
         password=where.password or None,

@@ -18,7 +18,10 @@ VARS = (ROLE / "vars/main.yml").read_text()
 # A file that the role writes, or of another name in the role.
 DERIVED = ("controller", "controller_password_file", "private_key_file")
 # For commands typed by hand, and the flag in the unit.
-BY_HAND = ("controller_user", "controller_password", "private_key", "public_key", "state_dir", "config")
+BY_HAND = (
+    *("controller_user", "controller_password", "controller_ca", "controller_cert", "controller_key"),
+    *("private_key", "public_key", "state_dir", "config"),
+)
 UNIT_FLAG = "agent_mode"
 GIVEN = [option for option in OPTIONS.values() if option.name not in (*DERIVED, *BY_HAND, UNIT_FLAG)]
 

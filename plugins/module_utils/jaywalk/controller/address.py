@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..core import ip, validation
 from ..core.errors import InvalidValue
+from .tls import NO_FILES, TlsFiles
 
 DEFAULT_PORT = 6379
 SENTINEL_PORT = 26379
 SENTINELS = "sentinel://"
 CLUSTER = "cluster://"
+# Before the address of one server, and before the two above instead of the "rediss://".
+TLS, TLS_PREFIX = "rediss://", "rediss+"
 # To connect, and for a reply that Redis gives at once.
 TIMEOUT_SECONDS = 5.0
 
@@ -24,6 +27,7 @@ class ControllerAddress:
 
     ``sentinels``, (host, port) each, know the primary of ``service``; ``host`` and ``port`` are then those of
     the first sentinel.  ``nodes`` are servers of a Redis Cluster, and ``zone`` selects the shard.
+    ``encrypted`` connections use TLS with ``tls``; sentinels then use it, too.
     """
 
     host: str
@@ -35,14 +39,26 @@ class ControllerAddress:
     service: str = ""
     nodes: tuple[tuple[str, int], ...] = ()
     zone: str = ""
+    encrypted: bool = False
+    tls: TlsFiles = NO_FILES
 
     @classmethod
-    def parse(cls, text: str, user: str = "", password: str = "") -> ControllerAddress:
+    def parse(
+        cls, text: str, user: str = "", password: str = "", tls: TlsFiles = NO_FILES
+    ) -> ControllerAddress:
         """Reads ``HOST`` or ``HOST:PORT``, an IPv6 address in brackets when a port follows; or
         ``sentinel://HOST[:PORT],.../SERVICE``, with port 26379 unless given; or ``cluster://HOST[:PORT],...``.
+        With TLS ``rediss://HOST[:PORT]``, ``rediss+sentinel://...`` or ``rediss+cluster://...``.
         """
         if "@" in text:  # the text before it may be a password
             raise InvalidValue("the controller's address holds an '@'", "give HOST or HOST:PORT")
+        plain = _without_tls(text)
+        where = cls._parse_plain(plain, user, password)
+        tls.check(str(where), plain != text)
+        return replace(where, encrypted=True, tls=tls) if plain != text else where
+
+    @classmethod
+    def _parse_plain(cls, text: str, user: str, password: str) -> ControllerAddress:
         if text.startswith(CLUSTER):
             nodes = tuple(_host_and_port(server, DEFAULT_PORT) for server in text[len(CLUSTER) :].split(","))
             return cls(*nodes[0], user, password, nodes=nodes)
@@ -66,8 +82,19 @@ class ControllerAddress:
     def __str__(self) -> str:
         listed = ",".join(ip.join_endpoint(*server) for server in self.sentinels or self.nodes)
         if self.sentinels:
-            return f"{SENTINELS}{listed}/{self.service}"
-        return f"{CLUSTER}{listed}" if self.nodes else ip.join_endpoint(self.host, self.port)
+            text = f"{SENTINELS}{listed}/{self.service}"
+        else:
+            text = f"{CLUSTER}{listed}" if self.nodes else ip.join_endpoint(self.host, self.port)
+        return (TLS_PREFIX if listed else TLS) + text if self.encrypted else text
+
+
+def _without_tls(text: str) -> str:
+    """The address that follows the sign for TLS; ``text`` itself if it has none."""
+    for prefix, several in ((TLS, False), (TLS_PREFIX, True)):
+        rest = text[len(prefix) :]
+        if text.startswith(prefix) and rest.startswith((SENTINELS, CLUSTER)) is several:
+            return rest
+    return text
 
 
 def _host_and_port(text: str, default_port: int) -> tuple[str, int]:
@@ -77,7 +104,8 @@ def _host_and_port(text: str, default_port: int) -> tuple[str, int]:
     host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not _is_host(host):
         raise InvalidValue(
-            f"the controller {validation.shown(text)} does not parse", "give HOST or HOST:PORT"
+            f"the controller {validation.shown(text)} does not parse",
+            "give HOST or HOST:PORT, with TLS rediss://HOST:PORT",
         )
     return host, validation.port(digits, "controller's port")
 

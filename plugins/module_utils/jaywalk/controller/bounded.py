@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import math
 import socket
+import ssl
 import struct
 import time
-from typing import Any
+from typing import Any, Union, cast
 
 from ..core import validation
 from . import reply_kinds
 from .reply_meter import Bounds, BoundsExceeded, ReplyMeter
+from .tls import HandshakeFailed, is_spoken_at
 
 try:
     import redis
@@ -29,15 +31,13 @@ else:
 MIN_BYTES_PER_SECOND = 20_000_000
 
 
-class BoundedSocket(socket.socket):
-    """A connected socket whose reads have a deadline and pass through a :class:`.ReplyMeter`."""
+class _BoundedReads(socket.socket):
+    """Reads with a deadline that pass through a :class:`.ReplyMeter`; on top of a kind of socket."""
 
-    def __init__(self, connected: socket.socket, bounds: Bounds) -> None:
-        timeout = connected.gettimeout()
-        super().__init__(connected.family, connected.type, connected.proto, connected.detach())
-        self.settimeout(timeout)
+    def limit_replies(self, bounds: Bounds) -> None:
+        """Sets the limits of each reply; to be called once, on a connected socket."""
         self._meter = ReplyMeter(bounds)
-        self._timeout = timeout
+        self._timeout = self.gettimeout()
         self._deadline = math.inf
         self._cut = False
 
@@ -53,11 +53,11 @@ class BoundedSocket(socket.socket):
         """Removes the deadline: redis-py also reads between two replies."""
         self._deadline = math.inf
 
-    def recv(self, size: int, flags: int = 0) -> bytes:
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
         """As of any socket; raises ``BoundsExceeded``."""
         self._limit_by_deadline()
         try:
-            piece = super().recv(size, flags)
+            piece = super().recv(buflen, flags)
         except (BlockingIOError, socket.timeout):
             self._refuse_slowness()
             raise
@@ -65,26 +65,17 @@ class BoundedSocket(socket.socket):
             self._meter.take(piece)
         return piece
 
-    def recv_into(self, buffer: Any, size: int = 0, flags: int = 0) -> int:
+    def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
         """As of any socket; raises ``BoundsExceeded``."""
         self._limit_by_deadline()
         try:
-            count = super().recv_into(buffer, size, flags)
+            count = super().recv_into(buffer, nbytes or 0, flags)
         except (BlockingIOError, socket.timeout):
             self._refuse_slowness()
             raise
         if not flags:
             self._meter.take(bytes(memoryview(buffer)[:count]))
         return count
-
-    def use_kernel_timeout(self) -> None:
-        """Lets the kernel apply the timeout (SO_RCVTIMEO, socket(7)).
-
-        Python otherwise calls poll() before each read, which costs an agent CPU time for each event.
-        """
-        if self._timeout:
-            self.settimeout(None)
-            self._limit(self._timeout)
 
     def _limit_by_deadline(self) -> None:
         """Limits a read to the time left for its reply, except for the first read of a reply."""
@@ -101,6 +92,28 @@ class BoundedSocket(socket.socket):
             raise BoundsExceeded(f"a reply so slowly that {self._meter.size} bytes of it came in its time")
 
     def _limit(self, seconds: float | None) -> None:
+        self.settimeout(seconds)
+
+
+class BoundedSocket(_BoundedReads):
+    """A connected socket in plain text with limits."""
+
+    def __init__(self, connected: socket.socket, bounds: Bounds) -> None:
+        timeout = connected.gettimeout()
+        super().__init__(connected.family, connected.type, connected.proto, connected.detach())
+        self.settimeout(timeout)
+        self.limit_replies(bounds)
+
+    def use_kernel_timeout(self) -> None:
+        """Lets the kernel apply the timeout (SO_RCVTIMEO, socket(7)).
+
+        Python otherwise calls poll() before each read, which costs an agent CPU time for each event.
+        """
+        if self._timeout:
+            self.settimeout(None)
+            self._limit(self._timeout)
+
+    def _limit(self, seconds: float | None) -> None:
         if self.gettimeout() is not None or seconds is None:
             self.settimeout(seconds)
             return
@@ -109,41 +122,98 @@ class BoundedSocket(socket.socket):
         self.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, span)
 
 
+class BoundedTlsSocket(_BoundedReads, ssl.SSLSocket):
+    """A connected socket with TLS and limits; :func:`encrypted` makes it."""
+
+    def use_kernel_timeout(self) -> None:
+        """Does nothing: Python's ssl reads on for ever when the kernel's timeout ends a read."""
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        """As of any socket; raises the alert with which the server closed the connection, if there is one."""
+        try:
+            super().sendall(data, flags)
+        except (ssl.SSLEOFError, ConnectionError):
+            self.recv(1)
+            raise
+
+
+def encrypted(
+    connected: socket.socket, context: ssl.SSLContext, host: str, bounds: Bounds
+) -> BoundedTlsSocket:
+    """Makes the TLS handshake with ``host`` on a connected socket; raises ``HandshakeFailed``."""
+    context.sslsocket_class = BoundedTlsSocket
+    try:
+        made = cast("BoundedTlsSocket", context.wrap_socket(connected, server_hostname=host))
+    except OSError as error:
+        connected.close()
+        raise HandshakeFailed(str(error)) from error
+    made.limit_replies(bounds)
+    return made
+
+
+Bounded = Union[BoundedSocket, BoundedTlsSocket]
+
 if HAS_REDIS:
 
     class UnexpectedReply(redis.ConnectionError):
         """The server sent something that is not a valid reply; the text describes it."""
+
+    class WantsTls(redis.ConnectionError):
+        """The server closed a connection in plain text, and speaks TLS."""
 
     def unexpected_reply_to(command: object) -> UnexpectedReply:
         """The error for a reply of the wrong type for ``command``."""
         return UnexpectedReply(f"a reply to {command} of another kind than Redis's")
 
     class BoundedConnection(redis.Connection):
-        """A connection to Redis over a :class:`BoundedSocket`.
+        """A connection to Redis over a :class:`BoundedSocket`, or with ``tls`` a :class:`BoundedTlsSocket`.
 
         A reply may take the connection's timeout plus ``blocked`` seconds.
         """
 
-        def __init__(self, *args: Any, bounds: Bounds, **settings: Any) -> None:
+        def __init__(
+            self, *args: Any, bounds: Bounds, tls: ssl.SSLContext | None = None, **settings: Any
+        ) -> None:
             _untyped(super()).__init__(*args, **settings)
             self.bounds = bounds
+            self.tls = tls
             self.blocked = 0.0
             self._by = math.inf
-            self._bounded: BoundedSocket | None = None
+            self._bounded: Bounded | None = None
+            self._reached = False
 
         def connect(self) -> None:
             """Connects and logs in; both together may take as long as one reply."""
             self._by = time.monotonic() + (self.socket_timeout or math.inf)
             try:
                 _untyped(super()).connect()
+            except redis.AuthenticationError:
+                raise
+            except redis.ConnectionError:
+                closed = self._reached and self.tls is None
+                if closed and is_spoken_at(self.host, self.port):
+                    raise WantsTls("the server speaks TLS") from None
+                raise
             finally:
                 self._by = math.inf
 
         # The abstract method by which each of redis-py's kinds of connections gets its socket: redis-py has
         # no other way to hand one in.
-        def _connect(self) -> BoundedSocket:
-            self._bounded = BoundedSocket(_untyped(super())._connect(), self.bounds)
+        def _connect(self) -> Bounded:
+            connected = _untyped(super())._connect()
+            self._reached = True
+            if self.tls is None:
+                self._bounded = BoundedSocket(connected, self.bounds)
+            else:
+                self._bounded = encrypted(connected, self.tls, self.host, self.bounds)
             return self._bounded
+
+        def certificate_end(self) -> float | None:
+            """When the server's certificate expires, in seconds since 1970; None without TLS."""
+            if not isinstance(self._bounded, BoundedTlsSocket):
+                return None
+            certificate = self._bounded.getpeercert() or {}
+            return float(ssl.cert_time_to_seconds(str(certificate.get("notAfter"))))
 
         def disconnect(self, *args: Any, **options: Any) -> None:
             """As of any connection."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
@@ -53,6 +54,7 @@ def client_to(where: ControllerAddress, name: str, bounds: Bounds = NODE) -> red
     """A client of the Redis at ``where``, with a single connection that its first command opens."""
     pool = bounded.BoundedPool(
         bounds=bounds,
+        tls=tls_context(where),
         host=where.host,
         port=where.port,
         username=where.user or None,
@@ -69,6 +71,11 @@ def client_to(where: ControllerAddress, name: str, bounds: Bounds = NODE) -> red
     client = bounded.BoundedRedis(connection_pool=pool, single_connection_client=True)
     client.auto_close_connection_pool = True
     return client
+
+
+def tls_context(where: ControllerAddress) -> ssl.SSLContext | None:
+    """The TLS of connections to ``where``; None in plain text.  Raises ``ControllerUnreachable``."""
+    return where.tls.context() if where.encrypted else None
 
 
 def locate(where: ControllerAddress) -> ControllerAddress:
@@ -117,7 +124,7 @@ def _shard(where: ControllerAddress) -> ControllerAddress:
 
 def _primary(where: ControllerAddress, **login: Any) -> tuple[str, int]:
     asked: Any = cast("Any", Sentinel)([])
-    asked.sentinels = [_sentinel(*sentinel, **login) for sentinel in where.sentinels]
+    asked.sentinels = [_sentinel(*sentinel, tls_context(where), **login) for sentinel in where.sentinels]
     try:
         return cast("tuple[str, int]", asked.discover_master(where.service))
     finally:
@@ -125,9 +132,10 @@ def _primary(where: ControllerAddress, **login: Any) -> tuple[str, int]:
             sentinel.close()
 
 
-def _sentinel(host: str, port: int, **login: Any) -> redis.Redis:
+def _sentinel(host: str, port: int, tls: ssl.SSLContext | None, **login: Any) -> redis.Redis:
     pool = bounded.BoundedPool(
         bounds=NODE,
+        tls=tls,
         host=host,
         port=port,
         socket_connect_timeout=SENTINEL_TIMEOUT_SECONDS,

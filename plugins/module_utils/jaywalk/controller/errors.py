@@ -7,7 +7,7 @@ Callers never handle redis-py's own errors, and no message contains a password.
 from __future__ import annotations
 
 from ..core.errors import ControllerDenied, ControllerFull, ControllerUnreachable, JaywalkError
-from . import bounded
+from . import bounded, tls
 from .address import ControllerAddress
 
 if bounded.HAS_REDIS:
@@ -46,7 +46,7 @@ def _translation(where: ControllerAddress, error: BaseException) -> JaywalkError
         return ControllerDenied(
             f"the controller {where} does not let {user} do this ({error})", "use a user that may"
         )
-    if (unready := _unready(where, error)) is not None:
+    if (unready := tls.explanation(where, where.tls, error) or _unready(where, error)) is not None:
         return unready
     if isinstance(error, (*UNANSWERED, OSError, UnicodeError)):
         if "NOAUTH" in str(error) or "WRONGPASS" in str(error):
@@ -69,6 +69,8 @@ def _unready(where: ControllerAddress, error: BaseException) -> ControllerUnreac
             f"the controller {where} does not hold the zone at the moment ({error})",
             "wait until the cluster is whole",
         )
+    if isinstance(error, bounded.WantsTls):
+        return tls.wants_tls(where)
     if isinstance(error, bounded.UnexpectedReply):
         return ControllerUnreachable(
             f"the controller {where} sends {error}", "is it Redis? Check what listens there"
