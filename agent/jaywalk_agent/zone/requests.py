@@ -37,7 +37,10 @@ class NodeRequests:
         """All that this node requests, and what it had, should Redis not know it any more."""
         join = self._checked(JOIN, **self._desired(), **self._endpoint_fields())
         known = self._membership
-        return self._in_order(replace(join, former_ip=known.former_addresses, former_name=known.former_name))
+        signed = known.own.signed if known.own is not None else None
+        return self._in_order(
+            replace(join, former_ip=known.former_addresses, former_name=known.former_name, signed=signed)
+        )
 
     def endpoint_update(self) -> Request:
         """The endpoint that this node has now."""

@@ -143,7 +143,9 @@ def update_zone(store: Store, name: str, desired: Callable[[ZoneState], Zone]) -
             return False, state
         _check_fit(state, zone)
         new_pools = zone.pools != state.zone.pools
-        outcome = store.change(name, state.head, zone.to_wire(), new_epoch=new_pools)
+        # A signed statement of the mesh lock decides about all records, so that nodes read them again.
+        reload = new_pools or zone.signed != state.zone.signed
+        outcome = store.change(name, state.head, zone.to_wire(), new_epoch=reload)
         if outcome == "OK":
             # Other pools can make a record readable that was not.
             return True, store.load(name) if state.unreadable else _with_zone(state, zone)

@@ -28,6 +28,7 @@ from .decision import ABSENT, Decision, admit, end_lease, grant_time, leave_unkn
 from .last_seen import refusal
 from .naming import note, renamed
 from .operator_requests import OPERATOR_HANDLERS
+from .signing import newest_statement
 
 __all__ = ["Decision", "decide"]
 
@@ -90,6 +91,7 @@ def _join(state: ZoneState, request: Request, now: float) -> Decision:
         host=host,
         reserved_prefixes=kept,
         requested_name=asked,
+        signed=newest_statement(state, lease, request),
     )
     freed = end_lease(state, reservation, now) if reservation else ()
     decision = admit(state, peer, grant, now, freed, renamed(state, host, keys) if host else {})

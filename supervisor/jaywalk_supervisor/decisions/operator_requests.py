@@ -13,7 +13,7 @@ from functools import partial
 
 from jaywalk.core.errors import RequestRefused
 from jaywalk.zone.events import Change
-from jaywalk.zone.requests import Reply, Request
+from jaywalk.zone.requests import SIGN, Reply, Request
 from jaywalk.zone.reservations import (
     check_host_is_free,
     requested_key,
@@ -26,6 +26,7 @@ from ..state.zone_state import ZoneState
 from .allocation import Claimant, Grant, check_prefixes, choose
 from .decision import ABSENT, Decision, admit, displacements, end_lease, grant_time, leave_unknown
 from .naming import renamed
+from .signing import sign
 
 
 def _reserve(state: ZoneState, request: Request, now: float) -> Decision:
@@ -62,6 +63,7 @@ def _settle(state: ZoneState, request: Request, now: float) -> Decision:
             host=desired.host,
             reserved_prefixes=desired.reserved_prefixes,
             requested_name=desired.requested_name,
+            signed=desired.signed,
             since=desired.since,
             rev=state.rev + 1,
         )
@@ -100,4 +102,5 @@ OPERATOR_HANDLERS: Mapping[str, Callable[[ZoneState, Request, float], Decision]]
     "release": _release,
     "rekey": _rekey,
     "show": _show,
+    SIGN: sign,
 }

@@ -104,7 +104,7 @@ class ZoneCopy:
         )
 
 
-ZONE_FIELDS = ("pools", "description", "policy")
+ZONE_FIELDS = ("pools", "description", "policy", "lock")
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ class Store(Connection):
     def create(self, zone: Zone, origin: Origin = NO_ORIGIN) -> bool:
         """Creates ``zone`` unless one with its name exists; returns whether it was created."""
         pools, description = zone.to_wire()["pools"], zone.description
-        own = [SCHEMA, LEAST_WAIT_MS, pools, description, zone.policy.to_wire(), new_mark()]
+        own = [SCHEMA, LEAST_WAIT_MS, pools, description, zone.policy.to_wire(), zone.signed, new_mark()]
         keys = ZoneKeys(zone.name)
         names = [keys.meta, keys.peers, keys.events, keys.leases, keys.credentials]
         created = self.run("create", names, [*own, *origin.arguments()]) == "CREATED"

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from ..core.errors import ControllerDenied, ControllerUnreachable, InvalidValue, NoAnswer
+from ..trust.lock import Lock
 from ..zone import retention
 from ..zone.events import Event, Fork, Gap, wait_of
 from ..zone.marks import Head, Position, marks_of, number, readable, remember
@@ -17,7 +18,7 @@ from ..zone.models import Lease, Zone
 from ..zone.redis_keys import HEAD_FIELDS, ZoneKeys
 from ..zone.reply_streams import AwaitedReply
 from ..zone.requests import EXPIRING_OPS, Reply, Request
-from ..zone.view import ZoneView, history_of
+from ..zone.view import ZoneView, history_of, locked_zone
 from . import bounded, reply_kinds
 from .address import ControllerAddress
 from .errors import RedisErrorTranslator, is_full
@@ -46,7 +47,8 @@ RawEntry = tuple[str, list[str]]
 class ZoneClient:
     """Reads one zone and sends requests to it, over one connection.
 
-    Calls ``alive`` before each command, which may take ``where.timeout``.
+    Calls ``alive`` before each command, which may take ``where.timeout``.  The copies of the zone that it
+    returns hold only what ``lock`` lets this node take.
     """
 
     def __init__(
@@ -55,12 +57,14 @@ class ZoneClient:
         where: ControllerAddress,
         zone: str,
         alive: Callable[[], None] = lambda: None,
+        lock: Lock | None = None,
     ) -> None:
         self.client = client
         self.where = where
         self.keys = ZoneKeys(zone)
         self.zone = zone
         self.alive = alive
+        self.lock = lock
         self._awaited: AwaitedReply | None = None
 
     def snapshot(self) -> ZoneView:
@@ -127,7 +131,7 @@ class ZoneClient:
             meta = cast("dict[str, str]", self.client.hgetall(self.keys.meta))
         if not meta:
             raise self._unknown_zone()
-        return view_from_meta(self.zone, meta)
+        return view_from_meta(self.zone, meta, self.lock)
 
     def lease(self, key: str) -> Lease | None:
         """The lease of one key, or None; only operators may read it."""
@@ -379,8 +383,8 @@ def _take_in(view: ZoneView, entries: list[RawEntry]) -> set[str]:
     return changed
 
 
-def view_from_meta(zone: str, meta: dict[str, str]) -> ZoneView:
-    """A copy of a zone without peers, at the position in its meta data."""
+def view_from_meta(zone: str, meta: dict[str, str], lock: Lock | None = None) -> ZoneView:
+    """A copy of a zone without peers at the position in its meta data, with the pools of ``lock``."""
     try:
         epoch, rev, wait_ms = number(meta["epoch"]), number(meta["rev"]), wait_of(meta["wait_ms"])
     except (KeyError, ValueError):
@@ -391,4 +395,5 @@ def view_from_meta(zone: str, meta: dict[str, str]) -> ZoneView:
     ends = marks_of(meta.get("marks", ""))
     marks = {place: ends[place[0]] for place in history if place[0] in ends}
     remember(marks, (epoch, rev), readable(meta.get("mark")))
-    return ZoneView(Zone.from_wire(zone, meta), epoch, rev, wait_ms=wait_ms, history=history, marks=marks)
+    found = locked_zone(Zone.from_wire(zone, meta), lock)
+    return ZoneView(found, epoch, rev, wait_ms=wait_ms, history=history, marks=marks, lock=lock)

@@ -11,13 +11,15 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from functools import cached_property
 from operator import attrgetter
 from typing import Any, NamedTuple
 
 from ..core import ip, key_format, validation
 from ..core.errors import InvalidValue
+from ..trust.lock import Record
+from ..trust.statements import Signed
 from . import codec
 from . import policy as policies
 from .policy import Policy
@@ -28,12 +30,17 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Zone:
-    """A tenant: its name, and its own address pools, which may equal another zone's."""
+    """A tenant: its name, and its own address pools, which may equal another zone's.
+
+    ``signed`` is the text of the zone's statement if a mesh lock was made (:mod:`~..trust.lock`), else "";
+    only nodes check it.
+    """
 
     name: str
     pools: tuple[str, ...]
     description: str = ""
     policy: Policy = policies.DEFAULT
+    signed: str = ""
 
     @classmethod
     def validated(
@@ -63,15 +70,17 @@ class Zone:
         """A zone from its ``{zone}:meta`` hash."""
         pools = codec.parsed(meta.get("pools", ""), list, f"the pools of zone {name}")
         policy = Policy.from_wire(meta.get("policy", ""))
-        return cls.validated(name, pools, meta.get("description", ""), policy)
+        zone = cls.validated(name, pools, meta.get("description", ""), policy)
+        return replace(zone, signed=meta["lock"]) if meta.get("lock") else zone
 
     def to_wire(self) -> dict[str, str]:
         """The zone's own fields of ``{zone}:meta``."""
-        return {
+        fields = {
             "pools": json.dumps(list(self.pools)),
             "description": self.description,
             "policy": self.policy.to_wire(),
         }
+        return {**fields, "lock": self.signed} if self.signed else fields
 
     @cached_property
     def networks(self) -> tuple[ip.Network, ...]:
@@ -110,7 +119,8 @@ class Peer(NamedTuple):
     port of its second interface in ``relay``, others 0.
     ``since`` is when it got its addresses.  ``host`` is the name for which an operator reserved them, and
     ``reserved_prefixes`` are those of its prefixes that the operator reserved, so that the node keeps them.
-    ``requested_name`` is the name that it requested, if another node has that name.
+    ``requested_name`` is the name that it requested, if another node has that name.  ``signed`` is what the
+    operator's lock key signed about the key, which nodes with a pinned lock key check.
 
     A tuple, since every agent makes one per record, and a frozen dataclass takes three times as long.
     """
@@ -132,6 +142,7 @@ class Peer(NamedTuple):
     host: str = ""
     reserved_prefixes: tuple[str, ...] = ()
     requested_name: str = ""
+    signed: Signed | None = None
 
     def to_wire(self) -> dict[str, Any]:
         """The record as a JSON object (:mod:`.record_fields`)."""
@@ -158,6 +169,11 @@ class Peer(NamedTuple):
         return "active"
 
     @property
+    def lock_record(self) -> Record:
+        """The parts that a signed statement covers."""
+        return Record(self.key, self.name, self.addresses, self.prefixes, bool(self.relay), self.signed)
+
+    @property
     def allowed_ips(self) -> tuple[str, ...]:
         """The allowed IPs of this peer: its own addresses and its child prefixes."""
         return (*map(ip.host_prefix, self.addresses), *self.prefixes)
@@ -181,6 +197,7 @@ class Lease:
     host: str = ""
     reserved_prefixes: tuple[str, ...] = ()
     requested_name: str = ""
+    signed: Signed | None = None
 
     def to_wire(self) -> dict[str, Any]:
         """The record as a JSON object (:mod:`.record_fields`)."""

@@ -52,7 +52,7 @@ class ZonePatch:
         # Pools that stay keep their order, so that an equal list changes nothing; IPv4 stands before IPv6.
         kept = [pool for pool in zone.pools if pool in desired.pools]
         ordered = [*kept, *(pool for pool in desired.pools if pool not in kept)]
-        return replace(desired, pools=tuple(sorted(ordered, key=ip.version_of)))
+        return replace(desired, pools=tuple(sorted(ordered, key=ip.version_of)), signed=zone.signed)
 
     def _policy(self, policy: Policy) -> Policy:
         given = {

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from ..core import validation
 from ..core.errors import InvalidValue
+from ..trust.statements import Signed
 from . import codec
 from .marks import REV_LIMIT
 
@@ -61,6 +62,10 @@ def _flag(value: object, meaning: str) -> bool:
     return bool(codec.natural(value, meaning))
 
 
+def _signed(value: object, _meaning: str) -> Signed:
+    return Signed.from_wire(value)
+
+
 def _rev(value: object, meaning: str) -> int:
     """A revision below ``REV_LIMIT``: readers ignore what is older than a revision that they accepted."""
     rev = codec.natural(value, meaning)
@@ -96,6 +101,7 @@ FIELDS = (
         "reserved_prefixes", "k", "reserved prefixes", _list_of(validation.child_prefix, MAX_PREFIXES), list
     ),
     Field("requested_name", "q", "requested name", _or("", validation.dns_label)),
+    Field("signed", "z", "signed statement of the mesh lock", _signed, Signed.to_wire),
 )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..core import key_format, validation
 from ..core.errors import BadRequest, InvalidValue, RequestRefused
+from ..trust.statements import Signed
 from . import codec
 from .models import SCHEMA, Lease, Peer
 from .record_fields import MAX_LOCAL, MAX_PREFIXES, MAX_REQUESTED
@@ -35,7 +36,9 @@ REPORT_SECONDS = 60.0
 # Tests whether a supervisor replies. It changes nothing, not even the node's last-seen time.
 CHECK = "check"
 AGENT_OPS = ("join", "leave", "endpoint", REPORT, CHECK)
-OPERATOR_OPS = ("reserve", "release", "rekey", "show")
+# An operator's request that stores a signed statement of the mesh lock.
+SIGN = "sign"
+OPERATOR_OPS = ("reserve", "release", "rekey", "show", SIGN)
 # Requests that expire when their sender stops waiting, since they may take an address that another node has
 # by then. A leave does not expire: it should happen in any case.
 EXPIRING_OPS = ("join", *OPERATOR_OPS)
@@ -67,7 +70,8 @@ class Request:
     lease it gets them again if they are free.  ``fixed``, ``local`` and ``relay`` go into the record of the
     peer, ``observed`` are the endpoints at which a node sees its peers, by public key.  ``notes`` say what
     became of values that were not in their canonical spelling.  ``expires``, in milliseconds since 1970 by
-    the controller's clock, is when nobody waits any more, or 0: after that it is not carried out.
+    the controller's clock, is when nobody waits any more, or 0: after that it is not carried out.  ``signed``
+    is the statement that an operator signed about the key: a node brings its own, should Redis have lost it.
     """
 
     op: str
@@ -88,6 +92,7 @@ class Request:
     machine_id: str = ""
     observed: Mapping[str, str] = field(default_factory=dict)
     expires: int = 0
+    signed: Signed | None = None
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     @classmethod
@@ -111,6 +116,7 @@ class Request:
         seq: int | None = None,
         shared: bool = True,
         expires: int = 0,
+        signed: Signed | None = None,
     ) -> Request:
         """A request of unchecked values; new unless checked ``nonce`` and ``seq`` are given."""
         return cls(
@@ -134,6 +140,7 @@ class Request:
             machine_id=validation.machine_id(machine_id),
             observed=_observed(observed),
             expires=expires,
+            signed=signed,
             notes=_normalised(child_prefixes),
         )
 
@@ -165,6 +172,7 @@ class Request:
             "instance": self.machine_id,
             "observed": self.observed,
             "expires": self.expires,
+            "lock": self.signed.to_wire() if self.signed else None,
         }
         fields.update({name: value for name, value in optional.items() if value})
         return codec.compact(fields)
@@ -192,6 +200,7 @@ class Request:
             seq=codec.natural(data.get("seq"), "seq"),
             shared=data["op"] == REPORT or data.get("answer") == _SHARED,
             expires=codec.natural(data.get("expires", 0), "expiry"),
+            signed=Signed.from_wire(data["lock"]) if data.get("lock") else None,
         )
 
 

@@ -132,6 +132,7 @@ def reserved_lease(
         host=host,
         reserved_prefixes=kept,
         requested_name=asked,
+        signed=lease.signed if lease else None,
     )
 
 

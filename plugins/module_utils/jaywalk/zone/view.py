@@ -8,11 +8,12 @@ applies the entry that follows; any other entry is a gap and requires a snapshot
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from ..core import ip
 from ..core.errors import InvalidValue
+from ..trust.lock import Lock
 from .events import Change, Event, Gap
 from .marks import Head, Position, remember
 from .models import Peer, Zone
@@ -49,7 +50,8 @@ class ZoneView:
     ``rejected`` holds the reason per key of each invalid record; the last valid record stays.  ``history``
     holds the earlier epochs with their last revisions, and ``marks`` the known marks.  ``retained`` names
     those of ``peers`` that the zone lost and does not list any more (see :mod:`.retention`); the zone's own
-    records win.
+    records win.  Under a ``lock``, records that no valid statement covers are rejected as well.
+    ``incomplete`` says that records were left out which the log will not repeat.
     """
 
     zone: Zone
@@ -61,6 +63,8 @@ class ZoneView:
     history: tuple[tuple[int, int], ...] = ()
     retained: dict[str, Retained] = field(default_factory=dict)
     marks: dict[Position, str] = field(default_factory=dict, compare=False)
+    lock: Lock | None = field(default=None, compare=False)
+    incomplete: bool = field(default=False, compare=False)
     _claims: dict[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -123,9 +127,27 @@ class ZoneView:
         except InvalidValue as error:
             self.rejected[peer.key] = str(error)
             return
+        if reason := self._unsigned(peer):
+            self.rejected[peer.key] = reason
+            return
         self.peers[peer.key] = peer
         self.retained[peer.key] = mark
         self._claim(peer)
+
+    def drop_unsigned(self) -> set[str]:
+        """Removes the peers whose statements ended meanwhile; returns the keys whose peers changed."""
+        changed: set[str] = set()
+        lock = self.lock
+        for peer in [] if lock is None else list(self.peers.values()):
+            if lock is not None and not lock.covers(peer.lock_record):
+                self.rejected[peer.key] = lock.take(peer.lock_record)
+                self.retained.pop(peer.key, None)
+                changed |= {peer.key, *self._unclaim(self.peers.pop(peer.key))}
+        return changed
+
+    def _unsigned(self, peer: Peer) -> str:
+        """Why the lock does not let this node take ``peer``; "" if it does, or without a lock."""
+        return self.lock.take(peer.lock_record) if self.lock is not None else ""
 
     def drop_retained(self, keys: Iterable[str]) -> set[str]:
         """Removes retained peers; returns the keys whose peers changed, or may now own what these had."""
@@ -194,6 +216,9 @@ class ZoneView:
         except InvalidValue as error:
             self.rejected[key[:64]] = str(error)
             return set()
+        if reason := self._unsigned(peer):
+            self.rejected[key] = reason
+            return set()
         known = self.peers.get(key)
         retained = bool(self.retained) and self.retained.pop(key, None) is not None
         if known is not None and known.rev > peer.rev and not retained:
@@ -208,3 +233,13 @@ class ZoneView:
         self.peers[key] = peer
         changed |= self._claim(peer)
         return changed | self._yield_prefixes(peer) if self.retained else changed
+
+
+def locked_zone(zone: Zone, lock: Lock | None) -> Zone:
+    """``zone`` with the pools that ``lock`` puts in force; as it is without a lock.
+
+    Before the first signed statement the pools stay as they are, and the lock takes no peer.
+    """
+    if lock is None:
+        return zone
+    return replace(zone, pools=lock.take_zone(zone.signed, zone.pools) or zone.pools)

@@ -4,14 +4,14 @@
 -- since readers ignore records older than the ones they have.
 --
 -- KEYS  meta, peers, events, leases, creds
--- ARGV  schema, wait_ms, pools, description, policy, mark; the epoch and the rev after which it begins (0 for
---       any); the hash of its agents' own password ('' for none); the mark 'restored' and the mark 'readded' (''
---       for none); then the key and the record of each lease, which are written if the zone has neither leases
---       nor peers
+-- ARGV  schema, wait_ms, pools, description, policy, the signed statement of the mesh lock ('' for none), mark;
+--       the epoch and the rev after which it begins (0 for any); the hash of its agents' own password ('' for
+--       none); the mark 'restored' and the mark 'readded' ('' for none); then the key and the record of each
+--       lease, which are written if the zone has neither leases nor peers
 -- Returns CREATED or EXISTS.
 if redis.call('EXISTS', KEYS[1]) == 1 then return 'EXISTS' end
-local epoch = math.max(now_ms(), tonumber(ARGV[7]) + 1)
-local rev = tonumber(ARGV[8])
+local epoch = math.max(now_ms(), tonumber(ARGV[8]) + 1)
+local rev = tonumber(ARGV[9])
 for _, record in ipairs(redis.call('HVALS', KEYS[2])) do
   rev = math.max(rev, natural(string.match(record, '"r":(%d+)')) or 0)
 end
@@ -21,14 +21,15 @@ if last then
   epoch, rev = math.max(epoch, natural(ends) or 0) + 1, math.max(rev, natural(number) or 0)
 end
 if redis.call('EXISTS', KEYS[2], KEYS[4]) == 0 then
-  for at = 12, #ARGV, 2 do redis.call('HSET', KEYS[4], ARGV[at], ARGV[at + 1]) end
+  for at = 13, #ARGV, 2 do redis.call('HSET', KEYS[4], ARGV[at], ARGV[at + 1]) end
 end
-if ARGV[9] ~= '' then redis.call('HSETNX', KEYS[5], 'agent', ARGV[9]) end
+if ARGV[10] ~= '' then redis.call('HSETNX', KEYS[5], 'agent', ARGV[10]) end
 redis.call('HSET', KEYS[1], 'schema', ARGV[1], 'epoch', string.format('%.0f', epoch),
   'rev', string.format('%d', rev), 'wait_ms', ARGV[2],
   'run_id', server_run_id(),
-  'pools', ARGV[3], 'description', ARGV[4], 'policy', ARGV[5], 'mark', ARGV[6])
-if ARGV[10] ~= '' then redis.call('HSET', KEYS[1], 'restored', ARGV[10]) end
-if ARGV[11] ~= '' then redis.call('HSET', KEYS[1], 'readded', ARGV[11]) end
+  'pools', ARGV[3], 'description', ARGV[4], 'policy', ARGV[5], 'mark', ARGV[7])
+if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'lock', ARGV[6]) end
+if ARGV[11] ~= '' then redis.call('HSET', KEYS[1], 'restored', ARGV[11]) end
+if ARGV[12] ~= '' then redis.call('HSET', KEYS[1], 'readded', ARGV[12]) end
 if redis.call('EXISTS', KEYS[5]) == 1 then redis.call('HSET', KEYS[1], 'own_password', '1') end
 return 'CREATED'
