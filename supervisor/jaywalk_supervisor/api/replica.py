@@ -16,8 +16,8 @@ from jaywalk.core.errors import ControllerUnreachable, InvalidValue, JaywalkErro
 
 from ..admin import tokens
 from ..admin.tokens import Token
-from ..monitoring.audit import Audit
 from ..monitoring.clock import SharedClock
+from ..monitoring.record_check import RecordCheck
 from ..state.wrong_type import is_wrong_type
 from ..state.zone_state import ZoneState
 from ..store.connection import REDIS_UNAVAILABLE
@@ -40,7 +40,7 @@ class Replica:
         self._states: dict[str, ZoneState] | None = None
         self._tokens: Sequence[Token] | None = None
         self._try_after = 0.0
-        self._audit = Audit()
+        self._record_check = RecordCheck()
 
     @contextmanager
     def zones(self, with_last_seen: bool = False) -> Iterator[Mapping[str, ZoneState]]:
@@ -102,7 +102,7 @@ class Replica:
                 if known is None or not store.where.nodes:
                     raise
                 states[name] = known  # its shard is away; the others may be there
-        for name in () if store.where.nodes else self._audit.changed(store, states):
+        for name in () if store.where.nodes else self._record_check.changed(store, states):
             with suppress(InvalidValue):
                 states[name] = store.reload(states[name])
         self._states = states

@@ -13,10 +13,10 @@ from jaywalk.service.repeat_filter import RepeatFilter
 from jaywalk.zone.models import Zone
 
 from ..admin.default_zones import create_missing_zones
-from ..monitoring.audit import RecordMonitor
 from ..monitoring.clock import Timekeeper
 from ..monitoring.fork_detection import Heads, RedisRolledBack, load_consistent
 from ..monitoring.health import Health
+from ..monitoring.record_check import RecordMonitor
 from ..recovery.recovery import Recovery
 from ..recovery.restore import recover_missing_peers
 from ..state.pool import PoolFillLog

@@ -16,7 +16,7 @@ from jaywalk_supervisor.admin import tokens
 from jaywalk_supervisor.api.replica import Replica
 from jaywalk_supervisor.cli import token as tokencli
 from jaywalk_supervisor.committer.committer import Committer
-from jaywalk_supervisor.monitoring import audit
+from jaywalk_supervisor.monitoring import record_check
 from jaywalk_supervisor.store.store import Store
 from tests.redis_server import RedisServer
 from tests.supervisor_support import (
@@ -49,7 +49,7 @@ class Served:
 
 @pytest.fixture
 def served(redis_server: RedisServer, store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    monkeypatch.setattr(audit, "PERIOD_SECONDS", 0.1)
+    monkeypatch.setattr(record_check, "PERIOD_SECONDS", 0.1)
     with committing(redis_server.address) as committer:
         zone = Served(store, committer)
         assert zone.ask(join("zone-blue", 1)).addresses[0] == "10.20.0.1"
@@ -197,11 +197,11 @@ def test_an_event_that_does_not_parse_costs_a_follower_nothing(served: Served) -
 
 
 def test_zones_are_looked_at_in_turn_and_page_by_page(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit, "MAX_ZONES", 1)
+    monkeypatch.setattr(record_check, "MAX_ZONES", 1)
     for zone in (BLUE, RED):
         store.create(zone)
     states = {name: store.load(name) for name in store.zones()}
-    checks = audit.Audit()
+    checks = record_check.RecordCheck()
     store.redis.hset(ZoneKeys("zone-red").leases, key_of(1), "spoilt")
     assert [checks.check_next(store, states) for _ in range(4)] == [[], ["zone-red"], [], ["zone-red"]]
     states["zone-red"] = store.reload(states["zone-red"])

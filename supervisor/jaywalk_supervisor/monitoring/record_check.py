@@ -32,7 +32,7 @@ class RecordMonitor:
     def __init__(self, health: Health, repeats: RepeatFilter) -> None:
         self._health = health
         self._repeats = repeats
-        self._audit = Audit()
+        self._record_check = RecordCheck()
 
     def report(self, state: ZoneState) -> None:
         """Reports the unreadable records of ``state``, or that there are none."""
@@ -49,7 +49,7 @@ class RecordMonitor:
         Returns those that cannot be loaded at all.
         """
         broken = []
-        for zone in self._audit.changed(store, states):
+        for zone in self._record_check.changed(store, states):
             try:
                 states[zone] = store.reload(states[zone])
             except (InvalidValue, ZoneGone):
@@ -59,7 +59,7 @@ class RecordMonitor:
         return broken
 
 
-class Audit:
+class RecordCheck:
     """The progress of the checks through all zones."""
 
     def __init__(self) -> None:
