@@ -61,6 +61,19 @@ options:
         derived from the key.
       - If the name is reserved and no node has claimed it yet, O(public_key) claims it.
     type: str
+  block:
+    description:
+      - With O(state=absent), whether to block O(public_key) too, so that its node cannot join again until
+        an operator allows it with C(jaywalk-supervisor peer allow).
+    type: bool
+    default: false
+    version_added: 0.1.0
+  reason:
+    description:
+      - Why the key is blocked, for those who list the blocks.
+    type: str
+    default: ''
+    version_added: 0.1.0
   rekey:
     description:
       - Whether to make O(public_key) the key of the host O(name). If the host had another key, as before a
@@ -127,6 +140,17 @@ EXAMPLES = r"""
     public_key: IHTAKJ7xQYBmO7lh3NrNPrfv0LAAM8GlD1o1Yh0U4hE=
     state: absent
   delegate_to: localhost
+
+- name: Remove a stolen node from the mesh, and let its key not join again
+  jaywalking.mesh.jaywalk_lease:
+    controller: 192.0.2.10
+    controller_password: "{{ jaywalk_controller_password }}"
+    zone: zone-blue
+    public_key: IHTAKJ7xQYBmO7lh3NrNPrfv0LAAM8GlD1o1Yh0U4hE=
+    state: absent
+    block: true
+    reason: stolen
+  delegate_to: localhost
 """
 
 RETURN = r"""
@@ -184,6 +208,7 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils._module import (
     run,
 )
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.controller.client import ZoneClient
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.core.errors import InvalidValue
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.mesh import preview
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard.plan import Plan, Step
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone import retention
@@ -206,22 +231,37 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "public_key": {"type": "str", "no_log": False},
     "name": {"type": "str"},
+    "block": {"type": "bool", "default": False},
+    "reason": {"type": "str", "default": ""},
     "rekey": {"type": "bool", "default": False, "no_log": False},
     "request_ip": {"type": "list", "elements": "str", "default": []},
     "child_prefixes": {"type": "list", "elements": "str", "default": []},
 }
 
 
+# The requests that end a lease, or a part of it.
+ENDS_LEASE = ("release", "block")
+
+
 def declared_request(params: dict[str, Any]) -> Request:
     """What the options ask of the zone; raises ``InvalidValue``."""
     present = "rekey" if params["rekey"] else "reserve"
+    absent = "block" if params["block"] else "release"
+    if params["block"] and (
+        params["state"] == "present" or params["child_prefixes"] or not params["public_key"]
+    ):
+        raise InvalidValue(
+            "block is given without a key that the task removes", "give public_key and state: absent alone"
+        )
     return Request.validated(
-        present if params["state"] == "present" else "release",
+        present if params["state"] == "present" else absent,
         params["zone"],
         params["public_key"] or "",
         name=params["name"] or "",
         request_ip=params["request_ip"],
         child_prefixes=params["child_prefixes"],
+        by=f"{params['controller_user']} (Ansible)" if params["block"] else "",
+        reason=params["reason"] if params["block"] else "",
     )
 
 
@@ -247,6 +287,8 @@ def predict(leases: Leases, request: Request, lease: Lease | None, source: Lease
     ``lease`` is the key's lease so far, ``source`` the one whose addresses move to it.  The result lacks the
     addresses that only the supervisor can choose.
     """
+    if request.op == "block":
+        return None
     if request.op == "release":
         return without_prefixes(lease, request.child_prefixes) if lease and request.child_prefixes else None
     key = lease.key if lease else requested_key(leases, request)
@@ -271,7 +313,7 @@ def planned_changes(
     before = (*lease_lines(source), *lease_lines(lease))
     hosts = preview.preview_addresses(zone, after.addresses, after.addresses) if after else ()
     steps = changed_lines(before, lease_lines(after, hosts))
-    if steps and after is not None and request.op != "release":
+    if steps and after is not None and request.op not in ENDS_LEASE:
         preview.check_addresses(zone, request.request_ip)
         preview.check_prefixes(zone, after.prefixes)
         if check_mode:
@@ -318,12 +360,14 @@ def work(module: AnsibleModule, runner: ModuleRunner) -> ModuleResult:
     request = declared_request(module.params)
     client = operator_client(module)
     head, leases = client.head(), LeaseReader(client)
-    ends = request.op == "release" and not request.child_prefixes
+    ends = request.op in ENDS_LEASE and not request.child_prefixes
     unreadable = ends and bool(request.key) and client.has_unreadable_record(request.key)
     lease = None if unreadable else leases.get(requested_key(leases, request))
     steps = planned_changes(head.zone, leases, request, lease, module.check_mode)
     if unreadable:
         steps = changed_lines(unreadable_lines(request.key), ())
+    if request.op == "block" and not client.is_blocked(request.key):
+        steps = [*steps, *changed_lines((), (f"blocked {request.key}",))]
     # Nodes may retain a peer that Redis lost, and its release has to reach them.
     ghost = request.op == "release" and bool(request.key) and lease is None and not unreadable
     if ghost and not module.check_mode and retention.may_be_retained(head.epoch, client.now() or time.time()):

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from jaywalk.controller.address import ControllerAddress
-from jaywalk.zone.requests import REPORT, Request, new_nonce
+from jaywalk.zone.requests import CHECK, REPORT, Request, new_nonce
 from jaywalk.zone.view import ZoneView
 from jaywalk_agent.host.signals import StopSignal
 from jaywalk_agent.zone import snapshot
@@ -80,6 +80,10 @@ class SimulatedAgent:
     def report(self, observed: Mapping[str, str]) -> Request:
         known = self._membership
         return Request.validated(REPORT, known.zone, known.public_key, machine_id=known.machine_id)
+
+    def check(self) -> Request:
+        known = self._membership
+        return Request.validated(CHECK, known.zone, known.public_key)
 
     def run(self) -> None:
         for update in self.follower.updates():

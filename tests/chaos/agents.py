@@ -18,7 +18,7 @@ from jaywalk.controller.client import ZoneClient
 from jaywalk.controller.connection import connect
 from jaywalk.core.errors import JaywalkError, RequestRefused
 from jaywalk.zone.redis_keys import ZoneKeys
-from jaywalk.zone.requests import REPORT, Reply, Request
+from jaywalk.zone.requests import CHECK, REPORT, Reply, Request
 from jaywalk_agent.host.signals import Stopped, StopSignal
 from jaywalk_agent.zone import snapshot
 from jaywalk_agent.zone.follower import Follower, Update
@@ -138,6 +138,9 @@ class ChaosAgent:
     def report(self, observed: Mapping[str, str]) -> Request:
         return Request.validated(REPORT, self.zone, self.key, machine_id=self.machine_id, observed=observed)
 
+    def check(self) -> Request:
+        return Request.validated(CHECK, self.zone, self.key, machine_id=self.machine_id)
+
     def move(self) -> None:
         """Change the node's endpoint port."""
         self.port += 1
@@ -251,6 +254,8 @@ class ChaosAgent:
             self.error = str(error)
 
     def _record_reply(self, request: Request, reply: Reply) -> None:
+        if request.op == CHECK:
+            return
         self.history.answer(request, reply)
         if reply.ok and request.op == "join":
             self.granted.append(reply.addresses)

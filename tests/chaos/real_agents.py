@@ -87,6 +87,28 @@ class RealAgent:
         if self._process is not None and self._process.poll() is None:
             processes.end(self._process)
 
+    @property
+    def log(self) -> str:
+        """Its log so far."""
+        return Path(self._folder, "log").read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def error(self) -> str:
+        """What its status says is wrong with it; empty while it has no status."""
+        try:
+            status = json.loads(Path(self._folder, "run", f"{self.zone}.status").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return ""
+        return str(status["trouble"])
+
+    @property
+    def peer_keys(self) -> set[str]:
+        """The keys of the peers on its interface; none without an interface."""
+        try:
+            return set(self._peers())
+        except JaywalkError:
+            return set()
+
     def unequal(self, snapshot: ZoneSnapshot) -> Iterator[str]:
         """Yield the differences of its interface from the zone."""
         who = f"the interface of {self.zone}/{self.name}"

@@ -51,16 +51,16 @@ COMMITS = (
         "answered-before-written",
         COMMIT,
         "local meta = redis.call(",
-        "for i = 5, #KEYS do local a = #ARGV - 4 * (#KEYS - i) - 3 redis.call('XADD', KEYS[i], '*', ARGV[a], "
-        "ARGV[a + 1]) end local meta = redis.call(",
+        "for i = 5 + ARGV[12], #KEYS do local a = #ARGV - 4 * (#KEYS - i) - 3 "
+        "redis.call('XADD', KEYS[i], '*', ARGV[a], ARGV[a + 1]) end local meta = redis.call(",
         "a node is told a lease that was not committed",
         of("integration/supervisor/committer/test_commit.py", "test_what_was_not_committed_is_not_answered"),
     ),
     Mutant(
         "answers-not-written",
         COMMIT,
-        "for i = 5, #KEYS do",
-        "for i = 6, #KEYS do",
+        "for i = 5 + hashes, #KEYS do",
+        "for i = 6 + hashes, #KEYS do",
         "the first of those who asked together waits in vain",
         of(
             "integration/supervisor/committer/test_commit.py",
@@ -100,8 +100,8 @@ COMMITS = (
     Mutant(
         "event-without-a-change",
         f"{SUPERVISOR}/store/commit_args.py",
-        """f"[{','.join(change.to_wire() for change in changes)}]" if changes else "",""",
-        """f"[{','.join(change.to_wire() for change in changes)}]",""",
+        """f"[{','.join(change.to_wire() for change in logged)}]" if changes else "",""",
+        """f"[{','.join(change.to_wire() for change in logged)}]",""",
         "each answer that changes nothing wakes all agents, and supervisors fall behind the log",
         of("integration/supervisor/committer/test_commit.py", "test_what_changes_nothing_makes_no_event"),
     ),

@@ -29,7 +29,7 @@ from jaywalk.core.errors import (
 )
 from jaywalk.zone.events import Fork, Gap
 from jaywalk.zone.models import Peer
-from jaywalk.zone.requests import REPORT_SECONDS, Reply, Request
+from jaywalk.zone.requests import CHECK, REPORT_SECONDS, Reply, Request
 from jaywalk.zone.view import ZoneView
 
 from ..host.signals import StopSignal
@@ -74,6 +74,9 @@ class Requests(Protocol):
 
     def report(self, observed: Mapping[str, str]) -> Request:
         """A sign of life, with the endpoints at which this node observes its peers, by public key."""
+
+    def check(self) -> Request:
+        """The question whether a supervisor replies, and whether it refuses this node."""
 
 
 @dataclass
@@ -257,11 +260,15 @@ class Follower:
         if outstanding is None or not outstanding.due(now):
             return
         if outstanding.request is None:
-            build = self.requests.join if outstanding.op == JOIN else self.requests.endpoint_update
-            outstanding.request = build()
+            outstanding.request = self._build(outstanding.op)
         request = outstanding.request
         self._submit(lambda: client.submit(request))
         self.membership.sent(now)
+
+    def _build(self, op: str) -> Request:
+        if op == CHECK:
+            return self.requests.check()
+        return self.requests.join() if op == JOIN else self.requests.endpoint_update()
 
     def _submit(self, send: Callable[[], None]) -> None:
         """Calls ``send``; a request for which the controller has no memory is repeated later."""

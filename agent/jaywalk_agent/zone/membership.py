@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from jaywalk.controller.client import FIRST_REPEAT_SECONDS
 from jaywalk.core.errors import RequestRefused
+from jaywalk.zone.blocks import BLOCKED
 from jaywalk.zone.models import Peer
-from jaywalk.zone.requests import Reply, Request
+from jaywalk.zone.requests import CHECK, Reply, Request
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +58,11 @@ class Membership:
 
     ``own`` is the node's record in the zone.  ``removed`` is set when an operator removed the node, and
     ``superseded`` when its key joined from a machine with another ``machine_id``.  Only a restart of the
-    agent reverts either.  ``former_addresses`` and ``former_name`` are what the node last had; its joins
-    request them again, if they are free, in case Redis lost its lease.  ``connection_error`` is why the node
-    does not follow its zone, and ``memory_error`` that the controller has no memory for a request.
+    agent reverts either.  ``blocked`` is the zone's refusal if an operator blocked the key; the node then
+    asks again each minute whether it may join.  ``former_addresses`` and ``former_name`` are what the node
+    last had; its joins request them again, if they are free, in case Redis lost its lease.
+    ``connection_error`` is why the node does not follow its zone, and ``memory_error`` that the controller
+    has no memory for a request.
     """
 
     zone: str
@@ -67,6 +70,7 @@ class Membership:
     machine_id: str = ""
     own: Peer | None = None
     removed: bool = False
+    blocked: str = ""
     superseded: bool = False
     outstanding: OutstandingRequest | None = None
     former_addresses: tuple[str, ...] = ()
@@ -106,6 +110,8 @@ class Membership:
                 f"{self._successor()}; give this node a key of its own, or restart the agent to take the "
                 "place back"
             )
+        if self.blocked:
+            return f"removed and blocked: {self.blocked}"
         if self.removed and not self.connection_error:
             return f"this node was removed from zone {self.zone}; restart the agent to join again"
         return self.memory_error or self.connection_error
@@ -136,7 +142,7 @@ class Membership:
         """Counts a send of the outstanding request."""
         assert self.outstanding is not None
         self.outstanding.sent(now)
-        if self.outstanding.tries > 1:
+        if self.outstanding.tries > 1 and not self.removed:
             self.connection_error = f"no supervisor of zone {self.zone} has answered yet; the request waits"
 
     def handle_reply(self, reply: Reply, own: Peer | None, now: float) -> None:
@@ -147,6 +153,12 @@ class Membership:
         assert self.outstanding is not None and self.outstanding.request is not None
         request, self.outstanding = self.outstanding.request, None
         self.own, self._starting = own, False
+        if reply.code == BLOCKED and not (request.op == JOIN and self.never_joined):
+            self._set_blocked(reply.error, now)
+            return
+        self.blocked = ""
+        if request.op == CHECK:
+            return
         if reply.ok:
             self._reported_endpoint = _endpoint_of(request)
             self.connection_error = ""
@@ -172,13 +184,20 @@ class Membership:
         if self.superseded:
             return
         if own is not None:
-            self._was_member, self.removed = True, False
+            self._was_member, self.removed, self.blocked = True, False, ""
             self._remember()
         elif self._was_member and not self.removed and not self._join_is_awaited():
             log.warning("zone %s %s this node", self.zone, "removed" if removal else "lost")
             self.removed, self.outstanding = removal, None
-            if not removal:
-                self.start_request(JOIN)
+            # Whether the key is blocked, too, is known from the reply to any request.
+            self.start_request(CHECK if removal else JOIN)
+
+    def _set_blocked(self, error: str, now: float) -> None:
+        """Stands down, and asks again each minute: an operator may allow the key again."""
+        if not self.blocked:
+            log.warning("zone %s removed and blocked this node: %s", self.zone, error)
+        self.blocked, self.removed, self.connection_error = error, True, ""
+        self.outstanding = OutstandingRequest(JOIN, next_send=now + LONGEST_REPEAT_SECONDS)
 
     def _join_is_awaited(self) -> bool:
         request = self.outstanding

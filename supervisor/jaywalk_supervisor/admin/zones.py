@@ -204,6 +204,7 @@ def remove(store: Store, name: str, force: bool) -> dict[str, Any]:
         keys.inbox,
         keys.operator_inbox,
         keys.credentials,
+        keys.blocked,
     ]
     # First, so that a supervisor that misses the zone finds that an operator removed it.
     store.redis.sadd(REMOVED_ZONES, name)

@@ -20,6 +20,7 @@ from werkzeug.exceptions import UnsupportedMediaType
 
 from jaywalk.core import validation
 from jaywalk.core.errors import InvalidValue
+from jaywalk.zone.blocks import MAX_TEXT
 from jaywalk.zone.options import (
     NEVER,
     OPTION_BY_NAME,
@@ -85,6 +86,13 @@ class LeaseRequest(Body):
     rekey: bool = Field(default=False, description="The host of this name has this key from now on")
 
 
+class BlockRequest(Body):
+    """A key whose requests the zone refuses from now on."""
+
+    public_key: Key
+    reason: str = Field(default="", max_length=MAX_TEXT, description="Why, for those who list the blocks")
+
+
 class _NewZoneBase(Body):
     model_config = ConfigDict(
         json_schema_extra={"anyOf": [{"required": [option.name]} for option in POOL_OPTIONS]}
@@ -142,7 +150,8 @@ class _OpenApiSchema(GenerateJsonSchema):
 @cache
 def schemas() -> dict[str, Any]:
     """Returns the schemas of all bodies, of a zone's policy, and of the texts in them, by their names."""
-    models: list[Any] = [(model, "validation") for model in (ZonePatchBody, NewZone, LeaseRequest, Policy)]
+    bodies = (ZonePatchBody, NewZone, LeaseRequest, BlockRequest, Policy)
+    models: list[Any] = [(model, "validation") for model in bodies]
     _, document = models_json_schema(
         models, ref_template="#/components/schemas/{model}", schema_generator=_OpenApiSchema
     )

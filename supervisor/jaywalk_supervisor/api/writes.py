@@ -17,8 +17,6 @@ from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import NotFound
 
 from jaywalk.controller.address import TIMEOUT_SECONDS, ControllerAddress
-from jaywalk.controller.client import ZoneClient
-from jaywalk.controller.connection import connect
 from jaywalk.controller.errors import RedisErrorTranslator
 from jaywalk.core import key_format, validation
 from jaywalk.core.errors import InvalidValue
@@ -27,22 +25,22 @@ from jaywalk.zone.requests import Request
 from jaywalk.zone.retention import may_be_retained
 
 from ..admin import zones
+from ..admin.operator_client import ask
 from ..admin.zones import Conflict
 from ..store.store import Store
+from . import blocked
 from .auth import READS, need, token_name, visible
 from .bodies import LeaseRequest, NewZone, ZonePatchBody, parse_body
 from .replica import Replica
 
 log = logging.getLogger(__name__)
 
-# How long a client waits for a supervisor's decision; a supervisor drops the request after that.
-DECISION_TIMEOUT_SECONDS = 10.0
-
 
 def add_views(app: Flask, replica: Replica) -> None:
     """Adds the views, and logs each write with the name of its token."""
     _add_zones(app, replace(replica.where, timeout=TIMEOUT_SECONDS))
     _add_leases(app, replica)
+    blocked.add_views(app, replica)
 
     @app.after_request
     def log_write(answer: Response) -> Response:
@@ -119,7 +117,9 @@ def _add_leases(app: Flask, replica: Replica) -> None:
 
     @app.delete("/peers/<key:text>")
     def remove_peer(text: str) -> Response:
-        key, zone = key_format.from_url_form(text), _arguments("zone").get("zone", "")
+        arguments = _arguments("zone", "block", "reason")
+        key, zone = key_format.from_url_form(text), arguments.get("zone", "")
+        fields = blocked.block_fields(arguments)
         with replica.zones() as states:
             searched = {name: state for name, state in states.items() if visible(name) and zone in ("", name)}
             found = [name for name, state in searched.items() if key in state.peers]
@@ -130,7 +130,7 @@ def _add_leases(app: Flask, replica: Replica) -> None:
             raise Conflict(f"the key {key} is in the zones {', '.join(found)}", "select one with ?zone=NAME")
         if found:
             need("operator", found[0])
-            return _decide(replica, "release", found[0], key)
+            return _decide(replica, "block" if fields else "release", found[0], key, **fields)
         # Nodes may retain a peer that Redis lost: an event in the log removes it, although no zone lists it.
         for name in retaining:
             need("operator", name)
@@ -144,15 +144,7 @@ def _decide(replica: Replica, op: str, zone: str, key: str, **fields: Any) -> Re
     with replica.zones() as states:
         zones.check_known(states, zone)
     operator_request = Request.validated(op, zone, key, **fields)
-    where = replace(replica.where, zone=zone, timeout=TIMEOUT_SECONDS)
-    # A connection of its own: it waits for the reply for seconds.
-    client = ZoneClient(connect(where, "jaywalk-api"), where, zone)
-    try:
-        reply = client.ask(
-            operator_request, DECISION_TIMEOUT_SECONDS, client.keys.operator_inbox
-        ).lease_or_raise()
-    finally:
-        client.client.close()
+    reply = ask(replica.where, operator_request, "jaywalk-api")
     lease = {
         "zone": zone,
         "name": reply.name,

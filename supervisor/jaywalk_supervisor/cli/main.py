@@ -19,7 +19,7 @@ from jaywalk.service.arguments import ArgumentParser
 from jaywalk.service.version import installed_version
 
 from ..store.store import Store
-from . import API_ADDRESS, token, zone
+from . import API_ADDRESS, peer, token, zone
 from .controller_options import (
     add_controller_options,
     add_option,
@@ -27,6 +27,7 @@ from .controller_options import (
     embedded_server,
 )
 
+_COMMANDS = {"peer": peer.run, "token": token.run}
 SERVICE_SETTINGS_FILE = "/etc/jaywalk-supervisor/supervisor.env"
 
 
@@ -63,6 +64,7 @@ def parser() -> ArgumentParser:
     add_controller_options(common, argparse.SUPPRESS)
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
     zone.add_commands(commands, common)
+    peer.add_commands(commands, common)
     token.add_commands(commands, common)
     return top
 
@@ -96,7 +98,7 @@ def _run_command(options: argparse.Namespace) -> int:
     store = Store.open(where, "jaywalk-supervisor-zone")
     try:
         with RedisErrorTranslator(where):
-            return token.run(store, options) if options.command == "token" else zone.run(store, options)
+            return _COMMANDS.get(options.command, zone.run)(store, options)
     finally:
         store.close()
 

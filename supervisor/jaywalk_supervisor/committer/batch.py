@@ -15,7 +15,7 @@ from ..decisions.agent_requests import Decision, decide
 from ..monitoring import request_log
 from ..monitoring.health import Health
 from ..monitoring.request_log import LoggedRequest
-from ..state.zone_state import Undo, ZoneState
+from ..state.zone_state import BlockUndo, Undo, ZoneState
 from .answered import AnsweredRequests, Answers, identity_of, is_operator_request, with_first_outcome
 from .inboxes import InboxEntry
 from .timeliness import untimely
@@ -37,7 +37,7 @@ class Batch:
 
     changes: list[Change] = field(default_factory=list)
     answers: list[tuple[InboxEntry, Reply]] = field(default_factory=list)
-    undos: list[Undo] = field(default_factory=list)
+    undos: list[Undo | BlockUndo] = field(default_factory=list)
     changing: Answers = field(default_factory=dict)
     size: int = 0
     decided: int = 0
@@ -96,7 +96,7 @@ class Decider:
 
 def _decide_and_apply(state: ZoneState, request: Request, now: float, batch: Batch) -> Reply:
     """Decides on one request and applies it; an internal error is answered and affects no other request."""
-    undos: list[Undo] = []
+    undos: list[Undo | BlockUndo] = []
     try:
         decision: Decision = decide(state, request, now)
         for change in decision.changes:

@@ -24,6 +24,7 @@ from jaywalk.zone.retention import may_be_retained
 
 from ..state.zone_state import ZoneState
 from .allocation import Claimant, Grant, check_prefixes, choose, filter_free, unreadable_refusal
+from .blocks import check_not_blocked
 from .decision import ABSENT, Decision, admit, end_lease, grant_time, leave_unknown
 from .last_seen import refusal
 from .naming import note, renamed
@@ -36,6 +37,7 @@ __all__ = ["Decision", "decide"]
 def decide(state: ZoneState, request: Request, now: float) -> Decision:
     """Decides on ``request`` at the time ``now``; a refusal is an answer, not an exception."""
     try:
+        check_not_blocked(state, request)
         _check_same_machine(state.peers.get(request.key), request)
         decision = _HANDLERS[request.op](state, request, now)
         _check_not_overwriting(state, request, decision.changes)
@@ -52,7 +54,7 @@ def _check_not_overwriting(state: ZoneState, request: Request, changes: Sequence
     for change in changes if state.unreadable else ():
         mark = state.unreadable.get(change.key)
         own = request.op in ("join", "leave") and change.key == request.key
-        released = request.op == "release" and not request.child_prefixes
+        released = request.op == "block" or (request.op == "release" and not request.child_prefixes)
         if mark is not None and not (mark.covered or own or released):
             raise unreadable_refusal(state, mark, "keeps that lease as it is")
 

@@ -23,6 +23,7 @@ from jaywalk.zone.reservations import (
 )
 
 from ..state.zone_state import ZoneState
+from . import blocks
 from .allocation import Claimant, Grant, check_prefixes, choose
 from .decision import ABSENT, Decision, admit, displacements, end_lease, grant_time, leave_unknown
 from .naming import renamed
@@ -103,4 +104,6 @@ OPERATOR_HANDLERS: Mapping[str, Callable[[ZoneState, Request, float], Decision]]
     "rekey": _rekey,
     "show": _show,
     SIGN: sign,
+    "block": blocks.block,
+    "allow": blocks.allow,
 }

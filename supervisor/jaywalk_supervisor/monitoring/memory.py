@@ -21,7 +21,7 @@ from .health import Health
 log = logging.getLogger(__name__)
 
 # Operations that are committed even if Redis's memory is full.
-FREEING = ("leave", "release")
+FREEING = ("leave", "release", "block")
 # Share of memory in use below which a full Redis counts as relieved.
 RELIEVED_SHARE = 0.97
 

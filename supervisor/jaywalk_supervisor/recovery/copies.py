@@ -15,6 +15,7 @@ from typing import Any
 
 from jaywalk.core.errors import InvalidValue
 from jaywalk.zone import codec
+from jaywalk.zone.blocks import Block
 from jaywalk.zone.models import Lease, Zone
 
 from ..admin.tokens import Token
@@ -46,6 +47,7 @@ class ZoneCopy:
     digest: str = ""
     leases: Mapping[str, Lease] = field(default_factory=dict)
     saved: int = 0
+    blocked: Mapping[str, Block] = field(default_factory=dict)
 
     @property
     def reserved(self) -> dict[str, Lease]:
@@ -58,7 +60,7 @@ class ZoneCopy:
         New leases are no such difference: without them no node loses its address, since it joins again and
         requests the address that it had.
         """
-        if (self.zone, self.digest) != (from_.zone, from_.digest):
+        if (self.zone, self.digest, self.blocked) != (from_.zone, from_.digest, from_.blocked):
             return True
         for key, before in from_.leases.items():
             lease = self.leases.get(key)
@@ -82,6 +84,8 @@ class ZoneCopy:
             "digest": self.digest,
             "leases": {key: lease.to_wire() for key, lease in leases.items()},
         }
+        if self.blocked:
+            body["blocked"] = {key: block.to_wire() for key, block in self.blocked.items()}
         return _with_header(body)
 
     @classmethod
@@ -101,6 +105,10 @@ class ZoneCopy:
             _digest_of(body.get("digest", "")),
             {key: Lease.from_wire(key, record) for key, record in leases.items()},
             codec.natural(body.get("saved", 0), "time"),
+            {
+                key: Block.from_wire(record)
+                for key, record in codec.mapping(body.get("blocked", {}), "the list of blocks").items()
+            },
         )
 
 

@@ -29,6 +29,7 @@ import redis
 
 from jaywalk.controller.address import ControllerAddress
 from jaywalk.core.errors import InvalidValue
+from jaywalk.zone.blocks import Block
 from jaywalk.zone.marks import number
 from jaywalk.zone.redis_keys import REMOVED_ZONES, ZoneKeys
 from jaywalk.zone.view import history_of
@@ -138,7 +139,7 @@ class Recovery:
         for name, state in states.items():
             copy = self._copies.get(name)
             if copy is not None and state.epoch == copy.position[0] and state.rev > copy.position[1]:
-                self._copies[name] = copy_of(state, copy.digest, copy.saved)
+                self._copies[name] = copy_of(state, copy.digest, copy.saved, copy.blocked)
 
     def restore_zones(
         self, store: Store, states: Mapping[str, ZoneState], returning: Collection[str] = ()
@@ -178,12 +179,13 @@ class Recovery:
             if status is None or name in self._failed:
                 continue
             known = self._copies.get(name)
-            if known is None or (known.position, known.digest) != (status.position, status.digest):
+            if known is None or _differs(known, status, states[name]):
                 try:
                     states[name] = store.catch_up(states[name])
+                    blocked = store.blocks(name) if states[name].blocked else {}
                 except (InvalidValue, ZoneGone):
                     continue  # the next check handles it
-                self._copies[name] = copy_of(states[name], status.digest, int(store.time(name)))
+                self._copies[name] = copy_of(states[name], status.digest, int(store.time(name)), blocked)
             if self._writer is not None:
                 self._writer.schedule(self._copies[name])
 
@@ -207,7 +209,7 @@ class Recovery:
         if status is None:
             if copy is None or self._removed(store, name) or not restore.recreate_zone(store, copy):
                 return False
-            self._copies[name] = copy_of(store.load(name), copy.digest, copy.saved)
+            self._copies[name] = copy_of(store.load(name), copy.digest, copy.saved, copy.blocked)
             return True
         if copy is not None and _is_another(copy, status):
             copy = None
@@ -237,6 +239,7 @@ class Recovery:
 
     def _log_rollback(self, store: Store, copy: ZoneCopy, status: ZoneStatus) -> None:
         name = copy.zone.name
+        restore.restore_blocks(store, copy)
         state = store.load(name)
         found = differences(copy, state, status.digest)
         if not found:
@@ -291,6 +294,11 @@ def _is_another(copy: ZoneCopy, status: ZoneStatus) -> bool:
     return status.readded and found is Relation.RECREATED
 
 
-def copy_of(state: ZoneState, digest: str, saved: int) -> ZoneCopy:
-    """Returns a copy of a zone's state, taken at the time ``saved``."""
-    return ZoneCopy(state.zone, (state.epoch, state.rev), digest, dict(state.leases), saved)
+def _differs(copy: ZoneCopy, status: ZoneStatus, state: ZoneState) -> bool:
+    """Whether ``copy`` is not the zone's any more."""
+    return (copy.position, copy.digest, set(copy.blocked)) != (status.position, status.digest, state.blocked)
+
+
+def copy_of(state: ZoneState, digest: str, saved: int, blocked: Mapping[str, Block]) -> ZoneCopy:
+    """Returns a copy of a zone's state and of its blocks, taken at the time ``saved``."""
+    return ZoneCopy(state.zone, (state.epoch, state.rev), digest, dict(state.leases), saved, dict(blocked))

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 
 from jaywalk.core.errors import InvalidValue
 from jaywalk.zone import codec
-from jaywalk.zone.events import Change
+from jaywalk.zone.events import BLOCK, Change
 from jaywalk.zone.models import Lease
 from jaywalk.zone.redis_keys import ZoneKeys
 
 from ..admin.zones import update_zone
+from ..decisions.blocks import block_changes
 from ..state.zone_state import ZoneState
 from ..store.acl import set_password, write_user
 from ..store.store import BATCH, Origin, Store
@@ -30,6 +31,8 @@ def recreate_zone(store: Store, copy: ZoneCopy) -> bool:
     now = store.time(copy.zone.name)
     leases = {key: as_lost(lease, now) for key, lease in copy.leases.items() if is_reserved(lease)}
     origin = Origin(copy.position, copy.digest, origin_mark(copy), leases=leases)
+    # First, so that no supervisor serves the zone without them.
+    store.set_blocks(copy.zone.name, copy.blocked)
     if not store.create(copy.zone, origin):
         return False
     added, left_out = restore_leases(store, copy)
@@ -50,6 +53,7 @@ def recreate_zone(store: Store, copy: ZoneCopy) -> bool:
 def replace_older(store: Store, copy: ZoneCopy) -> None:
     """Replaces a zone that was restored from an older copy by ``copy``."""
     name = copy.zone.name
+    restore_blocks(store, copy)
     store.commit_all(name, lambda state: _apply_all(state, outdated_reservations(state, copy)))
     try:
         changed, _state = update_zone(store, name, lambda _state: copy.zone)
@@ -73,6 +77,7 @@ def replace_older(store: Store, copy: ZoneCopy) -> None:
 
 def add_missing_leases(store: Store, copy: ZoneCopy) -> None:
     """Adds leases of ``copy`` to a zone that was created again, unless they conflict."""
+    restore_blocks(store, copy)
     added, left_out = restore_leases(store, copy)
     if added:
         log.warning(
@@ -81,6 +86,20 @@ def add_missing_leases(store: Store, copy: ZoneCopy) -> None:
             added,
         )
     _log_left_out(copy.zone.name, left_out)
+
+
+def restore_blocks(store: Store, copy: ZoneCopy) -> None:
+    """Blocks the keys again that ``copy`` knows as blocked; their leases end, as when they were blocked."""
+    now = store.time(copy.zone.name)
+
+    def missing(state: ZoneState) -> list[Change]:
+        lost = [key for key in copy.blocked if key not in state.blocked]
+        changes = [change for key in lost for change in block_changes(state, key, copy.blocked[key], now)]
+        return _apply_all(state, changes)
+
+    if copy.blocked and (done := store.commit_all(copy.zone.name, missing)):
+        count = sum(change.sign == BLOCK for change in done)
+        log.warning("zone %s: the controller lost blocks, which were restored (%d)", copy.zone.name, count)
 
 
 def restore_password(store: Store, copy: ZoneCopy) -> None:

@@ -20,7 +20,9 @@ def check_types(client: Any, zone: str) -> None:
     """
     keys = ZoneKeys(zone)
     expected = {
-        **dict.fromkeys((keys.meta, keys.peers, keys.leases, keys.last_seen, keys.credentials), "hash"),
+        **dict.fromkeys(
+            (keys.meta, keys.peers, keys.leases, keys.last_seen, keys.credentials, keys.blocked), "hash"
+        ),
         **dict.fromkeys((keys.inbox, keys.operator_inbox), "list"),
         keys.events: "stream",
     }

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 from jaywalk.core.errors import InvalidValue
-from jaywalk.zone.events import Change, Event, Gap
+from jaywalk.zone.events import BLOCK, Change, Event, Gap
 from jaywalk.zone.marks import Head, agree, number, readable
 from jaywalk.zone.models import Lease, Peer, Zone, lease_of
 from jaywalk.zone.redis_keys import ZoneKeys
@@ -46,6 +46,13 @@ class Undo(NamedTuple):
     unreadable: Unreadable | None = None
 
 
+class BlockUndo(NamedTuple):
+    """Whether a key was blocked before a change."""
+
+    key: str
+    blocked: bool
+
+
 class ZoneState:
     """A zone at (epoch, rev), in the history that ``mark`` belongs to ("" if unknown).
 
@@ -53,6 +60,7 @@ class ZoneState:
     ``prefixes`` are indexes over it.  ``last_seen_at`` maps keys to the time of their last request (seconds
     since 1970), for the keys that were read from Redis.  ``listening_since`` is the time since which requests
     are received without a gap.  ``observations`` holds the endpoints at which peers observe one another.
+    ``blocked`` holds the keys that an operator blocked.
     ``unreadable`` marks the keys with a record in Redis that does not parse: the lease of such a key holds
     what could be read, and ``peers`` contains the key if its peer record parses.
     """
@@ -71,6 +79,7 @@ class ZoneState:
         self.pools = [Pool(cidr, zone.policy.excluded) for cidr in zone.pools]
         self.prefixes = PrefixIndex()
         self.unreadable: dict[str, Unreadable] = {}
+        self.blocked: set[str] = set()
         self.last_seen_at: Mapping[str, int] = {}
         self.observations = EndpointObservations()
         self.listening_since = 0.0
@@ -86,6 +95,7 @@ class ZoneState:
         peers: Mapping[str, str],
         leases: Mapping[str, str],
         before: ZoneState | None = None,
+        blocked: Collection[str] = (),
     ) -> ZoneState:
         """Loads a zone from its hashes in Redis; marks a record that does not parse (:mod:`.unreadable`).
 
@@ -96,6 +106,7 @@ class ZoneState:
         except (KeyError, ValueError):
             raise unreadable_meta(name) from None
         state = cls(Zone.from_wire(name, meta), epoch, rev, wait_ms, readable(meta.get("mark")))
+        state.blocked = set(blocked)
         same = before and before.stream_id == state.stream_id and agree(before.mark, state.mark)
         known_lease = before.complete_lease if before and same else lambda _key: None
         marked: list[Undo] = []
@@ -176,11 +187,13 @@ class ZoneState:
             if not keys:
                 self._names.pop(name, None)
 
-    def apply(self, change: Change, peer: Peer | None = None) -> Undo:
+    def apply(self, change: Change, peer: Peer | None = None) -> Undo | BlockUndo:
         """Applies one change; raises ``InvalidValue`` if its record does not parse.
 
         ``peer`` is the parsed record of a ``+`` that this supervisor wrote, so that it is not parsed again.
         """
+        if change.sign == BLOCK:
+            return self._set_blocked(change.key, change.record is not None)
         lease = self.leases.get(change.key)
         if change.sign == "+":
             if peer is None or peer.key != change.key:
@@ -194,10 +207,21 @@ class ZoneState:
         record = None if change.record is None else Lease.from_wire(change.key, change.record)
         return self.put(change.key, self.peers.get(change.key), record)
 
-    def undo(self, undos: Iterable[Undo]) -> None:
+    def undo(self, undos: Iterable[Undo | BlockUndo]) -> None:
         """Undoes changes, the last one first."""
         for undo in reversed(list(undos)):
-            self.put(*undo)
+            if isinstance(undo, BlockUndo):
+                self._set_blocked(*undo)
+            else:
+                self.put(*undo)
+
+    def _set_blocked(self, key: str, blocked: bool) -> BlockUndo:
+        before = BlockUndo(key, key in self.blocked)
+        if blocked:
+            self.blocked.add(key)
+        else:
+            self.blocked.discard(key)
+        return before
 
     def apply_event(self, event: Event) -> None:
         """Applies the commit of another supervisor; raises ``Gap`` if the zone must be reloaded."""

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from jaywalk.zone import codec
-from jaywalk.zone.events import Change
+from jaywalk.zone.events import BLOCK, Change
+from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk.zone.reply_streams import ReplyTo
 from jaywalk.zone.requests import Reply
 
@@ -22,6 +23,14 @@ class CommitArgs(NamedTuple):
     arguments: list[str | int]
 
 
+class HashPart(NamedTuple):
+    """What a commit writes into a further hash of the zone: keys with values to set, and keys to delete."""
+
+    name: str
+    to_set: Sequence[str]
+    to_delete: Sequence[str] = ()
+
+
 def commit_args(
     state: ZoneState, changes: Sequence[Change], replies: Mapping[ReplyTo, Reply], mark: str
 ) -> CommitArgs:
@@ -30,10 +39,10 @@ def commit_args(
     ``mark`` is the mark of the new revision.
     """
     wait_ms = state.desired_wait_ms
-    touched = dict.fromkeys(change.key for change in changes)
-    peers = {
-        change.key: change.text for change in changes if change.sign == "+" and change.key in state.peers
-    }
+    logged = [change for change in changes if change.sign != BLOCK]
+    blocks = {change.key: change for change in changes if change.sign == BLOCK}
+    touched = dict.fromkeys(change.key for change in logged)
+    peers = {change.key: change.text for change in logged if change.sign == "+" and change.key in state.peers}
     leases = {key: codec.compact(state.leases[key].to_wire()) for key in touched if key in state.leases}
     parts = (
         [part for record in peers.items() for part in record],
@@ -42,18 +51,34 @@ def commit_args(
         [key for key in touched if key not in state.leases],
     )
     keys = state.keys
+    further = [_blocked_part(keys, blocks)] if blocks else []
+    blocked = {key: change.record is not None for key, change in blocks.items()}
     answered = [reply_trimming.arguments(keys, to, reply) for to, reply in replies.items()]
     return CommitArgs(
-        [keys.meta, keys.peers, keys.leases, keys.events, *(stream for stream, _ in answered)],
+        [
+            *(keys.meta, keys.peers, keys.leases, keys.events),
+            *(part.name for part in further),
+            *(stream for stream, _ in answered),
+        ],
         [
             state.epoch,
             state.rev,
             state.mark,
             mark,
-            f"[{','.join(change.to_wire() for change in changes)}]" if changes else "",
+            f"[{','.join(change.to_wire() for change in logged)}]" if changes else "",
             wait_ms if wait_ms != state.wait_ms else "",
             *map(len, parts),
+            codec.compact(blocked) if blocked else "",
+            len(further),
+            *(len(texts) for part in further for texts in (part.to_set, part.to_delete)),
             *(text for part in parts for text in part),
+            *(text for part in further for texts in (part.to_set, part.to_delete) for text in texts),
             *(argument for _, arguments in answered for argument in arguments),
         ],
     )
+
+
+def _blocked_part(keys: ZoneKeys, blocks: Mapping[str, Change]) -> HashPart:
+    """Returns the records of keys that are blocked, and the keys that are allowed again."""
+    blocked = [part for key, change in blocks.items() if change.text for part in (key, change.text)]
+    return HashPart(keys.blocked, blocked, [key for key, change in blocks.items() if not change.text])

@@ -17,6 +17,7 @@ from jaywalk.controller.client import parse_last_seen
 from jaywalk.controller.errors import is_full
 from jaywalk.core.errors import InvalidValue, JaywalkError
 from jaywalk.zone import codec
+from jaywalk.zone.blocks import Block
 from jaywalk.zone.events import Change, Event, Gap
 from jaywalk.zone.marks import Head
 from jaywalk.zone.models import SCHEMA, Lease, Zone
@@ -110,28 +111,43 @@ class Store(Connection):
         """
         keys = ZoneKeys(name)
         with explaining_wrong_types(self.redis, name):
-            meta, peers, leases = self._read_together(keys)
+            meta, peers, leases, blocked = self._read_together(keys)
         if not meta:
             raise ZoneGone(name)
-        return ZoneState.load(name, meta, peers, leases, before)
+        return ZoneState.load(name, meta, peers, leases, before, blocked)
 
-    def _read_together(self, keys: ZoneKeys) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
-        """Reads meta data, peers and leases of the same revision.
+    def blocks(self, zone: str) -> dict[str, Block]:
+        """Returns the blocks of a zone, by key."""
+        with explaining_wrong_types(self.redis, zone):
+            records = self.redis.hgetall(ZoneKeys(zone).blocked)
+        return {key: Block.from_wire(record) for key, record in records.items()}
+
+    def set_blocks(self, zone: str, blocks: Mapping[str, Block]) -> None:
+        """Writes blocks of a zone that does not exist yet."""
+        records = {key: codec.compact(block.to_wire()) for key, block in blocks.items()}
+        if records:
+            self.redis.hset(ZoneKeys(zone).blocked, mapping=records)
+
+    def _read_together(
+        self, keys: ZoneKeys
+    ) -> tuple[dict[str, str], dict[str, str], dict[str, str], list[str]]:
+        """Reads meta data, peers, leases and blocked keys of the same revision.
 
         A Redis whose memory is full refuses transactions: then they are read until no commit came in between.
         """
         try:
             with self.redis.pipeline(transaction=True) as pipe:
-                pipe.hgetall(keys.meta).hgetall(keys.peers).hgetall(keys.leases)
-                meta, peers, leases = pipe.execute()
-                return meta, peers, leases
+                pipe.hgetall(keys.meta).hgetall(keys.peers).hgetall(keys.leases).hkeys(keys.blocked)
+                meta, peers, leases, blocked = pipe.execute()
+                return meta, peers, leases, blocked
         except redis.ResponseError as error:
             if not is_full(error):
                 raise
         while True:
             meta, peers, leases = (self.redis.hgetall(key) for key in (keys.meta, keys.peers, keys.leases))
+            blocked = self.redis.hkeys(keys.blocked)
             if self.redis.hmget(keys.meta, *HEAD_FIELDS) == [meta.get(field) for field in HEAD_FIELDS]:
-                return meta, peers, leases
+                return meta, peers, leases, blocked
 
     def head(self, zone: str) -> Head:
         """Returns a zone's position; raises ``ZoneGone``, or ``InvalidValue`` if it does not parse."""

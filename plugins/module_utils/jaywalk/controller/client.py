@@ -165,6 +165,11 @@ class ZoneClient:
         with RedisErrorTranslator(self.where):
             return self.client.hget(self.keys.peers, key) is not None
 
+    def is_blocked(self, key: str) -> bool:
+        """Whether an operator blocked ``key``; only operators may read that."""
+        with self._asking():
+            return self.client.hget(self.keys.blocked, key) is not None
+
     def last_seen(self) -> dict[str, int]:
         """The time of each key's last request, in seconds since 1970; only operators may read it."""
         with self._asking():

@@ -13,6 +13,8 @@ from . import codec
 from .marks import Head, agree, readable
 
 MAX_WAIT_MS = 60_000
+# The sign of a change that blocks a key (with a record) or allows it again (without one).
+BLOCK = "!"
 
 
 class Gap(JaywalkError):
@@ -26,6 +28,8 @@ class Fork(Gap):
 @dataclass
 class Change:
     """One change of an event: ``+`` a peer is new or changed, ``-`` it left, ``=`` only its lease changed.
+
+    ``!`` is for supervisors: the key is blocked, or, without a record, allowed again.
 
     Not frozen, since every agent makes one per change, and frozen takes twice as long.
     """
@@ -73,18 +77,25 @@ class Event(NamedTuple):
         """Reads a stream entry.
 
         Its fields: ``o`` (JSON list of changes), ``w`` (wait_ms), ``prev`` (a bump), ``zone`` (changed),
-        ``m`` (the mark before and its own).
+        ``b`` (JSON object: key -> whether it is blocked), ``m`` (the mark before and its own).
         """
         try:
             epoch, rev = map(int, entry_id.split("-"))
             wait = wait_of(fields["w"]) if "w" in fields else None
             previous = int(fields["prev"]) if "prev" in fields else None
             changes = codec.decoded(fields.get("o", "[]"))
+            blocked = codec.decoded(fields["b"]) if "b" in fields else {}
         except (ValueError, RecursionError):
             raise InvalidValue(f"the event {entry_id} of the zone does not parse") from None
         if not isinstance(changes, list):
             raise InvalidValue(f"the event {entry_id} of the zone holds no list of changes")
+        if not isinstance(blocked, dict):
+            raise InvalidValue(f"the event {entry_id} of the zone holds no blocks")
         parsed = tuple(map(Change.from_wire, changes))
+        if blocked:
+            parsed += tuple(
+                Change(BLOCK, key, {} if is_blocked else None) for key, is_blocked in blocked.items()
+            )
         before, _blank, own = fields.get("m", "").partition(" ")
         return cls(epoch, rev, parsed, wait, previous, "zone" in fields, readable(own), readable(before))
 

@@ -61,6 +61,10 @@ class ZoneKeys:
         return self._key("creds")
 
     @cached_property
+    def blocked(self) -> str:
+        return self._key("blocked")
+
+    @cached_property
     def last_seen(self) -> str:
         return self._key("seen")
 

@@ -17,7 +17,7 @@ from typing import Any
 from ..core import key_format, validation
 from ..core.errors import BadRequest, InvalidValue, RequestRefused
 from ..trust.statements import Signed
-from . import codec
+from . import blocks, codec
 from .models import SCHEMA, Lease, Peer
 from .record_fields import MAX_LOCAL, MAX_PREFIXES, MAX_REQUESTED
 from .reply_streams import ReplyTo
@@ -38,7 +38,7 @@ CHECK = "check"
 AGENT_OPS = ("join", "leave", "endpoint", REPORT, CHECK)
 # An operator's request that stores a signed statement of the mesh lock.
 SIGN = "sign"
-OPERATOR_OPS = ("reserve", "release", "rekey", "show", SIGN)
+OPERATOR_OPS = ("reserve", "release", "rekey", "show", SIGN, "block", "allow")
 # Requests that expire when their sender stops waiting, since they may take an address that another node has
 # by then. A leave does not expire: it should happen in any case.
 EXPIRING_OPS = ("join", *OPERATOR_OPS)
@@ -72,6 +72,7 @@ class Request:
     became of values that were not in their canonical spelling.  ``expires``, in milliseconds since 1970 by
     the controller's clock, is when nobody waits any more, or 0: after that it is not carried out.  ``signed``
     is the statement that an operator signed about the key: a node brings its own, should Redis have lost it.
+    ``by`` and ``reason`` are an operator's: who blocks a key, and why.
     """
 
     op: str
@@ -93,6 +94,8 @@ class Request:
     observed: Mapping[str, str] = field(default_factory=dict)
     expires: int = 0
     signed: Signed | None = None
+    by: str = ""
+    reason: str = ""
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     @classmethod
@@ -117,6 +120,8 @@ class Request:
         shared: bool = True,
         expires: int = 0,
         signed: Signed | None = None,
+        by: str = "",
+        reason: str = "",
     ) -> Request:
         """A request of unchecked values; new unless checked ``nonce`` and ``seq`` are given."""
         return cls(
@@ -141,6 +146,8 @@ class Request:
             observed=_observed(observed),
             expires=expires,
             signed=signed,
+            by=blocks.shortened(by),
+            reason=blocks.shortened(reason),
             notes=_normalised(child_prefixes),
         )
 
@@ -173,6 +180,8 @@ class Request:
             "observed": self.observed,
             "expires": self.expires,
             "lock": self.signed.to_wire() if self.signed else None,
+            "by": self.by,
+            "reason": self.reason,
         }
         fields.update({name: value for name, value in optional.items() if value})
         return codec.compact(fields)
@@ -201,6 +210,8 @@ class Request:
             shared=data["op"] == REPORT or data.get("answer") == _SHARED,
             expires=codec.natural(data.get("expires", 0), "expiry"),
             signed=Signed.from_wire(data["lock"]) if data.get("lock") else None,
+            by=codec.text(data.get("by", ""), "operator"),
+            reason=codec.text(data.get("reason", ""), "reason"),
         )
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ..core import ip
 from ..core.errors import InvalidValue
 from ..trust.lock import Lock
-from .events import Change, Event, Gap
+from .events import BLOCK, Change, Event, Gap
 from .marks import Head, Position, remember
 from .models import Peer, Zone
 
@@ -196,7 +196,7 @@ class ZoneView:
     def _take(self, change: Change, rev: int) -> set[str]:
         if change.sign == "+":
             return self.put(change.key, change.record)
-        if change.sign == "=":
+        if change.sign in ("=", BLOCK):
             return set()
         self.rejected.pop(change.key[:64], None)
         known = self.peers.get(change.key)

@@ -1,11 +1,13 @@
 -- SPDX-License-Identifier: GPL-3.0-or-later
 -- Commits a batch of decisions to one zone if there was no other commit since they were made, or writes nothing.
 --
--- KEYS  meta, peers, leases, events, then the stream of each answer
+-- KEYS  meta, peers, leases, events, then further hashes, then the stream of each answer
 -- ARGV  epoch, rev and mark of the decisions; the new mark; the changes as a JSON list ('' for none); the new
 --       wait_ms ('' to keep it); the numbers of the following arguments that are peers to set, peers to delete,
---       leases to set, leases to delete (a record to set counts as two: key and value); these arguments; then
---       for each answer its field, its text, the limit of entries of its stream, and its lifetime in seconds
+--       leases to set, leases to delete (a record to set counts as two: key and value); the keys that are
+--       blocked or allowed by these changes as JSON ('' for none); the number of further hashes, and of each the
+--       numbers of arguments to set and to delete; these arguments; then for each answer its field, its text, the
+--       limit of entries of its stream, and its lifetime in seconds
 -- Returns OK, CONFLICT (catch up and decide again), INCARNATION (bump first) or GONE (no such zone).
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'rev', 'run_id', 'mark')
 if not meta[1] then return 'GONE' end
@@ -20,7 +22,9 @@ redis.call('HLEN', KEYS[2])
 redis.call('HLEN', KEYS[3])
 
 local SLICE = 1000 -- even; Lua's stack holds some thousand values
-local at = 11
+local hashes = tonumber(ARGV[12])
+for i = 5, 4 + hashes do redis.call('HLEN', KEYS[i]) end
+local at = 13 + 2 * hashes
 local function write(command, hash, count)
   local ends = at + tonumber(count)
   while at < ends do
@@ -34,6 +38,10 @@ if ARGV[5] ~= '' then
   local rev = string.format('%d', tonumber(meta[2]) + 1)
   local entry = {'o', ARGV[5], 'm', (meta[4] or '') .. ' ' .. ARGV[4]}
   if ARGV[6] ~= '' then entry[5], entry[6] = 'w', ARGV[6] end
+  if ARGV[11] ~= '' then
+    entry[#entry + 1] = 'b'
+    entry[#entry + 1] = ARGV[11]
+  end
   -- This is the first write since it alone can fail, and the writes of a script are not rolled back.
   local answer = refused(KEYS[4], meta[1] .. '-' .. rev, entry)
   if answer then return answer end
@@ -42,9 +50,13 @@ if ARGV[5] ~= '' then
   write('HDEL', KEYS[2], ARGV[8])
   write('HSET', KEYS[3], ARGV[9])
   write('HDEL', KEYS[3], ARGV[10])
+  for i = 1, hashes do
+    write('HSET', KEYS[4 + i], ARGV[11 + 2 * i])
+    write('HDEL', KEYS[4 + i], ARGV[12 + 2 * i])
+  end
   redis.call('HSET', KEYS[1], 'rev', rev, 'mark', ARGV[4])
 end
-for i = 5, #KEYS do
+for i = 5 + hashes, #KEYS do
   local answered = redis.pcall('XADD', KEYS[i], 'MAXLEN', ARGV[at + 2], '*', ARGV[at], ARGV[at + 1])
   if type(answered) == 'table' and answered.err then
     -- The key was given another type by hand; senders that wait for an older answer in it repeat their requests.

@@ -68,6 +68,17 @@ def test_lease_is_reserved_changed_and_released(run_module: RunModule, controlle
     assert gone["diff"]["after"] == ""
 
 
+def test_a_key_is_removed_and_blocked(run_module: RunModule, controller: Controller) -> None:
+    run_module(jaywalk_lease, **controller.as_operator, public_key=ONE)
+    gone = three_times(run_module, controller, state="absent", block=True, reason="stolen")
+    assert gone["lease"] is None
+    assert gone["diff"]["after"] == f"blocked {ONE}\n"
+    back = run_module(jaywalk_lease, **controller.as_operator, public_key=ONE)
+    assert "allow it first" in back["msg"]
+    unclear = run_module(jaywalk_lease, **controller.as_operator, name="db1", block=True)
+    assert "block is given without a key" in unclear["msg"]
+
+
 def test_the_name_of_a_host_with_another_key_is_refused_also_for_a_numbered_node(
     run_module: RunModule, controller: Controller, tmp_path: Path
 ) -> None:

@@ -150,6 +150,27 @@ def test_the_removal_of_a_peer_that_redis_lost_reaches_the_nodes_that_retain_it(
         assert call("tenant", "DELETE", f"/peers/{key_of(8)}?zone=zone-blue").status_code == 404
 
 
+def test_a_peer_is_blocked_listed_and_allowed_again(
+    redis_server: RedisServer, store: Store, call: Call
+) -> None:
+    with committing(redis_server.address):
+        assert client_of(store, "zone-red").ask(join("zone-red", 1), 10).ok
+        path = f"/peers/{key_of(1)}"
+        assert call("tenant", "DELETE", f"{path}?reason=stolen").status_code == 400
+        assert call("tenant", "DELETE", f"{path}?block=true&reason=stolen").get_json()["lease"] is None
+        [block] = call("tenant", "GET", "/zones/zone-red/blocked").get_json()
+        assert (block["public_key"], block["reason"]) == (key_of(1), "stolen")
+        assert block["by"] == "token its-tenant"
+        refused = client_of(store, "zone-red").ask(join("zone-red", 1), 10)
+        assert refused.code == "blocked"
+        allowed = call("tenant", "DELETE", f"/zones/zone-red/blocked/{key_of(1)}").get_json()
+        assert allowed == {"changed": True, "blocked": False, "public_key": key_of(1)}
+        before = {"public_key": key_of(2), "reason": "lost"}
+        assert call("tenant", "POST", "/zones/zone-red/blocked", before).get_json()["changed"] is True
+        assert call("tenant", "POST", "/zones/zone-red/blocked", before).get_json()["changed"] is False
+        assert client_of(store, "zone-red").ask(join("zone-red", 2), 10).code == "blocked"
+
+
 NEW = {"name": "zone-x", "cidr": ["10.0.0.0/24"]}
 
 
@@ -163,6 +184,9 @@ NEW = {"name": "zone-x", "cidr": ["10.0.0.0/24"]}
         ("POST", "/ipam/leases/zone-blue", {"name": "-"}, {"admin", "operator"}),
         ("DELETE", "/ipam/leases/zone-blue", None, {"admin", "operator"}),
         ("DELETE", "/ipam/leases/zone-red/nonsense", None, {"admin", "operator", "tenant"}),
+        ("POST", "/zones/zone-blue/blocked", {}, {"admin", "operator"}),
+        ("DELETE", "/zones/zone-red/blocked/nonsense", None, {"admin", "operator", "tenant"}),
+        ("GET", "/zones/zone-blue/blocked", None, {"admin", "operator", "read"}),
         ("GET", "/zones/zone-blue", None, {"admin", "operator", "read"}),
         ("GET", "/ipam/leases/zone-blue", None, {"admin", "operator", "read"}),
         ("GET", "/healthz", None, {"admin", "operator", "read"}),

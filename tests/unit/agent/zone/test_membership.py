@@ -6,13 +6,14 @@ from __future__ import annotations
 import pytest
 
 from jaywalk.core.errors import RequestRefused
-from jaywalk.zone.requests import Reply, Request
+from jaywalk.zone.requests import CHECK, Reply, Request
 from jaywalk_agent.zone.membership import ENDPOINT_UPDATE, JOIN, Membership, OutstandingRequest
 from tests.agent_support import peer
 
 OURS, OTHERS = "000000aa", "000000bb"
 OWN = peer(0, machine_id=OURS)
 GRANTED = Reply(ok=True)
+BLOCKED_REPLY = Reply.refused("blocked", "the key is blocked")
 REFUSED = Reply.refused("address-taken", "10.20.0.9 belongs to node1")
 
 
@@ -96,10 +97,34 @@ def test_a_removal_ends_the_membership_until_a_restart(member: Membership) -> No
     assert member.removed
     assert member.ended
     assert not member.member
-    assert not member.waiting
+    assert op_of(member) == CHECK
     assert "was removed from zone zone-blue; restart the agent" in member.error
     member.start(None)
     assert op_of(member) == JOIN
+
+
+def test_a_removed_node_learns_from_any_reply_whether_it_is_blocked(member: Membership) -> None:
+    member.update(None, removal=True)
+    send(member)
+    member.handle_reply(Reply(ok=True), None, 0.0)
+    assert not member.waiting
+    member.start_request(CHECK)
+    send(member)
+    member.handle_reply(BLOCKED_REPLY, None, 0.0)
+    assert member.ended
+    assert member.error == "removed and blocked: the key is blocked"
+
+
+def test_a_blocked_node_stands_down_and_joins_once_it_is_allowed_again(member: Membership) -> None:
+    member.start_request(JOIN)
+    send(member)
+    member.handle_reply(BLOCKED_REPLY, OWN, 100.0)
+    assert member.blocked
+    assert member.outstanding == OutstandingRequest(JOIN, next_send=160.0)
+    send(member)
+    member.handle_reply(GRANTED, OWN, 160.0)
+    member.update(OWN, removal=True)
+    assert (member.member, member.ended, member.error) == (True, False, "")
 
 
 def test_a_node_whose_record_was_lost_joins_again_with_what_it_had(member: Membership) -> None:
@@ -129,7 +154,7 @@ def test_a_removal_ends_a_join_that_was_not_sent_yet(member: Membership) -> None
     member.start_request(JOIN)
     member.update(None, removal=True)
     assert member.removed
-    assert not member.waiting
+    assert op_of(member) == CHECK
 
 
 def test_a_record_of_another_machine_supersedes_this_one(

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Peers and blocked keys of zones, listed, removed and allowed again, as the ``peer`` command does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jaywalk.core import key_format, validation
+from jaywalk.core.errors import InvalidValue
+from jaywalk.zone.models import Lease
+from jaywalk.zone.requests import Request
+
+from ..state.zone_state import ZoneState
+from ..store.store import Store
+from .operator_client import ask
+from .zones import check_known
+
+# Keys that an error lists before it says that there are more.
+KEYS_IN_ERROR = 3
+_CLIENT = "jaywalk-supervisor-peer"
+
+
+def list_peers(store: Store, zone: str = "") -> list[dict[str, Any]]:
+    """Returns the keys with a lease in ``zone``, or in all zones; raises ``UnknownZone``."""
+    found = []
+    for name in _zones(store, zone):
+        state = store.load(name)
+        state.last_seen_at = store.last_seen(name)
+        leases = (lease for lease in state.leases.values() if not lease.has_placeholder_key)
+        found += [_facts(state, lease) for lease in sorted(leases, key=lambda lease: lease.name)]
+    return found
+
+
+def blocked(store: Store, zone: str = "") -> list[dict[str, Any]]:
+    """Returns the blocked keys of ``zone``, or of all zones; raises ``UnknownZone``."""
+    return [
+        {
+            "zone": name,
+            "public_key": key,
+            "since": validation.iso_time(block.since),
+            "by": block.by,
+            "reason": block.reason,
+        }
+        for name in _zones(store, zone)
+        for key, block in sorted(store.blocks(name).items(), key=lambda item: item[1].since)
+    ]
+
+
+def show(store: Store, peer: str, zone: str = "") -> dict[str, Any]:
+    """Returns one key's lease, its endpoint, and whether it is blocked; raises ``InvalidValue``."""
+    name, key = find(store, peer, zone)
+    state = store.load(name)
+    state.last_seen_at = store.last_seen(name)
+    lease, block = state.leases.get(key), store.blocks(name).get(key)
+    facts: dict[str, Any] = {"zone": name, "public_key": key}
+    facts |= _facts(state, lease) if lease is not None else {}
+    record = state.peers.get(key)
+    facts["endpoint"] = (record.observed or record.endpoint) if record else ""
+    facts["blocked"] = None
+    if block is not None:
+        since = validation.iso_time(block.since)
+        facts["blocked"] = {"since": since, "by": block.by, "reason": block.reason}
+    return facts
+
+
+def remove(
+    store: Store, peer: str, zone: str, by: str, reason: str, *, block: bool
+) -> tuple[bool, dict[str, Any]]:
+    """Ends the lease of a key, and with ``block`` blocks the key; returns whether that changed anything."""
+    name, key = find(store, peer, zone)
+    op = "block" if block else "release"
+    reply = ask(store.where, Request.validated(op, name, key, by=by, reason=reason), _CLIENT)
+    return reply.changed, {"zone": name, "public_key": key, "blocked": block}
+
+
+def allow(store: Store, peer: str, zone: str, by: str) -> tuple[bool, dict[str, Any]]:
+    """Ends the block of a key; returns whether it was blocked."""
+    key = key_format.public_key(peer)
+    names = [name for name in _zones(store, zone) if zone or key in store.blocks(name)]
+    if len(names) > 1:
+        raise InvalidValue(
+            f"the key {key} is blocked in the zones {', '.join(names)}", "select one with --zone"
+        )
+    if not names:
+        raise InvalidValue(
+            f"the key {key} is blocked in no zone", "see 'jaywalk-supervisor peer list --blocked'"
+        )
+    reply = ask(store.where, Request.validated("allow", names[0], key, by=by), _CLIENT)
+    return reply.changed, {"zone": names[0], "public_key": key, "blocked": False}
+
+
+def find(store: Store, peer: str, zone: str = "") -> tuple[str, str]:
+    """Returns the zone and the key of ``peer``, a key or a name; raises ``InvalidValue``.
+
+    A key that a zone does not know is found only in the zone that the caller names.
+    """
+    is_key = key_format.is_key(peer)
+    names = _zones(store, zone)
+    found = [
+        (name, key) for name in names for key in _keys_of(store.load(name), store.blocks(name), peer, is_key)
+    ]
+    if not found and is_key and zone:
+        return zone, key_format.public_key(peer)
+    if len(found) == 1:
+        return found[0]
+    shown = validation.shown(peer)
+    if not found:
+        where = f"zone {zone}" if zone else "any zone"
+        raise InvalidValue(
+            f"the peer {shown} is unknown to {where}",
+            "see 'jaywalk-supervisor peer list'; a key that is no peer needs --zone",
+        )
+    listed = ", ".join(f"{key} of {name}" for name, key in found[:KEYS_IN_ERROR])
+    raise InvalidValue(f"{shown} means {len(found)} peers ({listed})", "give --zone, or the key")
+
+
+def _keys_of(state: ZoneState, blocks: Any, peer: str, is_key: bool) -> list[str]:
+    if is_key:
+        return [peer] if peer in state.leases or peer in state.unreadable or peer in blocks else []
+    leases = [lease for lease in state.leases.values() if not lease.has_placeholder_key]
+    named = [lease.key for lease in leases if peer in (lease.name, lease.host)]
+    joined = [key for key in named if key in state.peers]
+    return joined or named
+
+
+def _zones(store: Store, zone: str) -> Sequence[str]:
+    names = store.zones()
+    if not zone:
+        return names
+    check_known(names, zone)
+    return [zone]
+
+
+def _facts(state: ZoneState, lease: Lease) -> dict[str, Any]:
+    seen = state.last_seen_at.get(lease.key)
+    return {
+        "zone": state.zone.name,
+        "name": lease.name,
+        "public_key": lease.key,
+        "addresses": list(lease.addresses),
+        "child_prefixes": list(lease.prefixes),
+        "state": lease.state,
+        "last_seen": validation.iso_time(seen) if seen else None,
+    }

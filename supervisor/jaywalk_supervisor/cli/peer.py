@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command ``peer`` of ``jaywalk-supervisor``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pwd
+import socket
+from typing import Any
+
+from tabulate import tabulate
+
+from ..admin import peers
+from ..store.store import Store
+from .zone import verbs_of
+
+
+def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Adds the parsers of the command; ``common`` has the options that say where Redis is."""
+    verb = verbs_of(commands, common, "peer", "list, show, remove and block peers, or allow them again")
+    listing = verb("list", "list the peers and leases of all zones, or the blocked keys")
+    listing.add_argument("--blocked", action="store_true", help="list the blocked keys instead")
+    show = verb("show", "show one peer: its lease, its endpoint, and whether it is blocked")
+    remove = verb(
+        "remove", "remove a peer: its lease ends, and its key is blocked, so that it cannot join again"
+    )
+    remove.add_argument("--no-block", action="store_true", help="let it join again")
+    remove.add_argument("--reason", default="", help="why, for those who list the blocks", metavar="TEXT")
+    allow = verb("allow", "end the block of a key; its node may join again")
+    for parser in (show, remove):
+        parser.add_argument("peer", help="the peer's public key or its name")
+    allow.add_argument("peer", help="the blocked public key", metavar="key")
+    for parser in (listing, show, remove, allow):
+        parser.add_argument("--zone", default="", help="only this zone (default: all)", metavar="ZONE")
+
+
+def run(store: Store, options: argparse.Namespace) -> int:
+    """Runs a command that :func:`add_commands` added; returns the exit code."""
+    return _VERBS[options.verb](store, options)
+
+
+def _list(store: Store, options: argparse.Namespace) -> int:
+    rows: list[tuple[Any, ...]]
+    headers: tuple[str, ...]
+    if options.blocked:
+        found = peers.blocked(store, options.zone)
+        rows = [(row["public_key"], row["zone"], row["since"], row["by"], row["reason"]) for row in found]
+        headers = ("key", "zone", "since", "by", "reason")
+    else:
+        found = peers.list_peers(store, options.zone)
+        rows = [
+            (
+                row["name"],
+                row["zone"],
+                ", ".join(row["addresses"]),
+                row["state"],
+                row["last_seen"] or "never",
+                row["public_key"],
+            )
+            for row in found
+        ]
+        headers = ("peer", "zone", "addresses", "state", "last seen", "key")
+    print(json.dumps(found) if options.json else tabulate(rows, headers=headers, tablefmt="plain"))
+    return 0
+
+
+def _show(store: Store, options: argparse.Namespace) -> int:
+    facts = peers.show(store, options.peer, options.zone)
+    if options.json:
+        print(json.dumps(facts))
+        return 0
+    rows = [(name.replace("_", " "), _text(value)) for name, value in facts.items() if name != "blocked"]
+    if facts["blocked"] is not None:
+        rows.append(("blocked", _text([text for text in facts["blocked"].values() if text])))
+    print(tabulate(rows, tablefmt="plain", disable_numparse=True))
+    return 0
+
+
+def _remove(store: Store, options: argparse.Namespace) -> int:
+    block = not options.no_block
+    changed, facts = peers.remove(store, options.peer, options.zone, _operator(), options.reason, block=block)
+    done = "removed and blocked" if block else "removed"
+    return _print_change(options, changed, facts, done if changed else f"{done} before")
+
+
+def _allow(store: Store, options: argparse.Namespace) -> int:
+    changed, facts = peers.allow(store, options.peer, options.zone, _operator())
+    return _print_change(options, changed, facts, "allowed again" if changed else "not blocked")
+
+
+def _print_change(options: argparse.Namespace, changed: bool, facts: dict[str, Any], done: str) -> int:
+    if options.json:
+        print(json.dumps({"changed": changed, **facts}))
+    else:
+        print(f"{facts['public_key']} of zone {facts['zone']} was {done}")
+    return 0
+
+
+_VERBS = {"list": _list, "show": _show, "remove": _remove, "allow": _allow}
+
+
+def _operator() -> str:
+    """Returns who runs this command, on which machine."""
+    name = os.environ.get("SUDO_USER")
+    if not name:
+        try:
+            name = pwd.getpwuid(os.getuid()).pw_name
+        except KeyError:
+            name = str(os.getuid())
+    return f"{name}@{socket.gethostname()}"
+
+
+def _text(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, list) else str(value or "")
