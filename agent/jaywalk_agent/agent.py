@@ -33,6 +33,7 @@ from .update_log import UpdateLog
 from .zone import snapshot
 from .zone.background_sender import BackgroundSender
 from .zone.follower import Follower, Update
+from .zone.lock_memory import LockMemoryWriter, open_lock
 from .zone.membership import Membership
 from .zone.requests import NodeRequests
 
@@ -49,7 +50,9 @@ class Agent:
         backend.require_tools()
         self.config = config
         self.stop = stop
-        view = snapshot.current(config)
+        self._lock = open_lock(config)
+        self._lock_memory = LockMemoryWriter(config, self._lock)
+        view = snapshot.current(config, self._lock)
         if view is None:
             # Raises at once; a node that knows its zone comes up without the password, and reports the error.
             config.controller_address()
@@ -80,6 +83,7 @@ class Agent:
             view,
             alive=self.health.heartbeat,
             observed=self.path_manager.endpoint_reporter.observed_endpoints,
+            lock=self._lock,
         )
         self.snapshots = snapshot.SnapshotWriter(config)
         self._update_log = UpdateLog(backend, self.dataplane, OwnAddresses(self.public_key, view))
@@ -100,6 +104,7 @@ class Agent:
 
         Raises ``JaywalkError`` before the agent is ready.
         """
+        self._lock_memory.save()
         try:
             with self.path_manager.paused():
                 done = self._tear_down() if self.membership.ended else self._bring_up(update)
@@ -141,7 +146,8 @@ class Agent:
         """
         address = replace(self.config.controller_address(), timeout=min(timeout, TIMEOUT_SECONDS))
         with self.stop.waiting():
-            client = ZoneClient(connect(address, name="jaywalk-up"), address, self.config.zone)
+            connection = connect(address, name="jaywalk-up")
+            client = ZoneClient(connection, address, self.config.zone, lock=self._lock)
             view = self._take_snapshot(client)
         # Raises what this machine refuses, before the zone gets the request.
         self.dataplane.plan(view)
@@ -150,6 +156,9 @@ class Agent:
             request = self.requests.join()
             lease = client.ask(request, timeout).lease_or_raise()
             view = self._take_snapshot(client)
+        self._lock_memory.save()
+        if reason := self.membership.unsigned_reason(view):
+            raise JaywalkError(reason)
         self.dataplane.apply(view)
         self._record_interface()
         self._forward(Update(view))

@@ -61,6 +61,7 @@ class AgentConfig:
     forward: bool = False
     mtu: int | None = None
     relay_port: int = 0
+    lock_keys: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, options: Mapping[str, str]) -> AgentConfig:
@@ -75,6 +76,7 @@ class AgentConfig:
             "child_prefixes": values["child_prefix"],
             "local_endpoint": DeclaredEndpoint.parse(endpoint, port) if endpoint else None,
             "peers_file": values["config"],
+            "lock_keys": values["lock_key"],
             "relay_port": _relay_port(options, port) if values["relay"] else 0,
         }
         config = cls(**{field.name: values[field.name] for field in fields(cls)})
@@ -92,6 +94,11 @@ class AgentConfig:
     def snapshot_file(self) -> Path:
         """The last valid copy of the zone."""
         return self.state_dir / f"{self.zone}.json"
+
+    @property
+    def lock_memory_file(self) -> Path:
+        """What this node remembers of the zone's mesh lock; it stays when the node leaves the zone."""
+        return self.state_dir / f"{self.zone}.signed"
 
     @property
     def volatile_snapshot_file(self) -> Path:

@@ -12,6 +12,7 @@ from typing import Any
 from jaywalk.core import key_format, validation
 from jaywalk.core.errors import InvalidValue, JaywalkError
 from jaywalk.core.files import read_variables
+from jaywalk.trust.lock import pinned_keys
 from jaywalk.wireguard import mtu
 
 from .host.platform import PLATFORM
@@ -72,6 +73,10 @@ def _listen_port(text: str) -> int:
 
 def _split(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _lock_keys(text: str) -> tuple[str, ...]:
+    return pinned_keys(_split(text))
 
 
 def _optional(parse: Callable[[str], Any], missing: Any) -> Callable[[str], Any]:
@@ -189,6 +194,15 @@ _TABLE = (
         "network namespace for the interface, beside a zone with equal pools",
         default="",
         parse=_optional(validation.netns_name, ""),
+    ),
+    Option(
+        "lock_key",
+        "JAYWALK_LOCK_KEYS",
+        "KEY",
+        "public key of the zone's mesh lock, and a second one for its recovery: only what is signed is taken",
+        default="",
+        parse=_lock_keys,
+        repeatable=True,
     ),
     Option("name", "JAYWALK_NAME", "NAME", "this node's name, the host's"),
     Option(

@@ -33,7 +33,7 @@ from ..status import report as status
 from ..zone import snapshot
 from ..zone.membership import Membership
 from ..zone.requests import NodeRequests
-from . import mtu, nat, peers
+from . import lock, mtu, nat, peers
 from .context import BAD, GOOD, WARNING, Check, DoctorContext, Finding
 
 # The time that a supervisor has to answer.
@@ -245,6 +245,7 @@ CHECKS: dict[str, Check] = {
     "key": _key,
     "agent": _agent,
     "zone": _zone,
+    "lock": lock.lock,
     "controller": _controller,
     "interface": _interface,
     "differences": _differences,

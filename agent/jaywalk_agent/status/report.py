@@ -45,6 +45,7 @@ def gather(config: AgentConfig, runner: Runner, now: float | None = None) -> dic
         raise NotAMember(error, _document(config, observed, None, agent, [str(error)]))
     public_key = config.existing_key(runner)
     own = view.peers.get(public_key)
+    not_taken = _not_taken(view)
     statuses = path_status.load(config.paths_file)
     differences, are_commands = _differences(config, runner, view, public_key, statuses)
     peers = [
@@ -57,6 +58,8 @@ def gather(config: AgentConfig, runner: Runner, now: float | None = None) -> dic
         if record.key != public_key
     ]
     reasons = _reasons(config, observed, own, agent, differences, are_commands)
+    if own is None and public_key in view.rejected:
+        reasons = [view.rejected[public_key], *reasons]
     shown = _document(config, observed, own, agent, reasons)
     return shown | {
         "public_key": public_key,
@@ -64,6 +67,8 @@ def gather(config: AgentConfig, runner: Runner, now: float | None = None) -> dic
         "differences": differences,
         "connected": sum(peer["path"] != "none" for peer in peers),
         "relayed": sum(peer["path"] == "relayed" for peer in peers),
+        "lock": _lock(view),
+        "not_taken": not_taken,
         "peers": peers,
     }
 
@@ -97,8 +102,32 @@ def _document(
         "reasons": reasons,
         "connected": 0,
         "relayed": 0,
+        "lock": None,
+        "not_taken": [],
         "peers": [],
     }
+
+
+def _lock(view: ZoneView) -> dict[str, Any] | None:
+    """The mesh lock of this node: its pinned keys, and the zone's statement in force; None without one."""
+    if view.lock is None:
+        return None
+    statement = view.lock.statement
+    return {
+        "pinned": list(view.lock.pins),
+        "keys": list(view.lock.signers),
+        "serial": statement.serial if statement else None,
+        "expires": statement.expires if statement else None,
+        "problem": view.lock.problem,
+    }
+
+
+def _not_taken(view: ZoneView) -> list[dict[str, Any]]:
+    """The records of the zone that this node does not take, and whether their former state is in force."""
+    return [
+        {"public_key": key, "reason": reason, "former_in_force": key in view.peers}
+        for key, reason in sorted(view.rejected.items())
+    ]
 
 
 def not_a_member(config: AgentConfig) -> JaywalkError:

@@ -47,6 +47,8 @@ def summary(status: Mapping[str, Any]) -> str:
     retained = sum(bool(peer["retained_from"]) for peer in peers)
     if retained:
         parts.append(f"{retained} retained after the controller lost them")
+    if status["not_taken"]:
+        parts.append(f"{len(status['not_taken'])} record{'s' * (len(status['not_taken']) != 1)} not taken")
     parts.append("in order" if status["in_order"] else f"not in order: {_listed(status['reasons'])}")
     return ", ".join(parts)
 
@@ -78,7 +80,8 @@ def _listed(reasons: Sequence[str]) -> str:
 
 
 def _problems(status: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [("problem", reason) for reason in status["reasons"]]
+    problems = [("problem", reason) for reason in status["reasons"]]
+    return [*problems, *(row for row in _lock_facts(status) if row[0] == "not taken")]
 
 
 def _facts(status: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -99,6 +102,19 @@ def _facts(status: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     if agent["trouble"]:
         rows.append(("problem", agent["trouble"]))
+    return [*rows, *_lock_facts(status)]
+
+
+def _lock_facts(status: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The mesh lock, and what of the zone is not taken."""
+    lock, not_taken = status["lock"], status["not_taken"]
+    rows = []
+    if lock is not None:
+        serial = "no signed statement yet" if lock["serial"] is None else f"statement {lock['serial']}"
+        rows.append(("mesh lock", f"{', '.join(lock['keys'])}, {serial}"))
+    rows += [("not taken", record["reason"]) for record in not_taken[:MAX_REASONS]]
+    if len(not_taken) > MAX_REASONS:
+        rows.append(("not taken", f"{len(not_taken) - MAX_REASONS} more records (jaywalk status --json)"))
     return rows
 
 

@@ -27,6 +27,7 @@ from jaywalk.core.errors import (
     InvalidValue,
     JaywalkError,
 )
+from jaywalk.trust.lock import Lock
 from jaywalk.zone.events import Fork, Gap
 from jaywalk.zone.models import Peer
 from jaywalk.zone.requests import CHECK, REPORT_SECONDS, Reply, Request
@@ -84,7 +85,7 @@ class Follower:
     """One agent's connection to its zone.
 
     ``observed`` returns the endpoints for the periodic report, by public key.  ``alive`` is called at least
-    every :data:`NAP_SECONDS`, for the watchdog.
+    every :data:`NAP_SECONDS`, for the watchdog.  Under a ``lock`` it takes only records that are signed.
     """
 
     address: Callable[[], ControllerAddress]
@@ -94,6 +95,7 @@ class Follower:
     view: ZoneView | None = None
     alive: Callable[[], None] = lambda: None
     observed: Callable[[], Mapping[str, str]] = dict
+    lock: Lock | None = None
     _notices: Notices = field(default_factory=Notices)
     _failures: int = 0
     _unreachable_at: float = -RETURN_SECONDS
@@ -109,6 +111,11 @@ class Follower:
         Raises the controller's or the zone's refusal only while this node was never in the zone.
         """
         self.membership.start(self._own_record())
+        for update in self._follow():
+            self.membership.check_signed(update.view)
+            yield update
+
+    def _follow(self) -> Iterator[Update]:
         while True:
             try:
                 yield from self._tick()
@@ -136,7 +143,7 @@ class Follower:
         with self.stop.waiting():
             address = self.address()
             connection = connect(address, f"jaywalk-{zone}", self.alive)
-            client = ZoneClient(connection, address, zone, self.alive)
+            client = ZoneClient(connection, address, zone, self.alive, self.lock)
         self._next_report, self._reported = 0.0, False
         try:
             yield client
@@ -156,7 +163,8 @@ class Follower:
         """Takes a snapshot, unless the log continues from where this node is."""
         self.alive()
         with self.stop.waiting():
-            continues = self.view is not None and client.log_continues_from(self.view)
+            complete = self.view is not None and not self.view.incomplete
+            continues = complete and self.view is not None and client.log_continues_from(self.view)
         if not continues:
             yield from self._resync(client)
         elif self._own_record() != self.membership.own:
@@ -297,6 +305,7 @@ class Follower:
             self._check_endpoint()
             if self.view is not None:
                 losses.end_retention(self.view, self._clock)
+                losses.end_unsigned(self.view, self.membership.public_key)
                 yield Update(self.view)
 
     def _pause(self, seconds: float) -> Iterator[Update]:

@@ -60,6 +60,12 @@ def end_retention(view: ZoneView, clock: WallClock) -> None:
         )
 
 
+def end_unsigned(view: ZoneView, own_key: str) -> None:
+    """Removes the peers whose signed statements ended meanwhile; the update log says why."""
+    if ended := view.drop_unsigned(own_key):
+        log.warning("what the lock key of zone %s signed ended for %d peers", view.zone.name, len(ended))
+
+
 def _named(view: ZoneView, keys: Collection[str]) -> str:
     """The names of the first few of ``keys``."""
     names = sorted(view.peers[key].name for key in keys)

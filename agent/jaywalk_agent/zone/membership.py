@@ -15,6 +15,7 @@ from jaywalk.core.errors import RequestRefused
 from jaywalk.zone.blocks import BLOCKED
 from jaywalk.zone.models import Peer
 from jaywalk.zone.requests import CHECK, Reply, Request
+from jaywalk.zone.view import ZoneView
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class Membership:
     last had; its joins request them again, if they are free, in case Redis lost its lease.
     ``connection_error`` is why the node does not follow its zone, and ``memory_error`` that the controller
     has no memory for a request.
+    ``lock_error`` says that the zone or this node's own record has something that is not signed.
     """
 
     zone: str
@@ -77,6 +79,7 @@ class Membership:
     former_name: str = ""
     connection_error: str = ""
     memory_error: str = ""
+    lock_error: str = ""
     _was_member: bool = False
     _starting: bool = True
     _reported_endpoint: tuple[str, ...] = ()
@@ -114,7 +117,7 @@ class Membership:
             return f"removed and blocked: {self.blocked}"
         if self.removed and not self.connection_error:
             return f"this node was removed from zone {self.zone}; restart the agent to join again"
-        return self.memory_error or self.connection_error
+        return self.memory_error or self.connection_error or self.lock_error
 
     def start(self, own: Peer | None) -> None:
         """Begins with the record ``own`` of the snapshot on disk, and with a join."""
@@ -198,6 +201,19 @@ class Membership:
             log.warning("zone %s removed and blocked this node: %s", self.zone, error)
         self.blocked, self.removed, self.connection_error = error, True, ""
         self.outstanding = OutstandingRequest(JOIN, next_send=now + LONGEST_REPEAT_SECONDS)
+
+    def check_signed(self, view: ZoneView) -> None:
+        """Notes what of the zone or of this node's own record is not taken since it is not signed."""
+        self.lock_error = self.unsigned_reason(view)
+
+    def unsigned_reason(self, view: ZoneView) -> str:
+        """The sentence for :meth:`check_signed`; "" if all is signed, or if this node pins no lock key."""
+        if view.lock is None:
+            return ""
+        own = view.rejected.get(self.public_key, "")
+        if own and self.public_key in view.peers:
+            own += "; what was signed before stays in force"
+        return view.lock.problem or own
 
     def _join_is_awaited(self) -> bool:
         request = self.outstanding

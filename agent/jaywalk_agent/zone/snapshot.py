@@ -12,17 +12,21 @@ from jaywalk.core import files
 from jaywalk.core.errors import InvalidValue, JaywalkError
 from jaywalk.core.files import remove, write_private
 from jaywalk.service.repeat_filter import RepeatFilter
+from jaywalk.trust.lock import Lock
 from jaywalk.zone.events import MAX_WAIT_MS
 from jaywalk.zone.marks import Head, readable
 from jaywalk.zone.models import Zone
-from jaywalk.zone.view import Retained, ZoneView
+from jaywalk.zone.view import Retained, ZoneView, locked_zone
 
 from ..config import AgentConfig
+from .lock_memory import open_lock
 
 log = logging.getLogger(__name__)
 
 # At most a twentieth of the time goes into snapshots.
 SAVE_TIME_RATIO = 20
+# Rejected records whose reasons a snapshot holds, for the commands.
+MAX_REJECTED = 200
 
 
 class SnapshotWriter:
@@ -69,6 +73,8 @@ def save(path: Path, view: ZoneView) -> None:
         "retained": view.retained,
         "peers": {key: peer.to_wire() for key, peer in view.peers.items()},
     }
+    if view.rejected:
+        document["rejected"] = dict(sorted(view.rejected.items())[:MAX_REJECTED])
     write_private(str(path), json.dumps(document, separators=(",", ":")) + "\n")
 
 
@@ -85,10 +91,14 @@ def keep(config: AgentConfig, view: ZoneView) -> None:
     forget(config.volatile_snapshot_file)
 
 
-def current(config: AgentConfig) -> ZoneView | None:
-    """The agent's last copy of the zone: from memory if the disk was full, else from the disk."""
-    volatile = load(config.volatile_snapshot_file, config.zone)
-    return volatile if volatile is not None else load(config.snapshot_file, config.zone)
+def current(config: AgentConfig, lock: Lock | None = None) -> ZoneView | None:
+    """The agent's last copy of the zone: from memory if the disk was full, else from the disk.
+
+    ``lock`` is that of the agent, which else is made of the configuration.
+    """
+    lock = lock or open_lock(config)
+    volatile = load(config.volatile_snapshot_file, config.zone, lock)
+    return volatile if volatile is not None else load(config.snapshot_file, config.zone, lock)
 
 
 def forget(*paths: Path) -> None:
@@ -96,22 +106,33 @@ def forget(*paths: Path) -> None:
     remove(*paths)
 
 
-def load(path: Path, zone: str) -> ZoneView | None:
-    """The zone as it was last written; None if the file is missing, invalid or of another zone."""
+def load(path: Path, zone: str, lock: Lock | None = None) -> ZoneView | None:
+    """The zone as it was last written; None if the file is missing, invalid or of another zone.
+
+    Under a lock also None if the file was written before the lock was in force and lacks statements: the
+    interface then stays as it is until the controller answers.
+    """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["zone"] != zone:
             raise InvalidValue(f"{path} is of zone {document['zone']}")
         view = ZoneView(
-            Zone.from_wire(zone, document["meta"]),
+            locked_zone(Zone.from_wire(zone, document["meta"]), lock),
             int(document["epoch"]),
             int(document["rev"]),
             wait_ms=min(max(int(document["wait_ms"]), 0), MAX_WAIT_MS),
             history=tuple((int(epoch), int(rev)) for epoch, rev in document.get("history", ())),
             marks={(int(epoch), int(rev)): readable(mark) for epoch, rev, mark in document.get("marks", ())},
+            lock=lock,
         )
         for key, record in document["peers"].items():
             view.put(key, record)
+        if lock is not None and lock.is_new and view.rejected:
+            log.info("%s lacks what the lock key of zone %s signed: reading the zone first", path, zone)
+            return None
+        # Records in the zone that were not taken before may be covered under keys that were pinned since.
+        view.incomplete = lock is not None and (lock.is_new or bool(view.rejected))
+        view.rejected = {**document.get("rejected", {}), **view.rejected}
         for key, (epoch, since) in document.get("retained", {}).items():
             if key in view.peers:
                 view.retained[key] = Retained(int(epoch), float(since))

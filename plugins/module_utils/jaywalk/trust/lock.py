@@ -199,10 +199,6 @@ class Lock:
             self.memory.nodes[record.key], self.changed = serial, True
         return ""
 
-    def covers(self, record: Record) -> bool:
-        """Whether a record that was taken is covered still: nothing expired or was revoked meanwhile."""
-        return not self._refusal(record)[0]
-
     def _refusal(self, record: Record) -> tuple[str, int]:
         if self.statement is None:
             return self.problem or f"zone {self.zone} has no signed statement: {self._zone_remedy()}", 0

@@ -134,13 +134,17 @@ class ZoneView:
         self.retained[peer.key] = mark
         self._claim(peer)
 
-    def drop_unsigned(self) -> set[str]:
-        """Removes the peers whose statements ended meanwhile; returns the keys whose peers changed."""
+    def drop_unsigned(self, own_key: str) -> set[str]:
+        """Removes the peers whose statements ended meanwhile; returns the keys whose peers changed.
+
+        The record of ``own_key``, this node, stays: without it, the node would take itself for removed.
+        """
         changed: set[str] = set()
-        lock = self.lock
-        for peer in [] if lock is None else list(self.peers.values()):
-            if lock is not None and not lock.covers(peer.lock_record):
-                self.rejected[peer.key] = lock.take(peer.lock_record)
+        for peer in list(self.peers.values()) if self.lock is not None else ():
+            reason = self._unsigned(peer)
+            if reason:
+                self.rejected[peer.key] = reason
+            if reason and peer.key != own_key:
                 self.retained.pop(peer.key, None)
                 changed |= {peer.key, *self._unclaim(self.peers.pop(peer.key))}
         return changed
@@ -242,4 +246,7 @@ def locked_zone(zone: Zone, lock: Lock | None) -> Zone:
     """
     if lock is None:
         return zone
-    return replace(zone, pools=lock.take_zone(zone.signed, zone.pools) or zone.pools)
+    pools = lock.take_zone(zone.signed, zone.pools) or zone.pools
+    # Excluded networks of other pools are nothing to a node, and would not fit these.
+    excluded = zone.policy.excluded if pools == zone.pools else ()
+    return replace(zone, pools=pools, policy=replace(zone.policy, excluded=excluded))

@@ -53,6 +53,8 @@ def shown(*peers: dict[str, Any], reasons: tuple[str, ...] = ()) -> dict[str, An
         "reasons": list(reasons),
         "connected": sum(entry["path"] != "none" for entry in peers),
         "relayed": sum(entry["path"] == "relayed" for entry in peers),
+        "lock": None,
+        "not_taken": [],
         "peers": list(peers),
     }
 
@@ -234,3 +236,17 @@ def test_watch_as_json_is_a_line_each_time(
     states[:] = [shown(peer("a"))]
     main.main(["status", "--watch", "--json"])
     assert [json.loads(line)["connected"] for line in capsys.readouterr().out.splitlines()] == [1, 1, 1]
+
+
+def test_what_is_not_taken_is_counted_and_shown_with_its_reason_and_the_lock() -> None:
+    status = shown(peer("a"))
+    status["not_taken"] = [
+        {"public_key": str(number), "reason": f"web{number} is not taken", "former_in_force": False}
+        for number in range(5)
+    ]
+    status["lock"] = {"pinned": ["K"], "keys": ["K"], "serial": 7, "expires": 0, "problem": ""}
+    assert "5 records not taken" in status_text.summary(status)
+    lines = status_text.text(status).splitlines()
+    assert any(line.split() == ["mesh", "lock", "K,", "statement", "7"] for line in lines)
+    assert sum(line.startswith("not taken") for line in lines) == 4
+    assert "2 more records" in status_text.text(status, bad=True)
