@@ -6,8 +6,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import redis
 
 from jaywalk.core.errors import RequestRefused
+from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk.zone.requests import Request
 from tests.attacks.installation import ZONES, Installation
 from tests.strategies import key
@@ -26,6 +28,23 @@ def test_a_removed_node_does_not_join_again_with_its_key(installation: Installat
         with pytest.raises(RequestRefused, match="removed from zone zone-blue and blocked"):
             removed.ask(replace(request, nonce=join(ZONE, 1).nonce), 10).lease_or_raise()
     assert removed.snapshot().peers == {}
+
+
+def test_a_connection_made_with_the_old_password_of_a_zone_ends_with_it(
+    own_installation: Installation,
+) -> None:
+    reader = own_installation.attacker_redis(ZONE)
+    events = ZoneKeys(ZONE).events
+    reader.xread({events: "0"})
+    own_id = str(reader.client_id())
+    new = own_installation.folder / "new.password"
+    new.touch(mode=0o600)
+    new.write_text("another-password-of-it", encoding="ascii")
+    own_installation.command("zone", "set", ZONE, "--agent-password-file", str(new))
+    listed = own_installation.operator_client(ZONE).client.client_list()
+    assert own_id not in {client["id"] for client in listed}
+    with pytest.raises(redis.AuthenticationError):
+        reader.xread({events: "0"})
 
 
 def test_a_removed_agent_takes_its_tunnels_down_says_that_it_is_blocked_and_returns_once_allowed(

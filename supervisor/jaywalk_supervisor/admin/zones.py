@@ -4,10 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
 from typing import Any
-
-import redis
 
 from jaywalk.controller.address import agent_user
 from jaywalk.core import ip
@@ -17,6 +14,7 @@ from jaywalk.zone.patch import ZonePatch
 from jaywalk.zone.redis_keys import REMOVED_ZONES, ZONES, ZoneKeys
 
 from ..state.zone_state import ZoneState
+from ..store import redis_users
 from ..store.acl import password_hash, set_password, write_user
 from ..store.store import Origin, Store, ZoneGone
 from . import tokens
@@ -213,9 +211,8 @@ def remove(store: Store, name: str, force: bool) -> dict[str, Any]:
         raise ZoneInUse(zone, sorted(peer.name for peer in store.load(name).peers.values()))
     store.redis.srem(ZONES, name)
     tokens.remove_zone(store, name)
-    with suppress(redis.ResponseError):  # a managed server may not let us delete users
-        # This closes the connections of the zone's agents, so that they connect again and are refused.
-        store.run_on_all_nodes("ACL", "DELUSER", agent_user(name))
+    # The zone's agents connect again and are refused.
+    redis_users.remove_users(store, [agent_user(name)])
     return zone
 
 

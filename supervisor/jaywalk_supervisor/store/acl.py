@@ -15,6 +15,7 @@ import redis
 from jaywalk.controller.address import agent_user
 from jaywalk.zone.redis_keys import HEAD_FIELDS, ZoneKeys
 
+from . import redis_users
 from .store import Store
 
 log = logging.getLogger(__name__)
@@ -78,13 +79,11 @@ def write_user(store: Store, zone: str, default_digest: str = "") -> bool:
     if not digest and store.redis.hexists(keys.meta, SHUT_TO_DEFAULT):
         return False
     digest = digest or default_digest
-    if digest:
-        words = ("SETUSER", agent_user(zone), *agent_rules(zone, digest, store.version))
-    else:
+    if not digest:
         log.info("zone %s has no agents' password: nobody can join it until it gets one", zone)
-        words = ("DELUSER", agent_user(zone))
+        return redis_users.remove_users(store, [agent_user(zone)])
     try:
-        store.run_on_all_nodes("ACL", *words)
+        redis_users.set_user(store, agent_user(zone), agent_rules(zone, digest, store.version))
     except redis.ResponseError as error:
         log.warning(
             "the controller refuses to create its user %s (%s): create it by hand, or agents cannot log in",

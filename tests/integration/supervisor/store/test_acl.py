@@ -67,3 +67,48 @@ def test_a_new_password_is_a_revision_of_the_zone(store: Store) -> None:
     assert not zones.change(store, "zone-a", ZonePatch(), "another-of-its-own-0")[0]
     after = store.load("zone-a")
     assert (after.epoch, after.rev) == (before.epoch, before.rev + 1)
+
+
+def connected(server: RedisServer, zone: str, password: str) -> redis.Redis:
+    """A connection of an agent of ``zone``."""
+    client = redis.Redis(
+        host=server.host,
+        port=server.port,
+        username=f"agent-{zone}",
+        password=password,
+        single_connection_client=True,
+    )
+    client.ping()
+    return client
+
+
+def is_open(store: Store, client: redis.Redis) -> bool:
+    """Whether Redis still has the connection, which must not be replaced by a new one."""
+    port = client.connection._sock.getsockname()[1]  # type: ignore[union-attr]
+    return any(listed["addr"].endswith(f":{port}") for listed in store.redis.client_list())
+
+
+def test_a_new_password_and_the_removal_of_a_zone_close_the_connections_of_its_agents(
+    redis_server: RedisServer, store: Store
+) -> None:
+    zones.add(store, "zone-a", WISH, OWN)
+    zones.add(store, "zone-b", ZonePatch(cidr=["10.8.0.0/24"]), OWN)
+    first, other = connected(redis_server, "zone-a", OWN), connected(redis_server, "zone-b", OWN)
+    acl.write_user(store, "zone-a")
+    assert is_open(store, first), "a supervisor that starts closes nobody's connection"
+    zones.change(store, "zone-a", ZonePatch(), "another-of-its-own-0")
+    assert not is_open(store, first)
+    second = connected(redis_server, "zone-a", "another-of-its-own-0")
+    zones.remove(store, "zone-a", force=False)
+    assert not is_open(store, second)
+    assert is_open(store, other), "the other zone's agents notice nothing"
+
+
+def test_a_server_that_refuses_to_close_connections_is_named_in_the_log(
+    redis_server: RedisServer, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    zones.add(store, "zone-a", WISH, OWN)
+    store.redis.execute_command("ACL", "SETUSER", "supervisor", "-client|kill")
+    assert zones.change(store, "zone-a", ZonePatch(), "another-of-its-own-0")[0]
+    assert "refuses to close the connections of its user agent-zone-a" in caplog.text
+    assert opens(redis_server, "zone-a", "another-of-its-own-0")
