@@ -23,6 +23,8 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.patch
 
 MIN_PASSWORD_LENGTH = 16
 BOOLEANS = ("yes", "no", "true", "false", "on", "off", "1", "0")
+# Options of a zone that the roles create, where the inventory does not give them.
+NEW_ZONE_OPTIONS = {"member_prefixes": ["any"], "member_relay": True, "member_claims": True}
 ZONE_FIELDS = ("name", *(option.name for option in ZONE_OPTIONS), "agent_password")
 
 Check = Callable[[Any, str], Any]
@@ -62,10 +64,13 @@ def problems(variables: Mapping[str, Any], kinds: Mapping[str, str]) -> list[str
     return found
 
 
-def declaration(zones: list[Mapping[str, Any]], folder: str, supervisors: list[str]) -> str:
+def declaration(
+    zones: list[Mapping[str, Any]], folder: str, supervisors: list[str], close: bool = False
+) -> str:
     """Returns the zones in the JSON that ``jaywalk-supervisor zone declare`` reads, without passwords.
 
-    Each zone names the file in ``folder`` that contains its agents' password.
+    Each zone names the file in ``folder`` that contains its agents' password.  ``close`` sets the options
+    that a zone of an older version lacks.
     """
     declared = []
     for zone in zones:
@@ -73,7 +78,8 @@ def declaration(zones: list[Mapping[str, Any]], folder: str, supervisors: list[s
         if zone.get("agent_password") is not None:
             fields["agent_password_file"] = f"{folder}/{zone['name']}.password"
         declared.append(fields)
-    return json.dumps({"zones": declared, "supervisors": list(supervisors)})
+    defaults = {"defaults": NEW_ZONE_OPTIONS, **({"close": True} if close else {})}
+    return json.dumps({"zones": declared, "supervisors": list(supervisors), **defaults})
 
 
 def _boolean(value: Any, name: str) -> None:

@@ -181,6 +181,7 @@ class Supervisor:
             "clock_offset_seconds": round(health.clock_skew, 3),
             "broken_zones": health.failing_zones,
             "copies": self.recovery.summary,
+            "warnings": list(health.undeclared_zones.copy().values()),
             "unreadable_records": health.unreadable_records(),
             "zones_led": sorted(health.led),
             "committed": health.committed,

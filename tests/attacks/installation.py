@@ -61,7 +61,7 @@ class Installation:
             self.add_zone(zone)
         self.supervisor.start()
         self._stack.callback(self.supervisor.kill)
-        eventually(self._is_serving, "the supervisor serves all zones")
+        eventually(self.is_serving, "the supervisor serves all zones")
 
     def add_zone(self, zone: str, *options: str) -> None:
         """Add a zone with the usual pools; ``options`` are those of ``zone add``."""
@@ -159,7 +159,8 @@ class Installation:
         """Return the supervisor's log."""
         return self.supervisor.log.read_text(encoding="utf-8", errors="replace")
 
-    def _is_serving(self) -> bool:
+    def is_serving(self) -> bool:
+        """Whether the supervisor answers and leads the zones."""
         try:
             health = self.api("GET", "/healthz")
         except OSError:

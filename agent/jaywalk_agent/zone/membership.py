@@ -14,6 +14,7 @@ from jaywalk.controller.client import FIRST_REPEAT_SECONDS
 from jaywalk.core.errors import RequestRefused
 from jaywalk.zone.blocks import BLOCKED
 from jaywalk.zone.models import Peer
+from jaywalk.zone.record_fields import ENDPOINT, RELAY
 from jaywalk.zone.requests import CHECK, Reply, Request
 from jaywalk.zone.view import ZoneView
 
@@ -138,8 +139,12 @@ class Membership:
             self.start_request(self.outstanding.op)
 
     def endpoint_changed(self, request: Request) -> bool:
-        """Whether ``request`` has another endpoint than the last one that the zone accepted."""
-        return bool(request.endpoint) and _endpoint_of(request) != self._reported_endpoint
+        """Whether ``request`` has another endpoint than the last one that the zone accepted.
+
+        Or whether an operator granted what the zone left out of it.
+        """
+        moved = bool(request.endpoint) and _endpoint_of(request) != self._reported_endpoint
+        return moved or (self.own is not None and _is_granted_more(request, self.own))
 
     def sent(self, now: float) -> None:
         """Counts a send of the outstanding request."""
@@ -246,6 +251,12 @@ class Membership:
         if self.own is None or not self._is_of_another_machine():
             return ""
         return f", {self.own.name}" + (f" at {self.own.endpoint}" if self.own.endpoint else "")
+
+
+def _is_granted_more(request: Request, own: Peer) -> bool:
+    """Whether the record ``own`` lacks a part of ``request`` that an operator granted."""
+    relay = bool(request.relay) and not own.relay and RELAY in own.grants
+    return relay or (request.fixed and not own.fixed and ENDPOINT in own.grants)
 
 
 def _endpoint_of(request: Request) -> tuple[str, ...]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jaywalk.core.errors import InvalidValue
 from jaywalk.core.files import read_secret
+from jaywalk.zone.models import Zone
 from jaywalk.zone.options import ZONE_OPTIONS, NetworksOption
 from jaywalk.zone.patch import ZonePatch
 from jaywalk.zone.redis_keys import DECLARED
@@ -53,6 +54,22 @@ class DeclaredZone:
         """Returns its options, parsed; raises ``InvalidValue``."""
         return ZonePatch(**self.options)
 
+    def patch_for(self, known: Zone | None, defaults: Mapping[str, object], close: bool) -> ZonePatch:
+        """Returns the options to set in the zone ``known``, None for one to create; raises ``InvalidValue``.
+
+        A new zone gets those of ``defaults`` that are not given.  With ``close`` a zone gets them, too, for
+        options that its policy lacks, and else the values of a new zone.
+        """
+        missing = {}
+        for option in ZONE_OPTIONS:
+            if self.options.get(option.name) is not None:
+                continue
+            if known is None and option.name in defaults:
+                missing[option.name] = defaults[option.name]
+            elif known is not None and close and option.field in known.policy.undeclared:
+                missing[option.name] = defaults.get(option.name, option.to_json(option.default))
+        return ZonePatch(**{**self.options, **missing})
+
     def password(self) -> str | None:
         """Returns its agents' password, or None if none is declared."""
         return read_secret(self.password_file, "agents' password") if self.password_file else None
@@ -60,10 +77,24 @@ class DeclaredZone:
 
 @dataclass(frozen=True)
 class Declaration:
-    """All zones that should exist, and the names of all supervisors; None if the file does not name them."""
+    """All zones that should exist, and the names of all supervisors; None if the file does not name them.
+
+    ``defaults`` are options of new zones, and ``close`` says to set all options that a zone of an older
+    version lacks.
+    """
 
     zones: tuple[DeclaredZone, ...]
     supervisors: tuple[str, ...] | None = None
+    defaults: Mapping[str, object] = field(default_factory=dict)
+    close: bool = False
+
+    def patch(self, store: Store, zone: DeclaredZone) -> ZonePatch:
+        """Returns the options to set in the existing zone, or in a new one; raises ``InvalidValue``."""
+        plain = zone.patch()
+        if not self.defaults and not self.close:
+            return plain
+        known = store.load(zone.name).zone if zone.name in store.zones() else None
+        return zone.patch_for(known, self.defaults, self.close)
 
     @classmethod
     def read(cls, file: str) -> Declaration:
@@ -77,7 +108,16 @@ class Declaration:
             raise InvalidValue(f"{file} has no list of zones", 'give {"zones": [{"name": ...}, ...]}')
         names = data.get("supervisors")
         parsed = tuple(DeclaredZone.parse(entry) for entry in data["zones"])
-        return cls(parsed, tuple(map(str, names)) if isinstance(names, list) else None)
+        defaults = data.get("defaults") or {}
+        if not isinstance(defaults, dict):
+            raise InvalidValue(f"{file} has defaults that are no object", "give options of a zone")
+        given = DeclaredZone.parse({**defaults, "name": "defaults"}).options
+        return cls(
+            parsed,
+            tuple(map(str, names)) if isinstance(names, list) else None,
+            {name: value for name, value in given.items() if value is not None},
+            data.get("close") is True,
+        )
 
 
 def apply(store: Store, declaration: Declaration, check: bool = False) -> dict[str, Any]:
@@ -85,12 +125,13 @@ def apply(store: Store, declaration: Declaration, check: bool = False) -> dict[s
 
     Raises ``Conflict``, which names every zone that cannot be as declared, before any zone changes.
     """
-    before, after = _preview(store, declaration.zones)
+    before, after = _preview(store, declaration)
     changed = before != after
     if not check:
         store.redis.set(DECLARED, "1")
         for zone in declaration.zones:
-            changed = zones.add(store, zone.name, zone.patch(), zone.password(), grow=True)[0] or changed
+            patch = declaration.patch(store, zone)
+            changed = zones.add(store, zone.name, patch, zone.password(), grow=True)[0] or changed
     return {
         "changed": changed,
         "diff": {"before": before, "after": after},
@@ -98,13 +139,14 @@ def apply(store: Store, declaration: Declaration, check: bool = False) -> dict[s
     }
 
 
-def _preview(store: Store, declared: Sequence[DeclaredZone]) -> tuple[list[str], list[str]]:
+def _preview(store: Store, declaration: Declaration) -> tuple[list[str], list[str]]:
     before: list[str] = []
     after: list[str] = []
     errors: list[str] = []
-    for zone in declared:
+    for zone in declaration.zones:
         try:
-            zone_before, zone_after = zones.preview_add(store, zone.name, zone.patch(), grow=True)
+            patch = declaration.patch(store, zone)
+            zone_before, zone_after = zones.preview_add(store, zone.name, patch, grow=True)
         except InvalidValue as error:
             errors.append(str(error))
         else:

@@ -10,6 +10,7 @@ import redis
 
 from jaywalk.controller.errors import is_full
 from jaywalk.zone.models import Zone
+from jaywalk.zone.policy import Policy
 from jaywalk.zone.redis_keys import DECLARED, REMOVED_ZONES
 
 from ..store.connection import REDIS_UNAVAILABLE
@@ -18,8 +19,8 @@ from ..store.store import Origin, Store
 log = logging.getLogger(__name__)
 
 DEFAULT_ZONES = (
-    Zone("zone-red", ("10.20.0.0/20",), "Tenancy Zone Red"),
-    Zone("zone-blue", ("10.20.0.0/20",), "Tenancy Zone Blue"),
+    Zone("zone-red", ("10.20.0.0/20",), "Tenancy Zone Red", Policy.parse()),
+    Zone("zone-blue", ("10.20.0.0/20",), "Tenancy Zone Blue", Policy.parse()),
 )
 # The mark ``restored`` of a default zone: any copy of a zone of that name may replace it.
 NO_COPY_POSITION = "0-0"

@@ -7,7 +7,7 @@ from typing import Any
 
 from jaywalk.core import validation
 from jaywalk.zone.models import Zone
-from jaywalk.zone.options import ZONE_OPTIONS
+from jaywalk.zone.options import POLICY_OPTIONS, ZONE_OPTIONS
 from jaywalk.zone.requests import REPORT_SECONDS
 
 from ..state.zone_state import ZoneState
@@ -25,13 +25,29 @@ def zone_summary(state: ZoneState) -> dict[str, Any]:
             {"cidr": pool.cidr, "held": len(pool.owners), "capacity": pool.capacity} for pool in state.pools
         ],
         "policy": state.zone.policy.to_json(),
-        "warnings": [warning for pool in state.pools if (warning := pool.warning())],
+        "warnings": [
+            *(warning for pool in state.pools if (warning := pool.warning())),
+            *filter(None, [undeclared_warning(state.zone)]),
+        ],
         "unreadable": [mark.to_json(state.zone.name) for mark in state.unreadable.values()],
         "peers": len(state.peers),
         "leases": len(state.leases),
         "epoch": state.epoch,
         "rev": state.rev,
     }
+
+
+def undeclared_warning(zone: Zone) -> str:
+    """Returns what a zone of an older version still permits, and the command that closes it, or nothing."""
+    open_options = [option for option in POLICY_OPTIONS if option.field in zone.policy.undeclared]
+    if not open_options:
+        return ""
+    flags = (f"{option.flag} {' '.join(option.texts(option.default))}" for option in open_options)
+    return (
+        f"zone {zone.name} was made by an older version and permits its members what that did: close it "
+        f"with 'jaywalk-supervisor zone set {zone.name} {' '.join(flags)}', or with a play that reaches all "
+        "machines"
+    )
 
 
 def zone_detail(state: ZoneState, now: float) -> dict[str, Any]:

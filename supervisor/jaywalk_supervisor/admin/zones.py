@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 from jaywalk.controller.address import agent_user
@@ -11,6 +12,7 @@ from jaywalk.core import ip
 from jaywalk.core.errors import InvalidValue, JaywalkError
 from jaywalk.zone.models import Zone
 from jaywalk.zone.patch import ZonePatch
+from jaywalk.zone.policy import Policy
 from jaywalk.zone.redis_keys import REMOVED_ZONES, ZONES, ZoneKeys
 
 from ..state.zone_state import ZoneState
@@ -239,7 +241,9 @@ def _patch_for_existing(state: ZoneState, zone: Zone, patch: ZonePatch, grow: bo
 
 def _is_unused_default(state: ZoneState) -> bool:
     """Returns whether a supervisor created the zone by itself, and it has no lease and no peer."""
-    return not state.leases and not state.peers and state.zone in DEFAULT_ZONES
+    bare = replace(state.zone, policy=Policy())
+    defaults = [replace(zone, policy=Policy()) for zone in DEFAULT_ZONES]
+    return not state.leases and not state.peers and bare in defaults
 
 
 def _check_fit(state: ZoneState, zone: Zone) -> None:

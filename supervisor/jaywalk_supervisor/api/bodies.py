@@ -23,12 +23,16 @@ from jaywalk.core.errors import InvalidValue
 from jaywalk.zone.blocks import MAX_TEXT
 from jaywalk.zone.options import (
     NEVER,
+    NONE,
     OPTION_BY_NAME,
     POLICY_OPTIONS,
     POOL_OPTIONS,
     ZONE_OPTIONS,
+    BooleanOption,
     ChoiceOption,
+    CountOption,
     NetworksOption,
+    PermittedNetworksOption,
     PoolsOption,
     SecondsOption,
     ZoneOption,
@@ -83,6 +87,9 @@ class LeaseRequest(Body):
     name: Label = ""
     request_ip: Annotated[list[Address], Field(max_length=MAX_REQUESTED)] = []
     child_prefixes: Annotated[list[Prefix], Field(max_length=MAX_PREFIXES)] = []
+    grants: list[Literal["relay", "endpoint"]] = Field(
+        default=[], description="What the key may have beyond the zone's policy; omitted, as before"
+    )
     rekey: bool = Field(default=False, description="The host of this name has this key from now on")
 
 
@@ -103,8 +110,14 @@ def _json_type(option: ZoneOption) -> Any:
     """Returns the JSON type of an option's value."""
     if isinstance(option, PoolsOption):
         return Annotated[list[Prefix], Field(min_length=1)]
+    if isinstance(option, PermittedNetworksOption):
+        return list[str]
     if isinstance(option, NetworksOption):
         return list[Prefix]
+    if isinstance(option, BooleanOption):
+        return bool
+    if isinstance(option, CountOption):
+        return Annotated[int, Field(ge=option.least, lt=10**9)] | Literal[NONE]
     if isinstance(option, ChoiceOption):
         return Literal[option.choices]
     if isinstance(option, SecondsOption):
@@ -117,7 +130,7 @@ def _option_field(option: ZoneOption) -> Any:
     """Returns the optional field of a body for an option."""
     description = f"Seconds: {option.help}" if isinstance(option, SecondsOption) else option.help
     description = description[0].upper() + description[1:]
-    default = f" (default {option.default})" if option.default else ""
+    default = f" (default {', '.join(option.texts(option.default))})" if option.default else ""
     return (_json_type(option), Field(default=None, description=f"{description}{default}"))
 
 

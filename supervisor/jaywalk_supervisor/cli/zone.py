@@ -17,8 +17,11 @@ from jaywalk.core.files import read_secret
 from jaywalk.zone.options import (
     POLICY_OPTIONS,
     ZONE_OPTIONS,
+    BooleanOption,
     ChoiceOption,
+    CountOption,
     NetworksOption,
+    PermittedNetworksOption,
     SecondsOption,
     ZoneOption,
 )
@@ -82,15 +85,20 @@ def _add_option_flags(to: argparse.ArgumentParser) -> None:
 def _flag_kind(option: ZoneOption) -> dict[str, Any]:
     if isinstance(option, ChoiceOption):
         return {"choices": option.choices}
+    if isinstance(option, BooleanOption):
+        return {"choices": ("yes", "no")}
     if isinstance(option, NetworksOption):
         return {"action": "append", "metavar": "CIDR"}
-    return {"metavar": "SECONDS" if isinstance(option, SecondsOption) else "TEXT"}
+    metavar = {SecondsOption: "SECONDS", CountOption: "NUMBER"}.get(type(option), "TEXT")
+    return {"metavar": metavar}
 
 
 def _flag_help(option: ZoneOption) -> str:
-    if isinstance(option, NetworksOption):
+    if isinstance(option, NetworksOption) and not isinstance(option, PermittedNetworksOption):
         return f"{option.help} (repeat)"
-    return f"{option.help} (default {option.default})" if option.default else option.help
+    if option.default is None or option.default in ("", ()):
+        return option.help
+    return f"{option.help} (default {', '.join(option.texts(option.default))})"
 
 
 def run(store: Store, options: argparse.Namespace) -> int:

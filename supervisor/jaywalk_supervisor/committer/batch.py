@@ -12,12 +12,15 @@ from jaywalk.zone.events import Change
 from jaywalk.zone.requests import Reply, Request
 
 from ..decisions.agent_requests import Decision, decide
+from ..decisions.authority import UNKNOWN, Installation
 from ..monitoring import request_log
+from ..monitoring.clock import elapsed
 from ..monitoring.health import Health
 from ..monitoring.request_log import LoggedRequest
 from ..state.zone_state import BlockUndo, Undo, ZoneState
 from .answered import AnsweredRequests, Answers, identity_of, is_operator_request, with_first_outcome
 from .inboxes import InboxEntry
+from .key_rates import KeyRates, too_many
 from .timeliness import untimely
 
 log = logging.getLogger(__name__)
@@ -44,12 +47,17 @@ class Batch:
 
 
 class Decider:
-    """Decides on requests and remembers the answers."""
+    """Decides on requests and remembers the answers.
+
+    ``installation`` holds the addresses at which no member's endpoint lies.
+    """
 
     def __init__(self, health: Health, repeats: RepeatFilter) -> None:
         self._health = health
         self._repeats = repeats
         self._answered = AnsweredRequests()
+        self._rates = KeyRates()
+        self.installation = UNKNOWN
 
     def batch(self, state: ZoneState, entries: Sequence[InboxEntry], now: float) -> Batch:
         """Decides on as many ``entries`` as fit into one commit, at Redis's time ``now``."""
@@ -88,17 +96,22 @@ class Decider:
         entry.repeats = first is not None
         if first is not None and is_operator_request(request):
             return first
-        reply = with_first_outcome(_decide_and_apply(state, request, now, batch), first)
+        if not is_operator_request(request) and not self._rates.take(state.zone.name, request.key, elapsed()):
+            return too_many(request)
+        decided = _decide_and_apply(state, request, now, batch, self.installation)
+        reply = with_first_outcome(decided, first)
         if reply.ok and reply.changed and entry.reply_to is not None:
             batch.changing[identity_of(request, state.epoch)] = request, reply
         return reply
 
 
-def _decide_and_apply(state: ZoneState, request: Request, now: float, batch: Batch) -> Reply:
+def _decide_and_apply(
+    state: ZoneState, request: Request, now: float, batch: Batch, installation: Installation
+) -> Reply:
     """Decides on one request and applies it; an internal error is answered and affects no other request."""
     undos: list[Undo | BlockUndo] = []
     try:
-        decision: Decision = decide(state, request, now)
+        decision: Decision = decide(state, request, now, installation)
         for change in decision.changes:
             undos.append(state.apply(change, decision.peer))
     except Exception:

@@ -25,10 +25,12 @@ from jaywalk.zone.models import Zone
 from jaywalk.zone.requests import REPORT, Request
 
 from ..decisions import last_seen
+from ..decisions.authority import violations
 from ..monitoring import request_log
 from ..monitoring.clock import SharedClock, Timekeeper, elapsed
 from ..monitoring.fork_detection import RedisRolledBack
 from ..monitoring.health import Health
+from ..monitoring.installation import installation_of
 from ..monitoring.local_redis import explanation
 from ..monitoring.memory import MemoryMonitor
 from ..recovery.recovery import Recovery
@@ -74,12 +76,13 @@ class Committer:
         self.memory = MemoryMonitor(self.health, where)
         repeats = RepeatFilter(request_log.MAX_REMEMBERED)
         self.inboxes = Inboxes(self.health, repeats)
+        self.decider = Decider(self.health, repeats)
         self.zones = ServedZones(
             where, agent_digest, defaults, self.recovery, self.health, self.time, self.inboxes, repeats
         )
         self._logs = LogTrimmer()
         self.batches = BatchCommitter(
-            Decider(self.health, repeats),
+            self.decider,
             self.zones,
             self.inboxes,
             self.health,
@@ -132,6 +135,7 @@ class Committer:
         store = Store.open(self.where, client_name())
         leadership = None
         self.time.start_session()
+        self.decider.installation = installation_of(self.where)
         try:
             leadership = Leadership(self.where)
             self._check_replay(store)
@@ -188,14 +192,16 @@ class Committer:
                 self.zones.drop(zone, str(error))
 
     def _end_leases(self, store: Store, zone: str) -> bool:
-        """Ends some expired leases of a zone; returns whether there were any."""
+        """Ends some expired leases of a zone, or what its policy permits no more; returns whether any."""
         # The zone's policy may have changed: an idle zone does not learn that from its requests.
         state = self.zones.catch_up(store, zone)
-        changes = lease_expiry.due(state, self.time.now())
+        changes = lease_expiry.due(state, self.time.now()) or violations(state, lease_expiry.BATCH)
         batch = Batch(changes, undos=[state.apply(change) for change in changes])
         if self.batches.write(store, zone, batch, [], more_wait=False, when_full=True):
             self._expiry.done(state, len(changes), elapsed())
-            if changes and changes[0].key not in state.leases:
+            if changes and changes[0].sign == "+":
+                log.warning("zone %s: its policy permits %d peers less than they had", zone, len(changes))
+            elif changes and changes[0].key not in state.leases:
                 log.info("zone %s: leases of nodes that left long ago ended (%d)", zone, len(changes))
         return bool(changes)
 

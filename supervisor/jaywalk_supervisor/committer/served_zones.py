@@ -13,6 +13,7 @@ from jaywalk.service.repeat_filter import RepeatFilter
 from jaywalk.zone.models import Zone
 
 from ..admin.default_zones import create_missing_zones
+from ..admin.zone_view_models import undeclared_warning
 from ..monitoring.clock import Timekeeper
 from ..monitoring.fork_detection import Heads, RedisRolledBack, load_consistent
 from ..monitoring.health import Health
@@ -81,6 +82,15 @@ class ServedZones:
         for name in self._health.broken_zones.keys() - set(names):
             del self._health.broken_zones[name]
         self._recovery.follow(store, self.states)
+        self._warn_of_undeclared()
+
+    def _warn_of_undeclared(self) -> None:
+        """Logs once per zone that its policy lacks options, which an older version does not know."""
+        found = {name: undeclared_warning(state.zone) for name, state in self.states.items()}
+        warnings = {name: warning for name, warning in found.items() if warning}
+        for name in warnings.keys() - self._health.undeclared_zones.keys():
+            log.warning("%s", warnings[name])
+        self._health.undeclared_zones = warnings
 
     def restart_listening(self, jump: float = 0.0) -> None:
         """Counts no node as silent before now; ``jump`` is the jump of Redis's clock in seconds."""

@@ -16,14 +16,17 @@ from jaywalk.core.errors import RequestRefused
 from jaywalk.core.key_format import default_name
 from jaywalk.mesh.preview import check_endpoints_outside, endpoint_fields
 from jaywalk.zone.events import Change
+from jaywalk.zone.member_authority import check_member_prefixes
 from jaywalk.zone.models import Lease, Peer
 from jaywalk.zone.names import unique_name
+from jaywalk.zone.record_fields import LEASE
 from jaywalk.zone.requests import CHECK, REPORT, Reply, Request
 from jaywalk.zone.reservations import merge_prefixes, unclaimed
 from jaywalk.zone.retention import may_be_retained
 
 from ..state.zone_state import ZoneState
 from .allocation import Claimant, Grant, check_prefixes, choose, filter_free, unreadable_refusal
+from .authority import UNKNOWN, Installation, check_quota, permitted
 from .blocks import check_not_blocked
 from .decision import ABSENT, Decision, admit, end_lease, grant_time, leave_unknown
 from .last_seen import refusal
@@ -34,11 +37,12 @@ from .signing import newest_statement
 __all__ = ["Decision", "decide"]
 
 
-def decide(state: ZoneState, request: Request, now: float) -> Decision:
+def decide(state: ZoneState, request: Request, now: float, installation: Installation = UNKNOWN) -> Decision:
     """Decides on ``request`` at the time ``now``; a refusal is an answer, not an exception."""
     try:
         check_not_blocked(state, request)
         _check_same_machine(state.peers.get(request.key), request)
+        request = permitted(state, request, installation)
         decision = _HANDLERS[request.op](state, request, now)
         _check_not_overwriting(state, request, decision.changes)
     except RequestRefused as refusal:
@@ -65,8 +69,8 @@ def _join(state: ZoneState, request: Request, now: float) -> Decision:
     if request.key in state.peers and lease is not None and lease.seq == request.seq:
         # A repeated request: it must not undo what another node was granted since.
         return Decision(Reply.granted(lease, changed=False))
-    # The first node of a reserved name gets the reservation; a host that has one claims no second.
-    reservation = None if lease is not None and lease.host else unclaimed(state.leases, request.name)
+    reservation = _claimed(state, lease, request.name)
+    check_quota(state, reservation or lease)
     held = reservation or lease
     keys = frozenset({request.key, reservation.key} if reservation else {request.key})
     may_take = state.zone.policy.takeover != "never"
@@ -77,6 +81,7 @@ def _join(state: ZoneState, request: Request, now: float) -> Decision:
     kept, host = (held.reserved_prefixes, held.host) if held else ((), "")
     name, asked = (host, "") if host else _name(state, keys, request, lease)
     prefixes = merge_prefixes(kept, request.child_prefixes)
+    check_member_prefixes(state.zone.policy, state.zone.name, request.child_prefixes, kept)
     check_prefixes(state, keys, prefixes)
     fresh = [prefix for prefix in prefixes if held is None or prefix not in held.prefixes]
     check_endpoints_outside(fresh, request, state.peers.values())
@@ -94,6 +99,7 @@ def _join(state: ZoneState, request: Request, now: float) -> Decision:
         reserved_prefixes=kept,
         requested_name=asked,
         signed=newest_statement(state, lease, request),
+        grants=_grants_of(held),
     )
     freed = end_lease(state, reservation, now) if reservation else ()
     decision = admit(state, peer, grant, now, freed, renamed(state, host, keys) if host else {})
@@ -103,6 +109,24 @@ def _join(state: ZoneState, request: Request, now: float) -> Decision:
         *_other_machine_notes(state.peers.get(request.key), request),
     )
     return replace(decision, reply=replace(decision.reply, notes=notes))
+
+
+def _claimed(state: ZoneState, lease: Lease | None, name: str) -> Lease | None:
+    """Returns the reservation by name that a node with ``lease`` claims by joining as ``name``, or None.
+
+    A node chooses its own name, so the zone's policy has to permit that; a host that has a reservation claims
+    no second one.
+    """
+    if not state.zone.policy.member_claims or (lease is not None and lease.host):
+        return None
+    return unclaimed(state.leases, name)
+
+
+def _grants_of(held: Lease | None) -> tuple[str, ...]:
+    """Returns the grants of a node that joins with the lease ``held``; older versions wrote none."""
+    if held is None or held.grants or not held.is_operators or held.has_placeholder_key:
+        return held.grants if held is not None else ()
+    return (LEASE,)
 
 
 def _repair_notes(state: ZoneState, request: Request) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from jaywalk.zone.reservations import (
 from ..state.zone_state import ZoneState
 from . import blocks
 from .allocation import Claimant, Grant, check_prefixes, choose
+from .authority import without_authority
 from .decision import ABSENT, Decision, admit, displacements, end_lease, grant_time, leave_unknown
 from .naming import renamed
 from .signing import sign
@@ -66,8 +67,10 @@ def _settle(state: ZoneState, request: Request, now: float) -> Decision:
             requested_name=desired.requested_name,
             signed=desired.signed,
             since=desired.since,
+            grants=desired.grants,
             rev=state.rev + 1,
         )
+        record = without_authority(state, record)
         return admit(state, record, grant, now, freed, renames)
     if desired == lease and not freed and not renames:
         return Decision(Reply.granted(lease, changed=False))

@@ -40,6 +40,8 @@ class Health:
     broken_zones: dict[str, str] = field(default_factory=dict)
     # Zones that lost their agents' password, with the remedy; they are served for agents that are connected.
     locked_zones: dict[str, str] = field(default_factory=dict)
+    # Zones of an older version that permit their members more than a new zone, with the remedy.
+    undeclared_zones: dict[str, str] = field(default_factory=dict)
     unreadable: dict[str, Sequence[Unreadable]] = field(default_factory=dict)
 
     def unreadable_records(self) -> dict[str, list[dict[str, Any]]]:

@@ -18,6 +18,7 @@ from jaywalk.zone.marks import Head, agree, number, readable
 from jaywalk.zone.models import Lease, Peer, Zone, lease_of
 from jaywalk.zone.redis_keys import ZoneKeys
 
+from .endpoint_hosts import EndpointHosts
 from .endpoint_observations import EndpointObservations
 from .pool import Pool
 from .prefix_index import PrefixIndex
@@ -61,6 +62,8 @@ class ZoneState:
     since 1970), for the keys that were read from Redis.  ``listening_since`` is the time since which requests
     are received without a gap.  ``observations`` holds the endpoints at which peers observe one another.
     ``blocked`` holds the keys that an operator blocked.
+    ``endpoint_hosts`` counts the peers at each address, and ``member_leases`` the leases without an
+    operator's word.
     ``unreadable`` marks the keys with a record in Redis that does not parse: the lease of such a key holds
     what could be read, and ``peers`` contains the key if its peer record parses.
     """
@@ -82,6 +85,8 @@ class ZoneState:
         self.blocked: set[str] = set()
         self.last_seen_at: Mapping[str, int] = {}
         self.observations = EndpointObservations()
+        self.endpoint_hosts = EndpointHosts()
+        self.member_leases = 0
         self.listening_since = 0.0
         self._adjusted_releases: dict[str, tuple[float, float]] = {}
         self._names: dict[str, set[str]] = {}
@@ -146,6 +151,8 @@ class ZoneState:
         """Sets the peer, lease and mark of ``key`` (None removes one) and returns the former ones."""
         before = Undo(key, self.peers.get(key), self.leases.get(key), self.unreadable.get(key))
         self._unname(key, before)
+        self.endpoint_hosts.replace(before.peer, peer)
+        self.member_leases += _is_members(lease) - _is_members(before.lease)
         if before.lease is not None:
             self._unindex(before.lease, before.unreadable)
         if before.peer is not None and (peer is None or peer.endpoint != before.peer.endpoint):
@@ -339,6 +346,11 @@ def _names_of(peer: Peer | None, lease: Lease | None, unreadable: Unreadable | N
         unreadable.lease.name if unreadable else "",
     )
     return {name for name in names if name}
+
+
+def _is_members(lease: Lease | None) -> bool:
+    """Returns whether a node has this lease by the zone's password alone."""
+    return lease is not None and not lease.is_operators
 
 
 def _left(lease: Lease | None, record: Mapping[str, object]) -> Lease | None:

@@ -10,7 +10,14 @@ import pytest
 import yaml
 from ansible_collections.jaywalking.mesh.plugins.filter import variables
 
-from jaywalk.zone.options import ZONE_OPTIONS, ChoiceOption, NetworksOption, SecondsOption
+from jaywalk.zone.options import (
+    ZONE_OPTIONS,
+    BooleanOption,
+    ChoiceOption,
+    CountOption,
+    NetworksOption,
+    SecondsOption,
+)
 
 ROLES = Path(__file__).parents[3] / "roles"
 
@@ -27,10 +34,15 @@ def test_a_role_describes_every_option_of_a_zone_with_its_default(role: str) -> 
     assert set(options) == set(variables.ZONE_FIELDS)
     for option in ZONE_OPTIONS:
         described = options[option.name]
-        if option.default:
-            assert str(option.default) in str(described["description"]), option.name
+        if option.default not in (None, "", ()):
+            texts = [str(option.default).lower(), *option.texts(option.default)]
+            assert any(text in str(described["description"]) for text in texts), option.name
         if isinstance(option, ChoiceOption):
             assert described["choices"] == list(option.choices)
+        elif isinstance(option, BooleanOption):
+            assert described["type"] == "bool"
+        elif isinstance(option, CountOption):
+            assert described["type"] == "str", "a number, or none"
         elif isinstance(option, NetworksOption):
             assert (described["type"], described["elements"]) == ("list", "str")
         elif isinstance(option, SecondsOption):

@@ -92,6 +92,19 @@ def overlapping(taken: Iterable[Network], prefix: str) -> Network | None:
     )
 
 
+def is_machines(host: str) -> bool:
+    """Whether an address that was checked before can be the one of a machine on a network.
+
+    Not so are loopback and link-local addresses (RFC 6890; a cloud serves secrets at 169.254.169.254),
+    multicast, the limited broadcast address and the reserved class E (RFC 1112, section 4).
+    """
+    octets = packed(host)
+    if len(octets) == 4:
+        return 0 < octets[0] < 224 and octets[0] != 127 and octets[:2] != b"\xa9\xfe"
+    link_local = octets[0] == 0xFE and octets[1] & 0xC0 == 0x80
+    return octets[0] != 0xFF and not link_local and any(octets[:12])
+
+
 def host_prefix(host: str) -> str:
     """An address in its canonical spelling as a prefix of one: ``10.20.0.1/32``."""
     return f"{host}/128" if ":" in host else f"{host}/32"

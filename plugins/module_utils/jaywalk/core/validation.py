@@ -12,7 +12,7 @@ import socket
 from datetime import datetime, timezone
 
 from .errors import InvalidValue
-from .ip import Address, host_prefix, join_endpoint, overlapping
+from .ip import Address, host_of, host_prefix, is_machines, join_endpoint, overlapping
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _MACHINE_MARK = re.compile(r"[0-9a-f]{8}")
@@ -161,6 +161,16 @@ def local_address(text: object) -> str:
     return found
 
 
+def machine_address(text: object) -> str:
+    """A local address that a machine on a network can have (:func:`.ip.is_machines`)."""
+    found = local_address(text)
+    if not is_machines(found):
+        raise InvalidValue(
+            f"the local address {shown(text)} is no machine's", "give one that peers can reach"
+        )
+    return found
+
+
 def network(text: object, what: str = "prefix") -> str:
     """A prefix, normalised to its network: ``172.20.1.9/24`` is ``172.20.1.0/24``."""
     try:
@@ -220,6 +230,17 @@ def endpoint(text: object) -> str:
             f"the endpoint {shown(text)} is a loopback address", "give one that peers can reach"
         )
     return join_endpoint(host, port(int(digits), "endpoint's port"))
+
+
+def machine_endpoint(text: object) -> str:
+    """An endpoint whose address a machine on a network can have (:func:`.ip.is_machines`)."""
+    found = endpoint(text)
+    if not is_machines(host_of(found)):
+        raise InvalidValue(
+            f"the endpoint {shown(text)} is no address of a machine on a network",
+            "give one that peers can reach",
+        )
+    return found
 
 
 def _is_plain(text: str) -> bool:

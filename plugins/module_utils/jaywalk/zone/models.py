@@ -121,6 +121,8 @@ class Peer(NamedTuple):
     ``reserved_prefixes`` are those of its prefixes that the operator reserved, so that the node keeps them.
     ``requested_name`` is the name that it requested, if another node has that name.  ``signed`` is what the
     operator's lock key signed about the key, which nodes with a pinned lock key check.
+    ``grants`` are the words of :data:`.record_fields.GRANTS` by which an operator permits what the zone's
+    policy refuses to members, and ``lease`` if an operator reserved its lease.
 
     A tuple, since every agent makes one per record, and a frozen dataclass takes three times as long.
     """
@@ -143,6 +145,7 @@ class Peer(NamedTuple):
     reserved_prefixes: tuple[str, ...] = ()
     requested_name: str = ""
     signed: Signed | None = None
+    grants: tuple[str, ...] = ()
 
     def to_wire(self) -> dict[str, Any]:
         """The record as a JSON object (:mod:`.record_fields`)."""
@@ -184,7 +187,7 @@ class Lease:
     """The addresses and prefixes of a key, which a released lease keeps for its return.
 
     ``released`` is the time of the leave, None while the peer is in the mesh, and 0 for an operator's
-    reservation whose node did not join yet.
+    reservation whose node did not join yet.  ``grants`` are as those of a peer.
     """
 
     key: str
@@ -198,6 +201,7 @@ class Lease:
     reserved_prefixes: tuple[str, ...] = ()
     requested_name: str = ""
     signed: Signed | None = None
+    grants: tuple[str, ...] = ()
 
     def to_wire(self) -> dict[str, Any]:
         """The record as a JSON object (:mod:`.record_fields`)."""
@@ -222,6 +226,12 @@ class Lease:
         if self.released is None:
             return "active"
         return "released" if self.released else "reserved"
+
+    @property
+    def is_operators(self) -> bool:
+        """Whether an operator reserved it, so that it does not count as one that a member took by itself."""
+        reserved = self.released == 0 or self.host or self.reserved_prefixes
+        return bool(reserved or self.grants or self.has_placeholder_key)
 
     @property
     def is_unclaimed(self) -> bool:

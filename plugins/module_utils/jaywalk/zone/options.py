@@ -33,6 +33,18 @@ FORGET_AFTER_SECONDS = 2_592_000
 NEVER = "never"
 # The value that empties a list.
 NONE = "none"
+# What members may announce by themselves: private networks (RFC 1918, RFC 4193, RFC 6598), or any.
+PRIVATE, ANY = "private", "any"
+# Nodes of one site share its public address; a zone of larger sites sets another number.
+RECORDS_PER_ADDRESS = 64
+
+
+class _Same:
+    """The type of :data:`SAME`."""
+
+
+# Says that an option has its default in a zone whose record lacks it.
+SAME = _Same()
 
 
 @dataclass(frozen=True)
@@ -52,12 +64,17 @@ class ZoneOption(ABC):
     label: str
     field: str = ""
     default: Any = None
-    unstored: Any = None
+    unstored: Any = SAME
+
+    @property
+    def predates(self) -> bool:
+        """Whether there are zones that were made before the option existed, and with another behaviour."""
+        return self.unstored is not SAME
 
     @property
     def stored_default(self) -> Any:
         """The value of a stored policy that lacks the option."""
-        return self.default if self.unstored is None else self.unstored
+        return self.unstored if self.predates else self.default
 
     @property
     def flag(self) -> str:
@@ -109,6 +126,41 @@ class ChoiceOption(ZoneOption):
 
 
 @dataclass(frozen=True)
+class BooleanOption(ZoneOption):
+    """Yes or no."""
+
+    def parse(self, value: object) -> bool:
+        return value if isinstance(value, bool) else validation.boolean(value, f"the {self.subject}")
+
+    def texts(self, value: bool) -> list[str]:
+        return ["yes" if value else "no"]
+
+
+@dataclass(frozen=True)
+class CountOption(ZoneOption):
+    """A number of at least ``least``, or ``none`` for no limit, which parses to None."""
+
+    least: int = 0
+
+    def parse(self, value: object) -> int | None:
+        if value in (None, NONE):
+            return None
+        number = int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 10 else value
+        if isinstance(number, int) and not isinstance(number, bool) and self.least <= number < 10**9:
+            return number
+        raise InvalidValue(
+            f"the {self.subject} {validation.shown(value)} is no limit",
+            f"give a number of at least {self.least}, or {NONE}",
+        )
+
+    def to_json(self, value: int | None) -> int | str:
+        return NONE if value is None else value
+
+    def texts(self, value: int | None) -> list[str]:
+        return [str(self.to_json(value))]
+
+
+@dataclass(frozen=True)
 class SecondsOption(ZoneOption):
     """A time in seconds; with ``or_never`` also ``never``, which parses to None.
 
@@ -156,6 +208,24 @@ class NetworksOption(ZoneOption):
 
     def _networks(self, value: object) -> Iterable[str]:
         return (validation.network(text, self.subject) for text in self._listed(value))
+
+
+@dataclass(frozen=True)
+class PermittedNetworksOption(NetworksOption):
+    """Networks that members may announce by themselves; ``private`` and ``any`` stand for some."""
+
+    def to_json(self, value: tuple[str, ...]) -> list[str]:
+        return list(value) or [NONE]
+
+    def texts(self, value: tuple[str, ...]) -> list[str]:
+        return self.to_json(value)
+
+    def _networks(self, value: object) -> Iterable[str]:
+        words = (PRIVATE, ANY)
+        return (
+            str(text) if text in words else validation.network(text, self.subject)
+            for text in self._listed(value)
+        )
 
 
 @dataclass(frozen=True)
@@ -249,6 +319,64 @@ ZONE_OPTIONS: tuple[ZoneOption, ...] = (
         default=PROOFS[1],
         unstored=PROOFS[1],
         choices=PROOFS,
+    ),
+    PermittedNetworksOption(
+        name="member_prefixes",
+        help="what a node may announce as child prefixes without an operator's reservation: networks, "
+        f"{PRIVATE} (RFC 1918, 100.64.0.0/10, fc00::/7), {ANY}, or {NONE}",
+        subject="network of members' prefixes",
+        label="member prefixes",
+        field="member_prefixes",
+        default=(PRIVATE,),
+        unstored=(ANY,),
+    ),
+    BooleanOption(
+        name="member_relay",
+        help="whether a node may be a relay without an operator's grant",
+        subject="permission to relay",
+        label="member relay",
+        field="member_relay",
+        default=False,
+        unstored=True,
+    ),
+    BooleanOption(
+        name="member_fixed_endpoint",
+        help="whether the declared endpoint of a node counts as the operator's word without a grant",
+        subject="permission to fix an endpoint",
+        label="member fixed endpoint",
+        field="member_fixed_endpoint",
+        default=True,
+        unstored=True,
+    ),
+    BooleanOption(
+        name="member_claims",
+        help="whether the first node that joins with a reserved name gets a reservation without a key",
+        subject="permission to claim a reservation",
+        label="member claims",
+        field="member_claims",
+        default=False,
+        unstored=True,
+    ),
+    CountOption(
+        name="member_leases",
+        help="how many nodes may have a lease by the zone's password, without an operator's reservation; "
+        f"{NONE} for no limit",
+        subject="number of members' leases",
+        label="member leases",
+        field="member_leases",
+        default=None,
+        unstored=None,
+    ),
+    CountOption(
+        name="records_per_address",
+        help="how many nodes may have an endpoint at one address; a further node's is left out; "
+        f"{NONE} for no limit",
+        subject="number of records per address",
+        label="records per address",
+        field="records_per_address",
+        default=RECORDS_PER_ADDRESS,
+        unstored=None,
+        least=1,
     ),
 )
 

@@ -60,4 +60,4 @@ class ZonePatch:
             for option in POLICY_OPTIONS
             if option.name in self.options
         }
-        return replace(policy, **given)
+        return replace(policy, **given, undeclared=policy.undeclared - given.keys())

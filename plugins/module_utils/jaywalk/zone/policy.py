@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..core.errors import InvalidValue
 from .options import (
+    ANY,
     FORGET_AFTER_SECONDS,
     POLICY_OPTIONS,
     PROOFS,
@@ -32,6 +33,13 @@ class Policy:
     gets an address, since a gateway or another machine has it.  ``forget_after``: seconds after which the
     lease of a node that left ends, None for never; a longer quarantine counts instead.  ``proof``: whether
     every request must prove its node's key, or only those of keys that have proven before (``optional``).
+
+    The others limit what a node has by its own word, without an operator's grant or reservation:
+    ``member_prefixes`` networks of its child prefixes, or the words ``private`` and ``any``;
+    ``member_relay``, ``member_fixed_endpoint`` and ``member_claims`` whether it may be a relay, set a fixed
+    endpoint, and claim a reservation by its name; ``member_leases`` how many such leases there may be, None
+    for no limit.  ``records_per_address`` is how many peers may have an endpoint at one address.
+    ``undeclared`` are the fields that the stored policy lacks, which an older version wrote.
     """
 
     takeover: str = TAKEOVERS[0]
@@ -40,6 +48,13 @@ class Policy:
     stale_after: int = STALE_AFTER_SECONDS
     forget_after: int | None = FORGET_AFTER_SECONDS
     proof: str = PROOFS[1]
+    member_prefixes: tuple[str, ...] = (ANY,)
+    member_relay: bool = True
+    member_fixed_endpoint: bool = True
+    member_claims: bool = True
+    member_leases: int | None = None
+    records_per_address: int | None = None
+    undeclared: frozenset[str] = frozenset(option.field for option in POLICY_OPTIONS if option.predates)
 
     @classmethod
     def parse(cls, **fields: object) -> Policy:
@@ -49,7 +64,7 @@ class Policy:
         }
         if fields:
             raise TypeError(f"a policy has no {', '.join(fields)}")
-        return cls(**parsed)
+        return cls(**parsed, undeclared=frozenset())
 
     @classmethod
     def from_wire(cls, text: str) -> Policy:
@@ -62,12 +77,25 @@ class Policy:
             raise InvalidValue(
                 "the zone's policy is no JSON object", "set it with 'jaywalk-supervisor zone set'"
             )
-        return cls.parse(
+        policy = cls.parse(
             **{option.field: data.get(option.field, option.stored_default) for option in POLICY_OPTIONS}
         )
+        missing = (option.field for option in POLICY_OPTIONS if option.predates and option.field not in data)
+        return replace(policy, undeclared=frozenset(missing))
 
     def to_wire(self) -> str:
-        return json.dumps({field: value for field, value in self.to_json().items() if value != []})
+        lacked = {
+            option.field: option.to_json(option.stored_default)
+            for option in POLICY_OPTIONS
+            if option.field in self.undeclared
+        }
+        return json.dumps(
+            {
+                field: value
+                for field, value in self.to_json().items()
+                if value != [] and (field not in lacked or value != lacked[field])
+            }
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Returns the policy as answers have it."""

@@ -20,6 +20,11 @@ MAX_PREFIXES = 64
 MAX_REQUESTED = 8
 # Addresses of a node beside its endpoint.
 MAX_LOCAL = 8
+# What an operator grants to a key beyond the zone's policy: that its lease is no member's own (LEASE), that
+# it relays, and that its declared endpoint counts as the operator's word.
+LEASE, RELAY, ENDPOINT = "lease", "relay", "endpoint"
+GRANTS = (RELAY, ENDPOINT)
+MAX_GRANTS = 8
 
 Parser = Callable[[Any, str], Any]
 
@@ -80,6 +85,11 @@ def _release_time(value: Any, meaning: str) -> float | None:
     raise InvalidValue(f"the {meaning} {validation.shown(value)} is no time", "send seconds since 1970")
 
 
+def _grant(value: object) -> str:
+    """A word; a newer version may know more of them than :data:`GRANTS`."""
+    return validation.dns_label(value, "grant")
+
+
 # In the order in which records list them.
 FIELDS = (
     Field("name", "n", "name", validation.dns_label, always=True),
@@ -102,6 +112,7 @@ FIELDS = (
     ),
     Field("requested_name", "q", "requested name", _or("", validation.dns_label)),
     Field("signed", "z", "signed statement of the mesh lock", _signed, Signed.to_wire),
+    Field("grants", "g", "grants", _list_of(_grant, MAX_GRANTS), list),
 )
 
 

@@ -19,7 +19,7 @@ from ..core.errors import BadRequest, InvalidValue, RequestRefused
 from ..trust.statements import Signed
 from . import blocks, codec
 from .models import SCHEMA, Lease, Peer
-from .record_fields import MAX_LOCAL, MAX_PREFIXES, MAX_REQUESTED
+from .record_fields import GRANTS, MAX_LOCAL, MAX_PREFIXES, MAX_REQUESTED
 from .reply_streams import ReplyTo
 
 MAX_REQUEST_BYTES = 16384
@@ -73,6 +73,9 @@ class Request:
     the controller's clock, is when nobody waits any more, or 0: after that it is not carried out.  ``signed``
     is the statement that an operator signed about the key: a node brings its own, should Redis have lost it.
     ``by`` and ``reason`` are an operator's: who blocks a key, and why.
+    ``grants`` of an operator's request are all that the key gets (:data:`.record_fields.GRANTS`), None to
+    leave them as they are; with ``complete`` its ``child_prefixes`` are all that the operator reserves, even
+    if they are none.
     """
 
     op: str
@@ -96,6 +99,8 @@ class Request:
     signed: Signed | None = None
     by: str = ""
     reason: str = ""
+    grants: tuple[str, ...] | None = None
+    complete: bool = False
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     @classmethod
@@ -122,6 +127,8 @@ class Request:
         signed: Signed | None = None,
         by: str = "",
         reason: str = "",
+        grants: Sequence[object] | None = None,
+        complete: bool = False,
     ) -> Request:
         """A request of unchecked values; new unless checked ``nonce`` and ``seq`` are given."""
         return cls(
@@ -135,9 +142,9 @@ class Request:
             child_prefixes=codec.checked_list(
                 validation.child_prefix, list(child_prefixes), "child prefixes", MAX_PREFIXES
             ),
-            endpoint=validation.endpoint(endpoint) if endpoint else "",
+            endpoint=validation.machine_endpoint(endpoint) if endpoint else "",
             fixed=fixed,
-            local=codec.checked_list(validation.local_address, list(local), "local addresses", MAX_LOCAL),
+            local=codec.checked_list(validation.machine_address, list(local), "local addresses", MAX_LOCAL),
             relay=validation.port(relay, "relay's port") if relay else 0,
             nonce=("" if op == REPORT else new_nonce()) if nonce is None else nonce,
             seq=new_seq() if seq is None else seq,
@@ -148,6 +155,8 @@ class Request:
             signed=signed,
             by=blocks.shortened(by),
             reason=blocks.shortened(reason),
+            grants=None if grants is None else _granted(grants),
+            complete=complete,
             notes=_normalised(child_prefixes),
         )
 
@@ -182,8 +191,11 @@ class Request:
             "lock": self.signed.to_wire() if self.signed else None,
             "by": self.by,
             "reason": self.reason,
+            "complete": self.complete,
         }
         fields.update({name: value for name, value in optional.items() if value})
+        if self.grants is not None:
+            fields["grants"] = list(self.grants)
         return codec.compact(fields)
 
     @classmethod
@@ -212,6 +224,8 @@ class Request:
             signed=Signed.from_wire(data["lock"]) if data.get("lock") else None,
             by=codec.text(data.get("by", ""), "operator"),
             reason=codec.text(data.get("reason", ""), "reason"),
+            grants=codec.a_list(data["grants"], "grants") if "grants" in data else None,
+            complete=data.get("complete") is True,
         )
 
 
@@ -354,6 +368,15 @@ def _normalised(prefixes: Sequence[object]) -> tuple[str, ...]:
         if isinstance(text, str)
         and (network := validation.network(text)).partition("/")[0] != text.partition("/")[0]
     )
+
+
+def _granted(words: Sequence[object]) -> tuple[str, ...]:
+    unknown = [word for word in words if word not in GRANTS]
+    if unknown:
+        raise InvalidValue(
+            f"the grant {validation.shown(unknown[0])} is unknown", f"give {' or '.join(GRANTS)}, or both"
+        )
+    return tuple(word for word in GRANTS if word in words)
 
 
 def _observed(endpoints: object) -> dict[str, str]:

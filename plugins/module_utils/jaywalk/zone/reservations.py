@@ -20,6 +20,7 @@ from ..core.errors import RequestRefused
 from ..core.key_format import default_name
 from .models import Lease, reservation_key
 from .names import unique_name
+from .record_fields import GRANTS, LEASE
 from .requests import Request
 
 
@@ -109,12 +110,10 @@ def reserved_lease(
     The values of the request take precedence over those of ``source`` and of ``lease``, the key's lease so
     far.  ``is_taken`` says whether a key other than that of lease and source has a name.
     """
-    kept = (
-        request.child_prefixes
-        or (source.reserved_prefixes if source else ())
-        or (lease.reserved_prefixes if lease else ())
-    )
-    announced = () if request.child_prefixes or lease is None else lease.prefixes
+    kept = request.child_prefixes
+    if not kept and not request.complete:
+        kept = (source.reserved_prefixes if source else ()) or (lease.reserved_prefixes if lease else ())
+    announced = () if request.child_prefixes or lease is None else _announced(lease, request.complete)
     host = (source.host if source else "") or (lease.host if lease else "")
     if request.name and (host or not request.key or request.op == "rekey"):
         host = request.name
@@ -133,7 +132,22 @@ def reserved_lease(
         reserved_prefixes=kept,
         requested_name=asked,
         signed=lease.signed if lease else None,
+        grants=(LEASE, *_granted_words(request, lease, source)),
     )
+
+
+def _announced(lease: Lease, complete: bool) -> tuple[str, ...]:
+    """The prefixes of ``lease`` beside the request's; not those of before if its list is complete."""
+    if not complete:
+        return lease.prefixes
+    return tuple(prefix for prefix in lease.prefixes if prefix not in lease.reserved_prefixes)
+
+
+def _granted_words(request: Request, lease: Lease | None, source: Lease | None) -> tuple[str, ...]:
+    if request.grants is not None:
+        return request.grants
+    known = {*(lease.grants if lease else ()), *(source.grants if source else ())}
+    return tuple(word for word in GRANTS if word in known)
 
 
 def merge_prefixes(kept: Iterable[str], announced: Iterable[str]) -> tuple[str, ...]:

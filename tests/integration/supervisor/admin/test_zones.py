@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,6 +38,12 @@ def test_a_policy_is_set_shown_and_stored(command: Command) -> None:
         "stale_after": 900,
         "forget_after": 2_592_000,
         "proof": "optional",
+        "member_prefixes": ["private"],
+        "member_relay": False,
+        "member_fixed_endpoint": True,
+        "member_claims": False,
+        "member_leases": "none",
+        "records_per_address": 64,
     }
     assert not command("zone", "add", "zone-a", "--cidr", "10.7.0.0/24")["changed"]
     done = command("zone", "set", "zone-a", "--quarantine", "60")
@@ -126,10 +133,10 @@ def test_pools_grow_and_hold_what_they_held(
         for number in range(6):
             assert client.ask(join("zone-red", number), 10).ok
         assert client.ask(join("zone-red", 6), 10).code == "exhausted"
-        assert command("zone", "show", "zone-red")["warnings"] == [
+        assert command("zone", "show", "zone-red")["warnings"][0] == (
             "the pool 10.20.0.0/29 is 100% full (6 of 6): "
             "release leases that nobody uses, or give the zone a larger pool"
-        ]
+        )
         view = client.snapshot()
         assert command("zone", "set", "zone-red", "--cidr", "10.20.0.0/28")["changed"]
         with pytest.raises(Gap):
@@ -328,6 +335,32 @@ def test_an_unused_default_zone_becomes_the_declared_one(store: Store) -> None:
     declared = json.dumps({"zones": [{"name": "zone-blue", "cidr": "10.20.0.0/24"}]})
     declare(store, declared)
     assert store.load("zone-blue").zone.pools == ("10.20.0.0/24",)
+
+
+def test_a_zone_of_an_older_version_is_open_until_a_declaration_closes_it(
+    store: Store, command: Command, tmp_path: Path
+) -> None:
+    """The play declares the zones first, when not all agents are new, and closes them at its end."""
+    file = tmp_path / "zones.json"
+
+    def declare_zones(**more: object) -> Any:
+        blue = {"name": "zone-blue", "cidr": [BLUE.pools[0]], "cidr6": [BLUE.pools[1]]}
+        entries = [blue, {"name": "zone-new", "cidr": "10.9.0.0/24"}]
+        file.write_text(json.dumps({"zones": entries, "defaults": {"member_leases": 16}, **more}))
+        return command("zone", "declare", str(file))
+
+    store.create(BLUE)
+    declare_zones()
+    assert store.load("zone-blue").zone.policy == BLUE.policy
+    assert "close it with" in command("zone", "show", "zone-blue")["warnings"][-1]
+    new = store.load("zone-new").zone.policy
+    assert (new.member_leases, new.member_relay, new.undeclared) == (16, False, frozenset())
+    command("zone", "set", "zone-blue", "--member-relay", "yes")
+    assert declare_zones(close=True)["changed"]
+    closed = store.load("zone-blue").zone.policy
+    assert (closed.member_relay, closed.member_prefixes, closed.member_leases) == (True, ("private",), 16)
+    assert command("zone", "show", "zone-blue")["warnings"] == []
+    assert not declare_zones(close=True)["changed"]
 
 
 def test_a_default_zone_in_use_stays(store: Store, redis_server: RedisServer) -> None:

@@ -8,6 +8,7 @@ import multiprocessing
 import threading
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import redis
@@ -201,10 +202,10 @@ def test_full_zone_answers_exhausted(redis_server: RedisServer, store: Store) ->
 def test_a_request_that_breaks_the_decision_harms_only_itself(
     redis_server: RedisServer, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fragile(state: ZoneState, request: Request, now: float) -> object:
+    def fragile(state: ZoneState, request: Request, now: float, *rest: Any) -> object:
         if request.name == "poison":
             raise ZeroDivisionError
-        return decide(state, request, now)
+        return decide(state, request, now, *rest)
 
     monkeypatch.setattr(batch_module, "decide", fragile)
     requests = [join("zone-blue", 1), join("zone-blue", 2, name="poison"), join("zone-blue", 3)]

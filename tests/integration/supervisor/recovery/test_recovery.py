@@ -31,7 +31,14 @@ from tests.supervisor_support import AGENT_PASSWORD, client_of, committing, join
 
 ZONE = "zone-a"
 KEYS = ZoneKeys(ZONE)
-WISH = ZonePatch(cidr=["10.7.0.0/24"], description="A tenant", quarantine=77, exclude=["10.7.0.1"])
+WISH = ZonePatch(
+    cidr=["10.7.0.0/24"],
+    description="A tenant",
+    quarantine=77,
+    exclude=["10.7.0.1"],
+    member_claims=True,
+    member_prefixes=["any"],
+)
 OWN = "the-tenants-own-0123"
 
 

@@ -33,6 +33,12 @@ OTHER_VALUES = {
     "forget_after": NEVER,
     "exclude": ["10.7.0.9"],
     "proof": "required",
+    "member_prefixes": ["none"],
+    "member_relay": "yes",
+    "member_fixed_endpoint": "no",
+    "member_claims": True,
+    "member_leases": "16",
+    "records_per_address": 7,
 }
 
 
@@ -52,6 +58,26 @@ def test_a_zone_of_all_options_survives_redis() -> None:
     assert ZonePatch().apply(zone) == zone
 
 
+def test_a_policy_of_an_older_version_keeps_that_behaviour_until_an_operator_declares_it() -> None:
+    old = Policy.from_wire('{"takeover": "always", "quarantine": 3600}')
+    assert (old.member_prefixes, old.member_relay, old.member_claims) == (("any",), True, True)
+    assert (old.member_fixed_endpoint, old.member_leases, old.records_per_address) == (True, None, None)
+    assert "member_relay" in old.undeclared
+    assert Policy.from_wire(old.to_wire()) == old, "writing it declares nothing"
+    zone = Zone.validated("zone-a", ["10.7.0.0/24"], policy=old)
+    closed = ZonePatch(member_relay="no").apply(zone).policy
+    assert (closed.member_relay, closed.member_prefixes) == (False, ("any",))
+    assert closed.undeclared == old.undeclared - {"member_relay"}
+    assert Policy.from_wire(closed.to_wire()) == closed
+
+
+def test_no_prefixes_and_no_limit_are_values_that_redis_keeps() -> None:
+    for options in ({"member_prefixes": ["none"]}, {"member_leases": "none", "records_per_address": "none"}):
+        policy = ZonePatch(cidr=["10.7.0.0/24"], **options).new_zone("zone-a").policy
+        assert Policy.from_wire(policy.to_wire()) == policy
+        assert not policy.undeclared
+
+
 def test_none_empties_the_excluded_addresses_and_is_no_pool() -> None:
     assert OPTION_BY_NAME["exclude"].parse(["none"]) == ()
     for pools in ("cidr", "cidr6"):
@@ -67,10 +93,11 @@ def test_a_patch_without_an_option_keeps_the_others() -> None:
 
 
 def test_the_policy_has_the_fields_and_defaults_of_the_table() -> None:
-    assert {field.name: field.default for field in fields(Policy)} == {
+    assert {field.name: field.default for field in fields(Policy) if field.name != "undeclared"} == {
         option.field: option.stored_default for option in POLICY_OPTIONS
     }
-    assert Policy.parse() == Policy(**{option.field: option.default for option in POLICY_OPTIONS})
+    defaults = {option.field: option.default for option in POLICY_OPTIONS}
+    assert Policy.parse() == Policy(**defaults, undeclared=frozenset())
 
 
 def test_a_zone_that_was_made_before_an_option_keeps_what_it_had() -> None:
@@ -89,6 +116,11 @@ def test_a_zone_that_was_made_before_an_option_keeps_what_it_had() -> None:
         ({"quarantine": NEVER}, "the quarantine 'never' is out of range: use 0 to 315360000 seconds"),
         ({"forget_after": "soon"}, "use 0 to 315360000 seconds, or never"),
         ({"exclude": [7]}, "the excluded network '7' is no prefix"),
+        ({"member_prefixes": ["public"]}, "the network of members' prefixes 'public' is no prefix"),
+        ({"member_relay": "perhaps"}, "the permission to relay is neither true nor false"),
+        ({"member_leases": "many"}, "the number of members' leases 'many' is no limit"),
+        ({"member_leases": -1}, "give a number of at least 0, or none"),
+        ({"records_per_address": 0}, "give a number of at least 1, or none"),
     ],
 )
 def test_an_invalid_value_is_refused_before_a_zone_is_read(options: dict[str, object], message: str) -> None:

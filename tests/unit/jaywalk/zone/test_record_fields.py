@@ -41,6 +41,7 @@ FULL_PEER: dict[str, Any] = {
     "k": ["172.20.1.0/24"],
     "q": "node",
     "z": {"s": "[]", "g": base64.b64encode(bytes(64)).decode()},
+    "g": ["lease", "relay"],
 }
 
 
@@ -101,6 +102,7 @@ def test_valid_fields_of_a_damaged_record_are_read_one_by_one() -> None:
         "reserved_prefixes": (),
         "requested_name": "",
         "signed": None,
+        "grants": (),
     }
 
 

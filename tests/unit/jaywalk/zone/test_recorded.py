@@ -13,6 +13,7 @@ import pytest
 from jaywalk.zone import codec
 from jaywalk.zone.events import Event
 from jaywalk.zone.models import Lease, Peer, Zone
+from jaywalk.zone.options import POLICY_OPTIONS
 from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk.zone.requests import AGENT_OPS, OPERATOR_OPS, Reply, Request
 
@@ -102,10 +103,10 @@ def test_lease_of_the_version_before() -> None:
 
 def test_zone_of_the_version_before() -> None:
     zone = Zone.from_wire("zone-blue", META)
-    assert zone == Zone("zone-blue", ("10.20.0.0/20",), "Tenancy Zone Blue")
+    assert zone == Zone("zone-blue", ("10.20.0.0/20",), "Tenancy Zone Blue", zone.policy)
+    assert zone.policy.undeclared == {option.field for option in POLICY_OPTIONS if option.predates}
     written = zone.to_wire()
-    # A new option is written with the value that the zone had without it.
-    assert json.loads(written.pop("policy")) == {**json.loads(META["policy"]), "proof": "optional"}
+    assert json.loads(written.pop("policy")) == json.loads(META["policy"]), "no operator set a new option"
     assert written == {"pools": META["pools"], "description": META["description"]}
 
 

@@ -95,7 +95,11 @@ class IpamMachine(RuleBasedStateMachine):
     def start(self, pools: list[str], takeover: str, quarantine: int, data: st.DataObject) -> None:
         excluded = data.draw(st.lists(st.sampled_from(EXCLUDED[pools[0]]), max_size=2))
         policy = Policy.parse(
-            takeover=takeover, quarantine=quarantine, excluded=excluded, stale_after=STALE_AFTER
+            takeover=takeover,
+            quarantine=quarantine,
+            excluded=excluded,
+            stale_after=STALE_AFTER,
+            member_claims=True,
         )
         self.state = ZoneState(Zone.validated("zone-blue", pools, "", policy), 1000, 0)
         self.follower = ZoneState(self.state.zone, 1000, 0)
