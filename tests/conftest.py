@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,10 @@ settings.load_profile("jaywalk")
 
 
 RUN = runs.Run()
+
+# Supervisors of the tests make their key pair here, and not in the folder of this machine's own supervisor.
+KEY_FOLDER = tempfile.TemporaryDirectory(prefix="jwl-key-")
+os.environ["JAYWALK_SUPERVISOR_KEY_FILE"] = f"{KEY_FOLDER.name}/supervisor.key"
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -18,6 +18,7 @@ from jaywalk.controller.client import ZoneClient
 from jaywalk.zone.models import Zone
 from jaywalk.zone.requests import Request
 from jaywalk_supervisor.committer.committer import Committer
+from jaywalk_supervisor.possession.keyring import KeyFile
 from jaywalk_supervisor.recovery.recovery import Recovery
 from jaywalk_supervisor.state.zone_state import ZoneState
 from jaywalk_supervisor.store.acl import password_hash
@@ -43,15 +44,18 @@ def join(zone: str, number: int, **fields: Any) -> Request:
 
 @contextmanager
 def committing(
-    where: ControllerAddress, zones: tuple[Zone, ...] = (BLUE, RED), state_dir: Path | None = None
+    where: ControllerAddress,
+    zones: tuple[Zone, ...] = (BLUE, RED),
+    state_dir: Path | None = None,
+    key_file: KeyFile | None = None,
 ) -> Iterator[Committer]:
     """A committer that serves ``zones`` in a thread of this process until the block ends.
 
-    Its copies lie in ``state_dir``, if it names one.
+    Its copies lie in ``state_dir``, if it names one.  It checks proofs if it has a ``key_file``.
     """
     stop = threading.Event()
     recovery = Recovery(where, str(state_dir or ""))
-    committer = Committer(where, password_hash(AGENT_PASSWORD), zones, stop, recovery)
+    committer = Committer(where, password_hash(AGENT_PASSWORD), zones, stop, recovery, key_file=key_file)
     thread = threading.Thread(target=committer.run, daemon=True)
     thread.start()
     try:

@@ -59,7 +59,8 @@ class Agent:
         self.public_key = config.own_key(runner)
         self.membership = Membership(config.zone, self.public_key, own_machine_id(config.state_dir))
         self.requests = NodeRequests(config, self.membership)
-        sender = BackgroundSender(config.controller_address, self.requests)
+        self.prover = config.prover()
+        sender = BackgroundSender(config.controller_address, self.requests, self.prover)
         record = InterfaceRecord.read(config.interface_file)
         former = former_keys(record, config.interface, config.netns, lambda: view, backend)
         self.dataplane = DataPlane(backend, config.node(self.public_key, former), config.controller_hosts())
@@ -84,6 +85,7 @@ class Agent:
             alive=self.health.heartbeat,
             observed=self.path_manager.endpoint_reporter.observed_endpoints,
             lock=self._lock,
+            prover=self.prover,
         )
         self.snapshots = snapshot.SnapshotWriter(config)
         self._update_log = UpdateLog(backend, self.dataplane, OwnAddresses(self.public_key, view))
@@ -147,7 +149,9 @@ class Agent:
         address = replace(self.config.controller_address(), timeout=min(timeout, TIMEOUT_SECONDS))
         with self.stop.waiting():
             connection = connect(address, name="jaywalk-up")
-            client = ZoneClient(connection, address, self.config.zone, lock=self._lock)
+            zone = self.config.zone
+            client = ZoneClient(connection, address, zone, lock=self._lock, prover=self.prover)
+            client.follow_supervisor_keys()
             view = self._take_snapshot(client)
         # Raises what this machine refuses, before the zone gets the request.
         self.dataplane.plan(view)

@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from jaywalk.controller.address import ControllerAddress, agent_user
+from jaywalk.controller.prover import Prover
 from jaywalk.controller.tls import TlsFiles
 from jaywalk.core import key_format, validation
-from jaywalk.core.errors import InvalidValue
+from jaywalk.core.errors import InvalidValue, MissingTool
 from jaywalk.core.files import read_secret, write_private
 from jaywalk.core.ip import is_address
 from jaywalk.core.runner import Runner, SubprocessRunner, in_namespace
 from jaywalk.mesh.local_addresses import DeclaredEndpoint, endpoint_fields, host_label
 from jaywalk.mesh.node_interface import LocalNode
+from jaywalk.trust.supervisor_keys import TrustedKeys
 from jaywalk.wireguard import keys
 
 from .host.platform import PLATFORM, Platform
@@ -34,7 +36,8 @@ class AgentConfig:
     """A node's configuration, every value of it valid; secrets are read when they are needed.
 
     ``mtu`` is in bytes; None for as many as the links to the peers carry.  ``relay_port`` is the UDP port of
-    the interface on which this node relays for others; 0 if it does not.
+    the interface on which this node relays for others; 0 if it does not.  ``supervisor_keys`` are the
+    supervisors' public keys that the operator gave.
     """
 
     zone: str
@@ -62,6 +65,7 @@ class AgentConfig:
     mtu: int | None = None
     relay_port: int = 0
     lock_keys: tuple[str, ...] = ()
+    supervisor_keys: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, options: Mapping[str, str]) -> AgentConfig:
@@ -77,6 +81,7 @@ class AgentConfig:
             "local_endpoint": DeclaredEndpoint.parse(endpoint, port) if endpoint else None,
             "peers_file": values["config"],
             "lock_keys": values["lock_key"],
+            "supervisor_keys": values["supervisor_key"],
             "relay_port": _relay_port(options, port) if values["relay"] else 0,
         }
         config = cls(**{field.name: values[field.name] for field in fields(cls)})
@@ -99,6 +104,11 @@ class AgentConfig:
     def lock_memory_file(self) -> Path:
         """What this node remembers of the zone's mesh lock; it stays when the node leaves the zone."""
         return self.state_dir / f"{self.zone}.signed"
+
+    @property
+    def supervisor_keys_file(self) -> Path:
+        """The supervisors' keys that this node trusts if its operator gave none."""
+        return self.state_dir / f"{self.zone}.supervisor-keys"
 
     @property
     def volatile_snapshot_file(self) -> Path:
@@ -142,6 +152,18 @@ class AgentConfig:
         tls = TlsFiles(self.controller_ca, self.controller_cert, self.controller_key)
         parsed = ControllerAddress.parse(self.controller, self.controller_user, password, tls)
         return replace(parsed, timeout=READ_TIMEOUT_SECONDS, zone=self.zone)
+
+    def prover(self) -> Prover | None:
+        """Proves this node's requests, with the key file's private key; None without the library for it.
+
+        Raises ``JaywalkError`` for an unreadable key file, and for a missing library if this node trusts a
+        supervisors' key already.
+        """
+        trusted = TrustedKeys(self.zone, self.supervisor_keys, str(self.supervisor_keys_file))
+        prover = Prover.of_key_file(str(self.private_key_file), trusted)
+        if prover is None:
+            log.warning("requests have no proof: %s", MissingTool("cryptography"))
+        return prover
 
     def controller_hosts(self) -> tuple[str, ...]:
         """The host of the controller, or those of its sentinels or nodes; none without a controller."""

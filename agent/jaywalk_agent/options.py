@@ -13,6 +13,7 @@ from jaywalk.core import key_format, validation
 from jaywalk.core.errors import InvalidValue, JaywalkError
 from jaywalk.core.files import read_variables
 from jaywalk.trust.lock import pinned_keys
+from jaywalk.trust.supervisor_keys import parse_keys
 from jaywalk.wireguard import mtu
 
 from .host.platform import PLATFORM
@@ -175,6 +176,16 @@ _TABLE = (
         "MTU of the interface; by default what the links to the peers carry, less 80",
         default="",
         parse=_optional(_mtu, None),
+    ),
+    Option(
+        "supervisor_key",
+        "JAYWALK_SUPERVISOR_KEYS",
+        "KEY",
+        "the supervisors' public key, as 'jaywalk-supervisor key' prints it, several while it changes; "
+        "without it the node trusts the first key that it sees",
+        default="",
+        parse=parse_keys,
+        repeatable=True,
     ),
     _switch("relay", "JAYWALK_RELAY", "relay the traffic of peers that cannot reach each other"),
     Option("relay_port", "JAYWALK_RELAY_PORT", "PORT", "UDP port of the relay, the listen port plus one"),

@@ -12,7 +12,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.core import ip, validation
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.core import (
+    ip,
+    key_format,
+    validation,
+)
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.core.errors import InvalidValue
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.options import (
     POOL_OPTIONS,
@@ -214,6 +218,7 @@ CHECKS: dict[str, Check] = {
     "mtu": lambda value, name: validation.mtu(value, least=576),
     "addresses": _list_of(validation.address),
     "listen_addresses": _list_of(_listen_address),
+    "public_keys": _list_of(lambda value, name: key_format.public_key(value)),
     "prefixes": _list_of(lambda value, name: validation.child_prefix(value)),
     "zones": _zones,
 }

@@ -98,8 +98,18 @@ options:
       - The network namespace of the interface. It must exist. The interface's encrypted packets stay outside.
         With it a node can be in two zones whose pools overlap.
     type: str
+  supervisor_keys:
+    description:
+      - The public keys of the supervisors, as C(jaywalk-supervisor key) prints them, newest first. The node
+        proves its requests to their holders, and believes no one else's answers.
+      - The default are the keys that an agent or this module trusts on the node already, else those that the
+        zone publishes. The node remembers them and trusts no others later.
+    type: list
+    elements: str
+    default: []
 requirements:
   - wireguard-tools and iproute2 on the node
+  - the Python library cryptography (Debian python3-cryptography), with which the node proves its requests
   - wireguard-go and /dev/net/tun on a node whose kernel has no WireGuard
 notes:
   - The interface shows the zone at the time of the run. The agent applies later changes of the zone, and
@@ -265,6 +275,7 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils._module import (
 )
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.controller.address import agent_user
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.controller.client import ZoneClient
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.controller.prover import Prover
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.core import ip, validation
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.core.errors import (
     InvalidValue,
@@ -278,6 +289,10 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.mesh impor
     preview,
 )
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.mesh.node_interface import LocalNode
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.trust.supervisor_keys import (
+    TrustedKeys,
+    parse_keys,
+)
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard import (
     keys,
     mesh_interfaces,
@@ -306,7 +321,10 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "child_prefixes": {"type": "list", "elements": "str"},
     "endpoint": {"type": "str"},
     "netns": {"type": "str"},
+    "supervisor_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
 }
+# The agent's folder: both trust the same supervisors.
+STATE_DIR = "/var/lib/jaywalk"
 
 
 @dataclass(frozen=True)
@@ -314,7 +332,7 @@ class JoinContext:
     """This node's observed state and its request to the zone.
 
     ``new_key`` says that the node has no key yet.  ``no_ipv6`` is the reason why its interface can have no
-    IPv6, empty if it can.
+    IPv6, empty if it can.  ``trusted`` are the supervisors' keys that the node trusts.
     """
 
     runner: Runner
@@ -323,6 +341,7 @@ class JoinContext:
     new_key: bool
     observed: ObservedInterface | None
     request: Request
+    trusted: TrustedKeys
     no_ipv6: str = ""
 
     def line_prefix(self) -> str:
@@ -399,7 +418,10 @@ def observe(module: AnsibleModule, outside: ModuleRunner) -> JoinContext:
     local = (*Linux(runner).local_networks(without=name), *controller)
     node = LocalNode(key, path, name, params["listen_port"], local_networks=local)
     no_ipv6 = Linux(runner).why_no_ipv6(name, observed is not None)
-    return JoinContext(runner, zone_client(module, where, zone), node, new_key, observed, request, no_ipv6)
+    pinned = parse_keys(",".join(params["supervisor_keys"]))
+    trusted = TrustedKeys(zone, pinned, f"{STATE_DIR}/{zone}.supervisor-keys")
+    client = zone_client(module, where, zone)
+    return JoinContext(runner, client, node, new_key, observed, request, trusted, no_ipv6)
 
 
 def held_lines(context: JoinContext, peer: Peer | None) -> tuple[str, ...]:
@@ -500,6 +522,8 @@ def shown(context: JoinContext, held: tuple[str, ...], view: ZoneView, known: tu
 def ask(context: JoinContext, view: ZoneView, timeout: int) -> None:
     """Sends the node's request and waits for the grant; raises ``RequestRefused`` or ``NoAnswer``."""
     own = context.own_record(view)
+    context.client.prover = Prover.of_key_file(context.node.private_key_file, context.trusted)
+    context.client.follow_supervisor_keys()
     # The sequence number must exceed that of the previous request even if the clock was set back.
     seq = max(context.request.seq, own.seq + 1) if own else context.request.seq
     context.client.ask(replace(context.request, seq=seq), timeout).lease_or_raise()

@@ -44,6 +44,7 @@ KINDS = {
     "jaywalk_netns": "netns",
     "jaywalk_restart_batch": "share",
     "jaywalk_request_ip": "addresses",
+    "jaywalk_supervisor_key": "public_keys",
     "jaywalk_child_prefixes": "prefixes",
     "jaywalk_zone": "zone",
     "jaywalk_zones": "zones",

@@ -14,6 +14,7 @@ from typing import Any
 from waitress.server import create_server
 
 from jaywalk.controller.address import ControllerAddress
+from jaywalk.controller.errors import RedisErrorTranslator
 from jaywalk.core.errors import ControllerUnreachable, InvalidValue, JaywalkError
 from jaywalk.core.ip import join_endpoint
 from jaywalk.service.sd_notify import notify, watchdog_seconds
@@ -25,7 +26,9 @@ from .api.replica import Replica
 from .committer.cluster import ClusterCommitter
 from .committer.committer import Committer
 from .monitoring.local_redis import explanation
+from .possession.keyring import KeyFile
 from .recovery.recovery import Recovery
+from .store import published_keys
 from .store.embedded import Embedded
 from .store.store import Store
 
@@ -57,7 +60,8 @@ class ServerConfig:
     """The configuration of a supervisor: its Redis, the hash of the agents' password, and the API.
 
     ``default_zones``: whether to create the original's two zones; False if an operator declares zones.
-    ``state_dir``: the folder for copies of the controller's data; empty for none.
+    ``state_dir``: the folder for copies of the controller's data; empty for none.  ``key_file`` holds the key
+    pair to which nodes prove their requests.
     """
 
     where: ControllerAddress
@@ -65,6 +69,7 @@ class ServerConfig:
     api: ApiConfig
     default_zones: bool = True
     state_dir: str = ""
+    key_file: KeyFile | None = None
 
 
 class Supervisor:
@@ -77,7 +82,9 @@ class Supervisor:
         kind = ClusterCommitter if config.where.nodes else Committer
         defaults = DEFAULT_ZONES if config.default_zones else ()
         self.recovery = Recovery(config.where, config.state_dir)
-        self.committer = kind(config.where, config.agent_digest, defaults, self.stop, self.recovery)
+        self.committer = kind(
+            config.where, config.agent_digest, defaults, self.stop, self.recovery, key_file=config.key_file
+        )
         self.replica = Replica(config.where)
         self._committing = threading.Thread(target=self.committer.run, name="committer", daemon=True)
 
@@ -90,7 +97,7 @@ class Supervisor:
             signal.signal(number, lambda *_: self.stop.set())
         gc.set_threshold(GC_THRESHOLD_OBJECTS)
         server = self._bind()
-        _wait_for_controller(self.config.where, self.stop)
+        _wait_for_controller(self.config.where, self.stop, self.config.key_file)
         if not self.config.api.loopback:
             self._check_exposed()
         self._committing.start()
@@ -195,13 +202,16 @@ class Supervisor:
         return body, body["status"] == "ok"
 
 
-def _wait_for_controller(where: ControllerAddress, stop: threading.Event) -> None:
-    """Returns when the controller answers; raises ``JaywalkError`` if it refuses us, or after the timeout."""
+def _wait_for_controller(where: ControllerAddress, stop: threading.Event, key_file: KeyFile | None) -> None:
+    """Returns when the controller answers; raises ``JaywalkError`` if it refuses us, or after the timeout.
+
+    Raises ``OtherKeys`` if its zones belong to other supervisors.
+    """
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
     logged = False
     while not stop.is_set():
         try:
-            Store.open(where, "jaywalk-supervisor").close()
+            _check_keys(Store.open(where, "jaywalk-supervisor"), key_file)
         except ControllerUnreachable as error:
             if time.monotonic() > deadline:
                 if why := explanation(error, where):
@@ -213,3 +223,14 @@ def _wait_for_controller(where: ControllerAddress, stop: threading.Event) -> Non
             stop.wait(0.5)
         else:
             return
+
+
+def _check_keys(store: Store, key_file: KeyFile | None) -> None:
+    """Raises ``OtherKeys`` if a zone belongs to supervisors with other keys than ours."""
+    own = key_file.keyring.public_keys if key_file is not None else ()
+    try:
+        with RedisErrorTranslator(store.where):
+            for zone in store.zones():
+                published_keys.check(store, zone, own)
+    finally:
+        store.close()

@@ -21,7 +21,7 @@ from jaywalk.zone.events import Change
 from jaywalk.zone.models import Zone
 from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk.zone.reply_streams import ReplyTo
-from jaywalk.zone.requests import Reply, Request
+from jaywalk.zone.requests import Request
 from jaywalk_supervisor.decisions.agent_requests import decide
 from jaywalk_supervisor.store.commit_args import CommitArgs, commit_args
 from jaywalk_supervisor.store.connection import script_of
@@ -139,14 +139,14 @@ def _calls(store: Store, batch: int, joins: int) -> list[CommitArgs]:
     calls = []
     for begin in range(0, joins, batch):
         changes: list[Change] = []
-        replies: dict[ReplyTo, Reply] = {}
+        replies: dict[ReplyTo, str] = {}
         for number in range(begin, begin + batch):
             joined = request(BARE.name, number)
             decision = decide(state, joined, time.time())
             for change in decision.changes:
                 state.apply(change, decision.peer)
             changes += decision.changes
-            replies[ReplyTo(joined.nonce)] = decision.reply
+            replies[ReplyTo(joined.nonce)] = decision.reply.to_wire()
         mark = new_mark()
         calls.append(commit_args(state, changes, replies, mark))
         state.rev, state.mark, state.wait_ms = state.rev + 1, mark, state.desired_wait_ms

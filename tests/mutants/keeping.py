@@ -120,8 +120,8 @@ KEEPING = (
     Mutant(
         "any-answer-is-the-own",
         f"{LIBRARY}/zone/reply_streams.py",
-        "                    if field in self._fields:",
-        "                    if field:",
+        "                    if field in self._fields and ",
+        "                    if field and ",
         "a node takes what another one was told for its own lease",
         of(
             "unit/jaywalk/zone/test_reply_streams.py",

@@ -161,7 +161,8 @@ def leave(config: AgentConfig, arguments: argparse.Namespace) -> int:
     with runtime_state.only_one(config.lock_file, config.zone):
         public_key = config.existing_key(SubprocessRunner())
         address = config.controller_address()
-        client = ZoneClient(connect(address), address, config.zone)
+        client = ZoneClient(connect(address), address, config.zone, prover=config.prover())
+        client.follow_supervisor_keys()
         membership = Membership(config.zone, public_key, own_machine_id(config.state_dir))
         request = NodeRequests(config, membership).leave()
         client.ask(request, arguments.timeout).lease_or_raise()

@@ -26,7 +26,8 @@ def purge(config: AgentConfig, runner: Runner, config_dir: Path = CONFIG_DIR) ->
         if done.returncode != 0:
             raise JaywalkError(f"{disable[-1]} cannot be disabled ({done.stderr.strip()})", "run as root")
     own = [config_dir / f"{config.zone}.{kind}" for kind in ("env", "password", "key")]
-    state = (config.snapshot_file, config.volatile_snapshot_file, config.lock_memory_file)
+    trusted = (config.lock_memory_file, config.supervisor_keys_file)
+    state = (config.snapshot_file, config.volatile_snapshot_file, *trusted)
     running = (config.status_file, config.paths_file, config.interface_file, config.lock_file)
     remove(*own, *state, *running)
     if not list(config.state_dir.glob("*.json")):

@@ -129,6 +129,8 @@ def _controller(node: DoctorContext) -> Iterator[tuple[str, str]]:
             yield WARNING, "the check of the supervisor needs the key of this node"
             return
         # Any answer is enough; this request changes nothing in the zone.
+        zone.prover = config.prover()
+        zone.follow_supervisor_keys()
         zone.ask(NodeRequests(config, Membership(config.zone, node.key)).check(), ANSWER_SECONDS)
         yield GOOD, "a supervisor answers"
     finally:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from jaywalk.controller.address import ControllerAddress
 from jaywalk.controller.client import ZoneClient
 from jaywalk.controller.connection import connect
+from jaywalk.controller.prover import Prover
 from jaywalk.core.errors import JaywalkError
 from jaywalk.zone.requests import Request
 
@@ -24,9 +25,12 @@ class BackgroundSender:
     If a request is lost, the agent's periodic report or its next check of the endpoint repeats it.
     """
 
-    def __init__(self, address: Callable[[], ControllerAddress], requests: NodeRequests) -> None:
+    def __init__(
+        self, address: Callable[[], ControllerAddress], requests: NodeRequests, prover: Prover | None = None
+    ) -> None:
         self._address = address
         self._requests = requests
+        self._prover = prover
         self._busy = threading.Lock()
 
     def report(self, observed: Mapping[str, str]) -> bool:
@@ -48,7 +52,7 @@ class BackgroundSender:
             request, address = build(), self._address()
             client = connect(address, name=f"jaywalk-sender-{request.zone}")
             try:
-                ZoneClient(client, address, request.zone).submit(request)
+                ZoneClient(client, address, request.zone, prover=self._prover).submit(request)
             finally:
                 client.close()
         except JaywalkError as error:

@@ -20,6 +20,7 @@ from redis.backoff import FullJitterBackoff
 from jaywalk.controller.address import ControllerAddress
 from jaywalk.controller.client import ZoneClient
 from jaywalk.controller.connection import connect
+from jaywalk.controller.prover import Prover
 from jaywalk.core.errors import (
     ControllerDenied,
     ControllerFull,
@@ -86,6 +87,7 @@ class Follower:
 
     ``observed`` returns the endpoints for the periodic report, by public key.  ``alive`` is called at least
     every :data:`NAP_SECONDS`, for the watchdog.  Under a ``lock`` it takes only records that are signed.
+    ``prover`` proves the requests.
     """
 
     address: Callable[[], ControllerAddress]
@@ -96,6 +98,7 @@ class Follower:
     alive: Callable[[], None] = lambda: None
     observed: Callable[[], Mapping[str, str]] = dict
     lock: Lock | None = None
+    prover: Prover | None = None
     _notices: Notices = field(default_factory=Notices)
     _failures: int = 0
     _unreachable_at: float = -RETURN_SECONDS
@@ -143,7 +146,8 @@ class Follower:
         with self.stop.waiting():
             address = self.address()
             connection = connect(address, f"jaywalk-{zone}", self.alive)
-            client = ZoneClient(connection, address, zone, self.alive, self.lock)
+            client = ZoneClient(connection, address, zone, self.alive, self.lock, self.prover)
+            client.follow_supervisor_keys()
         self._next_report, self._reported = 0.0, False
         try:
             yield client
@@ -256,6 +260,13 @@ class Follower:
             self._submit(lambda: client.check_in(view, report))
         except Gap as gap:
             yield from self._recover(client, gap)
+        self._learn_supervisor_keys()
+
+    def _learn_supervisor_keys(self) -> None:
+        """Repeats the join if the supervisors have a new key, since the proven answer names it."""
+        behind = self.prover is not None and self.prover.trusted.behind
+        if behind and self.membership.member and not self.membership.waiting:
+            self.membership.start_request(JOIN)
 
     def _recover(self, client: ZoneClient, gap: Gap) -> Iterator[Update]:
         """Takes a snapshot, since the log does not continue from where this node is."""

@@ -71,6 +71,14 @@ def add_controller_options(to: argparse.ArgumentParser, default: str | None) -> 
         f"with -streamer-address, and else {STATE_DIR})",
         "DIR",
     )
+    add_option(
+        to,
+        "supervisor-key-file",
+        default,
+        "file with the private key to which nodes prove their requests, made at the first start "
+        "(JAYWALK_SUPERVISOR_KEY_FILE, default supervisor.key in the state folder)",
+        "FILE",
+    )
     add_option(to, "embedded-port", default, f"port of the embedded server (default {EMBEDDED_PORT})", "PORT")
     add_option(
         to, "log-level", default, "debug, info, warning or error (JAYWALK_LOG_LEVEL, default info)", "LEVEL"
@@ -100,6 +108,12 @@ def state_dir(options: argparse.Namespace) -> str:
         or os.environ.get("STATE_DIRECTORY")
         or ""
     )
+
+
+def supervisor_key_file(options: argparse.Namespace) -> str:
+    """Returns the path of the supervisors' key file."""
+    given = options.supervisor_key_file or os.environ.get("JAYWALK_SUPERVISOR_KEY_FILE")
+    return given or f"{state_dir(options) or _default_state_dir()}/supervisor.key"
 
 
 def _password(options: argparse.Namespace) -> str:

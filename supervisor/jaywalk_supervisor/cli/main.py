@@ -19,7 +19,7 @@ from jaywalk.service.arguments import ArgumentParser
 from jaywalk.service.version import installed_version
 
 from ..store.store import Store
-from . import API_ADDRESS, peer, token, zone
+from . import API_ADDRESS, key, peer, token, zone
 from .controller_options import (
     add_controller_options,
     add_option,
@@ -27,7 +27,7 @@ from .controller_options import (
     embedded_server,
 )
 
-_COMMANDS = {"peer": peer.run, "token": token.run}
+_COMMANDS = {"key": key.run, "peer": peer.run, "token": token.run}
 SERVICE_SETTINGS_FILE = "/etc/jaywalk-supervisor/supervisor.env"
 
 
@@ -66,6 +66,7 @@ def parser() -> ArgumentParser:
     zone.add_commands(commands, common)
     peer.add_commands(commands, common)
     token.add_commands(commands, common)
+    key.add_commands(commands, common)
     return top
 
 
@@ -94,6 +95,8 @@ def _run_command(options: argparse.Namespace) -> int:
         # An operator at this machine's shell means the Redis of this machine's service.
         for name, value in read_variables(SERVICE_SETTINGS_FILE).items():
             os.environ.setdefault(name, value)
+    if options.command == "key" and not key.needs_store(options):
+        return key.run(None, options)
     where = controller_address(options) or embedded_server(options).address()
     store = Store.open(where, "jaywalk-supervisor-zone")
     try:

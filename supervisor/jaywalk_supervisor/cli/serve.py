@@ -13,10 +13,11 @@ from jaywalk.core import validation
 from jaywalk.core.errors import InvalidValue
 from jaywalk.core.files import read_secret
 
+from ..possession.keyring import KeyFile
 from ..server import ApiConfig, ServerConfig, Supervisor
 from ..store.acl import password_hash
 from . import API_ADDRESS
-from .controller_options import controller_address, embedded_server, state_dir
+from .controller_options import controller_address, embedded_server, state_dir, supervisor_key_file
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +27,11 @@ def run(options: argparse.Namespace) -> int:
     api = _api_config(options)
     default_zones = _default_zones(options)
     where = controller_address(options)
+    key_file = KeyFile(supervisor_key_file(options)).ensure()
     if where is not None:
         digest = _agent_digest(options, where)
-        return Supervisor(ServerConfig(where, digest, api, default_zones, state_dir(options))).run()
+        config = ServerConfig(where, digest, api, default_zones, state_dir(options), key_file)
+        return Supervisor(config).run()
     embedded = embedded_server(options)
     try:
         where = embedded.start()
@@ -38,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
             else embedded.agent_password()
         )
         log.info("embedded server on %s, agents' password in %s/agents.password", where, embedded.folder)
-        config = ServerConfig(where, digest, api, default_zones, embedded.state_dir)
+        config = ServerConfig(where, digest, api, default_zones, embedded.state_dir, key_file)
         return Supervisor(config, embedded).run()
     finally:
         embedded.stop()

@@ -15,6 +15,7 @@ from jaywalk.zone.models import Zone
 
 from ..admin.default_zones import create_missing_zones
 from ..monitoring.health import Health
+from ..possession.keyring import KeyFile
 from ..recovery.recovery import Recovery
 from ..store.connection import client_name
 from ..store.store import Store
@@ -40,12 +41,14 @@ class ClusterCommitter:
         defaults: Sequence[Zone],
         stop: threading.Event,
         recovery: Recovery | None = None,
+        key_file: KeyFile | None = None,
     ) -> None:
         self.where = where
         self.recovery = recovery or Recovery(where)
         self.agent_digest = agent_digest
         self.defaults = defaults
         self.stop = stop
+        self.key_file = key_file
         self._own = Health()
         self._serving: dict[str, _Serving] = {}
 
@@ -88,7 +91,8 @@ class ClusterCommitter:
 
     def _start(self, name: str) -> None:
         stop = threading.Event()
-        committer = Committer(replace(self.where, zone=name), self.agent_digest, (), stop, self.recovery)
+        where = replace(self.where, zone=name)
+        committer = Committer(where, self.agent_digest, (), stop, self.recovery, key_file=self.key_file)
         thread = threading.Thread(target=committer.run, name=f"committer-{name}", daemon=True)
         self._serving[name] = _Serving(committer, thread, stop)
         thread.start()
@@ -107,6 +111,7 @@ def merged(own: Health, parts: Sequence[Health]) -> Health:
     for part in parts:
         whole.error = whole.error or part.error
         whole.memory_error = whole.memory_error or part.memory_error
+        whole.key_error = whole.key_error or part.key_error
         whole.last_turn = min(whole.last_turn, part.last_turn)
         whole.commits += part.commits
         whole.refusals += part.refusals

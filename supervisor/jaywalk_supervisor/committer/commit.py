@@ -13,7 +13,6 @@ import redis
 from jaywalk.controller.errors import is_full
 from jaywalk.zone.events import Change
 from jaywalk.zone.reply_streams import ReplyTo
-from jaywalk.zone.requests import Reply
 
 from ..decisions import last_seen
 from ..monitoring.clock import Timekeeper
@@ -98,7 +97,7 @@ class BatchCommitter:
     ) -> bool:
         """Attempts once to commit ``batch``; returns False if ``entries`` must be decided again."""
         state = self.zones.states[zone]
-        answers = [(entry.reply_to, reply) for entry, reply in batch.answers if entry.reply_to]
+        answers = [(entry.reply_to, entry.text_of(reply)) for entry, reply in batch.answers if entry.reply_to]
         if not batch.changes and not answers:
             return True
         try:
@@ -132,7 +131,7 @@ class BatchCommitter:
         store: Store,
         state: ZoneState,
         changes: Sequence[Change],
-        answers: Sequence[tuple[ReplyTo, Reply]],
+        answers: Sequence[tuple[ReplyTo, str]],
         more_wait: bool,
         when_full: bool,
     ) -> str:

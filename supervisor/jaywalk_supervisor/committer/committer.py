@@ -33,6 +33,8 @@ from ..monitoring.health import Health
 from ..monitoring.installation import installation_of
 from ..monitoring.local_redis import explanation
 from ..monitoring.memory import MemoryMonitor
+from ..possession.keyring import KeyFile
+from ..possession.proofs import ProofChecker
 from ..recovery.recovery import Recovery
 from ..state.wrong_type import is_wrong_type
 from ..state.zone_state import ZoneState
@@ -67,6 +69,7 @@ class Committer:
         stop: threading.Event,
         recovery: Recovery | None = None,
         clock: SharedClock | None = None,
+        key_file: KeyFile | None = None,
     ) -> None:
         self.where = where
         self.recovery = recovery or Recovery(where)
@@ -75,10 +78,20 @@ class Committer:
         self.time = Timekeeper(self.health, clock)
         self.memory = MemoryMonitor(self.health, where)
         repeats = RepeatFilter(request_log.MAX_REMEMBERED)
-        self.inboxes = Inboxes(self.health, repeats)
         self.decider = Decider(self.health, repeats)
+        self.key_file = key_file or KeyFile("")
+        proofs = ProofChecker(lambda: self.key_file.keyring)
+        self.inboxes = Inboxes(self.health, repeats, proofs)
         self.zones = ServedZones(
-            where, agent_digest, defaults, self.recovery, self.health, self.time, self.inboxes, repeats
+            where,
+            agent_digest,
+            defaults,
+            self.recovery,
+            self.health,
+            self.time,
+            self.inboxes,
+            repeats,
+            self.key_file,
         )
         self._logs = LogTrimmer()
         self.batches = BatchCommitter(

@@ -5,16 +5,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaywalk.core.errors import BadRequest, InvalidValue
 from jaywalk.service.repeat_filter import RepeatFilter
+from jaywalk.trust.envelope import is_proven
 from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk.zone.reply_streams import ReplyTo
-from jaywalk.zone.requests import AGENT_OPS, OPERATOR_OPS, REPORT, Reply, Request, readable_reply_to
+from jaywalk.zone.requests import (
+    AGENT_OPS,
+    OPERATOR_OPS,
+    REPORT,
+    Reply,
+    Request,
+    readable_question,
+    readable_reply_to,
+)
 
 from ..monitoring import request_log
 from ..monitoring.health import Health
+from ..possession.proofs import Proof, ProofChecker
 from ..store.store import BATCH, Store
 
 log = logging.getLogger(__name__)
@@ -29,12 +39,25 @@ INBOX_BYTES = 64 << 20
 
 @dataclass
 class InboxEntry:
-    """An entry popped from an inbox: a request, or the refusal of an entry that does not parse."""
+    """An entry popped from an inbox: a request, or the refusal of an entry that does not parse.
+
+    ``proof`` is the sender's proof of its key, None for a request without one; ``op`` and ``seq`` are those
+    of the request as far as they can be read.
+    """
 
     reply_to: ReplyTo | None
     request: Request | None = None
     refusal: Reply | None = None
     repeats: bool = False
+    proof: Proof | None = None
+    op: str = ""
+    seq: int = 0
+
+    def text_of(self, reply: Reply) -> str:
+        """Returns the text of the reply to this entry, proven if the request was."""
+        if self.proof is None or self.reply_to is None:
+            return reply.to_wire()
+        return self.proof.answer(self.op, self.seq, self.reply_to.nonce, reply)
 
     @property
     def reports(self) -> bool:
@@ -54,9 +77,10 @@ class InboxBatch:
 class Inboxes:
     """The inboxes of all served zones, in the order in which they are served."""
 
-    def __init__(self, health: Health, repeats: RepeatFilter) -> None:
+    def __init__(self, health: Health, repeats: RepeatFilter, proofs: ProofChecker | None = None) -> None:
         self._health = health
         self._repeats = repeats
+        self._proofs = proofs or ProofChecker()
         self._inboxes: dict[str, tuple[str, Sequence[str]]] = {}
         self._maybe_long: set[str] = set()
 
@@ -96,21 +120,25 @@ class Inboxes:
         return InboxBatch(zone, [self.decode(text, zone, ops) for text in texts], len(texts) == BATCH)
 
     def decode(self, text: str, zone: str, ops: Sequence[str]) -> InboxEntry:
-        """Parses one entry of an inbox of ``zone`` that accepts the operations ``ops``."""
+        """Checks and parses one entry of an inbox of ``zone`` that accepts the operations ``ops``."""
+        proof = None
         try:
-            request = Request.from_wire(text, zone, ops)
+            if is_proven(text):
+                proof, text = self._proofs.check(text, zone)
+            return _entry(text, zone, ops, proof)
         except InvalidValue as error:
-            reply_to = readable_reply_to(text)
             self._health.bad[error.reason if isinstance(error, BadRequest) else "value"] += 1
+            request_log.log_unparseable_request(zone, str(error), self._repeats)
+            reply_to = None if is_proven(text) else readable_reply_to(text)
             if reply_to is None:
                 self._health.drops["unanswerable"] += 1
-            request_log.log_unparseable_request(zone, str(error), self._repeats)
-            return InboxEntry(reply_to, refusal=Reply.refused("bad-request", str(error)))
+            op, seq = readable_question(text) if proof else ("", 0)
+            refusal = Reply.refused("bad-request", str(error))
+            return InboxEntry(reply_to, refusal=refusal, proof=proof, op=op, seq=seq)
         except Exception:
             log.exception("zone %s: a request could not be read", zone)
             self._health.drops["unreadable"] += 1
             return InboxEntry(None)
-        return InboxEntry(request.reply_to, request)
 
     def trim(self, store: Store) -> None:
         """Trims inboxes to their limits; skips those from which no full batch was popped since."""
@@ -120,3 +148,18 @@ class Inboxes:
             if cut:
                 self._health.drops["inbox-full"] += cut
                 log.warning("zone %s: dropped %d requests from the end of a full inbox", zone, cut)
+
+
+def _entry(text: str, zone: str, ops: Sequence[str], proof: Proof | None) -> InboxEntry:
+    """Parses a request, whose ``proof`` was checked; raises ``InvalidValue``."""
+    request = Request.from_wire(text, zone, ops)
+    if proof is None:
+        return InboxEntry(request.reply_to, request)
+    if request.key != proof.key:
+        raise BadRequest(
+            "proof",
+            f"a request for {request.key} is proven with {proof.key}",
+            "send each node's requests with its own key",
+        )
+    request = replace(request, proven=True)
+    return InboxEntry(request.reply_to, request, proof=proof, op=request.op, seq=request.seq)

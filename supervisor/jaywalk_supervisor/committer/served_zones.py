@@ -18,6 +18,7 @@ from ..monitoring.clock import Timekeeper
 from ..monitoring.fork_detection import Heads, RedisRolledBack, load_consistent
 from ..monitoring.health import Health
 from ..monitoring.record_check import RecordMonitor
+from ..possession.keyring import KeyFile
 from ..recovery.recovery import Recovery
 from ..recovery.restore import recover_missing_peers
 from ..state.pool import PoolFillLog
@@ -26,6 +27,7 @@ from ..state.zone_state import ZoneState
 from ..store.acl import write_user
 from ..store.store import Store, ZoneGone
 from .inboxes import Inboxes
+from .key_publisher import KeyPublisher
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +45,7 @@ class ServedZones:
         timekeeper: Timekeeper,
         inboxes: Inboxes,
         repeats: RepeatFilter,
+        key_file: KeyFile,
     ) -> None:
         self.states: dict[str, ZoneState] = {}
         self._where = where
@@ -56,6 +59,7 @@ class ServedZones:
         self._heads = Heads()
         self._fill = PoolFillLog()
         self._records = RecordMonitor(health, repeats)
+        self._keys = KeyPublisher(key_file, health)
 
     def close(self) -> None:
         """Stops serving; what is known of the zones stays for when they are opened again."""
@@ -73,6 +77,7 @@ class ServedZones:
             self.states.pop(name, None)
         self._health.locked_zones = dict(self._recovery.locked)
         names = create_missing_zones(store, self._defaults)
+        self._keys.refresh(store, self.states)
         for name in names:
             self._health.last_turn = time.monotonic()
             if name not in self.states:
@@ -166,6 +171,7 @@ class ServedZones:
         try:
             if (state := self._read(store, name)) is None:
                 return
+            self._keys.publish(store, state)
             self.states[name] = state
             store.trim_last_seen(state)
             write_user(store, name, self._agent_digest)

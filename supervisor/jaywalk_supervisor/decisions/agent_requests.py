@@ -32,6 +32,7 @@ from .decision import ABSENT, Decision, admit, end_lease, grant_time, leave_unkn
 from .last_seen import refusal
 from .naming import note, renamed
 from .operator_requests import OPERATOR_HANDLERS
+from .possession import check_possession
 from .signing import newest_statement
 
 __all__ = ["Decision", "decide"]
@@ -41,6 +42,7 @@ def decide(state: ZoneState, request: Request, now: float, installation: Install
     """Decides on ``request`` at the time ``now``; a refusal is an answer, not an exception."""
     try:
         check_not_blocked(state, request)
+        check_possession(state, request)
         _check_same_machine(state.peers.get(request.key), request)
         request = permitted(state, request, installation)
         decision = _HANDLERS[request.op](state, request, now)
@@ -100,6 +102,7 @@ def _join(state: ZoneState, request: Request, now: float) -> Decision:
         requested_name=asked,
         signed=newest_statement(state, lease, request),
         grants=_grants_of(held),
+        proven=request.proven,
     )
     freed = end_lease(state, reservation, now) if reservation else ()
     decision = admit(state, peer, grant, now, freed, renamed(state, host, keys) if host else {})

@@ -10,6 +10,7 @@ from jaywalk.zone.requests import CHECK, OPERATOR_OPS, REPORT, Request
 
 from ..state.zone_state import ZoneState
 from .allocation import owner_of
+from .possession import lacks_proof
 
 
 def refusal(state: ZoneState, request: Request) -> str:
@@ -19,6 +20,8 @@ def refusal(state: ZoneState, request: Request) -> str:
         return "operator"
     if request.op == CHECK:
         return "check"
+    if lacks_proof(state, request):
+        return "unproven"
     if request.key not in state.leases or (request.op == REPORT and peer is None):
         return "not-joined"
     if peer is not None and request.machine_id and peer.machine_id not in ("", request.machine_id):

@@ -22,7 +22,8 @@ class Health:
     ``commits`` counts requests that changed a zone, by operation; ``refusals`` counts refused requests, by
     code; ``bad`` counts entries that do not parse, by reason; ``drops`` counts requests without an answer, by
     reason.  ``clock_skew`` is the number of seconds by which this machine's clock is ahead of the
-    controller's; ``clock_error`` is set if it is too large, ``memory_error`` while Redis has no memory left.
+    controller's; ``clock_error`` is set if it is too large, ``memory_error`` while Redis has no memory left,
+    ``key_error`` while the supervisors' key file cannot be read.
     ``unreadable`` holds the records of zones that do not parse.
     """
 
@@ -36,6 +37,7 @@ class Health:
     clock_skew: float = 0.0
     clock_error: str = ""
     memory_error: str = ""
+    key_error: str = ""
     led: frozenset[str] = frozenset()
     broken_zones: dict[str, str] = field(default_factory=dict)
     # Zones that lost their agents' password, with the remedy; they are served for agents that are connected.
@@ -58,7 +60,7 @@ class Health:
     def reasons(self) -> list[str]:
         """The reasons why the supervisor does not handle joins as it should, one sentence each."""
         records = [record["error"] for shown in self.unreadable_records().values() for record in shown]
-        errors = [self.error, self.memory_error, self.clock_error]
+        errors = [self.error, self.memory_error, self.clock_error, self.key_error]
         return [reason for reason in (*errors, *self.failing_zones.values(), *records) if reason]
 
     @property

@@ -10,7 +10,6 @@ from jaywalk.zone import codec
 from jaywalk.zone.events import BLOCK, Change
 from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk.zone.reply_streams import ReplyTo
-from jaywalk.zone.requests import Reply
 
 from ..state.zone_state import ZoneState
 from . import reply_trimming
@@ -32,9 +31,10 @@ class HashPart(NamedTuple):
 
 
 def commit_args(
-    state: ZoneState, changes: Sequence[Change], replies: Mapping[ReplyTo, Reply], mark: str
+    state: ZoneState, changes: Sequence[Change], replies: Mapping[ReplyTo, str], mark: str
 ) -> CommitArgs:
-    """Returns the commit of ``changes``, which are already applied to ``state``, with ``replies``.
+    """Returns the commit of ``changes``, which are already applied to ``state``, with the texts of
+    ``replies``.
 
     ``mark`` is the mark of the new revision.
     """
@@ -53,7 +53,7 @@ def commit_args(
     keys = state.keys
     further = [_blocked_part(keys, blocks)] if blocks else []
     blocked = {key: change.record is not None for key, change in blocks.items()}
-    answered = [reply_trimming.arguments(keys, to, reply) for to, reply in replies.items()]
+    answered = [reply_trimming.arguments(keys, to, text) for to, text in replies.items()]
     return CommitArgs(
         [
             *(keys.meta, keys.peers, keys.leases, keys.events),

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 
 from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk.zone.reply_streams import ReplyTo
-from jaywalk.zone.requests import Reply
 
 # Limit of answers in a shared stream: 32,768 in all, more than a zone gets while a node waits between two
 # reads.
@@ -23,10 +22,9 @@ OWN_SECONDS = 60
 MAX_OWN_STREAMS = 1000
 
 
-def arguments(keys: ZoneKeys, to: ReplyTo, reply: Reply) -> tuple[str, tuple[str | int, ...]]:
+def arguments(keys: ZoneKeys, to: ReplyTo, text: str) -> tuple[str, tuple[str | int, ...]]:
     """Returns the stream of one answer and its arguments of ``commit.lua``."""
     stream, field = to.stream_and_field(keys)
-    text = reply.to_wire()
     if not to.shared:
         return stream, (field, text, 1, OWN_SECONDS)
     kept = max(1, min(MAX_SHARED, SHARED_BYTES // len(text)))

@@ -23,7 +23,6 @@ from jaywalk.zone.marks import Head
 from jaywalk.zone.models import SCHEMA, Lease, Zone
 from jaywalk.zone.redis_keys import HEAD_FIELDS, ZONES, ZoneKeys
 from jaywalk.zone.reply_streams import ReplyTo
-from jaywalk.zone.requests import Reply
 
 from ..state.wrong_type import explaining_wrong_types, members, unreadable_meta
 from ..state.zone_state import LEAST_WAIT_MS, ZoneState
@@ -234,18 +233,18 @@ class Store(Connection):
         self,
         state: ZoneState,
         changes: Sequence[Change],
-        answers: Iterable[tuple[ReplyTo, Reply]],
+        answers: Iterable[tuple[ReplyTo, str]],
         when_full: bool = False,
     ) -> str:
-        """Writes ``changes``, which are already applied to ``state``, and the answers, or nothing.
+        """Writes ``changes``, which are already applied to ``state``, and the answers' texts, or nothing.
 
         ``when_full``: even if Redis's memory is full.
         Returns OK (and advances the rev of ``state`` if anything changed), CONFLICT, INCARNATION or GONE.
         """
         wait_ms, mark = state.desired_wait_ms, new_mark()
-        replies: dict[ReplyTo, Reply] = {}
-        for to, reply in answers:
-            replies.setdefault(to, reply)  # the first answer to a request sent twice has its change
+        replies: dict[ReplyTo, str] = {}
+        for to, text in answers:
+            replies.setdefault(to, text)  # the first answer to a request sent twice has its change
         outcome = self.run("commit", *commit_args(state, changes, replies, mark), when_full)
         if outcome == "OK" and (surplus := self._own_streams.surplus(state.keys, replies)):
             self.redis.unlink(*surplus)

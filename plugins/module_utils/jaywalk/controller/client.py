@@ -15,13 +15,14 @@ from ..zone import retention
 from ..zone.events import Event, Fork, Gap, wait_of
 from ..zone.marks import Head, Position, marks_of, number, readable, remember
 from ..zone.models import Lease, Zone
-from ..zone.redis_keys import HEAD_FIELDS, ZoneKeys
+from ..zone.redis_keys import HEAD_FIELDS, SUPERVISOR_KEYS, ZoneKeys
 from ..zone.reply_streams import AwaitedReply
 from ..zone.requests import EXPIRING_OPS, Reply, Request
 from ..zone.view import ZoneView, history_of, locked_zone
 from . import bounded, reply_kinds
 from .address import ControllerAddress
 from .errors import RedisErrorTranslator, is_full
+from .prover import Prover
 
 with suppress(ImportError):  # the module or command reports how to install it
     import redis
@@ -48,7 +49,8 @@ class ZoneClient:
     """Reads one zone and sends requests to it, over one connection.
 
     Calls ``alive`` before each command, which may take ``where.timeout``.  The copies of the zone that it
-    returns hold only what ``lock`` lets this node take.
+    returns hold only what ``lock`` lets this node take.  ``prover`` proves the requests of a node; an
+    operator's client has none.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class ZoneClient:
         zone: str,
         alive: Callable[[], None] = lambda: None,
         lock: Lock | None = None,
+        prover: Prover | None = None,
     ) -> None:
         self.client = client
         self.where = where
@@ -65,7 +68,9 @@ class ZoneClient:
         self.zone = zone
         self.alive = alive
         self.lock = lock
+        self.prover = prover
         self._awaited: AwaitedReply | None = None
+        self._sent: Request | None = None
 
     def snapshot(self) -> ZoneView:
         """The current zone, read by pages; if commits happen meanwhile, the newer record wins.
@@ -188,6 +193,13 @@ class ZoneClient:
             f"the controller {self.where} sends records without end", "is it Redis? Check what listens there"
         )
 
+    def follow_supervisor_keys(self) -> None:
+        """Reads which keys the supervisors have; raises ``InvalidValue`` if the node trusts none of them."""
+        if self.prover is not None:
+            with self._asking():
+                published = cast("str | None", self.client.hget(self.keys.meta, SUPERVISOR_KEYS))
+            self.prover.trusted.follow(published)
+
     def log_continues_from(self, view: ZoneView) -> bool:
         """Whether the log still continues from the position of ``view``; raises like :meth:`snapshot`."""
         with self._asking():
@@ -237,8 +249,7 @@ class ZoneClient:
         awaited = self._awaiting(nonce) if nonce else None
         streams: dict[str, str] = {self.keys.events: view.stream_id}
         batches = self._xread({**streams, **awaited.positions} if awaited else streams, block)
-        text = awaited.find(batches) if awaited else None
-        reply = None if text is None else Reply.from_wire(text)
+        reply = self._find(awaited, batches) if awaited else None
         entries = batches.get(self.keys.events, [])
         changed = _take_in(view, entries)
         while reply is not None and len(entries) == EVENTS_PER_PAGE:
@@ -253,9 +264,12 @@ class ZoneClient:
 
         Raises ``Gap`` if it does not, and otherwise like :meth:`snapshot`.
         """
-        reports = [("RPUSH", self.keys.inbox, report.to_wire())] if report is not None else []
-        fields, *refusals = self._pipelined([("HMGET", self.keys.meta, *HEAD_FIELDS), *reports])
+        reports = [("RPUSH", self.keys.inbox, self._wire(report))] if report is not None else []
+        read = ("HMGET", self.keys.meta, *HEAD_FIELDS, SUPERVISOR_KEYS)
+        fields, *refusals = self._pipelined([read, *reports])
         head = self._head(fields)
+        if self.prover is not None:
+            self.prover.trusted.follow(fields[len(HEAD_FIELDS)])
         if head.is_before(view.head):
             raise Fork(
                 f"zone {self.zone} was followed up to {view.head} and stands at {head}: "
@@ -290,7 +304,7 @@ class ZoneClient:
 
     def submit(self, request: Request, to: str = "") -> None:
         """Appends a request to the zone's inbox (or the list ``to``); a request may be sent twice."""
-        name, text = to or self.keys.inbox, request.to_wire()
+        name, text = to or self.keys.inbox, self._wire(request)
         with self._asking():
             try:
                 self.client.rpush(name, text)
@@ -299,7 +313,25 @@ class ZoneClient:
                     raise
                 self.client.eval(_PUSH, 1, name, text)  # the operator's request may free memory
         if request.nonce:  # sent again: Redis may have been put back, which restarts the ids
-            self._awaited = None
+            self._awaited, self._sent = None, request
+
+    def _wire(self, request: Request) -> str:
+        return request.to_wire() if self.prover is None else self.prover.wire(request)
+
+    def _find(
+        self, awaited: AwaitedReply, batches: Mapping[str, Sequence[tuple[str, Sequence[str]]]]
+    ) -> Reply | None:
+        """The reply to the awaited request among ``batches``; skips what the supervisors did not prove."""
+        request, prover = self._sent, self.prover
+        if prover is None or request is None or request.nonce != awaited.nonce:
+            text = awaited.find(batches)
+            return None if text is None else Reply.from_wire(text)
+        text = awaited.find(batches, lambda found: prover.read(request, found))
+        if text is None:
+            return None
+        reply = Reply.from_wire(text)
+        prover.accept(request, reply)
+        return reply
 
     def _awaiting(self, nonce: str) -> AwaitedReply:
         if self._awaited is None or self._awaited.nonce != nonce:
@@ -333,9 +365,9 @@ class ZoneClient:
             self.submit(request, to)
             awaited, until = self._awaiting(request.nonce), min(now + pause, deadline)
             while (left := until - time.monotonic()) > 0:
-                text = awaited.find(self._xread(awaited.positions, left))
-                if text is not None:
-                    return Reply.from_wire(text)
+                reply = self._find(awaited, self._xread(awaited.positions, left))
+                if reply is not None:
+                    return reply
             pause *= 2
         lapsed = ", and it will not be carried out any more" if request.expires else ""
         raise NoAnswer(

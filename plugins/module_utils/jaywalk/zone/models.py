@@ -123,6 +123,7 @@ class Peer(NamedTuple):
     operator's lock key signed about the key, which nodes with a pinned lock key check.
     ``grants`` are the words of :data:`.record_fields.GRANTS` by which an operator permits what the zone's
     policy refuses to members, and ``lease`` if an operator reserved its lease.
+    ``proven`` says that its node has proven that it holds the private key, and has to from then on.
 
     A tuple, since every agent makes one per record, and a frozen dataclass takes three times as long.
     """
@@ -146,6 +147,7 @@ class Peer(NamedTuple):
     requested_name: str = ""
     signed: Signed | None = None
     grants: tuple[str, ...] = ()
+    proven: bool = False
 
     def to_wire(self) -> dict[str, Any]:
         """The record as a JSON object (:mod:`.record_fields`)."""
@@ -187,7 +189,7 @@ class Lease:
     """The addresses and prefixes of a key, which a released lease keeps for its return.
 
     ``released`` is the time of the leave, None while the peer is in the mesh, and 0 for an operator's
-    reservation whose node did not join yet.  ``grants`` are as those of a peer.
+    reservation whose node did not join yet.  The other fields are those of :class:`Peer`.
     """
 
     key: str
@@ -202,6 +204,7 @@ class Lease:
     requested_name: str = ""
     signed: Signed | None = None
     grants: tuple[str, ...] = ()
+    proven: bool = False
 
     def to_wire(self) -> dict[str, Any]:
         """The record as a JSON object (:mod:`.record_fields`)."""

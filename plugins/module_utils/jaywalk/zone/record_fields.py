@@ -113,6 +113,7 @@ FIELDS = (
     Field("requested_name", "q", "requested name", _or("", validation.dns_label)),
     Field("signed", "z", "signed statement of the mesh lock", _signed, Signed.to_wire),
     Field("grants", "g", "grants", _list_of(_grant, MAX_GRANTS), list),
+    Field("proven", "v", "proof mark", _flag, int),
 )
 
 

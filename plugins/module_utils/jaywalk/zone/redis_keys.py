@@ -17,6 +17,8 @@ TOKENS = "jw:tokens"
 LEADER = "jw:leader"
 # The fields of a zone's meta data for its head.
 HEAD_FIELDS = ("epoch", "rev", "mark")
+# The field of a zone's meta data with the public keys of the supervisors, newest first, separated by commas.
+SUPERVISOR_KEYS = "supervisor_keys"
 
 
 @dataclass(frozen=True)

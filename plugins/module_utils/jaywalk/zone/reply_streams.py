@@ -13,7 +13,7 @@ An older version wrote each reply into a separate stream, named by the nonce.  T
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from .redis_keys import ZoneKeys
@@ -47,15 +47,20 @@ class AwaitedReply:
         self.positions = {stream: "0" for stream, _field in places}
         self._fields = {field for _stream, field in places}
 
-    def find(self, batches: Mapping[str, Sequence[tuple[str, Sequence[str]]]]) -> str | None:
-        """The text of the first reply among the entries that were read, or None.
+    def find(
+        self,
+        batches: Mapping[str, Sequence[tuple[str, Sequence[str]]]],
+        read: Callable[[str], str | None] = str,
+    ) -> str | None:
+        """The first reply among the entries that were read, or None.
 
         ``batches`` maps a stream to its new entries, each an id and the names and values of its fields.
+        ``read`` returns the reply in a text, or None for a text that is none.
         """
         for stream in self.positions:
             for entry_id, words in batches.get(stream, ()):
                 self.positions[stream] = entry_id
                 for field, text in zip(words[::2], words[1::2]):
-                    if field in self._fields:
-                        return text
+                    if field in self._fields and (reply := read(text)) is not None:
+                        return reply
         return None

@@ -10,13 +10,14 @@ import re
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
 from ..core import key_format, validation
 from ..core.errors import BadRequest, InvalidValue, RequestRefused
 from ..trust.statements import Signed
+from ..trust.supervisor_keys import MAX_KEYS
 from . import blocks, codec
 from .models import SCHEMA, Lease, Peer
 from .record_fields import GRANTS, MAX_LOCAL, MAX_PREFIXES, MAX_REQUESTED
@@ -76,6 +77,7 @@ class Request:
     ``grants`` of an operator's request are all that the key gets (:data:`.record_fields.GRANTS`), None to
     leave them as they are; with ``complete`` its ``child_prefixes`` are all that the operator reserves, even
     if they are none.
+    ``proven`` says that a supervisor has checked that the sender holds the private key of ``key``.
     """
 
     op: str
@@ -101,6 +103,7 @@ class Request:
     reason: str = ""
     grants: tuple[str, ...] | None = None
     complete: bool = False
+    proven: bool = False
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     @classmethod
@@ -287,9 +290,22 @@ def readable_reply_to(text: str) -> ReplyTo | None:
         return None
 
 
+def readable_question(text: str) -> tuple[str, int]:
+    """The operation and the seq of a request that does not parse, as far as they can be read."""
+    try:
+        data = codec.parsed(text, dict, "the request")
+        return codec.text(data.get("op"), "operation"), codec.natural(data.get("seq"), "seq")
+    except InvalidValue:
+        return "", 0
+
+
 @dataclass(frozen=True)
 class Reply:
-    """The reply to one request: a lease, or an error."""
+    """The reply to one request: a lease, or an error.
+
+    ``keys`` are the public keys of the supervisors, newest first, while they change their key; only a proven
+    answer has them.
+    """
 
     ok: bool
     code: str = ""
@@ -300,6 +316,7 @@ class Reply:
     prefixes: tuple[str, ...] = ()
     changed: bool = False
     notes: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
 
     @classmethod
     def granted(cls, held: Peer | Lease, changed: bool) -> Reply:
@@ -317,26 +334,29 @@ class Reply:
         return cls(ok=False, code=code, error=error)
 
     def to_wire(self) -> str:
-        if not self.ok:
-            return codec.compact({"ok": False, "code": self.code, "error": self.error})
-        fields: dict[str, Any] = {
-            "ok": True,
-            "state": self.state,
-            "name": self.name,
-            "addresses": list(self.addresses),
-            "prefixes": list(self.prefixes),
-            "changed": self.changed,
-        }
+        fields: dict[str, Any] = {"ok": False, "code": self.code, "error": self.error}
+        if self.ok:
+            fields = {
+                "ok": True,
+                "state": self.state,
+                "name": self.name,
+                "addresses": list(self.addresses),
+                "prefixes": list(self.prefixes),
+                "changed": self.changed,
+            }
         if self.notes:
             fields["notes"] = list(self.notes)
+        if self.keys:
+            fields["keys"] = list(self.keys)
         return codec.compact(fields)
 
     @classmethod
     def from_wire(cls, text: str) -> Reply:
         data = codec.parsed(text, dict, "the supervisor's answer")
+        keys = codec.checked_list(key_format.public_key, data.get("keys", []), "supervisors' keys", MAX_KEYS)
         if data.get("ok") is not True:
             code, error = (codec.text(data.get(name, ""), name) for name in ("code", "error"))
-            return cls.refused(code, error)
+            return replace(cls.refused(code, error), keys=keys)
         return cls(
             ok=True,
             state=codec.text(data.get("state", ""), "state"),
@@ -351,6 +371,7 @@ class Reply:
             notes=codec.checked_list(
                 lambda note: codec.text(note, "note"), data.get("notes", []), "notes", MAX_PREFIXES
             ),
+            keys=keys,
         )
 
     def lease_or_raise(self) -> Reply:

@@ -133,6 +133,7 @@ def reserved_lease(
         requested_name=asked,
         signed=lease.signed if lease else None,
         grants=(LEASE, *_granted_words(request, lease, source)),
+        proven=lease is not None and lease.proven,
     )
 
 

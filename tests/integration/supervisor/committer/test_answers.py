@@ -48,7 +48,7 @@ def test_a_flood_of_fresh_nonces_leaves_a_bounded_number_of_answers(
 
 
 def test_long_answers_are_kept_in_smaller_numbers() -> None:
-    short, long = (Reply.refused("bad-request", "x" * size) for size in (100, 5000))
+    short, long = (Reply.refused("bad-request", "x" * size).to_wire() for size in (100, 5000))
     kept = [reply_trimming.arguments(KEYS, ReplyTo(new_nonce()), each)[1][2] for each in (short, long)]
     assert kept == [reply_trimming.MAX_SHARED, 1]
 

@@ -63,7 +63,7 @@ def test_what_was_not_committed_is_not_answered(
     entry = second.inboxes.decode(request.to_wire(), "zone-blue", AGENT_OPS)
     batch = second.batches.decider.batch(state, [entry], second.time.now())
     commit(first, store, join("zone-blue", 1))
-    replies = [(entry.reply_to, reply) for entry, reply in batch.answers if entry.reply_to]
+    replies = [(entry.reply_to, entry.text_of(reply)) for entry, reply in batch.answers if entry.reply_to]
     assert store.commit(state, batch.changes, replies) == "CONFLICT"
     assert not answered(store, request)
     commit(first, store, request)

@@ -42,6 +42,7 @@ FULL_PEER: dict[str, Any] = {
     "q": "node",
     "z": {"s": "[]", "g": base64.b64encode(bytes(64)).decode()},
     "g": ["lease", "relay"],
+    "v": 1,
 }
 
 
@@ -103,6 +104,7 @@ def test_valid_fields_of_a_damaged_record_are_read_one_by_one() -> None:
         "requested_name": "",
         "signed": None,
         "grants": (),
+        "proven": False,
     }
 
 

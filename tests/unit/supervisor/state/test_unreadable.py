@@ -207,7 +207,7 @@ def test_what_an_unreadable_record_holds_stays_held_when_a_readable_one_gives_it
 
 
 def test_fields_of_a_newer_version_are_read_over() -> None:
-    newer = json.dumps({**HELD.to_wire(), "zz": {"new": [1]}, "v": 9})
+    newer = json.dumps({**HELD.to_wire(), "zz": {"new": [1]}, "vv": 9})
     state = loaded({key_of(1): newer}, {key_of(1): json.dumps({**lease_of(HELD).to_wire(), "zz": 1})})
     assert not state.unreadable
     assert state.peers[key_of(1)] == HELD
