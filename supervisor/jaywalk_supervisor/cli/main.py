@@ -19,7 +19,7 @@ from jaywalk.service.arguments import ArgumentParser
 from jaywalk.service.version import installed_version
 
 from ..store.store import Store
-from . import API_ADDRESS, key, peer, token, zone
+from . import API_ADDRESS, key, lock, peer, token, zone
 from .controller_options import (
     add_controller_options,
     add_option,
@@ -27,7 +27,7 @@ from .controller_options import (
     embedded_server,
 )
 
-_COMMANDS = {"key": key.run, "peer": peer.run, "token": token.run}
+_COMMANDS = {"key": key.run, "lock": lock.run, "peer": peer.run, "token": token.run}
 SERVICE_SETTINGS_FILE = "/etc/jaywalk-supervisor/supervisor.env"
 
 
@@ -67,6 +67,7 @@ def parser() -> ArgumentParser:
     peer.add_commands(commands, common)
     token.add_commands(commands, common)
     key.add_commands(commands, common)
+    lock.add_commands(commands, common)
     return top
 
 
@@ -91,6 +92,8 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _run_command(options: argparse.Namespace) -> int:
+    if options.command == "lock" and options.verb == "keygen":
+        return lock.keygen(options)  # on any machine, without a controller
     if not options.streamer_address and "JAYWALK_STREAMER_ADDRESS" not in os.environ:
         # An operator at this machine's shell means the Redis of this machine's service.
         for name, value in read_variables(SERVICE_SETTINGS_FILE).items():
