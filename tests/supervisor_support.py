@@ -12,11 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
 
 from jaywalk.controller.address import ControllerAddress
 from jaywalk.controller.client import ZoneClient
 from jaywalk.zone.models import Zone
 from jaywalk.zone.requests import Request
+from jaywalk_supervisor.api.http_server import ApiServer
+from jaywalk_supervisor.api.rates import TokenBuckets
+from jaywalk_supervisor.api.tls import Certificate
 from jaywalk_supervisor.committer.committer import Committer
 from jaywalk_supervisor.possession.keyring import KeyFile
 from jaywalk_supervisor.recovery.recovery import Recovery
@@ -74,6 +78,20 @@ def client_of(store: Store, zone: str) -> ZoneClient:
 def well() -> tuple[dict[str, object], bool]:
     """A health report of a supervisor that is well."""
     return {"status": "ok"}, True
+
+
+@contextmanager
+def serving(app: Flask, certificate: Certificate | None = None) -> Iterator[int]:
+    """The API behind its real HTTP server, in a thread; yields the port.
+
+    It accepts as many requests as a test sends.
+    """
+    server = ApiServer(app, "127.0.0.1", 0, certificate, TokenBuckets(1e6, 1_000_000))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    yield server.port
+    server.stop()
+    thread.join()
 
 
 @pytest.fixture

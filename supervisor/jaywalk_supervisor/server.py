@@ -8,10 +8,8 @@ import logging
 import signal
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
-
-from waitress.server import create_server
 
 from jaywalk.controller.address import ControllerAddress
 from jaywalk.controller.errors import RedisErrorTranslator
@@ -20,9 +18,11 @@ from jaywalk.core.ip import join_endpoint
 from jaywalk.service.sd_notify import notify, watchdog_seconds
 
 from .admin.default_zones import DEFAULT_ZONES
-from .api.app import MAX_BODY_BYTES, create_app
+from .api.app import create_app
+from .api.http_server import ApiServer
 from .api.metrics import Metrics, add_metrics
 from .api.replica import Replica
+from .api.tls import Certificate
 from .committer.cluster import ClusterCommitter
 from .committer.committer import Committer
 from .monitoring.local_redis import explanation
@@ -47,12 +47,22 @@ GC_THRESHOLD_OBJECTS = 20_000
 
 @dataclass(frozen=True)
 class ApiConfig:
-    """Where the API listens, whether that is on loopback, and whether reads need no token."""
+    """Where the API listens, whether that is on loopback, and whether reads need no token.
+
+    ``certificate`` and ``key``: PEM files for TLS, or empty texts.
+    """
 
     host: str
     port: int
     loopback: bool
     open_reads: bool
+    certificate: str = ""
+    key: str = ""
+
+    @property
+    def url(self) -> str:
+        """The URL of the API."""
+        return f"{'https' if self.certificate else 'http'}://{join_endpoint(self.host, self.port)}"
 
 
 @dataclass(frozen=True)
@@ -103,48 +113,38 @@ class Supervisor:
         self._committing.start()
         serving = threading.Thread(target=server.run, name="api", daemon=True)
         serving.start()
-        log.info("REST API on http://%s", join_endpoint(self.config.api.host, server.effective_port))
+        log.info("REST API on %s", replace(self.config.api, port=server.port).url)
         failed = self._watch(serving)
         notify("STOPPING=1")
         log.info("stopping")
         self.stop.set()
-        # The sockets end with the process: closing them while other threads use them makes those fail slowly.
-        server.task_dispatcher.shutdown(cancel_pending=False, timeout=STOP_SECONDS)
+        server.stop()
+        serving.join(STOP_SECONDS)
         self._committing.join(STOP_SECONDS)
         return 1 if failed else 0
 
     def _check_exposed(self) -> None:
         """Raises ``InvalidValue`` if the API would listen for other machines while there is no token."""
-        host = join_endpoint(self.config.api.host, self.config.api.port)
+        api = self.config.api
+        host = join_endpoint(api.host, api.port)
         if not self.replica.tokens():
             raise InvalidValue(
                 f"the API address '{host}' is not on loopback, and there is no token yet",
                 "make one with 'jaywalk-supervisor token add', or use an address on loopback",
             )
-        log.warning("the REST API on %s speaks no TLS: let only a mesh or a proxy with TLS reach it", host)
+        if not api.certificate:
+            log.warning("the REST API on %s has no TLS: let only a mesh or a proxy with TLS reach it", host)
 
-    def _bind(self) -> Any:
-        host, port = self.config.api.host, self.config.api.port
-        # Waitress warns about each request that waits for a thread; that is load, not an error.
-        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+    def _bind(self) -> ApiServer:
+        api = self.config.api
+        certificate = Certificate(api.certificate, api.key) if api.certificate else None
+        app = create_app(self.replica, self.report, api.open_reads)
+        add_metrics(app, Metrics(self.replica, lambda: self.committer.health))
         try:
-            app = create_app(self.replica, self.report, self.config.api.open_reads)
-            add_metrics(app, Metrics(self.replica, lambda: self.committer.health))
-            # Waitress refuses far larger bodies before it stores them; the API refuses the others with JSON.
-            max_body_bytes = 16 * MAX_BODY_BYTES
-            return create_server(
-                app,
-                host=host,
-                port=port,
-                threads=4,
-                ident="jaywalk-supervisor",
-                max_request_body_size=max_body_bytes,
-                # The headers of proxies have to reach the API, which then requires a token.
-                clear_untrusted_proxy_headers=False,
-            )
+            return ApiServer(app, api.host, api.port, certificate)
         except OSError as error:
             raise JaywalkError(
-                f"cannot listen on {join_endpoint(host, port)} ({error.strerror})",
+                f"cannot listen on {join_endpoint(api.host, api.port)} ({error.strerror})",
                 "stop what listens there, or choose another -api-address",
             ) from None
 

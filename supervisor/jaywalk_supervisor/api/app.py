@@ -25,11 +25,11 @@ from ..admin.zones import Conflict, UnknownZone, ZoneInUse
 from ..store.store import ZoneGone
 from . import auth, openapi, reads, writes
 from .auth import need
+from .bounded_app import MAX_BODY_BYTES
 from .replica import Replica
 
 log = logging.getLogger(__name__)
 
-MAX_BODY_BYTES = 65536
 # The HTTP status of each kind of error; the first kind that matches counts.
 STATUS: Mapping[type[JaywalkError], int] = {
     ControllerUnreachable: 503,
@@ -88,7 +88,7 @@ def _message(text: str, status: int) -> Answer:
 def _http_error(error: HTTPException) -> Response | Answer:
     answer, status = _message((error.description or error.name).rstrip("."), error.code or 500)
     for name, value in error.get_headers():
-        if name in ("Allow", "WWW-Authenticate"):
+        if name in ("Allow", "Retry-After", "WWW-Authenticate"):
             answer.headers[name] = value
     return answer, status
 

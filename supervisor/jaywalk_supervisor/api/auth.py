@@ -7,17 +7,19 @@ the roles.
 
 from __future__ import annotations
 
+import math
 import socket
 from typing import cast
 
 from flask import Flask, g, request
 from werkzeug.datastructures import WWWAuthenticate
-from werkzeug.exceptions import Forbidden, HTTPException, Unauthorized
+from werkzeug.exceptions import Forbidden, HTTPException, TooManyRequests, Unauthorized
 
 from jaywalk.core.ip import is_address
 
 from ..admin import tokens
 from ..admin.tokens import Token
+from .rates import TokenBuckets
 from .replica import Replica
 
 READS = ("GET", "HEAD", "OPTIONS")
@@ -40,10 +42,13 @@ class MisdirectedRequest(HTTPException):
 def guard(app: Flask, replica: Replica, open_reads: bool) -> None:
     """Checks each request to ``app``; with ``open_reads`` this machine may read without a token."""
 
+    rates = TokenBuckets()
+
     @app.before_request
     def authenticate() -> None:
         g.token = _token_of_request(replica)
         if g.token is not None:
+            _check_rate(rates, g.token)
             return
         if (
             not open_reads
@@ -52,6 +57,14 @@ def guard(app: Flask, replica: Replica, open_reads: bool) -> None:
         ):
             raise _unauthorized(UNAUTHENTICATED)
         _check_host_header()
+
+
+def _check_rate(rates: TokenBuckets, token: Token) -> None:
+    """Raises ``TooManyRequests`` if the token sends too many, from whatever addresses."""
+    if wait := rates.take(token.name):
+        raise TooManyRequests(
+            f"too many requests with the token {token.name}: send fewer", retry_after=math.ceil(wait)
+        )
 
 
 def need(role: str, zone: str = "") -> None:

@@ -13,6 +13,9 @@ from jaywalk.service.version import installed_version
 
 from . import bodies
 
+# Statuses of the HTTP server itself, which any operation may have.
+SERVER_STATUSES = ("408", "413", "429")
+
 
 def add_document(app: Flask) -> None:
     """Serves the document at ``/openapi.json``."""
@@ -29,4 +32,8 @@ def document() -> dict[str, Any]:
     found: dict[str, Any] = json.loads(text)
     found["info"]["version"] = installed_version()
     found["components"]["schemas"] |= bodies.schemas()
+    for path in found["paths"].values():
+        for method in path.keys() - {"parameters"}:
+            statuses = {status: {"$ref": f"#/components/responses/{status}"} for status in SERVER_STATUSES}
+            path[method]["responses"] |= statuses
     return found

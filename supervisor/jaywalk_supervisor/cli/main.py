@@ -48,6 +48,20 @@ def parser() -> ArgumentParser:
         f"HOST:PORT of the REST API; on other addresses than loopback every request needs a token "
         f"(JAYWALK_API_ADDRESS, default {API_ADDRESS})",
     )
+    add_option(
+        top,
+        "api-cert",
+        None,
+        "PEM file of the API's certificate and its chain, for TLS; read again when it changes "
+        "(JAYWALK_API_CERT)",
+        "FILE",
+    )
+    add_option(top, "api-key", None, "PEM file of its private key (JAYWALK_API_KEY)", "FILE")
+    top.add_switch(
+        "--api-plain-text",
+        help="listen on another address than loopback without TLS, for an address of a mesh or behind a "
+        "proxy (JAYWALK_API_PLAIN_TEXT=1)",
+    )
     top.add_switch(
         "--api-tokens-only",
         help="require a token for every request, on loopback too, for a proxy in front of the API "

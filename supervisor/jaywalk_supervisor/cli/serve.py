@@ -79,12 +79,29 @@ def _api_config(options: argparse.Namespace) -> ApiConfig:
         raise InvalidValue(
             f"the API address '{text}' does not parse", f"give one like {API_ADDRESS}"
         ) from None
-    open_reads = loopback and not _tokens_only(options)
-    return ApiConfig(host, validation.port(digits, "API port"), loopback, open_reads)
+    open_reads = loopback and not _switch(options.api_tokens_only, "JAYWALK_API_TOKENS_ONLY")
+    plain_text = _switch(options.api_plain_text, "JAYWALK_API_PLAIN_TEXT")
+    certificate, key = _certificate(options)
+    if not (loopback or certificate or plain_text):
+        raise InvalidValue(
+            f"the API address '{text}' is not on loopback, and the API has no certificate: everybody on the "
+            "way could read tokens",
+            "give --api-cert and --api-key, or --api-plain-text for an address of a mesh or behind a proxy",
+        )
+    port = validation.port(digits, "API port")
+    return ApiConfig(host, port, loopback, open_reads, certificate, key)
 
 
-def _tokens_only(options: argparse.Namespace) -> bool:
-    if options.api_tokens_only is not None:
-        return bool(options.api_tokens_only)
-    variable = "JAYWALK_API_TOKENS_ONLY"
+def _certificate(options: argparse.Namespace) -> tuple[str, str]:
+    """Returns the files of the API's certificate and key, or two empty texts."""
+    certificate = options.api_cert or os.environ.get("JAYWALK_API_CERT") or ""
+    key = options.api_key or os.environ.get("JAYWALK_API_KEY") or ""
+    if bool(certificate) != bool(key):
+        raise InvalidValue("the API needs both its certificate and its key", "give --api-cert and --api-key")
+    return certificate, key
+
+
+def _switch(given: bool | None, variable: str) -> bool:
+    if given is not None:
+        return bool(given)
     return validation.boolean(os.environ.get(variable) or "false", variable)

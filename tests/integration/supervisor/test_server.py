@@ -95,6 +95,10 @@ def test_who_listens_for_others_answers_to_tokens_only(
     exposed = [*where, "-api-address", f"0.0.0.0:{port}"]
     refused = run(*exposed)
     assert refused.returncode == 2
+    assert f"'0.0.0.0:{port}' is not on loopback, and the API has no certificate" in refused.stderr
+    exposed.append("--api-plain-text")
+    refused = run(*exposed)
+    assert refused.returncode == 2
     assert f"'0.0.0.0:{port}' is not on loopback, and there is no token yet" in refused.stderr
     token = run(*where, "token", "add", "ci").stdout.strip()
     served = Process(tmp_path, *exposed)
@@ -104,7 +108,7 @@ def test_who_listens_for_others_answers_to_tokens_only(
     with pytest.raises(urllib.error.HTTPError, match="401"):
         served.get("/peers")
     assert served.get("/peers", Authorization=f"Bearer {token}") == []
-    assert "speaks no TLS" in served.log.read_text()
+    assert "has no TLS" in served.log.read_text()
     assert token not in served.log.read_text()
 
 

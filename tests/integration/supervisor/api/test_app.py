@@ -7,12 +7,10 @@ import base64
 import http.client
 import json
 import socket
-import threading
 from urllib.parse import quote
 
 import pytest
 from flask.testing import FlaskClient
-from waitress.server import create_server
 
 from jaywalk.core.key_format import url_form
 from jaywalk.zone.redis_keys import ZoneKeys
@@ -21,7 +19,7 @@ from jaywalk_supervisor.api.app import create_app
 from jaywalk_supervisor.api.replica import Replica
 from jaywalk_supervisor.store.store import Store
 from tests.redis_server import RedisServer
-from tests.supervisor_support import client_of, committing, join, key_of, well
+from tests.supervisor_support import client_of, committing, join, key_of, serving, well
 
 SLASHES = base64.b64encode(b"\xff" * 32).decode()
 """``//////...8=``: as many slashes as a key can have."""
@@ -170,16 +168,11 @@ def test_keys_in_urls_over_the_real_server(redis_server: RedisServer, store: Sto
     keys = [SLASHES, PLUS, *(key_of(number) for number in range(20))]
     joins = [Request.validated("join", "zone-blue", key) for key in keys]
     settle(redis_server, store, *joins)
-    server = create_server(create_app(replica, well), host="127.0.0.1", port=0)
-    threading.Thread(target=server.run, daemon=True).start()
-    port = server.effective_port  # type: ignore[union-attr]
-    try:
+    with serving(create_app(replica, well)) as port:
         for key in keys:
             forms = {key, quote(key, safe=""), quote(key), url_form(key), url_form(key).rstrip("=")}
             for form in forms:
                 assert fetch(port, f"/peers/{form}")["PublicKey"] == key, form
-    finally:
-        server.close()
 
 
 def fetch(port: int, path: str) -> dict[str, str]:

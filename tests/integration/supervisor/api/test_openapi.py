@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import schemathesis
@@ -33,7 +33,7 @@ from jaywalk_supervisor.api.metrics import Metrics, add_metrics
 from jaywalk_supervisor.api.replica import Replica
 from jaywalk_supervisor.store.store import Store
 from tests.redis_server import RedisServer
-from tests.supervisor_support import BLUE, RED, client_of, committing, join, key_of, well
+from tests.supervisor_support import BLUE, RED, client_of, committing, join, key_of, serving, well
 
 DOCUMENT = Path(api.__file__).with_name("openapi.json")
 NEGATIVE = schemathesis.GenerationMode.NEGATIVE
@@ -53,27 +53,33 @@ schemathesis.openapi.format(
 schemathesis.openapi.format("address", st.builds("10.20.0.{}".format, st.integers(0, 255)))
 
 
+class Served(NamedTuple):
+    app: Flask
+    port: int
+    headers: dict[str, str]
+
+
 @pytest.fixture(scope="module")
-def served() -> Iterator[tuple[Flask, dict[str, str]]]:
-    """The API with three zones, a peer in two of them, and an admin's headers."""
+def served() -> Iterator[Served]:
+    """The API behind its HTTP server, with three zones, a peer in two of them, and an admin's headers."""
     with RedisServer() as server:
         store, replica = Store.open(server.address, "test"), Replica(server.address)
         for zone in (BLUE, RED, Zone("zone-doomed", ("10.50.0.0/24",))):
             store.create(zone)
         text = tokens.add(store, "its-admin", "admin")
         app = create_app(replica, well)
-        with committing(server.address) as committer:
+        with committing(server.address) as committer, serving(app) as port:
             add_metrics(app, Metrics(replica, lambda: committer.health))
             for number, zone in enumerate((BLUE, RED)):
                 assert client_of(store, zone.name).ask(join(zone.name, number), 20).ok
-            yield app, {"Authorization": f"Bearer {text}"}
+            yield Served(app, port, {"Authorization": f"Bearer {text}"})
         replica.close()
         store.close()
 
 
 @pytest.fixture(scope="module")
-def document(served: tuple[Flask, dict[str, str]]) -> Any:
-    return schemathesis.openapi.from_wsgi("/openapi.json", served[0])
+def document(served: Served) -> Any:
+    return schemathesis.openapi.from_url(f"http://127.0.0.1:{served.port}/openapi.json")
 
 
 OPERATIONS = [
@@ -85,9 +91,7 @@ OPERATIONS = [
 
 
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
-def test_the_api_conforms_to_its_document(
-    document: Any, served: tuple[Flask, dict[str, str]], path: str, method: str
-) -> None:
+def test_the_api_conforms_to_its_document(document: Any, served: Served, path: str, method: str) -> None:
     """Valid values name a zone and a peer that exist, so that each operation does its work."""
     operation = document[path][method]
     statuses = set()
@@ -104,14 +108,29 @@ def test_the_api_conforms_to_its_document(
     @settings(max_examples=25, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy().map(at_home) | operation.as_strategy(NEGATIVE))
     def holds(case: Any) -> None:
-        statuses.add(case.call_and_validate(headers=served[1], checks=CHECKS).status_code)
+        statuses.add(case.call_and_validate(headers=served.headers, checks=CHECKS).status_code)
 
     holds()
     assert 200 in statuses
 
 
-def test_the_document_lists_the_routes_and_options(served: tuple[Flask, dict[str, str]]) -> None:
-    app, _ = served
+@pytest.mark.parametrize(("path", "method"), OPERATIONS)
+def test_without_a_token_the_api_only_reads(document: Any, path: str, method: str) -> None:
+    """Whatever the values are: nothing is written, no answer contradicts the document, and nothing fails."""
+    operation = document[path][method]
+    checks = [check for check in CHECKS if check is not negative_data_rejection]
+
+    @settings(max_examples=15, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(case=operation.as_strategy() | operation.as_strategy(NEGATIVE))
+    def holds(case: Any) -> None:
+        status = case.call_and_validate(checks=checks).status_code
+        assert (status == 401) == (method != "get")
+
+    holds()
+
+
+def test_the_document_lists_the_routes_and_options(served: Served) -> None:
+    app = served.app
     document = app.test_client().get("/openapi.json").get_json()
     told = {(path, method.upper()) for path, method in OPERATIONS}
     names = {"<key:text>": "{key}", "<name>": "{zone}", "<zone>": "{zone}"}

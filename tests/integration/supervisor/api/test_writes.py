@@ -15,7 +15,8 @@ from werkzeug.test import TestResponse
 from jaywalk.core.key_format import url_form
 from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk_supervisor.admin import tokens
-from jaywalk_supervisor.api.app import MAX_BODY_BYTES, create_app
+from jaywalk_supervisor.api.app import create_app
+from jaywalk_supervisor.api.bounded_app import MAX_BODY_BYTES
 from jaywalk_supervisor.api.replica import Replica
 from jaywalk_supervisor.store.store import Store
 from tests.integration.supervisor.api.test_app import PLUS, SLASHES
@@ -317,7 +318,7 @@ def test_invalid_arguments_are_refused(call: Call, method: str, path: str, expec
 def test_without_a_supervisor_or_redis_the_answer_names_the_cause(
     redis_server: RedisServer, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jaywalk_supervisor.api.writes.DECISION_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("jaywalk_supervisor.admin.operator_client.DECISION_TIMEOUT_SECONDS", 0.2)
     waits = call("operator", "POST", "/ipam/leases/zone-blue", {"name": "db1"})
     assert waits.status_code == 503
     assert "no supervisor answered" in waits.get_json()["message"]
