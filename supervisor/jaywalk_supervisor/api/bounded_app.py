@@ -12,14 +12,16 @@ import asyncio
 import json
 import math
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, cast
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 from weakref import WeakValueDictionary
 
-from a2wsgi import WSGIMiddleware
 from flask import Flask
 
+from . import wsgi
 from .connections import Connection, Connections, client_of
 from .rates import TokenBuckets
+from .wsgi import Answer
 
 MAX_BODY_BYTES = 65536
 BODY_SECONDS = 20.0
@@ -41,8 +43,14 @@ class _Refused(Exception):
 
     def __init__(self, status: int, text: str, *headers: tuple[bytes, bytes]) -> None:
         super().__init__(text)
-        self.status = status
-        self.headers = headers
+        body = json.dumps({"message": text}).encode()
+        framing = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            # The rest of the request is not read.
+            (b"connection", b"close"),
+        ]
+        self.answer = Answer(status, [*framing, *headers], body)
 
 
 class _Disconnected(Exception):
@@ -56,8 +64,8 @@ class BoundedApp:
     """
 
     def __init__(self, app: Flask, connections: Connections, rates: TokenBuckets) -> None:
-        # Flask types its environment otherwise than a2wsgi.
-        self._app: Any = WSGIMiddleware(cast("Any", app), workers=THREADS)
+        self._app = app
+        self._threads = ThreadPoolExecutor(THREADS, "api")
         self._connections = connections
         self._rates = rates
         self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
@@ -71,14 +79,15 @@ class BoundedApp:
             self._check_rate(client)
             body = await self._read(scope, receive)
         except _Refused as refusal:
-            await self._send(connection, _answer(refusal), send)
+            await self._send(connection, refusal.answer, send)
             return
         except _Disconnected:
             return
         turns = self._turns.setdefault(client, asyncio.Semaphore(THREADS_OF_ADDRESS))
         async with turns:
-            messages = await self._work(scope, body)
-        await self._send(connection, messages, send)
+            loop = asyncio.get_running_loop()
+            answer = await loop.run_in_executor(self._threads, wsgi.call, self._app, scope, body)
+        await self._send(connection, answer, send)
 
     def _check_rate(self, client: str) -> None:
         if wait := self._rates.take(client):
@@ -106,27 +115,9 @@ class BoundedApp:
         except TimeoutError:
             raise _Refused(408, f"the body was not here after {BODY_SECONDS:.0f} s") from None
 
-    async def _work(self, scope: Message, body: bytes) -> list[Message]:
-        """Has a thread answer a request; returns the messages of its answer."""
-        # WSGI knows no body without a length, so a chunked one gets its length here.
-        framing = (b"content-length", b"transfer-encoding")
-        headers = [header for header in scope["headers"] if header[0] not in framing]
-        if body or len(headers) < len(scope["headers"]):
-            headers.append((b"content-length", str(len(body)).encode()))
-        messages: list[Message] = []
-
-        async def receive() -> Message:
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        async def keep(message: Message) -> None:
-            messages.append(message)
-
-        await self._app({**scope, "headers": headers}, receive, keep)
-        return messages
-
-    async def _send(self, connection: Connection, messages: list[Message], send: Send) -> None:
-        start, *parts = messages
-        body = b"".join(part.get("body", b"") for part in parts)
+    async def _send(self, connection: Connection, answer: Answer, send: Send) -> None:
+        start = {"type": "http.response.start", "status": answer.status, "headers": list(answer.headers)}
+        body = answer.body
         self._make_room(connection, len(body))
         # From here on the connection only waits for its client, and may be closed for another one.
         connection.busy = False
@@ -154,18 +145,3 @@ class BoundedApp:
 
 def _part(body: bytes, more: bool) -> Message:
     return {"type": "http.response.body", "body": body, "more_body": more}
-
-
-def _answer(refusal: _Refused) -> list[Message]:
-    body = json.dumps({"message": str(refusal)}).encode()
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        # The rest of the request is not read.
-        (b"connection", b"close"),
-        *refusal.headers,
-    ]
-    return [
-        {"type": "http.response.start", "status": refusal.status, "headers": headers},
-        _part(body, more=False),
-    ]

@@ -80,10 +80,8 @@ class ApiServer:
 
     def run(self) -> None:
         """Serves until :meth:`stop`."""
-        asyncio.set_event_loop(self._loop)
-        with suppress(asyncio.CancelledError):
-            self._accepting = self._loop.create_task(self._accept())
-            self._loop.run_until_complete(self._accepting)
+        with suppress(asyncio.CancelledError), asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._accept())
         self._listener.close()
 
     def stop(self) -> None:
@@ -92,6 +90,7 @@ class ApiServer:
             self._loop.call_soon_threadsafe(self._accepting.cancel)
 
     async def _accept(self) -> None:
+        self._accepting = asyncio.current_task()
         while True:
             try:
                 peer, address = await self._loop.sock_accept(self._listener)
