@@ -210,6 +210,7 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils._module import (
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.controller.client import ZoneClient
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.core.errors import InvalidValue
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.mesh import preview
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.service.operator import operator_name
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard.plan import Plan, Step
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone import retention
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.models import (
@@ -260,7 +261,7 @@ def declared_request(params: dict[str, Any]) -> Request:
         name=params["name"] or "",
         request_ip=params["request_ip"],
         child_prefixes=params["child_prefixes"],
-        by=f"{params['controller_user']} (Ansible)" if params["block"] else "",
+        by=operator_name(),
         reason=params["reason"] if params["block"] else "",
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from jaywalk.zone.redis_keys import TOKENS, ZONES, ZoneKeys
+from jaywalk.zone.redis_keys import TOKENS, TOKENS_AUDIT, ZONES, ZoneKeys
 from tests.attacks.installation import Installation
 from tests.supervisor_support import join, key_of
 
@@ -98,8 +98,17 @@ def commands(installation: Installation) -> list[RedisCommand]:
 
 def keys_of(zone: str) -> list[str]:
     keys = ZoneKeys(zone)
-    named = (keys.meta, keys.peers, keys.events, keys.leases, keys.credentials, keys.inbox)
-    return [*named, keys.operator_inbox, keys.last_seen, keys.reply("*"), ZONES, TOKENS]
+    named = (keys.meta, keys.peers, keys.events, keys.leases, keys.credentials, keys.inbox, keys.node_audit)
+    return [
+        *named,
+        keys.operator_inbox,
+        keys.last_seen,
+        keys.audit,
+        keys.reply("*"),
+        ZONES,
+        TOKENS,
+        TOKENS_AUDIT,
+    ]
 
 
 def test_no_command_of_redis_reaches_another_zone_or_the_server(

@@ -248,7 +248,7 @@ ADDRESSES = (
     Mutant(
         "pools-change-unsaid",
         f"{SUPERVISOR}/admin/zones.py",
-        "store.change(name, state.head, zone.to_wire(), new_epoch=reload)",
+        "store.change(name, state.head, zone.to_wire(), reload, entry)",
         "store.change(name, state.head, zone.to_wire())",
         "agents are not told to read a zone anew whose pools changed",
         of("integration/supervisor/admin/test_zones.py", "test_pools_grow_and_hold_what_they_held"),

@@ -51,16 +51,16 @@ COMMITS = (
         "answered-before-written",
         COMMIT,
         "local meta = redis.call(",
-        "for i = 5 + ARGV[12], #KEYS do local a = #ARGV - 4 * (#KEYS - i) - 3 "
-        "redis.call('XADD', KEYS[i], '*', ARGV[a], ARGV[a + 1]) end local meta = redis.call(",
+        "local a = 13 + 2 * ARGV[12] + ARGV[7] + ARGV[8] + ARGV[9] + ARGV[10] for i = 7 + ARGV[12], #KEYS do "
+        "redis.call('XADD', KEYS[i], '*', ARGV[a], ARGV[a + 1]) a = a + 4 end local meta = redis.call(",
         "a node is told a lease that was not committed",
         of("integration/supervisor/committer/test_commit.py", "test_what_was_not_committed_is_not_answered"),
     ),
     Mutant(
         "answers-not-written",
         COMMIT,
-        "for i = 5 + hashes, #KEYS do",
-        "for i = 6 + hashes, #KEYS do",
+        "for i = 7 + hashes, #KEYS do",
+        "for i = 8 + hashes, #KEYS do",
         "the first of those who asked together waits in vain",
         of(
             "integration/supervisor/committer/test_commit.py",

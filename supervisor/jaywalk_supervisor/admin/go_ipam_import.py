@@ -62,7 +62,7 @@ def import_addresses(store: Store, name: str, text: str) -> dict[str, Any]:
             state.apply(change)
         return changes
 
-    done = store.commit_all(name, importable)
+    done = store.commit_all(name, importable, "import")
     _, report = plan(store.load(name), saved, now)
     taken = [host for change in done for host in Lease.from_wire(change.key, change.text).addresses]
     return {**report, "taken": taken}

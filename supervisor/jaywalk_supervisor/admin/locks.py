@@ -88,7 +88,7 @@ def _store_nodes(store: Store, name: str, statements: Sequence[Signed]) -> list[
     def changes_of(state: ZoneState) -> list[Change]:
         return _plan(state, statements, now)
 
-    changes = store.commit_all(name, changes_of)
+    changes = store.commit_all(name, changes_of, "sign")
     state = store.load(name)
     return [state.leases[change.key].name for change in changes if change.key in state.leases]
 

@@ -18,7 +18,7 @@ import redis
 
 from jaywalk.core import validation
 from jaywalk.core.errors import InvalidValue
-from jaywalk.zone.redis_keys import TOKENS
+from jaywalk.zone.redis_keys import TOKENS, TOKENS_AUDIT
 
 from ..state.wrong_type import is_wrong_type
 from ..store.store import Store
@@ -27,6 +27,8 @@ from ..store.store import Store
 # copy that it was restored from.
 GENERATION = "#generation"
 RESTORED = "#restored"
+# The keys of ``tokens.lua``.
+KEYS = (TOKENS, TOKENS_AUDIT)
 # Each role has the rights of those before it: read; change leases and remove peers; add, change and remove
 # zones.
 ROLES = ("read", "operator", "admin")
@@ -71,14 +73,14 @@ def add(store: Store, name: str, role: str, zone: str = "") -> str:
     """Creates a token and returns it; it cannot be read again.  Raises ``InvalidValue``."""
     text = secrets.token_urlsafe(32)
     record = Token(validation.dns_label(name, "token's name"), role, zone, _digest(text), int(store.time()))
-    if store.run("tokens", [TOKENS], ["add", record.name, record.to_wire()]) != "OK":
+    if store.run("tokens", KEYS, ["add", store.author, record.name, record.to_wire()]) != "OK":
         raise InvalidValue(f"there is a token {name} already", "remove it first, or give another name")
     return text
 
 
 def remove(store: Store, name: str) -> None:
     """Removes a token; raises ``InvalidValue`` if none has that name."""
-    if name in (GENERATION, RESTORED) or store.run("tokens", [TOKENS], ["remove", name]) != "OK":
+    if name in (GENERATION, RESTORED) or store.run("tokens", KEYS, ["remove", store.author, name]) != "OK":
         raise InvalidValue(
             f"the token {validation.shown(name)} is unknown", "see 'jaywalk-supervisor token list'"
         )
@@ -88,7 +90,7 @@ def remove_zone(store: Store, zone: str) -> None:
     """Removes the tokens of a zone, so that they are not valid for a later zone of its name."""
     names = [token.name for token in list_tokens(store) if token.zone == zone]
     if names:
-        store.run("tokens", [TOKENS], ["remove", *names])
+        store.run("tokens", KEYS, ["remove", store.author, *names])
 
 
 def list_tokens(store: Store) -> list[Token]:

@@ -18,6 +18,7 @@ from jaywalk.zone.redis_keys import REMOVED_ZONES, ZONES, ZoneKeys
 from ..state.zone_state import ZoneState
 from ..store import redis_users
 from ..store.acl import password_hash, set_password, write_user
+from ..store.audit import zone_entry
 from ..store.store import Origin, Store, ZoneGone
 from . import tokens
 from .default_zones import DEFAULT_ZONES
@@ -145,7 +146,8 @@ def update_zone(store: Store, name: str, desired: Callable[[ZoneState], Zone]) -
         new_pools = zone.pools != state.zone.pools
         # A signed statement of the mesh lock decides about all records, so that nodes read them again.
         reload = new_pools or zone.signed != state.zone.signed
-        outcome = store.change(name, state.head, zone.to_wire(), new_epoch=reload)
+        entry = zone_entry(store.author, "zone-set", state.zone, zone)
+        outcome = store.change(name, state.head, zone.to_wire(), reload, entry)
         if outcome == "OK":
             # Other pools can make a record readable that was not.
             return True, store.load(name) if state.unreadable else _with_zone(state, zone)
@@ -196,19 +198,14 @@ def remove(store: Store, name: str, force: bool) -> dict[str, Any]:
     except ZoneGone:
         zone = {"name": name, "peers": 0, "leases": 0}
     keys = ZoneKeys(name)
-    everything = [
-        keys.peers,
-        keys.meta,
-        keys.leases,
-        keys.events,
-        keys.inbox,
-        keys.operator_inbox,
-        keys.credentials,
-        keys.blocked,
-    ]
+    everything = (
+        *(keys.peers, keys.meta, keys.leases, keys.events, keys.inbox, keys.operator_inbox),
+        *(keys.credentials, keys.blocked, keys.last_seen, keys.leader),
+    )
+    entry = zone_entry(store.author, "zone-remove", _settings(store, name), None)
     # First, so that a supervisor that misses the zone finds that an operator removed it.
     store.redis.sadd(REMOVED_ZONES, name)
-    if store.run("remove", [*everything, keys.last_seen, keys.leader], ["1" if force else ""]) != "OK":
+    if store.run("remove", [keys.audit, *everything], ["1" if force else "", *entry]) != "OK":
         store.redis.srem(REMOVED_ZONES, name)
         raise ZoneInUse(zone, sorted(peer.name for peer in store.load(name).peers.values()))
     store.redis.srem(ZONES, name)
@@ -216,6 +213,14 @@ def remove(store: Store, name: str, force: bool) -> dict[str, Any]:
     # The zone's agents connect again and are refused.
     redis_users.remove_users(store, [agent_user(name)])
     return zone
+
+
+def _settings(store: Store, name: str) -> Zone | None:
+    """Returns the zone's own fields, or None if they cannot be read."""
+    try:
+        return store.load(name).zone
+    except (InvalidValue, ZoneGone):
+        return None
 
 
 def _patch_for_existing(state: ZoneState, zone: Zone, patch: ZonePatch, grow: bool) -> ZonePatch:

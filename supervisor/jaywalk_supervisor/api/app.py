@@ -23,7 +23,7 @@ from jaywalk.core.errors import (
 
 from ..admin.zones import Conflict, UnknownZone, ZoneInUse
 from ..store.store import ZoneGone
-from . import auth, openapi, reads, writes
+from . import audit, auth, openapi, reads, writes
 from .auth import need
 from .bounded_app import MAX_BODY_BYTES
 from .replica import Replica
@@ -77,6 +77,7 @@ def create_app(replica: Replica, health: HealthReport, open_reads: bool = True) 
 
     reads.add_views(app, replica)
     writes.add_views(app, replica)
+    audit.add_view(app, replica)
     openapi.add_document(app)
     return app
 

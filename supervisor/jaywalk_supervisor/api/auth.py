@@ -90,6 +90,11 @@ def token_name() -> str:
     return "" if token is None else token.name
 
 
+def author() -> str:
+    """Returns who makes the request, as the audit names it."""
+    return f"token {token_name()}"
+
+
 def _token() -> Token | None:
     return cast("Token | None", g.get("token"))
 

@@ -18,7 +18,7 @@ from jaywalk.zone.requests import Request
 from ..admin import peers, zones
 from ..admin.operator_client import ask
 from ..store.store import Store
-from .auth import need, token_name
+from .auth import author, need
 from .bodies import BlockRequest, parse_body
 from .replica import Replica
 
@@ -58,16 +58,12 @@ def block_fields(arguments: Mapping[str, str]) -> dict[str, Any]:
         raise InvalidValue(f"block is {validation.shown(wanted)}", "give true or false")
     if wanted == "false" and "reason" in arguments:
         raise InvalidValue("reason is given without a block", "give block=true, or leave it out")
-    return {"by": _operator(), "reason": arguments.get("reason", "")} if wanted == "true" else {}
-
-
-def _operator() -> str:
-    return f"token {token_name()}"
+    return {"reason": arguments.get("reason", "")} if wanted == "true" else {}
 
 
 def _decide(replica: Replica, op: str, zone: str, key: str, reason: str = "") -> Response:
     with replica.zones() as states:
         zones.check_known(states, zone)
-    request = Request.validated(op, zone, key, by=_operator(), reason=reason)
+    request = Request.validated(op, zone, key, by=author(), reason=reason)
     reply = ask(replica.where, request, "jaywalk-api")
     return jsonify(changed=reply.changed, blocked=op == "block", public_key=request.key)

@@ -29,7 +29,7 @@ from ..admin.operator_client import ask
 from ..admin.zones import Conflict
 from ..store.store import Store
 from . import blocked
-from .auth import READS, need, token_name, visible
+from .auth import READS, author, need, token_name, visible
 from .bodies import LeaseRequest, NewZone, ZonePatchBody, parse_body
 from .replica import Replica
 
@@ -52,12 +52,13 @@ def add_views(app: Flask, replica: Replica) -> None:
 
 
 @contextmanager
-def _store(where: ControllerAddress) -> Iterator[Store]:
-    """Opens a store for one write.
+def open_store(where: ControllerAddress) -> Iterator[Store]:
+    """Opens a store for one request, whose token the audit names.
 
     A connection of an earlier write may lead to a server that is no primary any more.
     """
     store = Store.open(where, "jaywalk-api")
+    store.author = author()
     try:
         with RedisErrorTranslator(where):
             yield store
@@ -71,7 +72,7 @@ def _add_zones(app: Flask, where: ControllerAddress) -> None:
         need("admin")
         fields = parse_body(NewZone)
         name, password = fields.pop("name"), _agent_password(fields)
-        with _store(where) as store:
+        with open_store(where) as store:
             return _zone_change(*zones.add(store, name, ZonePatch(**fields), password))
 
     @app.patch("/zones/<name>")
@@ -79,16 +80,16 @@ def _add_zones(app: Flask, where: ControllerAddress) -> None:
         need("admin", name)
         fields = parse_body(ZonePatchBody)
         password = _agent_password(fields)
-        with _store(where) as store:
+        with open_store(where) as store:
             return _zone_change(*zones.change(store, name, ZonePatch(**fields), password))
 
     @app.delete("/zones/<name>")
     def remove_zone(name: str) -> Response:
         need("admin", name)
-        force = _arguments("force").get("force", "false")
+        force = arguments("force").get("force", "false")
         if force not in ("true", "false"):
             raise InvalidValue(f"force is {validation.shown(force)}", "give true or false")
-        with _store(where) as store:
+        with open_store(where) as store:
             return _zone_change(True, zones.remove(store, validation.zone_name(name), force == "true"))
 
 
@@ -103,7 +104,7 @@ def _add_leases(app: Flask, replica: Replica) -> None:
     @app.delete("/ipam/leases/<zone>")
     def release_host(zone: str) -> Response:
         need("operator", zone)
-        name = _arguments("name", "child_prefix").get("name", "")
+        name = arguments("name", "child_prefix").get("name", "")
         if not name:
             raise InvalidValue("the release names no lease", "give ?name=HOST, or its key in the path")
         return _decide(replica, "release", zone, "", name=name, child_prefixes=_child_prefixes())
@@ -111,15 +112,15 @@ def _add_leases(app: Flask, replica: Replica) -> None:
     @app.delete("/ipam/leases/<zone>/<key:text>")
     def release(zone: str, text: str) -> Response:
         need("operator", zone)
-        _arguments("child_prefix")
+        arguments("child_prefix")
         key = key_format.from_url_form(text)
         return _decide(replica, "release", zone, key, child_prefixes=_child_prefixes())
 
     @app.delete("/peers/<key:text>")
     def remove_peer(text: str) -> Response:
-        arguments = _arguments("zone", "block", "reason")
-        key, zone = key_format.from_url_form(text), arguments.get("zone", "")
-        fields = blocked.block_fields(arguments)
+        given = arguments("zone", "block", "reason")
+        key, zone = key_format.from_url_form(text), given.get("zone", "")
+        fields = blocked.block_fields(given)
         with replica.zones() as states:
             searched = {name: state for name, state in states.items() if visible(name) and zone in ("", name)}
             found = [name for name, state in searched.items() if key in state.peers]
@@ -143,7 +144,7 @@ def _decide(replica: Replica, op: str, zone: str, key: str, **fields: Any) -> Re
     """Sends an operator's request as the module ``jaywalk_lease`` does, and returns the decision."""
     with replica.zones() as states:
         zones.check_known(states, zone)
-    operator_request = Request.validated(op, zone, key, **fields)
+    operator_request = Request.validated(op, zone, key, by=author(), **fields)
     reply = ask(replica.where, operator_request, "jaywalk-api")
     lease = {
         "zone": zone,
@@ -169,7 +170,7 @@ def _agent_password(fields: dict[str, Any]) -> str | None:
     raise InvalidValue("the agents' password is empty or has spaces around it", "give one line of text")
 
 
-def _arguments(*known: str) -> dict[str, str]:
+def arguments(*known: str) -> dict[str, str]:
     """Returns the arguments of the query; raises ``InvalidValue`` for one that is not among ``known``."""
     unknown = [name for name in request.args if name not in known]
     if unknown:

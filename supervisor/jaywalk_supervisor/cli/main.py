@@ -16,10 +16,12 @@ from jaywalk.core.errors import InvalidValue, JaywalkError
 from jaywalk.core.files import read_variables
 from jaywalk.service import log_format
 from jaywalk.service.arguments import ArgumentParser
+from jaywalk.service.operator import operator_name
 from jaywalk.service.version import installed_version
 
+from ..store.audit import OPERATOR
 from ..store.store import Store
-from . import API_ADDRESS, key, lock, peer, token, zone
+from . import API_ADDRESS, audit, key, lock, peer, token, zone
 from .controller_options import (
     add_controller_options,
     add_option,
@@ -27,7 +29,13 @@ from .controller_options import (
     embedded_server,
 )
 
-_COMMANDS = {"key": key.run, "lock": lock.run, "peer": peer.run, "token": token.run}
+_COMMANDS = {
+    "audit": audit.run,
+    "key": key.run,
+    "lock": lock.run,
+    "peer": peer.run,
+    "token": token.run,
+}
 SERVICE_SETTINGS_FILE = "/etc/jaywalk-supervisor/supervisor.env"
 
 
@@ -82,6 +90,7 @@ def parser() -> ArgumentParser:
     token.add_commands(commands, common)
     key.add_commands(commands, common)
     lock.add_commands(commands, common)
+    audit.add_command(commands, common)
     return top
 
 
@@ -116,6 +125,7 @@ def _run_command(options: argparse.Namespace) -> int:
         return key.run(None, options)
     where = controller_address(options) or embedded_server(options).address()
     store = Store.open(where, "jaywalk-supervisor-zone")
+    store.author = OPERATOR + operator_name()
     try:
         with RedisErrorTranslator(where):
             return _COMMANDS.get(options.command, zone.run)(store, options)

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import pwd
-import socket
 from typing import Any
 
 from tabulate import tabulate
+
+from jaywalk.service.operator import operator_name
 
 from ..admin import peers
 from ..store.store import Store
@@ -80,13 +79,15 @@ def _show(store: Store, options: argparse.Namespace) -> int:
 
 def _remove(store: Store, options: argparse.Namespace) -> int:
     block = not options.no_block
-    changed, facts = peers.remove(store, options.peer, options.zone, _operator(), options.reason, block=block)
+    changed, facts = peers.remove(
+        store, options.peer, options.zone, operator_name(), options.reason, block=block
+    )
     done = "removed and blocked" if block else "removed"
     return _print_change(options, changed, facts, done if changed else f"{done} before")
 
 
 def _allow(store: Store, options: argparse.Namespace) -> int:
-    changed, facts = peers.allow(store, options.peer, options.zone, _operator())
+    changed, facts = peers.allow(store, options.peer, options.zone, operator_name())
     return _print_change(options, changed, facts, "allowed again" if changed else "not blocked")
 
 
@@ -99,17 +100,6 @@ def _print_change(options: argparse.Namespace, changed: bool, facts: dict[str, A
 
 
 _VERBS = {"list": _list, "show": _show, "remove": _remove, "allow": _allow}
-
-
-def _operator() -> str:
-    """Returns who runs this command, on which machine."""
-    name = os.environ.get("SUDO_USER")
-    if not name:
-        try:
-            name = pwd.getpwuid(os.getuid()).pw_name
-        except KeyError:
-            name = str(os.getuid())
-    return f"{name}@{socket.gethostname()}"
 
 
 def _text(value: Any) -> str:

@@ -18,6 +18,7 @@ from ..monitoring.clock import elapsed
 from ..monitoring.health import Health
 from ..monitoring.request_log import LoggedRequest
 from ..state.zone_state import BlockUndo, Undo, ZoneState
+from ..store.audit import AuditEntry, audit_entries
 from .answered import AnsweredRequests, Answers, identity_of, is_operator_request, with_first_outcome
 from .inboxes import InboxEntry
 from .key_rates import KeyRates, too_many
@@ -41,6 +42,7 @@ class Batch:
     changes: list[Change] = field(default_factory=list)
     answers: list[tuple[InboxEntry, Reply]] = field(default_factory=list)
     undos: list[Undo | BlockUndo] = field(default_factory=list)
+    audit: list[AuditEntry] = field(default_factory=list)
     changing: Answers = field(default_factory=dict)
     size: int = 0
     decided: int = 0
@@ -121,4 +123,5 @@ def _decide_and_apply(
     batch.changes.extend(decision.changes)
     batch.size += sum(len(change.text) for change in decision.changes)
     batch.undos.extend(undos)
+    batch.audit.extend(audit_entries(request, decision.changes, undos, state.leases))
     return decision.reply

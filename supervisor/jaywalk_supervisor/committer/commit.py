@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 import redis
 
 from jaywalk.controller.errors import is_full
-from jaywalk.zone.events import Change
 from jaywalk.zone.reply_streams import ReplyTo
 
 from ..decisions import last_seen
@@ -101,7 +100,7 @@ class BatchCommitter:
         if not batch.changes and not answers:
             return True
         try:
-            outcome = self._commit_and_read_ahead(store, state, batch.changes, answers, more_wait, when_full)
+            outcome = self._commit_and_read_ahead(store, state, batch, answers, more_wait, when_full)
         except REDIS_UNAVAILABLE:
             raise
         except redis.ResponseError as error:
@@ -130,7 +129,7 @@ class BatchCommitter:
         self,
         store: Store,
         state: ZoneState,
-        changes: Sequence[Change],
+        batch: Batch,
         answers: Sequence[tuple[ReplyTo, str]],
         more_wait: bool,
         when_full: bool,
@@ -140,8 +139,8 @@ class BatchCommitter:
         keys = self._inboxes.led() if ahead else []
         popped = store.pop_waiting(keys) if keys else None
         if popped is None:
-            return store.commit(state, changes, answers, when_full)
-        commit = self._writer.submit(store.commit, state, changes, answers, when_full)
+            return store.commit(state, batch.changes, answers, when_full, batch.audit)
+        commit = self._writer.submit(store.commit, state, batch.changes, answers, when_full, batch.audit)
         try:
             self.read_ahead = self._inboxes.read(*popped)
         finally:

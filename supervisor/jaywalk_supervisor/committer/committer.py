@@ -39,6 +39,7 @@ from ..recovery.recovery import Recovery
 from ..state.wrong_type import is_wrong_type
 from ..state.zone_state import ZoneState
 from ..store.acl import check_replay
+from ..store.audit import SUPERVISOR, lease_entries
 from ..store.connection import client_name
 from ..store.store import Store, ZoneGone
 from . import lease_expiry
@@ -209,7 +210,9 @@ class Committer:
         # The zone's policy may have changed: an idle zone does not learn that from its requests.
         state = self.zones.catch_up(store, zone)
         changes = lease_expiry.due(state, self.time.now()) or violations(state, lease_expiry.BATCH)
-        batch = Batch(changes, undos=[state.apply(change) for change in changes])
+        undos = [state.apply(change) for change in changes]
+        audit = lease_entries(SUPERVISOR, "expire", undos, state.leases)
+        batch = Batch(changes, undos=undos, audit=[*audit])
         if self.batches.write(store, zone, batch, [], more_wait=False, when_full=True):
             self._expiry.done(state, len(changes), elapsed())
             if changes and changes[0].sign == "+":

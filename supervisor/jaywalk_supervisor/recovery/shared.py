@@ -12,7 +12,7 @@ from jaywalk.zone.redis_keys import DECLARED, REMOVED_ZONES, TOKENS, ZONES, Zone
 from jaywalk.zone.view import history_of
 
 from ..admin import zones
-from ..admin.tokens import GENERATION, RESTORED, Token
+from ..admin.tokens import GENERATION, KEYS, RESTORED, Token
 from ..state.wrong_type import members
 from ..store.store import Store
 from .copies import NOWHERE, Position, SharedCopy
@@ -116,7 +116,7 @@ class SharedRecovery:
             self._restore_tokens(store)
             return
         if count and not generation:
-            store.run("tokens", [TOKENS], ["adopt"])
+            store.run("tokens", KEYS, ["adopt"])
             return
         if generation < known.generation:
             _log_older_tokens(known.tokens, records)
@@ -132,7 +132,7 @@ class SharedRecovery:
             if Token.from_wire(name, text).zone not in known.removed
         }
         words = [part for record in kept.items() for part in record]
-        if store.run("tokens", [TOKENS], ["restore", known.generation, *words]) == "OK" and kept:
+        if store.run("tokens", KEYS, ["restore", known.generation, *words]) == "OK" and kept:
             log.warning("the tokens of the API were gone from the controller: %d were restored", len(kept))
 
 

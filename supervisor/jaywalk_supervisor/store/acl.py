@@ -16,6 +16,7 @@ from jaywalk.controller.address import agent_user
 from jaywalk.zone.redis_keys import HEAD_FIELDS, ZoneKeys
 
 from . import redis_users
+from .audit import ZONE_RECORD, AuditEntry
 from .store import Store
 
 log = logging.getLogger(__name__)
@@ -63,7 +64,8 @@ def set_password(store: Store, zone: str, digest: str) -> bool:
     store.redis.hset(keys.credentials, "agent", digest)
     while True:
         at = [field or "" for field in store.redis.hmget(keys.meta, *HEAD_FIELDS)]
-        if store.change(zone, at, {SHUT_TO_DEFAULT: "1"}) != "CONFLICT":
+        entry = AuditEntry(store.author, "password", ZONE_RECORD)
+        if store.change(zone, at, {SHUT_TO_DEFAULT: "1"}, entry=entry) != "CONFLICT":
             return True
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from jaywalk.zone import codec
@@ -13,6 +13,7 @@ from jaywalk.zone.reply_streams import ReplyTo
 
 from ..state.zone_state import ZoneState
 from . import reply_trimming
+from .audit import AuditEntry
 
 
 class CommitArgs(NamedTuple):
@@ -31,10 +32,14 @@ class HashPart(NamedTuple):
 
 
 def commit_args(
-    state: ZoneState, changes: Sequence[Change], replies: Mapping[ReplyTo, str], mark: str
+    state: ZoneState,
+    changes: Sequence[Change],
+    replies: Mapping[ReplyTo, str],
+    mark: str,
+    audit: Iterable[AuditEntry] = (),
 ) -> CommitArgs:
     """Returns the commit of ``changes``, which are already applied to ``state``, with the texts of
-    ``replies``.
+    ``replies`` and with ``audit``.
 
     ``mark`` is the mark of the new revision.
     """
@@ -56,7 +61,7 @@ def commit_args(
     answered = [reply_trimming.arguments(keys, to, text) for to, text in replies.items()]
     return CommitArgs(
         [
-            *(keys.meta, keys.peers, keys.leases, keys.events),
+            *(keys.meta, keys.peers, keys.leases, keys.events, keys.audit, keys.node_audit),
             *(part.name for part in further),
             *(stream for stream, _ in answered),
         ],
@@ -74,6 +79,7 @@ def commit_args(
             *(text for part in parts for text in part),
             *(text for part in further for texts in (part.to_set, part.to_delete) for text in texts),
             *(argument for _, arguments in answered for argument in arguments),
+            *(text for entry in audit for text in entry),
         ],
     )
 

@@ -15,8 +15,10 @@ import redis
 from jaywalk.controller.errors import is_full
 from jaywalk.core.errors import InvalidValue
 from jaywalk.trust.supervisor_keys import parse_keys
+from jaywalk.zone import codec
 from jaywalk.zone.redis_keys import SUPERVISOR_KEYS, ZoneKeys
 
+from .audit import MAX_ENTRIES, ZONE_RECORD, AuditEntry
 from .store import Store
 
 log = logging.getLogger(__name__)
@@ -74,4 +76,11 @@ def publish(store: Store, zone: str, own: Sequence[str]) -> None:
 
 def replace(store: Store, zone: str, own: Sequence[str]) -> None:
     """Publishes the keys ``own`` in ``zone`` in place of any others."""
-    store.redis.hset(ZoneKeys(zone).meta, SUPERVISOR_KEYS, ",".join(own))
+    keys, before = ZoneKeys(zone), published(store, zone)
+    texts = (codec.compact({SUPERVISOR_KEYS: list(each)}) for each in (before, own))
+    entry = AuditEntry(store.author, "supervisor-key", ZONE_RECORD, *texts)
+    with store.redis.pipeline() as pipe:
+        pipe.hset(keys.meta, SUPERVISOR_KEYS, ",".join(own))
+        if before:
+            pipe.xadd(keys.audit, entry._asdict(), maxlen=MAX_ENTRIES)
+        pipe.execute()

@@ -25,7 +25,8 @@ from jaywalk.zone.redis_keys import HEAD_FIELDS, ZONES, ZoneKeys
 from jaywalk.zone.reply_streams import ReplyTo
 
 from ..state.wrong_type import explaining_wrong_types, members, unreadable_meta
-from ..state.zone_state import LEAST_WAIT_MS, ZoneState
+from ..state.zone_state import LEAST_WAIT_MS, Undo, ZoneState
+from .audit import NO_ENTRY, SUPERVISOR, AuditEntry, lease_entries, zone_entry
 from .commit_args import commit_args
 from .connection import Connection
 from .reply_trimming import OwnStreams
@@ -56,7 +57,7 @@ class Origin:
     leases: Mapping[str, Lease] = field(default_factory=dict)
 
     def arguments(self) -> list[str | int]:
-        """Returns the arguments of ``create.lua`` that follow the zone's own."""
+        """Returns the arguments of ``create.lua`` between the zone's own and the audit."""
         records = (
             part for key, lease in self.leases.items() for part in (key, codec.compact(lease.to_wire()))
         )
@@ -79,10 +80,14 @@ class ZoneGone(JaywalkError):
 
 
 class Store(Connection):
-    """All operations of supervisors in Redis; the methods raise like those of :class:`Connection`."""
+    """All operations of supervisors in Redis; the methods raise like those of :class:`Connection`.
+
+    ``author`` is who makes the changes other than those that requests in an inbox ask for.
+    """
 
     def __init__(self, client: redis.Redis | RedisCluster, where: ControllerAddress) -> None:
         super().__init__(client, where)
+        self.author = SUPERVISOR
         self._own_streams = OwnStreams()
 
     def zones(self) -> list[str]:
@@ -97,8 +102,9 @@ class Store(Connection):
         pools, description = zone.to_wire()["pools"], zone.description
         own = [SCHEMA, LEAST_WAIT_MS, pools, description, zone.policy.to_wire(), zone.signed, new_mark()]
         keys = ZoneKeys(zone.name)
-        names = [keys.meta, keys.peers, keys.events, keys.leases, keys.credentials]
-        created = self.run("create", names, [*own, *origin.arguments()]) == "CREATED"
+        names = [keys.meta, keys.peers, keys.events, keys.leases, keys.credentials, keys.audit]
+        entry = zone_entry(self.author, "zone-restore" if origin.restored else "zone-add", None, zone)
+        created = self.run("create", names, [*own, *origin.arguments(), *entry]) == "CREATED"
         self.redis.sadd(ZONES, zone.name)
         return created
 
@@ -235,8 +241,9 @@ class Store(Connection):
         changes: Sequence[Change],
         answers: Iterable[tuple[ReplyTo, str]],
         when_full: bool = False,
+        audit: Iterable[AuditEntry] = (),
     ) -> str:
-        """Writes ``changes``, which are already applied to ``state``, and the answers' texts, or nothing.
+        """Writes ``changes``, which are already applied, the answers' texts and the audit, or nothing.
 
         ``when_full``: even if Redis's memory is full.
         Returns OK (and advances the rev of ``state`` if anything changed), CONFLICT, INCARNATION or GONE.
@@ -245,7 +252,7 @@ class Store(Connection):
         replies: dict[ReplyTo, str] = {}
         for to, text in answers:
             replies.setdefault(to, text)  # the first answer to a request sent twice has its change
-        outcome = self.run("commit", *commit_args(state, changes, replies, mark), when_full)
+        outcome = self.run("commit", *commit_args(state, changes, replies, mark, audit), when_full)
         if outcome == "OK" and (surplus := self._own_streams.surplus(state.keys, replies)):
             self.redis.unlink(*surplus)
         if outcome == "OK" and changes:
@@ -255,18 +262,25 @@ class Store(Connection):
                 self.redis.hdel(state.keys.last_seen, *gone)
         return outcome
 
-    def commit_all(self, zone: str, changes_of: Callable[[ZoneState], list[Change]]) -> list[Change]:
+    def commit_all(
+        self, zone: str, changes_of: Callable[[ZoneState], list[Change]], action: str = ""
+    ) -> list[Change]:
         """Commits the changes that ``changes_of`` makes to a state, in batches; repeats that on conflict.
+
+        With an ``action`` each changed lease gets an entry of the audit.
 
         Returns the committed changes; raises ``ZoneGone``.
         """
         done: list[Change] = []
         while True:
             state = self.load(zone)
+            before = dict(state.leases)
             changes = changes_of(state)
             for at in range(0, len(changes), BATCH):
                 batch = changes[at : at + BATCH]
-                outcome = self.commit(state, batch, ())
+                undos = [Undo(change.key, None, before.get(change.key)) for change in batch if action]
+                audit = lease_entries(self.author, action, undos, state.leases)
+                outcome = self.commit(state, batch, (), audit=audit)
                 if outcome == "INCARNATION":
                     self.bump(zone)
                 if outcome != "OK":
@@ -281,8 +295,11 @@ class Store(Connection):
         at: Iterable[str | int],
         fields: Mapping[str, str | int],
         new_epoch: bool = False,
+        entry: AuditEntry = NO_ENTRY,
     ) -> str:
         """Changes ``fields`` of a zone's meta data as one revision; ``new_epoch`` makes all agents reload.
+
+        ``entry`` goes into the audit.
 
         ``at`` are epoch, rev and mark of the state on which the change was decided.  Returns OK, CONFLICT
         (decide again) or GONE.  After a restart of Redis the zone gets a new epoch first, which is a
@@ -290,8 +307,8 @@ class Store(Connection):
         """
         keys = ZoneKeys(zone)
         pairs = [part for field in fields.items() for part in field]
-        arguments = [*at, new_mark(), "1" if new_epoch else "", *pairs]
-        outcome = self.run("change", [keys.meta, keys.events], arguments)
+        arguments = [*at, new_mark(), "1" if new_epoch else "", *pairs, *entry]
+        outcome = self.run("change", [keys.meta, keys.events, keys.audit], arguments)
         if outcome != "INCARNATION":
             return outcome
         self.bump(zone)

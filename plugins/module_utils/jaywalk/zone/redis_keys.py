@@ -13,6 +13,8 @@ REMOVED_ZONES = "jw:removed"
 DECLARED = "jw:declared"
 # The hash of all tokens of the REST API: name -> JSON record.
 TOKENS = "jw:tokens"
+# The audit of the tokens; the braces put it in the slot of the tokens, so that one script writes both.
+TOKENS_AUDIT = f"{{{TOKENS}}}:audit"
 # The supervisor that serves all zones of a single server; in a cluster each zone has its own key.
 LEADER = "jw:leader"
 # The fields of a zone's meta data for its head.
@@ -65,6 +67,14 @@ class ZoneKeys:
     @cached_property
     def blocked(self) -> str:
         return self._key("blocked")
+
+    @cached_property
+    def audit(self) -> str:
+        return self._key("audit")
+
+    @cached_property
+    def node_audit(self) -> str:
+        return self._key("audit:nodes")
 
     @cached_property
     def last_seen(self) -> str:

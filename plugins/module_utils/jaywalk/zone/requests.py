@@ -73,7 +73,7 @@ class Request:
     became of values that were not in their canonical spelling.  ``expires``, in milliseconds since 1970 by
     the controller's clock, is when nobody waits any more, or 0: after that it is not carried out.  ``signed``
     is the statement that an operator signed about the key: a node brings its own, should Redis have lost it.
-    ``by`` and ``reason`` are an operator's: who blocks a key, and why.
+    ``by`` and ``reason`` are an operator's: who changes something, for the audit, and why a key is blocked.
     ``grants`` of an operator's request are all that the key gets (:data:`.record_fields.GRANTS`), None to
     leave them as they are; with ``complete`` its ``child_prefixes`` are all that the operator reserves, even
     if they are none.

@@ -1,13 +1,13 @@
 -- SPDX-License-Identifier: GPL-3.0-or-later
 -- Commits a batch of decisions to one zone if there was no other commit since they were made, or writes nothing.
 --
--- KEYS  meta, peers, leases, events, then further hashes, then the stream of each answer
+-- KEYS  meta, peers, leases, events, audit, audit of nodes, then further hashes, then the stream of each answer
 -- ARGV  epoch, rev and mark of the decisions; the new mark; the changes as a JSON list ('' for none); the new
 --       wait_ms ('' to keep it); the numbers of the following arguments that are peers to set, peers to delete,
 --       leases to set, leases to delete (a record to set counts as two: key and value); the keys that are
 --       blocked or allowed by these changes as JSON ('' for none); the number of further hashes, and of each the
 --       numbers of arguments to set and to delete; these arguments; then for each answer its field, its text, the
---       limit of entries of its stream, and its lifetime in seconds
+--       limit of entries of its stream, and its lifetime in seconds; then the entries of the audit
 -- Returns OK, CONFLICT (catch up and decide again), INCARNATION (bump first) or GONE (no such zone).
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'rev', 'run_id', 'mark')
 if not meta[1] then return 'GONE' end
@@ -23,7 +23,7 @@ redis.call('HLEN', KEYS[3])
 
 local SLICE = 1000 -- even; Lua's stack holds some thousand values
 local hashes = tonumber(ARGV[12])
-for i = 5, 4 + hashes do redis.call('HLEN', KEYS[i]) end
+for i = 7, 6 + hashes do redis.call('HLEN', KEYS[i]) end
 local at = 13 + 2 * hashes
 local function write(command, hash, count)
   local ends = at + tonumber(count)
@@ -51,12 +51,12 @@ if ARGV[5] ~= '' then
   write('HSET', KEYS[3], ARGV[9])
   write('HDEL', KEYS[3], ARGV[10])
   for i = 1, hashes do
-    write('HSET', KEYS[4 + i], ARGV[11 + 2 * i])
-    write('HDEL', KEYS[4 + i], ARGV[12 + 2 * i])
+    write('HSET', KEYS[6 + i], ARGV[11 + 2 * i])
+    write('HDEL', KEYS[6 + i], ARGV[12 + 2 * i])
   end
   redis.call('HSET', KEYS[1], 'rev', rev, 'mark', ARGV[4])
 end
-for i = 5 + hashes, #KEYS do
+for i = 7 + hashes, #KEYS do
   local answered = redis.pcall('XADD', KEYS[i], 'MAXLEN', ARGV[at + 2], '*', ARGV[at], ARGV[at + 1])
   if type(answered) == 'table' and answered.err then
     -- The key was given another type by hand; senders that wait for an older answer in it repeat their requests.
@@ -66,4 +66,5 @@ for i = 5 + hashes, #KEYS do
   redis.call('EXPIRE', KEYS[i], ARGV[at + 3])
   at = at + 4
 end
+audit(KEYS[5], at, KEYS[6])
 return 'OK'

@@ -40,6 +40,30 @@ local function keep_end(key, epoch, rev, mark, history, marks)
   if mark then redis.call('HSET', key, 'marks', appended(marks, epoch .. '-' .. mark)) end
 end
 
+local AUDIT_ENTRIES = '10000'
+
+-- Appends an entry to an audit, unless nobody is its author.  A key that was given another type by hand is kept
+-- under another name: nothing of an audit is ever deleted but its oldest entries.
+local function audit_entry(key, who, action, record, before, after)
+  if who == '' then return end
+  local words = {'XADD', key, 'MAXLEN', '~', AUDIT_ENTRIES, '*',
+    'who', who, 'action', action, 'record', record, 'before', before, 'after', after}
+  local added = redis.pcall(unpack(words))
+  if type(added) == 'table' and added.err then
+    redis.call('RENAME', key, key .. ':' .. string.format('%.0f', now_ms()))
+    redis.call(unpack(words))
+  end
+end
+
+-- Appends the entries in ARGV from `at` on, of five texts each, to an audit.  Those of nodes have a stream of
+-- their own, so that no node can push out what operators did.
+local function audit(key, at, key_of_nodes)
+  for first = at, #ARGV, 5 do
+    local of_node = string.sub(ARGV[first], 1, 5) == 'node '
+    audit_entry(of_node and key_of_nodes or key, unpack(ARGV, first, first + 4))
+  end
+end
+
 -- Adds an entry to a log.  Returns nil, or what the script must return: INCARNATION if the log has a later
 -- entry, which only a partly restored copy or a write by hand can cause.
 local function refused(key, id, entry)

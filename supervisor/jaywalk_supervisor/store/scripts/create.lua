@@ -3,11 +3,11 @@
 -- notice that this is another one.  If the lost zone's log or peers still exist, revisions continue after theirs,
 -- since readers ignore records older than the ones they have.
 --
--- KEYS  meta, peers, events, leases, creds
+-- KEYS  meta, peers, events, leases, creds, audit
 -- ARGV  schema, wait_ms, pools, description, policy, the signed statement of the mesh lock ('' for none), mark;
 --       the epoch and the rev after which it begins (0 for any); the hash of its agents' own password ('' for
 --       none); the mark 'restored' and the mark 'readded' ('' for none); then the key and the record of each
---       lease, which are written if the zone has neither leases nor peers
+--       lease, which are written if the zone has neither leases nor peers; then an entry of the audit
 -- Returns CREATED or EXISTS.
 if redis.call('EXISTS', KEYS[1]) == 1 then return 'EXISTS' end
 local epoch = math.max(now_ms(), tonumber(ARGV[8]) + 1)
@@ -21,7 +21,7 @@ if last then
   epoch, rev = math.max(epoch, natural(ends) or 0) + 1, math.max(rev, natural(number) or 0)
 end
 if redis.call('EXISTS', KEYS[2], KEYS[4]) == 0 then
-  for at = 13, #ARGV, 2 do redis.call('HSET', KEYS[4], ARGV[at], ARGV[at + 1]) end
+  for at = 13, #ARGV - 5, 2 do redis.call('HSET', KEYS[4], ARGV[at], ARGV[at + 1]) end
 end
 if ARGV[10] ~= '' then redis.call('HSETNX', KEYS[5], 'agent', ARGV[10]) end
 redis.call('HSET', KEYS[1], 'schema', ARGV[1], 'epoch', string.format('%.0f', epoch),
@@ -32,4 +32,5 @@ if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'lock', ARGV[6]) end
 if ARGV[11] ~= '' then redis.call('HSET', KEYS[1], 'restored', ARGV[11]) end
 if ARGV[12] ~= '' then redis.call('HSET', KEYS[1], 'readded', ARGV[12]) end
 if redis.call('EXISTS', KEYS[5]) == 1 then redis.call('HSET', KEYS[1], 'own_password', '1') end
+audit(KEYS[6], #ARGV - 4)
 return 'CREATED'
