@@ -55,10 +55,11 @@ def find_nodes(zone: StoredZone, wanted: Sequence[str]) -> list[StoredNode]:
 
 
 def store_statements(store: Store, name: str, statements: Sequence[Signed]) -> list[str]:
-    """Stores signed statements; returns the names of what changed, the zone's own first.
+    """Stores signed statements; returns the names of what changed.
 
-    All are checked before the first is stored.  Raises ``InvalidValue`` for one that is not about this zone,
-    or about a key without a lease, and ``UnknownZone``.
+    All are checked before the first is stored; the one about the zone, which may void others, comes last.
+    Raises ``InvalidValue`` for one that is not about this zone, or about a key without a lease, and
+    ``UnknownZone``.
     """
     check_known(store.zones(), name)
     zones: list[Signed] = []
@@ -69,10 +70,10 @@ def store_statements(store: Store, name: str, statements: Sequence[Signed]) -> l
             raise InvalidValue(f"the statement is about zone {parsed.zone}, not {name}", "name that zone")
         (zones if isinstance(parsed, ZoneStatement) else nodes).append(signed)
     _plan(store.load(name), nodes, store.time(name))
-    changed = [name for signed in zones if _store_zone(store, name, signed)]
+    changed: list[str] = []
     for at in range(0, len(nodes), BATCH):
         changed += _store_nodes(store, name, nodes[at : at + BATCH])
-    return changed
+    return [*changed, *(name for signed in zones if _store_zone(store, name, signed))]
 
 
 def _store_zone(store: Store, name: str, signed: Signed) -> bool:

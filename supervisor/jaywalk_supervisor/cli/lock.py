@@ -25,7 +25,7 @@ from jaywalk.trust import signing
 from jaywalk.trust.lock import Lock, Memory, Record
 from jaywalk.trust.lock_keys import LockKey, is_signed_by
 from jaywalk.trust.signing import StoredNode, StoredZone
-from jaywalk.trust.statements import Signed, ZoneStatement, parse
+from jaywalk.trust.statements import Signed, ZoneStatement, lock_key, parse
 
 from ..admin import locks
 from ..store.store import Store
@@ -67,6 +67,9 @@ def _add_sign(sign: argparse.ArgumentParser) -> None:
         "--expires-days", type=int, default=0, metavar="DAYS", help="after which it ends (default: never)"
     )
     sign.add_argument("--check", action="store_true", help="only print what would be signed")
+    sign.add_argument(
+        "--anew", action="store_true", help="with --all: void all that is signed, in a zone that lost it"
+    )
     _add_key(sign, "")
 
 
@@ -78,6 +81,13 @@ def _zone_of(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 def _add_key(parser: argparse.ArgumentParser, more: str) -> None:
     parser.add_argument(
         "--lock-key-file", metavar="FILE", help=f"private half of the lock key ({KEY_FILE_VARIABLE}){more}"
+    )
+    parser.add_argument(
+        "--trusted-key",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="public key that may have signed the stored statement, too: the recovery key, the former key",
     )
 
 
@@ -114,8 +124,12 @@ def _sign(store: Store, options: argparse.Namespace) -> int:
         raise InvalidValue(f"--expires-days is {options.expires_days}", "give a number of days, or 0")
     lifetime = options.expires_days * signing.DAY_SECONDS
     nodes = list(zone.nodes) if options.all else locks.find_nodes(zone, options.nodes)
+    if options.anew:
+        zone = signing.without_statement(zone)
     statements: list[Signed] = []
-    wish = signing.zone_wish(zone, zone.pools, key)
+    wish = _wish(zone, key, now, options.trusted_key)
+    if zone.signed is None and not options.all and any(node.signed for node in zone.nodes):
+        raise InvalidValue(f"zone {zone.name} lost its statement", "sign the zone and all nodes with --all")
     if options.all or not nodes:
         statements.append(signing.sign_zone(wish, zone.signed, key, now, lifetime))
     prefixes = [validation.child_prefix(prefix) for prefix in options.child_prefix]
@@ -131,6 +145,10 @@ def _sign(store: Store, options: argparse.Namespace) -> int:
     stored = {zone.signed, *(node.signed for node in zone.nodes)}
     new = [signed for signed in statements if signed not in stored]
     return _store_and_print(store, options, new, check=options.check)
+
+
+def _wish(zone: StoredZone, key: LockKey, now: float, trusted: Sequence[str]) -> ZoneStatement:
+    return signing.zone_wish(zone, zone.pools, key, now, [lock_key(word) for word in trusted])
 
 
 def _store_and_print(
@@ -226,9 +244,8 @@ def _cell(value: Any) -> str:
 def _revoke(store: Store, options: argparse.Namespace) -> int:
     zone, key = locks.stored_zone(store, options.zone), _key(options)
     before, now = _statement(zone), time.time()
-    desired = signing.revoke(
-        signing.zone_wish(zone, before.pools, key), _named_or_keys(zone, options.nodes), now
-    )
+    wish = _wish(zone, key, now, options.trusted_key)._replace(pools=before.pools)
+    desired = signing.revoke(wish, _named_or_keys(zone, options.nodes), now)
     new = [] if desired == before else [signing.sign_zone(desired, zone.signed, key, now)]
     return _store_and_print(store, options, new)
 
@@ -247,12 +264,12 @@ def _rotate(store: Store, options: argparse.Namespace) -> int:
     """Both keys sign until all is signed by the new one, so that no node loses a peer meanwhile."""
     zone, key = locks.stored_zone(store, options.zone), _key(options)
     new, before = _read_key(options.new_key_file), _statement(zone)
-    if not _is_valid(zone, before, key):
+    now, trusted = time.time(), [lock_key(word) for word in options.trusted_key]
+    if zone.signed is None or not any(is_signed_by(one, zone.signed) for one in (key.public, *trusted)):
         raise InvalidValue(
-            f"the stored statement of zone {zone.name} is signed by neither the key in use nor the given one",
-            f"sign zone and nodes anew: 'jaywalk-supervisor lock sign {zone.name} --all'",
+            f"the stored statement of zone {zone.name} is signed by none of the given keys",
+            "with the recovery key, name the public half of the key in use, too: --trusted-key KEY",
         )
-    now = time.time()
     both = signing.with_lock_keys(before, [*before.lock_keys, new.public])
     first = signing.sign_zone(both, zone.signed, key, now)
     nodes = signing.resign(zone, new, before.lock_keys, now)
@@ -263,11 +280,6 @@ def _rotate(store: Store, options: argparse.Namespace) -> int:
     if not options.json:
         print(f"{len(nodes)} nodes were signed with {new.public}: pin it on the nodes, before another change")
     return 0
-
-
-def _is_valid(zone: StoredZone, statement: ZoneStatement, key: LockKey) -> bool:
-    signers = (*statement.lock_keys, key.public)
-    return zone.signed is not None and any(is_signed_by(signer, zone.signed) for signer in signers)
 
 
 def _statement(zone: StoredZone) -> ZoneStatement:

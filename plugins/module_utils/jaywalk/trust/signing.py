@@ -7,7 +7,7 @@ A serial is the time of the signature in seconds since 1970, or the next number 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..core import ip, validation
@@ -96,6 +96,11 @@ class StoredZone:
             ) from None
 
 
+def without_statement(zone: StoredZone) -> StoredZone:
+    """``zone`` as if no statement about it were stored."""
+    return replace(zone, signed=None)
+
+
 def _wire(signed: Signed | None) -> dict[str, str] | None:
     return signed.to_wire() if signed else None
 
@@ -139,14 +144,24 @@ def sign_zone(
     return key.sign(desired._replace(serial=serial, expires=_end(now, lifetime)))
 
 
-def zone_wish(zone: StoredZone, pools: Sequence[str], key: LockKey) -> ZoneStatement:
+def zone_wish(
+    zone: StoredZone, pools: Sequence[str], key: LockKey, now: float, trusted: Sequence[str] = ()
+) -> ZoneStatement:
     """The statement that a zone should have: ``pools``, and what the stored one says otherwise.
 
-    Raises ``InvalidValue`` if ``key`` is not among the keys that sign for the zone.
+    Without a stored one all statements about nodes of before are void, since a revocation may be lost with
+    it.  Raises ``InvalidValue`` if neither ``key`` nor a key of ``trusted`` signed the stored one, which then
+    may be anybody's, or if ``key`` is not among the keys that sign for the zone.
     """
     before = zone.statement()
-    if before is None:
-        return ZoneStatement(zone.name, tuple(pools), (key.public,))
+    if before is None or zone.signed is None:
+        return ZoneStatement(zone.name, tuple(pools), (key.public,), least_serial=int(now))
+    if not any(is_signed_by(signer, zone.signed) for signer in (key.public, *trusted)):
+        raise InvalidValue(
+            f"the stored statement of zone {zone.name} is signed by none of the given keys",
+            "name the public key that signed it (--trusted-key), or, if somebody else wrote it, begin anew "
+            "(--anew)",
+        )
     if key.public not in before.lock_keys:
         raise InvalidValue(
             f"the lock key {key.public} does not sign for zone {zone.name}, whose keys are "

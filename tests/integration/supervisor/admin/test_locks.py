@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import stat
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,14 +128,17 @@ def test_a_rotation_signs_all_anew_and_nodes_with_the_old_pins_go_on(
     operator.lock("sign", "--all")
     follows, comes_back = operator.node(old, recovery), operator.node(old, recovery)
     assert operator.taken(follows) == {"node1", "node2"}
-    operator.lock("rotate", "--new-key-file", operator.file("new"), key=with_key)
+    rotated = ("--new-key-file", operator.file("new"), "--trusted-key", old)
+    assert operator.lock("rotate", *rotated, key=with_key)["changed"]
     fresh = operator.node(new, recovery) if with_key == "recovery" else operator.node(old, recovery)
     for node in (follows, comes_back, fresh):
         assert operator.taken(node) == {"node1", "node2"}
         assert node.problem == ""
         assert node.signers == (new,)
-    assert "does not sign for zone zone-blue" in operator.lock("sign", "--all")
-    operator.lock("sign", "--all", "--any-address", key="new")
+    assert "does not sign for zone" in operator.lock("sign", "--all", "--trusted-key", recovery)
+    assert "is signed by none of the given keys" in operator.lock("sign", "--all", key="new")
+    trusted = ("--trusted-key", old, "--trusted-key", recovery)
+    operator.lock("sign", "--all", "--any-address", *trusted, key="new")
     for node in (follows, operator.node(new, recovery)):
         assert operator.taken(node) == {"node1", "node2"}
 
@@ -150,6 +154,23 @@ def test_pools_that_grow_are_in_force_once_they_are_signed(operator: Operator) -
     operator.lock("sign")
     assert client.head().zone.pools == ("10.20.0.0/16", "fd00:20::/64")
     assert operator.taken(node) == {"node1", "node2"}
+
+
+def test_a_zone_that_lost_its_statement_is_signed_anew_and_no_revoked_node_comes_back(
+    operator: Operator,
+) -> None:
+    node = operator.node(operator.key("lock"))
+    operator.lock("sign", "--all")
+    before = operator.store.redis.hget("{zone-blue}:peers", key_of(2))
+    operator.lock("revoke", "node2")
+    assert operator.taken(node) == {"node1"}
+    operator.store.redis.hdel("{zone-blue}:meta", "lock")
+    assert "lost its statement" in operator.lock("sign")
+    time.sleep(1.1)  # serials are seconds
+    assert operator.lock("sign", "--all")["changed"]
+    assert operator.taken(node) == {"node1", "node2"}
+    operator.store.redis.hset("{zone-blue}:peers", key_of(2), before)
+    assert operator.taken(operator.node(*node.pins)) == {"node1"}
 
 
 @pytest.mark.parametrize(

@@ -63,11 +63,12 @@ def test_a_zone_keeps_what_its_statement_says_and_another_key_does_not_sign_for_
     revoked = revoke(ZONE, [node], 3.0)
     assert revoke(revoked, [node], NOW) == revoked
     stored = StoredZone("zone-blue", POOLS, OWN.sign(revoked))
-    assert zone_wish(stored, ("10.20.0.0/16",), OWN) == revoked._replace(pools=("10.20.0.0/16",))
+    assert zone_wish(stored, ("10.20.0.0/16",), OWN, NOW) == revoked._replace(pools=("10.20.0.0/16",))
     assert revoked.revoked == ((key(1), 8),)
     with pytest.raises(InvalidValue, match="does not sign for zone zone-blue"):
-        zone_wish(stored, POOLS, NEXT)
-    assert zone_wish(StoredZone("zone-blue", POOLS), POOLS, NEXT).lock_keys == (NEXT.public,)
+        zone_wish(stored, POOLS, NEXT, NOW, [OWN.public])
+    first = zone_wish(StoredZone("zone-blue", POOLS), POOLS, NEXT, NOW)
+    assert (first.lock_keys, first.least_serial) == ((NEXT.public,), int(NOW))
     with pytest.raises(InvalidValue, match="5 lock keys"):
         with_lock_keys(ZONE, [key(n) for n in range(5)])
 
@@ -90,6 +91,13 @@ def test_the_list_for_whoever_signs_elsewhere_comes_back_as_it_went_and_junk_is_
     for value in junk:
         with pytest.raises(InvalidValue):
             StoredZone.from_json(value)
+
+
+def test_what_somebody_else_signed_is_never_built_upon() -> None:
+    """A stolen controller names its own key beside the operator's, and the operator signs again."""
+    forged = NEXT.sign(with_lock_keys(ZONE, [OWN.public, NEXT.public]))
+    with pytest.raises(InvalidValue, match="signed by none of the given keys"):
+        zone_wish(StoredZone("zone-blue", POOLS, forged), POOLS, OWN, NOW)
 
 
 @pytest.mark.parametrize(
