@@ -142,14 +142,15 @@ class Installation:
         """Send a node's request with the password of its zone, and return the answer."""
         return self.attacker_client(request.zone).ask(request, ANSWER_SECONDS)
 
-    def agents(self, zone: str = ZONES[0]) -> list[RealAgent]:
+    def agents(self, zone: str = ZONES[0], **variables: str) -> list[RealAgent]:
         """Start two real agents with real WireGuard, in network namespaces that a link connects.
 
-        They reach only each other and, through a relay, Redis.
+        They reach only each other and, through a relay, Redis.  ``variables`` are those of both.
         """
         agents = create_real_agents(self._stack, zone, self.folder, has_short_waits=True)
         for agent in agents:
             relay = self._stack.enter_context(Relay([self.server.port], agent.netns))
+            agent.set_options(**variables)
             agent.set_controller(f"127.0.0.1:{relay.ports[self.server.port]}", self.passwords[zone])
             agent.start_if_ended()
             self._stack.callback(agent.end)

@@ -68,6 +68,10 @@ class RealAgent:
         """Set the address and the password of its controller."""
         self._environment |= {"JAYWALK_CONTROLLER": controller, "JAYWALK_CONTROLLER_PASSWD": password}
 
+    def set_options(self, **variables: str) -> None:
+        """Set variables of its configuration, for its next start."""
+        self._environment |= variables
+
     def kill(self) -> None:
         """Kill and restart it."""
         if self._process is not None:
@@ -100,6 +104,28 @@ class RealAgent:
         except (OSError, ValueError):
             return ""
         return str(status["trouble"])
+
+    @property
+    def rejected(self) -> dict[str, str]:
+        """Why it does not take records, by key, as it wrote on its disk last."""
+        try:
+            document = json.loads(Path(self._folder, f"{self.zone}.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return dict(document.get("rejected", {}))
+
+    def reaches(self, address: str) -> bool:
+        """Whether an address answers it through the tunnel."""
+        done = self._where.runner.run(["ping", "-c", "1", "-W", "2", "-I", self._interface, address])
+        return done.returncode == 0
+
+    @property
+    def allowed_ips(self) -> dict[str, frozenset[str]]:
+        """The allowed IPs of each peer on its interface; none without an interface."""
+        try:
+            return self._peers()
+        except JaywalkError:
+            return {}
 
     @property
     def peer_keys(self) -> set[str]:

@@ -54,6 +54,11 @@ class StoredZone:
         except InvalidValue:
             return None
 
+    def lock_keys(self) -> tuple[str, ...]:
+        """The keys that the stored statement names; none without one."""
+        statement = self.statement()
+        return () if statement is None else statement.lock_keys
+
     def to_json(self) -> dict[str, Any]:
         """What ``lock list --json`` prints, for whoever signs elsewhere."""
         return {
@@ -200,14 +205,20 @@ def resign(zone: StoredZone, key: LockKey, signers: Sequence[str], now: float) -
 
     Statements that none of ``signers`` signed are left out: what only the controller says is not signed.
     """
-    found = []
-    for node in zone.nodes:
-        statement = _parsed_node(node.signed)
-        if statement is None or node.signed is None or is_signed_by(key.public, node.signed):
-            continue
-        if statement.key == node.key and any(is_signed_by(signer, node.signed) for signer in signers):
-            found.append(key.sign(statement._replace(serial=next_serial(statement.serial, now))))
-    return found
+    found = (signed_statement(node, [one for one in signers if one != key.public]) for node in zone.nodes)
+    return [
+        key.sign(statement._replace(serial=next_serial(statement.serial, now)))
+        for statement in found
+        if statement is not None
+    ]
+
+
+def signed_statement(node: StoredNode, signers: Sequence[str]) -> NodeStatement | None:
+    """The stored statement about ``node`` if one of ``signers`` signed it, else None."""
+    statement = _parsed_node(node.signed)
+    if statement is None or node.signed is None or statement.key != node.key:
+        return None
+    return statement if any(is_signed_by(signer, node.signed) for signer in signers) else None
 
 
 def check_apart(nodes: Iterable[NodeStatement], pools: Sequence[str]) -> None:
