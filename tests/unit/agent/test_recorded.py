@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from jaywalk.zone.policy import Policy
 from jaywalk_agent.dataplane.interface_record import InterfaceRecord
 from jaywalk_agent.host import machine_id
 from jaywalk_agent.host.runtime_state import Report
@@ -53,9 +54,8 @@ def test_snapshot_of_the_version_before(tmp_path: Path) -> None:
     assert tuple(view.retained[KEY]) == (1795981517976, 1795981726.5)
     snapshot.save(file, view)
     written, before = json.loads(file.read_text()), json.loads(SNAPSHOT)
-    for document in (written, before):
-        document["meta"]["policy"] = json.loads(document["meta"]["policy"])
-    before["meta"]["policy"]["proof"] = "optional"
+    written["meta"]["policy"] = json.loads(written["meta"]["policy"])
+    before["meta"]["policy"] = json.loads(Policy.from_wire(before["meta"]["policy"]).to_wire())
     assert written == before
 
 

@@ -103,6 +103,8 @@ def lease_options(draw: st.DrawFn) -> dict[str, Any]:
         "child_prefixes": draw(allocation.prefixes),
         "state": draw(st.sampled_from(["present", "present", "absent"])),
         "rekey": bool(key and name) and draw(st.booleans()),
+        "block": False,
+        "reason": "",
     }
 
 
