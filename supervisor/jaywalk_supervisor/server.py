@@ -13,7 +13,7 @@ from typing import Any
 
 from jaywalk.controller.address import ControllerAddress
 from jaywalk.controller.errors import RedisErrorTranslator
-from jaywalk.core.errors import ControllerUnreachable, InvalidValue, JaywalkError
+from jaywalk.core.errors import ControllerCrowded, ControllerUnreachable, InvalidValue, JaywalkError
 from jaywalk.core.ip import join_endpoint
 from jaywalk.service.sd_notify import notify, watchdog_seconds
 
@@ -25,6 +25,8 @@ from .api.replica import Replica
 from .api.tls import Certificate
 from .committer.cluster import ClusterCommitter
 from .committer.committer import Committer
+from .monitoring.client_bounds import ConnectionGuard
+from .monitoring.health import Health
 from .monitoring.local_redis import explanation
 from .possession.keyring import KeyFile
 from .recovery.recovery import Recovery
@@ -36,6 +38,9 @@ log = logging.getLogger(__name__)
 
 # How long a controller that boots together with us may take until the start fails.
 START_TIMEOUT_SECONDS = 20.0
+PAUSE_SECONDS = 0.5
+# While the controller accepts no connection, whoever asks first gets the room of one that ends.
+CROWDED_PAUSE_SECONDS = 0.02
 STOP_SECONDS = 1.5
 # A committer without a turn for this long counts as hung; a turn takes 1 s, and 5 s if Redis is dead.
 STALLED_SECONDS = 30.0
@@ -183,9 +188,10 @@ class Supervisor:
             "reasons": reasons,
             "committer": "alive" if alive else "hung or ended",
             "controller": health.error or "connected",
-            "memory": health.memory_error or "ok",
+            "memory": health.memory_error or health.memory_warning or "ok",
             "clock": health.clock_error or "ok",
             "clock_offset_seconds": round(health.clock_skew, 3),
+            "connections": health.crowd_warning or "ok",
             "broken_zones": health.failing_zones,
             "copies": self.recovery.summary,
             "warnings": list(health.undeclared_zones.copy().values()),
@@ -205,22 +211,27 @@ class Supervisor:
 def _wait_for_controller(where: ControllerAddress, stop: threading.Event, key_file: KeyFile | None) -> None:
     """Returns when the controller answers; raises ``JaywalkError`` if it refuses us, or after the timeout.
 
-    Raises ``OtherKeys`` if its zones belong to other supervisors.
+    Raises ``OtherKeys`` if its zones belong to other supervisors.  There is no timeout while the controller
+    accepts no further connection; the first one of ours makes room for others.
     """
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
     logged = False
     while not stop.is_set():
         try:
-            _check_keys(Store.open(where, "jaywalk-supervisor"), key_file)
+            store = Store.open(where, "jaywalk-supervisor")
+            with RedisErrorTranslator(where):
+                ConnectionGuard(Health(), where).check(store)
+                _check_keys(store, key_file)
         except ControllerUnreachable as error:
-            if time.monotonic() > deadline:
+            crowded = isinstance(error, ControllerCrowded)
+            if time.monotonic() > deadline and not crowded:
                 if why := explanation(error, where):
                     log.error("%s", why)
                 raise
             if not logged:
                 log.warning("%s; trying for %d seconds", error, START_TIMEOUT_SECONDS)
             logged = True
-            stop.wait(0.5)
+            stop.wait(CROWDED_PAUSE_SECONDS if crowded else PAUSE_SECONDS)
         else:
             return
 

@@ -25,6 +25,8 @@ from ..store.store import Store
 
 # How long a reader waits for Redis before it gets the last known state.
 REDIS_TIMEOUT_SECONDS = 1.0
+# A connection that was idle for longer is replaced: Redis may have closed it ('timeout').
+IDLE_SECONDS = 60.0
 # How long after a failure the replica does not try Redis again.
 RETRY_AFTER_SECONDS = 1.0
 
@@ -40,6 +42,7 @@ class Replica:
         self._states: dict[str, ZoneState] | None = None
         self._tokens: Sequence[Token] | None = None
         self._try_after = 0.0
+        self._used_at = 0.0
         self._record_check = RecordCheck()
 
     @contextmanager
@@ -75,6 +78,9 @@ class Replica:
     def _catch_up(self, read: Callable[[Store], None]) -> None:
         if time.monotonic() < self._try_after:
             return
+        if time.monotonic() - self._used_at > IDLE_SECONDS:
+            self._disconnect()
+        self._used_at = time.monotonic()
         try:
             if self._store is None:
                 self._store = Store.open(self.where, "jaywalk-api")

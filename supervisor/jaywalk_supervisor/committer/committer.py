@@ -19,7 +19,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 
 from jaywalk.controller.address import ControllerAddress
 from jaywalk.controller.errors import RedisErrorTranslator, is_full
-from jaywalk.core.errors import InvalidValue, JaywalkError
+from jaywalk.core.errors import ControllerCrowded, InvalidValue, JaywalkError
 from jaywalk.service.repeat_filter import RepeatFilter
 from jaywalk.zone.models import Zone
 from jaywalk.zone.requests import REPORT, Request
@@ -27,6 +27,7 @@ from jaywalk.zone.requests import REPORT, Request
 from ..decisions import last_seen
 from ..decisions.authority import violations
 from ..monitoring import request_log
+from ..monitoring.client_bounds import ConnectionGuard
 from ..monitoring.clock import SharedClock, Timekeeper, elapsed
 from ..monitoring.fork_detection import RedisRolledBack
 from ..monitoring.health import Health
@@ -78,6 +79,7 @@ class Committer:
         self.health = Health()
         self.time = Timekeeper(self.health, clock)
         self.memory = MemoryMonitor(self.health, where)
+        self.clients = ConnectionGuard(self.health, where)
         repeats = RepeatFilter(request_log.MAX_REMEMBERED)
         self.decider = Decider(self.health, repeats)
         self.key_file = key_file or KeyFile("")
@@ -116,6 +118,10 @@ class Committer:
             try:
                 with RedisErrorTranslator(self.where):
                     self._session()
+            except ControllerCrowded as error:
+                # Each connection that ends makes room for whoever asks first.
+                self._log_error(error)
+                failures = 0
             except JaywalkError as error:
                 self._log_error(error)
             except Exception:
@@ -151,6 +157,8 @@ class Committer:
         self.time.start_session()
         self.decider.installation = installation_of(self.where)
         try:
+            # First of all: other connections of this supervisor may find no room.
+            self.clients.check(store)
             leadership = Leadership(self.where)
             self._check_replay(store)
             if store.evicts_answers:
@@ -231,6 +239,7 @@ class Committer:
         self._check_clock(store)
         self.memory.check(store)
         self.zones.refresh(store)
+        self.clients.check(store)
 
     def _check_clock(self, store: Store) -> None:
         """Compares the clocks; if Redis's clock jumped, no node counts as silent from before."""

@@ -37,6 +37,10 @@ class Health:
     clock_skew: float = 0.0
     clock_error: str = ""
     memory_error: str = ""
+    # Set while Redis uses most of its memory; joins go on.
+    memory_warning: str = ""
+    # Set while the controller has many connections; joins go on.
+    crowd_warning: str = ""
     key_error: str = ""
     led: frozenset[str] = frozenset()
     broken_zones: dict[str, str] = field(default_factory=dict)

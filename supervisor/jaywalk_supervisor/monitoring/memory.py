@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 FREEING = ("leave", "release", "block")
 # Share of memory in use below which a full Redis counts as relieved.
 RELIEVED_SHARE = 0.97
+# Shares of memory in use between which a warning begins and ends.
+WARNING_SHARE = 0.8
+WARNING_ENDS_SHARE = 0.75
 
 
 class MemoryMonitor:
@@ -40,10 +43,21 @@ class MemoryMonitor:
         except redis.ResponseError:
             self.record_relieved()
             return
+        self._warn(max(parts))
         if max(parts) >= 1:
             self.record_full()
         elif max(parts) < RELIEVED_SHARE:
             self.record_relieved()
+
+    def _warn(self, used: float) -> None:
+        if used < WARNING_ENDS_SHARE:
+            self._health.memory_warning = ""
+        elif used >= WARNING_SHARE and not self._health.memory_warning:
+            self._health.memory_warning = (
+                f"the controller {self._where} uses {used:.0%} of its memory ('maxmemory'): once it is full, "
+                "joins wait"
+            )
+            log.warning("%s", self._health.memory_warning)
 
     def record_full(self) -> None:
         """Records that Redis refused a write for lack of memory."""

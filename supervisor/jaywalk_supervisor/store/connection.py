@@ -8,6 +8,7 @@ import os
 import re
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache, partial
 from importlib.resources import files
 from typing import Any, Self, cast
@@ -77,6 +78,7 @@ class Connection:
             client = _cluster(where, name) if where.nodes else client_to(where, name, SUPERVISOR)
             connection = cls(client, where)
             connection._check_server()
+            connection._forbid_eviction()
         return connection
 
     def _check_server(self) -> None:
@@ -95,6 +97,13 @@ class Connection:
             )
         for policy in policies:
             self._check_memory_policy(policy)
+
+    def _forbid_eviction(self) -> None:
+        """Has ``maxmemory-clients`` close other connections than ours."""
+        if self.where.nodes:
+            return
+        with suppress(redis.ResponseError):  # a managed server may refuse it
+            self.redis.client_no_evict("ON")
 
     def _check_memory_policy(self, policy: str) -> None:
         """Checks the policy from INFO, since CONFIG may be forbidden; a hidden policy passes."""

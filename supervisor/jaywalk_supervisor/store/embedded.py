@@ -56,6 +56,9 @@ client-query-buffer-limit 1mb
 maxmemory {maxmemory}
 maxmemory-policy noeviction
 maxmemory-clients 20%
+client-output-buffer-limit normal 128mb 64mb 30
+timeout 300
+tcp-keepalive 60
 """
 
 

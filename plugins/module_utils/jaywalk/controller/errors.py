@@ -6,7 +6,13 @@ Callers never handle redis-py's own errors, and no message contains a password.
 
 from __future__ import annotations
 
-from ..core.errors import ControllerDenied, ControllerFull, ControllerUnreachable, JaywalkError
+from ..core.errors import (
+    ControllerCrowded,
+    ControllerDenied,
+    ControllerFull,
+    ControllerUnreachable,
+    JaywalkError,
+)
 from . import bounded, tls
 from .address import ControllerAddress
 
@@ -82,6 +88,11 @@ def _unready(where: ControllerAddress, error: BaseException) -> ControllerUnreac
         )
     if is_full(error):
         return memory_full(where)
+    if "max number of clients" in str(error):
+        return ControllerCrowded(
+            f"the controller {where} accepts no further connection ('maxclients')",
+            "wait: a running supervisor closes what is over the bound of a zone; or raise 'maxclients'",
+        )
     if str(error).startswith("NOREPLICAS"):
         return ControllerUnreachable(
             f"the controller {where} has too few replicas to take anything in",

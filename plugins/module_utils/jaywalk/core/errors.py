@@ -87,6 +87,10 @@ class ControllerFull(ControllerUnreachable):
     """The controller replies, and accepts no writes because its memory is full."""
 
 
+class ControllerCrowded(ControllerUnreachable):
+    """The controller accepts no further connection."""
+
+
 class ControllerDenied(JaywalkError):
     """The controller refuses access: wrong password, unknown user, or a key outside the user's ACL."""
 
