@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from jaywalk.mesh.local_addresses import DeclaredEndpoint, endpoint_fields, host
 from jaywalk.mesh.node_interface import LocalNode
 from jaywalk.trust.supervisor_keys import TrustedKeys
 from jaywalk.wireguard import keys
+from jaywalk.zone.network_bounds import NetworkBounds
 
 from .host.platform import PLATFORM, Platform
 from .options import CONFIG_DIR, OPTIONS
@@ -64,6 +65,7 @@ class AgentConfig:
     forward: bool = False
     mtu: int | None = None
     relay_port: int = 0
+    accepted_networks: NetworkBounds = field(default_factory=NetworkBounds)
     lock_keys: tuple[str, ...] = ()
     supervisor_keys: tuple[str, ...] = ()
 
@@ -84,7 +86,7 @@ class AgentConfig:
             "supervisor_keys": values["supervisor_key"],
             "relay_port": _relay_port(options, port) if values["relay"] else 0,
         }
-        config = cls(**{field.name: values[field.name] for field in fields(cls)})
+        config = cls(**{each.name: values[each.name] for each in fields(cls)})
         config.check_platform_support(PLATFORM)
         return config
 
@@ -179,6 +181,7 @@ class AgentConfig:
             self.mtu,
             former_keys=former_keys,
             requested=self.request_ip,
+            accepted=self.accepted_networks,
         )
 
     def fixed_endpoint(self) -> str:

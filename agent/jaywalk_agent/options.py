@@ -15,6 +15,7 @@ from jaywalk.core.files import read_variables
 from jaywalk.trust.lock import pinned_keys
 from jaywalk.trust.supervisor_keys import parse_keys
 from jaywalk.wireguard import mtu
+from jaywalk.zone.network_bounds import NetworkBounds
 
 from .host.platform import PLATFORM
 
@@ -213,6 +214,16 @@ _TABLE = (
         "public key of the zone's mesh lock, and a second one for its recovery: only what is signed is taken",
         default="",
         parse=_lock_keys,
+        repeatable=True,
+    ),
+    Option(
+        "accepted_networks",
+        "JAYWALK_ACCEPTED_NETWORKS",
+        "NETWORKS",
+        "networks, with commas between them, in which this node accepts pools and prefixes of its zone; "
+        "'default' is private, benchmark and documentation networks, 'any' all",
+        default="default",
+        parse=NetworkBounds.parse,
         repeatable=True,
     ),
     Option("name", "JAYWALK_NAME", "NAME", "this node's name, the host's"),

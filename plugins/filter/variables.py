@@ -18,6 +18,9 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.core impor
     validation,
 )
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.core.errors import InvalidValue
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.network_bounds import (
+    NetworkBounds,
+)
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.options import (
     POOL_OPTIONS,
     ZONE_OPTIONS,
@@ -84,6 +87,20 @@ def declaration(
         declared.append(fields)
     defaults = {"defaults": NEW_ZONE_OPTIONS, **({"close": True} if close else {})}
     return json.dumps({"zones": declared, "supervisors": list(supervisors), **defaults})
+
+
+def accepted_networks(given: Any, zones: list[Mapping[str, Any]], prefixes: Any) -> str:
+    """Returns the networks in which a machine accepts what its zone says, with commas between them.
+
+    They are the given ones or the default, and what of the inventory's pools and child prefixes lies outside.
+    The text is empty if that is the default alone.
+    """
+    words = as_list(given)
+    pools = [pool for zone in zones for option in POOL_OPTIONS for pool in as_list(zone.get(option.name))]
+    declared = [*pools, *(prefix for some in prefixes for prefix in as_list(some))]
+    networks = [validation.network(text) for text in declared]
+    outside = sorted(set(NetworkBounds.parse(",".join(words)).outside(networks)))
+    return ",".join([*(words or ["default"]), *outside]) if words or outside else ""
 
 
 def _boolean(value: Any, name: str) -> None:
@@ -219,6 +236,7 @@ CHECKS: dict[str, Check] = {
     "addresses": _list_of(validation.address),
     "listen_addresses": _list_of(_listen_address),
     "public_keys": _list_of(lambda value, name: key_format.public_key(value)),
+    "networks": _list_of(NetworkBounds.parse),
     "prefixes": _list_of(lambda value, name: validation.child_prefix(value)),
     "zones": _zones,
 }
@@ -228,4 +246,9 @@ class FilterModule:
     """The filters of this file, in the form that Ansible loads."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"problems": problems, "as_list": as_list, "declaration": declaration}
+        return {
+            "problems": problems,
+            "as_list": as_list,
+            "declaration": declaration,
+            "accepted_networks": accepted_networks,
+        }

@@ -14,8 +14,8 @@ author:
 description:
   - Reserves addresses and child prefixes of a zone for a WireGuard key, before or after its node joins, or
     releases the key's lease.
-  - Reserves them for a host by name if the host has no key yet. The first node that joins with that name
-    gets them.
+  - Reserves them for a host by name if the host has no key yet. The host gets them once a task names its key,
+    as O(public_key) beside O(name), or in a zone with C(member_claims) once it joins with that name.
   - Runs on any machine that reaches the controller. It needs no WireGuard.
   - To only read leases, use M(jaywalking.mesh.jaywalk_lease_info).
 extends_documentation_fragment:
@@ -96,6 +96,14 @@ options:
     type: list
     elements: str
     default: []
+  grants:
+    description:
+      - What the node may have although the zone's policy permits it to no member. V(relay) lets it relay for
+        others, V(endpoint) lets its declared endpoint count as the operator's word.
+      - The list is complete. V([]) takes back both. If omitted, the lease keeps its grants.
+    type: list
+    elements: str
+    choices: [relay, endpoint]
 seealso:
   - module: jaywalking.mesh.jaywalk_lease_info
   - module: jaywalking.mesh.jaywalk_join
@@ -191,12 +199,14 @@ lease:
 """
 
 import time
-from collections.abc import Sequence
-from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.jaywalking.mesh.plugins.module_utils._lease import (
+    ENDS_LEASE,
+    LeaseReader,
+    planned_changes,
+)
 from ansible_collections.jaywalking.mesh.plugins.module_utils._module import (
     CONTROLLER_CONSTRAINTS,
     ModuleResult,
@@ -207,25 +217,13 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils._module import (
     operator_client,
     run,
 )
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.controller.client import ZoneClient
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.core.errors import InvalidValue
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.mesh import preview
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.service.operator import operator_name
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard.plan import Plan, Step
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard.plan import Plan
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone import retention
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.models import (
-    Lease,
-    Zone,
-)
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.record_fields import GRANTS
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.requests import Request
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.reservations import (
-    Leases,
-    check_host_is_free,
-    requested_key,
-    reserved_lease,
-    source_lease,
-    without_prefixes,
-)
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.reservations import requested_key
 
 ARGUMENT_SPEC: dict[str, Any] = {
     **operator_arguments(),
@@ -237,11 +235,8 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "rekey": {"type": "bool", "default": False, "no_log": False},
     "request_ip": {"type": "list", "elements": "str", "default": []},
     "child_prefixes": {"type": "list", "elements": "str", "default": []},
+    "grants": {"type": "list", "elements": "str", "choices": list(GRANTS)},
 }
-
-
-# The requests that end a lease, or a part of it.
-ENDS_LEASE = ("release", "block")
 
 
 def declared_request(params: dict[str, Any]) -> Request:
@@ -261,94 +256,10 @@ def declared_request(params: dict[str, Any]) -> Request:
         name=params["name"] or "",
         request_ip=params["request_ip"],
         child_prefixes=params["child_prefixes"],
+        grants=params["grants"] if params["state"] == "present" else None,
         by=operator_name(),
         reason=params["reason"] if params["block"] else "",
     )
-
-
-class LeaseReader:
-    """The leases of a zone; reads each one, or all of them, at most once, and only if they are needed."""
-
-    def __init__(self, client: ZoneClient) -> None:
-        self._lease = lru_cache(maxsize=None)(client.lease)
-        self._leases = lru_cache(maxsize=None)(client.leases)
-
-    def get(self, key: str, /) -> Lease | None:
-        """Returns the lease of ``key``, or None."""
-        return self._lease(key)
-
-    def values(self) -> list[Lease]:
-        """Returns all leases that can be read."""
-        return self._leases()
-
-
-def predict(leases: Leases, request: Request, lease: Lease | None, source: Lease | None) -> Lease | None:
-    """Returns the lease after ``request`` is granted, or None if it ends.
-
-    ``lease`` is the key's lease so far, ``source`` the one whose addresses move to it.  The result lacks the
-    addresses that only the supervisor can choose.
-    """
-    if request.op == "block":
-        return None
-    if request.op == "release":
-        return without_prefixes(lease, request.child_prefixes) if lease and request.child_prefixes else None
-    key = lease.key if lease else requested_key(leases, request)
-    own = {key, source.key} if source else {key}
-
-    def is_taken(name: str) -> bool:
-        others = (other for other in leases.values() if other.key not in own)
-        return any(name in (other.host, other.name if other.state == "active" else "") for other in others)
-
-    known = preview.expected_addresses(source or lease, request)
-    after = reserved_lease(request, key, lease, source, known, is_taken)
-    return replace(after, released=None) if lease is not None and lease.released is None else after
-
-
-def planned_changes(
-    zone: Zone, leases: Leases, request: Request, lease: Lease | None, check_mode: bool
-) -> list[Step]:
-    """Returns the changes of a granted request; raises the refusals that can be known before it is sent."""
-    check_host_is_free(leases, request)
-    source = source_lease(leases, request)
-    after = predict(leases, request, lease, source)
-    before = (*lease_lines(source), *lease_lines(lease))
-    hosts = preview.preview_addresses(zone, after.addresses, after.addresses) if after else ()
-    steps = changed_lines(before, lease_lines(after, hosts))
-    if steps and after is not None and request.op not in ENDS_LEASE:
-        preview.check_addresses(zone, request.request_ip)
-        preview.check_prefixes(zone, after.prefixes)
-        if check_mode:
-            own = {held.key for held in (lease, source) if held is not None}
-            check_predictable(leases, replace(request, child_prefixes=after.prefixes), own)
-    return steps
-
-
-def check_predictable(leases: Leases, request: Request, own: set[str]) -> None:
-    """Raises the refusals that the supervisor would send for what another lease has.
-
-    ``own`` are the keys whose leases belong to the requested one.  The supervisor knows more: which
-    addresses are in quarantine, which records it cannot read, and whether a pool is full.
-    """
-    preview.check_not_taken([lease for lease in leases.values() if lease.key not in own], request)
-
-
-def lease_lines(lease: Lease | None, hosts: Sequence[str] | None = None) -> tuple[str, ...]:
-    """Returns the lines of a diff for ``lease``, with ``hosts`` as its addresses if they are given."""
-    if lease is None:
-        return ()
-    about = f"lease {lease.host if lease.is_unclaimed else lease.key}"
-    addresses = lease.addresses if hosts is None else hosts
-    announced = (
-        f"{prefix} announced by the node"
-        for prefix in lease.prefixes
-        if prefix not in lease.reserved_prefixes
-    )
-    lines = preview.lines(
-        about, lease.name, addresses, (*lease.reserved_prefixes, *announced), state=lease.state
-    )
-    facts = [f"host {lease.host}"] * bool(lease.host and not lease.is_unclaimed)
-    facts += [f"requested-name {lease.requested_name}"] * bool(lease.requested_name)
-    return (*lines, *(f"{about} {fact}" for fact in facts))
 
 
 def unreadable_lines(key: str) -> tuple[str, ...]:

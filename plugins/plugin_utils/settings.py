@@ -46,6 +46,8 @@ KINDS = {
     "jaywalk_request_ip": "addresses",
     "jaywalk_supervisor_key": "public_keys",
     "jaywalk_child_prefixes": "prefixes",
+    "jaywalk_pool_networks": "networks",
+    "jaywalk_accepted_networks": "networks",
     "jaywalk_zone": "zone",
     "jaywalk_zones": "zones",
 }

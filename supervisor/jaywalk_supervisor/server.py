@@ -8,7 +8,7 @@ import logging
 import signal
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jaywalk.controller.address import ControllerAddress
@@ -16,6 +16,7 @@ from jaywalk.controller.errors import RedisErrorTranslator
 from jaywalk.core.errors import ControllerCrowded, ControllerUnreachable, InvalidValue, JaywalkError
 from jaywalk.core.ip import join_endpoint
 from jaywalk.service.sd_notify import notify, watchdog_seconds
+from jaywalk.zone.network_bounds import NetworkBounds
 
 from .admin.default_zones import DEFAULT_ZONES
 from .api.app import create_app
@@ -55,6 +56,7 @@ class ApiConfig:
     """Where the API listens, whether that is on loopback, and whether reads need no token.
 
     ``certificate`` and ``key``: PEM files for TLS, or empty texts.
+    ``pool_networks`` are those in which a zone may get pools.
     """
 
     host: str
@@ -63,6 +65,7 @@ class ApiConfig:
     open_reads: bool
     certificate: str = ""
     key: str = ""
+    pool_networks: NetworkBounds = field(default_factory=NetworkBounds)
 
     @property
     def url(self) -> str:
@@ -143,7 +146,7 @@ class Supervisor:
     def _bind(self) -> ApiServer:
         api = self.config.api
         certificate = Certificate(api.certificate, api.key) if api.certificate else None
-        app = create_app(self.replica, self.report, api.open_reads)
+        app = create_app(self.replica, self.report, api.open_reads, api.pool_networks)
         add_metrics(app, Metrics(self.replica, lambda: self.committer.health))
         try:
             return ApiServer(app, api.host, api.port, certificate)

@@ -17,7 +17,7 @@ from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk.zone.requests import Reply, Request
 from jaywalk_supervisor.committer.key_rates import BURST
 from jaywalk_supervisor.monitoring.installation import installation_of
-from tests.attacks.installation import ANSWER_SECONDS, Installation
+from tests.attacks.installation import ANSWER_SECONDS, POOLS, Installation
 from tests.supervisor_support import join, key_of
 from tests.waiting import eventually
 
@@ -239,3 +239,42 @@ def test_an_older_zone_says_how_to_close_it_and_takes_back_what_it_let_members_h
     assert own_installation.ask(join(ZONE, 2, **asked)).notes
     assert record(own_installation, ZONE, 2).relay == 0
     assert own_installation.ask(join(ZONE, 1, child_prefixes=["8.0.0.0/7"])).code == "prefix-not-permitted"
+
+
+def test_an_admin_of_one_zone_gives_it_no_pool_of_the_internet(
+    installation: Installation, zone_of: AddZone
+) -> None:
+    zone = zone_of()
+    token = installation.token(f"admin-of-{zone}", "admin", zone)
+    for pools in (["0.0.0.0/0"], ["8.0.0.0/7"], ["10.20.0.0/20", "44.0.0.0/8"]):
+        answer = installation.api("PATCH", f"/zones/{zone}", token, {"cidr": pools})
+        assert (answer.status, "outside the networks of this installation" in str(answer.body)) == (400, True)
+    assert installation.api("PATCH", f"/zones/{zone}", token, {"cidr": ["10.20.0.0/16"]}).status == 200
+    refused = installation.command("zone", "set", zone, "--cidr", "8.0.0.0/7", check=False)
+    assert "outside the networks of this installation" in refused.stderr
+    assert installation.command(
+        "zone", "set", zone, "--cidr", "10.20.0.0/16", "--cidr", "44.0.0.0/24", "--pool-networks", "any"
+    )
+    answer = installation.api("PATCH", f"/zones/{zone}", token, {"cidr": ["10.20.0.0/16", "44.0.0.0/24"]})
+    assert answer.status == 200, "what a zone has, it keeps"
+    answer = installation.api("PATCH", f"/zones/{zone}", token, {"cidr": ["10.20.0.0/16", "44.0.0.0/23"]})
+    assert answer.status == 400
+
+
+def test_an_agent_takes_nothing_of_the_internet_from_a_stolen_controller(
+    own_installation: Installation,
+) -> None:
+    """Who has the controller sets a pool and a prefix of a peer; the rest of the zone goes on."""
+    first, second = own_installation.agents()
+    eventually(lambda: second.key in first.peer_keys, "the agents know one another")
+    pools = ("--cidr", POOLS[0], "--cidr", "4.0.0.0/7", "--pool-networks", "any")
+    own_installation.command("zone", "set", ZONE, "--member-prefixes", "any", *pools)
+    assert own_installation.ask(join(ZONE, 1, child_prefixes=["8.8.8.8/32", "172.20.9.0/24"])).ok
+    expected = frozenset({"10.20.0.3/32", "fd00:20::3/128", "172.20.9.0/24"})
+    eventually(lambda: first.allowed_ips.get(key_of(1)) == expected, "the peer has the rest of its record")
+    assert second.key in first.peer_keys
+    assert "172.20.9.0/24" in first.routes
+    assert not {"4.0.0.0/7", "8.8.8.8"} & first.routes
+    for sentence in ("the pool 4.0.0.0/7 is left out", f"8.8.8.8/32 of peer {join(ZONE, 1).name}"):
+        eventually(lambda text=sentence: text in first.log, f"the log says that {sentence}")
+    assert "outside the networks that this node accepts" in first.log

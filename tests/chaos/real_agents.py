@@ -135,6 +135,12 @@ class RealAgent:
         except JaywalkError:
             return set()
 
+    @property
+    def routes(self) -> set[str]:
+        """The destinations that its machine routes into the mesh."""
+        shown = self._where.run(["ip", "-json", "route", "show", "dev", self._interface])
+        return {str(route["dst"]) for route in json.loads(shown)}
+
     def unequal(self, snapshot: ZoneSnapshot) -> Iterator[str]:
         """Yield the differences of its interface from the zone."""
         who = f"the interface of {self.zone}/{self.name}"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import threading
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -284,8 +285,9 @@ class DataPlane:
         found = [prefix for host in self._controller_hosts for prefix in local_addresses.host_prefixes(host)]
         self._controller_prefixes = found or self._controller_prefixes
         self.node = replace(self.node, local_networks=(*own_networks, *self._controller_prefixes))
+        self._exclude_endpoints(view)
         self.find_versions(view.peers.values())
-        node_interface.check_no_overlap(view.zone.pools, self.node)
+        node_interface.check_no_overlap(node_interface.accepted_pools(view, self.node), self.node)
         desired = node_interface.desired(view, self.node, peer_endpoints)
         if desired is None:
             return None, Plan(self.node.interface)
@@ -299,6 +301,16 @@ class DataPlane:
             key: endpoint for key, endpoint in self._last_endpoints.items() if key in desired.peers
         }
         return desired, replace(self._diff(observed, desired), found=self._drift(observed, desired))
+
+    def _exclude_endpoints(self, view: ZoneView) -> None:
+        """Excludes endpoints inside the mesh, and the broadcast addresses of this machine's networks."""
+        broadcast = (
+            ip.host_prefix(str(network.broadcast_address))
+            for network in (ipaddress.ip_network(text, strict=False) for text in self.node.local_networks)
+            if network.version == 4 and network.prefixlen < 31
+        )
+        excluded = (*ip.networks(node_interface.accepted_pools(view, self.node)), *ip.networks(broadcast))
+        self.node = replace(self.node, no_endpoints=excluded)
 
     @serialised
     def find_versions(self, records: Iterable[Peer]) -> bool:

@@ -160,11 +160,11 @@ class PathManager:
         return endpoints.relays(self._relaying.values())
 
     def _target(self, key: str, relayed: bool) -> Target:
-        own, other = self.own, self._records[key]
+        own, other, node = self.own, self._records[key], self._dataplane.node
         own_observed = own.observed if own is not None else ""
         return Target(
             key=key,
-            candidates=endpoints.candidates(own, other, self._dataplane.node.versions),
+            candidates=endpoints.candidates(own, other, node.versions, node.no_endpoints),
             own_observed_endpoint=own_observed,
             plain=endpoints.both_without_nat(own, other) and not relayed,
             both_behind_nat=bool(own_observed and other.observed) and not endpoints.same_nat(own, other),

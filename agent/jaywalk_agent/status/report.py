@@ -9,6 +9,7 @@ from typing import Any
 
 from jaywalk.core.errors import JaywalkError
 from jaywalk.core.runner import Runner
+from jaywalk.mesh.node_interface import LocalNode, not_accepted
 from jaywalk.service.version import installed_version
 from jaywalk.wireguard.interface import SESSION_SECONDS, Interface, ObservedInterface, ObservedPeer
 from jaywalk.wireguard.plan import Plan
@@ -45,7 +46,7 @@ def gather(config: AgentConfig, runner: Runner, now: float | None = None) -> dic
         raise NotAMember(error, _document(config, observed, None, agent, [str(error)]))
     public_key = config.existing_key(runner)
     own = view.peers.get(public_key)
-    not_taken = _not_taken(view)
+    not_taken = _not_taken(view, config.node(public_key))
     statuses = path_status.load(config.paths_file)
     differences, are_commands = _differences(config, runner, view, public_key, statuses)
     peers = [
@@ -122,11 +123,19 @@ def _lock(view: ZoneView) -> dict[str, Any] | None:
     }
 
 
-def _not_taken(view: ZoneView) -> list[dict[str, Any]]:
-    """The records of the zone that this node does not take, and whether their former state is in force."""
-    return [
+def _not_taken(view: ZoneView, node: LocalNode) -> list[dict[str, Any]]:
+    """The records of the zone that this node does not take, and whether their former state is in force.
+
+    Then pools and prefixes outside of the networks that it accepts; a pool has no public key.
+    """
+    rejected = [
         {"public_key": key, "reason": reason, "former_in_force": key in view.peers}
         for key, reason in sorted(view.rejected.items())
+    ]
+    outside = not_accepted(view, node).items()
+    return rejected + [
+        {"public_key": key if key in view.peers else "", "reason": reason, "former_in_force": False}
+        for key, reason in outside
     ]
 
 

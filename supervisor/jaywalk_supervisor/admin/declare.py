@@ -13,6 +13,7 @@ from typing import Any
 from jaywalk.core.errors import InvalidValue
 from jaywalk.core.files import read_secret
 from jaywalk.zone.models import Zone
+from jaywalk.zone.network_bounds import NetworkBounds
 from jaywalk.zone.options import ZONE_OPTIONS, NetworksOption
 from jaywalk.zone.patch import ZonePatch
 from jaywalk.zone.redis_keys import DECLARED
@@ -120,17 +121,21 @@ class Declaration:
         )
 
 
-def apply(store: Store, declaration: Declaration, check: bool = False) -> dict[str, Any]:
+def apply(
+    store: Store, declaration: Declaration, check: bool = False, bounds: NetworkBounds | None = None
+) -> dict[str, Any]:
     """Creates and changes the zones as declared; with ``check`` only reports what would change.
+
+    ``bounds`` are the networks in which new pools lie.
 
     Raises ``Conflict``, which names every zone that cannot be as declared, before any zone changes.
     """
-    before, after = _preview(store, declaration)
+    before, after = _preview(store, declaration, bounds or NetworkBounds())
     changed = before != after
     if not check:
         store.redis.set(DECLARED, "1")
         for zone in declaration.zones:
-            patch = declaration.patch(store, zone)
+            patch = declaration.patch(store, zone).within(bounds or NetworkBounds())
             changed = zones.add(store, zone.name, patch, zone.password(), grow=True)[0] or changed
     return {
         "changed": changed,
@@ -139,13 +144,13 @@ def apply(store: Store, declaration: Declaration, check: bool = False) -> dict[s
     }
 
 
-def _preview(store: Store, declaration: Declaration) -> tuple[list[str], list[str]]:
+def _preview(store: Store, declaration: Declaration, bounds: NetworkBounds) -> tuple[list[str], list[str]]:
     before: list[str] = []
     after: list[str] = []
     errors: list[str] = []
     for zone in declaration.zones:
         try:
-            patch = declaration.patch(store, zone)
+            patch = declaration.patch(store, zone).within(bounds)
             zone_before, zone_after = zones.preview_add(store, zone.name, patch, grow=True)
         except InvalidValue as error:
             errors.append(str(error))

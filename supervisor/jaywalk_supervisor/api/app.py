@@ -20,6 +20,7 @@ from jaywalk.core.errors import (
     NoAnswer,
     RequestRefused,
 )
+from jaywalk.zone.network_bounds import NetworkBounds
 
 from ..admin.zones import Conflict, UnknownZone, ZoneInUse
 from ..store.store import ZoneGone
@@ -56,8 +57,16 @@ class KeyConverter(BaseConverter):
     part_isolating = False
 
 
-def create_app(replica: Replica, health: HealthReport, open_reads: bool = True) -> Flask:
-    """Returns the API over ``replica``; without ``open_reads`` every request needs a token."""
+def create_app(
+    replica: Replica,
+    health: HealthReport,
+    open_reads: bool = True,
+    pool_networks: NetworkBounds | None = None,
+) -> Flask:
+    """Returns the API over ``replica``; without ``open_reads`` every request needs a token.
+
+    ``pool_networks`` are those in which a zone may get pools, the default ones if omitted.
+    """
     app = Flask(__name__, static_folder=None)
     # Flask types its JSON provider by the base class, which has no such attribute.
     app.json.sort_keys = False  # type: ignore[attr-defined]
@@ -76,7 +85,7 @@ def create_app(replica: Replica, health: HealthReport, open_reads: bool = True) 
         return jsonify(body), 200 if healthy else 503
 
     reads.add_views(app, replica)
-    writes.add_views(app, replica)
+    writes.add_views(app, replica, pool_networks or NetworkBounds())
     audit.add_view(app, replica)
     openapi.add_document(app)
     return app

@@ -20,6 +20,7 @@ from jaywalk.controller.address import TIMEOUT_SECONDS, ControllerAddress
 from jaywalk.controller.errors import RedisErrorTranslator
 from jaywalk.core import key_format, validation
 from jaywalk.core.errors import InvalidValue
+from jaywalk.zone.network_bounds import NetworkBounds
 from jaywalk.zone.patch import ZonePatch
 from jaywalk.zone.requests import Request
 from jaywalk.zone.retention import may_be_retained
@@ -36,9 +37,9 @@ from .replica import Replica
 log = logging.getLogger(__name__)
 
 
-def add_views(app: Flask, replica: Replica) -> None:
+def add_views(app: Flask, replica: Replica, pool_networks: NetworkBounds) -> None:
     """Adds the views, and logs each write with the name of its token."""
-    _add_zones(app, replace(replica.where, timeout=TIMEOUT_SECONDS))
+    _add_zones(app, replace(replica.where, timeout=TIMEOUT_SECONDS), pool_networks)
     _add_leases(app, replica)
     blocked.add_views(app, replica)
 
@@ -66,14 +67,15 @@ def open_store(where: ControllerAddress) -> Iterator[Store]:
         store.close()
 
 
-def _add_zones(app: Flask, where: ControllerAddress) -> None:
+def _add_zones(app: Flask, where: ControllerAddress, pool_networks: NetworkBounds) -> None:
     @app.post("/zones")
     def add_zone() -> Response:
         need("admin")
         fields = parse_body(NewZone)
         name, password = fields.pop("name"), _agent_password(fields)
         with open_store(where) as store:
-            return _zone_change(*zones.add(store, name, ZonePatch(**fields), password))
+            patch = ZonePatch(**fields).within(pool_networks)
+            return _zone_change(*zones.add(store, name, patch, password))
 
     @app.patch("/zones/<name>")
     def change_zone(name: str) -> Response:
@@ -81,7 +83,8 @@ def _add_zones(app: Flask, where: ControllerAddress) -> None:
         fields = parse_body(ZonePatchBody)
         password = _agent_password(fields)
         with open_store(where) as store:
-            return _zone_change(*zones.change(store, name, ZonePatch(**fields), password))
+            patch = ZonePatch(**fields).within(pool_networks)
+            return _zone_change(*zones.change(store, name, patch, password))
 
     @app.delete("/zones/<name>")
     def remove_zone(name: str) -> Response:

@@ -12,6 +12,7 @@ from jaywalk.controller.tls import TlsFiles
 from jaywalk.core import validation
 from jaywalk.core.errors import InvalidValue
 from jaywalk.core.files import read_secret
+from jaywalk.zone.network_bounds import NetworkBounds
 
 from ..store.embedded import Embedded
 
@@ -79,6 +80,14 @@ def add_controller_options(to: argparse.ArgumentParser, default: str | None) -> 
         "(JAYWALK_SUPERVISOR_KEY_FILE, default supervisor.key in the state folder)",
         "FILE",
     )
+    add_option(
+        to,
+        "pool-networks",
+        default,
+        "networks, with commas between them, in which zones may have pools; 'default' stands for private, "
+        "benchmark and documentation networks, 'any' for all (JAYWALK_POOL_NETWORKS, default 'default')",
+        "NETWORKS",
+    )
     add_option(to, "embedded-port", default, f"port of the embedded server (default {EMBEDDED_PORT})", "PORT")
     add_option(
         to, "log-level", default, "debug, info, warning or error (JAYWALK_LOG_LEVEL, default info)", "LEVEL"
@@ -114,6 +123,12 @@ def supervisor_key_file(options: argparse.Namespace) -> str:
     """Returns the path of the supervisors' key file."""
     given = options.supervisor_key_file or os.environ.get("JAYWALK_SUPERVISOR_KEY_FILE")
     return given or f"{state_dir(options) or _default_state_dir()}/supervisor.key"
+
+
+def pool_networks(options: argparse.Namespace) -> NetworkBounds:
+    """Returns the networks in which zones may have pools; raises ``InvalidValue``."""
+    text = options.pool_networks or os.environ.get("JAYWALK_POOL_NETWORKS") or ""
+    return NetworkBounds.parse(text, "pool network")
 
 
 def _password(options: argparse.Namespace) -> str:

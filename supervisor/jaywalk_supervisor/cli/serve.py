@@ -17,7 +17,13 @@ from ..possession.keyring import KeyFile
 from ..server import ApiConfig, ServerConfig, Supervisor
 from ..store.acl import password_hash
 from . import API_ADDRESS
-from .controller_options import controller_address, embedded_server, state_dir, supervisor_key_file
+from .controller_options import (
+    controller_address,
+    embedded_server,
+    pool_networks,
+    state_dir,
+    supervisor_key_file,
+)
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +95,7 @@ def _api_config(options: argparse.Namespace) -> ApiConfig:
             "give --api-cert and --api-key, or --api-plain-text for an address of a mesh or behind a proxy",
         )
     port = validation.port(digits, "API port")
-    return ApiConfig(host, port, loopback, open_reads, certificate, key)
+    return ApiConfig(host, port, loopback, open_reads, certificate, key, pool_networks(options))
 
 
 def _certificate(options: argparse.Namespace) -> tuple[str, str]:

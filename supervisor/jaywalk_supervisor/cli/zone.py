@@ -29,6 +29,7 @@ from jaywalk.zone.patch import ZonePatch
 
 from ..admin import declare, go_ipam_import, zones
 from ..store.store import Store
+from .controller_options import pool_networks
 
 # Names of unseen peers that 'zone show' prints.
 UNSEEN_NAMES_SHOWN = 5
@@ -109,7 +110,8 @@ def run(store: Store, options: argparse.Namespace) -> int:
 
 
 def _patch(options: argparse.Namespace) -> ZonePatch:
-    return ZonePatch(**{option.name: getattr(options, option.name) for option in ZONE_OPTIONS})
+    patch = ZonePatch(**{option.name: getattr(options, option.name) for option in ZONE_OPTIONS})
+    return patch.within(pool_networks(options))
 
 
 def _add(store: Store, options: argparse.Namespace) -> int:
@@ -126,7 +128,7 @@ def _add(store: Store, options: argparse.Namespace) -> int:
 
 def _declare(store: Store, options: argparse.Namespace) -> int:
     declaration = declare.Declaration.read(options.file)
-    report = declare.apply(store, declaration, options.check)
+    report = declare.apply(store, declaration, options.check, pool_networks(options))
     if options.json:
         print(json.dumps(report))
     else:

@@ -160,6 +160,7 @@ def test_each_option_changes_the_configuration(name: str) -> None:
     option = OPTIONS[name]
     key = "4GgaQCy68nzNsUE5aJ9fuLzHhB65tAlwbm/72MWnOm8="
     texts = {"PORT": "4000", "BYTES": "1300", "KEY": key, "": "true", "HOST[:PORT]": "192.0.2.1"}
+    texts["NETWORKS"] = "default,44.0.0.0/8"
     text = "false" if name == "relay" else texts.get(option.metavar, "other")
     after = AgentConfig.read({"relay": "true", name: text})
     assert before != after

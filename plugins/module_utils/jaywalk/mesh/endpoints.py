@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from ..core import ip
 from ..zone.models import Peer
@@ -16,11 +16,17 @@ ANY_VERSION = frozenset({4, 6})
 MAX_RELAYS = 4
 
 
-def candidates(own: Peer | None, other: Peer, versions: Collection[int] = ANY_VERSION) -> tuple[str, ...]:
+def candidates(
+    own: Peer | None,
+    other: Peer,
+    versions: Collection[int] = ANY_VERSION,
+    excluded: Sequence[ip.Network] = (),
+) -> tuple[str, ...]:
     """The endpoints at which ``own`` tries ``other``, the best one first, none twice.
 
     ``versions`` are the IP versions that this node can use; an endpoint of another version would only cost
-    seconds.  Without any candidate the other side has to send first.
+    seconds.  Without any candidate the other side has to send first.  No candidate has an address that is no
+    machine's, or that lies in ``excluded``: a zone could aim packets of all its nodes at it.
 
     An endpoint that the operator set comes first.  Behind the same NAT the local addresses come first, since
     few NATs support hairpinning; otherwise they come last, for sites that are routed to each other.
@@ -29,7 +35,12 @@ def candidates(own: Peer | None, other: Peer, versions: Collection[int] = ANY_VE
     seen = (other.observed,) if other.observed else ()
     local_first = other.fixed or same_nat(own, other)
     found = dict.fromkeys(nearby + seen if local_first else seen + nearby)
-    return tuple(endpoint for endpoint in found if ip.version_of(ip.host_of(endpoint)) in versions)
+    hosts = {endpoint: ip.host_of(endpoint) for endpoint in found}
+    return tuple(
+        endpoint
+        for endpoint, host in hosts.items()
+        if ip.version_of(host) in versions and ip.is_machines(host) and ip.holding(excluded, host) is None
+    )
 
 
 def declared_endpoints(peer: Peer) -> tuple[str, ...]:
@@ -65,7 +76,8 @@ def relay_endpoint(own: Peer, relay: Peer, versions: Collection[int] = ANY_VERSI
     """
     named = {ip.version_of(ip.host_of(endpoint)) for endpoint in declared_endpoints(own)}
     usable = named & set(versions) or named
-    hosts = [ip.host_of(endpoint) for endpoint in declared_endpoints(relay)]
+    named_hosts = [ip.host_of(endpoint) for endpoint in declared_endpoints(relay)]
+    hosts = [host for host in named_hosts if ip.is_machines(host)] or named_hosts
     reached = (host for host in hosts if ip.version_of(host) in usable)
     return ip.join_endpoint(next(reached, hosts[0]), relay.relay)
 

@@ -22,6 +22,8 @@ from ansible_collections.jaywalking.mesh.plugins.modules import (
     jaywalk_lease_info,
 )
 
+from jaywalk.core.runner import SubprocessRunner
+from jaywalk.wireguard import keys
 from tests.ansible_modules import LINK, Machine, Result, RunModule
 
 from ..conftest import Controller
@@ -104,9 +106,10 @@ def test_a_reserved_prefix_is_granted_although_a_peer_has_its_endpoint_in_it(
     run_module: RunModule, controller: Controller, options: dict[str, Any], tmp_path: Path
 ) -> None:
     run_module(jaywalk_join, **options)
-    where = {**controller.as_operator, "name": "node2", "child_prefixes": ["192.0.2.0/28"]}
-    run_module(jaywalk_lease, **where)
-    other = {**options, "private_key_file": str(tmp_path / "other.key"), "name": "node2"}
+    file = tmp_path / "other.key"
+    key, _ = keys.ensure_key_file(SubprocessRunner(), str(file))
+    run_module(jaywalk_lease, **controller.as_operator, public_key=key, child_prefixes=["192.0.2.0/28"])
+    other = {**options, "private_key_file": str(file), "name": "node2"}
     done = run_module(jaywalk_join, **{**other, "endpoint": "198.51.100.2"}, child_prefixes=["192.0.2.0/28"])
     assert done["lease"]["child_prefixes"] == ["192.0.2.0/28"]
 

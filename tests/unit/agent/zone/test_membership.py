@@ -216,6 +216,17 @@ def test_an_endpoint_is_reported_once(member: Membership) -> None:
     assert not member.endpoint_changed(moved)
 
 
+def test_what_an_operator_granted_since_is_requested(member: Membership) -> None:
+    """The zone left it out of the record when this node joined, and an operator grants it later."""
+    offered = request(ENDPOINT_UPDATE, relay=51821, fixed=True)
+    assert not member.endpoint_changed(offered)
+    for granted in ("relay", "endpoint"):
+        member.own = OWN._replace(grants=("lease", granted))
+        assert member.endpoint_changed(offered)
+    member.own = OWN._replace(grants=("relay", "endpoint"), relay=51821, fixed=True)
+    assert not member.endpoint_changed(offered)
+
+
 def test_a_controller_without_memory_is_the_error_before_all_others(member: Membership) -> None:
     member.connection_error, member.memory_error = "unreachable", "no memory"
     assert member.error == "no memory"

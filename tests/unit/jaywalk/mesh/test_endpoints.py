@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jaywalk.core import ip
 from jaywalk.mesh import endpoints
 from jaywalk.zone.models import Peer
 from tests.strategies import key
@@ -34,6 +35,16 @@ def test_endpoints_of_an_ip_version_without_a_way_are_left_out() -> None:
     dual = peer(0, "[2001:db8::9]:51820", local=("192.168.1.9",))
     assert endpoints.relay_endpoint(dual, relay) == "[2001:db8::7]:51821"
     assert endpoints.relay_endpoint(dual, relay, {4}) == "192.168.1.7:51821"
+
+
+def test_no_peer_is_tried_where_no_machine_is() -> None:
+    """A stolen controller aims the packets of all nodes at an address."""
+    theirs = peer(
+        1, "169.254.169.254:80", local=("255.255.255.255", "10.20.0.9", "192.168.1.255", "192.168.1.7")
+    )
+    seen = theirs._replace(observed="240.0.0.1:1")
+    excluded = ip.networks(["10.20.0.0/20", "192.168.1.255/32"])
+    assert endpoints.candidates(peer(0), seen, {4}, excluded) == ("192.168.1.7:80",)
 
 
 def test_behind_another_nat_the_way_by_the_outside_comes_first() -> None:

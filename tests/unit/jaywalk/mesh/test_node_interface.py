@@ -13,6 +13,7 @@ from jaywalk.core.errors import InvalidValue
 from jaywalk.mesh import node_interface
 from jaywalk.mesh.node_interface import LocalNode
 from jaywalk.zone.models import Peer, Zone
+from jaywalk.zone.network_bounds import NetworkBounds
 from jaywalk.zone.view import ZoneView
 from tests.strategies import key
 
@@ -50,6 +51,36 @@ def test_a_pool_over_the_machines_own_network_is_refused() -> None:
     node = LocalNode(key(0), "k", local_networks=("10.20.3.9/24",))
     with pytest.raises(InvalidValue, match=r"10\.20\.0\.0/20 overlaps 10\.20\.3\.0/24"):
         node_interface.desired(view_of([peer(0)]), node)
+
+
+def test_what_lies_outside_the_accepted_networks_is_left_out_and_the_rest_taken() -> None:
+    """A stolen controller gives the zone a pool of the Internet, and a peer such a prefix."""
+    zone = Zone("zone-blue", ("10.20.0.0/20", "8.0.0.0/7"))
+    view = ZoneView(zone, 1, 1)
+    for record in (peer(0)._replace(addresses=("10.20.0.1",)), peer(1)._replace(addresses=("10.20.0.2",))):
+        view.put(
+            record.key, record._replace(prefixes=("172.20.1.0/24",) if record.key == key(1) else ()).to_wire()
+        )
+    stranger = peer(2, ("44.0.0.0/8", "172.20.2.0/24"))._replace(addresses=("8.8.8.8",))
+    view.put(stranger.key, stranger.to_wire())
+    node = LocalNode(key(0), "k", accepted=NetworkBounds())
+    wanted = node_interface.desired(view, node)
+    assert wanted is not None
+    assert wanted.addresses == ("10.20.0.1/20",)
+    assert wanted.routes == {"172.20.1.0/24", "172.20.2.0/24"}
+    assert wanted.peers[key(2)].allowed_ips == ("172.20.2.0/24",)
+    assert set(node_interface.not_accepted(view, node)) == {"8.0.0.0/7", key(2)}
+    assert len(node_interface.refused_prefixes(view, node)) == 3
+    everything = LocalNode(key(0), "k", accepted=NetworkBounds.parse("any"))
+    assert node_interface.not_accepted(view, everything) == {}
+
+
+def test_a_zone_whose_pools_this_node_does_not_accept_changes_nothing() -> None:
+    zone = Zone("zone-blue", ("8.0.0.0/7",))
+    view = ZoneView(zone, 1, 1)
+    view.put(key(0), peer(0)._replace(addresses=("8.0.0.1",)).to_wire())
+    with pytest.raises(InvalidValue, match="--accepted-networks"):
+        node_interface.desired(view, LocalNode(key(0), "k", accepted=NetworkBounds()))
 
 
 def test_the_requested_address_may_be_there_already_alone_and_no_other() -> None:

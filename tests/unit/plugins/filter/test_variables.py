@@ -137,3 +137,20 @@ def test_zones_are_declared_without_their_passwords() -> None:
 )
 def test_text_is_split_at_its_commas(value: object, parts: list[str]) -> None:
     assert variables.FilterModule().filters()["as_list"](value) == parts
+
+
+@pytest.mark.parametrize(
+    ("given", "zones", "prefixes", "expected"),
+    [
+        ([], [], [], ""),
+        ([], [zone(cidr="10.1.0.0/24")], [["172.20.1.0/24"], "192.168.1.0/24"], ""),
+        ([], [zone(cidr="44.1.0.0/24")], [[], None], "default,44.1.0.0/24"),
+        ([], [], ["8.8.8.9/24, 10.1.1.0/24", ["2600::/32"]], "default,2600::/32,8.8.8.0/24"),
+        ("10.0.0.0/8", [zone(cidr="10.1.0.0/24")], [["172.20.1.0/24"]], "10.0.0.0/8,172.20.1.0/24"),
+        (["any"], [zone(cidr="44.1.0.0/24")], [], "any"),
+    ],
+)
+def test_what_the_inventory_gives_is_accepted(
+    given: object, zones: list[dict[str, object]], prefixes: object, expected: str
+) -> None:
+    assert variables.accepted_networks(given, zones, prefixes) == expected

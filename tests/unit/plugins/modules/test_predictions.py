@@ -11,6 +11,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
+from ansible_collections.jaywalking.mesh.plugins.module_utils import _lease
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.core.errors import JaywalkError
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.mesh import preview
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.view import ZoneView
@@ -105,6 +106,7 @@ def lease_options(draw: st.DrawFn) -> dict[str, Any]:
         "rekey": bool(key and name) and draw(st.booleans()),
         "block": False,
         "reason": "",
+        "grants": draw(st.one_of(st.none(), st.lists(st.sampled_from(["relay", "endpoint"])))),
     }
 
 
@@ -113,12 +115,12 @@ def test_check_mode_of_jaywalk_lease_agrees_with_the_decision(
     state: ZoneState, options: dict[str, Any]
 ) -> None:
     request = jaywalk_lease.declared_request(options)
-    leases = jaywalk_lease.LeaseReader(cast(Any, StateClient(state)))
-    key, refusal, after, steps = jaywalk_lease.requested_key(leases, request), "", None, []
+    leases = _lease.LeaseReader(cast(Any, StateClient(state)))
+    key, refusal, after, steps = _lease.requested_key(leases, request), "", None, []
     try:
         lease = leases.get(key)
-        after = jaywalk_lease.predict(leases, request, lease, jaywalk_lease.source_lease(leases, request))
-        steps = jaywalk_lease.planned_changes(state.zone, leases, request, lease, True)
+        after = _lease.predict(leases, request, lease, _lease.source_lease(leases, request))
+        steps = _lease.planned_changes(state.zone, leases, request, lease, True)
     except JaywalkError as error:
         refusal = str(error)
     reply = carry_out(state, sent(request))
