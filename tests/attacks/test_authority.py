@@ -57,7 +57,7 @@ def test_a_member_is_no_relay_by_its_own_word_but_by_an_operators(installation: 
     moved = Request.validated("endpoint", ZONE, key_of(100), **asked)
     assert installation.ask(moved).ok
     assert record(installation, ZONE, 100).relay == 0
-    assert operator(installation, "reserve", ZONE, 100, grants=[RELAY]).ok
+    installation.command("peer", "reserve", key_of(100), "--zone", ZONE, "--grant", RELAY)
     assert installation.ask(join(ZONE, 100, **asked)).notes == ()
     assert record(installation, ZONE, 100).relay == 51821
     assert operator(installation, "reserve", ZONE, 100, grants=[]).ok

@@ -9,6 +9,7 @@ from typing import Any
 from jaywalk.core import key_format, validation
 from jaywalk.core.errors import InvalidValue
 from jaywalk.zone.models import Lease
+from jaywalk.zone.record_fields import GRANTS
 from jaywalk.zone.requests import Request
 
 from ..state.zone_state import ZoneState
@@ -72,6 +73,19 @@ def remove(
     op = "block" if block else "release"
     reply = ask(store.where, Request.validated(op, name, key, by=by, reason=reason), _CLIENT)
     return reply.changed, {"zone": name, "public_key": key, "blocked": block}
+
+
+def reserve(
+    store: Store, peer: str, zone: str, by: str, grants: Sequence[str] | None = None, **fields: Any
+) -> tuple[bool, dict[str, Any]]:
+    """Reserves for a key what ``fields`` name, and sets its ``grants`` unless they are None.
+
+    Returns whether that changed anything, and the key's lease.
+    """
+    name, key = find(store, peer, zone)
+    request = Request.validated("reserve", name, key, by=by, grants=grants, **fields)
+    reply = ask(store.where, request, _CLIENT)
+    return reply.changed, show(store, key, name)
 
 
 def allow(store: Store, peer: str, zone: str, by: str) -> tuple[bool, dict[str, Any]]:
@@ -140,6 +154,7 @@ def _facts(state: ZoneState, lease: Lease) -> dict[str, Any]:
         "public_key": lease.key,
         "addresses": list(lease.addresses),
         "child_prefixes": list(lease.prefixes),
+        "grants": [word for word in GRANTS if word in lease.grants],
         "state": lease.state,
         "last_seen": validation.iso_time(seen) if seen else None,
     }

@@ -10,6 +10,8 @@ from typing import Any
 from tabulate import tabulate
 
 from jaywalk.service.operator import operator_name
+from jaywalk.zone.options import NONE
+from jaywalk.zone.record_fields import GRANTS
 
 from ..admin import peers
 from ..store.store import Store
@@ -27,11 +29,25 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     remove.add_argument("--no-block", action="store_true", help="let it join again")
     remove.add_argument("--reason", default="", help="why, for those who list the blocks", metavar="TEXT")
+    reserve = verb("reserve", "reserve what the zone's policy permits to no member; it may join later")
+    reserve.add_argument("--name", default="", help="its name in the zone", metavar="NAME")
+    for flag, text, metavar in (
+        ("--request-ip", "an address of the zone's pools (repeat)", "IP"),
+        ("--child-prefix", "a network behind the peer, which it then keeps (repeat)", "PREFIX"),
+    ):
+        reserve.add_argument(flag, action="append", default=[], help=text, metavar=metavar)
+    reserve.add_argument(
+        "--grant",
+        action="append",
+        choices=(*GRANTS, NONE),
+        help="all that it may have beyond the policy: relay for others, or have its declared endpoint count "
+        f"as the operator's word (repeat); {NONE} takes both back (default: as before)",
+    )
     allow = verb("allow", "end the block of a key; its node may join again")
-    for parser in (show, remove):
+    for parser in (show, remove, reserve):
         parser.add_argument("peer", help="the peer's public key or its name")
     allow.add_argument("peer", help="the blocked public key", metavar="key")
-    for parser in (listing, show, remove, allow):
+    for parser in (listing, show, remove, reserve, allow):
         parser.add_argument("--zone", default="", help="only this zone (default: all)", metavar="ZONE")
 
 
@@ -86,6 +102,21 @@ def _remove(store: Store, options: argparse.Namespace) -> int:
     return _print_change(options, changed, facts, done if changed else f"{done} before")
 
 
+def _reserve(store: Store, options: argparse.Namespace) -> int:
+    grants = None if options.grant is None else [word for word in options.grant if word != NONE]
+    changed, facts = peers.reserve(
+        store,
+        options.peer,
+        options.zone,
+        operator_name(),
+        grants,
+        name=options.name,
+        request_ip=options.request_ip,
+        child_prefixes=options.child_prefix,
+    )
+    return _print_change(options, changed, facts, "reserved" if changed else "reserved before")
+
+
 def _allow(store: Store, options: argparse.Namespace) -> int:
     changed, facts = peers.allow(store, options.peer, options.zone, operator_name())
     return _print_change(options, changed, facts, "allowed again" if changed else "not blocked")
@@ -99,7 +130,7 @@ def _print_change(options: argparse.Namespace, changed: bool, facts: dict[str, A
     return 0
 
 
-_VERBS = {"list": _list, "show": _show, "remove": _remove, "allow": _allow}
+_VERBS = {"list": _list, "show": _show, "remove": _remove, "reserve": _reserve, "allow": _allow}
 
 
 def _text(value: Any) -> str:
