@@ -11,6 +11,8 @@ from typing import Any
 
 from tabulate import tabulate
 
+from jaywalk.core.text import show
+
 from ..admin import tokens, zones
 from ..store.store import Store
 from .zone import verbs_of
@@ -54,7 +56,7 @@ def _list(store: Store, options: argparse.Namespace) -> int:
         print(json.dumps([{field: getattr(record, field) for field in fields} for record in found]))
     else:
         rows = [(record.name, record.role, record.zone or "all", _day(record.created)) for record in found]
-        print(tabulate(rows, headers=("token", "role", "zone", "created"), tablefmt="plain"))
+        show(tabulate(rows, headers=("token", "role", "zone", "created"), tablefmt="plain"))
     return 0
 
 

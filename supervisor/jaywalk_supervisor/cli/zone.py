@@ -14,6 +14,7 @@ from tabulate import tabulate
 from jaywalk.core import validation
 from jaywalk.core.errors import InvalidValue
 from jaywalk.core.files import read_secret
+from jaywalk.core.text import show
 from jaywalk.zone.options import (
     POLICY_OPTIONS,
     ZONE_OPTIONS,
@@ -133,7 +134,7 @@ def _declare(store: Store, options: argparse.Namespace) -> int:
         print(json.dumps(report))
     else:
         changes = _changed_lines(report["diff"]["before"], report["diff"]["after"])
-        print("\n".join([*changes, *declare.undeclared_lines(report["undeclared"])]))
+        show("\n".join([*changes, *declare.undeclared_lines(report["undeclared"])]))
     return 0
 
 
@@ -178,13 +179,13 @@ def _list(store: Store, options: argparse.Namespace) -> int:
             )
             for zone in found
         ]
-        print(tabulate(rows, headers=("zone", "pools", "peers", "leases", "description"), tablefmt="plain"))
+        show(tabulate(rows, headers=("zone", "pools", "peers", "leases", "description"), tablefmt="plain"))
     return 0
 
 
 def _show(store: Store, options: argparse.Namespace) -> int:
     zone = zones.get_zone_detail(store, options.name)
-    print(json.dumps(zone) if options.json else tabulate(_facts(zone), tablefmt="plain"))
+    show(json.dumps(zone) if options.json else tabulate(_facts(zone), tablefmt="plain"))
     return 0
 
 
@@ -205,7 +206,7 @@ def _import(store: Store, options: argparse.Namespace) -> int:
         raise InvalidValue(f"cannot read {options.file} ({reason})", "name the original's file") from None
     report = go_ipam_import.import_addresses(store, options.zone, text)
     lines = go_ipam_import.report_lines(options.zone, report)
-    print(json.dumps(report) if options.json else "\n".join(lines))
+    show(json.dumps(report) if options.json else "\n".join(lines))
     return 0
 
 

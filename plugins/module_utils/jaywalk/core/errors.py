@@ -10,17 +10,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+from .text import printable
+
 
 class JaywalkError(Exception):
     """Base of all errors of this project.
 
-    ``problem`` names the invalid value, ``remedy`` says what to do; neither ever contains a secret.
+    ``problem`` names the invalid value, ``remedy`` says what to do; neither ever contains a secret.  Both
+    are printable, since they may quote what others sent, and operators read them in terminals.
     """
 
     def __init__(self, problem: str, remedy: str = "") -> None:
-        self.problem = problem
-        self.remedy = remedy
-        super().__init__(f"{problem}: {remedy}" if remedy else problem)
+        self.problem, self.remedy = (printable(text.replace("\n", " ")) for text in (problem, remedy))
+        super().__init__(f"{self.problem}: {self.remedy}" if remedy else self.problem)
 
 
 class InvalidValue(JaywalkError):

@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 
 from .errors import InvalidValue
 from .ip import Address, host_of, host_prefix, is_machines, join_endpoint, overlapping
+from .text import printable
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _MACHINE_MARK = re.compile(r"[0-9a-f]{8}")
@@ -277,5 +278,4 @@ def shown(value: object) -> str:
         text = value if isinstance(value, str) else repr(value)
     except (ValueError, RecursionError):  # a number of thousands of digits, or a deeply nested list
         text = type(value).__name__
-    printable = "".join(letter if letter.isprintable() else "?" for letter in text[:81])
-    return f"'{printable[:80]}'" + ("..." if len(text) > 80 else "")
+    return f"'{printable(text[:80])}'" + ("..." if len(text) > 80 else "")

@@ -8,6 +8,7 @@ import os
 import sys
 
 from ..core.errors import InvalidValue
+from ..core.text import printable, printable_lines
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -21,11 +22,9 @@ class OneLine(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as text, with a priority in front of each line for the journal."""
-        message = record.getMessage()
-        if not message.isprintable():
-            message = "".join(letter if letter.isprintable() else "?" for letter in message)
-        record.msg, record.args = message, ()
-        text = super().format(record)
+        record.msg, record.args = printable(record.getMessage()), ()
+        # A traceback quotes the texts of errors.
+        text = printable_lines(super().format(record))
         if not self.journal:
             return text
         prefix = f"<{_priority(record.levelno)}>"

@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 import socket
 
+from ..core.text import printable
+
 # Short, since a stop must not hang on a busy systemd.
 SEND_TIMEOUT_SECONDS = 0.5
 
@@ -20,7 +22,7 @@ def notify(*lines: str) -> bool:
         return False
     # A leading @ means the abstract namespace, whose names begin with a zero byte (unix(7)).
     where = "\0" + address[1:] if address.startswith("@") else address
-    text = "\n".join(line.replace("\n", " ") for line in lines)
+    text = "\n".join(printable(line.replace("\n", " ")) for line in lines)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | getattr(socket, "SOCK_CLOEXEC", 0)) as link:
             link.settimeout(SEND_TIMEOUT_SECONDS)
