@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from jaywalk.controller.address import ControllerAddress
@@ -17,9 +18,20 @@ from jaywalk.trust.supervisor_keys import TrustedKeys
 from jaywalk.zone.requests import Request
 
 
-def private_key(number: int) -> str:
-    """A private key, the same for the same number."""
-    return base64.b64encode(hashlib.sha256(f"private {number}".encode()).digest()).decode()
+def private_key(seed: object) -> str:
+    """A private key, the same for the same seed."""
+    return base64.b64encode(hashlib.sha256(f"private {seed}".encode()).digest()).decode()
+
+
+_PAIRS: dict[str, KeyPair] = {}
+
+
+@cache
+def pair_of(seed: object) -> KeyPair:
+    """The key pair of a node, the same for the same seed."""
+    pair = KeyPair(private_key(seed))
+    _PAIRS[pair.public] = pair
+    return pair
 
 
 class Node:
@@ -28,7 +40,7 @@ class Node:
     def __init__(self, number: int, pinned: Sequence[str] = (), zone: str = "zone-blue") -> None:
         self.zone = zone
         self.name = f"node{number}"
-        self.pair = KeyPair(private_key(number))
+        self.pair = pair_of(number)
         self.prover = Prover(self.pair, TrustedKeys(zone, pinned))
 
     @property
@@ -50,3 +62,37 @@ class Node:
         client = ZoneClient(connect(where), where, self.zone, prover=self.prover)
         client.follow_supervisor_keys()
         return client
+
+
+class AnyNode(Prover):
+    """Proves the requests of each node whose key :func:`pair_of` made; those of other keys have no proof."""
+
+    def __init__(self, zone: str) -> None:
+        super().__init__(pair_of("nobody"), TrustedKeys(zone))
+        self._provers: dict[str, Prover] = {}
+
+    def proves(self, request: Request) -> bool:
+        return request.key in _PAIRS and self._of(request).proves(request)
+
+    def wire(self, request: Request) -> str:
+        return self._of(request).wire(request) if request.key in _PAIRS else request.to_wire()
+
+    def read(self, request: Request, text: str) -> str | None:
+        return self._of(request).read(request, text) if request.key in _PAIRS else text
+
+    def _of(self, request: Request) -> Prover:
+        if request.key not in self._provers:
+            self._provers[request.key] = Prover(_PAIRS[request.key], self.trusted)
+        return self._provers[request.key]
+
+
+class NodesClient(ZoneClient):
+    """A client that sends requests of any node of the tests, with a proof where the zone requires one."""
+
+    def __init__(self, client: Any, where: ControllerAddress, zone: str) -> None:
+        super().__init__(client, where, zone, prover=AnyNode(zone))
+
+    def submit(self, request: Request, to: str = "") -> None:
+        if '"proof": "required"' in (self.client.hget(self.keys.meta, "policy") or ""):
+            self.follow_supervisor_keys()
+        super().submit(request, to)

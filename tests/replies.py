@@ -5,16 +5,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from jaywalk.trust.envelope import is_proven
 from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk.zone.reply_streams import AwaitedReply, ReplyTo
 from jaywalk.zone.requests import Reply
 
 
 def read_reply(redis: Any, keys: ZoneKeys, nonce: str) -> Reply | None:
-    """Return the reply to the request with ``nonce``, or None."""
+    """Return the reply to the request with ``nonce``, or None; a proof of it is not checked."""
     awaited = AwaitedReply(keys, nonce)
     text = awaited.find({stream: [*map(_raw, redis.xrange(stream))] for stream in awaited.positions})
-    return None if text is None else Reply.from_wire(text)
+    if text is None:
+        return None
+    return Reply.from_wire(text.partition("\n")[2] if is_proven(text) else text)
 
 
 def _raw(entry: tuple[str, dict[str, str]]) -> tuple[str, list[str]]:

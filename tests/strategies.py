@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 from typing import Any
 
 from hypothesis import strategies as st
@@ -12,11 +11,12 @@ from hypothesis import strategies as st
 from jaywalk.zone.marks import REV_LIMIT
 from jaywalk.zone.models import Lease, Peer
 from jaywalk.zone.requests import AGENT_OPS, REPORT, Request, new_nonce
+from tests.proven_nodes import pair_of
 
 
 def key(number: int) -> str:
-    """A well-formed public key, the same for the same number."""
-    return base64.b64encode(hashlib.sha256(str(number).encode()).digest()).decode()
+    """The public key of a node (:mod:`tests.proven_nodes`), the same for the same number."""
+    return pair_of(number).public
 
 
 keys = st.integers(0, 9).map(key)

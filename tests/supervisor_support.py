@@ -27,6 +27,7 @@ from jaywalk_supervisor.recovery.recovery import Recovery
 from jaywalk_supervisor.state.zone_state import ZoneState
 from jaywalk_supervisor.store.acl import password_hash
 from jaywalk_supervisor.store.store import Store
+from tests.proven_nodes import NodesClient
 from tests.strategies import key as key_of
 from tests.waiting import eventually
 
@@ -55,10 +56,12 @@ def committing(
 ) -> Iterator[Committer]:
     """A committer that serves ``zones`` in a thread of this process until the block ends.
 
-    Its copies lie in ``state_dir``, if it names one.  It checks proofs if it has a ``key_file``.
+    Its copies lie in ``state_dir``, if it names one.  Without a ``key_file`` of its own it has the one that
+    all supervisors of the tests share.
     """
     stop = threading.Event()
     recovery = Recovery(where, str(state_dir or ""))
+    key_file = key_file or KeyFile(os.environ["JAYWALK_SUPERVISOR_KEY_FILE"]).ensure()
     committer = Committer(where, password_hash(AGENT_PASSWORD), zones, stop, recovery, key_file=key_file)
     thread = threading.Thread(target=committer.run, daemon=True)
     thread.start()
@@ -71,8 +74,8 @@ def committing(
 
 
 def client_of(store: Store, zone: str) -> ZoneClient:
-    """An operator's client of ``zone`` over the store's connection."""
-    return ZoneClient(store.redis, store.where, zone)
+    """A client of ``zone`` over the store's connection, for operators and the nodes of the tests."""
+    return NodesClient(store.redis, store.where, zone)
 
 
 def well() -> tuple[dict[str, object], bool]:

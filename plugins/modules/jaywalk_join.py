@@ -102,8 +102,8 @@ options:
     description:
       - The public keys of the supervisors, as C(jaywalk-supervisor key) prints them, newest first. The node
         proves its requests to their holders, and believes no one else's answers.
-      - The default are the keys that an agent or this module trusts on the node already, else those that the
-        zone publishes. The node remembers them and trusts no others later.
+      - By default the module trusts the keys that the zone publishes when it first runs. It remembers them in
+        a file beside O(private_key_file), C(ZONE.supervisor-keys), and trusts no others later.
     type: list
     elements: str
     default: []
@@ -323,8 +323,6 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "netns": {"type": "str"},
     "supervisor_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
 }
-# The agent's folder: both trust the same supervisors.
-STATE_DIR = "/var/lib/jaywalk"
 
 
 @dataclass(frozen=True)
@@ -419,7 +417,7 @@ def observe(module: AnsibleModule, outside: ModuleRunner) -> JoinContext:
     node = LocalNode(key, path, name, params["listen_port"], local_networks=local)
     no_ipv6 = Linux(runner).why_no_ipv6(name, observed is not None)
     pinned = parse_keys(",".join(params["supervisor_keys"]))
-    trusted = TrustedKeys(zone, pinned, f"{STATE_DIR}/{zone}.supervisor-keys")
+    trusted = TrustedKeys(zone, pinned, f"{os.path.splitext(path)[0]}.supervisor-keys")
     client = zone_client(module, where, zone)
     return JoinContext(runner, client, node, new_key, observed, request, trusted, no_ipv6)
 

@@ -24,6 +24,7 @@ from jaywalk.zone.requests import Reply, Request
 from tests.chaos.machines import ENVIRONMENT, Controller, SupervisorProcess
 from tests.chaos.real_agents import RealAgent, create_real_agents
 from tests.chaos.relay import Relay
+from tests.proven_nodes import NodesClient
 from tests.redis_server import RedisServer
 from tests.waiting import eventually
 
@@ -126,15 +127,15 @@ class Installation:
         return opened
 
     def attacker_client(self, zone: str) -> ZoneClient:
-        """Return an agent's client of the zone for a holder of its password."""
+        """Return an agent's client of the zone for a holder of its password, and of the keys of the tests."""
         where = self.agent_address(zone)
-        client = ZoneClient(connect(where), where, zone)
+        client = NodesClient(connect(where), where, zone)
         self._stack.callback(client.client.close)
         return client
 
     def operator_client(self, zone: str) -> ZoneClient:
         """Return an operator's client of the zone, which also reads everything."""
-        client = ZoneClient(connect(self.server.address), self.server.address, zone)
+        client = NodesClient(connect(self.server.address), self.server.address, zone)
         self._stack.callback(client.client.close)
         return client
 

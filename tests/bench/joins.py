@@ -10,19 +10,24 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.synchronize import Barrier
 from statistics import median
 from typing import Any
 
 from jaywalk.controller.address import ControllerAddress
 from jaywalk.controller.connection import client_to
+from jaywalk.controller.prover import Prover
+from jaywalk.trust.secrets import KeyPair
+from jaywalk.trust.supervisor_keys import TrustedKeys
 from jaywalk.zone.events import Change
 from jaywalk.zone.models import Zone
-from jaywalk.zone.redis_keys import ZoneKeys
+from jaywalk.zone.redis_keys import SUPERVISOR_KEYS, ZoneKeys
 from jaywalk.zone.reply_streams import ReplyTo
-from jaywalk.zone.requests import Request
+from jaywalk.zone.requests import Reply, Request
 from jaywalk_supervisor.decisions.agent_requests import decide
+from jaywalk_supervisor.possession.keyring import Keyring
+from jaywalk_supervisor.possession.proofs import ProofChecker
 from jaywalk_supervisor.store.commit_args import CommitArgs, commit_args
 from jaywalk_supervisor.store.connection import script_of
 from jaywalk_supervisor.store.store import Store, new_mark
@@ -45,6 +50,7 @@ AT_ONCE = 100
 # Requests in the inbox at which the senders pause; a supervisor trims it at 20,000.
 WAITING = 8_000
 SAMPLE = 500
+PROOFS = 5000
 
 
 @dataclass(frozen=True)
@@ -68,10 +74,23 @@ def request(zone: str, number: int) -> Request:
     )
 
 
-def send(where: ControllerAddress, number: int, count: int, ready: Barrier, nonces: Any) -> None:
-    """Run a sender: create requests, wait for the other senders, keep the inbox filled, put some nonces."""
+def send(
+    where: ControllerAddress, number: int, count: int, ready: Barrier, nonces: Any, supervisor_key: str
+) -> None:
+    """Run a sender: create requests, wait for the other senders, keep the inbox filled, put some nonces.
+
+    Each node proves its request to ``supervisor_key``, unless that is empty.
+    """
     requests = [request(ZONE.name, number * count + index) for index in range(count)]
-    texts = [each.to_wire() for each in requests]
+    if supervisor_key:
+        pairs = [KeyPair.generate()[0] for _each in requests]
+        requests = [replace(each, key=pair.public) for each, pair in zip(requests, pairs, strict=True)]
+        texts = [
+            Prover(pair, TrustedKeys(ZONE.name, [supervisor_key])).wire(each)
+            for each, pair in zip(requests, pairs, strict=True)
+        ]
+    else:
+        texts = [each.to_wire() for each in requests]
     client = client_to(where, f"bench-{number}")
     client.ping()
     ready.wait(TIMEOUT_SECONDS)
@@ -82,14 +101,15 @@ def send(where: ControllerAddress, number: int, count: int, ready: Barrier, nonc
     nonces.put([each.nonce for each in requests[:: max(1, count // SAMPLE)]])
 
 
-def load(process: SupervisorProcess, store: Store, joins: int = JOINS) -> Load:
-    """Let the supervisor commit ``joins`` more joins, and check its replies."""
+def load(process: SupervisorProcess, store: Store, joins: int = JOINS, *, proven: bool = False) -> Load:
+    """Let the supervisor commit ``joins`` more joins, ``proven`` or not, and check its replies."""
+    supervisor_key = store.redis.hget(KEYS.meta, SUPERVISOR_KEYS) if proven else ""
     peers, rev = store.redis.hlen(KEYS.peers), int(store.redis.hget(KEYS.meta, "rev"))
     context = multiprocessing.get_context("spawn")
     ready, nonces = context.Barrier(SENDERS + 1), context.Queue()
     share = joins // SENDERS
     senders = [
-        context.Process(target=send, args=(store.where, number, share, ready, nonces))
+        context.Process(target=send, args=(store.where, number, share, ready, nonces, supervisor_key))
         for number in range(SENDERS)
     ]
     for each in senders:
@@ -172,10 +192,60 @@ def with_fsync(fsync: str) -> Figure:
     )
 
 
+def with_proofs() -> Figure:
+    """Measure joins of nodes that prove their keys, compared with joins without a proof, in turns."""
+    proven, plain = [], []
+    with redis_with(ZONE, appendfsync="everysec") as (server, store), supervisor(server) as process:
+        await_served(store, ZONE.name)
+        for _ in range(ROUNDS):
+            plain.append(load(process, store))
+            proven.append(load(process, store, proven=True))
+    value, other = (median(each.per_second for each in loads) for loads in (proven, plain))
+    cores = [median(each.microseconds for each in loads) for loads in (proven, plain)]
+    return Figure(
+        round(value),
+        "1/s",
+        ROUNDS * JOINS,
+        f"without proofs: {other:.0f} joins/s; {cores[0]:.0f} us of the supervisor's core a join, "
+        f"without proofs {cores[1]:.0f}",
+        round(value / other, 2),
+    )
+
+
+def proof_cost() -> Figure:
+    """Measure the check of one proof and the proof of the answer: of a new key, and of a known one."""
+    supervisors = KeyPair.generate()[0]
+    checker = ProofChecker(lambda: ring)
+    ring = Keyring([supervisors])
+    texts = []
+    for number in range(PROOFS):
+        pair = KeyPair.generate()[0]
+        joined = replace(request(ZONE.name, number), key=pair.public)
+        texts.append(Prover(pair, TrustedKeys(ZONE.name, [supervisors.public])).wire(joined))
+    reply = Reply(ok=True, state="active", name="node1", addresses=("10.64.0.1",), changed=True)
+    took = []
+    for _each in ("new", "known"):
+        begun = time.perf_counter()
+        for text in texts:
+            proof, _body = checker.check(text, ZONE.name)
+            proof.answer("join", 1, "0" * 32, reply)
+        took.append((time.perf_counter() - begun) / PROOFS * 1e6)
+    return Figure(
+        round(took[0], 1),
+        "us",
+        PROOFS,
+        f"of a key whose secret is in memory: {took[1]:.1f} us",
+        round(took[0] / took[1], 1),
+    )
+
+
 def measure(log: Callable[[str], None]) -> dict[str, Figure]:
     """Measure the rate with the role's ``appendfsync``, and with each commit on the disk before its reply."""
     figures = {}
     for name, fsync in (("joins_per_s", "everysec"), ("joins_per_s_always", "always")):
         log(f"{ROUNDS} x {JOINS} joins to one supervisor, appendfsync {fsync}")
         figures[name] = with_fsync(fsync)
+    log(f"{ROUNDS} x {JOINS} joins with proofs, and as many without")
+    figures["joins_per_s_proven"] = with_proofs()
+    figures["proof_us"] = proof_cost()
     return figures

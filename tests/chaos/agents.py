@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +14,10 @@ from typing import Any
 from jaywalk.controller.address import ControllerAddress
 from jaywalk.controller.client import ZoneClient
 from jaywalk.controller.connection import connect
+from jaywalk.controller.prover import Prover
 from jaywalk.core.errors import JaywalkError, RequestRefused
+from jaywalk.trust.secrets import KeyPair
+from jaywalk.trust.supervisor_keys import TrustedKeys
 from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk.zone.requests import CHECK, REPORT, Reply, Request
 from jaywalk_agent.host.signals import Stopped, StopSignal
@@ -24,6 +25,7 @@ from jaywalk_agent.zone import snapshot
 from jaywalk_agent.zone.follower import Follower, Update
 from jaywalk_agent.zone.membership import Membership
 from lab.deadline import Deadline, slowness
+from tests.proven_nodes import pair_of
 
 from .checker.history import History
 
@@ -86,7 +88,8 @@ class ChaosAgent:
     def __init__(self, number: int, zone: str, folder: Path, history: History | None = None) -> None:
         self.zone = zone
         self.name = f"node{number}"
-        self.key = _key_of(zone, f"{number}")
+        self._pairs: dict[str, KeyPair] = {}
+        self.key = self._new_key(f"{number}")
         self.history = history or History()
         self.requested: tuple[str, ...] = ()
         self.prefixes: tuple[str, ...] = ()
@@ -197,7 +200,7 @@ class ChaosAgent:
             self.order("release", key=self.key)
         if action in ("renew", "reinstall"):
             self.former_keys.append(self.key)
-            self.key = _key_of(self.zone, f"{self.number}/{len(self.former_keys)}")
+            self.key = self._new_key(f"{self.number}/{len(self.former_keys)}")
         if action == "reinstall":
             self.order("rekey", key=self.key, name=self.name)
 
@@ -210,7 +213,7 @@ class ChaosAgent:
 
     def visit(self, number: int) -> None:
         """Join the same zone by the same address with a new key, and leave at once."""
-        key = _key_of(self.zone, f"guest{number}")
+        key = self._new_key(f"guest{number}")
         self.former_keys.append(key)
         join = Request.validated("join", self.zone, key, f"guest{number}", machine_id=f"{number:08x}")
         if self.ask(join, self.agent_address()) is not None:
@@ -225,8 +228,9 @@ class ChaosAgent:
         """Send one request in addition to those of the agent."""
         self.history.ask(request)
         try:
-            client = ZoneClient(connect(where), where, self.zone)
+            client = ZoneClient(connect(where), where, self.zone, prover=self._prover_of(request.key))
             try:
+                client.follow_supervisor_keys()
                 reply = client.ask(request, ASK_SECONDS * pace(), to)
             finally:
                 client.client.close()
@@ -238,7 +242,8 @@ class ChaosAgent:
     def _follow(self, halt: Halt) -> None:
         self.membership = Membership(self.zone, self.key, self.machine_id)
         view = snapshot.load(self._file, self.zone)
-        follower = RecordingFollower(self.agent_address, self, self.membership, halt, view)
+        prover = self._prover_of(self.key)
+        follower = RecordingFollower(self.agent_address, self, self.membership, halt, view, prover=prover)
         follower.record, follower.history = self._record_reply, self.history
         self.follower = follower
         self.error = ""
@@ -271,6 +276,14 @@ class ChaosAgent:
         elif refusal.code.startswith("prefix"):
             self.prefixes = ()
 
+    def _new_key(self, seed: str) -> str:
+        pair = pair_of(f"{self.zone}/{seed}")
+        self._pairs[pair.public] = pair
+        return pair.public
 
-def _key_of(zone: str, text: str) -> str:
-    return base64.b64encode(hashlib.sha256(f"{zone}/{text}".encode()).digest()).decode()
+    def _prover_of(self, key: str) -> Prover | None:
+        """Return what proves the requests of one of its keys; trusts the first supervisors that it sees."""
+        if key not in self._pairs:  # an operator's request about a host by its name
+            return None
+        trusted = TrustedKeys(self.zone, (), str(self._file.with_suffix(".supervisor-keys")))
+        return Prover(self._pairs[key], trusted)

@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 
 from jaywalk.service import aof_repair
@@ -18,6 +22,17 @@ ENVIRONMENT = {
     **os.environ,
     "PYTHONPATH": ":".join(str(ROOT / part) for part in ("plugins/module_utils", "agent", "supervisor")),
 }
+
+
+@cache
+def supervisor_key_file() -> str:
+    """Return the key file that all supervisors share, as by the role."""
+    given = os.environ.get("JAYWALK_SUPERVISOR_KEY_FILE")  # pytest sets it, the bench does not
+    if given:
+        return given
+    folder = tempfile.mkdtemp(prefix="jw-bench-key-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return f"{folder}/supervisor.key"
 
 
 class Controller:
@@ -67,7 +82,11 @@ class SupervisorProcess:
         self.log = controller.folder / f"supervisor{number}.log"
         self._clock = controller.folder / f"clock{number}"
         # Its own folder, as on a machine of its own.
-        self._environment = {**ENVIRONMENT, "STATE_DIRECTORY": str(controller.folder / f"state{number}")}
+        self._environment = {
+            **ENVIRONMENT,
+            "STATE_DIRECTORY": str(controller.folder / f"state{number}"),
+            "JAYWALK_SUPERVISOR_KEY_FILE": supervisor_key_file(),
+        }
         self.is_paused = False
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -30,13 +30,6 @@ class KeyPublisher:
         name, keys = state.zone.name, self._key_file.keyring.public_keys
         published_keys.publish(store, name, keys)
         self._published[name] = keys
-        if keys and state.zone.policy.proof == "optional":
-            log.warning(
-                "zone %s accepts requests without a proof from nodes that have not proven their key yet: "
-                "once all its nodes are updated, run 'jaywalk-supervisor zone set %s --proof required'",
-                name,
-                name,
-            )
 
     def refresh(self, store: Store, states: Mapping[str, ZoneState]) -> None:
         """Reads the key file again if it changed, and publishes what it holds in all ``states``."""

@@ -21,6 +21,7 @@ from jaywalk.controller.client import ZoneClient
 from jaywalk.controller.connection import connect
 from jaywalk_supervisor.store.store import Store
 from tests.ports import free_port
+from tests.proven_nodes import NodesClient
 from tests.redis_server import RedisServer
 from tests.supervisor_process import Process, password_file, run, streamer
 from tests.supervisor_process import started as started
@@ -223,7 +224,7 @@ def test_embedded_server_keeps_leases(tmp_path: Path, started: list[Process], pr
         served.told("READY=1")
         password = (tmp_path / "state/embedded/agents.password").read_text().strip()
         where = ControllerAddress("127.0.0.1", port, "agent-zone-blue", password)
-        node = ZoneClient(connect(where), where, "zone-blue")
+        node = NodesClient(connect(where), where, "zone-blue")
         addresses.append(node.ask(join("zone-blue", len(addresses)), timeout=20).addresses[0])
         listed = run(*words, "zone", "list", "--json")
         assert {zone["name"] for zone in json.loads(listed.stdout)} == {"zone-blue", "zone-red"}

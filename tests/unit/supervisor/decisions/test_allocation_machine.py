@@ -100,6 +100,7 @@ class IpamMachine(RuleBasedStateMachine):
             excluded=excluded,
             stale_after=STALE_AFTER,
             member_claims=True,
+            proof="optional",
         )
         self.state = ZoneState(Zone.validated("zone-blue", pools, "", policy), 1000, 0)
         self.follower = ZoneState(self.state.zone, 1000, 0)
