@@ -91,7 +91,7 @@ def _own_addresses(view: ZoneView, node: LocalNode, own: Peer) -> tuple[str, ...
     pools = ip.networks(accepted_pools(view, node))
     within = [(host, ip.holding(pools, host)) for host in own.addresses]
     found = tuple(f"{host}/{pool.prefixlen}" for host, pool in within if pool is not None)
-    if not found:
+    if own.addresses and not found:
         raise InvalidValue(
             f"the pools {', '.join(view.zone.pools)} of zone {view.zone.name} lie outside the networks that "
             "this node accepts",
