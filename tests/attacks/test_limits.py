@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from itertools import count
 from pathlib import Path
@@ -127,3 +128,52 @@ def test_replies_that_nobody_reads_fill_no_memory(installation: Installation) ->
             assert joins(installation, "zone-blue")
         finally:
             client.hdel(keys.peers, *(f"filler-{number}" for number in range(2000)))
+
+
+@pytest.fixture
+def flooded(installation: Installation) -> Iterator[Callable[[str, Callable[[int], str]], None]]:
+    """Begins to write texts into a zone's inbox, without a pause, until the test ends."""
+    stop = threading.Event()
+    threads: list[threading.Thread] = []
+
+    def flood(zone: str, text: Callable[[int], str]) -> None:
+        texts = [text(number) for number in range(500)]
+
+        def run() -> None:
+            while not stop.is_set():
+                with suppress(redis.RedisError, OSError):
+                    where = installation.agent_address(zone)
+                    with redis.Redis(
+                        where.host, where.port, username=where.user, password=where.password
+                    ) as own:
+                        while not stop.is_set():
+                            own.rpush(ZoneKeys(zone).inbox, *texts)
+
+        threads.append(threading.Thread(target=run, daemon=True))
+        threads[-1].start()
+
+    yield flood
+    stop.set()
+    for thread in threads:
+        thread.join()
+
+
+@pytest.mark.parametrize("kind", ["garbage", "joins"])
+def test_a_flood_of_an_inbox_starves_neither_its_own_zone_nor_another_one(
+    installation: Installation, flooded: Callable[[str, Callable[[int], str]], None], kind: str
+) -> None:
+    """As fast as Redis takes it: a few 100,000 entries a second."""
+    texts = {
+        "garbage": lambda number: "x" * 200,
+        "joins": lambda number: join("zone-red", 10_000 + number).to_wire(),
+    }
+    flooded("zone-red", texts[kind])
+    inbox = ZoneKeys("zone-red").inbox
+    with installation.server.client() as client:
+        eventually(lambda: client.llen(inbox) > 1000)
+        assert joins(installation, "zone-blue")
+        eventually(lambda: joins(installation, "zone-red"), "zone-red joins, too", 120)
+        assert int(client.memory_usage(inbox) or 0) < 256 << 20
+    told = "agent-zone-red at 127.0.0.1 floods the inbox of zone zone-red"
+    eventually(lambda: told in installation.supervisor.log.read_text(), "the log names who floods")
+    assert told in installation.api("GET", "/healthz").body["reasons"]

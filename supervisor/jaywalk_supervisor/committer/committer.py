@@ -56,8 +56,10 @@ log = logging.getLogger(__name__)
 
 # After this time a Redis that is down has logged the reason, if it logs one.
 EXPLAIN_SECONDS = 5.0
-# Interval of the search for new zones and of the trimming of inboxes.
+# Interval of the search for new zones.
 REFRESH_SECONDS = 1.0
+# Interval of the trimming of long inboxes.
+TRIM_SECONDS = 0.1
 
 
 class Committer:
@@ -179,13 +181,16 @@ class Committer:
             store.close()
 
     def _serve(self, store: Store, leadership: Leadership) -> None:
-        refreshed, claimed = time.monotonic(), 0.0
+        refreshed, claimed, trimmed = time.monotonic(), 0.0, 0.0
         while not self.stop.is_set() or self.batches.read_ahead is not None:
             now = self.health.last_turn = time.monotonic()
             self._check_suspension(store)
+            if now - trimmed >= TRIM_SECONDS:
+                self.inboxes.trim(store)
+                self.inboxes.floods.check(store)
+                trimmed = now
             if now - refreshed >= REFRESH_SECONDS:
                 self._refresh(store)
-                self.inboxes.trim(store)
                 self._expire(store)
                 refreshed = now
             if now - claimed >= CLAIM_SECONDS:

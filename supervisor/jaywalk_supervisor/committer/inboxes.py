@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -26,6 +27,8 @@ from ..monitoring import request_log
 from ..monitoring.health import Health
 from ..possession.proofs import Proof, ProofChecker
 from ..store.store import BATCH, Store
+from .floods import FloodGuard
+from .sifting import sift_inbox
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +38,11 @@ log = logging.getLogger(__name__)
 INBOX_BOUND = 20_000
 # Limit of one inbox: that many requests of 3 kB. Most have 400 bytes, and Redis accepts texts of 1 MB.
 INBOX_BYTES = 64 << 20
+# What a long inbox may have while it is sifted.
+MAX_SIFTED = 10 * INBOX_BOUND
+MAX_SIFTED_BYTES = 2 * INBOX_BYTES
+# Interval of the log lines about a full inbox.
+LOG_SECONDS = 10.0
 
 
 @dataclass
@@ -83,6 +91,9 @@ class Inboxes:
         self._proofs = proofs or ProofChecker()
         self._inboxes: dict[str, tuple[str, Sequence[str]]] = {}
         self._maybe_long: set[str] = set()
+        self.floods = FloodGuard(health)
+        # What was dropped from a zone's inbox since the last line of the log, and the time of the next one.
+        self._lost: dict[str, tuple[int, int, float]] = {}
 
     def add(self, zone: str) -> None:
         """Adds the two inboxes of a zone.
@@ -144,10 +155,34 @@ class Inboxes:
         """Trims inboxes to their limits; skips those from which no full batch was popped since."""
         for zone in self._maybe_long & self._health.led:
             self._maybe_long.discard(zone)
-            cut = store.trim(ZoneKeys(zone).inbox, INBOX_BOUND, INBOX_BYTES)
+            if not store.is_over(ZoneKeys(zone).inbox, INBOX_BOUND, INBOX_BYTES):
+                continue
+            self.floods.flooded(zone)
+            # What is longer than this arrived within a moment, and is too much to be read.
+            cut = store.trim(ZoneKeys(zone).inbox, MAX_SIFTED, MAX_SIFTED_BYTES)
+            sifted, over = sift_inbox(store, zone, INBOX_BOUND)
+            cut += over
+            if sifted:
+                self._health.drops["sifted"] += sifted
             if cut:
                 self._health.drops["inbox-full"] += cut
-                log.warning("zone %s: dropped %d requests from the end of a full inbox", zone, cut)
+            self._maybe_long.add(zone)
+            self._log_excess(zone, sifted, cut)
+
+    def _log_excess(self, zone: str, sifted: int, cut: int) -> None:
+        """Logs what a full inbox lost, at most once in ``LOG_SECONDS``."""
+        before_sifted, before_cut, log_at = self._lost.get(zone, (0, 0, 0.0))
+        sifted, cut, now = sifted + before_sifted, cut + before_cut, time.monotonic()
+        if now >= log_at:
+            log.warning(
+                "zone %s: dropped %d entries of a full inbox that are no request or repeat one, and %d "
+                "requests from its end",
+                zone,
+                sifted,
+                cut,
+            )
+            sifted, cut, log_at = 0, 0, now + LOG_SECONDS
+        self._lost[zone] = sifted, cut, log_at
 
 
 def _entry(text: str, zone: str, ops: Sequence[str], proof: Proof | None) -> InboxEntry:

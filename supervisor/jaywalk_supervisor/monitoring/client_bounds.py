@@ -42,7 +42,10 @@ NODE_SUFFIX = 25
 
 @dataclass(frozen=True)
 class Client:
-    """A connection to Redis as ``CLIENT LIST`` shows it; ``waits`` if it is blocked, as an agent's is."""
+    """A connection to Redis as ``CLIENT LIST`` shows it; ``waits`` if it is blocked, as an agent's is.
+
+    ``age`` and ``idle`` are in seconds.
+    """
 
     number: int
     user: str
@@ -50,6 +53,7 @@ class Client:
     age: int
     command: str
     waits: bool
+    idle: int = 0
 
     @classmethod
     def of(cls, listed: Mapping[str, Any]) -> Client:
@@ -61,7 +65,13 @@ class Client:
             int(listed.get("age", 0)),
             str(listed.get("cmd", "NULL")),
             "b" in str(listed.get("flags", "")),
+            int(listed.get("idle", 0)),
         )
+
+    @property
+    def writes(self) -> bool:
+        """Whether the connection appended to a list a moment ago, and nothing else since."""
+        return self.command == "rpush" and self.idle == 0
 
     @property
     def zone(self) -> str:

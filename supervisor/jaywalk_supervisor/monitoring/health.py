@@ -39,6 +39,8 @@ class Health:
     memory_error: str = ""
     # Set while Redis uses most of its memory; joins go on.
     memory_warning: str = ""
+    # Who floods the inbox of a zone.
+    floods: dict[str, str] = field(default_factory=dict)
     # Set while the controller has many connections; joins go on.
     crowd_warning: str = ""
     key_error: str = ""
@@ -64,8 +66,18 @@ class Health:
     def reasons(self) -> list[str]:
         """The reasons why the supervisor does not handle joins as it should, one sentence each."""
         records = [record["error"] for shown in self.unreadable_records().values() for record in shown]
-        errors = [self.error, self.memory_error, self.clock_error, self.key_error]
-        return [reason for reason in (*errors, *self.failing_zones.values(), *records) if reason]
+        errors = [
+            *self.floods.copy().values(),
+            self.error,
+            self.memory_error,
+            self.clock_error,
+            self.key_error,
+        ]
+        return [
+            reason
+            for reason in (*errors, *self.failing_zones.values(), *self.floods.copy().values(), *records)
+            if reason
+        ]
 
     @property
     def summary(self) -> str:

@@ -222,6 +222,15 @@ class Store(Connection):
         answer = self.redis.lmpop(len(inboxes), *inboxes, direction="LEFT", count=BATCH)
         return (answer[0], answer[1]) if answer else None
 
+    def is_over(self, inbox: str, bound: int, size: int) -> bool:
+        """Returns whether a list has more than ``bound`` entries, or uses more than about ``size`` bytes."""
+        if int(self.redis.llen(inbox)) > bound:
+            return True
+        try:
+            return int(self.redis.memory_usage(inbox) or 0) > size
+        except redis.ResponseError:  # a managed server may refuse it
+            return False
+
     def trim(self, inbox: str, bound: int, size: int) -> int:
         """Trims a list to its ``bound`` oldest entries, or fewer if these use more than about ``size`` bytes.
 

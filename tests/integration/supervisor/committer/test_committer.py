@@ -487,18 +487,21 @@ def test_a_redis_without_config_is_served(redis_server: RedisServer, store: Stor
 def test_a_flooded_inbox_is_cut_and_who_waits_longest_is_served(
     redis_server: RedisServer, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inboxes, "INBOX_BOUND", 1000)
+    monkeypatch.setattr(inboxes, "INBOX_BOUND", 100)
     first = [join("zone-blue", number) for number in range(5)]
     push(store, first)
     for _ in range(25):
         store.redis.rpush(KEYS.inbox, *(["flood"] * 1000))
+    push(store, [join("zone-blue", number) for number in range(5, 305)])
+    repeated = join("zone-blue", 5)
+    push(store, [repeated] * 50)
     committer = Committer(redis_server.address, "", (BLUE,), threading.Event())
     store.create(BLUE)
     committer._refresh(store)
     committer.health.led = frozenset(["zone-blue"])
     committer.inboxes.trim(store)
-    assert store.redis.llen(KEYS.inbox) == 1000
-    assert committer.health.drops == {"inbox-full": 24_005}
+    assert store.redis.llen(KEYS.inbox) == 100
+    assert committer.health.drops == {"sifted": 25_047, "inbox-full": 208}
     committer._serve_next(store)
     assert answers(store, first) == 5
 
