@@ -19,6 +19,7 @@ from tests.bench import (
     fanout,
     fleet,
     joins,
+    lock,
     nat,
     replies,
     rollback,
@@ -61,6 +62,7 @@ def rss() -> dict[str, Figure]:
 
 PARTS = {
     "apply": apply,
+    "lock": lambda: lock.measure(log),
     "joins": lambda: joins.measure(log),
     "replies": lambda: replies.measure(log),
     "supervisor": lambda: supervisor.measure(log),
