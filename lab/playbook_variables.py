@@ -6,6 +6,7 @@ No other part of the lab depends on the product.
 
 from __future__ import annotations
 
+import base64
 import secrets
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ POOL = "10.20.0.0/20"
 
 
 def variables(root: Path) -> dict[str, Any]:
-    """Return new passwords, the two default zones, and the wheels of the checkout at `root`."""
+    """Return new passwords, a lock key, the two default zones, and the wheels of the checkout at `root`."""
     return {
         "jaywalk_controller_password": secrets.token_urlsafe(32),
+        "jaywalk_lock_key": base64.b64encode(secrets.token_bytes(32)).decode(),
         "jaywalk_zones": [
             {
                 "name": name,

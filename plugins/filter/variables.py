@@ -29,6 +29,7 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.optio
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.patch import ZonePatch
 
 MIN_PASSWORD_LENGTH = 16
+MAX_DAYS = 3650
 BOOLEANS = ("yes", "no", "true", "false", "on", "off", "1", "0")
 # Options of a zone that the roles create, where the inventory does not give them.
 NEW_ZONE_OPTIONS = {"member_prefixes": ["any"], "member_relay": True, "member_claims": True}
@@ -123,6 +124,19 @@ def _password(value: Any, name: str) -> None:
 def _text(value: Any, name: str) -> None:
     if not isinstance(value, str):
         raise InvalidValue(f"{name} is {validation.shown(value)}, not text", "quote it in the inventory")
+
+
+def _lock_key(value: Any, name: str) -> None:
+    """Checks a lock key; the error does not quote it, since it may be the private half."""
+    if not isinstance(value, str) or not key_format.is_key(value.strip()):
+        raise InvalidValue(f"{name} is no lock key", "give 32 bytes in base64 (docs/mesh-lock.md)")
+
+
+def _days(value: Any, name: str) -> None:
+    if isinstance(value, bool) or not str(value).isdigit() or int(value) > MAX_DAYS:
+        raise InvalidValue(
+            f"{name} is {validation.shown(value)}", f"give a number of days up to {MAX_DAYS}, or 0 for never"
+        )
 
 
 def _controller(value: Any, name: str) -> None:
@@ -232,6 +246,8 @@ CHECKS: dict[str, Check] = {
     "interface": lambda value, name: validation.interface_name(value),
     "netns": lambda value, name: validation.netns_name(value),
     "node": lambda value, name: validation.node_name(value),
+    "lock_key": _lock_key,
+    "days": _days,
     "mtu": lambda value, name: validation.mtu(value, least=576),
     "addresses": _list_of(validation.address),
     "listen_addresses": _list_of(_listen_address),

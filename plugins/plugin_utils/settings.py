@@ -36,6 +36,9 @@ KINDS = {
     "jaywalk_controller_bind": "listen_addresses",
     "jaywalk_controller_password": "password",
     "jaywalk_controller_port": "port",
+    "jaywalk_lock_key": "lock_key",
+    "jaywalk_lock_recovery_key": "lock_key",
+    "jaywalk_lock_days": "days",
     "jaywalk_listen_port": "port",
     "jaywalk_relay_port": "port",
     "jaywalk_interface": "interface",
@@ -89,6 +92,11 @@ def agent_problems(variables: Variables) -> Iterator[str]:
     if _is_absent(variables):
         return
     zones = {zone["name"]: zone for zone in as_list(variables.get("jaywalk_zones"))}
+    if is_locked(variables) and not variables.get("jaywalk_lock_key"):
+        yield (
+            "jaywalk_lock_key is missing: create it with `openssl rand -base64 32`, and keep it in "
+            "ansible-vault, or set jaywalk_lock: false for a mesh without a lock"
+        )
     name = _zone_of(variables)
     if name in zones:
         for address in as_list(variables.get("jaywalk_request_ip")):
@@ -101,6 +109,12 @@ def agent_problems(variables: Variables) -> Iterator[str]:
         yield f"jaywalk_relay_port is {relay}, which is jaywalk_listen_port too: set another port"
     if relay > 65535 and boolean(variables.get("jaywalk_relay") or False):
         yield f"jaywalk_relay_port is jaywalk_listen_port plus one, {relay}: set another port"
+
+
+def is_locked(variables: Variables) -> bool:
+    """Whether a machine's zone has a mesh lock: by default, unless ``jaywalk_lock`` is false."""
+    value = variables.get("jaywalk_lock")
+    return value is None or bool(boolean(value, strict=False))
 
 
 def as_played(machines: Mapping[str, Variables], played: Collection[str]) -> dict[str, Variables]:

@@ -34,6 +34,6 @@ printf '{"complete": %s, "runs": %s, "runs_unprivileged": %s, "linked": %s, ' \
     "$complete" "$runs" "$unprivileged" "$linked"
 printf '"host_name": "%s", "public_key": "%s", ' "$(uname -n | tr -cd 'A-Za-z0-9_.-')" \
     "$(wg pubkey 2>/dev/null <"${settings%.env}.key")"
-printf '"interface": "%s", "netns": "%s", "supervisor_keys": "%s", ' \
-    "$(setting INTERFACE)" "$(setting NETNS)" "$(setting SUPERVISOR_KEYS)"
+printf '"interface": "%s", "netns": "%s", "supervisor_keys": "%s", "lock_keys": "%s", ' \
+    "$(setting INTERFACE)" "$(setting NETNS)" "$(setting SUPERVISOR_KEYS)" "$(setting LOCK_KEYS)"
 printf '"interface_exists": %s, "unused_netns": "%s", "keys": [%s]}\n' "$exists" "${unused% }" "$keys"

@@ -18,7 +18,8 @@ from ansible_collections.jaywalking.mesh.plugins.plugin_utils import settings
 ROOT = Path(__file__).parents[4]
 PASSWORD = "0123456789abcdef"
 ZONE = {"name": "zone-blue", "cidr": "10.20.0.0/20", "agent_password": PASSWORD}
-AGENT: dict[str, Any] = {"jaywalk_zones": [ZONE]}
+LOCK_KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+AGENT: dict[str, Any] = {"jaywalk_zones": [ZONE], "jaywalk_lock_key": LOCK_KEY}
 
 
 def problems(role: str = "agent", **variables: Any) -> list[str]:
@@ -37,6 +38,8 @@ def problems(role: str = "agent", **variables: Any) -> list[str]:
         {"jaywalk_restart_batch": 3},
         {"jaywalk_restart_batch": "50%"},
         {"jaywalk_name": None},
+        {"jaywalk_lock": False, "jaywalk_lock_key": None},
+        {"jaywalk_lock_days": "30", "jaywalk_lock_recovery_key": LOCK_KEY},
     ],
 )
 def test_valid_variables_pass(variables: dict[str, Any]) -> None:
@@ -62,6 +65,9 @@ def test_valid_variables_pass(variables: dict[str, Any]) -> None:
         ({"jaywalk_restart_batch": "0"}, "a share like 25%"),
         ({"jaywalk_restart_batch": "some"}, "a share like 25%"),
         ({"jaywalk_wheelhouse": 7}, "quote it"),
+        ({"jaywalk_lock_key": None}, "or set jaywalk_lock: false for a mesh without a lock"),
+        ({"jaywalk_lock_key": PASSWORD}, "jaywalk_lock_key is no lock key"),
+        ({"jaywalk_lock_days": "some"}, "give a number of days"),
     ],
 )
 def test_an_invalid_variable_is_reported(variables: dict[str, Any], message: str) -> None:
