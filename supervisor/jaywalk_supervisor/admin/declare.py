@@ -67,7 +67,8 @@ class DeclaredZone:
                 continue
             if known is None and option.name in defaults:
                 missing[option.name] = defaults[option.name]
-            elif known is not None and close and option.field in known.policy.undeclared:
+            lacks = known is not None and close and option.field in known.policy.undeclared
+            if lacks and (option.name in defaults or option.is_stricter):
                 missing[option.name] = defaults.get(option.name, option.to_json(option.default))
         return ZonePatch(**{**self.options, **missing})
 

@@ -39,7 +39,8 @@ def zone_summary(state: ZoneState) -> dict[str, Any]:
 
 def undeclared_warning(zone: Zone) -> str:
     """Returns what a zone of an older version still permits, and the command that closes it, or nothing."""
-    open_options = [option for option in POLICY_OPTIONS if option.field in zone.policy.undeclared]
+    undeclared = (option for option in POLICY_OPTIONS if option.field in zone.policy.undeclared)
+    open_options = [option for option in undeclared if option.is_stricter]
     if not open_options:
         return ""
     flags = (f"{option.flag} {' '.join(option.texts(option.default))}" for option in open_options)

@@ -130,7 +130,7 @@ def _why_no_endpoint(
         return "it lies in the zone's own pools"
     if not ip.is_machines(host) or host in installation.broadcast:
         return "it is no machine's"
-    declared = "member_fixed_endpoint" not in policy.undeclared
+    declared = "records_per_address" not in policy.undeclared
     if declared and host in installation.controller and "endpoint" not in grants:
         return (
             "it is the controller's, and an operator has to grant it (jaywalk_lease with grants: [endpoint])"

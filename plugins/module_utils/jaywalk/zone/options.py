@@ -72,6 +72,11 @@ class ZoneOption(ABC):
         return self.unstored is not SAME
 
     @property
+    def is_stricter(self) -> bool:
+        """Whether a new zone has another value than one that was made before the option existed."""
+        return self.predates and bool(self.unstored != self.default)
+
+    @property
     def stored_default(self) -> Any:
         """The value of a stored policy that lacks the option."""
         return self.unstored if self.predates else self.default
