@@ -112,6 +112,8 @@ requirements:
   - the Python library cryptography (Debian python3-cryptography), with which the node proves its requests
   - wireguard-go and /dev/net/tun on a node whose kernel has no WireGuard
 notes:
+  - The module checks no signatures of a mesh lock and takes all peers that the zone lists. Where a lock is to
+    hold, run the agent.
   - The interface shows the zone at the time of the run. The agent applies later changes of the zone, and
     restores the tunnels after a restart of the machine. Module and agent compute the same interface for the
     same key, so an agent on the same zone and interface does not conflict with the module.

@@ -73,10 +73,10 @@ def test_the_private_lock_key_is_on_no_machine(fleet: Fleet) -> None:
 @pytest.mark.usefixtures("lost")
 def test_a_node_that_joins_by_hand_is_not_taken_and_named(fleet: Fleet) -> None:
     """It has the zone's password, and no signature."""
-    node, command = fleet["node3"], "jaywalk up --zone zone-blue --timeout 30"
+    node, command = fleet["node3"], "jaywalk up --zone zone-blue --lock-key '' --timeout 30"
     environment = (
         f"JAYWALK_STATE_DIR=/tmp/guest JAYWALK_INTERFACE=wg9 JAYWALK_LISTEN_PORT=51899 JAYWALK_NAME=guest "
-        f"JAYWALK_PRIVATE_KEY_FILE=/tmp/guest.key JAYWALK_LOCK_KEYS= JAYWALK_NETNS=guest "
+        f"JAYWALK_PRIVATE_KEY_FILE=/tmp/guest.key JAYWALK_NETNS=guest "
         f"JAYWALK_CONTROLLER_PASSWD_FILE=/etc/jaywalk/{ZONE}.password"
     )
     node.run("ip netns add guest")
