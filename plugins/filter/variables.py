@@ -31,8 +31,9 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.patch
 MIN_PASSWORD_LENGTH = 16
 MAX_DAYS = 3650
 BOOLEANS = ("yes", "no", "true", "false", "on", "off", "1", "0")
-# Options of a zone that the roles create, where the inventory does not give them.
-NEW_ZONE_OPTIONS = {"member_prefixes": ["any"], "member_relay": True, "member_claims": True}
+# Options of a zone that the roles create, where the inventory does not give them: the play reserves what its
+# machines need.
+NEW_ZONE_OPTIONS = {"takeover": "never", "member_fixed_endpoint": False, "member_leases": 16}
 ZONE_FIELDS = ("name", *(option.name for option in ZONE_OPTIONS), "agent_password")
 
 Check = Callable[[Any, str], Any]

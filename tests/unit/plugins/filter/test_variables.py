@@ -120,7 +120,7 @@ def test_zones_are_declared_without_their_passwords() -> None:
         "quarantine": 60,
         "agent_password_file": "/etc/x/zone-a.password",
     }
-    assert declared["defaults"]["member_relay"] is True
+    assert declared["defaults"]["takeover"] == "never"
     assert "close" not in declared
     assert json.loads(variables.declaration(zones, "/etc/x", [], close=True))["close"] is True
 
