@@ -200,7 +200,7 @@ def remove(store: Store, name: str, force: bool) -> dict[str, Any]:
     keys = ZoneKeys(name)
     everything = (
         *(keys.peers, keys.meta, keys.leases, keys.events, keys.inbox, keys.operator_inbox),
-        *(keys.credentials, keys.blocked, keys.last_seen, keys.leader),
+        *(keys.credentials, keys.blocked, keys.floors, keys.last_seen, keys.leader),
     )
     entry = zone_entry(store.author, "zone-remove", _settings(store, name), None)
     # First, so that a supervisor that misses the zone finds that an operator removed it.

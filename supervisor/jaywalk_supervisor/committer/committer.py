@@ -208,6 +208,8 @@ class Committer:
         """Trims the logs and ends expired leases, a few at a time."""
         led = [self.zones.states[zone] for zone in sorted(self.health.led & self.zones.states.keys())]
         self._logs.trim(store.redis, led, elapsed())
+        for state in led:
+            store.trim_floors(state, self.time.now())
         budget = lease_expiry.MAX_COMMITS
         for zone in self._expiry.ready(self.health.led & self.zones.states.keys(), elapsed())[
             : lease_expiry.MAX_ZONES

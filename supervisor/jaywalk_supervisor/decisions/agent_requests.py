@@ -68,6 +68,7 @@ def _check_not_overwriting(state: ZoneState, request: Request, changes: Sequence
 def _join(state: ZoneState, request: Request, now: float) -> Decision:
     lease = state.leases.get(request.key)
     _check_not_stale(lease, request)
+    _check_not_replayed(state, request)
     if request.key in state.peers and lease is not None and lease.seq == request.seq:
         # A repeated request: it must not undo what another node was granted since.
         return Decision(Reply.granted(lease, changed=False))
@@ -246,4 +247,16 @@ def _check_not_stale(lease: Lease | None, request: Request) -> None:
             "stale",
             f"the request {request.seq} of {request.key} is older than its last one ({lease.seq}): "
             "send it again, and check the node's clock",
+        )
+
+
+def _check_not_replayed(state: ZoneState, request: Request) -> None:
+    """Refuses a join that is not newer than the last request of a key whose lease ended since."""
+    floor = state.floors.get(request.key)
+    least = floor.seq if floor is not None else state.least_seq if request.key not in state.leases else 0
+    if least and request.seq <= least:
+        raise RequestRefused(
+            "stale",
+            f"the request {request.seq} of {request.key} is not newer than its last one ({least}), from "
+            "before its lease ended: send it again, and check the node's clock",
         )

@@ -17,8 +17,9 @@ def lacks_proof(state: ZoneState, request: Request) -> bool:
     """
     if request.proven or request.op in OPERATOR_OPS:
         return False
-    lease = state.leases.get(request.key)
-    return state.zone.policy.proof == "required" or (lease is not None and lease.proven)
+    lease, floor = state.leases.get(request.key), state.floors.get(request.key)
+    has_proven = (lease is not None and lease.proven) or (floor is not None and floor.proven)
+    return state.zone.policy.proof == "required" or has_proven
 
 
 def check_possession(state: ZoneState, request: Request) -> None:

@@ -21,7 +21,11 @@ def check_types(client: Any, zone: str) -> None:
     keys = ZoneKeys(zone)
     expected = {
         **dict.fromkeys(
-            (keys.meta, keys.peers, keys.leases, keys.last_seen, keys.credentials, keys.blocked), "hash"
+            (
+                *(keys.meta, keys.peers, keys.leases, keys.last_seen, keys.credentials),
+                *(keys.blocked, keys.floors),
+            ),
+            "hash",
         ),
         **dict.fromkeys((keys.inbox, keys.operator_inbox), "list"),
         keys.events: "stream",

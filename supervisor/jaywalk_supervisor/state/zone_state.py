@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from jaywalk.core.errors import InvalidValue
@@ -20,6 +21,8 @@ from jaywalk.zone.redis_keys import ZoneKeys
 
 from .endpoint_hosts import EndpointHosts
 from .endpoint_observations import EndpointObservations
+from .floors import ALL, Floor, of_ended
+from .floors import parse as parse_floors
 from .pool import Pool
 from .prefix_index import PrefixIndex
 from .unreadable import Unreadable, read
@@ -45,6 +48,7 @@ class Undo(NamedTuple):
     peer: Peer | None
     lease: Lease | None
     unreadable: Unreadable | None = None
+    floor: Floor | None = None
 
 
 class BlockUndo(NamedTuple):
@@ -61,7 +65,8 @@ class ZoneState:
     ``prefixes`` are indexes over it.  ``last_seen_at`` maps keys to the time of their last request (seconds
     since 1970), for the keys that were read from Redis.  ``listening_since`` is the time since which requests
     are received without a gap.  ``observations`` holds the endpoints at which peers observe one another.
-    ``blocked`` holds the keys that an operator blocked.
+    ``blocked`` holds the keys that an operator blocked.  ``floors`` holds the last seq of keys whose lease
+    ended, and ``least_seq`` is the floor of those that it does not hold.
     ``endpoint_hosts`` counts the peers at each address, and ``member_leases`` the leases without an
     operator's word.
     ``unreadable`` marks the keys with a record in Redis that does not parse: the lease of such a key holds
@@ -83,6 +88,8 @@ class ZoneState:
         self.prefixes = PrefixIndex()
         self.unreadable: dict[str, Unreadable] = {}
         self.blocked: set[str] = set()
+        self.floors: dict[str, Floor] = {}
+        self.least_seq = 0
         self.last_seen_at: Mapping[str, int] = {}
         self.observations = EndpointObservations()
         self.endpoint_hosts = EndpointHosts()
@@ -101,6 +108,7 @@ class ZoneState:
         leases: Mapping[str, str],
         before: ZoneState | None = None,
         blocked: Collection[str] = (),
+        floors: Mapping[str, str] = MappingProxyType({}),
     ) -> ZoneState:
         """Loads a zone from its hashes in Redis; marks a record that does not parse (:mod:`.unreadable`).
 
@@ -112,6 +120,8 @@ class ZoneState:
             raise unreadable_meta(name) from None
         state = cls(Zone.from_wire(name, meta), epoch, rev, wait_ms, readable(meta.get("mark")))
         state.blocked = set(blocked)
+        state.floors = parse_floors(floors)
+        state.least_seq = state.floors.pop(ALL, Floor(0)).seq
         same = before and before.stream_id == state.stream_id and agree(before.mark, state.mark)
         known_lease = before.complete_lease if before and same else lambda _key: None
         marked: list[Undo] = []
@@ -122,7 +132,7 @@ class ZoneState:
             else:
                 marked.append(Undo(key, *found))
         for mark in marked:  # after the others, whose addresses are certain
-            state.put(*mark)
+            state.put(*mark[:4])
         return state
 
     @property
@@ -149,7 +159,12 @@ class ZoneState:
         self, key: str, peer: Peer | None, lease: Lease | None, unreadable: Unreadable | None = None
     ) -> Undo:
         """Sets the peer, lease and mark of ``key`` (None removes one) and returns the former ones."""
-        before = Undo(key, self.peers.get(key), self.leases.get(key), self.unreadable.get(key))
+        floor = self.floors.get(key) if self.floors else None
+        before = Undo(key, self.peers.get(key), self.leases.get(key), self.unreadable.get(key), floor)
+        if lease is None and before.lease is not None:
+            self.floors[key] = of_ended(before.lease, floor)
+        elif floor is not None and lease is not None and lease.seq > floor.seq:
+            del self.floors[key]
         self._unname(key, before)
         self.endpoint_hosts.replace(before.peer, peer)
         self.member_leases += _is_members(lease) - _is_members(before.lease)
@@ -220,7 +235,8 @@ class ZoneState:
             if isinstance(undo, BlockUndo):
                 self._set_blocked(*undo)
             else:
-                self.put(*undo)
+                self.put(*undo[:4])
+                _set(self.floors, undo.key, undo.floor)
 
     def _set_blocked(self, key: str, blocked: bool) -> BlockUndo:
         before = BlockUndo(key, key in self.blocked)

@@ -57,6 +57,9 @@ def commit_args(
     )
     keys = state.keys
     further = [_blocked_part(keys, blocks)] if blocks else []
+    ended = {key: state.floors[key].to_wire() for key in touched if key in state.floors}
+    if ended:
+        further.append(HashPart(keys.floors, [part for record in ended.items() for part in record]))
     blocked = {key: change.record is not None for key, change in blocks.items()}
     answered = [reply_trimming.arguments(keys, to, text) for to, text in replies.items()]
     return CommitArgs(

@@ -24,6 +24,7 @@ from jaywalk.zone.models import SCHEMA, Lease, Zone
 from jaywalk.zone.redis_keys import HEAD_FIELDS, ZONES, ZoneKeys
 from jaywalk.zone.reply_streams import ReplyTo
 
+from ..state.floors import ALL, oldest
 from ..state.wrong_type import explaining_wrong_types, members, unreadable_meta
 from ..state.zone_state import LEAST_WAIT_MS, Undo, ZoneState
 from .audit import NO_ENTRY, SUPERVISOR, AuditEntry, lease_entries, zone_entry
@@ -116,10 +117,10 @@ class Store(Connection):
         """
         keys = ZoneKeys(name)
         with explaining_wrong_types(self.redis, name):
-            meta, peers, leases, blocked = self._read_together(keys)
+            meta, peers, leases, blocked, floors = self._read_together(keys)
         if not meta:
             raise ZoneGone(name)
-        return ZoneState.load(name, meta, peers, leases, before, blocked)
+        return ZoneState.load(name, meta, peers, leases, before, blocked, floors)
 
     def blocks(self, zone: str) -> dict[str, Block]:
         """Returns the blocks of a zone, by key."""
@@ -135,24 +136,25 @@ class Store(Connection):
 
     def _read_together(
         self, keys: ZoneKeys
-    ) -> tuple[dict[str, str], dict[str, str], dict[str, str], list[str]]:
-        """Reads meta data, peers, leases and blocked keys of the same revision.
+    ) -> tuple[dict[str, str], dict[str, str], dict[str, str], list[str], dict[str, str]]:
+        """Reads meta data, peers, leases, blocked keys and floors of the same revision.
 
         A Redis whose memory is full refuses transactions: then they are read until no commit came in between.
         """
         try:
             with self.redis.pipeline(transaction=True) as pipe:
                 pipe.hgetall(keys.meta).hgetall(keys.peers).hgetall(keys.leases).hkeys(keys.blocked)
-                meta, peers, leases, blocked = pipe.execute()
-                return meta, peers, leases, blocked
+                pipe.hgetall(keys.floors)
+                meta, peers, leases, blocked, floors = pipe.execute()
+                return meta, peers, leases, blocked, floors
         except redis.ResponseError as error:
             if not is_full(error):
                 raise
         while True:
             meta, peers, leases = (self.redis.hgetall(key) for key in (keys.meta, keys.peers, keys.leases))
-            blocked = self.redis.hkeys(keys.blocked)
+            blocked, floors = self.redis.hkeys(keys.blocked), self.redis.hgetall(keys.floors)
             if self.redis.hmget(keys.meta, *HEAD_FIELDS) == [meta.get(field) for field in HEAD_FIELDS]:
-                return meta, peers, leases, blocked
+                return meta, peers, leases, blocked, floors
 
     def head(self, zone: str) -> Head:
         """Returns a zone's position; raises ``ZoneGone``, or ``InvalidValue`` if it does not parse."""
@@ -347,6 +349,24 @@ class Store(Connection):
         name = state.keys.last_seen
         if self.redis.hlen(name) > len(state.leases):
             self.redis.hdel(name, *(set(self.redis.hkeys(name)) - state.leases.keys()))
+
+    def trim_floors(self, state: ZoneState, now: float) -> None:
+        """Forgets the oldest floors of a zone that has too many, and raises the floor of all other keys.
+
+        That floor stays below the time ``now``, since keys with a clock ahead must not shut out all others.
+        """
+        forgotten = oldest(state.floors)
+        if not forgotten:
+            return
+        highest = max(floor.seq for floor in forgotten.values())
+        least = max(state.least_seq, min(highest, int(now * 1_000_000)))
+        self.redis.hset(state.keys.floors, ALL, least)
+        keys = list(forgotten)
+        for at in range(0, len(keys), PAGE):
+            self.redis.hdel(state.keys.floors, *keys[at : at + PAGE])
+        state.least_seq = least
+        for key in keys:
+            del state.floors[key]
 
     def bump(self, zone: str, over: int = 0) -> bool:
         """Opens a new epoch if needed; returns whether it did.

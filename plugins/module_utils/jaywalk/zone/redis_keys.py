@@ -77,6 +77,10 @@ class ZoneKeys:
         return self._key("audit:nodes")
 
     @cached_property
+    def floors(self) -> str:
+        return self._key("floors")
+
+    @cached_property
     def last_seen(self) -> str:
         return self._key("seen")
 
