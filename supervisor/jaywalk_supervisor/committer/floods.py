@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Iterable
 
 import redis
@@ -21,7 +20,9 @@ from ..store.store import Store
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.3
-LOOKS = 8
+LOOKS = 4
+# Redis counts the time since the last command in whole seconds.
+LOOKED_SECONDS = 2.2
 # How long after the last excess a zone counts as flooded.
 FLOOD_SECONDS = 5.0
 # How long the supervisor's health tells of a flood.
@@ -35,7 +36,8 @@ class FloodGuard:
         self._health = health
         self._until: dict[str, float] = {}
         self._told_until: dict[str, float] = {}
-        self._hits: Counter[int] = Counter()
+        # Of each connection that wrote at every look so far: the first look, and their number.
+        self._hits: dict[int, tuple[float, int]] = {}
         self._look_at = 0.0
         self._supported = True
 
@@ -52,7 +54,7 @@ class FloodGuard:
         self._look_at = now + LOOK_SECONDS
         try:
             listed = [Client.of(each) for answer in store.run_on_all_nodes("CLIENT LIST") for each in answer]
-            flooding = self._flooding(listed)
+            flooding = self._flooding(listed, now)
             close(store, [client.number for client in flooding])
         except redis.ResponseError as error:
             self._supported = False
@@ -61,13 +63,14 @@ class FloodGuard:
         for client in flooding:
             self._tell(client, now)
 
-    def _flooding(self, clients: Iterable[Client]) -> list[Client]:
-        hits: Counter[int] = Counter()
+    def _flooding(self, clients: Iterable[Client], now: float) -> list[Client]:
+        hits: dict[int, tuple[float, int]] = {}
         flooding = []
         for client in clients:
             if client.zone in self._until and client.writes:
-                hits[client.number] = self._hits[client.number] + 1
-                if hits[client.number] >= LOOKS:
+                first, looks = self._hits.get(client.number, (now, 0))
+                hits[client.number] = first, looks + 1
+                if looks + 1 >= LOOKS and now - first >= LOOKED_SECONDS:
                     flooding.append(client)
         self._hits = hits
         return flooding

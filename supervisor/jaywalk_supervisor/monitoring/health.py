@@ -67,17 +67,12 @@ class Health:
         """The reasons why the supervisor does not handle joins as it should, one sentence each."""
         records = [record["error"] for shown in self.unreadable_records().values() for record in shown]
         errors = [
-            *self.floods.copy().values(),
             self.error,
             self.memory_error,
             self.clock_error,
             self.key_error,
         ]
-        return [
-            reason
-            for reason in (*errors, *self.failing_zones.values(), *self.floods.copy().values(), *records)
-            if reason
-        ]
+        return [reason for reason in (*errors, *self.failing_zones.values(), *records) if reason]
 
     @property
     def summary(self) -> str:
