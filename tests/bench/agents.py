@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from jaywalk.controller.address import ControllerAddress
+from jaywalk.controller.tls import TlsFiles
 from jaywalk.zone.requests import CHECK, REPORT, Request, new_nonce
 from jaywalk.zone.view import ZoneView
 from jaywalk_agent.host.signals import StopSignal
@@ -126,8 +127,8 @@ class Agents(Worker):
 
         Nodes are numbered from ``base``.
         """
-        host, port, user, password = address
-        controller = ControllerAddress(host, int(port), user, password)
+        host, port, user, password, *ca = address
+        controller = ControllerAddress(host, int(port), user, password, encrypted=bool(ca), tls=TlsFiles(*ca))
         first += base
         numbers = (number % identities if identities else number for number in range(first, first + count))
         path = Path(snapshot_file) if snapshot_file else None

@@ -23,6 +23,7 @@ from tests.bench.node import Node
 from tests.bench.results import Figure
 
 SIZES = (100, 1000, 5000, 10000)
+TLS_SIZE = 1000
 # Agents and bare readers alternate this number of times, since the machine's other load varies.
 TURNS = 3
 # Joins, or entries, of one turn.
@@ -91,3 +92,17 @@ def measure(log: Callable[[str], None]) -> dict[str, Figure]:
                 other += baseline(fixture, count)
             figures[f"fanout_last_ms_{count}"] = Figure.against(ours, other, f"bare XADD to {count} XREADs")
     return figures
+
+
+def measure_tls(log: Callable[[str], None]) -> dict[str, Figure]:
+    """Measure what TLS between the agents and Redis costs, with as many agents as many fleets have."""
+    log(f"one join to {TLS_SIZE} agents, with TLS and in plain text")
+    encrypted: list[float] = []
+    plain: list[float] = []
+    for _ in range(TURNS):
+        for times, tls in ((encrypted, True), (plain, False)):
+            with bench_fixture(tls) as fixture:
+                fixture.add_nodes(range(IDENTITIES))
+                times += agents(fixture, TLS_SIZE)
+    name = f"fanout_tls_last_ms_{TLS_SIZE}"
+    return {name: Figure.against(encrypted, plain, f"{TLS_SIZE} agents in plain text")}

@@ -112,13 +112,13 @@ def redis_server(tls: Certificates | None = None, **options: str) -> RedisServer
 
 
 @contextmanager
-def bench_fixture() -> Iterator[BenchFixture]:
-    """Create a fixture; the end of the block removes it."""
+def bench_fixture(tls: bool = False) -> Iterator[BenchFixture]:
+    """Create a fixture, whose Redis speaks TLS or plain text; the end of the block removes it."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jw-bench-")))
-        server = stack.enter_context(redis_server())
-        controller = Controller(server.password, folder, PASSWORD)
-        where = f"127.0.0.1:{server.port}"
+        server = stack.enter_context(redis_server(Certificates(folder / "tls") if tls else None))
+        controller = Controller(server.password, folder, PASSWORD, server.address.tls.ca)
+        where = str(server.address)
         # Simulated nodes have no private keys; ``joins_per_s_proven`` measures what proofs cost.
         controller.add_zone(where, ZONE, POOLS, "--proof", "optional")
         supervisor = SupervisorProcess(controller, 0, where)
@@ -220,5 +220,5 @@ def workers_for(count: int) -> int:
 
 
 def arguments_of(where: ControllerAddress) -> list[str]:
-    """Return host, port, user and password, as a worker expects them."""
-    return [where.host, str(where.port), where.user, where.password]
+    """Return host, port, user, password and, with TLS, the CA's file, as a worker expects them."""
+    return [where.host, str(where.port), where.user, where.password, *filter(None, [where.tls.ca])]

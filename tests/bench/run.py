@@ -68,6 +68,7 @@ PARTS = {
     "supervisor": lambda: supervisor.measure(log),
     "churn": lambda: churn.measure(log),
     "fanout": lambda: fanout.measure(log),
+    "tls": lambda: fanout.measure_tls(log),
     "storm": lambda: storm.measure(log),
     "snapshot": lambda: comeback.measure(log),
     "rollback": lambda: rollback.measure(log),

@@ -36,10 +36,11 @@ def supervisor_key_file() -> str:
 
 
 class Controller:
-    """The Redis address and the agents' password of all supervisor commands."""
+    """The Redis address, the agents' password and the file of the CA of all supervisor commands."""
 
-    def __init__(self, password: str, folder: Path, agent_password: str) -> None:
+    def __init__(self, password: str, folder: Path, agent_password: str, ca: str = "") -> None:
         self.folder = folder
+        self._tls = ("--streamer-ca", ca) if ca else ()
         passwords = {"supervisor": password, "agents": agent_password}
         for name, password in passwords.items():
             (folder / name).write_text(password, encoding="ascii")
@@ -51,6 +52,7 @@ class Controller:
             *("--streamer-address", where, "--streamer-user", "supervisor"),
             *("--streamer-passwd-file", str(self.folder / "supervisor")),
             *("--agent-password-file", str(self.folder / "agents")),
+            *self._tls,
         ]
 
     def add_zone(self, where: str, name: str, pools: tuple[str, ...], *arguments: str) -> None:
