@@ -193,6 +193,7 @@ class Supervisor:
             "controller": health.error or "connected",
             "memory": health.memory_error or health.memory_warning or "ok",
             "clock": health.clock_error or "ok",
+            "certificate": health.certificate_error or "ok",
             "clock_offset_seconds": round(health.clock_skew, 3),
             "connections": health.crowd_warning or "ok",
             "broken_zones": health.failing_zones,

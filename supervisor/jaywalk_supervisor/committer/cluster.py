@@ -122,6 +122,7 @@ def merged(own: Health, parts: Sequence[Health]) -> Health:
         whole.broken_zones |= part.broken_zones
         if abs(part.clock_skew) > abs(whole.clock_skew):
             whole.clock_skew = part.clock_skew
+        whole.certificate_error = whole.certificate_error or part.certificate_error
         whole.clock_error = whole.clock_error or part.clock_error
         whole.unreadable |= part.unreadable
         whole.locked_zones |= part.locked_zones

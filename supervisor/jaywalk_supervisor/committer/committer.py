@@ -27,6 +27,7 @@ from jaywalk.zone.requests import REPORT, Request
 from ..decisions import last_seen
 from ..decisions.authority import violations
 from ..monitoring import request_log
+from ..monitoring.certificate import CertificateMonitor
 from ..monitoring.client_bounds import ConnectionGuard
 from ..monitoring.clock import SharedClock, Timekeeper, elapsed
 from ..monitoring.fork_detection import RedisRolledBack
@@ -82,6 +83,7 @@ class Committer:
         self.time = Timekeeper(self.health, clock)
         self.memory = MemoryMonitor(self.health, where)
         self.clients = ConnectionGuard(self.health, where)
+        self.certificate = CertificateMonitor(self.health, where)
         repeats = RepeatFilter(request_log.MAX_REMEMBERED)
         self.decider = Decider(self.health, repeats)
         self.key_file = key_file or KeyFile("")
@@ -242,9 +244,10 @@ class Committer:
             check_replay(store)
 
     def _refresh(self, store: Store) -> None:
-        """Checks the clock, Redis's memory and the list of zones."""
+        """Checks the clock, Redis's memory and certificate, and the list of zones."""
         self._check_clock(store)
         self.memory.check(store)
+        self.certificate.check()
         self.zones.refresh(store)
         self.clients.check(store)
 

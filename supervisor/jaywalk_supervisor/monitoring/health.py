@@ -23,7 +23,8 @@ class Health:
     code; ``bad`` counts entries that do not parse, by reason; ``drops`` counts requests without an answer, by
     reason.  ``clock_skew`` is the number of seconds by which this machine's clock is ahead of the
     controller's; ``clock_error`` is set if it is too large, ``memory_error`` while Redis has no memory left,
-    ``key_error`` while the supervisors' key file cannot be read.
+    ``certificate_error`` while its certificate is about to expire, ``key_error`` while the supervisors' key
+    file cannot be read.
     ``unreadable`` holds the records of zones that do not parse.
     """
 
@@ -44,6 +45,7 @@ class Health:
     # Set while the controller has many connections; joins go on.
     crowd_warning: str = ""
     key_error: str = ""
+    certificate_error: str = ""
     led: frozenset[str] = frozenset()
     broken_zones: dict[str, str] = field(default_factory=dict)
     # Zones that lost their agents' password, with the remedy; they are served for agents that are connected.
@@ -71,6 +73,7 @@ class Health:
             self.memory_error,
             self.clock_error,
             self.key_error,
+            self.certificate_error,
         ]
         return [reason for reason in (*errors, *self.failing_zones.values(), *records) if reason]
 

@@ -208,13 +208,6 @@ if HAS_REDIS:
                 self._bounded = encrypted(connected, self.tls, self.host, self.bounds)
             return self._bounded
 
-        def certificate_end(self) -> float | None:
-            """When the server's certificate expires, in seconds since 1970; None without TLS."""
-            if not isinstance(self._bounded, BoundedTlsSocket):
-                return None
-            certificate = self._bounded.getpeercert() or {}
-            return float(ssl.cert_time_to_seconds(str(certificate.get("notAfter"))))
-
         def disconnect(self, *args: Any, **options: Any) -> None:
             """As of any connection."""
             self._bounded = None

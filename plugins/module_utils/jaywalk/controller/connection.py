@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import replace
@@ -76,6 +77,21 @@ def client_to(where: ControllerAddress, name: str, bounds: Bounds = NODE) -> red
 def tls_context(where: ControllerAddress) -> ssl.SSLContext | None:
     """The TLS of connections to ``where``; None in plain text.  Raises ``ControllerUnreachable``."""
     return where.tls.context() if where.encrypted else None
+
+
+def certificate_end(where: ControllerAddress) -> float | None:
+    """When the certificate of one server expires, in seconds since 1970; None in plain text.
+
+    Makes a connection of its own and does not log in; raises ``ControllerUnreachable``.
+    """
+    context = tls_context(where)
+    if context is None:
+        return None
+    with RedisErrorTranslator(where):
+        connected = socket.create_connection((where.host, where.port), where.timeout)
+        with bounded.encrypted(connected, context, where.host, NODE) as made:
+            certificate = made.getpeercert() or {}
+    return float(ssl.cert_time_to_seconds(str(certificate["notAfter"])))
 
 
 def locate(where: ControllerAddress) -> ControllerAddress:
