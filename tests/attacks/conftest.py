@@ -9,7 +9,10 @@ from contextlib import ExitStack
 import pytest
 
 from tests.attacks.installation import Installation
+from tests.collection_path import add_collection_path
 from tests.redis_server import RedisServer
+
+add_collection_path()
 
 
 @pytest.fixture(scope="module")

@@ -51,8 +51,9 @@ class Installation:
         self.server = server
         self.folder = folder
         self._stack = stack
-        self.where = f"{server.host}:{server.port}"
-        self._controller = Controller(server.password, folder, secrets.token_hex(16))
+        self.where = str(server.address)
+        self._ca = server.address.tls.ca
+        self._controller = Controller(server.password, folder, secrets.token_hex(16), self._ca)
         self.passwords = {zone: secrets.token_hex(16) for zone in ZONES}
         self.supervisor = SupervisorProcess(self._controller, 0, self.where)
 
@@ -77,6 +78,7 @@ class Installation:
         where = ("--streamer-address", self.where, "--streamer-user", "supervisor")
         argv = [sys.executable, "-m", "jaywalk_supervisor.cli.main", *words, *where]
         argv += ["--streamer-passwd-file", str(self._controller.folder / "supervisor")]
+        argv += ["--streamer-ca", self._ca] if self._ca else []
         done = subprocess.run(argv, env=ENVIRONMENT, capture_output=True, text=True, check=False)
         assert not check or done.returncode == 0, done.stderr
         return done
@@ -143,16 +145,19 @@ class Installation:
         """Send a node's request with the password of its zone, and return the answer."""
         return self.attacker_client(request.zone).ask(request, ANSWER_SECONDS)
 
-    def agents(self, zone: str = ZONES[0], **variables: str) -> list[RealAgent]:
+    def agents(self, zone: str = ZONES[0], path: type[Relay] = Relay, **variables: str) -> list[RealAgent]:
         """Start two real agents with real WireGuard, in network namespaces that a link connects.
 
-        They reach only each other and, through a relay, Redis.  ``variables`` are those of both.
+        They reach only each other and, through a relay of the kind ``path``, Redis.  ``variables`` are those
+        of both.
         """
         agents = create_real_agents(self._stack, zone, self.folder, has_short_waits=True)
         for agent in agents:
-            relay = self._stack.enter_context(Relay([self.server.port], agent.netns))
+            relay = self._stack.enter_context(path([self.server.port], agent.netns))
             agent.set_options(**variables)
-            agent.set_controller(f"127.0.0.1:{relay.ports[self.server.port]}", self.passwords[zone])
+            scheme = "rediss://" if self._ca else ""
+            where = f"{scheme}127.0.0.1:{relay.ports[self.server.port]}"
+            agent.set_controller(where, self.passwords[zone], self._ca)
             agent.start_if_ended()
             self._stack.callback(agent.end)
         return agents

@@ -64,9 +64,13 @@ class RealAgent:
         }
         self._process: subprocess.Popen[bytes] | None = None
 
-    def set_controller(self, controller: str, password: str) -> None:
-        """Set the address and the password of its controller."""
-        self._environment |= {"JAYWALK_CONTROLLER": controller, "JAYWALK_CONTROLLER_PASSWD": password}
+    def set_controller(self, controller: str, password: str, ca: str = "") -> None:
+        """Set the address and the password of its controller, and the CA's file for TLS."""
+        self._environment |= {
+            "JAYWALK_CONTROLLER": controller,
+            "JAYWALK_CONTROLLER_PASSWD": password,
+            "JAYWALK_CONTROLLER_CA": ca,
+        }
 
     def set_options(self, **variables: str) -> None:
         """Set variables of its configuration, for its next start."""
