@@ -43,6 +43,7 @@ PACKAGES = (
     "curl",
     "redis-server",
     "redis-tools",
+    "python3-cryptography",
     "tcpdump",
     "iperf3",
     "ca-certificates",

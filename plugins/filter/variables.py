@@ -41,7 +41,8 @@ Check = Callable[[Any, str], Any]
 _SERVER = r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?"
 _CONTROLLER = re.compile(
     "[A-Za-z0-9._-]+|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*"
-    f"|sentinel://{_SERVER}(?:,{_SERVER})*/[A-Za-z0-9._-]+|cluster://{_SERVER}(?:,{_SERVER})*"
+    f"|(?:rediss[+])?sentinel://{_SERVER}(?:,{_SERVER})*/[A-Za-z0-9._-]+"
+    f"|(?:rediss[+])?cluster://{_SERVER}(?:,{_SERVER})*|rediss://{_SERVER}"
 )
 
 
@@ -144,8 +145,8 @@ def _controller(value: Any, name: str) -> None:
     if not isinstance(value, str) or not _CONTROLLER.fullmatch(value):
         raise InvalidValue(
             f"{name} is {validation.shown(value)}",
-            "give an address or a name without a port, sentinel://HOST[:PORT],HOST[:PORT]/SERVICE, or "
-            "cluster://HOST[:PORT],HOST[:PORT]",
+            "give an address or a name without a port, rediss+sentinel://HOST[:PORT],HOST[:PORT]/SERVICE, "
+            "rediss+cluster://HOST[:PORT],HOST[:PORT], or rediss://HOST[:PORT]",
         )
 
 

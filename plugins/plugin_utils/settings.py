@@ -39,6 +39,7 @@ KINDS = {
     "jaywalk_lock_key": "lock_key",
     "jaywalk_lock_recovery_key": "lock_key",
     "jaywalk_lock_days": "days",
+    "jaywalk_controller_tls_port": "port",
     "jaywalk_listen_port": "port",
     "jaywalk_relay_port": "port",
     "jaywalk_interface": "interface",
@@ -80,11 +81,27 @@ def role_problems(variables: Variables, options: Options) -> Iterator[str]:
             kinds[name] = kind
     yield from problems(variables, kinds)
     if not absent:
+        yield from path_problems(variables)
         yield from (
             f"{name} is missing: set it in the inventory"
             for name, option in options.items()
             if option.get("required") and variables.get(name) is None
         )
+
+
+def path_problems(variables: Variables) -> Iterator[str]:
+    """Yields what the variables lack to protect the path to the controller."""
+    address = str(variables.get("jaywalk_controller_address") or "")
+    plain_text = boolean(variables.get("jaywalk_controller_plain_text") or False, strict=False)
+    if "://" in address and not address.startswith("rediss") and not plain_text:
+        yield (
+            f"jaywalk_controller_address is {address}, and passwords would travel in plain text: write "
+            f"rediss+{address}, or set jaywalk_controller_plain_text: true"
+        )
+    files = {name: variables.get(f"jaywalk_controller_{name}") for name in ("cert", "key")}
+    for name, other in (("cert", "key"), ("key", "cert")):
+        if files[name] and not files[other]:
+            yield f"jaywalk_controller_{name} is set without jaywalk_controller_{other}: set both"
 
 
 def agent_problems(variables: Variables) -> Iterator[str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import redis
 
-from jaywalk.controller.address import ControllerAddress, agent_user
+from jaywalk.controller.address import agent_user
 from jaywalk.controller.client import ZoneClient
 from jaywalk.controller.connection import connect
 from jaywalk.zone.requests import Request
@@ -66,7 +66,7 @@ def rollouts(fleet: Fleet) -> dict[str, Figure]:
 def zone_client(fleet: Fleet) -> ZoneClient:
     """Return a client of the zone as a node has it, on this host."""
     zone = next(each for each in fleet.secrets["jaywalk_zones"] if each["name"] == ZONE)
-    where = ControllerAddress(fleet.controller.address, 6379, agent_user(ZONE), zone["agent_password"])
+    where = fleet.controller_address(agent_user(ZONE), zone["agent_password"])
     return ZoneClient(connect(where), where, ZONE)
 
 
@@ -128,11 +128,17 @@ def _applied(fleet: Fleet, name: str) -> dict[str, float]:
 
 def bare_round_trips(fleet: Fleet, rounds: int = JOINS) -> list[float]:
     """Measure the minimum of a join: a request to a blocked reader, a write, and three blocked readers."""
-    password = fleet.secrets["jaywalk_controller_password"]
+    where = fleet.controller_address("supervisor", fleet.secrets["jaywalk_controller_password"])
 
     def redis_client() -> redis.Redis:
         return redis.Redis(
-            host=fleet.controller.address, username="supervisor", password=password, decode_responses=True
+            host=where.host,
+            port=where.port,
+            username=where.user,
+            password=where.password,
+            decode_responses=True,
+            ssl=True,
+            ssl_ca_certs=where.tls.ca,
         )
 
     inbox, events = "{bench}:inbox", "{bench}:events"

@@ -63,7 +63,8 @@ def empty_redis_gap(fleet: Fleet) -> dict[str, Figure]:
             pairs = itertools.permutations(MEMBERS, 2)
             counts = [pings.enter_context(fleet.ping(*pair, PER_SECOND)) for pair in pairs]
             begun = time.monotonic()
-            fleet.controller.run(f"{password} redis-cli --user supervisor flushall")
+            client = "redis-cli -s /run/jaywalk-redis/redis.sock --user supervisor"
+            fleet.controller.run(f"{password} {client} flushall")
             fleet.wait_until_complete()
             complete.append(time.monotonic() - begun)
         gaps.append(max(count.gap for count in counts))

@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
+from jaywalk.controller.address import ControllerAddress
+from jaywalk.controller.tls import TlsFiles
 from lab import playbook_variables
 from lab.deadline import Deadline
 from lab.fleet import Lab
@@ -31,6 +33,8 @@ MEMBERS = ("node1", "node2", "node3")
 ZONE = "zone-blue"
 UNIT = f"jaywalk-agent@{ZONE}"
 INTERFACE = "wg0"
+# The port of the role's Redis.
+TLS_PORT = 6380
 PLAY_SECONDS = 600
 # The longest recovery of a member after an outage or a refusal of Redis or a supervisor. An agent reconnects
 # every 30 s, once more after as long if Redis has no users of the supervisor's yet, and repeats refused
@@ -140,6 +144,19 @@ class Fleet:
     @property
     def controller(self) -> Node:
         return self["control"]
+
+    @property
+    def redis_cli(self) -> str:
+        """The command of a node that connects to the controller."""
+        tls = "--tls --cacert /etc/jaywalk/controller-ca.pem"
+        return f"redis-cli {tls} -h {self.controller.address} -p {TLS_PORT}"
+
+    def controller_address(self, user: str, password: str) -> ControllerAddress:
+        """The controller's address for this host."""
+        ca = self.inventory.parent / "controller-ca.pem"
+        ca.write_text(self.controller.run("cat /etc/jaywalk-ca/ca.pem").stdout, encoding="ascii")
+        text = f"rediss://{self.controller.address}:{TLS_PORT}"
+        return ControllerAddress.parse(text, user, password, TlsFiles(str(ca)))
 
     @property
     def secrets(self) -> dict[str, Any]:

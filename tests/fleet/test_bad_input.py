@@ -136,7 +136,7 @@ def listed(fleet: Fleet) -> list[dict[str, str]]:
 def test_garbage_in_the_inbox_affects_no_other_node(fleet: Fleet) -> None:
     """A node has the password of its zone and can write anything into the zone's inbox."""
     password = next(zone["agent_password"] for zone in fleet.secrets["jaywalk_zones"] if zone["name"] == ZONE)
-    client = f"REDISCLI_AUTH='{password}' redis-cli -h {fleet.controller.address} --user agent-{ZONE}"
+    client = f"REDISCLI_AUTH='{password}' {fleet.redis_cli} --user agent-{ZONE}"
     before = fleet.controller.run("systemctl show -P InvocationID jaywalk-supervisor").stdout
     peers = listed(fleet)
     for raw in RAW:
@@ -150,7 +150,7 @@ def test_garbage_in_the_inbox_affects_no_other_node(fleet: Fleet) -> None:
 
 def test_an_agents_password_permits_only_its_own_zone(fleet: Fleet) -> None:
     password = next(zone["agent_password"] for zone in fleet.secrets["jaywalk_zones"] if zone["name"] == ZONE)
-    client = f"REDISCLI_AUTH='{password}' redis-cli -h {fleet.controller.address} --user agent-{ZONE}"
+    client = f"REDISCLI_AUTH='{password}' {fleet.redis_cli} --user agent-{ZONE}"
     for denied in (
         "HGETALL '{zone-red}:peers'",
         f"HGETALL '{{{ZONE}}}:leases'",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.fleet.fleet import ZONE, Fleet
+from tests.fleet.fleet import MEMBERS, UNIT, ZONE, Fleet
 
 UNITS = ("jaywalk-redis", "jaywalk-supervisor")
 CENTER = ("--limit", "control")
@@ -38,10 +38,10 @@ def foreign_redis(fleet: Fleet) -> Iterator[str]:
 def test_a_foreign_redis_stays_unchanged(fleet: Fleet, foreign_redis: str) -> None:
     """If it has the configured port, the play reports it and changes nothing; else it stays unchanged."""
     before = started(fleet)
-    refused = fleet.play(*CENTER, "-e", f"jaywalk_controller_port={OTHER_PORT}", check=False)
+    refused = fleet.play(*CENTER, "-e", f"jaywalk_controller_tls_port={OTHER_PORT}", check=False)
     assert refused.rc != 0
     assert "redis-server.service) listens on 127.0.0.1:6390 of control" in refused.output
-    assert "set jaywalk_controller_port to a free port" in refused.output
+    assert "set jaywalk_controller_tls_port to a free port" in refused.output
     assert refused.changed["control"] == 0
     text = f"127.0.0.1,{fleet.controller.address}"
     other_port = fleet.play(*CENTER, "-e", f"jaywalk_controller_bind={text} jaywalk_purge=false")
@@ -119,39 +119,59 @@ def test_a_declared_pool_grows_and_never_shrinks_and_an_undeclared_zone_is_repor
     assert sorted(zones_of(fleet)) == sorted(zone["name"] for zone in fleet.secrets["jaywalk_zones"])
 
 
-# Configures the controller as the role did when it used the distribution's Redis.
+# Configures the controller as the role did when it used the distribution's Redis, without TLS.
 OLDER = """
 set -e
 systemctl stop jaywalk-supervisor jaywalk-redis
+sed -i 's|rediss://\\(.*\\):6380|\\1:6379|; /STREAMER_CA/d' /etc/jaywalk-supervisor/supervisor.env
 systemctl disable -q jaywalk-redis
 mv /var/lib/jaywalk-redis/appendonlydir /var/lib/redis/
 chown -R redis: /var/lib/redis
-sed 's|/etc/jaywalk-redis/users.acl|/etc/redis/jaywalk.acl|; /^dir /d; /^logfile /d' \
+sed 's|/etc/jaywalk-redis/users.acl|/etc/redis/jaywalk.acl|; s/^port .*/port 6379/
+     /^dir /d; /^logfile /d; /^tls/d; /^unixsocket/d' \
     /etc/jaywalk-redis/redis.conf > /etc/redis/jaywalk.conf
 cp /etc/jaywalk-redis/users.acl /etc/redis/jaywalk.acl
 chown root:redis /etc/redis/jaywalk.*
 echo 'include /etc/redis/jaywalk.conf' >> /etc/redis/redis.conf
 mkdir -p /etc/systemd/system/redis-server.service.d
 printf '[Service]\\nRestartSec=1\\n' > /etc/systemd/system/redis-server.service.d/jaywalk.conf
-rm -r /etc/systemd/system/jaywalk-redis.service /etc/jaywalk-redis /var/lib/jaywalk-redis
+rm -r /etc/systemd/system/jaywalk-redis.service /etc/jaywalk-redis /var/lib/jaywalk-redis \
+    /etc/jaywalk-ca /etc/jaywalk-certificates
 systemctl daemon-reload
 systemctl enable -q --now redis-server
 systemctl start jaywalk-supervisor
 """
 
 
-def test_an_older_installation_is_upgraded_with_its_leases(fleet: Fleet) -> None:
+OLDER_AGENT = f"""
+sed -i 's|rediss://\\(.*\\):6380|\\1:6379|; /CONTROLLER_CA/d' /etc/jaywalk/{ZONE}.env
+rm /etc/jaywalk/controller-ca.pem
+systemctl restart {UNIT}
+"""
+PLAIN_TEXT = "ss -Hltn sport = :6379"
+
+
+def test_an_older_installation_is_upgraded_with_its_leases_and_moves_to_tls(fleet: Fleet) -> None:
+    """A run for some machines keeps the port in plain text, which the others use; a run for all closes it."""
     before = zones_of(fleet)[ZONE]
     with fleet.ping("node1", "node2") as count:
         fleet.controller.run(OLDER, timeout=60)
-        play = fleet.play(*CENTER)
-    assert play.changed["control"] > 0
-    after = zones_of(fleet)[ZONE]
-    assert (after["peers"], after["leases"]) == (before["peers"], before["leases"])
-    command = "systemctl is-enabled redis-server; grep -c jaywalk /etc/redis/redis.conf; "
-    command += "ls -A /etc/redis /var/lib/redis"
-    found = fleet.controller.run(command, check=False).stdout.split()
-    assert found == ["disabled", "0", "/etc/redis:", "redis.conf", "/var/lib/redis:"]
-    assert fleet.play(*CENTER).changed["control"] == 0
-    fleet.wait_until_complete()
+        for name in MEMBERS:
+            fleet[name].run(OLDER_AGENT)
+        play = fleet.play("--limit", "control,node1")
+        assert play.changed["control"] > 0
+        assert "did not move to TLS in this run: node2, node3" in play.output
+        assert fleet.controller.run(PLAIN_TEXT).stdout
+        fleet.wait_until_complete()
+        after = zones_of(fleet)[ZONE]
+        assert (after["peers"], after["leases"]) == (before["peers"], before["leases"])
+        command = "systemctl is-enabled redis-server; grep -c jaywalk /etc/redis/redis.conf; "
+        command += "ls -A /etc/redis /var/lib/redis"
+        found = fleet.controller.run(command, check=False).stdout.split()
+        assert found == ["disabled", "0", "/etc/redis:", "redis.conf", "/var/lib/redis:"]
+        assert fleet.play(*CENTER).changed["control"] == 0
+        fleet.play()
+        assert fleet.controller.run(PLAIN_TEXT).stdout == ""
+        assert fleet.play("--check").changed == dict.fromkeys(("control", *MEMBERS), 0)
+        fleet.wait_until_complete()
     assert count.lost == 0

@@ -12,6 +12,7 @@ from tests.fleet.fleet import INTERFACE, MEMBERS, UNIT, Fleet, eventually
 
 SUPERVISOR = "jaywalk-supervisor"
 REDIS = "jaywalk-redis"
+CLI = "redis-cli -s /run/jaywalk-redis/redis.sock --user supervisor"
 # The settings of the service for a command.
 AS_AGENT = "set -a; . /etc/jaywalk/zone-blue.env; set +a;"
 
@@ -78,7 +79,7 @@ def test_the_zones_of_an_emptied_redis_are_restored_and_the_play_passes(fleet: F
     before = {name: fleet.address(name) for name in MEMBERS}
     with fleet.ping("node1", "node2") as count:
         password = "REDISCLI_AUTH=$(cat /etc/jaywalk-supervisor/controller.password)"
-        assert fleet.controller.run(f"{password} redis-cli --user supervisor flushall").rc == 0
+        assert fleet.controller.run(f"{password} {CLI} flushall").rc == 0
         fleet.play()
         fleet.wait_until_complete()
         assert {name: fleet.address(name) for name in MEMBERS} == before
@@ -107,7 +108,7 @@ os.truncate(file, data.index(b"{zone-blue}:leases", commit))
 
 def test_a_commit_truncated_by_a_power_cut_is_never_replayed(fleet: Fleet) -> None:
     """Redis 7.0 by itself would replay its first half at the second start."""
-    members = "REDISCLI_AUTH=$(cat /etc/jaywalk-supervisor/controller.password) redis-cli --user supervisor"
+    members = f"REDISCLI_AUTH=$(cat /etc/jaywalk-supervisor/controller.password) {CLI}"
     key = fleet["node3"].run(f"wg show {INTERFACE} public-key").stdout.strip()
     fleet["node3"].run(f"systemctl stop {UNIT}")
     fleet["node3"].run(f"{AS_AGENT} jaywalk leave")

@@ -58,6 +58,8 @@ def test_the_agent_joins_as_a_service_and_reaches_a_member(
     zones = fleet.secrets["jaywalk_zones"]
     password = next(zone["agent_password"] for zone in zones if zone["name"] == ZONE)
     bare.run("umask 077; cat > /root/agents.password", stdin=password)
+    authority = fleet.controller.run("cat /etc/jaywalk-ca/ca.pem").stdout
+    bare.run("cat > /root/controller-ca.pem", stdin=authority)
     before = bare.run("ls -R /etc /usr/local /opt").stdout
     bare.run(commands(form), timeout=120)
 

@@ -193,7 +193,7 @@ def test_a_zones_policy_follows_the_inventory(fleet: Fleet) -> None:
 
 
 def test_an_address_of_the_controller_in_no_known_form_fails_the_play(fleet: Fleet) -> None:
-    for address in ("redis://192.0.2.10", "sentinel://192.0.2.10", "192.0.2.10:6379"):
+    for address in ("redis://192.0.2.10", "sentinel://192.0.2.10", "192.0.2.10:6380"):
         play = fleet.play("--limit", "node1", "-e", f"jaywalk_controller_address={address}", check=False)
         assert play.rc != 0
         assert f"jaywalk_controller_address is '{address}': give an address" in play.output
@@ -260,11 +260,17 @@ def test_a_changed_interface_takes_the_place_of_the_old_one(fleet: Fleet) -> Non
 SENTINEL = """
 set -e
 cat > /run/sentinel.conf <<END
-port 26379
+port 0
+tls-port 26379
+tls-replication yes
+tls-auth-clients no
+tls-cert-file /etc/jaywalk-certificates/redis/server.pem
+tls-key-file /etc/jaywalk-certificates/redis/server.pem
+tls-ca-cert-file /etc/jaywalk-ca/ca.pem
 bind 0.0.0.0
 protected-mode no
 dir /tmp
-sentinel monitor mymaster ADDRESS 6379 1
+sentinel monitor mymaster ADDRESS 6380 1
 sentinel auth-user mymaster supervisor
 sentinel auth-pass mymaster $(cat /etc/jaywalk-supervisor/controller.password)
 END
@@ -275,14 +281,16 @@ systemd-run --quiet --unit test-sentinel redis-server /run/sentinel.conf --senti
 def test_supervisor_and_agents_find_the_controller_through_a_sentinel(fleet: Fleet) -> None:
     here = fleet.controller.address
     fleet.controller.run(SENTINEL.replace("ADDRESS", here))
-    address = f"sentinel://{here}/mymaster"
+    address = f"rediss+sentinel://{here}/mymaster"
+    ca = fleet.controller_address("", "").tls.ca
+    found = f"jaywalk_controller_address={address} jaywalk_controller_ca={ca}"
     try:
         with fleet.ping("node1", "node2") as count:
-            fleet.play("--limit", "control,node1", "-e", f"jaywalk_controller_address={address}")
+            fleet.play("--limit", "control,node1", "-e", found)
             assert fleet.status("node1")["agent"]["trouble"] == ""
             for name, file in (("control", "jaywalk-supervisor/supervisor"), ("node1", f"jaywalk/{ZONE}")):
                 assert f"={address}\n" in fleet[name].run(f"cat /etc/{file}.env").stdout
-            used = "ss -Htn state established dport = :6379"
+            used = "ss -Htn state established dport = :6380"
             assert here in fleet["node1"].run(used).stdout
         assert count.lost == 0
     finally:

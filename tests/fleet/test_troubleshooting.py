@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from jaywalk.controller.address import ControllerAddress
 from jaywalk.controller.client import ZoneClient
 from jaywalk.controller.connection import connect
 from jaywalk.zone.requests import Request
@@ -40,7 +39,7 @@ export PYTHONPATH=/root/future; """
 # Rewrites the append-only file: its base has all data of Redis, and its log is empty.
 NEW_LOG = r"""
 export REDISCLI_AUTH=$(cat /etc/jaywalk-supervisor/controller.password)
-cli="redis-cli --user supervisor"
+cli="redis-cli -s /run/jaywalk-redis/redis.sock --user supervisor"
 $cli bgrewriteaof
 idle='^aof_rewrite_\(scheduled\|in_progress\):0'
 until [ "$($cli info persistence | grep -c "$idle")" = 2 ]; do sleep 0.1; done
@@ -53,7 +52,7 @@ DAMAGE = (
 )
 AS_REDIS = (
     "export REDISCLI_AUTH=$(cat /etc/jaywalk-supervisor/controller.password); "
-    "cli='redis-cli --user supervisor --raw'; "
+    "cli='redis-cli -s /run/jaywalk-redis/redis.sock --user supervisor --raw'; "
 )
 # Makes the peer record of node2 unreadable.
 SPOIL = (
@@ -252,7 +251,7 @@ def test_two_machines_with_one_key(fleet: Fleet, values: dict[str, str]) -> None
 def test_a_node_that_was_removed(fleet: Fleet, values: dict[str, str]) -> None:
     title = "a node was removed"
     password = fleet.secrets["jaywalk_controller_password"]
-    where = ControllerAddress(fleet.controller.address, 6379, "supervisor", password)
+    where = fleet.controller_address("supervisor", password)
     zone = ZoneClient(connect(where), where, ZONE)
     key = fleet["node1"].run(f"wg show {INTERFACE} public-key").stdout.strip()
     zone.ask(Request.validated("release", ZONE, key), 60, zone.keys.operator_inbox).lease_or_raise()

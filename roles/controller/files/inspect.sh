@@ -4,6 +4,7 @@
 #   memory KB                                the machine's memory
 #   package                                  the distribution's Redis is installed
 #   legacy                                   an older version of the role configured the distribution's Redis
+#   plain                                    the role's Redis has a port in plain text
 #   listener ADDRESS:PORT PID PROGRAM UNIT   a socket on the port; PID 0: it will exist after the next boot
 port=$1
 distribution_unit=redis-server.service
@@ -11,6 +12,7 @@ distribution_unit=redis-server.service
 awk '$1 == "MemTotal:" { print "memory " $2 }' /proc/meminfo
 test -e /usr/bin/redis-server && echo package
 test -e /etc/redis/jaywalk.conf && echo legacy
+grep -qs '^port [1-9]' /etc/jaywalk-redis/redis.conf && echo plain
 
 ss -Hltnp "sport = :$port" | while read -r _ _ _ address _ users; do
     pid=$(expr "$users" : '.*pid=\([0-9]*\)')

@@ -16,10 +16,10 @@ ROLE = Path(__file__).parents[3] / "roles/agent"
 TEMPLATE = (ROLE / "templates/zone.env.j2").read_text()
 VARS = (ROLE / "vars/main.yml").read_text()
 # A file that the role writes, or of another name in the role.
-DERIVED = ("controller", "controller_password_file", "private_key_file", "lock_key")
+DERIVED = ("controller", "controller_password_file", "controller_ca", "private_key_file", "lock_key")
 # For commands typed by hand, and the flag in the unit.
 BY_HAND = (
-    *("controller_user", "controller_password", "controller_ca", "controller_cert", "controller_key"),
+    *("controller_user", "controller_password", "controller_cert", "controller_key"),
     *("private_key", "public_key", "state_dir", "config"),
 )
 UNIT_FLAG = "agent_mode"

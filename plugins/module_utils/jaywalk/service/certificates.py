@@ -129,6 +129,14 @@ def _new_key() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 
 
+def _belong_together(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> bool:
+    public = certificate.public_key()
+    if not isinstance(public, ec.EllipticCurvePublicKey):
+        return False
+    # Keys themselves are comparable from version 40 on.
+    return public.public_numbers() == key.public_key().public_numbers()
+
+
 def _named(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
@@ -241,7 +249,7 @@ class Service:
 
     ``server.pem`` holds the private key, the certificate and that of the issuer: one file, so that it is
     replaced in one step.  ``settings.json`` holds the names, the group that may read ``server.pem``, and the
-    command that makes the service read it.
+    unit that reads it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -267,7 +275,7 @@ class Service:
         except (OSError, ValueError):
             return True
         same_names = sorted(self.settings().get("names", ())) == sorted(names)
-        fits = same_names and issuer.public_key() == key.public_key()
+        fits = same_names and _belong_together(issuer, key)
         return not fits or end_of(issuer) - now < ISSUER_LEFT_DAYS * DAY
 
     def request(self) -> str:
@@ -282,7 +290,7 @@ class Service:
         """Stores what the CA signed, and makes the certificate of the service."""
         waiting = self.folder / "issuer.key.new"
         issuer = x509.load_pem_x509_certificate(signed["issuer"].encode())
-        if issuer.public_key() != _read_key(waiting).public_key():
+        if not _belong_together(issuer, _read_key(waiting)):
             raise Failed("the CA signed another key than this machine's: run the play again")
         os.replace(waiting, self.issuer_key)
         _write(self.issuer_file, signed["issuer"], 0o644)
@@ -312,11 +320,11 @@ class Service:
         """Makes the service read a new certificate; raises ``Failed``, and the next call tries again."""
         if not self.pending_file.exists():
             return
-        command = self.settings().get("reload") or []
-        if command:
-            done = run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        unit = self.settings().get("unit")
+        if unit and run(["systemctl", "is-active", "--quiet", unit], check=False).returncode == 0:
+            done = run(["systemctl", "reload-or-restart", unit], capture_output=True, text=True, check=False)
             if done.returncode != 0:
-                raise Failed(f"{self.folder.name}: '{' '.join(command)}' failed: {done.stderr.strip()}")
+                raise Failed(f"{unit} does not read its new certificate: {done.stderr.strip()}")
         self.pending_file.unlink()
 
 
@@ -354,7 +362,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("service")
         command.add_argument("names", nargs="+")
         command.add_argument("--group", default="", help="group that may read the private key")
-        command.add_argument("--reload", default="[]", help="JSON list, run after each renewal")
+        command.add_argument("--unit", default="", help="systemd unit to reload after each renewal")
     return parser
 
 
@@ -379,7 +387,7 @@ def _sign(options: argparse.Namespace, now: dt.datetime) -> dict[str, Any]:
 
 def _install(options: argparse.Namespace, now: dt.datetime) -> dict[str, Any]:
     """Reads the CA's answer from standard input."""
-    settings = {"names": options.names, "group": options.group, "reload": json.loads(options.reload)}
+    settings = {"names": options.names, "group": options.group, "unit": options.unit}
     service = Service(options.services / options.service)
     service.install(json.load(sys.stdin), settings, now)
     service.reload()

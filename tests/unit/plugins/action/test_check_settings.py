@@ -40,6 +40,9 @@ def problems(role: str = "agent", **variables: Any) -> list[str]:
         {"jaywalk_name": None},
         {"jaywalk_lock": False, "jaywalk_lock_key": None},
         {"jaywalk_lock_days": "30", "jaywalk_lock_recovery_key": LOCK_KEY},
+        {"jaywalk_controller_address": "rediss+sentinel://192.0.2.1,192.0.2.2/main"},
+        {"jaywalk_controller_address": "sentinel://192.0.2.1/main", "jaywalk_controller_plain_text": "yes"},
+        {"jaywalk_controller_address": "rediss://redis.example:6390", "jaywalk_controller_ca": "ca.pem"},
     ],
 )
 def test_valid_variables_pass(variables: dict[str, Any]) -> None:
@@ -61,6 +64,11 @@ def test_valid_variables_pass(variables: dict[str, Any]) -> None:
         ({"jaywalk_zones": [{**ZONE, "agent_password": 1e5}]}, "quote it"),
         ({"jaywalk_zones": None}, "jaywalk_zones is missing"),
         ({"jaywalk_name": "Web 1"}, "no DNS label"),
+        (
+            {"jaywalk_controller_address": "cluster://192.0.2.1,192.0.2.2"},
+            "write rediss+cluster://192.0.2.1,192.0.2.2, or set jaywalk_controller_plain_text: true",
+        ),
+        ({"jaywalk_controller_tls_port": 0}, "is out of range"),
         ({"jaywalk_name": "localhost"}, "give this node a name of its own"),
         ({"jaywalk_restart_batch": "0"}, "a share like 25%"),
         ({"jaywalk_restart_batch": "some"}, "a share like 25%"),

@@ -25,6 +25,9 @@ GOOD: dict[str, tuple[str, list[Any]]] = {
         [
             *("192.0.2.1", "control.example", "2001:db8::1", "cluster://192.0.2.1,[2001:db8::1]:7000"),
             "sentinel://192.0.2.1:26379,b/main",
+            "rediss+sentinel://192.0.2.1:26379,b/main",
+            "rediss+cluster://192.0.2.1,[2001:db8::1]:6380",
+            "rediss://redis.example:6380",
         ],
     ),
     "a password": ("password", [PASSWORD, f"{PASSWORD}\n"]),
