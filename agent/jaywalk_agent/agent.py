@@ -9,7 +9,6 @@ from dataclasses import replace
 
 from jaywalk.controller.address import TIMEOUT_SECONDS
 from jaywalk.controller.client import ZoneClient
-from jaywalk.controller.connection import connect
 from jaywalk.core.errors import JaywalkError
 from jaywalk.core.runner import Runner
 from jaywalk.wireguard import plan
@@ -53,14 +52,15 @@ class Agent:
         self._lock = open_lock(config)
         self._lock_memory = LockMemoryWriter(config, self._lock)
         view = snapshot.current(config, self._lock)
-        if view is None:
+        if view is None and not config.may_be_member:
             # Raises at once; a node that knows its zone comes up without the password, and reports the error.
             config.controller_address()
         self.public_key = config.own_key(runner)
         self.membership = Membership(config.zone, self.public_key, own_machine_id(config.state_dir))
         self.requests = NodeRequests(config, self.membership)
         self.prover = config.prover()
-        sender = BackgroundSender(config.controller_address, self.requests, self.prover)
+        self.login = config.login(self.prover, self._lock)
+        sender = BackgroundSender(self.login, self.requests)
         record = InterfaceRecord.read(config.interface_file)
         former = former_keys(record, config.interface, config.netns, lambda: view, backend)
         self.dataplane = DataPlane(backend, config.node(self.public_key, former), config.controller_hosts())
@@ -86,6 +86,7 @@ class Agent:
             observed=self.path_manager.endpoint_reporter.observed_endpoints,
             lock=self._lock,
             prover=self.prover,
+            place=config.controller_place,
         )
         self.snapshots = snapshot.SnapshotWriter(config)
         self._update_log = UpdateLog(backend, self.dataplane, OwnAddresses(self.public_key, view))
@@ -146,19 +147,16 @@ class Agent:
 
         Raises also, once everything else is done, if this machine refused a part of it.
         """
-        address = replace(self.config.controller_address(), timeout=min(timeout, TIMEOUT_SECONDS))
         with self.stop.waiting():
-            connection = connect(address, name="jaywalk-up")
-            zone = self.config.zone
-            client = ZoneClient(connection, address, zone, lock=self._lock, prover=self.prover)
-            client.follow_supervisor_keys()
-            view = self._take_snapshot(client)
+            client = self.login.open("jaywalk-up", timeout=min(timeout, TIMEOUT_SECONDS))
+            # A client that only enrols reads the zone's settings, and no peers.
+            view = client.head() if client.enrols else self._take_snapshot(client)
         # Raises what this machine refuses, before the zone gets the request.
         self.dataplane.plan(view)
         self.membership.own = view.peers.get(self.public_key)
         with self.stop.waiting():
             request = self.requests.join()
-            lease = client.ask(request, timeout).lease_or_raise()
+            lease, client = self.login.ask(client, request, timeout, "jaywalk-up")
             view = self._take_snapshot(client)
         self._lock_memory.save()
         if reason := self.membership.unsigned_reason(view):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jaywalk.controller.address import ControllerAddress, agent_user
+from jaywalk.controller.login import NodeLogin
 from jaywalk.controller.prover import Prover
 from jaywalk.controller.tls import TlsFiles
 from jaywalk.core import key_format, validation
@@ -19,6 +20,7 @@ from jaywalk.core.ip import is_address
 from jaywalk.core.runner import Runner, SubprocessRunner, in_namespace
 from jaywalk.mesh.local_addresses import DeclaredEndpoint, endpoint_fields, host_label
 from jaywalk.mesh.node_interface import LocalNode
+from jaywalk.trust.lock import Lock
 from jaywalk.trust.supervisor_keys import TrustedKeys
 from jaywalk.wireguard import keys
 from jaywalk.zone.network_bounds import NetworkBounds
@@ -137,12 +139,23 @@ class AgentConfig:
         """The lock of the running agent of this zone."""
         return self.run_dir / f"{self.zone}.lock"
 
-    def controller_address(self) -> ControllerAddress:
-        """The controller's address, the user and the password; a password file is read anew each time."""
+    def controller_place(self) -> ControllerAddress:
+        """The controller's address, without a user; raises ``InvalidValue`` if none was named."""
         if not self.controller:
             raise InvalidValue(
                 "no controller was named", "give --controller HOST[:PORT] or JAYWALK_CONTROLLER"
             )
+        tls = TlsFiles(self.controller_ca, self.controller_cert, self.controller_key)
+        parsed = ControllerAddress.parse(self.controller, tls=tls)
+        return replace(parsed, timeout=READ_TIMEOUT_SECONDS, zone=self.zone)
+
+    def login(self, prover: Prover | None, lock: Lock | None = None) -> NodeLogin:
+        """How this node logs in to the controller."""
+        return NodeLogin(self.zone, self.controller_place, self.controller_address, prover, lock)
+
+    def controller_address(self) -> ControllerAddress:
+        """The controller's address, the zone's user and password; a password file is read anew each time."""
+        place = self.controller_place()
         password = self.controller_password
         if not password and self.controller_password_file:
             password = read_secret(self.controller_password_file, "controller's password")
@@ -151,9 +164,7 @@ class AgentConfig:
                 "no controller password was given",
                 "give --controller-password-file FILE or JAYWALK_CONTROLLER_PASSWD",
             )
-        tls = TlsFiles(self.controller_ca, self.controller_cert, self.controller_key)
-        parsed = ControllerAddress.parse(self.controller, self.controller_user, password, tls)
-        return replace(parsed, timeout=READ_TIMEOUT_SECONDS, zone=self.zone)
+        return replace(place, user=self.controller_user, password=password)
 
     def prover(self) -> Prover | None:
         """Proves this node's requests, with the key file's private key; None without the library for it.
@@ -166,6 +177,11 @@ class AgentConfig:
         if prover is None:
             log.warning("requests have no proof: %s", MissingTool("cryptography"))
         return prover
+
+    @property
+    def may_be_member(self) -> bool:
+        """Whether this node trusts supervisors, and so may have a user of its own to log in as."""
+        return bool(self.supervisor_keys) or self.supervisor_keys_file.exists()
 
     def controller_hosts(self) -> tuple[str, ...]:
         """The host of the controller, or those of its sentinels or nodes; none without a controller."""

@@ -120,10 +120,15 @@ def controller_address(params: dict[str, Any], default_user: str) -> ControllerA
     return ControllerAddress.parse(params["controller"], user, password, tls)
 
 
-def zone_client(module: AnsibleModule, where: ControllerAddress, zone: str) -> ZoneClient:
-    """Connects to the controller and checks the connection; exits if the redis library is missing."""
+def require_redis(module: AnsibleModule) -> None:
+    """Exits if the redis library is missing."""
     if not bounded.HAS_REDIS:
         module.fail_json(msg=missing_required_lib("redis"))
+
+
+def zone_client(module: AnsibleModule, where: ControllerAddress, zone: str) -> ZoneClient:
+    """Connects to the controller and checks the connection; exits if the redis library is missing."""
+    require_redis(module)
     where = replace(where, zone=zone)
     return ZoneClient(connection.connect(where, name="jaywalk-ansible"), where, zone)
 

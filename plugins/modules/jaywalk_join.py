@@ -272,14 +272,16 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils._module import (
     controller_address,
     controller_arguments,
     interface_facts,
+    require_redis,
     run,
-    zone_client,
 )
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.controller.address import agent_user
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.controller.client import ZoneClient
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.controller.login import NodeLogin
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.controller.prover import Prover
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.core import ip, validation
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.core.errors import (
+    ControllerDenied,
     InvalidValue,
     JaywalkError,
 )
@@ -325,6 +327,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "netns": {"type": "str"},
     "supervisor_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
 }
+CLIENT_NAME = "jaywalk-ansible"
 
 
 @dataclass(frozen=True)
@@ -332,10 +335,12 @@ class JoinContext:
     """This node's observed state and its request to the zone.
 
     ``new_key`` says that the node has no key yet.  ``no_ipv6`` is the reason why its interface can have no
-    IPv6, empty if it can.  ``trusted`` are the supervisors' keys that the node trusts.
+    IPv6, empty if it can.  ``trusted`` are the supervisors' keys that the node trusts, and ``login`` opens
+    its connections.
     """
 
     runner: Runner
+    login: NodeLogin
     client: ZoneClient
     node: LocalNode
     new_key: bool
@@ -420,8 +425,21 @@ def observe(module: AnsibleModule, outside: ModuleRunner) -> JoinContext:
     no_ipv6 = Linux(runner).why_no_ipv6(name, observed is not None)
     pinned = parse_keys(",".join(params["supervisor_keys"]))
     trusted = TrustedKeys(zone, pinned, f"{os.path.splitext(path)[0]}.supervisor-keys")
-    client = zone_client(module, where, zone)
-    return JoinContext(runner, client, node, new_key, observed, request, trusted, no_ipv6)
+    require_redis(module)
+    where = replace(where, zone=zone)
+    login = NodeLogin(zone, lambda: replace(where, user="", password=""), lambda: where)
+    if trusted.keys and not new_key:
+        login = replace(login, prover=Prover.of_key_file(path, trusted))
+    client = login.open(CLIENT_NAME)
+    return JoinContext(runner, login, client, node, new_key, observed, request, trusted, no_ipv6)
+
+
+def read_zone(client: ZoneClient) -> ZoneView:
+    """Returns the zone; without its peers for a node that has only the zone's password, which enrols."""
+    try:
+        return client.snapshot()
+    except ControllerDenied:
+        return client.head()
 
 
 def held_lines(context: JoinContext, peer: Peer | None) -> tuple[str, ...]:
@@ -519,14 +537,18 @@ def shown(context: JoinContext, held: tuple[str, ...], view: ZoneView, known: tu
     return plan.Plan(desired.name, (*steps, *plan.diff(context.observed, desired).steps))
 
 
-def ask(context: JoinContext, view: ZoneView, timeout: int) -> None:
-    """Sends the node's request and waits for the grant; raises ``RequestRefused`` or ``NoAnswer``."""
+def ask(context: JoinContext, view: ZoneView, timeout: int) -> ZoneClient:
+    """Sends the node's request and waits for the grant; returns a client that may read the zone then.
+
+    Raises ``RequestRefused`` or ``NoAnswer``.
+    """
     own = context.own_record(view)
-    context.client.prover = Prover.of_key_file(context.node.private_key_file, context.trusted)
-    context.client.follow_supervisor_keys()
+    prover = Prover.of_key_file(context.node.private_key_file, context.trusted)
+    login = replace(context.login, prover=prover)
+    client = login.open(CLIENT_NAME)
     # The sequence number must exceed that of the previous request even if the clock was set back.
     seq = max(context.request.seq, own.seq + 1) if own else context.request.seq
-    context.client.ask(replace(context.request, seq=seq), timeout).lease_or_raise()
+    return login.ask(client, replace(context.request, seq=seq), timeout, CLIENT_NAME)[1]
 
 
 def with_own_key(context: JoinContext) -> JoinContext:
@@ -542,7 +564,7 @@ def with_own_key(context: JoinContext) -> JoinContext:
 
 def join(context: JoinContext, params: dict[str, Any], check_mode: bool) -> ModuleResult:
     """Joins the node with its requested settings, and configures its interface."""
-    view = context.client.snapshot()
+    view = read_zone(context.client)
     context = replace(
         context, request=with_omitted_options(context.request, params, context.own_record(view))
     )
@@ -585,8 +607,7 @@ def admitted(context: JoinContext, view: ZoneView, timeout: int | None) -> ZoneV
         Linux(context.runner).create(name)
     try:
         if timeout is not None:
-            ask(context, view, timeout)
-            view = context.client.snapshot()
+            view = ask(context, view, timeout).snapshot()
         steps = plan.diff(Linux(context.runner).observe(name), desired_interface(context, view))
         failures = Linux(context.runner).attempt(steps)
         raise_fatal(failures)
@@ -601,7 +622,7 @@ def admitted(context: JoinContext, view: ZoneView, timeout: int | None) -> ZoneV
 
 def leave(context: JoinContext, params: dict[str, Any], check_mode: bool) -> ModuleResult:
     """Removes the node from the zone, and then its interface."""
-    view = context.client.snapshot()
+    view = read_zone(context.client)
     own = context.own_record(view)
     lines = changed_lines(held_lines(context, own), ())
     interface = plan.diff(context.observed, None)

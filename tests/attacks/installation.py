@@ -73,6 +73,13 @@ class Installation:
         pools = ("--cidr", POOLS[0], "--cidr6", POOLS[1])
         self.command("zone", "add", zone, *pools, "--agent-password-file", str(file), *options)
 
+    def change_password(self, zone: str, password: str) -> None:
+        """Change the agents' password of a zone; its agents keep the old one."""
+        file = self.folder / f"{zone}.next-password"
+        file.touch(mode=0o600)
+        file.write_text(password, encoding="ascii")
+        self.command("zone", "set", zone, "--agent-password-file", str(file))
+
     def command(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run ``jaywalk-supervisor WORDS`` as an operator; fail if it fails."""
         where = ("--streamer-address", self.where, "--streamer-user", "supervisor")

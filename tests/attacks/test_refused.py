@@ -14,6 +14,7 @@ import redis
 from jaywalk.zone.redis_keys import TOKENS, TOKENS_AUDIT, ZONES, ZoneKeys
 from tests.attacks.installation import Installation
 from tests.supervisor_support import join, key_of
+from tests.waiting import eventually
 
 # What an agent's user may call without naming a key: about its own connection, and the time.
 ABOUT_THE_CONNECTION = {"ping", "time", "client|id", "client|setname", "client|setinfo"}
@@ -117,6 +118,7 @@ def test_no_command_of_redis_reaches_another_zone_or_the_server(
     """The password of zone-blue, with every command of the server, at every kind of key of zone-red."""
     assert installation.ask(join("zone-red", 1)).ok
     server = installation.server.raw()
+    eventually(lambda: server.hlen(ZoneKeys("zone-red").last_seen), "the supervisor has written all")
     before = dump(server, "{zone-red}:*"), dump(server, "jw:[tz]*")
     keys = keys_of("zone-red")
     calls = [(each, each.aimed_at(key)) for each in commands for key in (keys if each.names_keys else [""])]

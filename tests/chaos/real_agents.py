@@ -60,7 +60,7 @@ class RealAgent:
             "JAYWALK_INTERFACE": self._interface,
             "JAYWALK_STATE_DIR": str(self._folder),
             "JAYWALK_PRIVATE_KEY_FILE": str(key_file),
-            "JAYWALK_LOCAL_ENDPOINT_IP": LINK[number].partition("/")[0],
+            "JAYWALK_LOCAL_ENDPOINT_IP": LINK[number % COUNT].partition("/")[0],
         }
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -65,7 +65,8 @@ KEEPING = (
     Mutant(
         "own-password-forgotten",
         f"{SUPERVISOR}/store/scripts/create.lua",
-        "if redis.call('EXISTS', KEYS[5]) == 1 then redis.call('HSET', KEYS[1], 'own_password', '1') end",
+        "if redis.call('HEXISTS', KEYS[5], 'agent') == 1 then "
+        "redis.call('HSET', KEYS[1], 'own_password', '1') end",
         "",
         "a zone whose head was lost forgets that the password of all zones does not open it",
         of(

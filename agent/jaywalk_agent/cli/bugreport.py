@@ -209,7 +209,7 @@ def _settings(options: Mapping[str, str]) -> str:
 def _controller(config: AgentConfig) -> str:
     """Whether the controller accepts connections now; sends nothing."""
     lines = []
-    address = config.controller_address() if config.controller else None
+    address = config.controller_place() if config.controller else None
     servers = (
         [] if address is None else [*address.sentinels, *address.nodes] or [(address.host, address.port)]
     )

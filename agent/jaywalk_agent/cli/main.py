@@ -14,8 +14,6 @@ from pathlib import Path
 
 import argcomplete
 
-from jaywalk.controller.client import ZoneClient
-from jaywalk.controller.connection import connect
 from jaywalk.core.errors import InvalidValue, JaywalkError
 from jaywalk.core.runner import SubprocessRunner
 from jaywalk.service import log_format
@@ -160,9 +158,7 @@ def leave(config: AgentConfig, arguments: argparse.Namespace) -> int:
     """Leaves the zone, then takes the interface down."""
     with runtime_state.only_one(config.lock_file, config.zone):
         public_key = config.existing_key(SubprocessRunner())
-        address = config.controller_address()
-        client = ZoneClient(connect(address), address, config.zone, prover=config.prover())
-        client.follow_supervisor_keys()
+        client = config.login(config.prover()).open("jaywalk-leave")
         membership = Membership(config.zone, public_key, own_machine_id(config.state_dir))
         request = NodeRequests(config, membership).leave()
         client.ask(request, arguments.timeout).lease_or_raise()

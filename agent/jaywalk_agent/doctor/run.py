@@ -13,8 +13,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from jaywalk.controller.client import ZoneClient
-from jaywalk.controller.connection import connect
 from jaywalk.core.errors import CommandHung, JaywalkError
 from jaywalk.core.runner import Runner
 from jaywalk.mesh import node_interface
@@ -119,22 +117,21 @@ def _zone(node: DoctorContext) -> Iterator[tuple[str, str]]:
 
 def _controller(node: DoctorContext) -> Iterator[tuple[str, str]]:
     config = node.config
-    address = config.controller_address()
-    client = connect(address, name="jaywalk-doctor")
+    zone = config.login(config.prover() if node.key else None).open("jaywalk-doctor")
     try:
-        zone = ZoneClient(client, address, config.zone)
         head = zone.head()
-        yield GOOD, f"{address} answers, zone {config.zone} is at revision {head.stream_id}"
+        yield (
+            GOOD,
+            f"{config.controller_place()} answers, zone {config.zone} is at revision {head.stream_id}",
+        )
         if not node.key:
             yield WARNING, "the check of the supervisor needs the key of this node"
             return
         # Any answer is enough; this request changes nothing in the zone.
-        zone.prover = config.prover()
-        zone.follow_supervisor_keys()
         zone.ask(NodeRequests(config, Membership(config.zone, node.key)).check(), ANSWER_SECONDS)
         yield GOOD, "a supervisor answers"
     finally:
-        client.close()
+        zone.client.close()
 
 
 def _interface(node: DoctorContext) -> Iterator[tuple[str, str]]:

@@ -7,10 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 
-from jaywalk.controller.address import ControllerAddress
-from jaywalk.controller.client import ZoneClient
-from jaywalk.controller.connection import connect
-from jaywalk.controller.prover import Prover
+from jaywalk.controller.login import NodeLogin
 from jaywalk.core.errors import JaywalkError
 from jaywalk.zone.requests import Request
 
@@ -25,12 +22,9 @@ class BackgroundSender:
     If a request is lost, the agent's periodic report or its next check of the endpoint repeats it.
     """
 
-    def __init__(
-        self, address: Callable[[], ControllerAddress], requests: NodeRequests, prover: Prover | None = None
-    ) -> None:
-        self._address = address
+    def __init__(self, login: NodeLogin, requests: NodeRequests) -> None:
+        self._login = login
         self._requests = requests
-        self._prover = prover
         self._busy = threading.Lock()
 
     def report(self, observed: Mapping[str, str]) -> bool:
@@ -49,12 +43,12 @@ class BackgroundSender:
 
     def _send(self, build: Callable[[], Request]) -> None:
         try:
-            request, address = build(), self._address()
-            client = connect(address, name=f"jaywalk-sender-{request.zone}")
+            request = build()
+            client = self._login.open(f"jaywalk-sender-{request.zone}")
             try:
-                ZoneClient(client, address, request.zone, prover=self._prover).submit(request)
+                client.submit(request)
             finally:
-                client.close()
+                client.client.close()
         except JaywalkError as error:
             log.debug("could not send a request: %s", error)
         finally:

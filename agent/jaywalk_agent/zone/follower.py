@@ -12,14 +12,14 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 from redis.backoff import FullJitterBackoff
 
 from jaywalk.controller.address import ControllerAddress
 from jaywalk.controller.client import ZoneClient
-from jaywalk.controller.connection import connect
+from jaywalk.controller.login import NodeLogin
 from jaywalk.controller.prover import Prover
 from jaywalk.core.errors import (
     ControllerDenied,
@@ -87,7 +87,8 @@ class Follower:
 
     ``observed`` returns the endpoints for the periodic report, by public key.  ``alive`` is called at least
     every :data:`NAP_SECONDS`, for the watchdog.  Under a ``lock`` it takes only records that are signed.
-    ``prover`` proves the requests.
+    ``prover`` proves the requests.  ``address`` returns the controller's address with the zone's user and
+    password, and ``place`` the same without them.
     """
 
     address: Callable[[], ControllerAddress]
@@ -99,6 +100,8 @@ class Follower:
     observed: Callable[[], Mapping[str, str]] = dict
     lock: Lock | None = None
     prover: Prover | None = None
+    place: Callable[[], ControllerAddress] | None = None
+    _enrolled: bool = False
     _notices: Notices = field(default_factory=Notices)
     _failures: int = 0
     _unreachable_at: float = -RETURN_SECONDS
@@ -130,8 +133,12 @@ class Follower:
                 yield from self._pause(RECONNECT.compute(self._failures))
 
     def _session(self) -> Iterator[Update]:
-        """Follows the zone on one connection; ends only by an error."""
+        """Follows the zone on one connection; ends by an error, or once the node has a user of its own."""
         with self._connected() as client:
+            if client.enrols:
+                yield from self._enrol(client)
+                return
+            self._enrolled = False
             yield from self._catch_up(client)
             while True:
                 self.alive()
@@ -143,16 +150,52 @@ class Follower:
     @contextmanager
     def _connected(self) -> Iterator[ZoneClient]:
         zone = self.membership.zone
+        login = NodeLogin(zone, self.place or self._place, self.address, self.prover, self.lock)
         with self.stop.waiting():
-            address = self.address()
-            connection = connect(address, f"jaywalk-{zone}", self.alive)
-            client = ZoneClient(connection, address, zone, self.alive, self.lock, self.prover)
-            client.follow_supervisor_keys()
+            client = login.open(f"jaywalk-{zone}", self.alive)
         self._next_report, self._reported = 0.0, False
         try:
             yield client
         finally:
             client.client.close()
+
+    def _place(self) -> ControllerAddress:
+        return replace(self.address(), user="", password="")
+
+    def _enrol(self, client: ZoneClient) -> Iterator[Update]:
+        """Joins with the zone's password, which only enrols; ends once the node has a user of its own.
+
+        A node that was removed asks each minute whether it is blocked.
+        """
+        if self._enrolled:  # and the user that the supervisors made was refused
+            self._connection_failed(
+                ControllerDenied(
+                    f"the controller {client.where} does not admit this node after its join",
+                    "the supervisor's log says why it made no user of it",
+                )
+            )
+            yield from self._pause(RECONNECT.compute(self._failures))
+        self.membership.enrol(time.monotonic())
+        while True:
+            self.alive()
+            self._send_due(client)
+            outstanding = self.membership.outstanding
+            assert outstanding is not None
+            wait = max(0.0, min(self._next_tick, outstanding.next_send) - time.monotonic())
+            if not outstanding.nonce:
+                yield from self._pause(min(wait, NAP_SECONDS))
+                continue
+            with self.stop.waiting():
+                reply = client.wait_for_reply(outstanding.nonce, wait)
+            if reply is not None and reply.ok and outstanding.op == JOIN:
+                self._enrolled = True
+                return
+            if reply is not None:
+                self._handle_reply(reply)
+                self.membership.enrol(time.monotonic())
+                if self.view is not None:
+                    yield Update(self.view)
+            yield from self._tick()
 
     def _connection_failed(self, error: JaywalkError) -> None:
         """Counts a failure; raises a refusal while no copy of the zone was ever there."""

@@ -116,7 +116,7 @@ class Membership:
             )
         if self.blocked:
             return f"removed and blocked: {self.blocked}"
-        if self.removed and not self.connection_error:
+        if self.removed:
             return f"this node was removed from zone {self.zone}; restart the agent to join again"
         return self.memory_error or self.connection_error or self.lock_error
 
@@ -137,6 +137,17 @@ class Membership:
             self.connection_error = ""
         else:
             self.start_request(self.outstanding.op)
+
+    def enrol(self, now: float) -> None:
+        """Replaces what only a member can request, before this node has a user of its own.
+
+        It joins; a node that an operator removed only asks whether it is blocked, each minute.
+        """
+        if self.removed and not self.blocked:
+            if self.outstanding is None:
+                self.outstanding = OutstandingRequest(CHECK, next_send=now + LONGEST_REPEAT_SECONDS)
+        elif self.outstanding is None or self.outstanding.op != JOIN:
+            self.start_request(JOIN)
 
     def endpoint_changed(self, request: Request) -> bool:
         """Whether ``request`` has another endpoint than the last one that the zone accepted.

@@ -24,10 +24,10 @@ from ..recovery.restore import recover_missing_peers
 from ..state.pool import PoolFillLog
 from ..state.wrong_type import check_types
 from ..state.zone_state import ZoneState
-from ..store.acl import write_user
 from ..store.store import Store, ZoneGone
 from .inboxes import Inboxes
 from .key_publisher import KeyPublisher
+from .zone_users import ZoneUsers
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class ServedZones:
     ) -> None:
         self.states: dict[str, ZoneState] = {}
         self._where = where
-        self._agent_digest = agent_digest
+        self.users = ZoneUsers(lambda: key_file.keyring, agent_digest)
         self._defaults = defaults
         self._recovery = recovery
         self._health = health
@@ -87,6 +87,7 @@ class ServedZones:
         for name in self._health.broken_zones.keys() - set(names):
             del self._health.broken_zones[name]
         self._recovery.follow(store, self.states)
+        self.users.refresh(store, self.states)
         self._warn_of_undeclared()
 
     def _warn_of_undeclared(self) -> None:
@@ -121,7 +122,7 @@ class ServedZones:
             log.warning(
                 "zone %s holds data of another run of Redis, or a log that is newer: it has a new epoch", zone
             )
-        write_user(store, zone, self._agent_digest)
+        self.users.rewrite(store, self.states[zone])
 
     def committed(self, zone: str) -> None:
         """Records a zone's position after a commit of ours and checks its records and pools."""
@@ -174,7 +175,7 @@ class ServedZones:
             self._keys.publish(store, state)
             self.states[name] = state
             store.trim_last_seen(state)
-            write_user(store, name, self._agent_digest)
+            self.users.open(store, state)
         except (InvalidValue, ZoneGone) as error:
             if self._health.broken_zones.get(name) != str(error):
                 log.error("zone %s cannot be served: %s", name, error)

@@ -9,26 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from contextlib import suppress
 
 import redis
 
 from jaywalk.controller.address import agent_user
-from jaywalk.zone.redis_keys import HEAD_FIELDS, ZoneKeys
+from jaywalk.core.errors import InvalidValue
+from jaywalk.zone.policy import Policy
+from jaywalk.zone.redis_keys import HEAD_FIELDS, NODE_USERS, ZoneKeys
 
 from . import redis_users
 from .audit import ZONE_RECORD, AuditEntry
+from .rights import agent_rules
 from .store import Store
 
 log = logging.getLogger(__name__)
 
-# Older servers refuse a rule about an unknown subcommand.
-SETINFO_SINCE = (7, 2)
 # Field of ``{zone}:meta`` that marks for good a zone which once had an agents' password of its own.
 SHUT_TO_DEFAULT = "own_password"
-COMMANDS = (
-    *("-@all", "+hello", "+auth", "+ping", "+client|setname", "+client|id"),
-    *("+xread", "+xrange", "+hget", "+hmget", "+hgetall", "+hscan", "+hlen", "+rpush", "+time"),
-)
 
 
 def password_hash(password: str) -> str:
@@ -36,20 +34,16 @@ def password_hash(password: str) -> str:
     return hashlib.sha256(password.encode()).hexdigest()
 
 
-def agent_rules(zone: str, digest: str, version: tuple[int, ...]) -> list[str]:
-    """Returns the rights of a zone's agents: write to its inbox; read its log, peers, meta and answers."""
-    keys = ZoneKeys(zone)
-    readable = [keys.events, keys.peers, keys.meta, keys.reply("*")]
-    setinfo = ["+client|setinfo"] if version >= SETINFO_SINCE else []
-    return [
-        "reset",
-        "on",
-        f"#{digest}",
-        f"%W~{keys.inbox}",
-        *(f"%R~{key}" for key in readable),
-        *COMMANDS,
-        *setinfo,
-    ]
+def enrols_only(store: Store, zone: str) -> bool:
+    """Whether the zone's password only enrols: its members have their own users, and prove their keys.
+
+    Members of a zone that accepts requests without a proof may be of the version before, which logs in with
+    the zone's password.
+    """
+    policy, marked = store.redis.hmget(ZoneKeys(zone).meta, "policy", NODE_USERS)
+    with suppress(InvalidValue):
+        return bool(marked) and Policy.from_wire(policy or "").proof == "required"
+    return False
 
 
 def set_password(store: Store, zone: str, digest: str) -> bool:
@@ -85,7 +79,8 @@ def write_user(store: Store, zone: str, default_digest: str = "") -> bool:
         log.info("zone %s has no agents' password: nobody can join it until it gets one", zone)
         return redis_users.remove_users(store, [agent_user(zone)])
     try:
-        redis_users.set_user(store, agent_user(zone), agent_rules(zone, digest, store.version))
+        rules = agent_rules(zone, digest, store.version, enrols_only(store, zone))
+        redis_users.set_user(store, agent_user(zone), rules)
     except redis.ResponseError as error:
         log.warning(
             "the controller refuses to create its user %s (%s): create it by hand, or agents cannot log in",

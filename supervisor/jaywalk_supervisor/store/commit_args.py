@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from jaywalk.zone import codec
@@ -37,11 +38,12 @@ def commit_args(
     replies: Mapping[ReplyTo, str],
     mark: str,
     audit: Iterable[AuditEntry] = (),
+    credentials: Mapping[str, str] = MappingProxyType({}),
 ) -> CommitArgs:
     """Returns the commit of ``changes``, which are already applied to ``state``, with the texts of
     ``replies`` and with ``audit``.
 
-    ``mark`` is the mark of the new revision.
+    ``mark`` is the mark of the new revision, ``credentials`` the records of nodes' passwords by key.
     """
     wait_ms = state.desired_wait_ms
     logged = [change for change in changes if change.sign != BLOCK]
@@ -60,6 +62,9 @@ def commit_args(
     ended = {key: state.floors[key].to_wire() for key in touched if key in state.floors}
     if ended:
         further.append(HashPart(keys.floors, [part for record in ended.items() for part in record]))
+    if credentials or parts[3]:
+        passwords = [part for record in credentials.items() for part in record]
+        further.append(HashPart(keys.credentials, passwords, parts[3]))
     blocked = {key: change.record is not None for key, change in blocks.items()}
     answered = [reply_trimming.arguments(keys, to, text) for to, text in replies.items()]
     return CommitArgs(

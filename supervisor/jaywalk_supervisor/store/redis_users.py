@@ -66,13 +66,13 @@ def close_connections(store: Connection, users: Collection[str]) -> None:
             return
 
 
-def user_names(store: Connection) -> set[str]:
-    """Returns the users that all servers have.
+def user_names(store: Connection) -> tuple[set[str], set[str]]:
+    """Returns the users that all servers have, and those that any has.
 
     Raises redis-py's ``ResponseError`` if the server does not let us list them.
     """
     listed = [set(map(str, names)) for names in store.run_on_all_nodes("ACL", "USERS")]
-    return set.intersection(*listed)
+    return set.intersection(*listed), set.union(*listed)
 
 
 def may_make_users(store: Connection) -> bool:

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import redis
 from redis.cluster import RedisCluster
@@ -27,6 +28,7 @@ from jaywalk.zone.reply_streams import ReplyTo
 from ..state.floors import ALL, oldest
 from ..state.wrong_type import explaining_wrong_types, members, unreadable_meta
 from ..state.zone_state import LEAST_WAIT_MS, Undo, ZoneState
+from . import node_users
 from .audit import NO_ENTRY, SUPERVISOR, AuditEntry, lease_entries, zone_entry
 from .commit_args import commit_args
 from .connection import Connection
@@ -253,17 +255,20 @@ class Store(Connection):
         answers: Iterable[tuple[ReplyTo, str]],
         when_full: bool = False,
         audit: Iterable[AuditEntry] = (),
+        credentials: Mapping[str, str] = MappingProxyType({}),
     ) -> str:
         """Writes ``changes``, which are already applied, the answers' texts and the audit, or nothing.
 
-        ``when_full``: even if Redis's memory is full.
+        ``credentials`` are records of nodes' passwords by key.  The users of keys that lost their lease are
+        removed.  ``when_full``: even if Redis's memory is full.
         Returns OK (and advances the rev of ``state`` if anything changed), CONFLICT, INCARNATION or GONE.
         """
         wait_ms, mark = state.desired_wait_ms, new_mark()
         replies: dict[ReplyTo, str] = {}
         for to, text in answers:
             replies.setdefault(to, text)  # the first answer to a request sent twice has its change
-        outcome = self.run("commit", *commit_args(state, changes, replies, mark, audit), when_full)
+        args = commit_args(state, changes, replies, mark, audit, credentials)
+        outcome = self.run("commit", *args, when_full)
         if outcome == "OK" and (surplus := self._own_streams.surplus(state.keys, replies)):
             self.redis.unlink(*surplus)
         if outcome == "OK" and changes:
@@ -271,6 +276,8 @@ class Store(Connection):
             state.wait_ms = wait_ms
             if gone := [change.key for change in changes if change.key not in state.leases]:
                 self.redis.hdel(state.keys.last_seen, *gone)
+                if self.makes_users:
+                    node_users.remove(self, state.zone.name, gone)
         return outcome
 
     def commit_all(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import re
 from dataclasses import dataclass, field, replace
@@ -122,3 +123,8 @@ def _is_host(text: str) -> bool:
 def agent_user(zone: str) -> str:
     """The Redis user of the agents of a zone, which has access to this zone only."""
     return f"agent-{zone}"
+
+
+def node_user(zone: str, key: str) -> str:
+    """The Redis user of the node with the public key ``key``, which has access to its zone only."""
+    return f"node-{zone}-{hashlib.sha256(key.encode()).hexdigest()[:24]}"

@@ -15,7 +15,7 @@ from ..zone import retention
 from ..zone.events import Event, Fork, Gap, wait_of
 from ..zone.marks import Head, Position, marks_of, number, readable, remember
 from ..zone.models import Lease, Zone
-from ..zone.redis_keys import HEAD_FIELDS, SUPERVISOR_KEYS, ZoneKeys
+from ..zone.redis_keys import HEAD_FIELDS, NODE_USERS, SUPERVISOR_KEYS, ZoneKeys
 from ..zone.reply_streams import AwaitedReply
 from ..zone.requests import EXPIRING_OPS, Reply, Request
 from ..zone.view import ZoneView, history_of, locked_zone
@@ -50,7 +50,8 @@ class ZoneClient:
 
     Calls ``alive`` before each command, which may take ``where.timeout``.  The copies of the zone that it
     returns hold only what ``lock`` lets this node take.  ``prover`` proves the requests of a node; an
-    operator's client has none.
+    operator's client has none.  A client that ``enrols`` logged in with the zone's password, and may only
+    send requests and read the zone's meta data and its own replies (:mod:`.login`).
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class ZoneClient:
         self.alive = alive
         self.lock = lock
         self.prover = prover
+        self.enrols = False
         self._awaited: AwaitedReply | None = None
         self._sent: Request | None = None
 
@@ -200,6 +202,16 @@ class ZoneClient:
                 published = cast("str | None", self.client.hget(self.keys.meta, SUPERVISOR_KEYS))
             self.prover.trusted.follow(published)
 
+    def has_node_users(self) -> bool:
+        """Whether the supervisors make a Redis user of each node."""
+        with self._asking():
+            return self.client.hget(self.keys.meta, NODE_USERS) is not None
+
+    def wait_for_reply(self, nonce: str, block: float) -> Reply | None:
+        """Waits up to ``block`` seconds for the reply to the request with this nonce."""
+        awaited = self._awaiting(nonce)
+        return self._find(awaited, self._xread(awaited.positions, block))
+
     def log_continues_from(self, view: ZoneView) -> bool:
         """Whether the log still continues from the position of ``view``; raises like :meth:`snapshot`."""
         with self._asking():
@@ -316,6 +328,8 @@ class ZoneClient:
             self._awaited, self._sent = None, request
 
     def _wire(self, request: Request) -> str:
+        if self.enrols:
+            request = replace(request, shared=False)
         return request.to_wire() if self.prover is None else self.prover.wire(request)
 
     def _find(
@@ -335,7 +349,7 @@ class ZoneClient:
 
     def _awaiting(self, nonce: str) -> AwaitedReply:
         if self._awaited is None or self._awaited.nonce != nonce:
-            self._awaited = AwaitedReply(self.keys, nonce)
+            self._awaited = AwaitedReply(self.keys, nonce, (False,) if self.enrols else (True, False))
         return self._awaited
 
     def now(self) -> float | None:

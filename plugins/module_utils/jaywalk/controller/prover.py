@@ -35,6 +35,11 @@ class Prover:
             return None
         return cls(KeyPair(read_secret(path, "private key")), trusted)
 
+    @property
+    def public(self) -> str:
+        """The node's public key."""
+        return self._pair.public
+
     def wire(self, request: Request) -> str:
         """The text of ``request``, with its proof; an operator's request needs none."""
         body = request.to_wire()

@@ -21,6 +21,8 @@ LEADER = "jw:leader"
 HEAD_FIELDS = ("epoch", "rev", "mark")
 # The field of a zone's meta data with the public keys of the supervisors, newest first, separated by commas.
 SUPERVISOR_KEYS = "supervisor_keys"
+# The field of a zone's meta data that says that each node has a Redis user of its own.
+NODE_USERS = "node_users"
 
 
 @dataclass(frozen=True)

@@ -39,11 +39,14 @@ class ReplyTo(NamedTuple):
 
 
 class AwaitedReply:
-    """Finds the reply to one request by repeated reads from ``positions``: stream -> last id read."""
+    """Finds the reply to one request by repeated reads from ``positions``: stream -> last id read.
 
-    def __init__(self, keys: ZoneKeys, nonce: str) -> None:
+    ``shared`` says in which streams to look: in the shared ones, in the request's own, or in both.
+    """
+
+    def __init__(self, keys: ZoneKeys, nonce: str, shared: Sequence[bool] = (True, False)) -> None:
         self.nonce = nonce
-        places = [ReplyTo(nonce, shared).stream_and_field(keys) for shared in (True, False)]
+        places = [ReplyTo(nonce, each).stream_and_field(keys) for each in shared]
         self.positions = {stream: "0" for stream, _field in places}
         self._fields = {field for _stream, field in places}
 

@@ -50,11 +50,11 @@ if ARGV[5] ~= '' then
   write('HDEL', KEYS[2], ARGV[8])
   write('HSET', KEYS[3], ARGV[9])
   write('HDEL', KEYS[3], ARGV[10])
-  for i = 1, hashes do
-    write('HSET', KEYS[6 + i], ARGV[11 + 2 * i])
-    write('HDEL', KEYS[6 + i], ARGV[12 + 2 * i])
-  end
   redis.call('HSET', KEYS[1], 'rev', rev, 'mark', ARGV[4])
+end
+for i = 1, hashes do
+  write('HSET', KEYS[6 + i], ARGV[11 + 2 * i])
+  write('HDEL', KEYS[6 + i], ARGV[12 + 2 * i])
 end
 for i = 7 + hashes, #KEYS do
   local answered = redis.pcall('XADD', KEYS[i], 'MAXLEN', ARGV[at + 2], '*', ARGV[at], ARGV[at + 1])

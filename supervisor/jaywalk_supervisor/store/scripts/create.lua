@@ -31,6 +31,6 @@ redis.call('HSET', KEYS[1], 'schema', ARGV[1], 'epoch', string.format('%.0f', ep
 if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'lock', ARGV[6]) end
 if ARGV[11] ~= '' then redis.call('HSET', KEYS[1], 'restored', ARGV[11]) end
 if ARGV[12] ~= '' then redis.call('HSET', KEYS[1], 'readded', ARGV[12]) end
-if redis.call('EXISTS', KEYS[5]) == 1 then redis.call('HSET', KEYS[1], 'own_password', '1') end
+if redis.call('HEXISTS', KEYS[5], 'agent') == 1 then redis.call('HSET', KEYS[1], 'own_password', '1') end
 audit(KEYS[6], #ARGV - 4)
 return 'CREATED'

@@ -12,9 +12,13 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.controller
     address,
     bounded,
     connection,
+    prover,
 )
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.controller.client import ZoneClient
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.mesh import local_addresses
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.trust.supervisor_keys import (
+    TrustedKeys,
+)
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.requests import Request
 from ansible_collections.jaywalking.mesh.plugins.modules import (
     jaywalk_join,
@@ -154,6 +158,8 @@ def test_omitted_options_keep_the_values_of_the_agent(
         fixed=True,
         relay=51821,
     )
+    zone.prover = prover.Prover.of_key_file(options["private_key_file"], TrustedKeys("zone-blue"))
+    zone.follow_supervisor_keys()
     zone.ask(of_agent, 10.0).lease_or_raise()
     before = zone.snapshot().peers[own]
     del options["name"], options["endpoint"]
