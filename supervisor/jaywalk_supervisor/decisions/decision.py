@@ -88,7 +88,8 @@ def end_lease(state: ZoneState, lease: Lease, now: float) -> tuple[Change, ...]:
     waits = lease.has_placeholder_key
     listed = lease.key in state.peers or lease.key in state.unreadable
     if listed or (may_be_retained(state.epoch, now) and not waits):
-        return Change("-", lease.key, {"t": now, "s": lease.seq}), gone
+        # A join that changed nothing left no seq: all that the node sent until now is older than this.
+        return Change("-", lease.key, {"t": now, "s": max(lease.seq, int(now * 1_000_000))}), gone
     return (gone,)
 
 

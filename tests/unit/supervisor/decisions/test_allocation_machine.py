@@ -131,7 +131,7 @@ class IpamMachine(RuleBasedStateMachine):
         self.seq += 1
         self.now += 1
         request = Request.validated(op, "zone-blue", key, **fields)  # type: ignore[arg-type]
-        return self.carry_out(Request(**{**request.__dict__, "seq": self.seq}))
+        return self.carry_out(Request(**{**request.__dict__, "seq": int(self.now * 1_000_000) + self.seq}))
 
     def both(self, op: str, key: str, name: str, wished: list[str], announced: list[str]) -> None:
         reply = self.ask(op, key, name=name, request_ip=wished, child_prefixes=announced)
