@@ -86,8 +86,14 @@ class ApiServer:
 
     def stop(self) -> None:
         """Ends :meth:`run`, from another thread."""
+        with suppress(RuntimeError):  # it has ended by itself
+            self._loop.call_soon_threadsafe(self._end)
+
+    def _end(self) -> None:
+        # A connection that arrives now would be set as the result of a cancelled future.
+        self._loop.remove_reader(self._listener)
         if self._accepting is not None:
-            self._loop.call_soon_threadsafe(self._accepting.cancel)
+            self._accepting.cancel()
 
     async def _accept(self) -> None:
         self._accepting = asyncio.current_task()
