@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from jaywalk.core.runner import SubprocessRunner
+from jaywalk.core.runner import SubprocessRunner, in_namespace
 from jaywalk.mesh import node_interface
 from jaywalk.wireguard import keys, plan
 from jaywalk.wireguard.interface import Interface
@@ -18,7 +18,6 @@ from jaywalk.wireguard.linux import Linux
 from jaywalk.zone.models import Peer
 from jaywalk.zone.view import ZoneView
 from jaywalk_agent.config import AgentConfig
-from jaywalk_agent.host.netns import inside
 from jaywalk_agent.paths.probe_socket import ProbeSocket
 from jaywalk_agent.zone import snapshot
 from tests.agent_support import ZONE, config_in
@@ -72,8 +71,8 @@ class Tunnel:
     def agent(self, end: End) -> Iterator[None]:
         """Run the part of an agent that replies to probes."""
         stop = threading.Event()
-        with inside(end.where.name):
-            sockets = [ProbeSocket(end.config.interface, host) for host in end.record.addresses]
+        runner = in_namespace(SubprocessRunner(), end.where.name)
+        sockets = [ProbeSocket(end.config.interface, host, runner) for host in end.record.addresses]
 
         def reply() -> None:
             while not stop.wait(0.005):

@@ -17,7 +17,7 @@ from jaywalk.core import key_format, validation
 from jaywalk.core.errors import InvalidValue, MissingTool
 from jaywalk.core.files import read_secret, write_private
 from jaywalk.core.ip import is_address
-from jaywalk.core.runner import Runner, SubprocessRunner, in_namespace
+from jaywalk.core.runner import Runner
 from jaywalk.mesh.local_addresses import DeclaredEndpoint, endpoint_fields, host_label
 from jaywalk.mesh.node_interface import LocalNode
 from jaywalk.trust.lock import Lock
@@ -25,6 +25,7 @@ from jaywalk.trust.supervisor_keys import TrustedKeys
 from jaywalk.wireguard import keys
 from jaywalk.zone.network_bounds import NetworkBounds
 
+from .host.netns import runner_in
 from .host.platform import PLATFORM, Platform
 from .options import CONFIG_DIR, OPTIONS
 
@@ -139,6 +140,11 @@ class AgentConfig:
         """The lock of the running agent of this zone."""
         return self.run_dir / f"{self.zone}.lock"
 
+    @property
+    def namespace_socket(self) -> Path:
+        """The socket of the service in the network namespace of ``netns``."""
+        return self.run_dir / f"{self.zone}.namespace"
+
     def controller_place(self) -> ControllerAddress:
         """The controller's address, without a user; raises ``InvalidValue`` if none was named."""
         if not self.controller:
@@ -225,7 +231,7 @@ class AgentConfig:
 
     def runner(self) -> Runner:
         """Runs programs where the interface is: here, or in the network namespace of ``netns``."""
-        return in_namespace(SubprocessRunner(), self.netns)
+        return runner_in(self.netns, self.namespace_socket)
 
     def own_key(self, runner: Runner) -> str:
         """Writes the private key to the file that ``wg`` reads; returns its public key.

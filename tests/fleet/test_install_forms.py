@@ -21,7 +21,15 @@ from tests.fleet.page import Page
 commands = Page(ROOT / "docs" / "install.md").commands
 TREES = {suite: dataclasses.replace(base_tree.MACHINE, suite=suite) for suite in ("bookworm", "trixie")}
 PYTHONS = {"bookworm": "Python 3.11", "trixie": "Python 3.13"}
-UNIT = ROOT / "roles/agent/files/jaywalk-agent@.service"
+UNITS = [
+    ROOT / "roles/agent/files" / name
+    for name in (
+        "jaywalk-agent@.service",
+        "jaywalk-userspace.socket",
+        "jaywalk-userspace@.service",
+        "jaywalk-wireguard.conf",
+    )
+]
 
 
 @pytest.fixture(scope="module", params=TREES)
@@ -54,7 +62,7 @@ def send(node: Node, *paths: Path) -> None:
 def test_the_agent_joins_as_a_service_and_reaches_a_member(
     fleet: Fleet, bare: Node, zipapp: Path, form: str
 ) -> None:
-    send(bare, UNIT, zipapp if form == "zipapp" else ROOT / "build/wheelhouse")
+    send(bare, *UNITS, zipapp if form == "zipapp" else ROOT / "build/wheelhouse")
     zones = fleet.secrets["jaywalk_zones"]
     password = next(zone["agent_password"] for zone in zones if zone["name"] == ZONE)
     bare.run("umask 077; cat > /root/agents.password", stdin=password)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,8 @@ PLAYBOOK = """
         jaywalk_netns: red
 """
 UNITS = {"blue": UNIT, "red": "jaywalk-agent@zone-red"}
+# As /proc shows it, alone.
+CAP_NET_ADMIN = f"{1 << 12:016x}"
 INSIDE = "ip -n red -brief -4 addr show dev wg1"
 
 
@@ -55,6 +58,10 @@ def test_two_zones_of_one_machine_do_not_affect_each_other(fleet: Fleet, both: t
         fleet.play(*limit, playbook=playbook)
         assert "/20" in fleet["node3"].run(INSIDE).stdout
         first = invocations()
+        for unit in (*UNITS.values(), "jaywalk-namespace@zone-red"):
+            pid = f"$(systemctl show -P MainPID {unit})"
+            status = fleet["node3"].run(f"cat /proc/{pid}/status").stdout
+            assert re.findall(r"^Cap(?:Prm|Eff|Bnd):\t(.*)$", status, re.M) == [CAP_NET_ADMIN] * 3, unit
         fleet["node3"].run(f"touch /etc/jaywalk/{UNIT.partition('@')[2]}.env")
         fleet.play(*limit, playbook=playbook)
         second = invocations()

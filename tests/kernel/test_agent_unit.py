@@ -50,7 +50,10 @@ def unit(redis_server: RedisServer, without_userspace: Path) -> Iterator[str]:
     )
     command.chmod(0o755)
     shutil.copy(ROOT / "roles/agent/files/jaywalk-agent@.service", UNIT_FILES)
-    Path("/etc/jaywalk").mkdir(exist_ok=True)
+    run("useradd", "--system", "--no-create-home", "jaywalk")
+    run("install", "-d", "-m", "750", "-g", "jaywalk", "/etc/jaywalk")
+    Path("/etc/jaywalk/key").write_text(run("wg", "genkey"))
+    run("chown", "jaywalk:", "/etc/jaywalk/key")
     Path("/etc/jaywalk/zone-blue.env").write_text(
         f"PATH={without_userspace}\nJAYWALK_ZONE=zone-blue\nJAYWALK_LOCAL_ENDPOINT_IP=192.0.2.10\n"
         f"JAYWALK_CONTROLLER={redis_server.host}:{redis_server.port}\n"
@@ -61,6 +64,7 @@ def unit(redis_server: RedisServer, without_userspace: Path) -> Iterator[str]:
         yield UNIT
         run("systemctl", "stop", UNIT)
     run("ip", "link", "delete", "wg0")
+    run("userdel", "jaywalk")
 
 
 def run(*argv: str) -> str:

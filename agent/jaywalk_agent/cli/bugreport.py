@@ -25,7 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaywalk.core.errors import JaywalkError
+from jaywalk.core.ownership import read_shared
 from jaywalk.core.runner import NAMESPACES
+from jaywalk.core.text import printable
 from jaywalk.core.validation import iso_time
 from jaywalk.service.version import installed_version
 
@@ -121,7 +123,7 @@ def contents(config: AgentConfig, parts: Sequence[Part]) -> Part:
         "",
         *(f"{part.name:24}{part.size:>9} bytes  {part.error}".rstrip() for part in parts),
     ]
-    return Part("CONTENTS.txt", "\n".join(lines) + "\n")
+    return Part("CONTENTS.txt", "\n".join(map(printable, lines)) + "\n")
 
 
 def _collected(name: str, collector: Callable[[], tuple[str, str]]) -> Part:
@@ -266,8 +268,7 @@ def _snapshot(config: AgentConfig) -> tuple[str, str]:
 
 
 def _file(path: Path) -> tuple[str, str]:
-    with path.open(encoding="utf-8", errors="replace") as stream:
-        return stream.read(MAX_PART_BYTES + 1), ""
+    return read_shared(str(path))[: MAX_PART_BYTES + 1], ""
 
 
 def _programs(commands: Sequence[Sequence[str]], head: str = "") -> tuple[str, str]:

@@ -24,7 +24,7 @@ from jaywalk.wireguard import keys
 from ..agent import Agent
 from ..config import AgentConfig
 from ..doctor import run as examination
-from ..host import runtime_state
+from ..host import namespace_service, runtime_state
 from ..host.machine_id import own_machine_id
 from ..host.platform import PLATFORM
 from ..host.signals import Stopped, StopSignal
@@ -203,6 +203,13 @@ def ping(config: AgentConfig, arguments: argparse.Namespace) -> int:
     return ping_command.run(config, arguments)
 
 
+def namespace(config: AgentConfig, arguments: argparse.Namespace) -> int:
+    """Serves this node's agent inside of its network namespace; the unit jaywalk-namespace@ runs it."""
+    with suppress(Stopped):
+        namespace_service.serve(config.namespace_socket, config.netns, StopSignal())
+    return 0
+
+
 COMMANDS = {
     "agent": run_agent,
     "config": up_from_file,
@@ -214,6 +221,7 @@ COMMANDS = {
     "ping": ping,
     "bugreport": bugreport_,
     "keygen": keygen,
+    "namespace": namespace,
 }
 
 

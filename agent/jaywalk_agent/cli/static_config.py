@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-import stat
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from typing import Any
 from jaywalk.core import ip, key_format, validation
 from jaywalk.core.errors import InvalidValue
 from jaywalk.core.files import write_private
+from jaywalk.core.ownership import others_may_read
 from jaywalk.core.runner import Runner
 from jaywalk.mesh import node_interface
 from jaywalk.wireguard import keys, plan, routes
@@ -69,7 +69,7 @@ def load(path: Path) -> list[Entry]:
 
 def warnings(path: Path, entries: Iterable[Entry]) -> Iterator[str]:
     """Warnings about the file."""
-    if any(entry.private_key for entry in entries) and stat.S_IMODE(path.stat().st_mode) & 0o077:
+    if any(entry.private_key for entry in entries) and others_may_read(str(path)):
         yield f"others may read {path}, which holds a private key: run 'chmod 600 {path}', and use a new key"
 
 

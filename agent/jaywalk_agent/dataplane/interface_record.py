@@ -10,8 +10,10 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from jaywalk.core.errors import JaywalkError
+from jaywalk.core.errors import InvalidValue, JaywalkError
 from jaywalk.core.files import write_private
+from jaywalk.core.ownership import read_shared
+from jaywalk.core.validation import interface_name, netns_name
 from jaywalk.wireguard.backend import Backend
 from jaywalk.zone.view import ZoneView
 
@@ -40,8 +42,12 @@ class InterfaceRecord:
     def read(cls, path: Path) -> InterfaceRecord | None:
         """The last record, or None if it is missing or invalid."""
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            record = cls(**json.loads(read_shared(str(path))))
+            interface_name(record.name)
+            if record.netns:
+                netns_name(record.netns)
+            return record
+        except (OSError, ValueError, TypeError, InvalidValue):
             return None
 
     def is_of(self, name: str, netns: str) -> bool:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import os
 import select
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +26,7 @@ from jaywalk.wireguard.linux import Linux
 from jaywalk.wireguard.plan import Plan
 from jaywalk.wireguard.steps import PeerStep
 
-from ..host.netns import inside
+from ..host.netns import interface_index, interface_name
 from .forwarding import Forwarding
 from .interface import DataPlane
 from .relay_interfaces import RelayPlane
@@ -153,7 +152,7 @@ class Repairer:
         namespace = Path(NAMESPACES, self._netns).stat().st_ino if self._netns else 0
         if self._monitor is None or namespace != self._namespace:
             self._close()
-            self._monitor, self._namespace = Monitor(self._netns), namespace
+            self._monitor, self._namespace = Monitor(self._runner), namespace
             # Open sockets would keep the previous namespace and its interfaces alive.
             self._restored(Plan(""))
             self._check_all(time.monotonic())
@@ -237,17 +236,16 @@ class Repairer:
     def _index(self, name: str) -> int:
         """The last known index of the link; 0 for none."""
         if name not in self._indexes:
-            with inside(self._netns), suppress(OSError):
-                self._indexes[name] = socket.if_nametoindex(name)
+            with suppress(OSError):
+                self._indexes[name] = interface_index(self._runner, name)
         return self._indexes.get(name, 0)
 
     def _rename_back(self, name: str) -> None:
         """Gives a renamed interface its name again, which keeps its sessions; raises ``JaywalkError``."""
-        with inside(self._netns):
-            try:
-                found = socket.if_indextoname(self._index(name))
-            except OSError:
-                return
+        try:
+            found = interface_name(self._runner, self._index(name))
+        except OSError:
+            return
         if found != name:
             log.warning("%s: somebody renamed it to %s; renaming it back", name, found)
             run_checked(self._runner, ["ip", "link", "set", "dev", found, "down"])

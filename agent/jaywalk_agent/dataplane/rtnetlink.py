@@ -13,9 +13,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from jaywalk.core.ip import version_of
+from jaywalk.core.runner import Runner
 from jaywalk.wireguard.interface import Interface
 
-from ..host.netns import inside
+from ..host.netns import open_socket
 
 # Links, and addresses and routes of both IP versions (RTMGRP_LINK, RTMGRP_IPV4_IFADDR, ...).
 GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
@@ -189,15 +190,14 @@ def _link_differs(event: LinkEvent, desired: Interface, index: int) -> bool:
 
 
 class Monitor:
-    """A socket that receives all changes in the network namespace ``netns``; "" is this process's own.
+    """A socket that receives all changes in the network namespace of ``runner``.
 
     Raises ``OSError`` where there is no such namespace.
     """
 
-    def __init__(self, netns: str = "") -> None:
+    def __init__(self, runner: Runner) -> None:
         kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK
-        with inside(netns):
-            self.socket = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
+        self.socket = open_socket(runner, socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
         try:
             self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
             self.socket.bind((0, GROUPS))

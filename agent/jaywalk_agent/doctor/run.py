@@ -14,7 +14,9 @@ from dataclasses import asdict
 from typing import Any
 
 from jaywalk.core.errors import CommandHung, JaywalkError
+from jaywalk.core.ownership import others_may_read
 from jaywalk.core.runner import Runner
+from jaywalk.core.text import printable
 from jaywalk.mesh import node_interface
 from jaywalk.mesh.local_addresses import own_addresses
 from jaywalk.wireguard import describe
@@ -73,10 +75,10 @@ def _key(node: DoctorContext) -> Iterator[tuple[str, str]]:
         yield BAD, f"there is no private key in {file}: create one with 'jaywalk keygen'"
         return
     mode = stat.S_IMODE(file.stat().st_mode)
-    if mode & 0o077:
+    if others_may_read(str(file)):
         yield BAD, f"other users may read {file} (mode {mode:04o}): run 'chmod 600 {file}', and use a new key"
     else:
-        yield GOOD, f"only its owner may read {file}"
+        yield GOOD, f"nobody else may read {file}"
 
 
 def _agent(node: DoctorContext) -> Iterator[tuple[str, str]]:
@@ -273,4 +275,6 @@ def as_json(findings: list[Finding]) -> str:
 
 def as_text(findings: list[Finding]) -> str:
     """One line per finding."""
-    return "\n".join(f"{finding.grade:8}{finding.about:13}{finding.sentence}" for finding in findings)
+    return "\n".join(
+        printable(f"{finding.grade:8}{finding.about:13}{finding.sentence}") for finding in findings
+    )

@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
 from jaywalk.core.errors import JaywalkError
 from jaywalk.core.files import write_private
+from jaywalk.core.ownership import read_shared
 
 log = logging.getLogger(__name__)
 
@@ -82,11 +84,19 @@ def observe_traits(root: Path) -> dict[str, list[str]]:
     """The traits of this machine, without kinds that it lacks or that hold a placeholder."""
     contained = any((root / file).exists() for file in CONTAINER_FILES)
     kinds = [kind for kind in TRAIT_FILES if not (contained and kind in BOARD_TRAITS)]
-    found = {kind: [text] for kind in kinds if (text := _identifier(root / TRAIT_FILES[kind]))}
+    found = {kind: [text] for kind in kinds if (text := _identifier(_trait_file(root, kind)))}
     links = _permanent_addresses(root / "sys/class/net") or _container_addresses(root / "sys/class/net")
     if links:
         found["links"] = links
     return {kind: sorted(_hashed(kind, text) for text in texts) for kind, texts in found.items()}
+
+
+def _trait_file(root: Path, kind: str) -> Path:
+    """The file of a trait; the kernel shows the UUID to root only, so systemd reads it for the service."""
+    file, credentials = root / TRAIT_FILES[kind], os.environ.get("CREDENTIALS_DIRECTORY", "")
+    if credentials and not os.access(file, os.R_OK):
+        return Path(credentials, file.name)
+    return file
 
 
 def _identifier(path: Path) -> str:
@@ -127,7 +137,7 @@ def _hashed(kind: str, text: str) -> str:
 def _stored(path: Path) -> tuple[str, dict[str, list[str]]]:
     """The number and the traits on disk; empty if the file is missing or invalid."""
     try:
-        document = json.loads(path.read_text(encoding="ascii"))
+        document = json.loads(read_shared(str(path)))
         number, traits = document["number"], document["traits"]
         return str(number), {str(kind): [str(text) for text in texts] for kind, texts in traits.items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError):

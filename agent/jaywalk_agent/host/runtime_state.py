@@ -9,12 +9,14 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO
 
 from jaywalk.core.errors import JaywalkError
 from jaywalk.core.files import write_private
+from jaywalk.core.ownership import open_existing, open_shared, read_shared
+from jaywalk.core.text import printable
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,9 @@ class Report:
     def read(cls, path: Path) -> Report | None:
         """The last status, or None if the file is missing or invalid."""
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
+            report = cls(**json.loads(read_shared(str(path))))
+            # The agent's user writes this file, and root's terminal shows it.
+            return replace(report, pid=int(report.pid), trouble=printable(str(report.trouble)))
         except (OSError, ValueError, TypeError):
             return None
 
@@ -96,7 +100,7 @@ def _try_lock(stream: IO[str], kind: int) -> bool:
 
 def is_running(lock_file: Path) -> bool:
     """Whether an agent holds the lock of the zone."""
-    with suppress(OSError), lock_file.open() as stream:
+    with suppress(OSError), os.fdopen(open_existing(str(lock_file))) as stream:
         return not _try_lock(stream, fcntl.LOCK_SH)
     return False
 
@@ -115,7 +119,7 @@ def is_alive(pid: int) -> bool:
 def _open(lock_file: Path) -> IO[str]:
     try:
         lock_file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        return lock_file.open("a", encoding="utf-8")
+        return os.fdopen(open_shared(str(lock_file)), "a", encoding="utf-8")
     except OSError as error:
         raise JaywalkError(f"cannot open {lock_file} ({error.strerror})", "run as root") from None
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import select
-import socket
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -19,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from jaywalk.core.errors import JaywalkError
-from jaywalk.core.runner import Runner, netns_of
+from jaywalk.core.runner import Runner
 from jaywalk.mesh import endpoints
 from jaywalk.mesh.node_interface import PeerEndpoint
 from jaywalk.wireguard.interface import Interface, WgPeer, client_name, server_name
@@ -29,7 +28,7 @@ from jaywalk.zone.view import ZoneView
 
 from ..dataplane.interface import DataPlane
 from ..dataplane.relay_interfaces import RelayPlane, RelayState
-from ..host.netns import inside
+from ..host.netns import interface_index
 from ..zone.background_sender import BackgroundSender
 from . import path_status
 from .endpoint_reporter import EndpointReporter
@@ -330,18 +329,16 @@ class PathManager:
             names[OWN_RELAY_INTERFACE] = server_name(name)
         for key in [key for key in self._sockets if key not in names]:
             self._close_socket(key)
-        netns = netns_of(self._runner)
-        with inside(netns):
-            for key, interface in names.items():
-                self._open_socket(key, interface, own.addresses[0])
+        for key, interface in names.items():
+            self._open_socket(key, interface, own.addresses[0])
 
     def _open_socket(self, key: str | None, interface: str, address: str) -> None:
         try:
-            bound = socket.if_nametoindex(interface), address
+            bound = interface_index(self._runner, interface), address
             if key in self._sockets and self._sockets[key][0] == bound:
                 return
             self._close_socket(key)
-            self._sockets[key] = bound, ProbeSocket(interface, address)
+            self._sockets[key] = bound, ProbeSocket(interface, address, self._runner)
         except OSError as error:
             # An open socket would keep its network namespace alive.
             self._close_socket(key)

@@ -7,13 +7,19 @@ import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from jaywalk.core.errors import JaywalkError
 from jaywalk.core.files import write_private
+from jaywalk.core.ownership import read_shared
+from jaywalk.core.text import printable
 from jaywalk.mesh.node_interface import PeerEndpoint
 
 # WireGuard alone reaches the peer, if it is up.
 PLAIN = "plain"
+
+
+TEXTS = ("path", "relay", "endpoint")
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,14 @@ def save(file: Path, statuses: dict[str, PathStatus]) -> None:
 def load(file: Path) -> dict[str, PathStatus]:
     """The statuses by key, or {} if the file is missing or invalid."""
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-        return {str(key): PathStatus(**fields) for key, fields in document.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+        document = json.loads(read_shared(str(file)))
+        return {str(key): PathStatus(**_checked(fields)) for key, fields in document.items()}
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):
         return {}
+
+
+def _checked(fields: dict[str, Any]) -> dict[str, Any]:
+    """The agent's user writes the file, and commands of root show the fields; raises ``TypeError``."""
+    if not (isinstance(fields["keepalive"], int) and all(isinstance(fields[name], str) for name in TEXTS)):
+        raise TypeError("a field of another kind")
+    return {name: printable(value) if name in TEXTS else value for name, value in fields.items()}

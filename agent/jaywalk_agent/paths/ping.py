@@ -20,11 +20,12 @@ from dataclasses import dataclass, field
 
 from jaywalk.core import ip
 from jaywalk.core.errors import JaywalkError
+from jaywalk.core.runner import Runner
 from jaywalk.zone.models import Peer
 from jaywalk.zone.view import ZoneView
 
 from ..config import AgentConfig
-from ..host.netns import inside
+from ..host.netns import open_socket
 from . import icmp_echo, path_status
 from .probe_socket import COOKIE, HEADERS, PORT, PROBE, REPLY, SIZE, never_fragment
 
@@ -249,13 +250,14 @@ class _SocketPair:
 def _sockets(config: AgentConfig, own: Peer) -> Iterator[dict[int, _SocketPair]]:
     pairs: dict[int, _SocketPair] = {}
     error: OSError | None = None
-    with ExitStack() as stack, inside(config.netns):
+    runner = config.runner()
+    with ExitStack() as stack:
         for address in own.addresses:
             version = ip.version_of(address)
             if version in pairs:
                 continue
             try:
-                pairs[version] = _SocketPair(*map(stack.enter_context, _opened(version, address)))
+                pairs[version] = _SocketPair(*map(stack.enter_context, _opened(runner, version, address)))
             except PermissionError:
                 raise JaywalkError("only root may probe peers", "run it with sudo") from None
             except OSError as found:
@@ -268,11 +270,11 @@ def _sockets(config: AgentConfig, own: Peer) -> Iterator[dict[int, _SocketPair]]
         yield pairs
 
 
-def _opened(version: int, address: str) -> Iterator[socket.socket]:
+def _opened(runner: Runner, version: int, address: str) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if version == 6 else socket.AF_INET
     protocol = socket.IPPROTO_ICMPV6 if version == 6 else socket.IPPROTO_ICMP
     for kind, number in ((socket.SOCK_DGRAM, 0), (socket.SOCK_RAW, protocol)):
-        opened = socket.socket(family, kind, number)
+        opened = open_socket(runner, family, kind, number)
         try:
             opened.setblocking(False)
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)

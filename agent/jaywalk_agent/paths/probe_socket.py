@@ -18,6 +18,10 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Any
 
+from jaywalk.core.runner import Runner
+
+from ..host.netns import open_socket
+
 # UDP, on the mesh address of each node; a node that does not answer there counts as one without an agent.
 PORT = 51819
 PROBE, REPLY = b"jaywalk?", b"jaywalk!"
@@ -61,15 +65,15 @@ class Received(Enum):
 class ProbeSocket:
     """A socket bound to one interface, so that probes and replies use no other path.
 
-    ``address`` is this node's mesh address.  Raises ``OSError`` while it or the interface does not exist.
+    ``address`` is this node's mesh address, in the network namespace of ``runner``.  Raises ``OSError`` while
+    it or the interface does not exist.
     """
 
-    def __init__(self, interface: str, address: str) -> None:
+    def __init__(self, interface: str, address: str, runner: Runner) -> None:
         self._cookie = secrets.token_bytes(8)
         self._interface = interface
-        self.socket = socket.socket(
-            socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
-        )
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self.socket = open_socket(runner, family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
             self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES)
             # Before bind(2): sockets of other interfaces have the same address and port.

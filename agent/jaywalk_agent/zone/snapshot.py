@@ -11,6 +11,7 @@ from pathlib import Path
 from jaywalk.core import files
 from jaywalk.core.errors import InvalidValue, JaywalkError
 from jaywalk.core.files import remove, write_private
+from jaywalk.core.ownership import read_shared
 from jaywalk.service.repeat_filter import RepeatFilter
 from jaywalk.trust.lock import Lock
 from jaywalk.zone.events import MAX_WAIT_MS
@@ -113,7 +114,7 @@ def load(path: Path, zone: str, lock: Lock | None = None) -> ZoneView | None:
     interface then stays as it is until the controller answers.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(read_shared(str(path)))
         if document["zone"] != zone:
             raise InvalidValue(f"{path} is of zone {document['zone']}")
         view = ZoneView(

@@ -8,6 +8,7 @@ active=$(systemctl show -P ActiveState "$unit")
 enabled=$(systemctl show -P UnitFileState "$unit")
 [ -e "$settings" ] && configured=true || configured=false
 [ "$active" = inactive ] && [ "$enabled" != enabled ] && known=false || known=true
+[ "$(systemctl show -P ActiveState jaywalk-userspace.socket)" = active ] && serves=true || serves=false
 [ "$active" = failed ] && failed=true || failed=false
 # This includes the namespaces of earlier settings.
 unused=$(systemctl list-units --all --plain --no-legend 'jaywalk-netns@*' |
@@ -17,5 +18,6 @@ unused=$(systemctl list-units --all --plain --no-legend 'jaywalk-netns@*' |
     done
     printf '%s ' "$namespace"
 done)
-printf '{"configured": %s, "known": %s, "failed": %s, "interface": "%s", "netns": "%s", "unused_netns": "%s"}\n' \
-    "$configured" "$known" "$failed" "$(setting INTERFACE)" "$(setting NETNS)" "${unused% }"
+printf '{"configured": %s, "known": %s, "failed": %s, "interface": "%s", "netns": "%s", ' \
+    "$configured" "$known" "$failed" "$(setting INTERFACE)" "$(setting NETNS)"
+printf '"unused_netns": "%s", "serves_userspace": %s}\n' "${unused% }" "$serves"

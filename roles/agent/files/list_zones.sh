@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # shellcheck shell=sh
 # Prints the zone of the inventory and all zones of which this machine has files or units, one per line.
+# The agent's user can write files of any name into /var/lib/jaywalk: only names that are DNS labels are zones.
 # sh -c TEXT list_zones ZONE
 {
     echo "$1"
@@ -12,4 +13,4 @@
     for link in /etc/systemd/system/*.wants/jaywalk-agent@*.service; do
         [ -L "$link" ] && basename "${link#*@}" .service
     done
-} | sort -u
+} | grep -x '[a-z0-9]\([a-z0-9-]*[a-z0-9]\)\{0,1\}' | sort -u

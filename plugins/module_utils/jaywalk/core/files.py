@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from .errors import InvalidValue, JaywalkError
+from .ownership import share
 
 _LIKE_KEY = re.compile(r"[A-Za-z0-9+/]{42,43}=?")
 Identity = tuple[int, int, int, int]
@@ -38,6 +39,7 @@ def write_private(path: str, text: str) -> None:
         os.makedirs(folder, mode=0o700, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=".jaywalk-", dir=folder)
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            share(stream.fileno(), folder)
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Userspace WireGuard on Linux, for a kernel without the module: a program for each interface.
 
-The program runs in a systemd unit of its own where there is systemd.
+The program runs in a systemd unit of its own where there is systemd.  Only root may start units, so the
+agent's service, which is not root, asks the service jaywalk-userspace@.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import os
 import shutil
 import socket
 import time
+from collections.abc import Sequence
 
 from ..core.errors import CommandFailed, JaywalkError
-from ..core.runner import Runner
+from ..core.runner import Finished, Runner
 
 PROGRAMS = ("wireguard-go", "boringtun-cli")
 TUN = "/dev/net/tun"
@@ -20,6 +22,9 @@ NAMESPACE = "/proc/self/ns/net"
 # With the agent's socket systemd-run would notify systemd about itself, which systemd refuses and logs.
 SYSTEMD_RUN = ("env", "--unset=NOTIFY_SOCKET", "systemd-run", "--quiet", "--collect")
 CONTROL_SOCKETS = "/var/run/wireguard"
+# The socket of jaywalk-userspace@, which starts and stops these units and does nothing else.
+SERVICE = "/run/jaywalk-userspace.socket"
+SERVICE_SECONDS = 20.0
 # Within this time a program ends; it took 1.5 s with 1,000 peers.
 END_SECONDS = 5.0
 POLL_SECONDS = 0.02
@@ -32,8 +37,12 @@ def create(runner: Runner, name: str, restarts: bool) -> None:
     """
     program = require_program()
     await_end(runner, name)
-    argv = [*_own_unit(runner, name, restarts), program, name]
-    started = runner.run(argv)
+    if _has_service():
+        argv = ["start", "on-failure" if restarts else "no", program, name]
+        started = _ask_service(argv)
+    else:
+        argv = [*_own_unit(runner, name, restarts), program, name]
+        started = runner.run(argv)
     if started.returncode != 0 and not _restarts_itself(runner, name, started.stderr):
         if "already loaded" in started.stderr:
             raise JaywalkError(
@@ -50,7 +59,9 @@ def stop(runner: Runner, name: str) -> None:
 
     Else the next interface of that name would find the control socket, or the unit, still in use.
     """
-    if _has_systemd():
+    if _has_service():
+        _ask_service(["stop", "no", "none", name])
+    elif _has_systemd():
         runner.run(["systemctl", "stop", _unit(name)])
     await_end(runner, name)
 
@@ -131,6 +142,26 @@ def _is_systemds_namespace(runner: Runner) -> bool:
 
 def _has_systemd() -> bool:
     return os.path.isdir("/run/systemd/system") and shutil.which("systemd-run") is not None
+
+
+def _has_service() -> bool:
+    return os.geteuid() != 0 and os.path.exists(SERVICE)
+
+
+def _ask_service(words: Sequence[str]) -> Finished:
+    """Sends a line to the service; it answers with the output of systemctl(1) and the exit code."""
+    chunks = []
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
+            link.settimeout(SERVICE_SECONDS)
+            link.connect(SERVICE)
+            link.sendall(" ".join(words).encode() + b"\n")
+            while chunk := link.recv(4096):
+                chunks.append(chunk)
+    except OSError as error:
+        return Finished(1, "", f"{SERVICE} does not answer ({error})")
+    text, _newline, code = b"".join(chunks).decode(errors="replace").strip().rpartition("\n")
+    return Finished(int(code), "", text) if code.isdigit() else Finished(1, "", f"{text} {code}")
 
 
 def _unit(name: str) -> str:

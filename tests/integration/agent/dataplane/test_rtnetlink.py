@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
+from jaywalk.core.runner import SubprocessRunner, in_namespace
 from jaywalk.wireguard.interface import Interface
 from jaywalk_agent.dataplane.rtnetlink import AddressEvent, Event, LinkEvent, Monitor, RouteEvent, differs
 from tests.netns import Namespace
@@ -84,7 +85,7 @@ def received(monitor: Monitor, wanted: Callable[[list[Event]], bool]) -> list[Ev
 @pytest.mark.wireguard
 def test_the_kernel_is_understood(namespace: Callable[[str], Namespace]) -> None:
     inside = namespace("jwu-monitor")
-    monitor = Monitor(inside.name)
+    monitor = Monitor(in_namespace(SubprocessRunner(), inside.name))
     for line in (
         "link add jwumo type veth peer name jwump",
         "link set jwumo mtu 1300",
@@ -123,7 +124,7 @@ def test_the_kernel_is_understood(namespace: Callable[[str], Namespace]) -> None
 @pytest.mark.wireguard
 def test_more_than_the_kernel_keeps_is_no_silence(namespace: Callable[[str], Namespace]) -> None:
     inside = namespace("jwu-flood")
-    monitor = Monitor(inside.name)
+    monitor = Monitor(in_namespace(SubprocessRunner(), inside.name))
     monitor.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
     lines = "".join(f"addr add 10.20.0.{number}/32 dev lo\n" for number in range(1, 100))
     inside.run(["ip", "-batch", "-"], lines)

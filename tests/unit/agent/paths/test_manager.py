@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from jaywalk.core.runner import Finished
+from jaywalk.core.runner import Finished, Runner
 from jaywalk.mesh.node_interface import KEEPALIVE_SECONDS, LocalNode, PeerEndpoint
 from jaywalk.wireguard import plan
 from jaywalk.wireguard.interface import Interface, WgPeer
@@ -135,12 +135,12 @@ def test_a_node_with_a_new_address_probes_and_replies_from_it(
     path_manager, _, _ = relay
     bound: list[Socket] = []
 
-    def opened(interface: str, address: str) -> Socket:
+    def opened(interface: str, address: str, _runner: Runner) -> Socket:
         bound.append(Socket(interface, address))
         return bound[-1]
 
     monkeypatch.setattr(manager, "ProbeSocket", opened)
-    monkeypatch.setattr("socket.if_nametoindex", lambda _name: 7)
+    monkeypatch.setattr(manager, "interface_index", lambda _runner, _name: 7)
     for number in (0, 0, 4):
         path_manager.update(view_of(peer(0)._replace(addresses=peer(number).addresses)), None)
         path_manager._open_sockets()
