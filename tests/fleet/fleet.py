@@ -25,6 +25,7 @@ from lab.fleet import Lab
 from lab.node import Node
 from tests import processes
 from tests.fleet.labs import lab_of_this_run
+from tests.fleet.process_sampler import ProcessSampler
 from tests.waiting import becomes
 from tests.waiting import eventually as eventually
 
@@ -137,6 +138,9 @@ class Fleet:
     def __init__(self, lab: Lab, inventory: Path) -> None:
         self.lab = lab
         self.inventory = inventory
+        # What the roll-out printed, and the arguments and environments of all processes meanwhile.
+        self.rollout_output = ""
+        self.rollout_processes: frozenset[bytes] = frozenset()
 
     def __getitem__(self, name: str) -> Node:
         return self.lab.node(name)
@@ -270,7 +274,9 @@ def rolled_out_fleet() -> Iterator[Fleet]:
         # Nodes of many tests join by hand, and no machine of a locked zone would take them.
         variables = {**playbook_variables.variables(ROOT), "jaywalk_lock": False}
         fleet = Fleet(lab, lab.write_inventory(directory / "inventory", variables=variables))
-        fleet.play()
+        with ProcessSampler() as sampler:
+            fleet.rollout_output = fleet.play("-vvvv", "--diff").output
+        fleet.rollout_processes = frozenset(sampler.seen)
         yield fleet
     finally:
         lab.close() if keep else lab.down()
