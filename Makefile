@@ -29,7 +29,7 @@ tests_of = $(if $(filter tests/%,$(ARGS)),,tests/$(1))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test unit integration attacks fleet chaos chaos-mutants test-kernel lint \
-	format bench plot lab lab-down wheel zipapp wheelhouse changelog dist release constraints clean
+	format bench plot lab lab-down wheel zipapp wheelhouse changelog dist sbom release constraints clean
 
 # `target: prerequisites ## what it does ## how long it takes`
 help: ## list the targets and how long they take
@@ -101,10 +101,13 @@ changelog: setup ## print the changelog of the next release ## 5 s
 dist: setup ## build the collection into build/dist ## 5 s
 	@scripts/dist
 
+sbom: setup ## write the software bill of materials, build/sbom.cdx.json ## 5 s
+	@scripts/sbom
+
 release: setup ## make a release: VERSION=0.2.0, first with DRY_RUN=1 (RELEASING.md) ## 25 min
 	@scripts/release $(if $(DRY_RUN),--dry-run) $(VERSION)
 
-constraints: setup ## write requirements/constraints.txt again from the dependency group dev ## 2 min
+constraints: setup ## write the versions and hashes in requirements/ again from pyproject.toml ## 2 min
 	@scripts/constraints
 
 clean: ## remove what was built here, but not the cache directory ## 1 s

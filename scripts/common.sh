@@ -8,7 +8,7 @@ BUILD=$ROOT/build
 CONSTRAINTS=$ROOT/requirements/constraints.txt
 
 # One venv per set of requirements, so that checkouts of different versions can share the cache.
-VENV=$CACHE/venv-$({ sed -n '/^\[dependency-groups]/,/^\[project/p' "$ROOT/pyproject.toml"; cat "$CONSTRAINTS"; } |
+VENV=$CACHE/venv-$({ sed -n '/^\[dependency-groups]/,/^\[project/p' "$ROOT/pyproject.toml"; cat "$ROOT"/requirements/*.txt; } |
     sha256sum | cut -c1-12)
 
 export LC_ALL=C.UTF-8
@@ -48,7 +48,8 @@ make_venv() {
     rm -rf -- "$directory"
     "$python" -m venv "$directory"
     # pip supports dependency groups from 25.1; Debian 12 has 23.0.
-    "$directory/bin/python" -m pip install --no-input --disable-pip-version-check --quiet "pip>=25.1" 2>"$log" ||
+    "$directory/bin/python" -m pip install --no-input --disable-pip-version-check --quiet --require-hashes \
+        --requirement "$ROOT/requirements/pip.txt" 2>"$log" ||
         { cat "$log" >&2; die "pip could not update itself in $directory; see the lines above, then run this again"; }
     if ! "$directory/bin/python" -m pip install --no-input --disable-pip-version-check "$@" 2>"$log" |
         sed -un 's/^Collecting \([^ ;]*\).*/    \1/p' >&2; then

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -43,6 +45,9 @@ class Checkout:
         done = self._run(self.folder, "git", *words)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        return self._run(self.folder, *command)
 
     def release(self, *words: str) -> subprocess.CompletedProcess[str]:
         return self._run(self.folder, "scripts/release", *words)
@@ -112,3 +117,57 @@ def test_a_checkout_that_is_no_release_is_refused(checkout: Checkout) -> None:
     checkout.git("rm", "--quiet", "-r", "changelogs/fragments")
     checkout.git("commit", "--quiet", "--message", "tests: remove the fragments")
     assert "nothing to release" in refusal("7.10.0")
+
+
+SCRIPTS = ("zipapp", "dist", "sbom")
+BUILT = {
+    "wheel": "build/wheel/*.whl",
+    "zipapp": "build/jaywalk.pyz",
+    "collection": "build/dist/*.tar.gz",
+    "materials": "build/sbom.cdx.json",
+}
+
+
+def built(checkout: Checkout) -> dict[str, bytes]:
+    """Builds everything that a release publishes, and returns the bytes."""
+    for name in SCRIPTS:
+        done = checkout.run(f"scripts/{name}")
+        assert done.returncode == 0, done.stderr
+    return {name: next(checkout.folder.glob(pattern)).read_bytes() for name, pattern in BUILT.items()}
+
+
+def test_the_same_sources_give_the_same_bytes(checkout: Checkout) -> None:
+    """Also a day later, in a checkout whose files were written in another order."""
+    first = built(checkout)
+    shutil.rmtree(checkout.folder / "build")
+    for number, name in enumerate(sorted(checkout.git("ls-files").split(), reverse=True)):
+        os.utime(checkout.folder / name, (86400 + number, 86400 + number))
+    second = built(checkout)
+    assert [name for name in BUILT if first[name] != second[name]] == []
+    materials = json.loads(first["materials"])
+    assert {"flask", "redis", "cryptography"} <= {each["name"] for each in materials["components"]}
+    archive = str(next(checkout.folder.glob(BUILT["collection"])))
+    target = str(checkout.folder / "build/installed")
+    installed = checkout.run(
+        "ansible-galaxy", "collection", "install", archive, "-p", target, "--no-deps", "--force"
+    )
+    assert installed.returncode == 0, installed.stderr + installed.stdout
+
+
+def test_every_list_of_packages_has_their_hashes_and_the_same_versions() -> None:
+    lists = {name: versions(f"{name}.txt") for name in ("agent", "supervisor", "dev")}
+    assert all(len(found) > 5 for found in lists.values())
+    constraints = versions("constraints.txt")
+    for found in lists.values():
+        assert {
+            name for name in found.keys() & constraints.keys() if found[name] != constraints[name]
+        } == set()
+    text = (ROOT / "requirements/supervisor.txt").read_text()
+    assert [entry for entry in re.split(r"\n(?=\w)", text)[1:] if "--hash=sha256:" not in entry] == []
+
+
+def versions(name: str) -> dict[str, str]:
+    """The versions of the packages in a file of ``requirements``."""
+    text = (ROOT / "requirements" / name).read_text()
+    found = re.findall(r"^([\w.-]+)(?:\[\w+\])?==([^ ;\\\n]+)", text, re.MULTILINE)
+    return {package.lower().replace("_", "-").replace(".", "-"): version for package, version in found}

@@ -12,6 +12,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import zipfile
 
 PACKAGE_SOURCE_SETTINGS = (
     *("index-url", "extra-index-url", "find-links", "trusted-host"),
@@ -54,11 +55,30 @@ def install(options: argparse.Namespace) -> None:
             extras.add("supervisor")  # the supervisor runs from the same venv
         subprocess.run(["python3", "-m", "venv", "--clear", options.venv], check=True, env=clean)
     environment = {**clean, **package_source(str(python)), "PIP_CONFIG_FILE": os.devnull}
-    wheel = f"jaywalk[{','.join(sorted(extras))}] @ {(options.wheels / options.wheel).as_uri()}"
+    wheel = options.wheels / options.wheel
     quiet = ["--quiet", "--no-input", "--disable-pip-version-check", "--force-reinstall"]
     source = ["--find-links", str(options.wheels), *(["--no-index"] if options.no_index else [])]
-    argv = [str(python), "-I", "-m", "pip", "install", *quiet, *source, wheel]
-    subprocess.run(argv, check=True, env=environment)
+    argv = [str(python), "-I", "-m", "pip", "install", *quiet, *source]
+    hashed = list_with_hashes(wheel, "supervisor" if "supervisor" in extras else "agent")
+    if hashed:
+        requirements = options.wheels / "requirements.txt"
+        requirements.write_bytes(hashed)
+        subprocess.run(
+            [*argv, "--require-hashes", "--requirement", requirements], check=True, env=environment
+        )
+    named = f"jaywalk[{','.join(sorted(extras))}] @ {wheel.as_uri()}"
+    subprocess.run([*argv, *(["--no-deps"] if hashed else []), named], check=True, env=environment)
+
+
+def list_with_hashes(wheel: pathlib.Path, name: str) -> bytes:
+    """Returns the list of dependencies with hashes in a wheel; empty for a wheel of an older version."""
+    if not zipfile.is_zipfile(wheel):
+        return b""  # pip says what is wrong with it
+    with zipfile.ZipFile(wheel) as archive:
+        for member in archive.namelist():
+            if member.endswith(f".dist-info/extra_metadata/{name}.txt"):
+                return archive.read(member)
+    return b""
 
 
 def package_source(python: str) -> dict[str, str]:
