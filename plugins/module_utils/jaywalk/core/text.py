@@ -20,5 +20,5 @@ def printable_lines(text: str) -> str:
 
 
 def show(text: str) -> None:
-    """Prints a text, of one line or more, that may hold texts of others."""
-    print(printable_lines(text))
+    """Prints a text, of one line or more, that may hold texts of others: for commands, never in a module."""
+    print(printable_lines(text))  # pylint: disable=ansible-bad-function
