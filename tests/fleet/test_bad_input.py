@@ -39,8 +39,8 @@ COMMANDS = {
     "prefix over the pool": ("jaywalk up --child-prefix 10.20.0.0/16", ["10.20.0.0/16", "pool"]),
     "short key": ("jaywalk up --public-key AAAA", ["--public-key", "32 bytes"]),
     "port out of range": ("jaywalk up --listen-port 70000", ["70000", "1 to 65535"]),
-    "unreachable controller": ("jaywalk up --timeout 3 --controller 10.255.255.1", ["10.255.255.1"]),
-    "closed port": ("jaywalk up --timeout 3 --controller 127.0.0.1:1", ["127.0.0.1:1", "cannot be reached"]),
+    "unreachable controller": ("jaywalk up --timeout 3 --controller rediss://10.255.255.1", ["10.255.255.1"]),
+    "closed port": ("jaywalk up --timeout 3 --controller rediss://127.0.0.1:1", ["127.0.0.1:1", "cannot be reached"]),
     "wrong password": (
         "env -u JAYWALK_CONTROLLER_PASSWD_FILE JAYWALK_CONTROLLER_PASSWD=not-the-password jaywalk up",
         ["refused user", "check the password"],
@@ -182,7 +182,6 @@ def test_no_secret_is_in_a_log_a_process_list_or_the_api(fleet: Fleet) -> None:
     )
     assert not any(secret in api for secret in secrets)
     for name in MEMBERS:
-        modes = (
-            fleet[name].run(f"stat -c %a /etc/jaywalk/{ZONE}.* /var/lib/jaywalk/{ZONE}.json").stdout.split()
-        )
-        assert set(modes) == {"600"}
+        files = f"/etc/jaywalk/{ZONE}.* /var/lib/jaywalk/{ZONE}.json"
+        modes = set(fleet[name].run(f"stat -c '%a %U %G' {files}").stdout.splitlines())
+        assert modes <= {"640 root jaywalk", "600 jaywalk jaywalk"}
