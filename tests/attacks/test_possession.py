@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 
 from jaywalk.controller.client import ZoneClient
 from jaywalk.controller.connection import connect
+from jaywalk.controller.login import NodeLogin
 from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk.zone.requests import Request
 from tests.attacks.installation import Installation
@@ -25,15 +27,22 @@ def password_holder(installation: Installation) -> ZoneClient:
     installation.add_zone(ZONE, "--takeover", "never", "--proof", "required")
     where = installation.agent_address(ZONE)
     eventually(lambda: installation.server.client().hget(ZoneKeys(ZONE).meta, "supervisor_keys"), "served")
-    return ZoneClient(connect(where), where, ZONE)
+    client = ZoneClient(connect(where), where, ZONE)
+    client.enrols = True
+    return client
+
+
+def login_of(installation: Installation, node: Node) -> NodeLogin:
+    """How a node that proves its key logs in."""
+    where = installation.agent_address(ZONE)
+    return NodeLogin(ZONE, lambda: replace(where, user="", password=""), lambda: where, node.prover)
 
 
 def joined(installation: Installation, number: int) -> tuple[Node, ZoneClient]:
     """A node that proves its key, in the zone."""
     node = Node(number, zone=ZONE)
-    client = node.client(installation.agent_address(ZONE))
-    client.ask(node.request("join"), 20).lease_or_raise()
-    return node, client
+    login = login_of(installation, node)
+    return node, login.ask(login.open("attack"), node.request("join"), 20, "attack")[1]
 
 
 @pytest.mark.parametrize("ahead", [0, HOURS_AHEAD], ids=["now", "23 hours ahead"])
@@ -61,9 +70,10 @@ def test_the_bytes_of_an_old_join_do_not_bring_a_released_node_back(
     release = Request.validated("release", ZONE, victim.key)
     assert operators.ask(release, 20, operators.keys.operator_inbox).ok
     password_holder.client.rpush(password_holder.keys.inbox, *recorded)
-    assert client.ask(victim.request("check"), 20).ok, "the recorded joins are served before this"
-    assert victim.key not in client.snapshot().peers
-    assert client.ask(victim.request("join"), 20).ok, "the node itself may join again"
+    outsider = login_of(installation, victim).open("attack")
+    assert outsider.ask(victim.request("check"), 20).ok, "the recorded joins are served before this"
+    assert victim.key not in operators.snapshot().peers
+    assert outsider.ask(victim.request("join"), 20).ok, "the node itself may join again"
 
 
 def test_a_node_is_not_moved_off_its_address_in_its_own_name(

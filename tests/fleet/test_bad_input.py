@@ -40,7 +40,10 @@ COMMANDS = {
     "short key": ("jaywalk up --public-key AAAA", ["--public-key", "32 bytes"]),
     "port out of range": ("jaywalk up --listen-port 70000", ["70000", "1 to 65535"]),
     "unreachable controller": ("jaywalk up --timeout 3 --controller rediss://10.255.255.1", ["10.255.255.1"]),
-    "closed port": ("jaywalk up --timeout 3 --controller rediss://127.0.0.1:1", ["127.0.0.1:1", "cannot be reached"]),
+    "closed port": (
+        "jaywalk up --timeout 3 --controller rediss://127.0.0.1:1",
+        ["127.0.0.1:1", "cannot be reached"],
+    ),
     "wrong password": (
         "env -u JAYWALK_CONTROLLER_PASSWD_FILE JAYWALK_CONTROLLER_PASSWD=not-the-password jaywalk up",
         ["refused user", "check the password"],
