@@ -15,6 +15,7 @@ AS_AGENT = (
     "set -a; . /etc/jaywalk/zone-blue.env; set +a; "
     "export JAYWALK_STATE_DIR=/root/other JAYWALK_INTERFACE=wg9 JAYWALK_PRIVATE_KEY_FILE=/root/other.key;"
 )
+UP = "jaywalk up --timeout 3 --controller"
 AS_SUPERVISOR = "set -a; . /etc/jaywalk-supervisor/supervisor.env; set +a;"
 
 
