@@ -25,6 +25,7 @@ NETWORK = "198.51.100"
 CONTROLLER = f"{NETWORK}.1"
 NETWORK6 = "fd51:"
 CONTROLLER6 = f"{NETWORK6}:1"
+HUB, HUB6 = f"{NETWORK}.20", f"{NETWORK6}:20"
 NAT = """
 table ip site {{
     chain postrouting {{
@@ -67,12 +68,13 @@ class EmulatedInternet:
         self._core = self.namespace("core")
         self._core.run(["ip", "link", "add", "dev", "br0", "type", "bridge"])
         self._core.run(["ip", "link", "set", "dev", "br0", "up"])
-        self.hub = self.public("hub", CONTROLLER, CONTROLLER6)
+        self.control = self.public("control", CONTROLLER, CONTROLLER6)
+        self.hub = self.public("hub", HUB, HUB6)
         self._password.write_text(secrets.token_hex(16))
         self._password.chmod(0o600)
         secret = self._password.read_text()
         self.start(
-            self.hub,
+            self.control,
             *(
                 "redis-server",
                 "--port",
@@ -88,7 +90,7 @@ class EmulatedInternet:
             *("--requirepass", secret),
         )
         self.start(
-            self.hub,
+            self.control,
             *(
                 sys.executable,
                 "-m",
@@ -98,7 +100,14 @@ class EmulatedInternet:
             ),
             *("--streamer-passwd-file", str(self._password), "--agent-password-file", str(self._password)),
         )
-        eventually(True, lambda: "serving 2 zones" in self.log(self.hub))
+        eventually(True, lambda: "serving 2 zones" in self.log(self.control))
+        # Nobody reserves anything here: each test decides which of its nodes are relays.
+        password = ("--streamer-passwd-file", str(self._password))
+        command = (sys.executable, "-m", "jaywalk_supervisor.cli.main", "zone", "set", "zone-blue")
+        where = ("--streamer-address", f"{CONTROLLER}:6379")
+        self.control.run(
+            [*command, "--member-relay", "yes", "--member-prefixes", "0.0.0.0/0", *where, *password]
+        )
         return self
 
     def __exit__(

@@ -85,6 +85,7 @@ class Agent:
             alive=self.health.heartbeat,
             observed=self.path_manager.endpoint_reporter.observed_endpoints,
             lock=self._lock,
+            check=self.dataplane.plan,
             prover=self.prover,
             place=config.controller_place,
         )

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk.zone.reply_streams import AwaitedReply
 from jaywalk.zone.requests import Request
+from jaywalk_supervisor.committer import key_rates
 from jaywalk_supervisor.committer.committer import Committer
 from tests.redis_server import RedisServer
 from tests.replies import read_reply
@@ -85,7 +87,8 @@ def nonce_in(text: bytes) -> str | None:
 
 @contextmanager
 def fuzzed_zone(server: RedisServer) -> Iterator[FuzzedZone]:
-    with committing(server.address) as committer:
+    # The member asks again after each text, far more often than a node may.
+    with mock.patch.object(key_rates, "BURST", 10**6), committing(server.address) as committer:
         yield FuzzedZone(server, committer)
 
 

@@ -23,7 +23,8 @@ def copy(fleet: Fleet) -> Iterator[None]:
     fleet["node3"].run("base64 -d | tar -xf - -C /", stdin=disk)
     yield
     fleet["node3"].run(
-        f"systemctl stop {UNIT}; jaywalk down; rm -rf /var/lib/jaywalk/*; tar -xf /root/own.tar -C /"
+        f"systemctl stop {UNIT}; jaywalk down; rm -rf /var/lib/jaywalk/*; "
+        "tar -xf /root/own.tar -C /; rm /root/own.tar"
     )
     for name in ("node2", "node3"):
         fleet[name].run(f"systemctl restart {UNIT}")

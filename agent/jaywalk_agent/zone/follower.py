@@ -85,10 +85,11 @@ class Requests(Protocol):
 class Follower:
     """One agent's connection to its zone.
 
-    ``observed`` returns the endpoints for the periodic report, by public key.  ``alive`` is called at least
-    every :data:`NAP_SECONDS`, for the watchdog.  Under a ``lock`` it takes only records that are signed.
-    ``prover`` proves the requests.  ``address`` returns the controller's address with the zone's user and
-    password, and ``place`` the same without them.
+    ``observed`` returns the endpoints for the periodic report, by public key. ``alive`` is called at least
+    every :data:`NAP_SECONDS`, for the watchdog. Under a ``lock`` it takes only records that are signed.
+    ``check`` raises what this machine refuses of a zone, before the zone gets the first request of a node
+    that cannot read it yet. ``prover`` proves the requests. ``address`` returns the controller's address with
+    the zone's user and password, and ``place`` the same without them.
     """
 
     address: Callable[[], ControllerAddress]
@@ -99,6 +100,7 @@ class Follower:
     alive: Callable[[], None] = lambda: None
     observed: Callable[[], Mapping[str, str]] = dict
     lock: Lock | None = None
+    check: Callable[[ZoneView], object] = lambda view: None
     prover: Prover | None = None
     place: Callable[[], ControllerAddress] | None = None
     _enrolled: bool = False
@@ -175,6 +177,8 @@ class Follower:
                 )
             )
             yield from self._pause(RECONNECT.compute(self._failures))
+        if self.view is None:
+            self.check(client.head())
         self.membership.enrol(time.monotonic())
         while True:
             self.alive()

@@ -15,7 +15,7 @@ from jaywalk.core.errors import RequestRefused
 from jaywalk.zone.blocks import BLOCKED
 from jaywalk.zone.models import Peer
 from jaywalk.zone.record_fields import ENDPOINT, RELAY
-from jaywalk.zone.requests import CHECK, Reply, Request
+from jaywalk.zone.requests import CHECK, REMOVED, Reply, Request
 from jaywalk.zone.view import ZoneView
 
 log = logging.getLogger(__name__)
@@ -83,6 +83,7 @@ class Membership:
     lock_error: str = ""
     _was_member: bool = False
     _starting: bool = True
+    _is_checked: bool = False
     _reported_endpoint: tuple[str, ...] = ()
 
     @property
@@ -133,6 +134,7 @@ class Membership:
 
     def connected(self) -> None:
         """Replaces the outstanding request on a new connection: the node may have another endpoint by now."""
+        self._is_checked = False
         if self.outstanding is None:
             self.connection_error = ""
         else:
@@ -141,11 +143,15 @@ class Membership:
     def enrol(self, now: float) -> None:
         """Replaces what only a member can request, before this node has a user of its own.
 
-        It joins; a node that an operator removed only asks whether it is blocked, each minute.
+        It joins; a node that an operator removed only asks whether it is blocked, each minute.  A member
+        whose user is gone asks first whether it was removed: its connection may end before the event comes.
         """
         if self.removed and not self.blocked:
             if self.outstanding is None:
                 self.outstanding = OutstandingRequest(CHECK, next_send=now + LONGEST_REPEAT_SECONDS)
+        elif self.member and not self._starting and not self._is_checked:
+            self._is_checked = True
+            self.start_request(CHECK)
         elif self.outstanding is None or self.outstanding.op != JOIN:
             self.start_request(JOIN)
 
@@ -177,6 +183,9 @@ class Membership:
             return
         self.blocked = ""
         if request.op == CHECK:
+            if reply.state == REMOVED and self._is_checked and not self.removed:
+                log.warning("zone %s removed this node", self.zone)
+                self.own, self.removed = None, True
             return
         if reply.ok:
             self._reported_endpoint = _endpoint_of(request)

@@ -20,7 +20,7 @@ from jaywalk.zone.member_authority import check_member_prefixes
 from jaywalk.zone.models import Lease, Peer
 from jaywalk.zone.names import unique_name
 from jaywalk.zone.record_fields import LEASE
-from jaywalk.zone.requests import CHECK, REPORT, Reply, Request
+from jaywalk.zone.requests import CHECK, REMOVED, REPORT, Reply, Request
 from jaywalk.zone.reservations import merge_prefixes, unclaimed
 from jaywalk.zone.retention import may_be_retained
 
@@ -214,7 +214,10 @@ def _report(state: ZoneState, request: Request, now: float) -> Decision:
 
 
 def _check(state: ZoneState, request: Request, now: float) -> Decision:
-    return Decision(Reply(ok=True))
+    """Tells the state of the key's lease; without a lease, whether there was one that ended."""
+    lease = state.leases.get(request.key)
+    without = REMOVED if request.key in state.floors else ABSENT.state
+    return Decision(Reply(ok=True, state=without if lease is None else lease.state))
 
 
 _HANDLERS: Mapping[str, Callable[[ZoneState, Request, float], Decision]] = {

@@ -36,6 +36,8 @@ REPORT = "report"
 REPORT_SECONDS = 60.0
 # Tests whether a supervisor replies. It changes nothing, not even the node's last-seen time.
 CHECK = "check"
+# The state in the reply to a check of a key whose lease ended, which an operator's removal does.
+REMOVED = "removed"
 AGENT_OPS = ("join", "leave", "endpoint", REPORT, CHECK)
 # An operator's request that stores a signed statement of the mesh lock.
 SIGN = "sign"

@@ -18,6 +18,7 @@ from jaywalk.wireguard.linux import Linux
 from tests.nat_namespaces import (
     CONTROLLER,
     CONTROLLER6,
+    HUB,
     NETWORK,
     NETWORK6,
     Agent,
@@ -229,7 +230,7 @@ def test_a_relay_carries_nothing_for_a_node_outside_its_zone(internet: EmulatedI
     eventually(DIRECT, lambda: other.path("hub"))
     ping = Ping(other.where, hub.address())
     outsider = internet.public("outsider", f"{NETWORK}.3")
-    make(outsider, "jwsz3", hub.status()["public_key"], f"{CONTROLLER}:51821")
+    make(outsider, "jwsz3", hub.status()["public_key"], f"{HUB}:51821")
     assert outsider.runner.run(["ping", "-c", "3", "-i", "0.5", "-W", "1", other.address()]).returncode != 0
     handshake = outsider.run(["wg", "show", "jwsz3", "latest-handshakes"]).split()[1]
     assert handshake == "0"

@@ -26,7 +26,7 @@ def empty(internet: EmulatedInternet, folder: Path) -> None:
     """Empties Redis; its clients connect again."""
     secret = (folder / "password").read_text()
     for words in (["flushall"], ["client", "kill", "type", "normal", "skipme", "yes"]):
-        internet.hub.run(["redis-cli", "-h", CONTROLLER, "-a", secret, "--no-auth-warning", *words])
+        internet.control.run(["redis-cli", "-h", CONTROLLER, "-a", secret, "--no-auth-warning", *words])
 
 
 def retained(agent: Agent) -> set[str]:
