@@ -25,6 +25,8 @@ COLLECTION = "ansible_collections.jaywalking.mesh.plugins.modules"
 PARTS = (ROOT / "build/collections", ROOT / "plugins/module_utils", ROOT / "supervisor")
 KIND = "kernel" if kernel_has_wireguard() else "userspace"
 LEFT, RIGHT = "192.0.2.1", "192.0.2.2"
+# Another address of the left machine: no node without a grant has the controller's as its endpoint.
+CONTROLLER = "192.0.2.9"
 Pair = tuple[Namespace, Namespace]
 
 
@@ -90,20 +92,21 @@ def test_an_interface_is_declared_on_both_ends_and_removed(pair: Pair, tmp_path:
 def controller(pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Redis and a supervisor on the left machine; returns the options by which nodes find them."""
     left = pair[0]
+    left.run(["ip", "address", "add", f"{CONTROLLER}/32", "dev", "lo"])
     supervisor, agents = tmp_path / "supervisor.password", tmp_path / "agents.password"
     for file in (supervisor, agents):
         file.write_text(secrets.token_hex(16))
     users = tmp_path / "users.acl"
     users.write_text(f"user default off\nuser supervisor on >{supervisor.read_text()} ~* &* +@all\n")
     left.start(
-        ["redis-server", "--bind", LEFT, "--dir", str(tmp_path), "--aclfile", str(users), "--save", ""]
+        ["redis-server", "--bind", CONTROLLER, "--dir", str(tmp_path), "--aclfile", str(users), "--save", ""]
     )
     monkeypatch.setenv("JAYWALK_STREAMER_USER", "supervisor")
     command = "from jaywalk_supervisor.cli.main import main; raise SystemExit(main())"
     passwords = ["--streamer-passwd-file", str(supervisor), "--agent-password-file", str(agents)]
-    left.start([sys.executable, "-c", command, "--streamer-address", f"{LEFT}:6379", *passwords])
+    left.start([sys.executable, "-c", command, "--streamer-address", f"{CONTROLLER}:6379", *passwords])
     eventually(lambda: left.run(["ss", "-Hltn", "sport = :8080"]), "the supervisor answers")
-    return {"controller": LEFT, "zone": "zone-blue", "controller_password_file": str(agents)}
+    return {"controller": CONTROLLER, "zone": "zone-blue", "controller_password_file": str(agents)}
 
 
 @pytest.mark.kernel_wireguard
@@ -115,6 +118,7 @@ def test_nodes_join_a_zone_reach_each_other_and_leave(
             **controller,
             "name": f"node{number}",
             "interface": f"jwm{number}",
+            "endpoint": f"192.0.2.{number}",
             "private_key_file": str(tmp_path / f"node{number}.key"),
         }
         for number in (1, 2)
