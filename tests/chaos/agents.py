@@ -112,7 +112,7 @@ class ChaosAgent:
 
     @property
     def endpoint(self) -> str:
-        return f"192.0.2.{self.number + 1}:{self.port}"
+        return f"203.0.113.{self.number + 1}:{self.port}"
 
     def join(self) -> Request:
         known = self.membership

@@ -43,17 +43,19 @@ def test_a_node_whose_last_wish_was_lost_wishes_again(redis_server: RedisServer,
     with committing(redis_server.address):
         agent.live()
         try:
-            until(lambda: has_endpoint("192.0.2.2:51820"))
+            until(lambda: has_endpoint("203.0.113.2:51820"))
             size_before = log_of(redis_server).stat().st_size
             agent.port += 1
-            until(lambda: has_endpoint("192.0.2.2:51821"))
+            until(lambda: has_endpoint("203.0.113.2:51821"))
             redis_server.crash()
             os.truncate(log_of(redis_server), size_before)
             redis_server.start()
             with redis_server.client() as client:
-                assert ZoneSnapshot.read(client, "zone-blue").peers[agent.key]["e"] == "192.0.2.2:51820"
+                assert ZoneSnapshot.read(client, "zone-blue").peers[agent.key]["e"] == "203.0.113.2:51820"
                 until(
-                    lambda: ZoneSnapshot.read(client, "zone-blue").peers[agent.key]["e"] == "192.0.2.2:51821"
+                    lambda: (
+                        ZoneSnapshot.read(client, "zone-blue").peers[agent.key]["e"] == "203.0.113.2:51821"
+                    )
                 )
         finally:
             agent.end()
