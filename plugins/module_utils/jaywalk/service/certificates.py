@@ -295,7 +295,7 @@ class Service:
         os.replace(waiting, self.issuer_key)
         _write(self.issuer_file, signed["issuer"], 0o644)
         _write(self.authority_file, signed["ca"], 0o644)
-        _write(self.settings_file, json.dumps(settings), 0o644)
+        _write(self.settings_file, json.dumps(settings), 0o600)
         self.make(now)
 
     def is_due(self, now: dt.datetime) -> bool:
