@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import secrets
+
 import pytest
 import redis
 
@@ -77,6 +79,7 @@ def connected(server: RedisServer, zone: str, password: str) -> redis.Redis:
         username=f"agent-{zone}",
         password=password,
         single_connection_client=True,
+        client_name=f"test-{secrets.token_hex(8)}",
     )
     client.ping()
     return client
@@ -84,8 +87,8 @@ def connected(server: RedisServer, zone: str, password: str) -> redis.Redis:
 
 def is_open(store: Store, client: redis.Redis) -> bool:
     """Whether Redis still has the connection, which must not be replaced by a new one."""
-    port = client.connection._sock.getsockname()[1]  # type: ignore[union-attr]
-    return any(listed["addr"].endswith(f":{port}") for listed in store.redis.client_list())
+    name = client.get_connection_kwargs()["client_name"]
+    return any(listed["name"] == name for listed in store.redis.client_list())
 
 
 def test_a_new_password_and_the_removal_of_a_zone_close_the_connections_of_its_agents(
