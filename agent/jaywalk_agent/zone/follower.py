@@ -193,6 +193,8 @@ class Follower:
                 reply = client.wait_for_reply(outstanding.nonce, wait)
             if reply is not None and reply.ok and outstanding.op == JOIN:
                 self._enrolled = True
+                self._warn_of_notes(reply)
+                self.membership.granted()
                 return
             if reply is not None:
                 self._handle_reply(reply)
@@ -284,10 +286,13 @@ class Follower:
             return client.read(view, nonce, block=max(0.0, until - time.monotonic()))
 
     def _handle_reply(self, reply: Reply) -> None:
+        self._warn_of_notes(reply)
+        self.membership.handle_reply(reply, self._own_record(), time.monotonic())
+
+    def _warn_of_notes(self, reply: Reply) -> None:
         outstanding = self.membership.outstanding
         assert outstanding is not None and outstanding.request is not None
         self._notices.warn(note for note in reply.notes if note not in outstanding.request.notes)
-        self.membership.handle_reply(reply, self._own_record(), time.monotonic())
 
     def _check_in(self, client: ZoneClient) -> Iterator[Update]:
         """Reports, and checks that the log is still the one that this node follows.

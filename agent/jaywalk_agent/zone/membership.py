@@ -84,6 +84,7 @@ class Membership:
     _was_member: bool = False
     _starting: bool = True
     _is_checked: bool = False
+    _is_granted: bool = False
     _reported_endpoint: tuple[str, ...] = ()
 
     @property
@@ -143,17 +144,28 @@ class Membership:
     def enrol(self, now: float) -> None:
         """Replaces what only a member can request, before this node has a user of its own.
 
-        It joins; a node that an operator removed only asks whether it is blocked, each minute.  A member
-        whose user is gone asks first whether it was removed: its connection may end before the event comes.
+        It joins; a node that an operator removed only asks whether it is blocked, each minute, and so does a
+        superseded one.  A member whose user is gone asks first whether it was removed: its connection may end
+        before the event comes.
         """
-        if self.removed and not self.blocked:
+        if self.ended and not self.blocked:
             if self.outstanding is None:
                 self.outstanding = OutstandingRequest(CHECK, next_send=now + LONGEST_REPEAT_SECONDS)
-        elif self.member and not self._starting and not self._is_checked:
-            self._is_checked = True
-            self.start_request(CHECK)
+        elif self._was_member and not self._starting and not self._is_checked:
+            self._ask_for_removal()
         elif self.outstanding is None or self.outstanding.op != JOIN:
             self.start_request(JOIN)
+
+    def granted(self) -> None:
+        """Ends the join that the zone granted to a node that has no user to read its zone with yet.
+
+        The join is not sent again: an operator may remove the node, or another machine take its key, before
+        the node reads its first snapshot.
+        """
+        assert self.outstanding is not None and self.outstanding.request is not None
+        self._reported_endpoint = _endpoint_of(self.outstanding.request)
+        self.outstanding, self.connection_error = None, ""
+        self._starting, self._was_member, self._is_granted = False, True, True
 
     def endpoint_changed(self, request: Request) -> bool:
         """Whether ``request`` has another endpoint than the last one that the zone accepted.
@@ -183,9 +195,7 @@ class Membership:
             return
         self.blocked = ""
         if request.op == CHECK:
-            if reply.state == REMOVED and self._is_checked and not self.removed:
-                log.warning("zone %s removed this node", self.zone)
-                self.own, self.removed = None, True
+            self._handle_check(reply)
             return
         if reply.ok:
             self._reported_endpoint = _endpoint_of(request)
@@ -212,13 +222,30 @@ class Membership:
         if self.superseded:
             return
         if own is not None:
-            self._was_member, self.removed, self.blocked = True, False, ""
+            self._was_member, self.removed, self.blocked, self._is_granted = True, False, "", False
             self._remember()
+        elif self._is_granted:
+            self._is_granted = False
+            self._ask_for_removal()
         elif self._was_member and not self.removed and not self._join_is_awaited():
             log.warning("zone %s %s this node", self.zone, "removed" if removal else "lost")
             self.removed, self.outstanding = removal, None
             # Whether the key is blocked, too, is known from the reply to any request.
             self.start_request(CHECK if removal else JOIN)
+
+    def _ask_for_removal(self) -> None:
+        """Asks whether an operator removed this node; :meth:`_handle_check` handles the reply."""
+        self._is_checked = True
+        self.start_request(CHECK)
+
+    def _handle_check(self, reply: Reply) -> None:
+        if not self._is_checked or self.ended:
+            return
+        if reply.state == REMOVED:
+            log.warning("zone %s removed this node", self.zone)
+            self.own, self.removed = None, True
+        elif self.own is None:
+            self.start_request(JOIN)
 
     def _set_blocked(self, error: str, now: float) -> None:
         """Stands down, and asks again each minute: an operator may allow the key again."""

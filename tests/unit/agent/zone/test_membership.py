@@ -69,6 +69,50 @@ def test_a_node_starts_with_a_join_and_is_a_member_once_it_is_granted(membership
     assert not (membership.never_joined or membership.waiting or membership.error)
 
 
+@pytest.fixture
+def enrolled(membership: Membership) -> Membership:
+    """Of a node whose first join was granted, before it has read its zone as its own user."""
+    membership.enrol(0.0)
+    send(membership)
+    membership.granted()
+    membership.connected()
+    return membership
+
+
+def test_a_granted_join_is_not_sent_again_by_the_nodes_own_user(enrolled: Membership) -> None:
+    assert not enrolled.waiting
+    enrolled.update(OWN, removal=False)
+    assert (enrolled.member, enrolled.waiting, enrolled.error) == (True, False, "")
+
+
+def test_another_machine_that_joined_after_the_granted_join_supersedes_it(enrolled: Membership) -> None:
+    enrolled.update(peer(0, machine_id=OTHERS), removal=False)
+    assert enrolled.superseded
+
+
+@pytest.mark.parametrize("has_user", [True, False], ids=["by its own user", "after its user was deleted"])
+@pytest.mark.parametrize(("state", "then"), [("removed", ""), ("absent", JOIN)])
+def test_a_node_that_its_first_snapshot_lacks_asks_before_it_joins(
+    enrolled: Membership, has_user: bool, state: str, then: str
+) -> None:
+    """An operator removed it right after its join, or Redis lost its record."""
+    if has_user:
+        enrolled.update(None, removal=False)
+    else:
+        enrolled.enrol(0.0)
+    assert op_of(enrolled) == CHECK
+    send(enrolled)
+    enrolled.handle_reply(Reply(ok=True, state=state), None, 0.0)
+    assert (op_of(enrolled), enrolled.removed) == (then, state == "removed")
+
+
+def test_a_superseded_node_whose_user_is_deleted_does_not_join(member: Membership) -> None:
+    member.update(peer(0, machine_id=OTHERS), removal=False)
+    assert member.superseded
+    member.enrol(0.0)
+    assert op_of(member) == CHECK
+
+
 def test_the_first_refusal_is_raised_and_a_later_one_keeps_the_lease_and_is_repeated(
     membership: Membership,
 ) -> None:
