@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from jaywalk.controller.address import node_user
 from jaywalk.controller.client import ZoneClient
 from jaywalk.controller.connection import connect
 from jaywalk.controller.login import NodeLogin
@@ -69,6 +70,8 @@ def test_the_bytes_of_an_old_join_do_not_bring_a_released_node_back(
     assert client.ask(victim.request("check"), 20).ok
     release = Request.validated("release", ZONE, victim.key)
     assert operators.ask(release, 20, operators.keys.operator_inbox).ok
+    users = installation.server.client()
+    eventually(lambda: users.acl_getuser(node_user(ZONE, victim.key)) is None, "its user is deleted")
     password_holder.client.rpush(password_holder.keys.inbox, *recorded)
     outsider = login_of(installation, victim).open("attack")
     assert outsider.ask(victim.request("check"), 20).ok, "the recorded joins are served before this"
