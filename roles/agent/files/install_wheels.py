@@ -5,18 +5,28 @@ Only the pip settings that select the package source apply: a private index and 
 Other settings could install the packages elsewhere ("user", "target", "prefix") or reject them.
 """
 
+from __future__ import annotations
+
 import argparse
 import ast
+import hashlib
 import os
 import pathlib
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 
 PACKAGE_SOURCE_SETTINGS = (
     *("index-url", "extra-index-url", "find-links", "trusted-host"),
     *("proxy", "cert", "client-cert", "timeout", "retries"),
+)
+# Where distributions keep the wheel of pip that `python3 -m venv` would install into each venv.
+PIP_WHEEL_FOLDERS = (
+    *filter(None, [sysconfig.get_config_var("WHEEL_PKG_DIR")]),
+    "/usr/share/python-wheels",
+    str(pathlib.Path(os.__file__).with_name("ensurepip") / "_bundled"),
 )
 # In pip's order of precedence: a later section overrides an earlier one.
 PIP_CONFIG_SECTIONS = ("global", "install", ":env:")
@@ -49,25 +59,47 @@ def install(options: argparse.Namespace) -> None:
     """Recreates the venv if --clear is given, and installs the wheel with its dependencies."""
     extras = {extra for extra in options.extras.split(",") if extra}
     clean = {name: text for name, text in os.environ.items() if not name.startswith(("PIP_", "PYTHON"))}
-    python = options.venv / "bin/python"
+    pip_wheel = find_pip_wheel()
     if options.clear:
         if (options.venv / "wheels-of-jaywalk-supervisor").exists():
             extras.add("supervisor")  # the supervisor runs from the same venv
-        subprocess.run(["python3", "-m", "venv", "--clear", options.venv], check=True, env=clean)
-    environment = {**clean, **package_source(str(python)), "PIP_CONFIG_FILE": os.devnull}
-    wheel = options.wheels / options.wheel
+        without = ["--without-pip"] if pip_wheel else []
+        subprocess.run(["python3", "-m", "venv", "--clear", *without, options.venv], check=True, env=clean)
+    pip = pip_command(options.venv / "bin/python", pip_wheel, options.wheels / "pip")
+    environment = {**clean, **package_source(pip), "PIP_CONFIG_FILE": os.devnull}
     quiet = ["--quiet", "--no-input", "--disable-pip-version-check", "--force-reinstall"]
     source = ["--find-links", str(options.wheels), *(["--no-index"] if options.no_index else [])]
-    argv = [str(python), "-I", "-m", "pip", "install", *quiet, *source]
-    hashed = list_with_hashes(wheel, "supervisor" if "supervisor" in extras else "agent")
-    if hashed:
-        requirements = options.wheels / "requirements.txt"
-        requirements.write_bytes(hashed)
-        subprocess.run(
-            [*argv, "--require-hashes", "--requirement", requirements], check=True, env=environment
-        )
+    what = requirements(options.wheels, options.wheel, extras)
+    subprocess.run([*pip, "install", *quiet, *source, *what], check=True, env=environment)
+
+
+def find_pip_wheel() -> pathlib.Path | None:
+    """Returns the wheel of pip that the distribution brings for venvs, if it is in a known place."""
+    for folder in PIP_WHEEL_FOLDERS:
+        for wheel in pathlib.Path(folder).glob("pip-*.whl"):
+            return wheel
+    return None
+
+
+def pip_command(python: pathlib.Path, wheel: pathlib.Path | None, folder: pathlib.Path) -> list[str]:
+    """Returns the command of pip for a venv: from the wheel, unpacked into the folder, or its own."""
+    if wheel is None:
+        return [str(python), "-I", "-m", "pip"]
+    shutil.unpack_archive(wheel, folder, "zip")
+    return [str(python), "-I", str(folder / "pip")]
+
+
+def requirements(wheels: pathlib.Path, name: str, extras: set[str]) -> list[str]:
+    """Returns pip's arguments for the wheel and its dependencies, which it lists with their hashes."""
+    wheel = wheels / name
     named = f"jaywalk[{','.join(sorted(extras))}] @ {wheel.as_uri()}"
-    subprocess.run([*argv, *(["--no-deps"] if hashed else []), named], check=True, env=environment)
+    hashed = list_with_hashes(wheel, "supervisor" if "supervisor" in extras else "agent")
+    if not hashed:
+        return [named]
+    own_hash = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    listed = wheels / "requirements.txt"
+    listed.write_bytes(hashed + f"\n{named} --hash=sha256:{own_hash}\n".encode())
+    return ["--no-deps", "--require-hashes", "--requirement", str(listed)]
 
 
 def list_with_hashes(wheel: pathlib.Path, name: str) -> bytes:
@@ -81,9 +113,9 @@ def list_with_hashes(wheel: pathlib.Path, name: str) -> bytes:
     return b""
 
 
-def package_source(python: str) -> dict[str, str]:
+def package_source(pip: list[str]) -> dict[str, str]:
     """Returns the machine's pip settings that select the package source, as environment variables."""
-    argv = [python, "-m", "pip", "config", "list", "--disable-pip-version-check"]
+    argv = [*pip, "config", "list", "--disable-pip-version-check"]
     listed = subprocess.run(argv, capture_output=True, text=True, check=False).stdout
     found = {}
     for section in PIP_CONFIG_SECTIONS:

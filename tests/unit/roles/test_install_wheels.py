@@ -26,7 +26,7 @@ def test_only_settings_of_package_sources_are_kept(tmp_path: Path) -> None:
     python = tmp_path / "python"
     python.write_text(f"#!/bin/sh\ncat <<'END'\n{LISTED}END\n")
     python.chmod(0o755)
-    assert runpy.run_path(str(INSTALLER))["package_source"](str(python)) == {
+    assert runpy.run_path(str(INSTALLER))["package_source"]([str(python)]) == {
         "PIP_EXTRA_INDEX_URL": "\nhttps://one.example/simple\nhttps://two.example/simple",
         "PIP_INDEX_URL": "https://install.example/simple",
         "PIP_TIMEOUT": "30",
@@ -64,3 +64,4 @@ def test_a_broken_venv_is_recreated_with_modes_for_all_users(
     assert not wheels.exists()
     assert subprocess.run([venv / "bin/python", "--version"], check=False).returncode == 0
     assert (venv / "lib").stat().st_mode & 0o055 == 0o055
+    assert not list(venv.glob("lib/*/site-packages/pip*")), "pip runs from the distribution's wheel"
