@@ -23,6 +23,7 @@ from jaywalk.mesh.node_interface import LocalNode
 from jaywalk.trust.lock import Lock
 from jaywalk.trust.supervisor_keys import TrustedKeys
 from jaywalk.wireguard import keys
+from jaywalk.zone.join_tokens import checked_text
 from jaywalk.zone.network_bounds import NetworkBounds
 
 from .host.netns import runner_in
@@ -55,6 +56,7 @@ class AgentConfig:
     controller_user: str = ""
     controller_password: str = ""
     controller_password_file: str = ""
+    join_token_file: str = ""
     controller_ca: str = ""
     controller_cert: str = ""
     controller_key: str = ""
@@ -171,6 +173,19 @@ class AgentConfig:
                 "give --controller-password-file FILE or JAYWALK_CONTROLLER_PASSWD",
             )
         return replace(place, user=self.controller_user, password=password)
+
+    def join_token(self) -> str:
+        """The join token in the file of :attr:`join_token_file`, read anew each time; empty without one.
+
+        A node that joined needs it no more, so that its file may be gone.  Raises ``InvalidValue`` for a file
+        that holds none.
+        """
+        if not self.join_token_file:
+            return ""
+        if not Path(self.join_token_file).exists():
+            log.info("there is no join token in %s: joining without one", self.join_token_file)
+            return ""
+        return checked_text(read_secret(self.join_token_file, "join token"))
 
     def prover(self) -> Prover | None:
         """Proves this node's requests, with the key file's private key; None without the library for it.

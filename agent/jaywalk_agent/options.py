@@ -123,6 +123,12 @@ _TABLE = (
         "TEXT",
         "its password; every user of this machine can read it here, prefer the file",
     ),
+    Option(
+        "join_token_file",
+        "JAYWALK_JOIN_TOKEN_FILE",
+        "FILE",
+        "file with a join token, for a node that is not in the zone yet",
+    ),
     Option("controller_ca", "JAYWALK_CONTROLLER_CA", "FILE", "CA of its certificate for TLS, the system's"),
     Option("controller_cert", "JAYWALK_CONTROLLER_CERT", "FILE", "TLS certificate of this node, if demanded"),
     Option("controller_key", "JAYWALK_CONTROLLER_KEY", "FILE", "private key of that certificate"),
@@ -247,7 +253,7 @@ _TABLE = (
 OPTIONS: Mapping[str, Option] = {option.name: option for option in _TABLE}
 # Options that hold a secret, and those that name a file with one.
 SECRET_OPTIONS = ("private_key", "controller_password")
-SECRET_FILE_OPTIONS = ("private_key_file", "controller_password_file")
+SECRET_FILE_OPTIONS = ("private_key_file", "controller_password_file", "join_token_file")
 
 
 def collect_options(

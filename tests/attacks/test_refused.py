@@ -105,6 +105,8 @@ def keys_of(zone: str) -> list[str]:
         keys.operator_inbox,
         keys.last_seen,
         keys.audit,
+        keys.join_tokens,
+        keys.pending,
         keys.reply("*"),
         ZONES,
         TOKENS,

@@ -212,8 +212,8 @@ COMMITS = (
     Mutant(
         "leases-of-others-not-followed",
         STATE,
-        "return self.put(change.key, self.peers.get(change.key), record)",
-        "return self.put(change.key, self.peers.get(change.key), record if peer else lease)",
+        "return self.put(change.key, self.peers.get(change.key), kept)",
+        "return self.put(change.key, self.peers.get(change.key), kept if peer else lease)",
         "what an operator reserved by one supervisor another one gives away",
         of("unit/supervisor/decisions/test_agent_requests.py", "test_what_holds_after_any_requests"),
     ),

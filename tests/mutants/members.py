@@ -144,8 +144,8 @@ MEMBERS = (
     Mutant(
         "seen-outlives-the-lease",
         f"{SUPERVISOR}/store/store.py",
-        "if gone := [change.key for change in changes if change.key not in state.leases]:",
-        "if gone := [change.key for change in changes if change.key in state.leases]:",
+        "if gone := [key for key in left if key not in state.leases]:",
+        "if gone := [key for key in left if key in state.leases]:",
         "the table of who was seen grows for ever, and forgets who is there",
         of("integration/supervisor/decisions/test_last_seen.py", "test_what_was_seen_goes_with_the_lease"),
     ),

@@ -40,7 +40,7 @@ def secrets_of(options: Mapping[str, str], folder: Path, files: Iterable[Path] =
         with suppress(JaywalkError):
             variables = read_variables(str(path)) if path.suffix == ".env" else {}
             found |= _values(variables, ("PASSWD", "PRIVATE_KEY"))
-            named |= _values(variables, ("PASSWD_FILE", "KEY_FILE"))
+            named |= _values(variables, ("PASSWD_FILE", "KEY_FILE", "TOKEN_FILE"))
     for file in named:
         with suppress(JaywalkError, OSError):
             found.add(read_secret(file, "secret"))

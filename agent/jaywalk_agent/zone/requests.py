@@ -35,8 +35,9 @@ class NodeRequests:
 
     def join(self) -> Request:
         """All that this node requests, and what it had, should Redis not know it any more."""
-        join = self._checked(JOIN, **self._desired(), **self._endpoint_fields())
         known = self._membership
+        token = "" if known.own is not None else self._config.join_token()
+        join = self._checked(JOIN, **self._desired(), **self._endpoint_fields(), join_token=token)
         signed = known.own.signed if known.own is not None else None
         return self._in_order(
             replace(join, former_ip=known.former_addresses, former_name=known.former_name, signed=signed)

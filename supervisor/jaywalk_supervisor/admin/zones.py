@@ -201,6 +201,7 @@ def remove(store: Store, name: str, force: bool) -> dict[str, Any]:
     everything = (
         *(keys.peers, keys.meta, keys.leases, keys.events, keys.inbox, keys.operator_inbox),
         *(keys.credentials, keys.blocked, keys.floors, keys.last_seen, keys.leader),
+        *(keys.join_tokens, keys.pending),
     )
     entry = zone_entry(store.author, "zone-remove", _settings(store, name), None)
     # First, so that a supervisor that misses the zone finds that an operator removed it.

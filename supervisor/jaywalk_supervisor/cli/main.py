@@ -21,7 +21,7 @@ from jaywalk.service.version import installed_version
 
 from ..store.audit import OPERATOR
 from ..store.store import Store
-from . import API_ADDRESS, audit, key, lock, peer, token, zone
+from . import API_ADDRESS, audit, join_token, key, lock, peer, token, zone
 from .controller_options import (
     add_controller_options,
     add_option,
@@ -31,6 +31,7 @@ from .controller_options import (
 
 _COMMANDS = {
     "audit": audit.run,
+    "join-token": join_token.run,
     "key": key.run,
     "lock": lock.run,
     "peer": peer.run,
@@ -87,6 +88,7 @@ def parser() -> ArgumentParser:
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
     zone.add_commands(commands, common)
     peer.add_commands(commands, common)
+    join_token.add_commands(commands, common)
     token.add_commands(commands, common)
     key.add_commands(commands, common)
     lock.add_commands(commands, common)

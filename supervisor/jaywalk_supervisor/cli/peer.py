@@ -30,25 +30,31 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     remove.add_argument("--no-block", action="store_true", help="let it join again")
     remove.add_argument("--reason", default="", help="why, for those who list the blocks", metavar="TEXT")
     reserve = verb("reserve", "reserve what the zone's policy permits to no member; it may join later")
-    reserve.add_argument("--name", default="", help="its name in the zone", metavar="NAME")
+    approve = verb("approve", "let a key join a zone that admits nobody without an approval; like reserve")
+    for parser in (reserve, approve):
+        _add_reservation(parser)
+    allow = verb("allow", "end the block of a key; its node may join again")
+    for parser in (show, remove, reserve, approve):
+        parser.add_argument("peer", help="the peer's public key or its name")
+    allow.add_argument("peer", help="the blocked public key", metavar="key")
+    for parser in (listing, show, remove, reserve, approve, allow):
+        parser.add_argument("--zone", default="", help="only this zone (default: all)", metavar="ZONE")
+
+
+def _add_reservation(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--name", default="", help="its name in the zone", metavar="NAME")
     for flag, text, metavar in (
         ("--request-ip", "an address of the zone's pools (repeat)", "IP"),
         ("--child-prefix", "a network behind the peer, which it then keeps (repeat)", "PREFIX"),
     ):
-        reserve.add_argument(flag, action="append", default=[], help=text, metavar=metavar)
-    reserve.add_argument(
+        parser.add_argument(flag, action="append", default=[], help=text, metavar=metavar)
+    parser.add_argument(
         "--grant",
         action="append",
         choices=(*GRANTS, NONE),
         help="all that it may have beyond the policy: relay for others, or have its declared endpoint count "
         f"as the operator's word (repeat); {NONE} takes both back (default: as before)",
     )
-    allow = verb("allow", "end the block of a key; its node may join again")
-    for parser in (show, remove, reserve):
-        parser.add_argument("peer", help="the peer's public key or its name")
-    allow.add_argument("peer", help="the blocked public key", metavar="key")
-    for parser in (listing, show, remove, reserve, allow):
-        parser.add_argument("--zone", default="", help="only this zone (default: all)", metavar="ZONE")
 
 
 def run(store: Store, options: argparse.Namespace) -> int:
@@ -130,7 +136,14 @@ def _print_change(options: argparse.Namespace, changed: bool, facts: dict[str, A
     return 0
 
 
-_VERBS = {"list": _list, "show": _show, "remove": _remove, "reserve": _reserve, "allow": _allow}
+_VERBS = {
+    "list": _list,
+    "show": _show,
+    "remove": _remove,
+    "reserve": _reserve,
+    "approve": _reserve,
+    "allow": _allow,
+}
 
 
 def _text(value: Any) -> str:

@@ -17,7 +17,7 @@ from ..monitoring import request_log
 from ..monitoring.clock import elapsed
 from ..monitoring.health import Health
 from ..monitoring.request_log import LoggedRequest
-from ..state.zone_state import BlockUndo, Undo, ZoneState
+from ..state.zone_state import AnyUndo, ZoneState
 from ..store.audit import AuditEntry, audit_entries
 from .answered import AnsweredRequests, Answers, identity_of, is_operator_request, with_first_outcome
 from .inboxes import InboxEntry
@@ -41,7 +41,7 @@ class Batch:
 
     changes: list[Change] = field(default_factory=list)
     answers: list[tuple[InboxEntry, Reply]] = field(default_factory=list)
-    undos: list[Undo | BlockUndo] = field(default_factory=list)
+    undos: list[AnyUndo] = field(default_factory=list)
     audit: list[AuditEntry] = field(default_factory=list)
     changing: Answers = field(default_factory=dict)
     size: int = 0
@@ -111,7 +111,7 @@ def _decide_and_apply(
     state: ZoneState, request: Request, now: float, batch: Batch, installation: Installation
 ) -> Reply:
     """Decides on one request and applies it; an internal error is answered and affects no other request."""
-    undos: list[Undo | BlockUndo] = []
+    undos: list[AnyUndo] = []
     try:
         decision: Decision = decide(state, request, now, installation)
         for change in decision.changes:

@@ -11,9 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 import redis
 
 from jaywalk.controller.errors import is_full
+from jaywalk.zone.events import ADMISSION
 from jaywalk.zone.reply_streams import ReplyTo
 
 from ..decisions import last_seen
+from ..decisions.admission import needs_tokens
 from ..monitoring.clock import Timekeeper
 from ..monitoring.health import Health
 from ..monitoring.memory import FREEING, MemoryMonitor
@@ -81,6 +83,9 @@ class BatchCommitter:
             if state.zone.policy.takeover == "stale":
                 requests = (entry.request for entry in entries if entry.request is not None)
                 state.last_seen_at = store.last_seen(zone, last_seen.owners(state, requests))
+            if any(entry.request is not None and needs_tokens(entry.request) for entry in entries):
+                # After the state: a commit of another supervisor since then makes ours a conflict.
+                state.join_tokens = store.join_tokens(zone)
             batch = self.decider.batch(state, entries, self.time.now())
             if self.write(store, zone, batch, entries[: batch.decided], more_wait, when_full):
                 entries = entries[batch.decided :]
@@ -119,7 +124,8 @@ class BatchCommitter:
         if outcome == "OK":
             self._logs.record_written(zone, batch.size + CHANGE_BYTES * len(batch.changes))
             self.zones.committed(zone)
-            self.zones.users.committed(state, credentials, (change.key for change in batch.changes))
+            keys = (change.key for change in batch.changes if change.sign != ADMISSION)
+            self.zones.users.committed(state, credentials, keys)
             self.decider.committed(zone, batch)
             return True
         state.undo(batch.undos)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from jaywalk.core.errors import BadRequest, InvalidValue
 from jaywalk.service.repeat_filter import RepeatFilter
 from jaywalk.trust.envelope import is_proven
+from jaywalk.zone import join_tokens
 from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk.zone.reply_streams import ReplyTo
 from jaywalk.zone.requests import (
@@ -196,5 +197,7 @@ def _entry(text: str, zone: str, ops: Sequence[str], proof: Proof | None) -> Inb
             f"a request for {request.key} is proven with {proof.key}",
             "send each node's requests with its own key",
         )
-    request = replace(request, proven=True)
+    bound_to = zone, request.key, request.nonce
+    token = join_tokens.opened_text(proof.secret, request.sealed, *bound_to) if request.sealed else ""
+    request = replace(request, proven=True, join_token=token)
     return InboxEntry(request.reply_to, request, proof=proof, op=request.op, seq=request.seq)

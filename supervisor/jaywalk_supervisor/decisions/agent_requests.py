@@ -19,12 +19,13 @@ from jaywalk.zone.events import Change
 from jaywalk.zone.member_authority import check_member_prefixes
 from jaywalk.zone.models import Lease, Peer
 from jaywalk.zone.names import unique_name
-from jaywalk.zone.record_fields import LEASE
+from jaywalk.zone.record_fields import GRANTS, LEASE
 from jaywalk.zone.requests import CHECK, REMOVED, REPORT, Reply, Request
 from jaywalk.zone.reservations import merge_prefixes, unclaimed
 from jaywalk.zone.retention import may_be_retained
 
 from ..state.zone_state import ZoneState
+from .admission import admitted, granted_name, granted_prefixes, spent
 from .allocation import Claimant, Grant, check_prefixes, choose, filter_free, unreadable_refusal
 from .authority import UNKNOWN, Installation, check_quota, permitted
 from .blocks import check_not_blocked
@@ -44,7 +45,7 @@ def decide(state: ZoneState, request: Request, now: float, installation: Install
         check_not_blocked(state, request)
         check_possession(state, request)
         _check_same_machine(state.peers.get(request.key), request)
-        request = permitted(state, request, installation)
+        request = permitted(state, admitted(state, request, now), installation)
         decision = _HANDLERS[request.op](state, request, now)
         _check_not_overwriting(state, request, decision.changes)
     except RequestRefused as refusal:
@@ -72,8 +73,9 @@ def _join(state: ZoneState, request: Request, now: float) -> Decision:
     if request.key in state.peers and lease is not None and lease.seq == request.seq:
         # A repeated request: it must not undo what another node was granted since.
         return Decision(Reply.granted(lease, changed=False))
-    reservation = _claimed(state, lease, request.name)
-    check_quota(state, reservation or lease)
+    reservation = _claimed(state, lease, request)
+    if request.token is None:
+        check_quota(state, reservation or lease)
     held = reservation or lease
     keys = frozenset({request.key, reservation.key} if reservation else {request.key})
     may_take = state.zone.policy.takeover != "never"
@@ -82,6 +84,8 @@ def _join(state: ZoneState, request: Request, now: float) -> Decision:
         own = (*filter_free(state, request.former_ip), *own)
     grant = choose(state, Claimant(own, keys, may_take), request.request_ip, now)
     kept, host = (held.reserved_prefixes, held.host) if held else ((), "")
+    kept = merge_prefixes(kept, granted_prefixes(request.token, request))
+    host = host or granted_name(state, request, held)
     name, asked = (host, "") if host else _name(state, keys, request, lease)
     prefixes = merge_prefixes(kept, request.child_prefixes)
     check_member_prefixes(state.zone.policy, state.zone.name, request.child_prefixes, kept)
@@ -102,7 +106,7 @@ def _join(state: ZoneState, request: Request, now: float) -> Decision:
         reserved_prefixes=kept,
         requested_name=asked,
         signed=newest_statement(state, lease, request),
-        grants=_grants_of(held),
+        grants=_grants_of(held, request),
         proven=request.proven,
     )
     freed = end_lease(state, reservation, now) if reservation else ()
@@ -112,22 +116,27 @@ def _join(state: ZoneState, request: Request, now: float) -> Decision:
         *note(state, keys, name, asked),
         *_other_machine_notes(state.peers.get(request.key), request),
     )
-    return replace(decision, reply=replace(decision.reply, notes=notes))
+    changes = (*decision.changes, *spent(request))
+    return replace(decision, changes=changes, reply=replace(decision.reply, notes=notes))
 
 
-def _claimed(state: ZoneState, lease: Lease | None, name: str) -> Lease | None:
-    """Returns the reservation by name that a node with ``lease`` claims by joining as ``name``, or None.
+def _claimed(state: ZoneState, lease: Lease | None, request: Request) -> Lease | None:
+    """Returns the reservation by name that a node with ``lease`` claims by its join, or None.
 
-    A node chooses its own name, so the zone's policy has to permit that; a host that has a reservation claims
-    no second one.
+    A node chooses its own name, so the zone's policy or a join token for names has to permit that; a host
+    that has a reservation claims no second one.
     """
-    if not state.zone.policy.member_claims or (lease is not None and lease.host):
+    named = request.token is not None and bool(request.token.names)
+    if not (state.zone.policy.member_claims or named) or (lease is not None and lease.host):
         return None
-    return unclaimed(state.leases, name)
+    return unclaimed(state.leases, request.name)
 
 
-def _grants_of(held: Lease | None) -> tuple[str, ...]:
+def _grants_of(held: Lease | None, request: Request) -> tuple[str, ...]:
     """Returns the grants of a node that joins with the lease ``held``; older versions wrote none."""
+    if request.token is not None:
+        words = {*request.token.grants, *(held.grants if held else ())}
+        return (LEASE, *(word for word in GRANTS if word in words))
     if held is None or held.grants or not held.is_operators or held.has_placeholder_key:
         return held.grants if held is not None else ()
     return (LEASE,)

@@ -48,7 +48,7 @@ def permitted(state: ZoneState, request: Request, installation: Installation = U
     if request.op not in ("join", "endpoint"):
         return request
     held = state.leases.get(request.key)
-    grants = held.grants if held else ()
+    grants = (*(held.grants if held else ()), *(request.token.grants if request.token else ()))
     policy, name = state.zone.policy, state.zone.name
     if request.relay and not may_relay(policy, grants):
         request = _noted(replace(request, relay=0), without_relay_grant(name))

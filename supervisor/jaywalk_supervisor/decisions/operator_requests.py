@@ -24,6 +24,7 @@ from jaywalk.zone.reservations import (
 
 from ..state.zone_state import ZoneState
 from . import blocks
+from .admission import TOKEN_HANDLERS
 from .allocation import Claimant, Grant, check_prefixes, choose
 from .authority import without_authority
 from .decision import ABSENT, Decision, admit, displacements, end_lease, grant_time, leave_unknown
@@ -109,4 +110,5 @@ OPERATOR_HANDLERS: Mapping[str, Callable[[ZoneState, Request, float], Decision]]
     SIGN: sign,
     "block": blocks.block,
     "allow": blocks.allow,
+    **TOKEN_HANDLERS,
 }

@@ -23,7 +23,7 @@ def check_types(client: Any, zone: str) -> None:
         **dict.fromkeys(
             (
                 *(keys.meta, keys.peers, keys.leases, keys.last_seen, keys.credentials),
-                *(keys.blocked, keys.floors),
+                *(keys.blocked, keys.floors, keys.join_tokens, keys.pending),
             ),
             "hash",
         ),

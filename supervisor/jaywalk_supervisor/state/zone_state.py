@@ -14,7 +14,8 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from jaywalk.core.errors import InvalidValue
-from jaywalk.zone.events import BLOCK, Change, Event, Gap
+from jaywalk.zone.events import ADMISSION, BLOCK, Change, Event, Gap
+from jaywalk.zone.join_tokens import JoinToken
 from jaywalk.zone.marks import Head, agree, number, readable
 from jaywalk.zone.models import Lease, Peer, Zone, lease_of
 from jaywalk.zone.redis_keys import ZoneKeys
@@ -58,6 +59,16 @@ class BlockUndo(NamedTuple):
     blocked: bool
 
 
+class TokenUndo(NamedTuple):
+    """The join token of an id before a change."""
+
+    id: str
+    token: JoinToken | None
+
+
+AnyUndo = Undo | BlockUndo | TokenUndo
+
+
 class ZoneState:
     """A zone at (epoch, rev), in the history that ``mark`` belongs to ("" if unknown).
 
@@ -67,6 +78,7 @@ class ZoneState:
     are received without a gap.  ``observations`` holds the endpoints at which peers observe one another.
     ``blocked`` holds the keys that an operator blocked.  ``floors`` holds the last seq of keys whose lease
     ended, and ``least_seq`` is the floor of those that it does not hold.
+    ``join_tokens`` holds them as they were read from Redis for the last decision that needed them.
     ``endpoint_hosts`` counts the peers at each address, and ``member_leases`` the leases without an
     operator's word.
     ``unreadable`` marks the keys with a record in Redis that does not parse: the lease of such a key holds
@@ -88,6 +100,7 @@ class ZoneState:
         self.prefixes = PrefixIndex()
         self.unreadable: dict[str, Unreadable] = {}
         self.blocked: set[str] = set()
+        self.join_tokens: dict[str, JoinToken] = {}
         self.floors: dict[str, Floor] = {}
         self.least_seq = 0
         self.last_seen_at: Mapping[str, int] = {}
@@ -209,13 +222,18 @@ class ZoneState:
             if not keys:
                 self._names.pop(name, None)
 
-    def apply(self, change: Change, peer: Peer | None = None) -> Undo | BlockUndo:
+    def apply(self, change: Change, peer: Peer | None = None) -> AnyUndo:
         """Applies one change; raises ``InvalidValue`` if its record does not parse.
 
         ``peer`` is the parsed record of a ``+`` that this supervisor wrote, so that it is not parsed again.
         """
         if change.sign == BLOCK:
             return self._set_blocked(change.key, change.record is not None)
+        if change.sign == ADMISSION:
+            record = change.record
+            return self._set_token(
+                change.key, None if record is None else JoinToken.from_wire(change.key, record)
+            )
         lease = self.leases.get(change.key)
         if change.sign == "+":
             if peer is None or peer.key != change.key:
@@ -226,14 +244,16 @@ class ZoneState:
             return self.put(change.key, None, None)
         if change.sign == "-":
             return self.put(change.key, None, _left(lease, change.record or {}))
-        record = None if change.record is None else Lease.from_wire(change.key, change.record)
-        return self.put(change.key, self.peers.get(change.key), record)
+        kept = None if change.record is None else Lease.from_wire(change.key, change.record)
+        return self.put(change.key, self.peers.get(change.key), kept)
 
-    def undo(self, undos: Iterable[Undo | BlockUndo]) -> None:
+    def undo(self, undos: Iterable[AnyUndo]) -> None:
         """Undoes changes, the last one first."""
         for undo in reversed(list(undos)):
             if isinstance(undo, BlockUndo):
                 self._set_blocked(*undo)
+            elif isinstance(undo, TokenUndo):
+                self._set_token(*undo)
             else:
                 self.put(*undo[:4])
                 _set(self.floors, undo.key, undo.floor)
@@ -244,6 +264,11 @@ class ZoneState:
             self.blocked.add(key)
         else:
             self.blocked.discard(key)
+        return before
+
+    def _set_token(self, token_id: str, token: JoinToken | None) -> TokenUndo:
+        before = TokenUndo(token_id, self.join_tokens.get(token_id))
+        _set(self.join_tokens, token_id, token)
         return before
 
     def apply_event(self, event: Event) -> None:

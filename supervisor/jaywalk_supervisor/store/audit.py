@@ -12,11 +12,12 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from jaywalk.zone import codec
-from jaywalk.zone.events import BLOCK, Change
+from jaywalk.zone.events import ADMISSION, BLOCK, Change
+from jaywalk.zone.join_tokens import JoinToken
 from jaywalk.zone.models import Lease, Zone
 from jaywalk.zone.requests import OPERATOR_OPS, Request
 
-from ..state.zone_state import BlockUndo, Undo
+from ..state.zone_state import AnyUndo, TokenUndo, Undo
 
 # What a supervisor does by itself, such as the end of an expired lease.
 SUPERVISOR = "supervisor"
@@ -31,7 +32,7 @@ class AuditEntry(NamedTuple):
     """One entry: ``before`` and ``after`` are the record as JSON, empty if there is none.
 
     ``who`` is ``node KEY``, ``token NAME``, ``operator USER@HOST``, or ``supervisor``; ``record`` is ``lease
-    KEY``, ``block KEY``, ``zone`` or ``token NAME``.
+    KEY``, ``block KEY``, ``join-token ID``, ``zone`` or ``token NAME``.
     """
 
     who: str
@@ -55,29 +56,42 @@ def author_of(request: Request) -> str:
 def audit_entries(
     request: Request,
     changes: Iterable[Change],
-    undos: Iterable[Undo | BlockUndo],
+    undos: Iterable[AnyUndo],
     leases: Mapping[str, Lease],
 ) -> Iterator[AuditEntry]:
     """Yields the entries for the ``changes`` that a request made, which ``undos`` take back."""
-    who = author_of(request)
+    who, undos = author_of(request), list(undos)
     for change in changes:
         if change.sign == BLOCK:
             yield AuditEntry(who, request.op, f"block {change.key}", after=change.text)
+    yield from _token_entries(who, request.op, changes, undos)
     yield from lease_entries(who, request.op, undos, leases)
 
 
 def lease_entries(
-    who: str, action: str, undos: Iterable[Undo | BlockUndo], leases: Mapping[str, Lease]
+    who: str, action: str, undos: Iterable[AnyUndo], leases: Mapping[str, Lease]
 ) -> Iterator[AuditEntry]:
     """Yields an entry for each lease that ``undos`` say was another one before ``leases``."""
     before: dict[str, Lease | None] = {}
     for undo in undos:
-        if isinstance(undo, BlockUndo):
-            continue
-        before.setdefault(undo.key, undo.lease)
+        if isinstance(undo, Undo):
+            before.setdefault(undo.key, undo.lease)
     for key, lease in before.items():
         if not _says_the_same(lease, leases.get(key)):
             yield AuditEntry(who, action, f"lease {key}", _text(lease), _text(leases.get(key)))
+
+
+def _token_entries(
+    who: str, action: str, changes: Iterable[Change], undos: Iterable[AnyUndo]
+) -> Iterator[AuditEntry]:
+    """Yields the entries for join tokens that are new, removed, or were used; none names a hash."""
+    before = {undo.id: undo.token for undo in undos if isinstance(undo, TokenUndo)}
+    for change in changes:
+        if change.sign == ADMISSION:
+            record = change.record
+            after = None if record is None else JoinToken.from_wire(change.key, record)
+            texts = ("" if token is None else token.audit_text for token in (before.get(change.key), after))
+            yield AuditEntry(who, action, f"join-token {change.key}", *texts)
 
 
 def zone_entry(who: str, action: str, before: Zone | None, after: Zone | None) -> AuditEntry:

@@ -8,8 +8,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from jaywalk.zone import codec
-from jaywalk.zone.events import BLOCK, Change
-from jaywalk.zone.redis_keys import ZoneKeys
+from jaywalk.zone.events import ADMISSION, BLOCK, Change
 from jaywalk.zone.reply_streams import ReplyTo
 
 from ..state.zone_state import ZoneState
@@ -46,7 +45,7 @@ def commit_args(
     ``mark`` is the mark of the new revision, ``credentials`` the records of nodes' passwords by key.
     """
     wait_ms = state.desired_wait_ms
-    logged = [change for change in changes if change.sign != BLOCK]
+    logged = [change for change in changes if change.sign not in (BLOCK, ADMISSION)]
     blocks = {change.key: change for change in changes if change.sign == BLOCK}
     touched = dict.fromkeys(change.key for change in logged)
     peers = {change.key: change.text for change in logged if change.sign == "+" and change.key in state.peers}
@@ -58,7 +57,9 @@ def commit_args(
         [key for key in touched if key not in state.leases],
     )
     keys = state.keys
-    further = [_blocked_part(keys, blocks)] if blocks else []
+    tokens = {change.key: change for change in changes if change.sign == ADMISSION}
+    parts_of = ((keys.blocked, blocks), (keys.join_tokens, tokens))
+    further = [_hash_part(name, records) for name, records in parts_of if records]
     ended = {key: state.floors[key].to_wire() for key in touched if key in state.floors}
     if ended:
         further.append(HashPart(keys.floors, [part for record in ended.items() for part in record]))
@@ -92,7 +93,7 @@ def commit_args(
     )
 
 
-def _blocked_part(keys: ZoneKeys, blocks: Mapping[str, Change]) -> HashPart:
-    """Returns the records of keys that are blocked, and the keys that are allowed again."""
-    blocked = [part for key, change in blocks.items() if change.text for part in (key, change.text)]
-    return HashPart(keys.blocked, blocked, [key for key, change in blocks.items() if not change.text])
+def _hash_part(name: str, changes: Mapping[str, Change]) -> HashPart:
+    """Returns the records that ``changes`` set, and the fields of those without a record."""
+    to_set = [part for key, change in changes.items() if change.text for part in (key, change.text)]
+    return HashPart(name, to_set, [key for key, change in changes.items() if not change.text])

@@ -19,7 +19,8 @@ from jaywalk.controller.errors import is_full
 from jaywalk.core.errors import InvalidValue, JaywalkError
 from jaywalk.zone import codec
 from jaywalk.zone.blocks import Block
-from jaywalk.zone.events import Change, Event, Gap
+from jaywalk.zone.events import ADMISSION, Change, Event, Gap
+from jaywalk.zone.join_tokens import JoinToken
 from jaywalk.zone.marks import Head
 from jaywalk.zone.models import SCHEMA, Lease, Zone
 from jaywalk.zone.redis_keys import HEAD_FIELDS, ZONES, ZoneKeys
@@ -129,6 +130,16 @@ class Store(Connection):
         with explaining_wrong_types(self.redis, zone):
             records = self.redis.hgetall(ZoneKeys(zone).blocked)
         return {key: Block.from_wire(record) for key, record in records.items()}
+
+    def join_tokens(self, zone: str) -> dict[str, JoinToken]:
+        """Returns the join tokens of a zone, by id; a record that does not parse is none."""
+        with explaining_wrong_types(self.redis, zone):
+            records = self.redis.hgetall(ZoneKeys(zone).join_tokens)
+        found = {}
+        for token_id, record in records.items():
+            with suppress(InvalidValue):
+                found[token_id] = JoinToken.from_wire(token_id, record)
+        return found
 
     def set_blocks(self, zone: str, blocks: Mapping[str, Block]) -> None:
         """Writes blocks of a zone that does not exist yet."""
@@ -274,7 +285,8 @@ class Store(Connection):
         if outcome == "OK" and changes:
             state.rev, state.mark = state.rev + 1, mark
             state.wait_ms = wait_ms
-            if gone := [change.key for change in changes if change.key not in state.leases]:
+            left = (change.key for change in changes if change.sign != ADMISSION)
+            if gone := [key for key in left if key not in state.leases]:
                 self.redis.hdel(state.keys.last_seen, *gone)
                 if self.makes_users:
                     node_users.remove(self, state.zone.name, gone)

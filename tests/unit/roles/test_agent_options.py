@@ -20,7 +20,7 @@ DERIVED = ("controller", "controller_password_file", "controller_ca", "private_k
 # For commands typed by hand, and the flag in the unit.
 BY_HAND = (
     *("controller_user", "controller_password", "controller_cert", "controller_key"),
-    *("private_key", "public_key", "state_dir", "config"),
+    *("private_key", "public_key", "state_dir", "config", "join_token_file"),
 )
 UNIT_FLAG = "agent_mode"
 GIVEN = [option for option in OPTIONS.values() if option.name not in (*DERIVED, *BY_HAND, UNIT_FLAG)]

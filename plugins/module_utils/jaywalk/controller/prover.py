@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..core.errors import InvalidValue
 from ..core.files import read_secret
 from ..trust import envelope, secrets
 from ..trust.envelope import Question
 from ..trust.secrets import KeyPair, NodeSecret, key_id
 from ..trust.supervisor_keys import TrustedKeys
+from ..zone import join_tokens
 from ..zone.requests import OPERATOR_OPS, Reply, Request
 
 
@@ -41,11 +44,18 @@ class Prover:
         return self._pair.public
 
     def wire(self, request: Request) -> str:
-        """The text of ``request``, with its proof; an operator's request needs none."""
-        body = request.to_wire()
+        """The text of ``request``, with its proof; an operator's request needs none.
+
+        Only a proven join has a join token, encrypted for the supervisors.
+        """
         if not self.proves(request):
-            return body
+            return request.to_wire()
         key = self.trusted.keys[0]
+        if request.join_token:
+            bound_to = request.zone, request.key, request.nonce
+            sealed = join_tokens.sealed_text(self.secret(key), request.join_token, *bound_to)
+            request = replace(request, sealed=sealed)
+        body = request.to_wire()
         return envelope.prove_request(self.secret(key), key_id(key), request.zone, request.key, body)
 
     def proves(self, request: Request) -> bool:

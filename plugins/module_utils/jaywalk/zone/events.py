@@ -15,6 +15,9 @@ from .marks import Head, agree, readable
 MAX_WAIT_MS = 60_000
 # The sign of a change that blocks a key (with a record) or allows it again (without one).
 BLOCK = "!"
+# The sign of a change of a join token, whose id it has for a key; no event names it, since supervisors read
+# the tokens when they need one.
+ADMISSION = "*"
 
 
 class Gap(JaywalkError):
@@ -29,7 +32,8 @@ class Fork(Gap):
 class Change:
     """One change of an event: ``+`` a peer is new or changed, ``-`` it left, ``=`` only its lease changed.
 
-    ``!`` is for supervisors: the key is blocked, or, without a record, allowed again.
+    ``!`` is for supervisors: the key is blocked, or, without a record, allowed again.  So is ``*``: a join
+    token is new or changed, or, without a record, removed.
 
     Not frozen, since every agent makes one per change, and frozen takes twice as long.
     """

@@ -61,7 +61,7 @@ def check_member_prefixes(
         permitted += PRIVATE_NETWORKS
     granted = ip.networks(reserved)
     for prefix in prefixes:
-        if not _within(prefix, permitted) and not _within(prefix, granted):
+        if not is_within(prefix, permitted) and not is_within(prefix, granted):
             raise RequestRefused(
                 "prefix-not-permitted",
                 f"zone {zone} lets members announce {', '.join(policy.member_prefixes) or 'no prefixes'} and "
@@ -70,7 +70,8 @@ def check_member_prefixes(
             )
 
 
-def _within(prefix: str, networks: Iterable[ip.Network]) -> bool:
+def is_within(prefix: str, networks: Iterable[ip.Network]) -> bool:
+    """Whether one of ``networks`` contains the network ``prefix``."""
     network = ipaddress.ip_network(prefix)
     around = ip.holding(
         [other for other in networks if other.prefixlen <= network.prefixlen], str(network[0])

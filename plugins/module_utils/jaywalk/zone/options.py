@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 TAKEOVERS = ("always", "stale", "never")
 PROOFS = ("required", "optional")
+# What a key without a lease needs beside the zone's password: nothing, a join token, or an operator's
+# approval, which a join token is, too.
+BY_PASSWORD, BY_TOKEN, BY_APPROVAL = ADMISSIONS = ("password", "token", "approval")
 # An agent that lost its zone sends its request again within a minute.  After an hour no node routes to a
 # node that left.
 QUARANTINE_SECONDS = 3600
@@ -324,6 +327,17 @@ ZONE_OPTIONS: tuple[ZoneOption, ...] = (
         default=PROOFS[1],
         unstored=PROOFS[1],
         choices=PROOFS,
+    ),
+    ChoiceOption(
+        name="admission",
+        help="what a node needs beside the zone's password to join for the first time: nothing (password), a "
+        "join token (token), or a join token or an operator's approval of its key (approval)",
+        subject="admission policy",
+        label="admission",
+        field="admission",
+        default=BY_PASSWORD,
+        unstored=BY_PASSWORD,
+        choices=ADMISSIONS,
     ),
     PermittedNetworksOption(
         name="member_prefixes",

@@ -10,6 +10,7 @@ from typing import Any
 from ..core.errors import InvalidValue
 from .options import (
     ANY,
+    BY_PASSWORD,
     FORGET_AFTER_SECONDS,
     POLICY_OPTIONS,
     PROOFS,
@@ -33,6 +34,7 @@ class Policy:
     gets an address, since a gateway or another machine has it.  ``forget_after``: seconds after which the
     lease of a node that left ends, None for never; a longer quarantine counts instead.  ``proof``: whether
     every request must prove its node's key, or only those of keys that have proven before (``optional``).
+    ``admission``: what a key without a lease needs to join beside the zone's password.
 
     The others limit what a node has by its own word, without an operator's grant or reservation:
     ``member_prefixes`` networks of its child prefixes, or the words ``private`` and ``any``;
@@ -48,6 +50,7 @@ class Policy:
     stale_after: int = STALE_AFTER_SECONDS
     forget_after: int | None = FORGET_AFTER_SECONDS
     proof: str = PROOFS[1]
+    admission: str = BY_PASSWORD
     member_prefixes: tuple[str, ...] = (ANY,)
     member_relay: bool = True
     member_fixed_endpoint: bool = True

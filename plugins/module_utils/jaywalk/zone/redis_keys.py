@@ -71,6 +71,14 @@ class ZoneKeys:
         return self._key("blocked")
 
     @cached_property
+    def join_tokens(self) -> str:
+        return self._key("join_tokens")
+
+    @cached_property
+    def pending(self) -> str:
+        return self._key("pending")
+
+    @cached_property
     def audit(self) -> str:
         return self._key("audit")
 

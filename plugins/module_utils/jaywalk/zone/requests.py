@@ -19,6 +19,7 @@ from ..core.errors import BadRequest, InvalidValue, RequestRefused
 from ..trust.statements import Signed
 from ..trust.supervisor_keys import MAX_KEYS
 from . import blocks, codec
+from .join_tokens import JoinToken, checked_id
 from .models import SCHEMA, Lease, Peer
 from .record_fields import GRANTS, MAX_LOCAL, MAX_PREFIXES, MAX_REQUESTED
 from .reply_streams import ReplyTo
@@ -41,7 +42,9 @@ REMOVED = "removed"
 AGENT_OPS = ("join", "leave", "endpoint", REPORT, CHECK)
 # An operator's request that stores a signed statement of the mesh lock.
 SIGN = "sign"
-OPERATOR_OPS = ("reserve", "release", "rekey", "show", SIGN, "block", "allow")
+# Operators' requests that add a join token, and remove one.
+ADD_TOKEN, REMOVE_TOKEN = TOKEN_OPS = ("token-add", "token-remove")
+OPERATOR_OPS = ("reserve", "release", "rekey", "show", SIGN, "block", "allow", *TOKEN_OPS)
 # Requests that expire when their sender stops waiting, since they may take an address that another node has
 # by then. A leave does not expire: it should happen in any case.
 EXPIRING_OPS = ("join", *OPERATOR_OPS)
@@ -80,6 +83,9 @@ class Request:
     leave them as they are; with ``complete`` its ``child_prefixes`` are all that the operator reserves, even
     if they are none.
     ``proven`` says that a supervisor has checked that the sender holds the private key of ``key``.
+    ``join_token`` is the text of the join token with which a node joins: it is never a part of the request's
+    JSON, where ``sealed`` stands for it.  ``token`` is the record of the token that an operator adds or
+    removes, by ``token_id``, and that of the one by which a supervisor admits a join.
     """
 
     op: str
@@ -106,6 +112,10 @@ class Request:
     grants: tuple[str, ...] | None = None
     complete: bool = False
     proven: bool = False
+    join_token: str = field(default="", compare=False, repr=False)
+    sealed: str = field(default="", compare=False, repr=False)
+    token: JoinToken | None = field(default=None, repr=False)
+    token_id: str = ""
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     @classmethod
@@ -134,12 +144,16 @@ class Request:
         reason: str = "",
         grants: Sequence[object] | None = None,
         complete: bool = False,
+        join_token: str = "",
+        sealed: str = "",
+        token: JoinToken | None = None,
+        token_id: str = "",
     ) -> Request:
         """A request of unchecked values; new unless checked ``nonce`` and ``seq`` are given."""
         return cls(
             op=op,
             zone=validation.zone_name(zone),
-            key="" if op in OPERATOR_OPS and name and not key else key_format.public_key(key),
+            key="" if _names_no_key(op, name, key) else key_format.public_key(key),
             name=validation.node_name(name) if name else "",
             request_ip=codec.checked_list(_requested, list(request_ip), "requested addresses", MAX_REQUESTED),
             former_ip=codec.checked_list(_requested, list(former_ip), "former addresses", MAX_REQUESTED),
@@ -162,6 +176,10 @@ class Request:
             reason=blocks.shortened(reason),
             grants=None if grants is None else _granted(grants),
             complete=complete,
+            join_token=join_token,
+            sealed=sealed,
+            token=token,
+            token_id=checked_id(token_id) if op in TOKEN_OPS else "",
             notes=_normalised(child_prefixes),
         )
 
@@ -197,6 +215,9 @@ class Request:
             "by": self.by,
             "reason": self.reason,
             "complete": self.complete,
+            "sealed": self.sealed,
+            "token": self.token.to_wire() if self.token else None,
+            "token_id": self.token_id,
         }
         fields.update({name: value for name, value in optional.items() if value})
         if self.grants is not None:
@@ -231,7 +252,18 @@ class Request:
             reason=codec.text(data.get("reason", ""), "reason"),
             grants=codec.a_list(data["grants"], "grants") if "grants" in data else None,
             complete=data.get("complete") is True,
+            sealed=codec.text(data.get("sealed", ""), "sealed join token"),
+            token=JoinToken.from_wire(data.get("token_id"), data.get("token")) if _adds_token(data) else None,
+            token_id=data.get("token_id", ""),
         )
+
+
+def _names_no_key(op: str, name: str, key: object) -> bool:
+    return op in TOKEN_OPS or (op in OPERATOR_OPS and bool(name) and not key)
+
+
+def _adds_token(data: Mapping[str, Any]) -> bool:
+    return bool(data["op"] == ADD_TOKEN)
 
 
 def _envelope(text: str, zone: str, ops: Sequence[str]) -> dict[str, Any]:

@@ -38,6 +38,7 @@ def test_a_policy_is_set_shown_and_stored(command: Command) -> None:
         "stale_after": 900,
         "forget_after": 2_592_000,
         "proof": "optional",
+        "admission": "password",
         "member_prefixes": ["private"],
         "member_relay": False,
         "member_fixed_endpoint": True,

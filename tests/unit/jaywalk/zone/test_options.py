@@ -38,6 +38,7 @@ OTHER_VALUES = {
     "member_fixed_endpoint": "no",
     "member_claims": True,
     "member_leases": "16",
+    "admission": "token",
     "records_per_address": 7,
 }
 
