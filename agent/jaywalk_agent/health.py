@@ -46,6 +46,7 @@ class Health:
         self._apply_error = ""
         self._serial = threading.Lock()
         self.repairer: Repairer | None = None
+        self._waits = False
         self.ready = False
         """Whether the interface was up in the zone once."""
 
@@ -110,6 +111,10 @@ class Health:
             notify(f"STATUS={error or 'following zone ' + self._config.zone}")
 
     def _become_ready(self) -> None:
+        if self._membership.approval and not self._waits:
+            # An approval may take days, and systemd would stop a service that starts for so long.
+            self._waits = True
+            notify("READY=1")
         own = self._membership.own
         if own is not None and self._membership.member and not self.ready:
             self.ready = True

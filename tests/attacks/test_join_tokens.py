@@ -152,3 +152,54 @@ def test_an_unproven_join_has_no_use_for_a_token(strict: Installation, tmp_path:
     request = Request.validated("join", zone, Node(71).key, name="node71")
     reply = strict.attacker_client(zone).ask(replace(request, sealed=text), 10)
     assert (reply.code, "proof" in reply.error) == ("token-refused", True)
+
+
+ASKS = "zone-asks"
+
+
+def pending(installation: Installation) -> set[str]:
+    rows = json.loads(installation.command("peer", "list", "--pending", "--json").stdout)
+    return {row["public_key"] for row in rows if row["zone"] == ASKS}
+
+
+@pytest.fixture
+def asking(own_installation: Installation) -> Installation:
+    """An installation with a zone that wants an operator's approval."""
+    own_installation.add_zone(ASKS, "--proof", "required", "--admission", "approval")
+    eventually(lambda: ASKS in own_installation.api("GET", "/healthz").body["zones_led"], "it is served")
+    return own_installation
+
+
+def test_an_agent_waits_for_an_approval_says_so_and_joins_by_itself(asking: Installation) -> None:
+    first, second = asking.agents(ASKS)
+    eventually(lambda: pending(asking) == {first.key, second.key}, "both wait")
+    eventually(lambda: "waiting for an operator's approval" in first.error, "its status says why")
+    assert f"peer approve --zone {ASKS} {first.key}" in first.log
+    asking.command("peer", "approve", first.key)
+    eventually(lambda: pending(asking) == {second.key}, "one waits")
+    asking.command("peer", "approve", second.key, "--zone", ASKS)
+    eventually(lambda: first.peer_keys == {second.key}, "they joined without a restart")
+    assert pending(asking) == set()
+    audit = asking.command("audit", "--zone", ASKS).stdout
+    assert f"lease {first.key}" in audit
+
+
+def test_a_key_that_was_rejected_waits_no_more_and_a_token_needs_no_approval(asking: Installation) -> None:
+    assert try_join(asking, 81, "", zone=ASKS).code == "approval-needed"
+    rejected = Node(81, zone=ASKS).key
+    assert pending(asking) == {rejected}
+    asking.command("peer", "reject", rejected, "--zone", ASKS, "--reason", "unknown")
+    assert try_join(asking, 81, "", zone=ASKS).code == "blocked"
+    assert pending(asking) == set()
+    assert try_join(asking, 82, token(asking, zone=ASKS), zone=ASKS).ok
+    refused = asking.command("peer", "approve", "node81", check=False)
+    assert "is no public key" in refused.stderr, "each node chooses its name"
+
+
+def test_real_agents_join_with_the_token_in_their_file(strict: Installation, tmp_path: Path) -> None:
+    file = tmp_path / "join-token"
+    file.touch(mode=0o600)
+    file.write_text(token(strict, "--uses", "2") + "\n", encoding="ascii")
+    first, second = strict.agents(TOKENS, JAYWALK_JOIN_TOKEN_FILE=str(file))
+    eventually(lambda: second.key in first.peer_keys, "they are peers")
+    assert file.read_text().strip() not in first.log + second.log

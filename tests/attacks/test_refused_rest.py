@@ -38,7 +38,7 @@ class Route:
     @property
     def aimed(self) -> str:
         """The path with the zone and the key of the victim in it."""
-        return self.path.format(zone=ZONE, key=quote(KEY, safe=""))
+        return self.path.format(zone=ZONE, key=quote(KEY, safe=""), id="0f1e2d3c")
 
     @property
     def lower_roles(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from jaywalk.controller.client import FIRST_REPEAT_SECONDS
 from jaywalk.core.errors import RequestRefused
 from jaywalk.zone.blocks import BLOCKED
+from jaywalk.zone.join_tokens import APPROVAL_NEEDED
 from jaywalk.zone.models import Peer
 from jaywalk.zone.record_fields import ENDPOINT, RELAY
 from jaywalk.zone.requests import CHECK, REMOVED, Reply, Request
@@ -61,8 +62,9 @@ class Membership:
     ``own`` is the node's record in the zone.  ``removed`` is set when an operator removed the node, and
     ``superseded`` when its key joined from a machine with another ``machine_id``.  Only a restart of the
     agent reverts either.  ``blocked`` is the zone's refusal if an operator blocked the key; the node then
-    asks again each minute whether it may join.  ``former_addresses`` and ``former_name`` are what the node
-    last had; its joins request them again, if they are free, in case Redis lost its lease.
+    asks again each minute whether it may join.  ``approval`` is the zone's refusal while an operator has not
+    approved the key: the node asks again each minute, too.  ``former_addresses`` and ``former_name`` are
+    what the node last had; its joins request them again, if they are free, in case Redis lost its lease.
     ``connection_error`` is why the node does not follow its zone, and ``memory_error`` that the controller
     has no memory for a request.
     ``lock_error`` says that the zone or this node's own record has something that is not signed.
@@ -74,6 +76,7 @@ class Membership:
     own: Peer | None = None
     removed: bool = False
     blocked: str = ""
+    approval: str = ""
     superseded: bool = False
     outstanding: OutstandingRequest | None = None
     former_addresses: tuple[str, ...] = ()
@@ -120,6 +123,8 @@ class Membership:
             return f"removed and blocked: {self.blocked}"
         if self.removed:
             return f"this node was removed from zone {self.zone}; restart the agent to join again"
+        if self.approval:
+            return f"waiting for an operator's approval: {self.approval}"
         return self.memory_error or self.connection_error or self.lock_error
 
     def start(self, own: Peer | None) -> None:
@@ -164,7 +169,7 @@ class Membership:
         """
         assert self.outstanding is not None and self.outstanding.request is not None
         self._reported_endpoint = _endpoint_of(self.outstanding.request)
-        self.outstanding, self.connection_error = None, ""
+        self.outstanding, self.connection_error, self.approval = None, "", ""
         self._starting, self._was_member, self._is_granted = False, True, True
 
     def endpoint_changed(self, request: Request) -> bool:
@@ -194,6 +199,11 @@ class Membership:
             self._set_blocked(reply.error, now)
             return
         self.blocked = ""
+        if reply.code == APPROVAL_NEEDED:
+            self.approval, self.connection_error = reply.error, ""
+            self.outstanding = OutstandingRequest(JOIN, next_send=now + LONGEST_REPEAT_SECONDS)
+            return
+        self.approval = ""
         if request.op == CHECK:
             self._handle_check(reply)
             return

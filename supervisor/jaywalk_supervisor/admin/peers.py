@@ -13,6 +13,7 @@ from jaywalk.zone.record_fields import GRANTS
 from jaywalk.zone.requests import Request
 
 from ..state.zone_state import ZoneState
+from ..store.pending import pending_of
 from ..store.store import Store
 from .operator_client import ask
 from .zones import check_known
@@ -45,6 +46,22 @@ def blocked(store: Store, zone: str = "") -> list[dict[str, Any]]:
         }
         for name in _zones(store, zone)
         for key, block in sorted(store.blocks(name).items(), key=lambda item: item[1].since)
+    ]
+
+
+def pending(store: Store, zone: str = "") -> list[dict[str, Any]]:
+    """Returns the nodes that wait for an approval in ``zone``, or in all zones; raises ``UnknownZone``."""
+    return [
+        {
+            "zone": name,
+            "public_key": waiting.key,
+            "name": waiting.name,
+            "endpoint": waiting.endpoint,
+            "since": validation.iso_time(waiting.since),
+            "last": validation.iso_time(waiting.last),
+        }
+        for name in _zones(store, zone)
+        for waiting in pending_of(store, name)
     ]
 
 
@@ -86,6 +103,23 @@ def reserve(
     request = Request.validated("reserve", name, key, by=by, grants=grants, **fields)
     reply = ask(store.where, request, _CLIENT)
     return reply.changed, show(store, key, name)
+
+
+def approve(
+    store: Store, key: str, zone: str, by: str, grants: Sequence[str] | None = None, **fields: Any
+) -> tuple[bool, dict[str, Any]]:
+    """Approves a key, which is to reserve a lease for it; returns as :func:`reserve`.
+
+    Names do not count: each node chooses its own.  Raises ``InvalidValue``.
+    """
+    if not key_format.is_key(key):
+        raise InvalidValue(
+            f"{validation.shown(key)} is no public key", "see 'jaywalk-supervisor peer list --pending'"
+        )
+    waits_in = [row["zone"] for row in pending(store, zone) if row["public_key"] == key]
+    if not zone and len(waits_in) != 1:
+        raise InvalidValue(f"the key {key} waits in {len(waits_in)} zones", "name one with --zone")
+    return reserve(store, key, zone or waits_in[0], by, grants, **fields)
 
 
 def allow(store: Store, peer: str, zone: str, by: str) -> tuple[bool, dict[str, Any]]:

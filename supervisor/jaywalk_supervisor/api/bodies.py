@@ -21,6 +21,7 @@ from werkzeug.exceptions import UnsupportedMediaType
 from jaywalk.core import validation
 from jaywalk.core.errors import InvalidValue
 from jaywalk.zone.blocks import MAX_TEXT
+from jaywalk.zone.join_tokens import MAX_LIFETIME, MAX_NAMES, MAX_USES
 from jaywalk.zone.options import (
     NEVER,
     NONE,
@@ -100,6 +101,17 @@ class BlockRequest(Body):
     reason: str = Field(default="", max_length=MAX_TEXT, description="Why, for those who list the blocks")
 
 
+class JoinTokenRequest(Body):
+    """A join token, whose text only the answer to this request has."""
+
+    lifetime: int = Field(ge=1, le=MAX_LIFETIME, description="How many seconds it is valid")
+    uses: int = Field(default=1, ge=1, le=MAX_USES, description="How many nodes may join with it")
+    names: Annotated[list[str], Field(max_length=MAX_NAMES)] = []
+    addresses: Annotated[list[Prefix], Field(max_length=MAX_PREFIXES)] = []
+    prefixes: Annotated[list[Prefix], Field(max_length=MAX_PREFIXES)] = []
+    grants: list[Literal["relay", "endpoint"]] = []
+
+
 class _NewZoneBase(Body):
     model_config = ConfigDict(
         json_schema_extra={"anyOf": [{"required": [option.name]} for option in POOL_OPTIONS]}
@@ -163,7 +175,7 @@ class _OpenApiSchema(GenerateJsonSchema):
 @cache
 def schemas() -> dict[str, Any]:
     """Returns the schemas of all bodies, of a zone's policy, and of the texts in them, by their names."""
-    bodies = (ZonePatchBody, NewZone, LeaseRequest, BlockRequest, Policy)
+    bodies = (ZonePatchBody, NewZone, LeaseRequest, BlockRequest, JoinTokenRequest, Policy)
     models: list[Any] = [(model, "validation") for model in bodies]
     _, document = models_json_schema(
         models, ref_template="#/components/schemas/{model}", schema_generator=_OpenApiSchema

@@ -29,7 +29,7 @@ from ..admin import zones
 from ..admin.operator_client import ask
 from ..admin.zones import Conflict
 from ..store.store import Store
-from . import blocked
+from . import admission, blocked
 from .auth import READS, author, need, token_name, visible
 from .bodies import LeaseRequest, NewZone, ZonePatchBody, parse_body
 from .replica import Replica
@@ -42,6 +42,7 @@ def add_views(app: Flask, replica: Replica, pool_networks: NetworkBounds) -> Non
     _add_zones(app, replace(replica.where, timeout=TIMEOUT_SECONDS), pool_networks)
     _add_leases(app, replica)
     blocked.add_views(app, replica)
+    admission.add_views(app, replica)
 
     @app.after_request
     def log_write(answer: Response) -> Response:

@@ -23,21 +23,26 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     verb = verbs_of(commands, common, "peer", "list, show, remove and block peers, or allow them again")
     listing = verb("list", "list the peers and leases of all zones, or the blocked keys")
     listing.add_argument("--blocked", action="store_true", help="list the blocked keys instead")
+    listing.add_argument("--pending", action="store_true", help="list the nodes that wait for an approval")
     show = verb("show", "show one peer: its lease, its endpoint, and whether it is blocked")
     remove = verb(
         "remove", "remove a peer: its lease ends, and its key is blocked, so that it cannot join again"
     )
     remove.add_argument("--no-block", action="store_true", help="let it join again")
-    remove.add_argument("--reason", default="", help="why, for those who list the blocks", metavar="TEXT")
+    reject = verb("reject", "block a key that waits for an approval, so that it asks no more")
+    reject.set_defaults(no_block=False)
+    for parser in (remove, reject):
+        parser.add_argument("--reason", default="", help="why, for those who list the blocks", metavar="TEXT")
     reserve = verb("reserve", "reserve what the zone's policy permits to no member; it may join later")
-    approve = verb("approve", "let a key join a zone that admits nobody without an approval; like reserve")
+    approve = verb("approve", "let a key join that waits for an approval; the rest is as for reserve")
     for parser in (reserve, approve):
         _add_reservation(parser)
     allow = verb("allow", "end the block of a key; its node may join again")
-    for parser in (show, remove, reserve, approve):
+    for parser in (show, remove, reserve):
         parser.add_argument("peer", help="the peer's public key or its name")
-    allow.add_argument("peer", help="the blocked public key", metavar="key")
-    for parser in (listing, show, remove, reserve, approve, allow):
+    for parser in (approve, reject, allow):
+        parser.add_argument("peer", help="the public key", metavar="key")
+    for parser in (listing, show, remove, reject, reserve, approve, allow):
         parser.add_argument("--zone", default="", help="only this zone (default: all)", metavar="ZONE")
 
 
@@ -69,6 +74,10 @@ def _list(store: Store, options: argparse.Namespace) -> int:
         found = peers.blocked(store, options.zone)
         rows = [(row["public_key"], row["zone"], row["since"], row["by"], row["reason"]) for row in found]
         headers = ("key", "zone", "since", "by", "reason")
+    elif options.pending:
+        found = peers.pending(store, options.zone)
+        headers = ("key", "zone", "name", "endpoint", "since", "last")
+        rows = [tuple(row["public_key" if name == "key" else name] for name in headers) for row in found]
     else:
         found = peers.list_peers(store, options.zone)
         rows = [
@@ -110,7 +119,8 @@ def _remove(store: Store, options: argparse.Namespace) -> int:
 
 def _reserve(store: Store, options: argparse.Namespace) -> int:
     grants = None if options.grant is None else [word for word in options.grant if word != NONE]
-    changed, facts = peers.reserve(
+    act, done = (peers.approve, "approved") if options.verb == "approve" else (peers.reserve, "reserved")
+    changed, facts = act(
         store,
         options.peer,
         options.zone,
@@ -120,7 +130,7 @@ def _reserve(store: Store, options: argparse.Namespace) -> int:
         request_ip=options.request_ip,
         child_prefixes=options.child_prefix,
     )
-    return _print_change(options, changed, facts, "reserved" if changed else "reserved before")
+    return _print_change(options, changed, facts, done if changed else f"{done} before")
 
 
 def _allow(store: Store, options: argparse.Namespace) -> int:
@@ -140,6 +150,7 @@ _VERBS = {
     "list": _list,
     "show": _show,
     "remove": _remove,
+    "reject": _remove,
     "reserve": _reserve,
     "approve": _reserve,
     "allow": _allow,

@@ -11,7 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 import redis
 
 from jaywalk.controller.errors import is_full
-from jaywalk.zone.events import ADMISSION
+from jaywalk.zone.events import ADMISSION, BLOCK
+from jaywalk.zone.join_tokens import APPROVAL_NEEDED
+from jaywalk.zone.options import BY_APPROVAL
 from jaywalk.zone.reply_streams import ReplyTo
 
 from ..decisions import last_seen
@@ -21,6 +23,7 @@ from ..monitoring.health import Health
 from ..monitoring.memory import FREEING, MemoryMonitor
 from ..state.wrong_type import is_wrong_type
 from ..state.zone_state import ZoneState
+from ..store import pending
 from ..store.connection import REDIS_UNAVAILABLE
 from ..store.store import Store
 from .batch import Batch, Decider
@@ -127,6 +130,7 @@ class BatchCommitter:
             keys = (change.key for change in batch.changes if change.sign != ADMISSION)
             self.zones.users.committed(state, credentials, keys)
             self.decider.committed(zone, batch)
+            self._update_pending(store, state, batch)
             return True
         state.undo(batch.undos)
         if outcome == "CONFLICT":
@@ -135,6 +139,26 @@ class BatchCommitter:
             self.zones.open_epoch(store, zone)
         self.zones.catch_up(store, zone)
         return False
+
+    def _update_pending(self, store: Store, state: ZoneState, batch: Batch) -> None:
+        """Records which nodes wait for an approval, and forgets those that an operator decided about."""
+        if state.zone.policy.admission != BY_APPROVAL:
+            return
+        waiting = [
+            entry.request
+            for entry, reply in batch.answers
+            if reply.code == APPROVAL_NEEDED and entry.request is not None
+        ]
+        decided = (
+            change.key for change in batch.changes if change.key in state.leases or change.sign == BLOCK
+        )
+        try:
+            pending.record(store, state.zone.name, waiting, self.time.now())
+            pending.forget(store, state.zone.name, decided)
+        except redis.ResponseError as error:
+            if not is_full(error):
+                raise
+            self.memory.record_full()
 
     def _commit_and_read_ahead(
         self,

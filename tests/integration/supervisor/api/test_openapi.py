@@ -96,7 +96,7 @@ def test_the_api_conforms_to_its_document(document: Any, served: Served, path: s
     operation = document[path][method]
     statuses = set()
     home = {"zone": "zone-doomed" if (path, method) == ("/zones/{zone}", "delete") else "zone-blue"}
-    home["key"] = url_form(key_of(0))
+    home |= {"key": url_form(key_of(0)), "id": "0f1e2d3c"}
 
     def at_home(case: Any) -> Any:
         case.path_parameters.update({name: home[name] for name in case.path_parameters})
@@ -133,7 +133,7 @@ def test_the_document_lists_the_routes_and_options(served: Served) -> None:
     app = served.app
     document = app.test_client().get("/openapi.json").get_json()
     told = {(path, method.upper()) for path, method in OPERATIONS}
-    names = {"<key:text>": "{key}", "<name>": "{zone}", "<zone>": "{zone}"}
+    names = {"<key:text>": "{key}", "<name>": "{zone}", "<zone>": "{zone}", "<token_id>": "{id}"}
     there = {
         (re.sub("<.*?>", lambda found: names[found[0]], rule.rule), method)
         for rule in app.url_map.iter_rules()

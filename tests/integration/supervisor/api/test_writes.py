@@ -172,6 +172,40 @@ def test_a_peer_is_blocked_listed_and_allowed_again(
         assert client_of(store, "zone-red").ask(join("zone-red", 2), 10).code == "blocked"
 
 
+def test_a_join_token_is_made_listed_and_removed(redis_server: RedisServer, store: Store, call: Call) -> None:
+    with committing(redis_server.address):
+        path = "/zones/zone-red/join-tokens"
+        body = {"lifetime": 3600, "uses": 2, "names": ["web-*"], "grants": ["relay"]}
+        made = call("tenant", "POST", path, body).get_json()
+        text = made.pop("token")
+        assert text.startswith(f"jwj_{made['id']}_")
+        [listed] = call("tenant", "GET", path).get_json()
+        assert (listed["id"], listed["uses_left"], listed["valid"]) == (made["id"], 2, True)
+        assert (listed["names"], listed["grants"]) == (["web-*"], ["relay"])
+        assert listed["by"] == "token its-tenant"
+        assert text.rpartition("_")[2] not in str(listed)
+        assert call("tenant", "DELETE", f"{path}/{made['id']}").get_json() == {"changed": True}
+        assert call("tenant", "DELETE", f"{path}/{made['id']}").get_json() == {"changed": False}
+        assert call("tenant", "GET", path).get_json() == []
+        for wrong in ({"lifetime": 0}, {"lifetime": 60, "uses": 1001}, {"lifetime": 60, "names": ["A"]}, {}):
+            assert call("tenant", "POST", path, wrong).status_code == 400, wrong
+
+
+def test_a_node_that_waits_is_listed_and_approved(
+    redis_server: RedisServer, store: Store, command: Command, call: Call
+) -> None:
+    with committing(redis_server.address):
+        command("zone", "set", "zone-red", "--admission", "approval")
+        client = client_of(store, "zone-red")
+        for _again in range(2):
+            assert client.ask(join("zone-red", 1), 10).code == "approval-needed"
+        [waiting] = call("tenant", "GET", "/zones/zone-red/pending").get_json()
+        assert (waiting["public_key"], waiting["name"]) == (key_of(1), "node1")
+        assert call("tenant", "POST", "/ipam/leases/zone-red", {"public_key": key_of(1)}).status_code == 200
+        assert client.ask(join("zone-red", 1), 10).ok
+        assert call("tenant", "GET", "/zones/zone-red/pending").get_json() == []
+
+
 NEW = {"name": "zone-x", "cidr": ["10.0.0.0/24"]}
 
 
@@ -188,6 +222,10 @@ NEW = {"name": "zone-x", "cidr": ["10.0.0.0/24"]}
         ("POST", "/zones/zone-blue/blocked", {}, {"admin", "operator"}),
         ("DELETE", "/zones/zone-red/blocked/nonsense", None, {"admin", "operator", "tenant"}),
         ("GET", "/zones/zone-blue/blocked", None, {"admin", "operator", "read"}),
+        ("GET", "/zones/zone-blue/pending", None, {"admin", "operator", "read"}),
+        ("GET", "/zones/zone-blue/join-tokens", None, {"admin", "operator", "read"}),
+        ("POST", "/zones/zone-blue/join-tokens", {}, {"admin", "operator"}),
+        ("DELETE", "/zones/zone-red/join-tokens/nonsense", None, {"admin", "operator", "tenant"}),
         ("GET", "/zones/zone-blue", None, {"admin", "operator", "read"}),
         ("GET", "/ipam/leases/zone-blue", None, {"admin", "operator", "read"}),
         ("GET", "/healthz", None, {"admin", "operator", "read"}),

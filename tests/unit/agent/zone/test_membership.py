@@ -7,7 +7,13 @@ import pytest
 
 from jaywalk.core.errors import RequestRefused
 from jaywalk.zone.requests import CHECK, Reply, Request
-from jaywalk_agent.zone.membership import ENDPOINT_UPDATE, JOIN, Membership, OutstandingRequest
+from jaywalk_agent.zone.membership import (
+    ENDPOINT_UPDATE,
+    JOIN,
+    LONGEST_REPEAT_SECONDS,
+    Membership,
+    OutstandingRequest,
+)
 from tests.agent_support import peer
 
 OURS, OTHERS = "000000aa", "000000bb"
@@ -157,6 +163,20 @@ def test_a_removed_node_learns_from_any_reply_whether_it_is_blocked(member: Memb
     member.handle_reply(BLOCKED_REPLY, None, 0.0)
     assert member.ended
     assert member.error == "removed and blocked: the key is blocked"
+
+
+def test_a_new_node_waits_for_an_approval_and_asks_again_each_minute() -> None:
+    membership = Membership("zone-blue", OWN.key, OURS)
+    membership.start(None)
+    for now in (0.0, LONGEST_REPEAT_SECONDS):
+        assert membership.outstanding is not None and membership.outstanding.due(now)
+        send(membership)
+        membership.handle_reply(Reply.refused("approval-needed", "ask an operator"), None, now)
+        assert membership.error == "waiting for an operator's approval: ask an operator"
+        assert membership.outstanding is not None and not membership.outstanding.due(now + 59)
+    send(membership)
+    membership.granted()
+    assert membership.error == ""
 
 
 def test_a_blocked_node_stands_down_and_joins_once_it_is_allowed_again(member: Membership) -> None:
