@@ -107,11 +107,9 @@ class BatchCommitter:
         answers = [(entry.reply_to, entry.text_of(reply)) for entry, reply in batch.answers if entry.reply_to]
         if not batch.changes and not answers:
             return True
-        # First, so that a node that reads its answer can log in.
-        credentials = self.zones.users.admit(store, state, _proven_joins(batch))
         try:
-            outcome = self._commit_and_read_ahead(
-                store, state, batch, answers, more_wait, when_full, credentials
+            outcome, credentials = self._commit_and_read_ahead(
+                store, state, batch, answers, more_wait, when_full
             )
         except REDIS_UNAVAILABLE:
             raise
@@ -168,22 +166,35 @@ class BatchCommitter:
         answers: Sequence[tuple[ReplyTo, str]],
         more_wait: bool,
         when_full: bool,
-        credentials: Mapping[str, str],
-    ) -> str:
+    ) -> tuple[str, Mapping[str, str]]:
         """Commits; if more requests wait, reads them during the commit, which saves a fifth of the time."""
         ahead = more_wait and self.read_ahead is None and not self._stop.is_set()
         keys = self._inboxes.led() if ahead else []
         popped = store.pop_waiting(keys) if keys else None
         if popped is None:
-            return store.commit(state, batch.changes, answers, when_full, batch.audit, credentials)
-        commit = self._writer.submit(
-            store.commit, state, batch.changes, answers, when_full, batch.audit, credentials
-        )
+            return self._admit_and_commit(store, state, batch, answers, when_full)
+        commit = self._writer.submit(self._admit_and_commit, store, state, batch, answers, when_full)
         try:
             self.read_ahead = self._inboxes.read(*popped)
         finally:
             outcome = commit.result()
         return outcome
+
+    def _admit_and_commit(
+        self,
+        store: Store,
+        state: ZoneState,
+        batch: Batch,
+        answers: Sequence[tuple[ReplyTo, str]],
+        when_full: bool,
+    ) -> tuple[str, Mapping[str, str]]:
+        """Writes the users of new nodes, so that a node that reads its answer can log in, and commits.
+
+        Returns the outcome and the records of the users.
+        """
+        credentials = self.zones.users.admit(store, state, _proven_joins(batch))
+        outcome = store.commit(state, batch.changes, answers, when_full, batch.audit, credentials)
+        return outcome, credentials
 
     def _commit_when_full(self, store: Store, zone: str, entries: Sequence[InboxEntry]) -> None:
         """Commits only what frees memory, since Redis has none left; other senders repeat their requests."""

@@ -188,7 +188,7 @@ class Inboxes:
 
 def _entry(text: str, zone: str, ops: Sequence[str], proof: Proof | None) -> InboxEntry:
     """Parses a request, whose ``proof`` was checked; raises ``InvalidValue``."""
-    request = Request.from_wire(text, zone, ops)
+    request = Request.from_wire(text, zone, ops, proven=proof is not None)
     if proof is None:
         return InboxEntry(request.reply_to, request)
     if request.key != proof.key:
@@ -197,7 +197,9 @@ def _entry(text: str, zone: str, ops: Sequence[str], proof: Proof | None) -> Inb
             f"a request for {request.key} is proven with {proof.key}",
             "send each node's requests with its own key",
         )
-    bound_to = zone, request.key, request.nonce
-    token = join_tokens.opened_text(proof.secret, request.sealed, *bound_to) if request.sealed else ""
-    request = replace(request, proven=True, join_token=token)
+    if request.sealed:
+        bound_to = zone, request.key, request.nonce
+        request = replace(
+            request, join_token=join_tokens.opened_text(proof.secret, request.sealed, *bound_to)
+        )
     return InboxEntry(request.reply_to, request, proof=proof, op=request.op, seq=request.seq)

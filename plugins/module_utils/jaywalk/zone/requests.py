@@ -148,6 +148,7 @@ class Request:
         sealed: str = "",
         token: JoinToken | None = None,
         token_id: str = "",
+        proven: bool = False,
     ) -> Request:
         """A request of unchecked values; new unless checked ``nonce`` and ``seq`` are given."""
         return cls(
@@ -180,6 +181,7 @@ class Request:
             sealed=sealed,
             token=token,
             token_id=checked_id(token_id) if op in TOKEN_OPS else "",
+            proven=proven,
             notes=_normalised(child_prefixes),
         )
 
@@ -225,7 +227,7 @@ class Request:
         return codec.compact(fields)
 
     @classmethod
-    def from_wire(cls, text: str, zone: str, ops: Sequence[str]) -> Request:
+    def from_wire(cls, text: str, zone: str, ops: Sequence[str], proven: bool = False) -> Request:
         """Parses a request from a list of ``zone`` that accepts the operations ``ops``."""
         data = _envelope(text, zone, ops)
         return cls.validated(
@@ -255,6 +257,7 @@ class Request:
             sealed=codec.text(data.get("sealed", ""), "sealed join token"),
             token=JoinToken.from_wire(data.get("token_id"), data.get("token")) if _adds_token(data) else None,
             token_id=data.get("token_id", ""),
+            proven=proven,
         )
 
 
