@@ -65,6 +65,7 @@ PARTS = {
     "apply": apply,
     "lock": lambda: lock.measure(log),
     "joins": lambda: joins.measure(log),
+    "proofs": lambda: joins.measure_proofs(log),
     "replies": lambda: replies.measure(log),
     "supervisor": lambda: supervisor.measure(log),
     "churn": lambda: churn.measure(log),
