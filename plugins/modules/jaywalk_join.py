@@ -98,6 +98,11 @@ options:
       - The network namespace of the interface. It must exist. The interface's encrypted packets stay outside.
         With it a node can be in two zones whose pools overlap.
     type: str
+  join_token:
+    description:
+      - The join token of a node that is new to a zone which wants one, as M(jaywalking.mesh.jaywalk_token)
+        makes it. A node of the zone needs none.
+    type: str
   supervisor_keys:
     description:
       - The public keys of the supervisors, as C(jaywalk-supervisor key) prints them, newest first. The node
@@ -124,6 +129,7 @@ notes:
   - A relay needs an agent, since it must add each new peer and answer the peers' connectivity checks.
 seealso:
   - module: jaywalking.mesh.jaywalk_lease
+  - module: jaywalking.mesh.jaywalk_token
   - module: jaywalking.mesh.wireguard_iface
 """
 
@@ -309,6 +315,7 @@ from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard.
     ObservedInterface,
 )
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.wireguard.linux import Linux
+from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.join_tokens import checked_text
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.models import Peer
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.requests import Request
 from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.reservations import merge_prefixes
@@ -325,6 +332,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "child_prefixes": {"type": "list", "elements": "str"},
     "endpoint": {"type": "str"},
     "netns": {"type": "str"},
+    "join_token": {"type": "str", "no_log": True},
     "supervisor_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
 }
 CLIENT_NAME = "jaywalk-ansible"
@@ -381,6 +389,7 @@ def declared_request(params: dict[str, Any], controller_host: str, key: str) -> 
         name=params["name"] or local_addresses.host_label(),
         request_ip=params["request_ip"],
         child_prefixes=params["child_prefixes"] or (),
+        join_token=checked_text(params["join_token"]) if params["join_token"] else "",
         **local_addresses.endpoint_fields(controller_host, port, declared),
     )
 

@@ -35,7 +35,7 @@ def secrets_of(options: Mapping[str, str], folder: Path, files: Iterable[Path] =
     found = {options.get(option, "") for option in SECRET_OPTIONS}
     named = {options.get(option, "") for option in SECRET_FILE_OPTIONS} | {str(file) for file in files}
     for path in folder.iterdir() if folder.is_dir() else ():
-        if path.suffix in (".key", ".password"):
+        if path.suffix in (".key", ".password", ".join-token"):
             named.add(str(path))
         with suppress(JaywalkError):
             variables = read_variables(str(path)) if path.suffix == ".env" else {}

@@ -17,7 +17,7 @@ from jaywalk.zone.options import BY_APPROVAL
 from jaywalk.zone.reply_streams import ReplyTo
 
 from ..decisions import last_seen
-from ..decisions.admission import needs_tokens
+from ..decisions.admission import needed_tokens
 from ..monitoring.clock import Timekeeper
 from ..monitoring.health import Health
 from ..monitoring.memory import FREEING, MemoryMonitor
@@ -86,9 +86,10 @@ class BatchCommitter:
             if state.zone.policy.takeover == "stale":
                 requests = (entry.request for entry in entries if entry.request is not None)
                 state.last_seen_at = store.last_seen(zone, last_seen.owners(state, requests))
-            if any(entry.request is not None and needs_tokens(entry.request) for entry in entries):
+            ids, all_tokens = needed_tokens(entry.request for entry in entries if entry.request is not None)
+            if ids or all_tokens:
                 # After the state: a commit of another supervisor since then makes ours a conflict.
-                state.join_tokens = store.join_tokens(zone)
+                state.join_tokens = store.join_tokens(zone, None if all_tokens else ids)
             batch = self.decider.batch(state, entries, self.time.now())
             if self.write(store, zone, batch, entries[: batch.decided], more_wait, when_full):
                 entries = entries[batch.decided :]

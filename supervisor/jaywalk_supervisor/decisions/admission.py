@@ -8,7 +8,7 @@ A join token counts in each zone, also where the password alone would do.  Pure.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -33,9 +33,11 @@ MAX_TOKENS = 1000
 MAX_TRIED = 4096
 
 
-def needs_tokens(request: Request) -> bool:
-    """Whether a decision on ``request`` depends on the zone's join tokens."""
-    return bool(request.join_token or request.token_id)
+def needed_tokens(requests: Iterable[Request]) -> tuple[set[str], bool]:
+    """Returns the ids of the join tokens on which the decisions depend, and whether they depend on all."""
+    requests = list(requests)
+    named = (join_tokens.split(request.join_token) for request in requests if request.join_token)
+    return {parts[0] for parts in named if parts}, any(request.token_id for request in requests)
 
 
 def admitted(state: ZoneState, request: Request, now: float) -> Request:

@@ -131,10 +131,14 @@ class Store(Connection):
             records = self.redis.hgetall(ZoneKeys(zone).blocked)
         return {key: Block.from_wire(record) for key, record in records.items()}
 
-    def join_tokens(self, zone: str) -> dict[str, JoinToken]:
-        """Returns the join tokens of a zone, by id; a record that does not parse is none."""
+    def join_tokens(self, zone: str, ids: Collection[str] | None = None) -> dict[str, JoinToken]:
+        """Returns the join tokens of a zone, or those of ``ids``, by id; one that does not parse is none."""
+        name = ZoneKeys(zone).join_tokens
         with explaining_wrong_types(self.redis, zone):
-            records = self.redis.hgetall(ZoneKeys(zone).join_tokens)
+            if ids is None:
+                records = self.redis.hgetall(name)
+            else:
+                records = dict(zip(ids, self.redis.hmget(name, *ids), strict=True))
         found = {}
         for token_id, record in records.items():
             with suppress(InvalidValue):

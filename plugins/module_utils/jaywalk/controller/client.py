@@ -13,6 +13,7 @@ from ..core.errors import ControllerDenied, ControllerUnreachable, InvalidValue,
 from ..trust.lock import Lock
 from ..zone import retention
 from ..zone.events import Event, Fork, Gap, wait_of
+from ..zone.join_tokens import JoinToken, checked_id
 from ..zone.marks import Head, Position, marks_of, number, readable, remember
 from ..zone.models import Lease, Zone
 from ..zone.redis_keys import HEAD_FIELDS, NODE_USERS, SUPERVISOR_KEYS, ZoneKeys
@@ -176,6 +177,12 @@ class ZoneClient:
         """Whether an operator blocked ``key``; only operators may read that."""
         with self._asking():
             return self.client.hget(self.keys.blocked, key) is not None
+
+    def join_token(self, token_id: str) -> JoinToken | None:
+        """The join token with this id, or None; only operators may read it.  Raises ``InvalidValue``."""
+        with self._asking():
+            record = self.client.hget(self.keys.join_tokens, checked_id(token_id))
+        return None if record is None else JoinToken.from_wire(token_id, record)
 
     def last_seen(self) -> dict[str, int]:
         """The time of each key's last request, in seconds since 1970; only operators may read it."""

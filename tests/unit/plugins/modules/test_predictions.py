@@ -148,6 +148,7 @@ def join_options(draw: st.DrawFn) -> dict[str, Any]:
         "request_ip": draw(allocation.wishes),
         "child_prefixes": draw(st.one_of(st.none(), allocation.prefixes)),
         "endpoint": draw(endpoints.filter(bool)),
+        "join_token": None,
     }
 
 
