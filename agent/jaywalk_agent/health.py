@@ -119,7 +119,8 @@ class Health:
         if own is not None and self._membership.member and not self.ready:
             self.ready = True
             log.info("in zone %s as %s", self._config.zone, ", ".join(own.addresses))
-            notify("READY=1")
+            if not self._waits:
+                notify("READY=1")
 
     def _write_status(self, error: str) -> None:
         waiting, member = self._published_state

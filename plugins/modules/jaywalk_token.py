@@ -109,7 +109,8 @@ EXAMPLES = r"""
     content: "{{ web.token }}\n"
     dest: /etc/jaywalk/zone-blue.join-token
     owner: root
-    mode: "0600"
+    group: jaywalk
+    mode: "0640"
   no_log: true
 
 - name: Remove it

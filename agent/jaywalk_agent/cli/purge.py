@@ -25,7 +25,8 @@ def purge(config: AgentConfig, runner: Runner, config_dir: Path = CONFIG_DIR) ->
         done = runner.run(disable)
         if done.returncode != 0:
             raise JaywalkError(f"{disable[-1]} cannot be disabled ({done.stderr.strip()})", "run as root")
-    own = [config_dir / f"{config.zone}.{kind}" for kind in ("env", "password", "key", "supervisor-keys")]
+    kinds = ("env", "password", "join-token", "key", "supervisor-keys")
+    own = [config_dir / f"{config.zone}.{kind}" for kind in kinds]
     trusted = (config.lock_memory_file, config.supervisor_keys_file)
     state = (config.snapshot_file, config.volatile_snapshot_file, *trusted)
     running = (config.status_file, config.paths_file, config.interface_file, config.lock_file)

@@ -25,6 +25,7 @@ from jaywalk.core.errors import (
     RequestRefused,
 )
 from jaywalk.wireguard.linux import Linux
+from jaywalk.zone.patch import ZonePatch
 from jaywalk.zone.redis_keys import ZoneKeys
 from jaywalk.zone.requests import Request
 from jaywalk_agent import config as config_module
@@ -34,7 +35,9 @@ from jaywalk_agent.dataplane import repair
 from jaywalk_agent.host import runtime_state
 from jaywalk_agent.host.signals import StopSignal
 from jaywalk_agent.status import report as status
-from jaywalk_agent.zone import follower, snapshot
+from jaywalk_agent.zone import follower, membership, snapshot
+from jaywalk_supervisor.admin import zones
+from jaywalk_supervisor.store.store import Store
 from tests.agent_support import config_in, run
 from tests.faulty_server import Behaviour, faulty_server, sends, trickles
 from tests.netns import Namespace
@@ -314,6 +317,36 @@ def test_a_deleted_route_is_restored(
         until(lambda: "172.20.1.0/24" in inside.run(["ip", "route"]))
 
     run(Agent(config, inside.runner, stop), act)
+
+
+@pytest.mark.usefixtures("supervisor")
+def test_a_service_that_waits_for_an_approval_has_started_and_goes_on_once_approved(
+    redis_server: RedisServer,
+    inside: Namespace,
+    config: AgentConfig,
+    stop: StopSignal,
+    systemd: Systemd,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also in a zone that members of an older version still follow by its password."""
+    monkeypatch.setattr(membership, "LONGEST_REPEAT_SECONDS", 0.2)
+    store = Store.open(redis_server.address, "test")
+    zones.change(store, "zone-blue", ZonePatch(admission="approval"))
+    agent = Agent(config, inside.runner, stop)
+
+    def act() -> None:
+        systemd.wait_for("READY=1")
+        systemd.wait_for(f"peer approve --zone zone-blue {agent.public_key}")
+        assert "waiting for an operator's approval" in str(trouble_of(config))
+        operator(redis_server).ask(
+            Request.validated("reserve", "zone-blue", agent.public_key), 20, to=KEYS.operator_inbox
+        )
+        systemd.wait_for("STATUS=following zone zone-blue")
+
+    run(agent, act)
+    store.close()
+    assert agent.membership.member
+    assert systemd.received.count("READY=1") == 1
 
 
 @pytest.mark.usefixtures("supervisor")
