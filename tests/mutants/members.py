@@ -150,6 +150,28 @@ MEMBERS = (
         of("integration/supervisor/decisions/test_last_seen.py", "test_what_was_seen_goes_with_the_lease"),
     ),
     Mutant(
+        "used-up-join-tokens-admit",
+        f"{LIBRARY}/zone/join_tokens.py",
+        "return now < self.expires and len(self.used) < self.uses",
+        "return now < self.expires",
+        "a join token for one node lets any number in",
+        of(
+            "unit/supervisor/decisions/test_admission.py",
+            "test_no_more_keys_join_with_a_token_than_it_has_uses",
+        ),
+    ),
+    Mutant(
+        "names-reserved-admit",
+        f"{SUPERVISOR}/decisions/admission.py",
+        'if request.op != "join" or request.key in state.leases:',
+        'if request.op != "join" or request.key in state.leases or state.other_keys_named(request.name, ()):',
+        "whoever calls its node by a reserved name needs no join token",
+        of(
+            "unit/supervisor/decisions/test_admission.py",
+            "test_a_reservation_by_name_admits_no_key_without_a_token_for_that_name",
+        ),
+    ),
+    Mutant(
         "observers-behind-a-nat-believed",
         f"{LIBRARY}/mesh/endpoints.py",
         "return bool(observer.endpoint) and not observer.observed",
