@@ -192,8 +192,21 @@ def test_a_key_that_was_rejected_waits_no_more_and_a_token_needs_no_approval(ask
     assert try_join(asking, 81, "", zone=ASKS).code == "blocked"
     assert pending(asking) == set()
     assert try_join(asking, 82, token(asking, zone=ASKS), zone=ASKS).ok
-    refused = asking.command("peer", "approve", "node81", check=False)
-    assert "is no public key" in refused.stderr, "each node chooses its name"
+    for verb in ("approve", "reject"):
+        refused = asking.command("peer", verb, "node81", check=False)
+        assert "is no public key" in refused.stderr, "each node chooses its name"
+
+
+def test_a_waiting_node_with_the_name_of_a_member_harms_no_member(asking: Installation) -> None:
+    """Whoever rejects it by the name in the list would remove the member."""
+    assert try_join(asking, 83, token(asking, zone=ASKS), zone=ASKS, name="1e5").ok
+    assert try_join(asking, 84, "", zone=ASKS, name="1e5").code == "approval-needed"
+    listed = asking.command("peer", "list", "--pending").stdout
+    assert " 1e5 " in listed, "it is shown as it is called"
+    assert asking.command("peer", "reject", "1e5", check=False).returncode != 0
+    asking.command("peer", "reject", Node(84, zone=ASKS).key)
+    assert pending(asking) == set()
+    assert try_join(asking, 83, "", zone=ASKS, name="1e5").ok, "the member stays"
 
 
 def test_real_agents_join_with_the_token_in_their_file(strict: Installation, tmp_path: Path) -> None:

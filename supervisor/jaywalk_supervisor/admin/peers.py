@@ -110,16 +110,14 @@ def approve(
 ) -> tuple[bool, dict[str, Any]]:
     """Approves a key, which is to reserve a lease for it; returns as :func:`reserve`.
 
-    Names do not count: each node chooses its own.  Raises ``InvalidValue``.
+    Raises ``InvalidValue``.
     """
-    if not key_format.is_key(key):
-        raise InvalidValue(
-            f"{validation.shown(key)} is no public key", "see 'jaywalk-supervisor peer list --pending'"
-        )
-    waits_in = [row["zone"] for row in pending(store, zone) if row["public_key"] == key]
-    if not zone and len(waits_in) != 1:
-        raise InvalidValue(f"the key {key} waits in {len(waits_in)} zones", "name one with --zone")
-    return reserve(store, key, zone or waits_in[0], by, grants, **fields)
+    return reserve(store, key, _waits_in(store, key, zone), by, grants, **fields)
+
+
+def reject(store: Store, key: str, zone: str, by: str, reason: str) -> tuple[bool, dict[str, Any]]:
+    """Blocks a key that waits for an approval; returns as :func:`remove`, and raises ``InvalidValue``."""
+    return remove(store, key, _waits_in(store, key, zone), by, reason, block=True)
 
 
 def allow(store: Store, peer: str, zone: str, by: str) -> tuple[bool, dict[str, Any]]:
@@ -161,6 +159,23 @@ def find(store: Store, peer: str, zone: str = "") -> tuple[str, str]:
         )
     listed = ", ".join(f"{key} of {name}" for name, key in found[:KEYS_IN_ERROR])
     raise InvalidValue(f"{shown} means {len(found)} peers ({listed})", "give --zone, or the key")
+
+
+def _waits_in(store: Store, key: str, zone: str) -> str:
+    """Returns the zone in which a key waits for an approval, unless the caller names it.
+
+    Names do not count: each node chooses its own, also that of a member.
+    """
+    if not key_format.is_key(key):
+        raise InvalidValue(
+            f"{validation.shown(key)} is no public key", "see 'jaywalk-supervisor peer list --pending'"
+        )
+    if zone:
+        return zone
+    waits_in = [row["zone"] for row in pending(store) if row["public_key"] == key]
+    if len(waits_in) != 1:
+        raise InvalidValue(f"the key {key} waits in {len(waits_in)} zones", "name one with --zone")
+    return str(waits_in[0])
 
 
 def _keys_of(state: ZoneState, blocks: Any, peer: str, is_key: bool) -> list[str]:

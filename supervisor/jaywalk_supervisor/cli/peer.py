@@ -30,7 +30,6 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     remove.add_argument("--no-block", action="store_true", help="let it join again")
     reject = verb("reject", "block a key that waits for an approval, so that it asks no more")
-    reject.set_defaults(no_block=False)
     for parser in (remove, reject):
         parser.add_argument("--reason", default="", help="why, for those who list the blocks", metavar="TEXT")
     reserve = verb("reserve", "reserve what the zone's policy permits to no member; it may join later")
@@ -92,7 +91,8 @@ def _list(store: Store, options: argparse.Namespace) -> int:
             for row in found
         ]
         headers = ("peer", "zone", "addresses", "state", "last seen", "key")
-    print(json.dumps(found) if options.json else tabulate(rows, headers=headers, tablefmt="plain"))
+    table = tabulate(rows, headers=headers, tablefmt="plain", disable_numparse=True)
+    print(json.dumps(found) if options.json else table)
     return 0
 
 
@@ -115,6 +115,11 @@ def _remove(store: Store, options: argparse.Namespace) -> int:
     )
     done = "removed and blocked" if block else "removed"
     return _print_change(options, changed, facts, done if changed else f"{done} before")
+
+
+def _reject(store: Store, options: argparse.Namespace) -> int:
+    changed, facts = peers.reject(store, options.peer, options.zone, operator_name(), options.reason)
+    return _print_change(options, changed, facts, "rejected and blocked" if changed else "blocked before")
 
 
 def _reserve(store: Store, options: argparse.Namespace) -> int:
@@ -150,7 +155,7 @@ _VERBS = {
     "list": _list,
     "show": _show,
     "remove": _remove,
-    "reject": _remove,
+    "reject": _reject,
     "reserve": _reserve,
     "approve": _reserve,
     "allow": _allow,
