@@ -7,10 +7,8 @@ A join token counts in each zone, also where the password alone would do.  Pure.
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import islice
 
 from jaywalk.core import ip
 from jaywalk.core.errors import RequestRefused
@@ -24,13 +22,10 @@ from jaywalk.zone.requests import ADD_TOKEN, REMOVE_TOKEN, Reply, Request
 from jaywalk.zone.reservations import unclaimed
 
 from ..state.zone_state import ZoneState
-from .allocation import filter_free
 from .decision import Decision
 
 # Of a zone.
 MAX_TOKENS = 1000
-# Addresses of a token that are tried for a node that requests none.
-MAX_TRIED = 4096
 
 
 def needed_tokens(requests: Iterable[Request]) -> tuple[set[str], bool]:
@@ -170,23 +165,20 @@ def _requested(state: ZoneState, token: JoinToken, request: Request) -> tuple[st
 
 
 def _free(state: ZoneState, networks: Sequence[ip.Network], version: int) -> str:
-    candidates = (str(host) for host in islice(_hosts(networks, version), MAX_TRIED))
-    found = next((host for host in candidates if filter_free(state, (host,))), "")
-    if not found:
+    found = (
+        pool.lowest_free_in(network)
+        for network in networks
+        for pool in state.pools
+        if network.version == pool.version == version
+    )
+    address = next(filter(None, found), None)
+    if address is None:
         raise RequestRefused(
             TOKEN_REFUSED,
             f"all addresses of zone {state.zone.name} that the join token of this node permits are taken: "
             "have an operator make another",
         )
-    return found
-
-
-def _hosts(
-    networks: Sequence[ip.Network], version: int
-) -> Iterator[ipaddress.IPv4Address | ipaddress.IPv6Address]:
-    for network in networks:
-        if network.version == version:
-            yield from network
+    return address
 
 
 def _token_needed(zone: str) -> RequestRefused:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from netaddr import IPAddress, IPNetwork, IPSet
 
-from jaywalk.core.ip import integer_of, own_addresses, version_of
+from jaywalk.core.ip import Network, integer_of, own_addresses, version_of
 
 log = logging.getLogger(__name__)
 
@@ -94,13 +94,25 @@ class Pool:
             self._queued.discard(heapq.heappop(self._freed))
         if self._freed:
             return self.text(self._freed[0])
-        while True:
-            if (end := self._end_of_range(self._mark)) is not None:
-                self._mark = end + 1
-            elif self._mark in self.owners:
-                self._mark += 1
+        self._mark = self._next_free(self._mark, self.last)
+        return self.text(self._mark) if self._mark <= self.last else None
+
+    def lowest_free_in(self, network: Network) -> str | None:
+        """The lowest free address in ``network``, or None; O(n) in the allocated addresses of both."""
+        last = min(int(network.broadcast_address), self.last)
+        number = self._next_free(max(int(network.network_address), self.first), last)
+        return self.text(number) if number <= last else None
+
+    def _next_free(self, number: int, last: int) -> int:
+        """The first free address from ``number`` on; greater than ``last`` if there is none until then."""
+        while number <= last:
+            if (end := self._end_of_range(number)) is not None:
+                number = end + 1
+            elif number in self.owners:
+                number += 1
             else:
-                return self.text(self._mark) if self._mark <= self.last else None
+                break
+        return number
 
     def _end_of_range(self, number: int) -> int | None:
         """The last address of the reserved range that contains ``number``, or None."""

@@ -29,6 +29,32 @@ def test_lowest_address_and_capacity(cidr: str, lowest: str, capacity: int) -> N
     assert (pool.lowest_free(), pool.capacity) == (lowest, capacity)
 
 
+def test_the_lowest_free_address_of_a_part_is_found_behind_many_others() -> None:
+    """A join token permits a part of a pool, or the whole of one with thousands of nodes."""
+    pool = Pool("10.20.0.0/16", ["10.20.32.0/24"])
+    for number in range(0x0A140001, 0x0A142000):
+        pool.allocate(pool.text(number), "key")
+    found = {
+        cidr: pool.lowest_free_in(ipaddress.ip_network(cidr))
+        for cidr in (
+            "10.20.0.0/16",
+            "10.0.0.0/8",
+            "10.20.0.0/24",
+            "10.20.32.0/24",
+            "10.20.40.0/24",
+            "10.21.0.0/16",
+        )
+    }
+    assert found == {
+        "10.20.0.0/16": "10.20.33.0",
+        "10.0.0.0/8": "10.20.33.0",
+        "10.20.0.0/24": None,
+        "10.20.32.0/24": None,
+        "10.20.40.0/24": "10.20.40.0",
+        "10.21.0.0/16": None,
+    }
+
+
 STEPS = st.lists(st.tuples(st.sampled_from(["hold", "lowest", "drop"]), st.integers(0, 15)), max_size=80)
 
 
