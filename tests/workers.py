@@ -11,7 +11,7 @@ from xdist.scheduler import LoadScopeScheduling
 # Folders of tests on machines of the lab.
 FLEET_FOLDERS = ("tests/fleet/", "tests/attacks/fleet/")
 # Files of these that boot their own machines; all others share a fleet, and so a worker.
-OWN_LAB = ("test_lab", "test_nat", "test_nat_sites")
+OWN_LAB = ("test_lab", "test_nat", "test_nat_sites", "test_upgrade")
 # Files with about half of the time of all that share a fleet: these share a second one.
 SECOND_FLEET = ("test_rollout", "test_leave", "test_troubleshooting")
 

@@ -170,8 +170,10 @@ class Fleet:
         )
         return loaded
 
-    def play(self, *arguments: str, playbook: str = "site.yml", check: bool = True) -> Play:
-        """Run a playbook of the collection as an operator does; fail if a host fails."""
+    def play(
+        self, *arguments: str, playbook: str = "site.yml", check: bool = True, root: Path = ROOT
+    ) -> Play:
+        """Run a playbook of the collection in ``root`` as an operator does; fail if a host fails."""
         command = [
             "ansible-playbook",
             "-i",
@@ -180,7 +182,7 @@ class Fleet:
             *arguments,
         ]
         environment = dict(os.environ, ANSIBLE_NOCOLOR="1", ANSIBLE_FORCE_COLOR="0")
-        done = processes.run(command, ROOT, environment, PLAY_SECONDS)
+        done = processes.run(command, root, environment, PLAY_SECONDS)
         play = Play(done.stdout, done.returncode)
         if check and (done.returncode or any(bad for _, bad in play.recap.values())):
             pytest.fail(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-8000:]}")
