@@ -34,15 +34,23 @@ QUIET_SECONDS = 3.0
 GOAL_SECONDS = 0.1
 # Peers of the zone, which the agents share: ten thousand times ten thousand records would fill 80 GB.
 IDENTITIES = 20
+# Agents of one of these nodes at most: the supervisor accepts 30 requests of a key at once.
+AGENTS_PER_KEY = 25
 EVENTS = ZoneKeys(ZONE).events
+
+
+def identities_of(count: int) -> int:
+    """Return the number of nodes that so many agents share."""
+    return max(IDENTITIES, count // AGENTS_PER_KEY)
 
 
 def agents(fixture: BenchFixture, count: int) -> list[float]:
     """Return for each round the seconds from a join request until the last agent has applied it."""
     times = []
+    shared = identities_of(count)
     fixture.redis.hset(ZoneKeys(ZONE).meta, "wait_ms", wait_ms_of(count))
     with WorkerPool("tests.bench.agents", workers_for(count)) as workers, fixture.client() as client:
-        workers.start(count, zone=ZONE, address=arguments_of(fixture.agent_address), identities=IDENTITIES)
+        workers.start(count, zone=ZONE, address=arguments_of(fixture.agent_address), identities=shared)
         workers.call("join")
         workers.wait_until(settled=1)
         rev = fixture.view().rev
@@ -83,8 +91,8 @@ def measure(log: Callable[[str], None]) -> dict[str, Figure]:
     sizes = [size for size in SIZES if size <= max_sockets()]
     figures = {}
     with bench_fixture() as fixture:
-        fixture.add_nodes(range(IDENTITIES))
         for count in sizes:
+            fixture.add_nodes(range(identities_of(count)))
             log(f"one join to {count} agents")
             ours, other = [], []
             for _ in range(TURNS):
@@ -102,7 +110,7 @@ def measure_tls(log: Callable[[str], None]) -> dict[str, Figure]:
     for _ in range(TURNS):
         for times, tls in ((encrypted, True), (plain, False)):
             with bench_fixture(tls) as fixture:
-                fixture.add_nodes(range(IDENTITIES))
+                fixture.add_nodes(range(identities_of(TLS_SIZE)))
                 times += agents(fixture, TLS_SIZE)
     name = f"fanout_tls_last_ms_{TLS_SIZE}"
     return {name: Figure.against(encrypted, plain, f"{TLS_SIZE} agents in plain text")}
