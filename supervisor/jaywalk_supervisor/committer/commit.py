@@ -116,6 +116,7 @@ class BatchCommitter:
             raise
         except redis.ResponseError as error:
             state.undo(batch.undos)
+            self.zones.users.withdraw(store, state, _proven_joins(batch))
             if is_wrong_type(error):
                 raise
             if is_full(error) and not when_full:
@@ -137,6 +138,7 @@ class BatchCommitter:
         if outcome == "INCARNATION":
             self.zones.open_epoch(store, zone)
         self.zones.catch_up(store, zone)
+        self.zones.users.withdraw(store, self.zones.states[zone], _proven_joins(batch))
         return False
 
     def _update_pending(self, store: Store, state: ZoneState, batch: Batch) -> None:

@@ -89,6 +89,12 @@ class ZoneUsers:
                 return {}
         return new
 
+    def withdraw(self, store: Store, state: ZoneState, keys: Iterable[str]) -> None:
+        """Removes the users of those ``keys`` that got no lease, since their joins were not committed."""
+        gone = [key for key in keys if key not in state.leases]
+        if gone and store.makes_users:
+            node_users.remove(store, state.zone.name, gone)
+
     def committed(self, state: ZoneState, records: Mapping[str, str], changed: Iterable[str]) -> None:
         """Records what a commit stored, and forgets the ``changed`` keys that have no lease any more."""
         known = self._records.setdefault(state.zone.name, {})

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -19,7 +20,7 @@ from jaywalk.zone.models import Zone
 from jaywalk.zone.patch import ZonePatch
 from jaywalk.zone.policy import Policy
 from jaywalk.zone.redis_keys import ZoneKeys
-from jaywalk.zone.requests import Request
+from jaywalk.zone.requests import AGENT_OPS, Request
 from jaywalk_supervisor.admin import zones
 from jaywalk_supervisor.committer.committer import Committer
 from jaywalk_supervisor.possession.keyring import KeyFile
@@ -85,6 +86,31 @@ def test_a_node_enrols_once_and_logs_in_as_itself_whatever_the_zones_password_be
     assert not again.enrols
     with pytest.raises(ControllerDenied):
         login(redis_server, Node(2), AGENT_PASSWORD).open("test")
+
+
+@pytest.mark.parametrize("obstacle", ["another policy", "no memory"])
+def test_a_join_that_is_decided_but_not_committed_leaves_no_user(
+    redis_server: RedisServer, store: Store, tmp_path: Path, obstacle: str
+) -> None:
+    """Its holder could read the zone, and no list of peers would show it."""
+    key_file = KeyFile(str(tmp_path / "supervisor.key")).ensure()
+    decider = Committer(redis_server.address, "", (), threading.Event(), key_file=key_file)
+    store.create(CLOSED)
+    store.bump(ZONE)
+    state = decider.zones.states[ZONE] = store.load(ZONE)
+    decider.zones.users.open(store, state)
+    node = Node(1, key_file.keyring.public_keys)
+    entry = decider.inboxes.decode(node.wire(node.request("join")), ZONE, AGENT_OPS)
+    if obstacle == "no memory":
+        store.redis.config_set("maxmemory", 1)
+    else:
+        zones.change(store, ZONE, ZonePatch(admission="token"))
+    try:
+        decider.batches.commit(store, ZONE, [entry])
+    finally:
+        store.redis.config_set("maxmemory", 0)
+    assert node.key not in store.load(ZONE).leases
+    assert node_user(ZONE, node.key) not in store.redis.acl_users()
 
 
 def test_only_the_hash_of_a_nodes_password_is_stored(
