@@ -23,7 +23,7 @@ from jaywalk.mesh.node_interface import LocalNode
 from jaywalk.trust.lock import Lock
 from jaywalk.trust.supervisor_keys import TrustedKeys
 from jaywalk.wireguard import keys
-from jaywalk.zone.join_tokens import checked_text
+from jaywalk.zone.join_tokens import checked_text, split
 from jaywalk.zone.network_bounds import NetworkBounds
 
 from .host.netns import runner_in
@@ -178,14 +178,17 @@ class AgentConfig:
         """The join token in the file of :attr:`join_token_file`, read anew each time; empty without one.
 
         A node that joined needs it no more, so that its file may be gone.  Raises ``InvalidValue`` for a file
-        that holds none.
+        that holds none or cannot be read.
         """
-        if not self.join_token_file:
+        file = self.join_token_file
+        if split(file):
+            raise InvalidValue(
+                "--join-token-file is a join token and not a file's name",
+                "write it into a file, and name that",
+            )
+        if not file or _is_missing(file):
             return ""
-        if not Path(self.join_token_file).exists():
-            log.info("there is no join token in %s: joining without one", self.join_token_file)
-            return ""
-        return checked_text(read_secret(self.join_token_file, "join token"))
+        return checked_text(read_secret(file, "join token"))
 
     def prover(self) -> Prover | None:
         """Proves this node's requests, with the key file's private key; None without the library for it.
@@ -277,6 +280,18 @@ class AgentConfig:
     def key_on_disk(self, runner: Runner) -> str:
         """The public key of the key file, or empty if there is no such file."""
         return self.existing_key(runner) if self.private_key_file.exists() else ""
+
+
+def _is_missing(file: str) -> bool:
+    """Whether there is no ``file``, which is logged; False if nobody can tell, since its folder is shut."""
+    try:
+        Path(file).stat()
+    except FileNotFoundError:
+        log.info("there is no join token in %s: joining without one", file)
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _relay_port(options: Mapping[str, str], listen_port: int) -> int:

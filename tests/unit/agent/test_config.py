@@ -11,6 +11,7 @@ from jaywalk.core.errors import InvalidValue
 from jaywalk.core.runner import SubprocessRunner
 from jaywalk.mesh import local_addresses
 from jaywalk.mesh.local_addresses import host_label
+from jaywalk.zone.join_tokens import JoinToken
 from jaywalk_agent.config import AgentConfig
 from tests.agent_support import config_in
 
@@ -115,3 +116,23 @@ def test_a_namespace_that_is_not_there_is_named_with_the_remedy(tmp_path: Path) 
         config_in(tmp_path, netns="jwnone").runner()
     with pytest.raises(InvalidValue, match="'a/b' is not usable"):
         config_in(tmp_path, netns="a/b")
+
+
+def test_a_join_token_in_place_of_its_files_name_is_not_shown(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    _token, text = JoinToken.create(0, 60)
+    with pytest.raises(InvalidValue, match="is a join token and not a file's name") as caught:
+        config_in(tmp_path, join_token_file=text).join_token()
+    assert text not in str(caught.value) + caplog.text
+
+
+def test_a_node_joins_without_the_file_of_its_join_token_but_not_if_that_cannot_be_read(
+    tmp_path: Path,
+) -> None:
+    assert config_in(tmp_path, join_token_file=str(tmp_path / "gone")).join_token() == ""
+    (tmp_path / "no-folder").touch()
+    below = config_in(tmp_path, join_token_file=str(tmp_path / "no-folder" / "token"))
+    with pytest.raises(InvalidValue, match=r"cannot read the join token in .*check path and mode"):
+        below.join_token()
