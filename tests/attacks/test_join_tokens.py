@@ -216,3 +216,12 @@ def test_real_agents_join_with_the_token_in_their_file(strict: Installation, tmp
     first, second = strict.agents(TOKENS, JAYWALK_JOIN_TOKEN_FILE=str(file))
     eventually(lambda: second.key in first.peer_keys, "they are peers")
     assert file.read_text().strip() not in first.log + second.log
+
+
+def test_a_node_that_joined_after_the_zone_wanted_no_approval_any_more_waits_no_more(
+    asking: Installation,
+) -> None:
+    assert try_join(asking, 85, "", zone=ASKS).code == "approval-needed"
+    asking.command("zone", "set", ASKS, "--admission", "password")
+    assert try_join(asking, 85, "", zone=ASKS).ok
+    assert pending(asking) == set(), "an operator who rejects what the list shows would remove a member"

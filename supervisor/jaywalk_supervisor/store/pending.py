@@ -56,9 +56,18 @@ class Pending:
 
 
 def pending_of(store: Store, zone: str) -> list[Pending]:
-    """Returns the nodes that wait in ``zone``, the one that asked first at the beginning."""
-    records = store.redis.hgetall(ZoneKeys(zone).pending)
-    return sorted((Pending.from_wire(*item) for item in records.items()), key=lambda found: found.since)
+    """Returns the nodes that wait in ``zone``, the one that asked first at the beginning.
+
+    Not those that an operator decided about: their records stay if the zone wants no approval any more.
+    """
+    keys = ZoneKeys(zone)
+    records = store.redis.hgetall(keys.pending)
+    if not records:
+        return []
+    known = (store.redis.hmget(name, list(records)) for name in (keys.leases, keys.blocked))
+    decided = {key for key, *found in zip(records, *known, strict=True) if any(found)}
+    waiting = (Pending.from_wire(key, text) for key, text in records.items() if key not in decided)
+    return sorted(waiting, key=lambda found: found.since)
 
 
 def record(store: Store, zone: str, requests: Sequence[Request], now: float) -> None:
@@ -75,7 +84,8 @@ def record(store: Store, zone: str, requests: Sequence[Request], now: float) -> 
     store.redis.hset(name, mapping=records)
     surplus = int(store.redis.hlen(name)) - MAX_PENDING
     if surplus > 0:
-        oldest = sorted(pending_of(store, zone), key=lambda found: found.last)[:surplus]
+        every = [Pending.from_wire(*item) for item in store.redis.hgetall(name).items()]
+        oldest = sorted(every, key=lambda found: found.last)[:surplus]
         forget(store, zone, [found.key for found in oldest])
 
 
