@@ -7,7 +7,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
-from jaywalk.controller.address import agent_user
+import redis
+
+from jaywalk.controller.address import agent_user, node_user
 from jaywalk.core import ip
 from jaywalk.core.errors import InvalidValue, JaywalkError
 from jaywalk.zone.models import Zone
@@ -16,7 +18,7 @@ from jaywalk.zone.policy import Policy
 from jaywalk.zone.redis_keys import REMOVED_ZONES, ZONES, ZoneKeys
 
 from ..state.zone_state import ZoneState
-from ..store import redis_users
+from ..store import node_users, redis_users
 from ..store.acl import password_hash, set_password, write_user
 from ..store.audit import zone_entry
 from ..store.store import Origin, Store, ZoneGone
@@ -188,7 +190,7 @@ def pools_grow(known: Sequence[str], desired: Sequence[str]) -> bool:
 
 
 def remove(store: Store, name: str, force: bool) -> dict[str, Any]:
-    """Removes a zone with all its leases and its agents' user; returns the zone as it was.
+    """Removes a zone with all its leases and Redis users; returns the zone as it was.
 
     Its agents keep their tunnels.  Raises ``UnknownZone``, and ``ZoneInUse`` if it has peers, unless
     ``force``.
@@ -203,6 +205,7 @@ def remove(store: Store, name: str, force: bool) -> dict[str, Any]:
         *(keys.credentials, keys.blocked, keys.floors, keys.last_seen, keys.leader),
         *(keys.join_tokens, keys.pending),
     )
+    users = [agent_user(name), *_node_users(store, name)]
     entry = zone_entry(store.author, "zone-remove", _settings(store, name), None)
     # First, so that a supervisor that misses the zone finds that an operator removed it.
     store.redis.sadd(REMOVED_ZONES, name)
@@ -211,9 +214,17 @@ def remove(store: Store, name: str, force: bool) -> dict[str, Any]:
         raise ZoneInUse(zone, sorted(peer.name for peer in store.load(name).peers.values()))
     store.redis.srem(ZONES, name)
     tokens.remove_zone(store, name)
-    # The zone's agents connect again and are refused.
-    redis_users.remove_users(store, [agent_user(name)])
+    # The zone's agents connect again and are refused, also by a later zone of this name.
+    redis_users.remove_users(store, users)
     return zone
+
+
+def _node_users(store: Store, name: str) -> list[str]:
+    """Returns the users of the zone's nodes; none if their records cannot be read."""
+    try:
+        return [node_user(name, key) for key in node_users.read(store, name)]
+    except redis.ResponseError:
+        return []
 
 
 def _settings(store: Store, name: str) -> Zone | None:

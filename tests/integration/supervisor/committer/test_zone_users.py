@@ -88,6 +88,20 @@ def test_a_node_enrols_once_and_logs_in_as_itself_whatever_the_zones_password_be
         login(redis_server, Node(2), AGENT_PASSWORD).open("test")
 
 
+def test_a_member_of_a_removed_zone_has_no_access_to_a_later_one_of_that_name(
+    redis_server: RedisServer, committer: Committer, store: Store
+) -> None:
+    node = Node(1)
+    joined(redis_server, node)
+    zones.remove(store, ZONE, force=True)
+    until(lambda: ZONE not in committer.zones.states)
+    assert node_user(ZONE, node.key) not in store.redis.acl_users()
+    zones.add(store, ZONE, ZonePatch(cidr=["10.20.0.0/20"], proof="required", admission="token"), None)
+    until(lambda: ZONE in committer.zones.states)
+    again = login(redis_server, node).open("test")
+    assert again.enrols, "it reads nothing of the zone before it joins"
+
+
 @pytest.mark.parametrize("obstacle", ["another policy", "no memory"])
 def test_a_join_that_is_decided_but_not_committed_leaves_no_user(
     redis_server: RedisServer, store: Store, tmp_path: Path, obstacle: str
