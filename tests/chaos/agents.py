@@ -72,6 +72,12 @@ class RecordingFollower(Follower):
         self.record(outstanding.request, reply)
         super()._handle_reply(reply)
 
+    def _handle_grant(self, reply: Reply) -> None:
+        outstanding = self.membership.outstanding
+        assert outstanding is not None and outstanding.request is not None
+        self.record(outstanding.request, reply)
+        super()._handle_grant(reply)
+
     def _check_in(self, client: ZoneClient) -> Iterator[Update]:
         if time.monotonic() < self._next_report or not self.membership.member:
             yield from super()._check_in(client)

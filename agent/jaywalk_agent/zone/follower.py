@@ -192,9 +192,7 @@ class Follower:
             with self.stop.waiting():
                 reply = client.wait_for_reply(outstanding.nonce, wait)
             if reply is not None and reply.ok and outstanding.op == JOIN:
-                self._enrolled = True
-                self._warn_of_notes(reply)
-                self.membership.granted()
+                self._handle_grant(reply)
                 return
             if reply is not None:
                 self._handle_reply(reply)
@@ -202,6 +200,12 @@ class Follower:
                 if self.view is not None:
                     yield Update(self.view)
             yield from self._tick()
+
+    def _handle_grant(self, reply: Reply) -> None:
+        """Takes over the reply to the join of a node that has no user of its own yet."""
+        self._enrolled = True
+        self._warn_of_notes(reply)
+        self.membership.granted()
 
     def _connection_failed(self, error: JaywalkError) -> None:
         """Counts a failure; raises a refusal while no copy of the zone was ever there."""
