@@ -82,8 +82,8 @@ ADDRESSES = (
     Mutant(
         "stale-ignores-reports",
         STATE,
-        "times = (lease.since, self.released_at(lease), self.last_seen_at.get(lease.key, 0))",
-        "times = (lease.since, self.released_at(lease))",
+        "(lease.since, self.last_seen_at.get(lease.key, 0))",
+        "(lease.since,)",
         "under the policy 'stale' a node that only reports counts as silent",
         of(
             "unit/supervisor/decisions/test_agent_requests.py",

@@ -287,9 +287,11 @@ class ZoneState:
     def last_seen(self, lease: Lease, now: float) -> float:
         """Returns when the key of ``lease`` was last seen before ``now``, as far as this state knows.
 
-        Later times were written before the clock was set back, and are ignored.
+        Later times were written before the clock was set back, and are ignored.  So are all others of a node
+        that left: one from before the clock was set back may be reached again.
         """
-        times = (lease.since, self.released_at(lease), self.last_seen_at.get(lease.key, 0))
+        released = self.released_at(lease)
+        times = (released,) if released else (lease.since, self.last_seen_at.get(lease.key, 0))
         return max((time for time in times if time <= now), default=self.listening_since)
 
     def released_at(self, lease: Lease) -> float:

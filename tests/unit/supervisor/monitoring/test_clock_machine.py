@@ -113,3 +113,12 @@ class ClockMachine(RuleBasedStateMachine):
 
 ClockMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=20, deadline=None)
 TestClockMachine = ClockMachine.TestCase
+
+
+def test_a_clock_that_was_set_back_before_a_node_left_keeps_its_address_no_longer() -> None:
+    """The clock shows the moment of its join for a second time shortly before the quarantine ends."""
+    machine = ClockMachine()
+    machine.start()
+    machine.redis_clock_jumps(-3300.0)
+    machine.it_leaves()
+    machine.time_passes(QUARANTINE + 10, 0)
