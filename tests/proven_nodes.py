@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from jaywalk.controller.address import ControllerAddress
+from jaywalk.controller.address import ControllerAddress, agent_user
 from jaywalk.controller.client import ZoneClient
 from jaywalk.controller.connection import connect
 from jaywalk.controller.prover import Prover
 from jaywalk.trust.secrets import KeyPair
 from jaywalk.trust.supervisor_keys import TrustedKeys
 from jaywalk.zone.requests import Request
+from tests.waiting import eventually
 
 
 def private_key(seed: object) -> str:
@@ -87,12 +88,21 @@ class AnyNode(Prover):
 
 
 class NodesClient(ZoneClient):
-    """A client that sends requests of any node of the tests, with a proof where the zone requires one."""
+    """A client that sends requests of any node of the tests, with a proof where the zone requires one.
+
+    With the password of such a zone it only enrols, as a node does that has no user of its own yet.
+    """
 
     def __init__(self, client: Any, where: ControllerAddress, zone: str) -> None:
         super().__init__(client, where, zone, prover=AnyNode(zone))
 
     def submit(self, request: Request, to: str = "") -> None:
         if '"proof": "required"' in (self.client.hget(self.keys.meta, "policy") or ""):
-            self.follow_supervisor_keys()
+            eventually(self._knows_supervisors, "a supervisor has published its key")
+            self.enrols = self.where.user == agent_user(self.zone) and self.has_node_users()
         super().submit(request, to)
+
+    def _knows_supervisors(self) -> bool:
+        assert self.prover is not None
+        self.follow_supervisor_keys()
+        return bool(self.prover.trusted.keys)

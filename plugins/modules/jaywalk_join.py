@@ -30,6 +30,8 @@ attributes:
     details:
       - Reads the zone and sends no request. The diff shows an address that the zone will choose as assigned
         by the zone, both in check mode and in the run itself.
+      - In a zone that requires proofs, a node that has not joined yet may not read the peers. The diff of
+        check mode then lacks them and the routes to them.
   diff_mode:
     support: full
   idempotent:

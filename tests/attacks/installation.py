@@ -56,22 +56,29 @@ class Installation:
         self._controller = Controller(server.password, folder, secrets.token_hex(16), self._ca)
         self.passwords = {zone: secrets.token_hex(16) for zone in ZONES}
         self.supervisor = SupervisorProcess(self._controller, 0, self.where)
+        self._is_started = False
 
     def start(self) -> None:
         """Add the zones and start the supervisor; its end is on the stack."""
         for zone in ZONES:
             self.add_zone(zone)
         self.supervisor.start()
+        self._is_started = True
         self._stack.callback(self.supervisor.kill)
         eventually(self.is_serving, "the supervisor serves all zones")
 
     def add_zone(self, zone: str, *options: str) -> None:
-        """Add a zone with the usual pools; ``options`` are those of ``zone add``."""
+        """Add a zone with the usual pools; ``options`` are those of ``zone add``.
+
+        A running supervisor has given the zone's user its rights then, which closes earlier connections.
+        """
         file = self.folder / f"{zone}.password"
         file.touch(mode=0o600)
         file.write_text(self.passwords.setdefault(zone, secrets.token_hex(16)), encoding="ascii")
         pools = ("--cidr", POOLS[0], "--cidr6", POOLS[1])
         self.command("zone", "add", zone, *pools, "--agent-password-file", str(file), *options)
+        if self._is_started:
+            eventually(lambda: self.is_serving(zone), "the supervisor serves the new zone")
 
     def change_password(self, zone: str, password: str) -> None:
         """Change the agents' password of a zone; its agents keep the old one."""
@@ -173,13 +180,13 @@ class Installation:
         """Return the supervisor's log."""
         return self.supervisor.log.read_text(encoding="utf-8", errors="replace")
 
-    def is_serving(self) -> bool:
-        """Whether the supervisor answers and leads the zones."""
+    def is_serving(self, *zones: str) -> bool:
+        """Whether the supervisor answers and leads ``zones``, by default the first two."""
         try:
             health = self.api("GET", "/healthz")
         except OSError:
             return False
-        return health.status == 200 and set(health.body["zones_led"]) >= set(ZONES)
+        return health.status == 200 and set(health.body["zones_led"]) >= set(zones or ZONES)
 
 
 def _parsed(body: bytes) -> Any:

@@ -147,7 +147,8 @@ def _value(server: Any, key: Any) -> Any:
 
 
 def test_an_unproven_join_has_no_use_for_a_token(strict: Installation, tmp_path: Path) -> None:
-    zone = "zone-blue"
+    zone = "zone-older"
+    strict.add_zone(zone, "--proof", "optional")
     text = token(strict, zone=zone)
     request = Request.validated("join", zone, Node(71).key, name="node71")
     reply = strict.attacker_client(zone).ask(replace(request, sealed=text), 10)

@@ -14,7 +14,6 @@ from typing import Any
 
 import redis
 
-from jaywalk.controller.address import agent_user
 from jaywalk.controller.client import ZoneClient
 from jaywalk.controller.connection import connect
 from jaywalk.zone.requests import Request
@@ -22,9 +21,10 @@ from lab import playbook_variables
 from lab.fleet import Lab
 from tests import runs
 from tests.bench import heal, tunnels
-from tests.bench.apply import random_key, timed
+from tests.bench.apply import timed
 from tests.bench.results import Figure, percentile
 from tests.fleet.fleet import MEMBERS, ROOT, UNIT, ZONE, Fleet
+from tests.proven_nodes import NodesClient, pair_of
 
 JOINS = 100
 CHURN = 50
@@ -64,10 +64,9 @@ def rollouts(fleet: Fleet) -> dict[str, Figure]:
 
 
 def zone_client(fleet: Fleet) -> ZoneClient:
-    """Return a client of the zone as a node has it, on this host."""
-    zone = next(each for each in fleet.secrets["jaywalk_zones"] if each["name"] == ZONE)
-    where = fleet.controller_address(agent_user(ZONE), zone["agent_password"])
-    return ZoneClient(connect(where), where, ZONE)
+    """Return an operator's client of the zone, on this host, which proves the requests of made-up nodes."""
+    where = fleet.controller_address("supervisor", fleet.secrets["jaywalk_controller_password"])
+    return NodesClient(connect(where), where, ZONE)
 
 
 def join_latency(fleet: Fleet) -> dict[str, Figure]:
@@ -76,7 +75,7 @@ def join_latency(fleet: Fleet) -> dict[str, Figure]:
     view = client.snapshot()
     begun_at: dict[str, float] = {}
     for index in range(JOINS):
-        key = random_key()
+        key = pair_of(f"join {index}").public
         begun = time.time()
         client.ask(Request.validated("join", ZONE, key, name=f"bench{index}"), timeout=10).lease_or_raise()
         client.read(view, block=5)
@@ -186,7 +185,7 @@ def _read(client: redis.Redis, events: str, received: threading.Barrier, ended: 
 def churn_loss(fleet: Fleet) -> dict[str, Figure]:
     """Count the packets that 100 pings per second between two peers lose while 50 others join and leave."""
     client = zone_client(fleet)
-    keys = [random_key() for _ in range(CHURN)]
+    keys = [pair_of(f"churn {index}").public for index in range(CHURN)]
     with fleet.ping("node1", "node2", per_second=100) as count:
         for index, key in enumerate(keys):
             client.ask(Request.validated("join", ZONE, key, name=f"churn{index}"), 10).lease_or_raise()

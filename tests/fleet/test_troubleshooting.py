@@ -36,6 +36,8 @@ time.time = lambda: clock() + 2 * 86400
 time.time_ns = lambda: exact() + 2 * 86400 * 10**9
 END
 export PYTHONPATH=/root/future; """
+WITHOUT_CRYPTOGRAPHY = """mkdir -p /root/other-imports
+echo 'raise ImportError' > /root/other-imports/cryptography.py; export PYTHONPATH=/root/other-imports; """
 # Rewrites the append-only file: its base has all data of Redis, and its log is empty.
 NEW_LOG = r"""
 export REDISCLI_AUTH=$(cat /etc/jaywalk-supervisor/controller.password)
@@ -155,6 +157,7 @@ WRONG_PASSWORD = "unset JAYWALK_CONTROLLER_PASSWD_FILE; export JAYWALK_CONTROLLE
 OUTSIDERS = {
     "the password is refused": Case(typed_on="node3", before=AS_OUTSIDER + WRONG_PASSWORD),
     "the zone is not known": Case(typed_on="node3", before=AS_OUTSIDER),
+    "the zone requires a proof": Case(typed_on="node3", before=AS_OUTSIDER + WITHOUT_CRYPTOGRAPHY),
     "the clock is wrong": Case(typed_on="node3", before=AS_OUTSIDER + FUTURE),
     "a prefix overlaps": Case(typed_on="node3", before=AS_OUTSIDER),
     "there is no tun device": Case(

@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 import redis
 
+from jaywalk.controller.connection import connect
 from tests import processes
 from tests.ansible_modules import machine as machine
 from tests.ansible_modules import run_module as run_module
 from tests.ports import free_port
+from tests.proven_nodes import NodesClient
 from tests.redis_server import RedisServer
 from tests.waiting import eventually
 
@@ -50,6 +52,11 @@ class Controller:
         self._process = self._command(*words, "--api-address", f"127.0.0.1:{free_port()}")
         with self.redis.client() as client:
             eventually(lambda: self._serves(client), "the supervisor serves its zone")
+
+    def nodes(self) -> NodesClient:
+        """Connect to the zone with its password, for the nodes of the tests."""
+        where = self.redis.address_of(self.AGENT_USER, self.agent_password)
+        return NodesClient(connect(where), where, "zone-blue")
 
     def set_zone(self, *words: str) -> None:
         """Change the zone by the operator's command."""

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from ..core.errors import ControllerDenied, ControllerUnreachable, InvalidValue
+from ..trust import secrets
 from ..trust.lock import Lock
 from ..zone.requests import Reply, Request
 from .address import ControllerAddress, node_user
@@ -47,6 +48,7 @@ class NodeLogin:
             with suppress(ControllerDenied):
                 return self._client(own, name, alive, timeout)
         client = self._client(self.zone_address(), name, alive, timeout)
+        self._check_can_prove(client)
         client.enrols = self._has_secret and client.has_node_users()
         return client
 
@@ -78,6 +80,26 @@ class NodeLogin:
                 "look into the supervisor's log for why it made none",
             )
         return reply, member
+
+    def _check_can_prove(self, client: ZoneClient) -> None:
+        """Raises ``ControllerDenied`` if the zone requires a proof that this machine cannot make.
+
+        Such a zone's password reads no peers, and Redis alone would say nothing of the reason.  Raises
+        ``ControllerUnreachable`` while no supervisor has published the key that the proof needs.
+        """
+        is_able = self.prover is None and secrets.HAS_CRYPTOGRAPHY  # before a module has made the node's key
+        if self._has_secret or is_able or client.head().zone.policy.proof != "required":
+            return
+        client.client.close()
+        if self.prover is None:
+            raise ControllerDenied(
+                f"zone {self.zone} requires that each request proves the key of its node",
+                "install the Python library cryptography on this machine (Debian: python3-cryptography)",
+            )
+        raise ControllerUnreachable(
+            f"no supervisor has published its key in zone {self.zone} yet",
+            "check that jaywalk-supervisor runs and reaches the same controller",
+        )
 
     @property
     def _has_secret(self) -> bool:

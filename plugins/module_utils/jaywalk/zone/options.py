@@ -324,7 +324,7 @@ ZONE_OPTIONS: tuple[ZoneOption, ...] = (
         subject="proof policy",
         label="proof",
         field="proof",
-        default=PROOFS[1],
+        default=PROOFS[0],
         unstored=PROOFS[1],
         choices=PROOFS,
     ),

@@ -55,11 +55,12 @@ def leases(run_module: RunModule, controller: Controller) -> list[Result]:
     return found
 
 
-def zone_of(options: dict[str, Any]) -> ZoneClient:
-    """Connects to the zone as the node's agent."""
-    password = Path(options["controller_password_file"]).read_text().strip()
-    where = address.ControllerAddress.parse(options["controller"], Controller.AGENT_USER, password)
-    return ZoneClient(connection.connect(where, name="agent"), where, "zone-blue")
+def zone_of(controller: Controller) -> ZoneClient:
+    """Connects to the zone as an operator."""
+    where = address.ControllerAddress.parse(
+        controller.as_operator["controller"], "supervisor", controller.redis.password
+    )
+    return ZoneClient(connection.connect(where, name="operator"), where, "zone-blue")
 
 
 def settle(machine: Machine, key_file: str, address: str) -> None:
@@ -147,7 +148,7 @@ def test_omitted_options_keep_the_values_of_the_agent(
 ) -> None:
     first = run_module(jaywalk_join, **options)
     settle(machine, options["private_key_file"], "10.20.0.1/20")
-    zone, own = zone_of(options), first["lease"]["public_key"]
+    zone, own = zone_of(controller), first["lease"]["public_key"]
     of_agent = Request.validated(
         "join",
         "zone-blue",
@@ -170,7 +171,11 @@ def test_omitted_options_keep_the_values_of_the_agent(
 
 
 def test_given_options_win_and_the_machines_own_addresses_are_reported(
-    run_module: RunModule, machine: Machine, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    run_module: RunModule,
+    machine: Machine,
+    controller: Controller,
+    options: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(local_addresses, "own_addresses", lambda _controller: ["192.0.2.7", "2001:db8::7"])
     own = run_module(jaywalk_join, **options, child_prefixes=["172.20.1.0/24"])["lease"]["public_key"]
@@ -181,7 +186,7 @@ def test_given_options_win_and_the_machines_own_addresses_are_reported(
         "zone zone-blue endpoint 192.0.2.1:51820",
         "zone zone-blue endpoint is fixed",
     ]
-    peer = zone_of(options).snapshot().peers[own]
+    peer = zone_of(controller).snapshot().peers[own]
     assert (peer.prefixes, peer.endpoint, peer.fixed) == ((), "192.0.2.7:51820", False)
     assert peer.local == ("2001:db8::7",)
 

@@ -14,12 +14,11 @@ from ansible_collections.jaywalking.mesh.plugins.modules import (
 )
 
 from tests.ansible_modules import Result, RunModule
-from tests.supervisor_support import until
+from tests.supervisor_support import key_of, until
 
 from ..conftest import Controller
 
-ONE = "IHTAKJ7xQYBmO7lh3NrNPrfv0LAAM8GlD1o1Yh0U4hE="
-TWO = "7W4Yu4U2lW2f3c1aQvLT1b7vD3lXb2h0ZQbq0dZ0lUU="
+ONE, TWO = key_of(1), key_of(2)
 
 
 def leases(run_module: RunModule, controller: Controller) -> list[Result]:

@@ -6,13 +6,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.requests import Request
 from ansible_collections.jaywalking.mesh.plugins.modules import jaywalk_lease, jaywalk_lease_info
 
+from jaywalk.zone.requests import Request
 from tests.ansible_modules import RunModule
 
 from ..conftest import Controller
-from .test_jaywalk_join import zone_of
 from .test_jaywalk_lease import ONE, TWO, three_times
 
 
@@ -73,7 +72,7 @@ def test_a_name_of_another_node_gets_a_number_and_the_second_run_changes_nothing
 ) -> None:
     run_module(jaywalk_lease, **controller.as_operator, public_key=ONE, name="web")
     joined = Request.validated("join", "zone-blue", ONE, name="web", child_prefixes=["172.20.1.0/24"])
-    zone_of(controller.as_agent).ask(joined, 60.0).lease_or_raise()
+    controller.nodes().ask(joined, 60.0).lease_or_raise()
     second = three_times(run_module, controller, public_key=TWO, name="web")
     assert second["lease"]["name"] == "web-2"
 
@@ -82,12 +81,12 @@ def test_a_reserved_prefix_stays_with_the_lease_even_if_the_node_announced_it_be
     run_module: RunModule, controller: Controller
 ) -> None:
     joined = Request.validated("join", "zone-blue", ONE, name="web", child_prefixes=["172.20.1.0/24"])
-    zone_of(controller.as_agent).ask(joined, 60.0).lease_or_raise()
+    controller.nodes().ask(joined, 60.0).lease_or_raise()
     reserved = three_times(run_module, controller, public_key=ONE, child_prefixes=["172.20.1.0/24"])
     assert reserved["diff"]["after"].splitlines() == [
         f"lease {ONE} child-prefix 172.20.1.0/24",
         f"lease {ONE} reserved by an operator",
     ]
-    zone_of(controller.as_agent).ask(Request.validated("leave", "zone-blue", ONE), 60.0).lease_or_raise()
+    controller.nodes().ask(Request.validated("leave", "zone-blue", ONE), 60.0).lease_or_raise()
     shown = run_module(jaywalk_lease_info, **controller.as_operator, public_key=ONE)["leases"]
     assert [lease["child_prefixes"] for lease in shown] == [["172.20.1.0/24"]]

@@ -5,18 +5,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.jaywalking.mesh.plugins.module_utils.jaywalk.zone.requests import Request
 from ansible_collections.jaywalking.mesh.plugins.modules import (
     jaywalk_lease,
     jaywalk_lease_info,
     jaywalk_reservations,
 )
 
+from jaywalk.zone.requests import Request
 from tests.ansible_modules import Result, RunModule
 from tests.supervisor_support import key_of
 
 from ..conftest import Controller
-from .test_jaywalk_join import zone_of
 
 WEB = {"key": key_of(1), "name": "web1"}
 GATEWAY = {
@@ -90,7 +89,7 @@ def test_a_machine_gets_the_reservation_of_its_name(run_module: RunModule, contr
 
 def test_a_machine_in_the_mesh_keeps_what_it_has(run_module: RunModule, controller: Controller) -> None:
     """A fleet moves over to reservations: its relay stays one, with its address and its prefixes."""
-    client = zone_of(controller.as_agent)
+    client = controller.nodes()
     fields: dict[str, Any] = {"name": "gateway1", "child_prefixes": ["192.168.40.0/24"]}
     joined = client.ask(Request.validated("join", "zone-blue", key_of(2), **fields), 20)
     member = {**WEB, "key": key_of(2), "name": "gateway1", "prefixes": ["192.168.40.0/24"], "relay": True}

@@ -37,7 +37,7 @@ def test_a_policy_is_set_shown_and_stored(command: Command) -> None:
         "excluded": [],
         "stale_after": 900,
         "forget_after": 2_592_000,
-        "proof": "optional",
+        "proof": "required",
         "admission": "password",
         "member_prefixes": ["private"],
         "member_relay": False,

@@ -240,6 +240,7 @@ def test_a_zone_of_the_version_before_takes_both_kinds_until_a_key_has_proven(
         ahead = node.request("join", seq=int((time.time() + 23 * 3600) * 1e6))
         assert served.unproven(ahead).code == "unproven"
         assert served.unproven(old.request("join")).ok
+        assert "--proof required" in running.health.undeclared_zones["zone-blue"], "it says how to close it"
 
 
 def test_supervisors_with_other_keys_do_not_split_a_zone(

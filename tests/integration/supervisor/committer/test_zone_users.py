@@ -16,6 +16,7 @@ from jaywalk.controller.address import ControllerAddress, agent_user, node_user
 from jaywalk.controller.client import ZoneClient
 from jaywalk.controller.login import NodeLogin
 from jaywalk.core.errors import ControllerDenied, ControllerUnreachable, RequestRefused
+from jaywalk.trust import secrets
 from jaywalk.zone.models import Zone
 from jaywalk.zone.patch import ZonePatch
 from jaywalk.zone.policy import Policy
@@ -221,6 +222,32 @@ def test_a_zone_that_accepts_requests_without_proof_keeps_its_user_until_it_requ
         zones.change(store, ZONE, ZonePatch(proof="required"))
         until(lambda: _is_shut(redis_server))
         assert set(member.snapshot().peers) == {Node(1).key}
+
+
+def test_a_node_without_the_library_for_proofs_learns_what_to_install(
+    redis_server: RedisServer, committer: Committer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(secrets, "HAS_CRYPTOGRAPHY", False)
+    with pytest.raises(ControllerDenied, match=r"zone-blue requires .* proves .* python3-cryptography"):
+        replace(login(redis_server, Node(1)), prover=None).open("test")
+
+
+def test_a_node_that_comes_before_the_supervisor_waits_for_its_key_instead_of_a_refusal(
+    redis_server: RedisServer, store: Store, serving: Serving
+) -> None:
+    store.create(CLOSED)
+    redis_server.add_agent(ZONE, AGENT_PASSWORD)
+    with pytest.raises(ControllerUnreachable, match="no supervisor has published its key in zone zone-blue"):
+        login(redis_server, Node(1)).open("test")
+    with serving():
+        until(lambda: _joins(redis_server, Node(1)))
+
+
+def _joins(server: RedisServer, node: Node) -> bool:
+    try:
+        return set(joined(server, node).snapshot().peers) == {node.key}
+    except (AssertionError, ControllerUnreachable):  # the supervisor has not opened the zone yet
+        return False
 
 
 def _is_shut(server: RedisServer) -> bool:

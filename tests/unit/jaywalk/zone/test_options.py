@@ -32,7 +32,7 @@ OTHER_VALUES = {
     "quarantine": "70",
     "forget_after": NEVER,
     "exclude": ["10.7.0.9"],
-    "proof": "required",
+    "proof": "optional",
     "member_prefixes": ["none"],
     "member_relay": "yes",
     "member_fixed_endpoint": "no",
@@ -63,6 +63,7 @@ def test_a_policy_of_an_older_version_keeps_that_behaviour_until_an_operator_dec
     old = Policy.from_wire('{"takeover": "always", "quarantine": 3600}')
     assert (old.member_prefixes, old.member_relay, old.member_claims) == (("any",), True, True)
     assert (old.member_fixed_endpoint, old.member_leases, old.records_per_address) == (True, None, None)
+    assert (old.proof, Policy.parse().proof) == ("optional", "required")
     assert "member_relay" in old.undeclared
     assert Policy.from_wire(old.to_wire()) == old, "writing it declares nothing"
     zone = Zone.validated("zone-a", ["10.7.0.0/24"], policy=old)

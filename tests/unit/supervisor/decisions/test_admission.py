@@ -50,18 +50,18 @@ def code(reply: Reply) -> str:
 
 def test_a_zone_that_wants_tokens_refuses_a_new_key_and_asks_no_member_again() -> None:
     state = zone_with("password")
-    assert carry_out(state, join("zone-blue", 1)).ok
+    assert carry_out(state, proven(1)).ok
     state.zone = zone_with("token").zone
-    assert carry_out(state, join("zone-blue", 1)).ok, "it has a lease"
-    assert code(carry_out(state, join("zone-blue", 2))) == "token-needed"
+    assert carry_out(state, proven(1)).ok, "it has a lease"
+    assert code(carry_out(state, proven(2))) == "token-needed"
     carry_out(state, ask("reserve", 2))
-    assert carry_out(state, join("zone-blue", 2)).ok, "an operator reserved its lease"
+    assert carry_out(state, proven(2)).ok, "an operator reserved its lease"
 
 
 def test_a_reservation_by_name_admits_no_key_without_a_token_for_that_name() -> None:
     state = zone_with("token", member_claims=True)
     carry_out(state, Request.validated("reserve", "zone-blue", "", name="node1", request_ip=["10.20.0.9"]))
-    assert code(carry_out(state, join("zone-blue", 1))) == "token-needed"
+    assert code(carry_out(state, proven(1))) == "token-needed"
     text = token_in(state, names=["node1"])
     assert carry_out(state, with_token(1, text)).addresses == ("10.20.0.9",)
 
@@ -82,7 +82,7 @@ def test_a_wrong_an_expired_a_used_up_and_a_removed_token_get_the_same_answer() 
 
 
 def test_a_token_without_a_proof_of_the_key_admits_nobody() -> None:
-    state = zone_with("token")
+    state = zone_with("token", proof="optional")
     request = replace(with_token(1, token_in(state)), proven=False)
     reply = carry_out(state, request)
     assert reply.code == "token-refused"
