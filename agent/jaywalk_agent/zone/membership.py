@@ -65,6 +65,7 @@ class Membership:
     asks again each minute whether it may join.  ``approval`` is the zone's refusal while an operator has not
     approved the key: the node asks again each minute, too.  ``former_addresses`` and ``former_name`` are
     what the node last had; its joins request them again, if they are free, in case Redis lost its lease.
+    ``last_seq`` is the ``seq`` of its last record or granted join, which tells a removal from such a loss.
     ``connection_error`` is why the node does not follow its zone, and ``memory_error`` that the controller
     has no memory for a request.
     ``lock_error`` says that the zone or this node's own record has something that is not signed.
@@ -81,6 +82,7 @@ class Membership:
     outstanding: OutstandingRequest | None = None
     former_addresses: tuple[str, ...] = ()
     former_name: str = ""
+    last_seq: int = 0
     connection_error: str = ""
     memory_error: str = ""
     lock_error: str = ""
@@ -169,6 +171,7 @@ class Membership:
         """
         assert self.outstanding is not None and self.outstanding.request is not None
         self._reported_endpoint = _endpoint_of(self.outstanding.request)
+        self.last_seq = self.outstanding.request.seq
         self.outstanding, self.connection_error, self.approval = None, "", ""
         self._starting, self._was_member, self._is_granted = False, True, True
 
@@ -284,6 +287,7 @@ class Membership:
     def _remember(self) -> None:
         self.former_addresses = self.own.addresses if self.own else ()
         self.former_name = self.own.name if self.own and self.own.requested_name else ""
+        self.last_seq = self.own.seq if self.own else 0
 
     def _check_superseded(self) -> None:
         """The newest join of a key wins: once ours is answered, a record of another machine is newer."""

@@ -56,8 +56,8 @@ class NodeRequests:
         return self._checked(REPORT, observed=observed)
 
     def check(self) -> Request:
-        """The question whether a supervisor replies; it changes nothing."""
-        return self._checked(CHECK)
+        """The question whether a supervisor replies, and whether it removed this node; changes nothing."""
+        return self._checked(CHECK, last_seq=self._membership.last_seq)
 
     def _checked(self, op: str, **fields: Any) -> Request:
         known = self._membership

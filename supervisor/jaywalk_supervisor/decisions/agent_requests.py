@@ -223,9 +223,13 @@ def _report(state: ZoneState, request: Request, now: float) -> Decision:
 
 
 def _check(state: ZoneState, request: Request, now: float) -> Decision:
-    """Tells the state of the key's lease; without a lease, whether there was one that ended."""
-    lease = state.leases.get(request.key)
-    without = REMOVED if request.key in state.floors else ABSENT.state
+    """Tells the state of the key's lease; without a lease, whether the one that the node knows has ended.
+
+    A lease that Redis lost is absent, although an earlier one of the key has ended.
+    """
+    lease, floor = state.leases.get(request.key), state.floors.get(request.key)
+    removed = floor is not None and floor.seq >= request.last_seq
+    without = REMOVED if removed else ABSENT.state
     return Decision(Reply(ok=True, state=without if lease is None else lease.state))
 
 

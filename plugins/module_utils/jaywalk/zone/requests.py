@@ -83,6 +83,8 @@ class Request:
     leave them as they are; with ``complete`` its ``child_prefixes`` are all that the operator reserves, even
     if they are none.
     ``proven`` says that a supervisor has checked that the sender holds the private key of ``key``.
+    ``last_seq`` of a check is the ``seq`` in the sender's record as the sender last knew it, or 0: the
+    record was removed only if the zone remembers as much of the key.
     ``join_token`` is the text of the join token with which a node joins: it is never a part of the request's
     JSON, where ``sealed`` stands for it.  ``token`` is the record of the token that an operator adds or
     removes, by ``token_id``, and that of the one by which a supervisor admits a join.
@@ -116,6 +118,7 @@ class Request:
     sealed: str = field(default="", compare=False, repr=False)
     token: JoinToken | None = field(default=None, repr=False)
     token_id: str = ""
+    last_seq: int = 0
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     @classmethod
@@ -148,6 +151,7 @@ class Request:
         sealed: str = "",
         token: JoinToken | None = None,
         token_id: str = "",
+        last_seq: int = 0,
         proven: bool = False,
     ) -> Request:
         """A request of unchecked values; new unless checked ``nonce`` and ``seq`` are given."""
@@ -181,6 +185,7 @@ class Request:
             sealed=sealed,
             token=token,
             token_id=checked_id(token_id) if op in TOKEN_OPS else "",
+            last_seq=last_seq,
             proven=proven,
             notes=_normalised(child_prefixes),
         )
@@ -220,6 +225,7 @@ class Request:
             "sealed": self.sealed,
             "token": self.token.to_wire() if self.token else None,
             "token_id": self.token_id,
+            "last_seq": self.last_seq,
         }
         fields.update({name: value for name, value in optional.items() if value})
         if self.grants is not None:
@@ -257,6 +263,7 @@ class Request:
             sealed=codec.text(data.get("sealed", ""), "sealed join token"),
             token=JoinToken.from_wire(data.get("token_id"), data.get("token")) if _adds_token(data) else None,
             token_id=data.get("token_id", ""),
+            last_seq=codec.natural(data.get("last_seq", 0), "last seq"),
             proven=proven,
         )
 

@@ -112,6 +112,14 @@ def test_a_node_that_its_first_snapshot_lacks_asks_before_it_joins(
     assert (op_of(enrolled), enrolled.removed) == (then, state == "removed")
 
 
+def test_a_check_names_the_last_record_or_the_granted_join(enrolled: Membership) -> None:
+    granted = enrolled.last_seq
+    assert granted > 0
+    enrolled.update(OWN._replace(seq=granted + 7), removal=False)
+    enrolled.update(None, removal=False)
+    assert enrolled.last_seq == granted + 7
+
+
 def test_a_superseded_node_whose_user_is_deleted_does_not_join(member: Membership) -> None:
     member.update(peer(0, machine_id=OTHERS), removal=False)
     assert member.superseded

@@ -14,7 +14,7 @@ from jaywalk.core.key_format import default_name
 from jaywalk.zone.models import Zone
 from jaywalk.zone.options import QUARANTINE_SECONDS
 from jaywalk.zone.policy import Policy
-from jaywalk.zone.requests import AGENT_OPS, CHECK, Reply, Request
+from jaywalk.zone.requests import AGENT_OPS, CHECK, REMOVED, Reply, Request
 from jaywalk_supervisor.admin import go_ipam_import
 from jaywalk_supervisor.decisions.agent_requests import decide
 from jaywalk_supervisor.decisions.last_seen import partition_senders
@@ -52,6 +52,17 @@ def test_repeated_join_changes_nothing(blue: ZoneState) -> None:
         decision = decide(blue, again, NOW)
         assert not decision.changes
         assert decision.reply == replace(first, changed=False)
+
+
+def test_a_check_tells_a_removal_from_a_loss(blue: ZoneState) -> None:
+    """Redis lost the second join of a key whose first lease an operator ended."""
+    first = join("zone-blue", 1)
+    carry_out(blue, first)
+    carry_out(blue, ask("release", 1))
+    assert carry_out(blue, ask(CHECK, 1)).state == REMOVED, "an agent of an older version"
+    assert carry_out(blue, ask(CHECK, 1, last_seq=first.seq)).state == REMOVED
+    assert carry_out(blue, ask(CHECK, 1, last_seq=first.seq + 1)).state == "absent"
+    assert carry_out(blue, ask(CHECK, 2)).state == "absent"
 
 
 def test_requested_address(blue: ZoneState) -> None:
