@@ -58,10 +58,10 @@ class Installation:
         self.supervisor = SupervisorProcess(self._controller, 0, self.where)
         self._is_started = False
 
-    def start(self) -> None:
-        """Add the zones and start the supervisor; its end is on the stack."""
+    def start(self, *options: str) -> None:
+        """Add the zones with options of ``zone add``, and start the supervisor; its end is on the stack."""
         for zone in ZONES:
-            self.add_zone(zone)
+            self.add_zone(zone, *options)
         self.supervisor.start()
         self._is_started = True
         self._stack.callback(self.supervisor.kill)

@@ -7,18 +7,19 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
 import pytest
 import redis
 
-from jaywalk.controller.client import ZoneClient
-from jaywalk.controller.connection import connect
+from jaywalk.controller.login import NodeLogin
 from jaywalk.core.errors import JaywalkError
 from jaywalk.zone.redis_keys import ZoneKeys
 from tests.attacks.installation import Installation
+from tests.proven_nodes import Node
 from tests.redis_server import RedisServer
 from tests.supervisor_support import ROOT, join
 from tests.waiting import eventually
@@ -49,19 +50,19 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
         options = {"maxmemory": "256mb", "maxclients": str(MAX_CLIENTS), "appendfsync": "everysec"}
         server = stack.enter_context(RedisServer("redis-server", None, **options, **role_limits()))
         made = Installation(server, tmp_path_factory.mktemp("installation"), stack)
-        made.start()
+        # The zone's password reads the zone, so that it can do the most harm.
+        made.start("--proof", "optional")
         yield made
 
 
 def joins(installation: Installation, zone: str) -> bool:
-    """Whether a new node joins ``zone`` with its password."""
-    where = installation.agent_address(zone)
+    """Whether a new node joins ``zone`` with its password and a proof."""
+    where, node = installation.agent_address(zone), Node(next(NUMBERS), zone=zone)
+    login = NodeLogin(zone, lambda: replace(where, user="", password=""), lambda: where, node.prover)
     with suppress(redis.RedisError, JaywalkError):
-        client = ZoneClient(connect(where), where, zone)
-        try:
-            return client.ask(join(zone, next(NUMBERS)), timeout=30).ok
-        finally:
-            client.client.close()
+        client = login.open("node")
+        with closing(client.client):
+            return client.ask(node.request("join"), timeout=30).ok
     return False
 
 

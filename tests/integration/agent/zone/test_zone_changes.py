@@ -79,7 +79,8 @@ def test_agents_of_a_removed_zone_keep_their_tunnels_and_report_it(
             next(updates)
             assert not deadline.passed
         assert node_interface.desired(follower.view, NODE) == before  # type: ignore[arg-type]
-        assert zones.add(store, "zone-blue", ZonePatch(cidr=["10.50.0.0/24"]), AGENT_PASSWORD)[0]
+        anew = ZonePatch(cidr=["10.50.0.0/24"], proof="optional")
+        assert zones.add(store, "zone-blue", anew, AGENT_PASSWORD)[0]
         while follower.membership.error or not follower.membership.member:
             follower._next_tick = 0.0
             next(updates)
