@@ -67,6 +67,13 @@ class Linux(Backend):
         if link is None or shown.returncode != 0:
             raise JaywalkError(f"{name} exists and is not WireGuard", "choose another interface name")
         addresses, up = _addresses(link), "UP" in link.get("flags", [])
+        try:
+            settled = _settled_routes(self.runner, name, addresses if up else ())
+        except CommandFailed as error:
+            # Somebody deleted it, or moved it into a network namespace, since the first command.
+            if "Cannot find device" in error.stderr:
+                return None
+            raise
         return wg.observed_from_dump(
             name,
             shown.stdout,
@@ -74,7 +81,7 @@ class Linux(Backend):
             addresses=addresses,
             mtu=int(link.get("mtu", 0)),
             up=up,
-            **_settled_routes(self.runner, name, addresses if up else ()),
+            **settled,
         )
 
     def observe_peers(self, name: str) -> dict[str, ObservedPeer]:

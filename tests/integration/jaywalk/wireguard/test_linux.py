@@ -6,14 +6,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from jaywalk.core.errors import CommandFailed, JaywalkError, MissingTool
-from jaywalk.core.runner import NamespaceRunner, SubprocessRunner
+from jaywalk.core.runner import Finished, NamespaceRunner, SubprocessRunner
 from jaywalk.wireguard import keys, linux, plan, userspace, wg
 from jaywalk.wireguard.interface import Interface, WgPeer
 from jaywalk.wireguard.linux import Linux
@@ -54,6 +54,25 @@ def bring(node: Namespace, desired: Interface) -> plan.Plan:
     left = plan.diff(Linux(node.runner).observe(desired.name), desired)
     assert not left, Linux(node.runner).commands(left)
     return steps
+
+
+class MovesAway:
+    """A runner on a machine where somebody moves an interface away before its routes are read."""
+
+    def __init__(self, node: Namespace, name: str) -> None:
+        self._node, self._name = node, name
+
+    def run(self, argv: Sequence[str], stdin: str | None = None) -> Finished:
+        if "route" in argv:
+            self._node.runner.run(["ip", "link", "set", self._name, "name", "elsewhere"])
+        return self._node.runner.run(argv, stdin)
+
+
+@on_kernel_too
+def test_an_interface_that_is_moved_away_meanwhile_does_not_exist(node: Namespace, wish: Interface) -> None:
+    bring(node, replace(wish, addresses=("10.20.0.1/20",)))
+    node.run(["ip", "link", "set", "jwl0", "down"])
+    assert Linux(MovesAway(node, "jwl0")).observe("jwl0") is None
 
 
 @on_kernel_too
